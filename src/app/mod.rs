@@ -1,0 +1,1 @@
+//! Wiring, straight-line: Config, build, Bound, run.

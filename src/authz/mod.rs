@@ -1,0 +1,1 @@
+//! Envoy ext_authz v3 over gRPC: decode, ask the gate, encode.

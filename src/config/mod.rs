@@ -1,0 +1,1 @@
+//! Strings to a valid Config; every mistake reported at once. Pure.

@@ -1,0 +1,13 @@
+//! What a sigil means: types, verification, decisions.
+//!
+//! Pure: no IO, no clock, no randomness, no logging, no async. Everything here is a function of its
+//! arguments, which is where the table tests, vectors, property tests and fuzzers point.
+
+pub mod approval;
+pub mod connection;
+pub mod decision;
+pub mod ids;
+pub mod request;
+pub mod secret;
+pub mod snapshot;
+pub mod time;

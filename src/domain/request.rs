@@ -1,0 +1,46 @@
+//! How the core sees a request: a view over borrowed bytes that any front can offer.
+
+use std::net::IpAddr;
+
+/// What a front knows of the body at the moment it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyView<'a> {
+    /// The whole body; empty where there is none.
+    Whole(&'a [u8]),
+    /// A body was announced but this front sees none of it, or only part of it.
+    Hidden,
+}
+
+/// One HTTP request as it came off the wire, before anything rewrote it.
+///
+/// Implementations borrow; nothing is copied to ask a question.
+pub trait RequestView {
+    /// The method as sent, e.g. `POST`.
+    fn method(&self) -> &[u8];
+    /// `http` or `https`: what the client spoke to the trusted edge, never what it claimed.
+    fn scheme(&self) -> &[u8];
+    /// `Host` or `:authority` as sent.
+    fn authority(&self) -> &[u8];
+    /// The raw request target: path and query, no normalisation.
+    fn target(&self) -> &[u8];
+    /// All header fields in order, repeated ones repeated; names are lower case. Pseudo header
+    /// fields may be among them and are skipped by the core.
+    fn headers(&self) -> impl Iterator<Item = (&str, &[u8])>;
+    /// The body, as far as it is visible.
+    fn body(&self) -> BodyView<'_>;
+    /// The client as counted from the right by trusted hops; `None` where the front cannot tell.
+    fn client_address(&self) -> Option<IpAddr>;
+    /// The connection a foreign front has chosen (Envoy `context_extensions`); `None`: from the path.
+    fn assigned_connection(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// Which of the two questions Envoy asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Headers only, before the body is read. Can refuse, never allow.
+    Head,
+    /// The decision.
+    Body,
+}

@@ -1,0 +1,95 @@
+//! The state a decision is made from: one immutable value, replaced as a whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::approval::Approvals;
+use crate::domain::connection::Connection;
+use crate::domain::ids::ConnectionId;
+
+/// What to do when a connection's secret is overdue for rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rotation {
+    /// Nothing.
+    Off,
+    /// Let through, and say so in a response header.
+    #[default]
+    Warn,
+    /// Refuse with `ROTATION_REQUIRED`.
+    Block,
+}
+
+/// A point in the history of one store (see `state.proto`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StateVersion {
+    /// Made when a store is created or restored.
+    pub epoch: String,
+    /// Rises by one with every change within the epoch.
+    pub version: u64,
+}
+
+/// The settings a decision depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Accepted authorities besides the loopback names, lower case, with or without port.
+    pub authorities: Vec<String>,
+    /// How old a signature may be.
+    pub max_age: Duration,
+    /// Largest request body, in bytes.
+    pub max_body_bytes: u64,
+    /// Whether every connection may reach private addresses.
+    pub allow_private: bool,
+    /// Whether connections may reach loopback (the gateway binds loopback only).
+    pub allow_loopback: bool,
+    /// What happens when a rotation is overdue.
+    pub rotation: Rotation,
+    /// Days after the due time before a rotation counts as overdue.
+    pub rotation_grace_days: u32,
+    /// How long claims hold after their source confirmed them: TTL + grace.
+    pub claims_hold: Duration,
+    /// Verifications per second granted to keys without any approval, in total.
+    pub stranger_rate_per_second: u32,
+    /// Whether refusals for want of a claim are registered with the control plane.
+    pub auto_register: bool,
+    /// The gateway's own namespace; empty where it has none.
+    pub gateway_namespace: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            authorities: Vec::new(),
+            max_age: Duration::from_secs(300),
+            max_body_bytes: 2 * 1024 * 1024,
+            allow_private: false,
+            allow_loopback: false,
+            rotation: Rotation::Warn,
+            rotation_grace_days: 0,
+            claims_hold: Duration::from_secs(30),
+            stranger_rate_per_second: 200,
+            auto_register: false,
+            gateway_namespace: String::new(),
+        }
+    }
+}
+
+/// Connections with their secrets, approvals, settings. Cloning is cheap enough for one change.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What this state is.
+    pub version: StateVersion,
+    /// See [`Settings`].
+    pub settings: Arc<Settings>,
+    /// By id.
+    pub connections: HashMap<ConnectionId, Arc<Connection>>,
+    /// By key.
+    pub approvals: Approvals,
+}
+
+impl Snapshot {
+    /// The connection of this id.
+    pub fn connection(&self, id: &str) -> Option<&Arc<Connection>> {
+        self.connections.get(id)
+    }
+}

@@ -1,0 +1,1 @@
+//! The Envoy binary and its configuration: found, installed, checked, rendered.

@@ -1,0 +1,1 @@
+//! THE path: signature, claim, connection, plan. Synchronous and embeddable; uses domain only.

@@ -1,0 +1,1 @@
+//! Ed25519 identities on disk; signs outgoing requests.

@@ -1,0 +1,25 @@
+//! The Sigilum gateway: agents call APIs without holding the keys.
+//!
+//! An agent signs each request with its Ed25519 identity. Envoy takes the traffic and asks `authz`;
+//! `authz` verifies signature, replay and approval, strips the proof and injects the provider's
+//! credential; `admin` owns the sealed store and feeds `authz`. One binary carries every role.
+//!
+//! The modules below stand in layers; `tests/house.rs` holds which may name which.
+
+pub mod admin;
+pub mod app;
+pub mod authz;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod domain;
+pub mod envoy;
+pub mod gate;
+pub mod identity;
+#[cfg(doc)]
+pub mod manual;
+pub mod state;
+pub mod store;
+pub mod sys;
+pub mod telemetry;
+pub mod wire;

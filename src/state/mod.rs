@@ -1,0 +1,1 @@
+//! The two ends of the state stream: admin publishes, authz keeps.

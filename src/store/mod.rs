@@ -1,0 +1,1 @@
+//! The sealed connection store; exactly one process writes.

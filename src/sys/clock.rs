@@ -1,0 +1,33 @@
+//! Reading the clocks: one of the two trait seams of the crate.
+
+use std::sync::LazyLock;
+use std::time::Instant;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use crate::domain::time::MonotonicMillis;
+use crate::domain::time::Now;
+use crate::domain::time::UnixMillis;
+
+/// Something that can say what time it is.
+pub trait Clock: Send + Sync + 'static {
+    /// Both clocks, read together.
+    fn now(&self) -> Now;
+}
+
+/// The machine's clocks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
+    fn now(&self) -> Now {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let start = *START;
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        Now {
+            wall: UnixMillis(u64::try_from(wall).unwrap_or(u64::MAX)),
+            monotonic: MonotonicMillis(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+}

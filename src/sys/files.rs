@@ -1,0 +1,186 @@
+//! Files that matter: written whole or not at all, private, and locked while somebody owns them.
+
+use std::fs;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::fs::TryLockError;
+use std::io;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::sys::random;
+
+/// Mode of files that hold something private.
+pub const PRIVATE_FILE: u32 = 0o600;
+/// Mode of folders that hold something private.
+pub const PRIVATE_FOLDER: u32 = 0o700;
+
+/// Writes `content` to `path` with mode 0600: a temporary file beside it, fsync, rename, fsync of the
+/// folder. After a crash either the old content stands there or the new.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+    let suffix = random::hex::<8>().map_err(io::Error::other)?;
+    let temporary = folder.join(format!(".{name}.{suffix}.tmp"));
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(folder)?.sync_all()
+    })();
+    if written.is_err() {
+        // The original error is the one that matters; a leftover temporary file is harmless.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// Writes a new file and fails where one exists already, so that two writers cannot both think they
+/// made it. Same guarantees as [`write_private`].
+pub fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+    let suffix = random::hex::<8>().map_err(io::Error::other)?;
+    let temporary = folder.join(format!(".{name}.{suffix}.tmp"));
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        // A hard link fails where the name is taken; a rename would overwrite.
+        fs::hard_link(&temporary, path)?;
+        File::open(folder)?.sync_all()
+    })();
+    let _ = fs::remove_file(&temporary);
+    written
+}
+
+/// Makes a folder and its parents; those it makes get mode 0700.
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path)
+}
+
+/// Reads at most `limit` bytes of a text file; a longer one is an error, not a cut.
+pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    let mut text = String::new();
+    let mut file = File::open(path)?.take(limit.saturating_add(1));
+    file.read_to_string(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit} bytes")));
+    }
+    Ok(text)
+}
+
+/// An exclusive lock on a file, held until dropped or until the process ends, however it ends.
+#[derive(Debug)]
+pub struct FileLock {
+    file: File,
+    path: PathBuf,
+}
+
+/// Why a lock was not had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else holds it; what they wrote into it says who.
+    #[error("{path} is locked by {holder}")]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// What the holder wrote: its process id and role.
+        holder: String,
+    },
+    /// The lock file could not be used.
+    #[error("{path}: {source}")]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+}
+
+impl FileLock {
+    /// Takes the lock at once or says who holds it. `holder` is written into the file, e.g. `pid 42 (gateway)`.
+    pub fn take(path: &Path, holder: &str) -> Result<Self, LockError> {
+        let io = |source| LockError::Io { path: path.to_owned(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(PRIVATE_FILE)
+            .open(path)
+            .map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = (&mut file).take(256).read_to_string(&mut holder);
+                let holder = if holder.trim().is_empty() { "another process" } else { holder.trim() };
+                return Err(LockError::Held { path: path.to_owned(), holder: holder.to_owned() });
+            }
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+        file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(io)?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// The lock file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // The name of a holder that is gone would mislead; closing releases the lock itself.
+        let _ = self.file.set_len(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_private_and_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        write_private(&path, b"one").unwrap();
+        write_private(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE_FILE);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_created_file_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        create_private(&path, b"one").unwrap();
+        assert_eq!(create_private(&path, b"two").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_second_taker_learns_who_holds_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = FileLock::take(&path, "pid 1 (gateway)").unwrap();
+        match FileLock::take(&path, "pid 2") {
+            Err(LockError::Held { holder, .. }) => assert_eq!(holder, "pid 1 (gateway)"),
+            other => unreachable!("{other:?}"),
+        }
+        drop(held);
+        FileLock::take(&path, "pid 2").unwrap();
+    }
+}

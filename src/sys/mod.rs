@@ -1,0 +1,12 @@
+//! The only door to the operating system: clock, randomness, environment, files, signals, tasks.
+//!
+//! Everything above asks here, so that a test can see what is asked and clippy can forbid the rest.
+
+pub mod clock;
+pub mod env;
+pub mod files;
+pub mod hardening;
+pub mod peer;
+pub mod random;
+pub mod signal;
+pub mod tasks;

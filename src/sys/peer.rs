@@ -1,0 +1,113 @@
+//! Unix sockets that know who is at the other end.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use tokio::net::UnixListener;
+use tokio::net::UnixStream;
+
+use crate::sys::files::PRIVATE_FILE;
+
+/// Longest path a Unix socket can have: `sun_path` holds 108 bytes, one of them the ending NUL.
+pub const MAX_SOCKET_PATH: usize = 107;
+
+/// Why a socket could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// The operating system cannot take a path this long.
+    #[error("the socket path {path} has {length} bytes; a Unix socket path may have at most {MAX_SOCKET_PATH}")]
+    TooLong {
+        /// The path.
+        path: String,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// Somebody answers there.
+    #[error("{0} is in use: another process answers on it")]
+    InUse(String),
+    /// Something else.
+    #[error("{path}: {source}")]
+    Io {
+        /// The path.
+        path: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+}
+
+/// Says whether `path` fits into a socket address.
+pub fn check_socket_path(path: &Path) -> Result<(), SocketError> {
+    let length = path.as_os_str().len();
+    if length > MAX_SOCKET_PATH {
+        return Err(SocketError::TooLong { path: path.display().to_string(), length });
+    }
+    Ok(())
+}
+
+/// Binds a Unix socket with mode 0600. A socket that a dead process left behind is replaced, one that
+/// somebody answers on is not, and anything that is not a socket stays.
+pub async fn bind_private(path: &Path) -> Result<UnixListener, SocketError> {
+    check_socket_path(path)?;
+    let io = |source| SocketError::Io { path: path.display().to_string(), source };
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {
+            if UnixStream::connect(path).await.is_ok() {
+                return Err(SocketError::InUse(path.display().to_string()));
+            }
+            fs::remove_file(path).map_err(io)?;
+        }
+        Ok(_) => return Err(io(io::Error::new(io::ErrorKind::AlreadyExists, "exists and is not a socket"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(io)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(PRIVATE_FILE)).map_err(io)?;
+    Ok(listener)
+}
+
+/// Who may connect to a Unix socket of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerRule {
+    /// The user the peer must run as.
+    pub uid: u32,
+    /// The one process allowed, where it is known.
+    pub pid: Option<i32>,
+}
+
+/// Why a peer was turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PeerRefused {
+    /// The operating system does not say who it is.
+    #[error("the peer's credentials are not known")]
+    Unknown,
+    /// Another user.
+    #[error("the peer runs as uid {0}")]
+    Uid(u32),
+    /// The right user, another process.
+    #[error("the peer is process {0}, which is not the one that was started")]
+    Pid(i32),
+}
+
+impl PeerRule {
+    /// Our own user, any process.
+    pub fn same_user() -> Self {
+        Self { uid: rustix::process::geteuid().as_raw(), pid: None }
+    }
+
+    /// Judges the other end of `stream` by what the kernel says (`SO_PEERCRED`).
+    pub fn check(self, stream: &UnixStream) -> Result<(), PeerRefused> {
+        let peer = stream.peer_cred().map_err(|_| PeerRefused::Unknown)?;
+        if peer.uid() != self.uid {
+            return Err(PeerRefused::Uid(peer.uid()));
+        }
+        match (self.pid, peer.pid()) {
+            (None, _) => Ok(()),
+            (Some(wanted), Some(found)) if wanted == found => Ok(()),
+            (Some(_), Some(found)) => Err(PeerRefused::Pid(found)),
+            (Some(_), None) => Err(PeerRefused::Unknown),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! One file per counterparty: decode to domain, encode from it. Pure, like `domain`.
+
+pub mod state;

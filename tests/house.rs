@@ -1,0 +1,164 @@
+//! The house rules a machine can check: layering, purity, module size, import form.
+//!
+//! std only, so it stays fast and needs no feature. Everything from the first `#[cfg(test)]`
+//! line of a file on is test code and is not read.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "test code may panic")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Module -> modules it may name with `crate::`. A module may always name itself.
+/// Order is bottom to top: an entry may only list modules above it in this table.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("wire", &["domain"]),
+    ("config", &["domain"]),
+    ("sys", &["domain"]),
+    ("telemetry", &["domain", "config", "sys"]),
+    ("store", &["domain", "config", "sys", "telemetry"]),
+    ("identity", &["domain", "config", "sys", "telemetry"]),
+    ("state", &["domain", "config", "sys", "telemetry", "wire"]),
+    ("gate", &["domain"]),
+    ("authz", &["domain", "config", "sys", "telemetry", "wire", "state", "gate"]),
+    ("admin", &["domain", "config", "sys", "telemetry", "wire", "store", "state"]),
+    ("envoy", &["domain", "config", "sys", "telemetry"]),
+    ("demo", &["domain", "config", "sys", "telemetry"]),
+    (
+        "app",
+        &[
+            "domain",
+            "config",
+            "sys",
+            "telemetry",
+            "store",
+            "identity",
+            "state",
+            "gate",
+            "authz",
+            "admin",
+            "envoy",
+            "demo",
+        ],
+    ),
+    ("cli", &["domain", "config", "sys", "telemetry", "wire", "identity", "envoy", "app"]),
+];
+
+/// Path prefixes that must stay free of IO, clocks, randomness, environment, tasks and logging.
+const PURE: &[&str] = &["domain/", "wire/", "config/", "gate/"];
+
+const IMPURE: &[&str] = &[
+    "async fn",
+    ".await",
+    "tokio::",
+    "reqwest::",
+    "tracing::",
+    "std::env",
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::process",
+    "std::thread",
+    "SystemTime",
+    "Instant::now",
+    "rand::",
+];
+
+const MAX_LINES: usize = 600;
+
+#[test]
+fn layers_only_point_down() {
+    let order: Vec<_> = LAYERS.iter().map(|(name, _)| *name).collect();
+    for (index, (name, uses)) in LAYERS.iter().enumerate() {
+        for used in *uses {
+            assert!(order[..index].contains(used), "{name} lists {used}, which is not below it");
+        }
+    }
+
+    let allowed: BTreeMap<_, _> = LAYERS.iter().copied().collect();
+    let mut broken = Vec::new();
+    for (path, text) in sources() {
+        let Some((module, _)) = path.split_once('/') else { continue };
+        if module == "manual" {
+            continue;
+        }
+        let Some(uses) = allowed.get(module) else {
+            broken.push(format!("{path}: {module}/ is not in LAYERS"));
+            continue;
+        };
+        for (number, line) in code(&text) {
+            if line.contains("crate::{") || line.contains("super::super") || line.contains("crate::*") {
+                broken.push(format!("{path}:{number}: name one module per `use crate::` line"));
+            }
+            for named in crate_names(line) {
+                if named != module && !uses.contains(&named) {
+                    broken.push(format!("{path}:{number}: {module} may not use {named}"));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn pure_code_does_no_io() {
+    let broken: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, _)| PURE.iter().any(|pure| path.starts_with(pure)))
+        .flat_map(|(path, text)| {
+            code(&text)
+                .filter(|(_, line)| IMPURE.iter().any(|word| line.contains(word)))
+                .map(|(number, line)| format!("{path}:{number}: {}", line.trim()))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn modules_fit_in_a_head() {
+    let long: Vec<_> = sources()
+        .into_iter()
+        .map(|(path, text)| (path, production(&text).lines().count()))
+        .filter(|(_, lines)| *lines > MAX_LINES)
+        .collect();
+    assert!(long.is_empty(), "over {MAX_LINES} lines of production code: {long:?}");
+}
+
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut folders: Vec<PathBuf> = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("src is readable") {
+            let path = entry.expect("src is readable").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(&root).expect("under src").to_string_lossy().replace('\\', "/");
+            if name.ends_with(".rs") && !name.ends_with("_tests.rs") {
+                found.push((name, fs::read_to_string(&path).expect("source is UTF-8")));
+            }
+        }
+    }
+    assert!(found.len() > LAYERS.len(), "found {} sources: wrong folder?", found.len());
+    found
+}
+
+fn production(text: &str) -> &str {
+    text.find("\n#[cfg(test)]").map_or(text, |end| &text[..end])
+}
+
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    production(text).lines().enumerate().map(|(index, line)| (index + 1, line.split("//").next().unwrap_or(line)))
+}
+
+fn crate_names(line: &str) -> impl Iterator<Item = &str> {
+    line.match_indices("crate::").map(|(at, word)| {
+        let rest = &line[at + word.len()..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
