@@ -2,5 +2,6 @@
 //!
 //! Documentation only; it is compiled by rustdoc alone, so that its links are checked.
 
+pub mod data_plane;
 pub mod libraries;
 pub mod threat_model;
