@@ -168,7 +168,7 @@ fn one_key_per_slot_and_the_busier_one_has_it() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_verdict_is_the_librarys(seed: [u8; 32], message: Vec<u8>, at in 0_usize..64, flip: u8) {

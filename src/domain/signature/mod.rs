@@ -41,3 +41,6 @@ pub use hot_keys::HotKeys;
 pub use strict_json::check_unique_members;
 pub use verify::VerifyingKey;
 pub use verify::verify;
+
+#[cfg(test)]
+mod whole_tests;
