@@ -13,5 +13,6 @@ pub mod replay;
 pub mod request;
 pub mod route;
 pub mod secret;
+pub mod signature;
 pub mod snapshot;
 pub mod time;
