@@ -141,7 +141,9 @@ impl Gate {
         };
         match stage {
             Stage::Head => {
-                self.memory.remember(proven.print, now);
+                if let Some(print) = proven.print {
+                    self.memory.remember(print, now);
+                }
                 Ok(Verdict::Continue)
             }
             // 10 is the admission, 11 the plan.
