@@ -5,3 +5,4 @@
 pub mod data_plane;
 pub mod libraries;
 pub mod threat_model;
+pub mod verification;
