@@ -5,8 +5,11 @@
 pub mod clock;
 pub mod env;
 pub mod files;
+pub mod grpc;
 pub mod hardening;
+pub mod inbound;
 pub mod peer;
 pub mod random;
 pub mod signal;
 pub mod tasks;
+pub mod tls;
