@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::envoy::install;
+use crate::sys::env;
 
 /// What is installed when none is found.
 pub const PINNED: Version = Version { major: 1, minor: 40, patch: 0 };
@@ -96,6 +97,21 @@ pub struct Search {
     pub path: Option<String>,
     /// The folder of managed copies, one sub-folder per version.
     pub managed_root: PathBuf,
+}
+
+impl Search {
+    /// Looks where this machine's environment says: `ENVOY_BIN`, `PATH`, and for managed copies
+    /// `$XDG_DATA_HOME/sigilum/envoy`, else `~/.local/share/sigilum/envoy`.
+    pub fn standard(flag: Option<PathBuf>) -> Self {
+        let data = env::lookup("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = || env::lookup("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+        Self {
+            flag,
+            environment: env::lookup("ENVOY_BIN").map(PathBuf::from),
+            path: env::lookup("PATH"),
+            managed_root: data.unwrap_or_else(|| home().join(".local/share")).join("sigilum/envoy"),
+        }
+    }
 }
 
 /// Why there is no Envoy to run. The message says what is wrong, [`EnvoyError::hint`] what to do.

@@ -5,3 +5,5 @@
 
 pub mod binary;
 mod install;
+pub mod launch;
+pub mod render;
