@@ -30,6 +30,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a line to a child may take; the pipe holds far more than all lines together.
 const TELL: Duration = Duration::from_secs(2);
 
+/// The variables that tell admin where Envoy listens.
+const LISTENERS: [&str; 2] = ["GATEWAY_INGRESS_ADDR", "GATEWAY_ENVOY_ADMIN_ADDR"];
 /// The socket on which admin streams the state, in the run folder.
 pub(super) const STATE_SOCKET: &str = "state.sock";
 
@@ -81,7 +83,7 @@ impl Plan {
         for address in &addresses.admin {
             arguments.extend(["--addr".to_owned(), address.to_string()]);
         }
-        let folders = [("--data-dir", &config.data_dir), ("--run-dir", &config.run_dir()), ("--home", &config.home)];
+        let folders = [("--data-dir", &config.data_dir), ("--run-dir", &config.run_dir), ("--home", &config.home)];
         for (flag, folder) in folders {
             arguments.extend([flag.to_owned(), folder.display().to_string()]);
         }
@@ -91,22 +93,23 @@ impl Plan {
         let listed = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let mut environment = config.environment.clone();
         environment.extend(config.admin_environment.iter().cloned());
+        environment.retain(|(name, _)| !LISTENERS.contains(&name.as_str()));
         // What is really listened on: no upstream may be there.
-        environment.push(("GATEWAY_INGRESS_ADDR".to_owned(), listed(&addresses.ingress)));
-        environment.push(("GATEWAY_ENVOY_ADMIN_ADDR".to_owned(), listed(&addresses.envoy_admin)));
+        let listens = [listed(&addresses.ingress), listed(&addresses.envoy_admin)];
+        environment.extend(LISTENERS.iter().map(|name| (*name).to_owned()).zip(listens));
         Self {
             role: Role::Admin,
             program: own_program(),
             arguments,
             environment,
-            folder: config.run_dir(),
+            folder: config.run_dir.clone(),
             supervised: true,
         }
     }
 
     /// The decision.
     pub(super) fn authz(config: &GatewayConfig) -> Self {
-        let run_dir = config.run_dir();
+        let run_dir = config.run_dir.clone();
         let unix = |name: &str| format!("unix:{}", run_dir.join(name).display());
         let arguments = [
             "gateway".to_owned(),
@@ -139,7 +142,7 @@ impl Plan {
             program: own_program(),
             arguments,
             environment: Vec::new(),
-            folder: config.run_dir(),
+            folder: config.run_dir.clone(),
             supervised: false,
         }
     }

@@ -1,7 +1,6 @@
 //! What a supervised gateway is made of.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +18,8 @@ pub struct GatewayConfig {
     pub envoy_admin: Vec<SocketAddr>,
     /// Store, admin token, logs, locks.
     pub data_dir: PathBuf,
+    /// Sockets, Envoy's configuration, access log, replay journal, `instance.json`.
+    pub run_dir: PathBuf,
     /// Identities and the master key; its owner is who the gateway acts for.
     pub home: PathBuf,
     /// The settings file admin reads, where there is one.
@@ -42,18 +43,8 @@ pub struct GatewayConfig {
 }
 
 impl GatewayConfig {
-    /// Sockets, Envoy's configuration, access log, replay journal, `instance.json`: `<data>/run`.
-    pub fn run_dir(&self) -> PathBuf {
-        run_dir(&self.data_dir)
-    }
-
     /// What the three processes say: `<data>/logs`.
     pub fn log_dir(&self) -> PathBuf {
         self.data_dir.join("logs")
     }
-}
-
-/// The run folder of a data folder.
-pub fn run_dir(data_dir: &Path) -> PathBuf {
-    data_dir.join("run")
 }

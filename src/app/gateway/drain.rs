@@ -29,7 +29,7 @@ impl Supervisor {
     pub(super) async fn drain(&mut self, stops: &mut Stops) {
         let _ = self.progress.try_send(Progress::Draining);
         if self.children.contains_key(&Role::Envoy) {
-            let raw = Endpoint::Unix(self.config.run_dir().join(launch::ADMIN_SOCKET));
+            let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));
             let forced = tokio::select! {
                 () = empty(&raw, self.config.drain) => false,
                 () = stops.forced() => true,

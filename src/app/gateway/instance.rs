@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::app::gateway::config::run_dir;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Role;
 use crate::sys::files;
@@ -39,29 +38,29 @@ pub struct ChildIdentity {
     pub process: ProcessIdentity,
 }
 
-/// The file of a data folder.
-pub fn path(data_dir: &Path) -> PathBuf {
-    run_dir(data_dir).join("instance.json")
+/// The file in a run folder.
+pub fn path(run_dir: &Path) -> PathBuf {
+    run_dir.join("instance.json")
 }
 
 impl Instance {
     /// Reads it. `None` where there is none, or what is there is not ours: then nothing may be stopped by it.
-    pub fn read(data_dir: &Path) -> Option<Self> {
-        let text = files::read_text(&path(data_dir), MAX_BYTES).ok()?;
+    pub fn read(run_dir: &Path) -> Option<Self> {
+        let text = files::read_text(&path(run_dir), MAX_BYTES).ok()?;
         serde_json::from_str(&text).ok()
     }
 
     /// Writes it, 0600.
-    pub(super) fn write(&self, data_dir: &Path) -> io::Result<()> {
+    pub(super) fn write(&self, run_dir: &Path) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        files::write_private(&path(data_dir), &text)
+        files::write_private(&path(run_dir), &text)
     }
 
     /// Removes it: nothing runs.
-    pub(super) fn forget(data_dir: &Path) {
+    pub(super) fn forget(run_dir: &Path) {
         // A leftover names processes that are gone, which is harmless: each is known by its start time.
-        let _ = std::fs::remove_file(path(data_dir));
+        let _ = std::fs::remove_file(path(run_dir));
     }
 
     /// Ends what a killed supervisor left: gives its processes `grace` to notice by themselves, then

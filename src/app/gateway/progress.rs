@@ -43,6 +43,13 @@ pub enum Progress {
     Note(String),
     /// Everything answers.
     Ready(Addresses),
+    /// The demo can be tried.
+    DemoReady {
+        /// Where its agent sends requests.
+        ingress: Addresses,
+        /// Where the demo upstream listens.
+        upstream: SocketAddr,
+    },
     /// A process ended by itself and will be started again.
     Restarting {
         /// Which.

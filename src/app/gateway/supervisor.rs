@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -97,6 +98,7 @@ pub struct Bound {
     envoy: EnvoyBinary,
     lock: FileLock,
     progress: mpsc::Sender<Progress>,
+    ready: watch::Sender<bool>,
 }
 
 /// A gateway that runs.
@@ -111,6 +113,7 @@ pub(super) struct Supervisor {
     failures: BTreeMap<Role, Failures>,
     restarts: BTreeMap<Role, Instant>,
     pub(super) progress: mpsc::Sender<Progress>,
+    ready: watch::Sender<bool>,
     _lock: FileLock,
 }
 
@@ -118,14 +121,15 @@ impl Bound {
     /// Takes the lock and the ports, ends what a killed predecessor left, finds Envoy, writes its configuration.
     pub async fn build(mut config: GatewayConfig, progress: mpsc::Sender<Progress>) -> Result<Self, GatewayError> {
         config.data_dir = std::path::absolute(&config.data_dir).map_err(io_at(&config.data_dir))?;
-        for folder in [config.data_dir.clone(), config.run_dir(), config.log_dir()] {
+        config.run_dir = std::path::absolute(&config.run_dir).map_err(io_at(&config.run_dir))?;
+        for folder in [config.data_dir.clone(), config.run_dir.clone(), config.log_dir()] {
             files::private_folder(&folder).map_err(io_at(&folder))?;
         }
         for socket in [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET] {
-            peer::check_socket_path(&config.run_dir().join(socket))?;
+            peer::check_socket_path(&config.run_dir.join(socket))?;
         }
         let lock = take_lock(&config)?;
-        if let Some(before) = Instance::read(&config.data_dir) {
+        if let Some(before) = Instance::read(&config.run_dir) {
             for role in before.end_orphans(ORPHAN_GRACE).await {
                 let note = format!("{} of a gateway that was killed still ran; it was ended", role.name());
                 let _ = progress.try_send(Progress::Note(note));
@@ -145,14 +149,19 @@ impl Bound {
             trusted_hops: config.trusted_hops,
             ca_file: ca_file()?,
         })?;
-        let file = config.run_dir().join(launch::CONFIG_FILE);
+        let file = config.run_dir.join(launch::CONFIG_FILE);
         files::write_private(&file, rendered.as_bytes()).map_err(io_at(&file))?;
-        Ok(Self { config, addresses, reserved, envoy, lock, progress })
+        Ok(Self { config, addresses, reserved, envoy, lock, progress, ready: watch::channel(false).0 })
     }
 
     /// Where it will listen.
     pub const fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Becomes true when everything answers for the first time.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
     }
 
     /// Starts everything, keeps it up until the stop is called, drains. Whatever happens, nothing is left.
@@ -174,6 +183,7 @@ impl Bound {
             failures: BTreeMap::new(),
             restarts: BTreeMap::new(),
             progress: self.progress,
+            ready: self.ready,
             _lock: self.lock,
         };
         let lived = tokio::select! {
@@ -189,7 +199,7 @@ impl Bound {
             Ok(()) => supervisor.drain(&mut stops).await,
             Err(_) => supervisor.end(&mut stops).await,
         }
-        Instance::forget(&supervisor.config.data_dir);
+        Instance::forget(&supervisor.config.run_dir);
         ended
     }
 }
@@ -208,12 +218,13 @@ impl Supervisor {
         self.ready(Role::Authz, &api, "/health/ready").await?;
         drop(envoy);
         self.start(Role::Envoy).await?;
-        let raw = Endpoint::Unix(self.config.run_dir().join(launch::ADMIN_SOCKET));
+        let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));
         self.ready(Role::Envoy, &raw, "/ready").await?;
         // And Envoy reaches authz.
         let ingress = health(self.addresses.ingress.first());
         self.ready(Role::Envoy, &ingress, "/health").await?;
-        let _ = self.progress.send(Progress::Ready(self.addresses.clone())).await;
+        let _ = self.progress.try_send(Progress::Ready(self.addresses.clone()));
+        self.ready.send_replace(true);
         Ok(())
     }
 
@@ -224,7 +235,7 @@ impl Supervisor {
             Role::Authz => Plan::authz(&self.config),
             Role::Envoy => {
                 // What a killed one left; Envoy would replace it, a probe must not find it before.
-                let _ = std::fs::remove_file(self.config.run_dir().join(launch::ADMIN_SOCKET));
+                let _ = std::fs::remove_file(self.config.run_dir.join(launch::ADMIN_SOCKET));
                 Plan::envoy(&self.config, &self.envoy)
             }
         };
@@ -342,7 +353,7 @@ impl Supervisor {
             .map(|(role, running)| ChildIdentity { role: *role, process: running.process.clone() })
             .collect();
         let instance = Instance { supervisor, children, addresses: self.addresses.clone() };
-        if let Err(error) = instance.write(&self.config.data_dir) {
+        if let Err(error) = instance.write(&self.config.run_dir) {
             let _ = self.progress.try_send(Progress::Note(format!("instance.json: {error}")));
         }
     }
