@@ -208,7 +208,9 @@ proptest! {
                 prop_assert!(held.version.version <= version);
             }
         }
-        // One more change shows a loss that nothing has shown yet.
+        // One more change shows a loss that nothing has shown yet, and sources are confirmed every few seconds.
+        let services = (0..3).map(|service| proto::ServiceAge { service: format!("service-{service}"), age_ms: 0 });
+        published.confirm(services.collect(), START);
         version += 1;
         published.apply(version, Change::Settings(settings()), START);
         while let Some(message) = cursor.step(&published, START) {
