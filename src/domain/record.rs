@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::connection::ConnectionSettings;
+use crate::domain::connection::Credential;
+use crate::domain::connection::InvalidConnection;
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixMillis;
 use crate::domain::time::UnixSeconds;
@@ -69,4 +71,49 @@ pub struct ToolPolicy {
     pub deny: Vec<String>,
     /// At most this many; `None` = no limit.
     pub max_tools: Option<u32>,
+}
+
+/// Checks the secrets an owner handed in: names and values trimmed, empty values dropped.
+pub fn check_secrets(given: Secrets) -> Result<Secrets, InvalidConnection> {
+    let invalid = |reason: String| InvalidConnection::Field { field: "secrets", reason };
+    let mut checked = Secrets::new();
+    for (name, secret) in given {
+        let name = name.trim();
+        if name.is_empty() || name.len() > MAX_SECRET_NAME_BYTES || name.chars().any(char::is_control) {
+            return Err(invalid(format!("a name must have 1 to {MAX_SECRET_NAME_BYTES} printable characters")));
+        }
+        let text = secret.expose().trim();
+        if text.len() > MAX_SECRET_BYTES {
+            return Err(invalid(format!("{name} has more than {MAX_SECRET_BYTES} bytes")));
+        }
+        // Such a value stands for a credential variable; sent as it is it would reach the provider literally.
+        if text.starts_with("{{") && text.ends_with("}}") {
+            return Err(invalid(format!("{name} refers to a credential variable, which this version does not know")));
+        }
+        if text.is_empty() {
+            continue;
+        }
+        let text = Secret::new(text.to_owned());
+        if checked.insert(name.to_owned(), text).is_some() {
+            return Err(invalid(format!("{name} occurs twice")));
+        }
+    }
+    if checked.len() > MAX_SECRETS {
+        return Err(invalid(format!("more than {MAX_SECRETS}")));
+    }
+    Ok(checked)
+}
+
+/// Whether the secret that `key` names is there and can be injected the way `settings` say.
+pub fn check_injection(
+    settings: &ConnectionSettings,
+    key: Option<&str>,
+    secrets: &Secrets,
+) -> Result<(), InvalidConnection> {
+    let Some(key) = key else { return Ok(()) };
+    let secret = secrets.get(key).ok_or_else(|| InvalidConnection::Field {
+        field: "auth_secret_key",
+        reason: "names no secret of this connection".to_owned(),
+    })?;
+    Credential::build(settings, secret).map(drop)
 }
