@@ -1,3 +1,4 @@
 //! One file per counterparty: decode to domain, encode from it. Pure, like `domain`.
 
+pub mod envelope;
 pub mod state;
