@@ -5,7 +5,9 @@
 pub mod clock;
 pub mod env;
 pub mod files;
+pub mod grpc;
 pub mod hardening;
+pub mod inbound;
 pub mod local_http;
 pub mod peer;
 pub mod process;
@@ -14,3 +16,4 @@ pub mod signal;
 pub mod spawner;
 pub mod supervision;
 pub mod tasks;
+pub mod tls;

@@ -126,6 +126,8 @@ impl Tail {
         };
         if replaced {
             self.open = None;
+            // That file is read to its end; its stored position must not lead back to it.
+            self.stored = Position::default();
             self.partial.clear();
             self.skipping = false;
         }
