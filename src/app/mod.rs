@@ -1,1 +1,3 @@
 //! Wiring, straight-line: Config, build, Bound, run.
+
+pub mod admin;
