@@ -18,6 +18,8 @@ pub struct Config {
     pub namespace: Option<Namespace>,
     /// Address of the Sigilum API, without a trailing slash.
     pub api_url: String,
+    /// Where commands of this machine reach the admin API, without a trailing slash.
+    pub admin_url: String,
     /// Where things lie.
     pub paths: Paths,
     /// Where each process listens.

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod env;
 pub mod files;
 pub mod hardening;
+pub mod http;
 pub mod peer;
 pub mod random;
 pub mod signal;
