@@ -36,10 +36,8 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn refused(error: &clap::Error) -> Outcome {
     // clap knows the stream and the colours; that nobody reads it is no reason to fail.
     let _ = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Outcome::Done,
-        _ => Outcome::Usage,
-    }
+    let answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if answer { Outcome::Done } else { Outcome::Usage }
 }
 
 fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {

@@ -4,7 +4,7 @@ mod answer;
 mod input;
 mod send;
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::Args;
 
@@ -62,6 +62,6 @@ pub(crate) async fn run(args: &RequestArgs, globals: &Globals, printer: &mut Pri
 }
 
 /// A file that could not be read, as an error of the command.
-fn unreadable(path: &PathBuf, error: &std::io::Error) -> CliError {
+fn unreadable(path: &Path, error: &std::io::Error) -> CliError {
     CliError::new(Outcome::Failed, format!("{}: {error}", path.display()))
 }
