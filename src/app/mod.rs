@@ -1,1 +1,5 @@
 //! Wiring, straight-line: Config, build, Bound, run.
+
+pub mod down;
+pub mod gateway;
+pub mod up;
