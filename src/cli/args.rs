@@ -6,10 +6,15 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::cli::down::DownArgs;
+use crate::cli::exec_envoy::ExecEnvoyArgs;
+use crate::cli::gateway::GatewayArgs;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::request::RequestArgs;
+use crate::cli::up::UpArgs;
 use crate::config::Flags;
 use crate::config::keys;
+use crate::sys::supervision;
 
 /// A gateway that lets AI agents call APIs without holding the keys.
 #[derive(Debug, Parser)]
@@ -82,6 +87,15 @@ pub enum Command {
     Identity(IdentityArgs),
     /// Sign a request with the local identity, send it, stream the answer
     Request(RequestArgs),
+    /// Run the gateway, or one of its parts
+    Gateway(GatewayArgs),
+    /// Run the local stack in the foreground
+    Up(UpArgs),
+    /// Stop what this installation started
+    Down(DownArgs),
     /// Print the version
     Version,
+    /// Ties Envoy's life to the supervisor's; started by it alone.
+    #[command(name = supervision::EXEC_ENVOY, hide = true)]
+    ExecEnvoy(ExecEnvoyArgs),
 }

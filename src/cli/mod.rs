@@ -7,11 +7,15 @@ pub mod outcome;
 pub mod printer;
 
 mod args;
+mod dispatch;
+mod down;
+mod exec_envoy;
+mod gateway;
 mod identity;
 mod request;
-mod run;
 mod settings;
+mod up;
 
 pub use args::Cli;
-pub use run::run;
+pub use dispatch::run;
 pub use settings::IdentityPlace;

@@ -12,11 +12,15 @@ use tokio::runtime::Runtime;
 
 use crate::cli::args::Cli;
 use crate::cli::args::Command;
+use crate::cli::down;
+use crate::cli::exec_envoy;
+use crate::cli::gateway;
 use crate::cli::identity;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::request;
+use crate::cli::up;
 
 /// Runs the command that `arguments` (the program's name first) ask for.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -50,6 +54,10 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
         .hint("set GATEWAY_MASTER_KEY, or put it into <home>/gateway-master-key with mode 0600"));
     }
     match cli.command {
+        Command::Gateway(args) => gateway::run(&args, &globals, printer),
+        Command::Up(args) => role(up::run(&args, &globals, printer)),
+        Command::Down(args) => small(down::run(&args, &globals, printer)),
+        Command::ExecEnvoy(args) => Err(exec_envoy::run(&args)),
         Command::Identity(args) => identity::run(&args, &globals, printer),
         Command::Request(args) => small(request::run(&args, &globals, printer)),
         Command::Version => {
@@ -62,6 +70,11 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
 /// Runs a command that does one thing and ends: one thread is enough.
 fn small(command: impl Future<Output = Result<Outcome, CliError>>) -> Result<Outcome, CliError> {
     runtime(Builder::new_current_thread().enable_all().build())?.block_on(command)
+}
+
+/// Runs a role of the gateway until it is told to stop.
+pub(crate) fn role(command: impl Future<Output = Result<Outcome, CliError>>) -> Result<Outcome, CliError> {
+    runtime(Builder::new_multi_thread().enable_all().build())?.block_on(command)
 }
 
 fn runtime(built: io::Result<Runtime>) -> Result<Runtime, CliError> {
