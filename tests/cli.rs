@@ -61,7 +61,7 @@ impl Person {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+fn text_of(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
@@ -88,7 +88,7 @@ fn usage_errors_exit_64_and_say_nothing_on_stdout() {
         let output = person.run(arguments);
         assert_eq!(output.status.code(), Some(64), "{arguments:?}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
-        assert!(!output.stderr.is_empty() && !text(&output.stderr).contains("canary"), "{arguments:?}");
+        assert!(!output.stderr.is_empty() && !text_of(&output.stderr).contains("canary"), "{arguments:?}");
     }
 }
 
@@ -100,6 +100,48 @@ fn the_version_is_one_line() {
         assert_eq!(person.done(arguments), expected);
     }
     assert!(person.done(&["help", "request"]).contains("--dry-run"));
+}
+
+#[test]
+fn a_wrong_configuration_exits_78_with_all_its_mistakes() {
+    let person = Person::new();
+    let file = person.home().join("gateway.yaml");
+    let text = "gateway:\n  adr: x\nlimits: {max_body_bytes: lots}\napprovals:\n- {namespace: demo, service: svc}\n";
+    #[allow(clippy::disallowed_methods, reason = "a file of the test")]
+    fs::write(&file, text).unwrap();
+    let name = file.to_str().unwrap();
+    for command in [&["gateway", "start"][..], &["up", "--demo"], &["gateway", "envoy-config"]] {
+        let mut arguments = command.to_vec();
+        arguments.extend(["--config", name]);
+        let output = person.run(&arguments);
+        assert_eq!(output.status.code(), Some(78), "{command:?}");
+        let said = text_of(&output.stderr);
+        for place in [":2:3: unknown key", ":3:26: limits.max_body_bytes", ":5:3: the approval has no public_key"] {
+            assert!(said.contains(&format!("{name}{place}")), "{said}");
+        }
+    }
+    let missing = person.run(&["gateway", "start", "--config", "/nowhere/gateway.yaml"]);
+    assert_eq!(missing.status.code(), Some(78));
+    let opened = person.command(&["gateway", "start"]).env("GATEWAY_ALLOW_UNSIGNED_PROXY", "true").output().unwrap();
+    assert_eq!(opened.status.code(), Some(78));
+    assert!(!person.home().join(".sigilum-workspace").exists(), "a start that is refused leaves nothing behind");
+}
+
+#[test]
+fn the_envoy_configuration_follows_the_settings() {
+    let person = Person::new();
+    let shipped = person.done(&["gateway", "envoy-config", "--static"]);
+    assert_eq!(shipped, include_str!("../envoy/envoy.yaml"));
+    let rendered = person.done(&["gateway", "envoy-config", "--ingress-addr", "127.0.0.1:45678"]);
+    assert!(rendered.contains("port_value: 45678") && !rendered.contains("port_value: 38000"), "{rendered}");
+    let limited = person.command(&["gateway", "envoy-config"]).env("GATEWAY_MAX_REQUEST_BODY_BYTES", "4096").output();
+    assert!(text_of(&limited.unwrap().stdout).contains("max_request_bytes: 4096"));
+}
+
+#[test]
+fn down_has_nothing_to_stop_where_nothing_runs() {
+    let person = Person::new();
+    assert!(person.done(&["down"]).contains("not running"));
 }
 
 #[test]
@@ -152,15 +194,15 @@ fn which_identity_is_meant_must_be_clear() {
     let person = Person::new();
     let output = person.run(&["identity", "show"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("sigilum identity init"), "{}", text(&output.stderr));
+    assert!(text_of(&output.stderr).contains("sigilum identity init"), "{}", text_of(&output.stderr));
     person.done(&["identity", "init", "--namespace", "bob"]);
     person.done(&["identity", "init", "--namespace", "alice"]);
     let output = person.run(&["identity", "show"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("alice, bob"), "{}", text(&output.stderr));
+    assert!(text_of(&output.stderr).contains("alice, bob"), "{}", text_of(&output.stderr));
     assert_eq!(person.done(&["identity", "list"]), "alice\nbob\n");
     let output = person.command(&["identity", "show"]).env("SIGILUM_NAMESPACE", "bob").output().unwrap();
-    assert!(text(&output.stdout).starts_with("namespace: bob\n"));
+    assert!(text_of(&output.stdout).starts_with("namespace: bob\n"));
 }
 
 #[test]
@@ -190,7 +232,7 @@ fn a_broken_identity_is_an_error_and_stays_as_it_is() {
     for arguments in [&["identity", "show"][..], &["identity", "init", "--namespace", "demo"]] {
         let output = person.run(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(text(&output.stderr).contains("identity.json"), "{}", text(&output.stderr));
+        assert!(text_of(&output.stderr).contains("identity.json"), "{}", text_of(&output.stderr));
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), broken);
 }
@@ -323,8 +365,8 @@ fn a_refusal_shows_its_body_and_exits_1() {
         serve("HTTP/1.1 403 Forbidden\r\nX-Sigilum-Code: AUTH_CLAIM_REQUIRED\r\nContent-Length: 3\r\n\r\nno\n");
     let output = person.run(&["request", "GET", &format!("http://{authority}/")]);
     server.join().unwrap();
-    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), "no\n"));
-    assert_eq!(text(&output.stderr), "HTTP 403 Forbidden (AUTH_CLAIM_REQUIRED)\n");
+    assert_eq!((output.status.code(), text_of(&output.stdout).as_str()), (Some(1), "no\n"));
+    assert_eq!(text_of(&output.stderr), "HTTP 403 Forbidden (AUTH_CLAIM_REQUIRED)\n");
 }
 
 #[test]
@@ -346,7 +388,7 @@ fn nobody_there_exits_5() {
     drop(listener);
     let output = person.run(&["request", "GET", &format!("http://{authority}/secret-path")]);
     assert_eq!(output.status.code(), Some(5));
-    assert!(text(&output.stderr).contains(&format!("{authority} does not answer")), "{}", text(&output.stderr));
+    assert!(text_of(&output.stderr).contains(&format!("{authority} does not answer")), "{}", text_of(&output.stderr));
 }
 
 #[test]
@@ -356,8 +398,8 @@ fn an_answer_that_breaks_off_is_an_error() {
     let (authority, server) = serve("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort");
     let output = person.run(&["request", "GET", &format!("http://{authority}/")]);
     server.join().unwrap();
-    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), "short"));
-    assert!(text(&output.stderr).contains("broke off"), "{}", text(&output.stderr));
+    assert_eq!((output.status.code(), text_of(&output.stdout).as_str()), (Some(1), "short"));
+    assert!(text_of(&output.stderr).contains("broke off"), "{}", text_of(&output.stderr));
 }
 
 #[test]
@@ -417,10 +459,10 @@ fn https_is_spoken_to_names_the_system_trusts_and_to_no_others() {
         let output = person.command(&["request", "GET", &url]).env("SSL_CERT_FILE", &roots).output().unwrap();
         let head = server.join().unwrap();
         if trusted {
-            assert_eq!(text(&output.stdout), "safe", "{}", text(&output.stderr));
+            assert_eq!(text_of(&output.stdout), "safe", "{}", text_of(&output.stderr));
             assert!(head.starts_with(b"GET /x HTTP/1.1\r\n"));
         } else {
-            assert_eq!(output.status.code(), Some(5), "{}", text(&output.stdout));
+            assert_eq!(output.status.code(), Some(5), "{}", text_of(&output.stdout));
             assert!(head.is_empty(), "nothing is said to a server that is not known");
         }
     }
@@ -456,6 +498,6 @@ fn a_body_can_come_from_standard_input() {
         .unwrap();
     child.stdin.take().unwrap().write_all(b"plain words").unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(text(&output.stdout).contains("content-type: text/plain; charset=utf-8\n"));
-    assert!(text(&output.stdout).ends_with("\n\nplain words"));
+    assert!(text_of(&output.stdout).contains("content-type: text/plain; charset=utf-8\n"));
+    assert!(text_of(&output.stdout).ends_with("\n\nplain words"));
 }

@@ -206,6 +206,14 @@ fn approvals_are_read_with_their_end() {
 }
 
 #[test]
+fn ten_thousand_approvals_are_read() {
+    let list: String = (0..10_000)
+        .map(|number| format!("- {{namespace: demo-{number}, public_key: '{KEY}', service: demo-service}}\n"))
+        .collect();
+    assert_eq!(yaml(&format!("approvals:\n{list}")).unwrap().approvals.len(), 10_000);
+}
+
+#[test]
 fn what_is_wrong_with_an_approval_is_said_where_it_is() {
     let text = format!(
         "approvals:\n- {{namespace: demo, public_key: '{KEY}', service: abc}}\n- {{namespace: demo, public_key: '{KEY}', service: abc, expires_at: null}}\n- {{namespace: demo, service: x, extra: 1}}\n- word\n- {{namespace: 123, public_key: '{KEY}', service: abc, expires_at: soon}}\n"
