@@ -78,9 +78,10 @@ pub fn render(settings: &Rendering) -> Result<String, RenderError> {
     let text = replace(&text, INGRESS_MARK, 1, &addresses("ingress", &settings.ingress)?)?;
     let text = replace(&text, FACE_MARK, 1, &addresses("admin_face", &settings.admin_face)?)?;
     let text = own_listeners(&text, settings)?;
-    let text = replace(&text, "max_request_bytes: 2097152", 2, &format!("max_request_bytes: {limit}"))?;
+    // The smaller limit first: the larger one may be set to its value.
     let get = GET_BODY_BYTES.min(limit);
     let text = replace(&text, "max_request_bytes: 65536", 1, &format!("max_request_bytes: {get}"))?;
+    let text = replace(&text, "max_request_bytes: 2097152", 2, &format!("max_request_bytes: {limit}"))?;
     let buffer = format!("per_connection_buffer_limit_bytes: {}", limit.saturating_mul(2).max(GET_BODY_BYTES));
     let text = replace(&text, "per_connection_buffer_limit_bytes: 4194304", 1, &buffer)?;
     let hops = format!("xff_num_trusted_hops: {}", settings.trusted_hops);

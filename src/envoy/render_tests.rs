@@ -78,6 +78,22 @@ fn any_mixture_of_default_and_other_ports_is_excluded() {
 }
 
 #[test]
+fn any_body_limit_can_be_set() {
+    for limit in [1, 4096, GET_BODY_BYTES, GET_BODY_BYTES + 1, 2_097_152, MAX_BODY_BYTES] {
+        let at = |port: u16| vec![std::net::SocketAddr::from(([127, 0, 0, 1], port))];
+        let text = render(&Rendering {
+            ingress: at(38000),
+            admin_face: at(38200),
+            admin: at(38100),
+            max_body_bytes: limit,
+            trusted_hops: 0,
+            ca_file: PathBuf::from("/ca.pem"),
+        });
+        assert!(text.unwrap().contains(&format!("max_request_bytes: {limit}")), "{limit}");
+    }
+}
+
+#[test]
 fn every_setting_gets_into_place() {
     let config = parsed(&Rendering {
         ingress: vec!["127.0.0.2:1800".parse().unwrap(), "[::1]:1801".parse().unwrap()],
