@@ -191,6 +191,9 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
         environment: vec![
             own("SIGILUM_LOG", config.log_level),
             own("GATEWAY_REPLAY_CAPACITY", config.replay_capacity.to_string()),
+            own("GATEWAY_MAX_REQUEST_BODY_BYTES", config.settings.max_body_bytes.to_string()),
+            own("GATEWAY_SHUTDOWN_TIMEOUT_SECONDS", config.drain.as_secs().to_string()),
+            own("GATEWAY_LOG_PROXY_REQUESTS", config.decisions.name().to_owned()),
         ],
     }
 }
