@@ -1,3 +1,5 @@
 //! Why the gateway is built as it is: threat model, decisions, measurements, operations.
 //!
 //! Documentation only; it is compiled by rustdoc alone, so that its links are checked.
+
+pub mod verification;
