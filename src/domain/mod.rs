@@ -5,12 +5,17 @@
 
 pub mod address;
 pub mod approval;
+pub mod authority;
 pub mod connection;
 pub mod decision;
 pub mod draft;
 pub mod ids;
+pub mod limits;
 pub mod record;
+pub mod replay;
 pub mod request;
+pub mod route;
 pub mod secret;
+pub mod signature;
 pub mod snapshot;
 pub mod time;

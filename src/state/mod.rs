@@ -4,6 +4,7 @@
 //! the version they follow, confirmations, acknowledgements. Promises that a subscriber's state is
 //! always one the publisher had, whatever was lost in between. Never reads the store.
 
+mod cursor;
 mod published;
 mod publisher;
 mod replica;

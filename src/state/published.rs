@@ -148,6 +148,10 @@ impl Published {
             Change::AddApprovals(list) => {
                 for approval in list {
                     let Some(grant) = approval.grant else { continue };
+                    if approval.source == i32::from(proto::ApprovalSource::Claims) {
+                        let never = Confirmed { at: None, number: self.confirmations };
+                        self.confirmed.entry(approval.service.clone()).or_insert(never);
+                    }
                     let grants = self.approvals.entry((approval.service, approval.source)).or_default();
                     Arc::make_mut(grants).insert((grant.namespace, grant.public_key), grant.expires_at);
                 }
@@ -194,7 +198,10 @@ impl Published {
         let number = self.confirmations;
         for service in services {
             let at = now.0.checked_sub(service.age_ms).map(MonotonicMillis);
-            self.confirmed.insert(service.service, Confirmed { at, number });
+            // A service without claims has nothing that could be confirmed.
+            if let Some(confirmed) = self.confirmed.get_mut(&service.service) {
+                *confirmed = Confirmed { at, number };
+            }
         }
     }
 

@@ -56,7 +56,7 @@ pub struct Refused {
 pub struct Replica {
     held: Option<Arc<Snapshot>>,
     pending: Option<Pending>,
-    /// Something was refused: nothing but a full state is of use.
+    /// Something was refused: the rest of a full state whose beginning is gone is of no use.
     wants_full: bool,
 }
 
@@ -155,9 +155,6 @@ impl Replica {
     }
 
     fn delta(&mut self, version: &StateVersion, delta: proto::Delta, now: MonotonicMillis) -> Result<Applied, String> {
-        if self.wants_full {
-            return Ok(Applied::Ignored);
-        }
         if self.pending.is_some() {
             return Err("a delta within a full state".to_owned());
         }
@@ -191,13 +188,14 @@ impl Replica {
         unreadable = unreadable.saturating_add(add_single(&mut next.approvals, delta.add_approvals));
         unreadable = unreadable.saturating_add(remove_single(&mut next.approvals, delta.remove_approvals));
         check_bounds(next.connections.len(), &next.approvals)?;
+        self.wants_full = false;
         self.held = Some(Arc::new(next));
         Ok(Applied::Version { version: version.clone(), unreadable })
     }
 
     fn confirm(&mut self, version: &StateVersion, confirm: proto::Confirm, now: MonotonicMillis) -> Applied {
         // What it confirms is not what is held: believing it would make stale claims look fresh.
-        let Some(held) = self.held.as_ref().filter(|held| held.version == *version && !self.wants_full) else {
+        let Some(held) = self.held.as_ref().filter(|held| held.version == *version) else {
             return Applied::Ignored;
         };
         let mut next = Snapshot::clone(held);
@@ -258,7 +256,12 @@ fn add_single(approvals: &mut Approvals, list: Vec<proto::Approval>) -> usize {
     let mut unreadable = 0_usize;
     for approval in list {
         match decode_single(&approval) {
-            Some((key, grant)) => approvals.add(key, grant),
+            Some((key, grant)) => {
+                if grant.source == Source::Claims && approvals.freshness(&grant.service).is_none() {
+                    approvals.set_freshness(&grant.service, Freshness::Never);
+                }
+                approvals.add(key, grant);
+            }
             None => unreadable = unreadable.saturating_add(1),
         }
     }
@@ -280,3 +283,8 @@ fn decode_single(approval: &proto::Approval) -> Option<(PublicKey, Grant)> {
     let service: Arc<str> = Arc::from(approval.service.as_str());
     state::decode_grant(&service, state::decode_source(approval.source)?, approval.grant.as_ref()?)
 }
+
+#[cfg(test)]
+#[path = "replica_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code may panic")]
+mod tests;

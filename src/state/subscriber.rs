@@ -102,12 +102,12 @@ impl Subscriber {
         let mut pause = MIN_PAUSE;
         let mut said = false;
         loop {
-            let before = replica.snapshot().map(Arc::as_ptr);
+            let mut heard = false;
             let ended = tokio::select! {
                 () = stop.wait() => return,
-                ended = self.follow(&source, &node, &clock, &report, &mut replica) => ended,
+                ended = self.follow(&source, &node, &clock, &report, &mut replica, &mut heard) => ended,
             };
-            if replica.snapshot().map(Arc::as_ptr) != before {
+            if heard {
                 (pause, said) = (MIN_PAUSE, false);
             }
             // Once per outage: admin may be away for hours, and nothing else happens meanwhile.
@@ -123,7 +123,7 @@ impl Subscriber {
         }
     }
 
-    /// One connection, from hello to its end; says why it ended.
+    /// One connection, from hello to its end; says why it ended, and in `heard` whether admin spoke.
     async fn follow<C: Clock>(
         &self,
         source: &StateSource,
@@ -131,6 +131,7 @@ impl Subscriber {
         clock: &C,
         report: &(impl Fn() -> proto::Report + Send),
         replica: &mut Replica,
+        heard: &mut bool,
     ) -> String {
         let channel = match connect(source).await {
             Ok(channel) => channel,
@@ -163,7 +164,10 @@ impl Subscriber {
                 }
             };
             let answer = match response {
-                Some(Ok(response)) => self.take(replica, response, clock),
+                Some(Ok(response)) => {
+                    *heard = true;
+                    self.take(replica, response, clock)
+                }
                 Some(Err(status)) => return status.to_string(),
                 None => return "admin ended the stream".to_owned(),
             };

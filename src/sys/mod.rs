@@ -2,6 +2,7 @@
 //!
 //! Everything above asks here, so that a test can see what is asked and clippy can forbid the rest.
 
+pub mod boot;
 pub mod clock;
 pub mod env;
 pub mod files;
