@@ -227,7 +227,8 @@ async fn a_connection_is_made_read_changed_rotated_and_deleted() {
     let read = gateway.ask("GET", "/api/admin/connections/linear", "").await;
     assert_eq!((read.status, read.json()), (200, made));
 
-    let patch = r#"{"base_url":"https://other.example","status":"disabled","allowed_methods":["get"],"secrets":{"key":"x"}}"#;
+    let patch =
+        r#"{"base_url":"https://other.example","status":"disabled","allowed_methods":["get"],"secrets":{"key":"x"}}"#;
     let changed = gateway.ask("PATCH", "/api/admin/connections/linear", patch).await;
     assert_eq!(changed.status, 200);
     let changed = changed.json();
@@ -340,7 +341,10 @@ async fn without_the_token_nothing_is_answered() {
         for headers in [&[][..], &[("host", "localhost")], &[("authorization", "Bearer wrong-token")]] {
             let answer = gateway.send(method, path, headers, "").await;
             let limited = answer.status == 429 && answer.code() == "AUTH_RATE_LIMITED";
-            assert!(limited || answer.status == 403 && answer.code() == "ADMIN_TOKEN_REQUIRED", "{method} {path}: {answer:?}");
+            assert!(
+                limited || answer.status == 403 && answer.code() == "ADMIN_TOKEN_REQUIRED",
+                "{method} {path}: {answer:?}"
+            );
         }
     }
     let bearer = gateway.send("GET", CONNECTIONS, &[("authorization", &format!("bearer {TOKEN}"))], "").await;
@@ -367,7 +371,9 @@ async fn wrong_tokens_are_limited_and_the_right_one_still_gets_in_from_this_mach
 async fn the_compatibility_modes_count_direct_loopback_clients_only() {
     let hybrid = Gateway::start_with(|config| config.access_mode = AccessMode::Hybrid).await;
     assert_eq!(hybrid.send("GET", CONNECTIONS, &[], "").await.status, 200);
-    for headers in [&[("x-forwarded-for", "127.0.0.1")][..], &[("host", "evil.example")], &[("forwarded", "for=127.0.0.1")]] {
+    for headers in
+        [&[("x-forwarded-for", "127.0.0.1")][..], &[("host", "evil.example")], &[("forwarded", "for=127.0.0.1")]]
+    {
         let answer = hybrid.send("GET", CONNECTIONS, headers, "").await;
         assert_eq!((answer.status, answer.code().as_str()), (403, "ADMIN_TOKEN_OR_LOOPBACK_REQUIRED"), "{headers:?}");
     }
@@ -424,7 +430,10 @@ async fn errors_wear_the_envelope_and_ids_are_ours() {
     let answer = gateway.send("GET", "/nowhere", &[("x-request-id", "theirs")], "").await;
     let id = answer.header("x-request-id").unwrap().to_owned();
     assert!(id.len() == 36 && id != "theirs");
-    assert_eq!((answer.header("x-sigilum-code"), answer.header("cache-control")), (Some("NOT_FOUND"), Some("no-store")));
+    assert_eq!(
+        (answer.header("x-sigilum-code"), answer.header("cache-control")),
+        (Some("NOT_FOUND"), Some("no-store"))
+    );
     let members: Vec<_> = answer.json().as_object().unwrap().keys().cloned().collect();
     assert_eq!(members, ["error", "code", "request_id", "timestamp", "docs_url"]);
     assert_eq!(answer.json()["request_id"], id.as_str());
@@ -444,7 +453,8 @@ async fn bodies_over_the_limit_are_refused_by_length_and_by_count() {
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{chunk}{chunk}1\r\n \r\n0\r\n\r\n");
     let counted = gateway.raw(chunked.as_bytes()).await;
     assert_eq!((counted.status, counted.code().as_str()), (413, "REQUEST_BODY_TOO_LARGE"));
-    let stranger = format!("POST {CONNECTIONS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2097153\r\n\r\n");
+    let stranger =
+        format!("POST {CONNECTIONS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2097153\r\n\r\n");
     assert_eq!(gateway.raw(stranger.as_bytes()).await.code(), "ADMIN_TOKEN_REQUIRED");
     let largest = format!("{{\"id\":\"linear\"}}{}", " ".repeat(MAX_BODY - 15));
     assert_eq!(gateway.ask("POST", CONNECTIONS, &largest).await.status, 400);
@@ -528,14 +538,18 @@ async fn metrics_carry_the_names_of_the_seed_and_no_secret() {
     let gateway = Gateway::start_in(folder, |_| {}).await;
     let more = r#"{"decision_id":"e","connection":"linear","status":200,"duration_ms":1}"#;
     let log = gateway.folder.path().join("run/access.log");
-    let mut text = std::fs::read_to_string(&log).unwrap();
-    text.push_str(&format!("{more}\n"));
-    std::fs::OpenOptions::new().append(true).open(&log).and_then(|mut file| {
-        use std::io::Write as _;
-        file.write_all(format!("{more}\n").as_bytes())
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(&log)
+        .and_then(|mut file| {
+            use std::io::Write as _;
+            file.write_all(format!("{more}\n").as_bytes())
+        })
+        .unwrap();
+    wait_until(async || {
+        gateway.ask("GET", "/metrics", "").await.body.contains("outcome=\"success\",protocol=\"http\"} 1")
     })
-    .unwrap();
-    wait_until(async || gateway.ask("GET", "/metrics", "").await.body.contains("outcome=\"success\",protocol=\"http\"} 1")).await;
+    .await;
     assert!(!gateway.ask("GET", "/metrics", "").await.body.contains("http_502"));
 }
 
