@@ -27,7 +27,9 @@ pub(crate) async fn run(args: &DownArgs, globals: &Globals, printer: &mut Printe
     match stopped {
         Stopped::NothingRan => printer.line("[ok] gateway: not running")?,
         Stopped::Gracefully => printer.line("[ok] gateway: stopped")?,
-        Stopped::Killed(names) => printer.line(&format!("[ok] gateway: stopped ({} had to be killed)", names.join(", ")))?,
+        Stopped::Killed(names) => {
+            printer.line(&format!("[ok] gateway: stopped ({} had to be killed)", names.join(", ")))?
+        }
     }
     printer.line("Sigilum local stack shutdown complete.")?;
     Ok(Outcome::Done)

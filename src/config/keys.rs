@@ -57,7 +57,7 @@ pub const NAMESPACE: Key = Key::new(
 pub const HOME: Key = Key::new(
     None,
     &["GATEWAY_SIGILUM_HOME"],
-    Some("--home"),
+    Some("--sigilum-home"),
     Fallback::Computed("`~/.sigilum-workspace`"),
     "folder of the gateway's identity, master key and `gateway.yaml`",
 );
@@ -73,7 +73,7 @@ pub const CONFIG_FILE: Key = Key::new(
 pub const DATA_DIR: Key = Key::new(
     Some("gateway.data_dir"),
     &["GATEWAY_DATA_DIR"],
-    Some("--data-dir"),
+    Some("--gateway-data-dir"),
     Fallback::Computed("`$XDG_DATA_HOME/sigilum-gateway`, else `~/.local/share/sigilum-gateway`"),
     "folder of the sealed store, the admin token and the logs",
 );
@@ -104,10 +104,18 @@ pub const BIND: Key = Key::new(
 /// The admin API.
 pub const ADMIN_ADDR: Key = Key::new(
     Some("gateway.addr"),
-    &["GATEWAY_ADDR"],
+    &["GATEWAY_ADDR", "GATEWAY_PORT"],
     Some("--addr"),
     Fallback::Text(":38100"),
     "admin API, health and metrics; `:PORT`, `IP:PORT` or `localhost:PORT`, several with commas",
+);
+/// Where commands reach the admin API.
+pub const ADMIN_URL: Key = Key::new(
+    None,
+    &["GATEWAY_ADMIN_URL"],
+    Some("--gateway-admin-url"),
+    Fallback::Computed("`http://127.0.0.1` and the port of the admin API"),
+    "where commands of this machine reach the admin API",
 );
 /// Where agents connect.
 pub const INGRESS_ADDR: Key = Key::new(
@@ -267,7 +275,15 @@ pub const LOG_LEVEL: Key = Key::new(
     &["SIGILUM_LOG"],
     None,
     Fallback::Text("info"),
-    "`error`, `warn`, `info`, `debug` or `trace`; in the environment also a filter such as `info,h2=warn`",
+    "`off`, `error`, `warn`, `info`, `debug` or `trace`; libraries never log below `warn`",
+);
+/// Which decisions are logged.
+pub const LOG_DECISIONS: Key = Key::new(
+    Some("logging.decisions"),
+    &["GATEWAY_LOG_PROXY_REQUESTS"],
+    None,
+    Fallback::Text("all"),
+    "which decisions are logged, one line each: `all`, `denied` or `off`; `true` is `all`, `false` is `off`",
 );
 /// Port of the demo upstream.
 pub const UPSTREAM_PORT: Key = Key::new(
@@ -305,6 +321,7 @@ pub const ALL: &[Key] = &[
     BIND,
     INGRESS_ADDR,
     ADMIN_ADDR,
+    ADMIN_URL,
     ENVOY_ADMIN_ADDR,
     ENVOY_BIN,
     ENVOY_CONCURRENCY,
@@ -324,6 +341,7 @@ pub const ALL: &[Key] = &[
     ROTATION_ENFORCEMENT,
     ROTATION_GRACE_DAYS,
     LOG_LEVEL,
+    LOG_DECISIONS,
     UPSTREAM_PORT,
     ALLOW_UNSIGNED_PROXY,
     REQUIRE_SIGNED_ADMIN_CHECKS,

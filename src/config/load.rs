@@ -20,6 +20,7 @@ use crate::config::mistake::Place;
 use crate::config::parts::AccessMode;
 use crate::config::parts::AdminAccess;
 use crate::config::parts::Config;
+use crate::config::parts::DecisionLog;
 use crate::config::parts::EnvoyOptions;
 use crate::config::parts::Listeners;
 use crate::config::parts::Paths;
@@ -56,6 +57,17 @@ impl Flags {
     }
 }
 
+/// Where values come from besides the file, strongest first.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// The command line.
+    pub flags: &'a Flags,
+    /// The environment; `None` for variables that are unset or blank.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// `config.env`, by the names of the environment; weaker than the file, stronger than our defaults.
+    pub saved: &'a dyn Fn(&str) -> Option<String>,
+}
+
 /// Where the configuration file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePlace {
@@ -66,24 +78,19 @@ pub struct FilePlace {
 }
 
 /// Says which file to read before [`load`].
-pub fn locate(flags: &Flags, env: &dyn Fn(&str) -> Option<String>) -> FilePlace {
-    let loader = Loader::new(flags, env, GatewayFile::default());
+pub fn locate(sources: Sources<'_>) -> FilePlace {
+    let loader = Loader::new(sources, GatewayFile::default());
     match loader.outside(&keys::CONFIG_FILE) {
         Some((_, text)) => FilePlace { path: loader.path(&text), required: true },
         None => FilePlace { path: loader.home().join("gateway.yaml"), required: false },
     }
 }
 
-/// Builds the configuration. `file` is the name and text of `gateway.yaml`, where there is one; `env`
-/// answers `None` for variables that are unset or blank.
-pub fn load(
-    flags: &Flags,
-    env: &dyn Fn(&str) -> Option<String>,
-    file: Option<(&Path, &str)>,
-) -> Result<Config, Mistakes> {
+/// Builds the configuration. `file` is the name and text of `gateway.yaml`, where there is one.
+pub fn load(sources: Sources<'_>, file: Option<(&Path, &str)>) -> Result<Config, Mistakes> {
     let mut mistakes = Vec::new();
     let read = file.map_or_else(GatewayFile::default, |(_, text)| file::read(text, &mut mistakes));
-    let mut loader = Loader::new(flags, env, read);
+    let mut loader = Loader::new(sources, read);
     loader.mistakes = mistakes;
     let config = build(&mut loader, file.map(|(path, _)| path.to_owned()));
     match (config, loader.mistakes.is_empty()) {
@@ -133,7 +140,9 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let stranger_rate = loader.number(&keys::STRANGER_RATE, 1, 100_000);
     let rotation = loader.read(&keys::ROTATION_ENFORCEMENT, Shape::Text, parse_rotation);
     let rotation_grace_days = loader.number(&keys::ROTATION_GRACE_DAYS, 0, 3650);
-    let log_level = loader.log_level();
+    let log_level = loader.read(&keys::LOG_LEVEL, Shape::Word, parse_level);
+    let decisions = loader.read(&keys::LOG_DECISIONS, Shape::Word, parse_decisions);
+    let admin_url = loader.read(&keys::ADMIN_URL, Shape::Text, parse_url);
     let upstream_port = loader.read(&keys::UPSTREAM_PORT, Shape::Number, address::parse_port);
 
     if let (Some(max_age), Some(nonce_ttl)) = (max_age, nonce_ttl)
@@ -158,6 +167,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         (&keys::ENVOY_ADMIN_ADDR, envoy_admin.as_deref()),
     ]);
 
+    let admin_port = admin.as_ref().and_then(|addresses| addresses.first()).map_or(0, SocketAddr::port);
     let listen = Listeners { ingress: ingress?, admin: admin?, envoy_admin: envoy_admin? };
     let settings = Settings {
         authorities: authorities?,
@@ -176,6 +186,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     Some(Config {
         namespace,
         api_url: api_url?,
+        admin_url: admin_url.unwrap_or_else(|| format!("http://127.0.0.1:{admin_port}")),
         paths: Paths { home: loader.home(), config_file, data_dir, run_dir },
         listen,
         admin: AdminAccess { mode: mode?, token },
@@ -188,6 +199,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         replay_capacity: usize::try_from(replay_capacity?).ok()?,
         drain: Duration::from_secs(drain?),
         log_level: log_level?,
+        decisions: decisions?,
         master_key,
         upstream_port: upstream_port?,
         approvals: std::mem::take(&mut loader.file.approvals),
@@ -200,28 +212,37 @@ enum Shape {
     Text,
     Number,
     Boolean,
+    /// Text, where `off` and the like are words and no truth values.
+    Word,
 }
 
 struct Loader<'a> {
-    flags: &'a Flags,
-    env: &'a dyn Fn(&str) -> Option<String>,
+    sources: Sources<'a>,
     file: GatewayFile,
     mistakes: Vec<Mistake>,
 }
 
 impl<'a> Loader<'a> {
-    const fn new(flags: &'a Flags, env: &'a dyn Fn(&str) -> Option<String>, file: GatewayFile) -> Self {
-        Self { flags, env, file, mistakes: Vec::new() }
+    const fn new(sources: Sources<'a>, file: GatewayFile) -> Self {
+        Self { sources, file, mistakes: Vec::new() }
     }
 
     /// What option or environment say.
     fn outside(&self, key: &Key) -> Option<(Place, String)> {
-        if let Some((flag, value)) = self.flags.find(key) {
+        if let Some((flag, value)) = self.sources.flags.find(key) {
             return Some((Place::Flag(flag), value.to_owned()));
         }
         key.env.iter().find_map(|name| {
-            let value = (self.env)(name).filter(|value| !value.trim().is_empty())?;
+            let value = (self.sources.env)(name).filter(|value| !value.trim().is_empty())?;
             Some((Place::Environment(name), value))
+        })
+    }
+
+    /// What `config.env` says.
+    fn saved(&self, key: &Key) -> Option<(Place, String)> {
+        key.env.iter().find_map(|name| {
+            let value = (self.sources.saved)(name).filter(|value| !value.trim().is_empty())?;
+            Some((Place::Saved(name), value))
         })
     }
 
@@ -235,10 +256,11 @@ impl<'a> Loader<'a> {
     fn read<T>(&mut self, key: &Key, shape: Shape, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let (place, text) = match self.outside(key) {
             Some((place, text)) => (place, Ok(text)),
-            None => match (self.inside(key, shape), key.fallback) {
-                (Some(found), _) => found,
-                (None, Fallback::Text(text)) => (Place::Whole, Ok(text.to_owned())),
-                (None, Fallback::Computed(_) | Fallback::None) => return None,
+            None => match (self.inside(key, shape), self.saved(key), key.fallback) {
+                (Some(found), _, _) => found,
+                (None, Some((place, text)), _) => (place, Ok(text)),
+                (None, None, Fallback::Text(text)) => (Place::Whole, Ok(text.to_owned())),
+                (None, None, Fallback::Computed(_) | Fallback::None) => return None,
             },
         };
         match text.and_then(|text| parse(&text)) {
@@ -274,6 +296,8 @@ impl<'a> Loader<'a> {
                 },
                 Value::Map(_) => items.push((node.mark.place(), Err("must be a list, found a mapping".to_owned()))),
             }
+        } else if let Some((place, text)) = self.saved(key) {
+            items = split(&place, &text);
         } else if let Fallback::Text(text) = key.fallback {
             items = split(&Place::Whole, text);
         }
@@ -323,18 +347,6 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn log_level(&mut self) -> Option<String> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'=' | b',' | b'-');
-        self.read(&keys::LOG_LEVEL, Shape::Text, |text| {
-            let text = text.trim();
-            if text.len() <= 256 && text.bytes().all(fits) {
-                Ok(text.to_owned())
-            } else {
-                Err("is not a log filter".to_owned())
-            }
-        })
-    }
-
     /// Refuses a truth value that would take a guard away.
     fn refuse(&mut self, key: &Key, refused: bool, why: &str) {
         if self.read(key, Shape::Boolean, parse_boolean) == Some(refused) {
@@ -361,7 +373,8 @@ impl<'a> Loader<'a> {
     /// Notes a mistake of a value that was read, at the place it came from.
     fn blame(&mut self, key: &Key, message: String) {
         let inside = || key.yaml.and_then(|name| self.file.settings.get(name)).map(|node| node.mark.place());
-        let place = self.outside(key).map(|(place, _)| place).or_else(inside).unwrap_or(Place::Whole);
+        let found = self.outside(key).map(|(place, _)| place).or_else(inside);
+        let place = found.or_else(|| self.saved(key).map(|(place, _)| place)).unwrap_or(Place::Whole);
         self.note(place, key, &message);
     }
 
@@ -369,7 +382,7 @@ impl<'a> Loader<'a> {
         // Elsewhere the place is the name already.
         let message = match place {
             Place::File { .. } | Place::Whole => format!("{} {message}", key.name()),
-            Place::Environment(_) | Place::Flag(_) => message.to_owned(),
+            Place::Environment(_) | Place::Flag(_) | Place::Saved(_) => message.to_owned(),
         };
         self.mistakes.push(Mistake { place, message });
     }
@@ -382,17 +395,17 @@ impl<'a> Loader<'a> {
     }
 
     fn home(&self) -> PathBuf {
-        match self.outside(&keys::HOME) {
+        match self.outside(&keys::HOME).or_else(|| self.saved(&keys::HOME)) {
             Some((_, text)) => self.path(&text),
             None => self.path("~/.sigilum-workspace"),
         }
     }
 
     fn data_dir(&self) -> PathBuf {
-        match (self.env)("XDG_DATA_HOME") {
+        match (self.sources.env)("XDG_DATA_HOME") {
             // The XDG specification: a relative path there is invalid and ignored.
             Some(base) if base.starts_with('/') => Path::new(&base).join("sigilum-gateway"),
-            Some(_) | None if (self.env)("HOME").is_some() => self.path("~/.local/share/sigilum-gateway"),
+            Some(_) | None if (self.sources.env)("HOME").is_some() => self.path("~/.local/share/sigilum-gateway"),
             Some(_) | None => PathBuf::from("gateway-data"),
         }
     }
@@ -400,7 +413,7 @@ impl<'a> Loader<'a> {
     /// A path as typed; `~/` is the user's home folder, where there is one.
     fn path(&self, text: &str) -> PathBuf {
         let text = text.trim();
-        match (text.strip_prefix("~/"), (self.env)("HOME")) {
+        match (text.strip_prefix("~/"), (self.sources.env)("HOME")) {
             (Some(rest), Some(home)) => Path::new(&home).join(rest),
             (Some(rest), None) => PathBuf::from(rest),
             (None, _) => PathBuf::from(text),
@@ -417,6 +430,8 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 fn shaped(node: &Node, shape: Shape) -> Result<String, String> {
     match (shape, &node.value) {
         (Shape::Text, _) => file::text_of(node).map(ToOwned::to_owned),
+        (Shape::Word, Value::Plain(text)) if is_boolean(text) => Ok(text.to_ascii_lowercase()),
+        (Shape::Word, _) => file::text_of(node).map(ToOwned::to_owned),
         (Shape::Number, Value::Plain(text)) if is_number(text) => Ok(text.clone()),
         (Shape::Number, _) => Err(format!("must be a whole number, found {}", node.kind())),
         (Shape::Boolean, Value::Plain(text)) if is_boolean(text) || is_word(text) => Ok(text.clone()),
@@ -451,6 +466,25 @@ fn parse_rotation(text: &str) -> Result<Rotation, String> {
         "warn" => Ok(Rotation::Warn),
         "block" => Ok(Rotation::Block),
         _ => Err("must be off, warn or block".to_owned()),
+    }
+}
+
+fn parse_level(text: &str) -> Result<String, String> {
+    match text.trim() {
+        level @ ("off" | "error" | "warn" | "info" | "debug" | "trace") => Ok(level.to_owned()),
+        _ => Err("must be off, error, warn, info, debug or trace".to_owned()),
+    }
+}
+
+fn parse_decisions(text: &str) -> Result<DecisionLog, String> {
+    match text.trim() {
+        "all" => Ok(DecisionLog::All),
+        "denied" => Ok(DecisionLog::Denied),
+        text => match parse_boolean(text) {
+            Ok(true) => Ok(DecisionLog::All),
+            Ok(false) => Ok(DecisionLog::Off),
+            Err(_) => Err("must be all, denied or off".to_owned()),
+        },
     }
 }
 

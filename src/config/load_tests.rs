@@ -16,7 +16,8 @@ const KEY: &str = "ed25519:J07dj/co4diCmQYTTQGq4adhnMKYejHazCYUQ7eBh0k=";
 
 fn from(pairs: &[(&str, &str)], file: Option<&str>, flags: &Flags) -> Result<Config, Mistakes> {
     let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    load(flags, &lookup, file.map(|text| (Path::new("gateway.yaml"), text)))
+    let sources = Sources { flags, env: &lookup, saved: &|_| None };
+    load(sources, file.map(|text| (Path::new("gateway.yaml"), text)))
 }
 
 fn env(pairs: &[(&str, &str)]) -> Result<Config, Mistakes> {
@@ -59,6 +60,18 @@ fn option_beats_environment_beats_file_beats_default() {
     let config = from(&[("GATEWAY_ADDR", ":1002")], Some(file), &Flags::default()).unwrap();
     assert_eq!(config.listen.admin[0].port(), 1002);
     assert_eq!(yaml(file).unwrap().listen.admin[0].port(), 1001);
+}
+
+#[test]
+fn saved_defaults_are_weaker_than_the_file() {
+    let saved = |name: &str| (name == "GATEWAY_SIGILUM_NAMESPACE").then(|| "saved".to_owned());
+    let flags = Flags::default();
+    let namespace = |file: Option<&str>| {
+        let sources = Sources { flags: &flags, env: &|_| None, saved: &saved };
+        load(sources, file.map(|text| (Path::new("g"), text))).unwrap().namespace.unwrap().to_string()
+    };
+    assert_eq!(namespace(None), "saved");
+    assert_eq!(namespace(Some("gateway: {namespace: filed}")), "filed");
 }
 
 #[test]
@@ -150,7 +163,10 @@ fn a_bare_port_is_bound_on_the_bind_address() {
     // The read-only face of Envoy stays where nobody else can see it.
     assert!(address::all_loopback(&config.listen.envoy_admin));
     assert!(env(&[("GATEWAY_ENVOY_ADMIN_ADDR", "0.0.0.0:1")]).is_err());
-    for bad in ["38100", "host:1", "127.0.0.1", "127.0.0.1:0", ":0", ":65536", "[::1]", ":", ","] {
+    for (name, text) in [("GATEWAY_PORT", "40000"), ("GATEWAY_ADDR", "localhost:40000")] {
+        assert_eq!(env(&[(name, text)]).unwrap().listen.admin, Bind::Loopback.at(40000));
+    }
+    for bad in ["0", "65536", "host:1", "127.0.0.1", "127.0.0.1:0", ":0", ":65536", "[::1]", ":", ","] {
         assert!(env(&[("GATEWAY_ADDR", bad)]).is_err(), "{bad}");
     }
 }
@@ -190,6 +206,14 @@ fn approvals_are_read_with_their_end() {
     assert_eq!(approvals[0].expires_at, None);
     assert_eq!(approvals[1].expires_at.unwrap().rfc3339(), "2027-01-31T12:00:00Z");
     assert_eq!(approvals[1].public_key.text(), KEY);
+}
+
+#[test]
+fn ten_thousand_approvals_are_read() {
+    let list: String = (0..10_000)
+        .map(|number| format!("- {{namespace: demo-{number}, public_key: '{KEY}', service: demo-service}}\n"))
+        .collect();
+    assert_eq!(yaml(&format!("approvals:\n{list}")).unwrap().approvals.len(), 10_000);
 }
 
 #[test]
@@ -283,10 +307,23 @@ fn authorities_are_hosts_with_or_without_port() {
 }
 
 #[test]
+fn log_words_are_words_also_where_yaml_sees_truth_values() {
+    for (text, level, decisions) in [
+        ("logging: {level: off, decisions: false}", "off", DecisionLog::Off),
+        ("logging: {level: 'debug', decisions: true}", "debug", DecisionLog::All),
+        ("logging: {decisions: denied}", "info", DecisionLog::Denied),
+    ] {
+        let config = yaml(text).unwrap();
+        assert_eq!((config.log_level.as_str(), config.decisions), (level, decisions));
+    }
+    assert!(env(&[("SIGILUM_LOG", "loud")]).is_err() && yaml("logging: {decisions: 5}").is_err());
+}
+
+#[test]
 fn the_file_is_found_by_home_or_by_name() {
     let place = |pairs: &[(&str, &str)]| {
         let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        locate(&Flags::default(), &lookup)
+        locate(Sources { flags: &Flags::default(), env: &lookup, saved: &|_| None })
     };
     let home = place(&[("HOME", "/h")]);
     assert_eq!((home.path.to_str(), home.required), (Some("/h/.sigilum-workspace/gateway.yaml"), false));

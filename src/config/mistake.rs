@@ -19,6 +19,8 @@ pub enum Place {
     Environment(&'static str),
     /// An option of the command line.
     Flag(&'static str),
+    /// A line of `config.env`.
+    Saved(&'static str),
     /// The built-in default, or several settings together.
     Whole,
 }
@@ -67,6 +69,7 @@ impl fmt::Display for Mistakes {
                 }
                 Place::Environment(name) => write!(formatter, "{name}: ")?,
                 Place::Flag(name) => write!(formatter, "{name}: ")?,
+                Place::Saved(name) => write!(formatter, "config.env: {name}: ")?,
                 Place::Whole => {}
             }
             write!(formatter, "{}", mistake.message)?;

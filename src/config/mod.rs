@@ -14,6 +14,7 @@ mod file;
 mod syntax;
 
 pub use load::Flags;
+pub use load::Sources;
 pub use load::load;
 pub use load::locate;
 pub use mistake::Mistakes;

@@ -8,6 +8,7 @@ pub mod env;
 pub mod files;
 pub mod grpc;
 pub mod hardening;
+pub mod http;
 pub mod inbound;
 pub mod local_http;
 pub mod peer;

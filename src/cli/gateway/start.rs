@@ -11,7 +11,7 @@ use crate::cli::printer::Printer;
 
 /// Options of `gateway start`.
 #[derive(Debug, Clone, Args)]
-pub struct StartArgs {
+pub(crate) struct StartArgs {
     /// Settings.
     #[command(flatten)]
     pub settings: SettingsArgs,
