@@ -18,8 +18,7 @@ use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
 use crate::demo as upstream;
-use crate::domain::ids::Namespace;
-use crate::domain::ids::PublicKey;
+use crate::identity::Identity;
 use crate::sys::process;
 use crate::sys::tasks::StopHandle;
 pub use demo::CONNECTION;
@@ -29,14 +28,12 @@ pub use demo::DemoSetupError;
 const ADMIN_TOKEN: &str = "GATEWAY_ADMIN_TOKEN";
 
 /// The demo: an upstream, a connection to it, and who may use it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct DemoConfig {
     /// Where the demo upstream listens, on loopback.
     pub port: u16,
-    /// Namespace of the demo agent.
-    pub namespace: Namespace,
-    /// Its key.
-    pub key: PublicKey,
+    /// Who signs as the demo's agent.
+    pub identity: Identity,
     /// Where the upstream's key is kept: `<home>/gateway-connection-secret-demo-service-gateway`.
     pub secret_file: PathBuf,
 }
@@ -90,7 +87,11 @@ pub async fn run(
             // It never became ready; why is said elsewhere.
             return Ok(());
         }
-        let done = demo::connect(&addresses, given, &token_file, upstream_address, &secret).await;
+        let done = async {
+            demo::connect(&addresses, given, &token_file, upstream_address, &secret).await?;
+            demo::prove(&addresses, &demo.identity, &progress).await
+        };
+        let done = done.await;
         match &done {
             Ok(()) => {
                 let _ =
