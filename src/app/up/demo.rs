@@ -120,7 +120,7 @@ pub(super) fn secret(file: &Path) -> Result<Secret, DemoSetupError> {
 
 /// Hands admin the person's settings with the demo's approval added, in a file of its own: the approval
 /// holds as long as the demo runs, and the person's file stays as it is.
-pub(super) fn with_approval(mut config: GatewayConfig, demo: &DemoConfig) -> Result<GatewayConfig, DemoSetupError> {
+pub(super) fn approve(config: &mut GatewayConfig, demo: &DemoConfig) -> Result<(), DemoSetupError> {
     let base = match &config.config_file {
         Some(file) => files::read_text(file, MAX_FILE_BYTES).map_err(io_at(file))?,
         None => String::new(),
@@ -131,7 +131,7 @@ pub(super) fn with_approval(mut config: GatewayConfig, demo: &DemoConfig) -> Res
     let file = config.data_dir.join(SETTINGS_FILE);
     files::write_private(&file, merged.as_bytes()).map_err(io_at(&file))?;
     config.config_file = Some(file);
-    Ok(config)
+    Ok(())
 }
 
 fn merge(base: &str, demo: &DemoConfig) -> Result<String, String> {

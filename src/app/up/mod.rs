@@ -62,14 +62,15 @@ pub async fn run(
     progress: mpsc::Sender<Progress>,
 ) -> Result<(), UpError> {
     let Some(demo) = demo else { return Ok(gateway::run(config, stops, progress).await?) };
-    let (listener, upstream_address) = bind_upstream(demo.port).await?;
-    let config = demo::with_approval(config, &demo)?;
-    let secret = demo::secret(&demo.secret_file)?;
-    let token_file = config.data_dir.join("admin-token");
     let given = config.admin_secrets.iter().find(|(name, _)| name == ADMIN_TOKEN);
     let given = given.map(|(_, token)| token.duplicate());
+    let token_file = config.data_dir.join("admin-token");
+    // First the gateway's lock: a second start must find that one, and leave the demo's files alone.
     let built = gateway::Bound::build_unless_stopped(config, &mut stops, progress.clone()).await?;
-    let Some(bound) = built else { return Ok(()) };
+    let Some(mut bound) = built else { return Ok(()) };
+    let (listener, upstream_address) = bind_upstream(demo.port).await?;
+    demo::approve(bound.config_mut(), &demo)?;
+    let secret = demo::secret(&demo.secret_file)?;
     let addresses: Addresses = bound.addresses().clone();
     let mut ready = bound.ready();
 
