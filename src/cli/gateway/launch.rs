@@ -15,6 +15,7 @@ use crate::app::gateway::error::Class;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
+use crate::app::gateway::restart::Patience;
 use crate::app::up;
 use crate::app::up::DemoConfig;
 use crate::app::up::UpError;
@@ -177,6 +178,8 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
         max_body_bytes: config.settings.max_body_bytes,
         trusted_hops: config.envoy.trusted_hops,
         drain: config.drain,
+        patience: Patience::default(),
+        program: None,
         admin_environment,
         admin_secrets: [
             secret("GATEWAY_MASTER_KEY", config.master_key),
@@ -217,8 +220,8 @@ pub(crate) async fn foreground(
     };
     let (ended, ()) = tokio::join!(run, show);
     ended.map(|()| Outcome::Done).map_err(|error| match error {
-        UpError::Gateway(error) => gateway_error(&error),
-        other => CliError::new(Outcome::Failed, other.to_string()),
+        UpError::Gateway(ref error) => gateway_error(error),
+        UpError::Demo(_) | UpError::Upstream(_) => CliError::new(Outcome::Failed, error.to_string()),
     })
 }
 
