@@ -94,7 +94,8 @@ impl IdentityPlace {
 pub(crate) fn load(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config, CliError> {
     let saved = saved_text()?;
     let find = |name: &str| defaults::find(&saved, name);
-    let given = |name: &str| handed.iter().find(|(known, _)| known == name).map(|(_, secret)| secret.expose().to_owned());
+    let given =
+        |name: &str| handed.iter().find(|(known, _)| known == name).map(|(_, secret)| secret.expose().to_owned());
     let lookup = |name: &str| given(name).or_else(|| env::lookup(name));
     let sources = Sources { flags, env: &lookup, saved: &find };
     let place = config::locate(sources);

@@ -132,7 +132,8 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
             Err("must be at least 16 visible ASCII characters without blanks".to_owned())
         }
     });
-    let allowed_origins = loader.is_set(&keys::ALLOWED_ORIGINS).then(|| loader.list(&keys::ALLOWED_ORIGINS, parse_origin));
+    let allowed_origins =
+        loader.is_set(&keys::ALLOWED_ORIGINS).then(|| loader.list(&keys::ALLOWED_ORIGINS, parse_origin));
     let master_key = loader.secret(&keys::MASTER_KEY, |_| Ok(()));
     let max_body_bytes = loader.number(&keys::MAX_REQUEST_BODY_BYTES, 1, 64 * 1024 * 1024);
     let max_age = loader.number(&keys::MAX_AGE, 1, 3600);
