@@ -34,7 +34,6 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
 use crate::sys::files;
-use crate::sys::hardening;
 use crate::sys::signal::StopSignals;
 use crate::sys::tasks::Tasks;
 
@@ -183,8 +182,6 @@ pub(crate) async fn foreground(
     printer: &mut Printer,
 ) -> Result<Outcome, CliError> {
     let failed = |error: io::Error| CliError::new(Outcome::Failed, error.to_string());
-    // The master key passes through this process.
-    hardening::harden_process().map_err(failed)?;
     let signals = StopSignals::install().map_err(failed)?;
     let tasks = Tasks::default();
     let stops = Stops::new(signals, tasks.stop_signal());
