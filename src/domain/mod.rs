@@ -9,5 +9,6 @@ pub mod decision;
 pub mod ids;
 pub mod request;
 pub mod secret;
+pub mod signature;
 pub mod snapshot;
 pub mod time;

@@ -1,0 +1,36 @@
+//! How Envoy is started: its command line and the files it finds in the run folder.
+
+use std::path::Path;
+
+/// The rendered configuration, in the run folder.
+pub const CONFIG_FILE: &str = "envoy.yaml";
+/// Envoy's own admin interface, in the run folder; the static configuration names it.
+pub const ADMIN_SOCKET: &str = "envoy-admin.sock";
+/// Where Envoy asks for decisions, in the run folder; the static configuration names it.
+pub const AUTHZ_SOCKET: &str = "authz.sock";
+/// How late a line may reach the access log: usage is counted from it.
+const LOG_FLUSH_MILLIS: &str = "1000";
+
+/// The arguments of an Envoy whose working directory is the run folder. `concurrency` is its number of
+/// worker threads; without one it takes one per processor.
+pub fn arguments(concurrency: Option<u32>) -> Vec<String> {
+    // Hot restart would share memory, by a number, with any other Envoy of this user.
+    let mut arguments: Vec<String> = ["--config-path", CONFIG_FILE, "--disable-hot-restart", "--log-level", "warning"]
+        .into_iter()
+        .chain(["--file-flush-interval-msec", LOG_FLUSH_MILLIS])
+        .map(str::to_owned)
+        .collect();
+    if let Some(threads) = concurrency {
+        arguments.extend(["--concurrency".to_owned(), threads.to_string()]);
+    }
+    arguments
+}
+
+/// The arguments that make Envoy read a configuration, judge it and end.
+pub fn validate_arguments(config: &Path) -> Vec<String> {
+    ["--mode", "validate", "--disable-hot-restart", "--log-level", "warning", "--config-path"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain([config.display().to_string()])
+        .collect()
+}

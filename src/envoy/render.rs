@@ -1,0 +1,186 @@
+//! The static configuration with this gateway's settings in it, comments and all.
+//!
+//! `envoy/envoy.yaml` stays readable and valid as it is; what settings change is replaced in its text.
+//! Each replacement names text that must stand there exactly as often as expected, so an edit of the
+//! file that moves something fails loudly instead of leaving a default in force.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The file as it is, valid on its own.
+pub const STATIC: &str = include_str!("../../envoy/envoy.yaml");
+
+/// Largest body limit: Envoy's buffer limit is twice that and has 32 bits.
+pub const MAX_BODY_BYTES: u64 = 1 << 30;
+/// What GET and HEAD may carry at most; they are checked in one stage.
+const GET_BODY_BYTES: u64 = 65536;
+
+/// Where systems keep the certificates they trust, most common first.
+pub const CA_FILES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// What a gateway's settings change in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendering {
+    /// Where agents connect; at least one.
+    pub ingress: Vec<SocketAddr>,
+    /// Where operators read Envoy's admin interface; at least one.
+    pub admin_face: Vec<SocketAddr>,
+    /// Where our admin process listens: no upstream may be there.
+    pub admin: Vec<SocketAddr>,
+    /// Largest request body in bytes, at most [`MAX_BODY_BYTES`].
+    pub max_body_bytes: u64,
+    /// Proxies in front of us whose `x-forwarded-for` entries count.
+    pub trusted_hops: u32,
+    /// The certificates providers are verified against.
+    pub ca_file: PathBuf,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// The static file is not the one this code knows.
+    #[error("envoy.yaml: expected {expected} × `{text}`, found {found}")]
+    Template {
+        /// What was looked for.
+        text: String,
+        /// How often it should be there.
+        expected: usize,
+        /// How often it is.
+        found: usize,
+    },
+    /// A listener without an address.
+    #[error("the {0} listener has no address")]
+    NoAddress(&'static str),
+    /// The body limit does not fit.
+    #[error("a body limit of {0} bytes is not possible; at most {MAX_BODY_BYTES}")]
+    BodyLimit(u64),
+}
+
+/// Writes the settings into the static file.
+pub fn render(settings: &Rendering) -> Result<String, RenderError> {
+    let limit = settings.max_body_bytes;
+    if limit == 0 || limit > MAX_BODY_BYTES {
+        return Err(RenderError::BodyLimit(limit));
+    }
+    let text = listener(STATIC, "ingress", 38000, &settings.ingress)?;
+    let text = listener(&text, "admin_face", 38200, &settings.admin_face)?;
+    let text = own_listeners(&text, settings)?;
+    let text = replace(&text, "max_request_bytes: 2097152", 2, &format!("max_request_bytes: {limit}"))?;
+    let get = GET_BODY_BYTES.min(limit);
+    let text = replace(&text, "max_request_bytes: 65536", 1, &format!("max_request_bytes: {get}"))?;
+    let buffer = format!("per_connection_buffer_limit_bytes: {}", limit.saturating_mul(2).max(GET_BODY_BYTES));
+    let text = replace(&text, "per_connection_buffer_limit_bytes: 4194304", 1, &buffer)?;
+    let hops = format!("xff_num_trusted_hops: {}", settings.trusted_hops);
+    let text = replace(&text, "xff_num_trusted_hops: 0", 1, &hops)?;
+    let file = format!("trusted_ca: {{ filename: {} }}", quoted(&settings.ca_file.display().to_string()));
+    replace(&text, "trusted_ca: { filename: /etc/ssl/certs/ca-certificates.crt }", 1, &file)
+}
+
+/// The first address in place of the default one, the others beside it.
+fn listener(text: &str, name: &'static str, port: u16, addresses: &[SocketAddr]) -> Result<String, RenderError> {
+    let (first, others) = addresses.split_first().ok_or(RenderError::NoAddress(name))?;
+    let mut lines = format!("    address: {}", socket_address(first));
+    if !others.is_empty() {
+        let others: Vec<_> = others.iter().map(|other| format!("{{ address: {} }}", socket_address(other))).collect();
+        lines.push_str(&format!("\n    additional_addresses: [{}]", others.join(", ")));
+    }
+    let default = socket_address(&SocketAddr::from(([127, 0, 0, 1], port)));
+    replace(text, &format!("    address: {default}"), 1, &lines)
+}
+
+fn socket_address(address: &SocketAddr) -> String {
+    let host = match address.ip() {
+        IpAddr::V4(host) => host.to_string(),
+        IpAddr::V6(host) => format!("\"{host}\""),
+    };
+    format!("{{ socket_address: {{ address: {host}, port_value: {} }} }}", address.port())
+}
+
+/// The ports and addresses under which the gateway itself can be reached, which no upstream may have.
+fn own_listeners(text: &str, settings: &Rendering) -> Result<String, RenderError> {
+    let all = || settings.ingress.iter().chain(&settings.admin).chain(&settings.admin_face);
+    let mut ports: Vec<u16> = all().map(SocketAddr::port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    // Both ends are included.
+    let range = |port: u16| format!("upstream_port_range: {{ start: {port}, end: {port} }}");
+    let (before, rest) = split_once(text, "own_listeners:")?;
+    let (policy, after) = split_once(rest, "never:")?;
+
+    // The first default line defines the anchor; the other two give way to whatever ports there are.
+    let (first, others) = ports.split_first().ok_or(RenderError::NoAddress("ingress"))?;
+    let policy = replace(policy, &range(38000), 1, &range(*first))?;
+    let policy = without_line(&policy, &range(38100))?;
+    let line = line_with(&policy, &range(38200))?.to_owned();
+    let others: String = others.iter().map(|port| line.replace(&range(38200), &range(*port))).collect();
+    let policy = replace(&policy, &line, 1, &others)?;
+
+    // Loopback stands in the file. A listener on one address adds that one, a listener on all adds all.
+    let mut hosts: Vec<IpAddr> = all().map(SocketAddr::ip).filter(|host| !host.is_loopback()).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    let loopback = "upstream_ip: { address_prefix: \"::1\", prefix_len: 128 }";
+    let line = line_with(&policy, loopback)?.to_owned();
+    let added: String = if hosts.iter().any(IpAddr::is_unspecified) {
+        let indent = line.len().saturating_sub(line.trim_start().len());
+        format!("{:indent$}- any: true\n", "")
+    } else {
+        let other = |host: &IpAddr| {
+            let bits = if host.is_ipv4() { 32 } else { 128 };
+            line.replace(loopback, &format!("upstream_ip: {{ address_prefix: \"{host}\", prefix_len: {bits} }}"))
+        };
+        hosts.iter().map(other).collect()
+    };
+    let policy = replace(&policy, &line, 1, &format!("{line}{added}"))?;
+    Ok(format!("{before}own_listeners:{policy}never:{after}"))
+}
+
+/// The one line with `part` in it, line end included.
+fn line_with<'t>(text: &'t str, part: &str) -> Result<&'t str, RenderError> {
+    let mut lines = text.split_inclusive('\n').filter(|line| line.contains(part));
+    match (lines.next(), lines.count()) {
+        (Some(line), 0) => Ok(line),
+        (first, more) => {
+            let found = more + usize::from(first.is_some());
+            Err(RenderError::Template { text: part.to_owned(), expected: 1, found })
+        }
+    }
+}
+
+fn without_line(text: &str, part: &str) -> Result<String, RenderError> {
+    let line = line_with(text, part)?;
+    replace(text, line, 1, "")
+}
+
+fn replace(text: &str, from: &str, expected: usize, to: &str) -> Result<String, RenderError> {
+    let found = text.matches(from).count();
+    if found != expected {
+        return Err(RenderError::Template { text: from.trim().to_owned(), expected, found });
+    }
+    Ok(text.replace(from, to))
+}
+
+/// Parts before and behind the first key `at` that begins a line.
+fn split_once<'t>(text: &'t str, at: &str) -> Result<(&'t str, &'t str), RenderError> {
+    let begins = |(place, _): &(usize, &str)| {
+        text.get(..*place).is_some_and(|before| before.trim_end_matches(' ').ends_with('\n'))
+    };
+    let place = text.match_indices(at).find(begins).map(|(place, _)| place);
+    let parts = place.and_then(|place| Some((text.get(..place)?, text.get(place..)?.strip_prefix(at)?)));
+    parts.ok_or_else(|| RenderError::Template { text: at.to_owned(), expected: 1, found: 0 })
+}
+
+/// A YAML double-quoted scalar; JSON's escapes are a subset of its.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+#[path = "render_tests.rs"]
+mod tests;

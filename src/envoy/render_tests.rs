@@ -1,0 +1,144 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "test code may panic"
+)]
+
+use serde_yaml::Value;
+
+use super::*;
+use crate::envoy::binary;
+use crate::envoy::launch;
+
+fn settings() -> Rendering {
+    Rendering {
+        ingress: vec!["127.0.0.1:38000".parse().unwrap(), "[::1]:38000".parse().unwrap()],
+        admin_face: vec!["127.0.0.1:38200".parse().unwrap()],
+        admin: vec!["127.0.0.1:38100".parse().unwrap()],
+        max_body_bytes: 2 * 1024 * 1024,
+        trusted_hops: 0,
+        ca_file: PathBuf::from(CA_FILES[0]),
+    }
+}
+
+fn parsed(settings: &Rendering) -> Value {
+    serde_yaml::from_str(&render(settings).unwrap()).unwrap()
+}
+
+fn http_filter<'v>(listener: &'v Value, name: &str) -> &'v Value {
+    let filters = &listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"];
+    filters.as_sequence().unwrap().iter().find(|filter| filter["name"] == name).unwrap()
+}
+
+/// The first value under `key`, wherever it stands.
+fn find<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
+    match value {
+        Value::Mapping(map) => map.get(key).or_else(|| map.values().find_map(|value| find(value, key))),
+        Value::Sequence(list) => list.iter().find_map(|value| find(value, key)),
+        _ => None,
+    }
+}
+
+fn own_listener_rules(config: &Value) -> (Vec<u64>, Vec<Value>) {
+    let policy = find(config, "own_listeners").unwrap();
+    let rules = &policy["permissions"][0]["and_rules"]["rules"];
+    let each = |value: &Value| value["or_rules"]["rules"].as_sequence().unwrap().clone();
+    let ports = each(&rules[0]);
+    let range = |rule: &Value| {
+        let range = &rule["matcher"]["typed_config"]["upstream_port_range"];
+        assert_eq!(range["end"], range["start"]);
+        assert!(rule["matcher"]["typed_config"]["@type"].as_str().unwrap().ends_with("UpstreamIpPortMatcher"));
+        range["start"].as_u64().unwrap()
+    };
+    (ports.iter().map(range).collect(), each(&rules[1]))
+}
+
+#[test]
+fn every_setting_gets_into_place() {
+    let config = parsed(&Rendering {
+        ingress: vec!["127.0.0.2:1800".parse().unwrap(), "[::1]:1801".parse().unwrap()],
+        admin_face: vec!["127.0.0.1:1900".parse().unwrap()],
+        admin: vec!["127.0.0.1:1700".parse().unwrap(), "[::1]:1700".parse().unwrap()],
+        max_body_bytes: 10_000,
+        trusted_hops: 2,
+        ca_file: PathBuf::from("/tmp/a \"quoted\" name"),
+    });
+    let ingress = &config["static_resources"]["listeners"][0];
+    let face = &config["static_resources"]["listeners"][1];
+    assert_eq!(ingress["address"]["socket_address"]["address"], "127.0.0.2");
+    assert_eq!(ingress["address"]["socket_address"]["port_value"], 1800);
+    assert_eq!(ingress["additional_addresses"][0]["address"]["socket_address"]["address"], "::1");
+    assert_eq!(ingress["additional_addresses"][0]["address"]["socket_address"]["port_value"], 1801);
+    assert_eq!(ingress["per_connection_buffer_limit_bytes"], 20_000.max(65536));
+    assert_eq!(face["address"]["socket_address"]["port_value"], 1900);
+    assert!(face.get("additional_addresses").is_none());
+    let hcm = &ingress["filter_chains"][0]["filters"][0]["typed_config"];
+    assert_eq!(hcm["xff_num_trusted_hops"], 2);
+    for filter in ["body_size_limit", "authz_body"] {
+        assert_eq!(find(http_filter(ingress, filter), "max_request_bytes").unwrap(), 10_000, "{filter}");
+    }
+    let (ports, hosts) = own_listener_rules(&config);
+    assert_eq!(ports, [1700, 1800, 1801, 1900]);
+    assert_eq!(hosts.len(), 2, "127.0.0.0/8 and ::1");
+    let tls = &config["static_resources"]["clusters"][1]["transport_socket"]["typed_config"];
+    let ca = &tls["common_tls_context"]["validation_context"]["trusted_ca"]["filename"];
+    assert_eq!(ca, "/tmp/a \"quoted\" name");
+}
+
+#[test]
+fn the_defaults_change_nothing() {
+    let plain = Rendering { ingress: vec!["127.0.0.1:38000".parse().unwrap()], ..settings() };
+    let original: Value = serde_yaml::from_str(STATIC).unwrap();
+    assert_eq!(parsed(&plain), original);
+}
+
+#[test]
+fn a_gateway_that_listens_elsewhere_is_no_upstream_there() {
+    let one = Rendering { ingress: vec!["10.1.2.3:38000".parse().unwrap()], ..settings() };
+    let (_, hosts) = own_listener_rules(&parsed(&one));
+    assert_eq!(hosts.len(), 3);
+    assert_eq!(hosts[2]["matcher"]["typed_config"]["upstream_ip"]["address_prefix"], "10.1.2.3");
+    let all = Rendering { ingress: vec!["0.0.0.0:38000".parse().unwrap()], ..settings() };
+    let (_, hosts) = own_listener_rules(&parsed(&all));
+    assert_eq!(hosts[2]["any"], true);
+}
+
+#[test]
+fn what_cannot_be_rendered_is_said() {
+    let none = Rendering { ingress: Vec::new(), ..settings() };
+    assert_eq!(render(&none), Err(RenderError::NoAddress("ingress")));
+    let huge = Rendering { max_body_bytes: MAX_BODY_BYTES + 1, ..settings() };
+    assert_eq!(render(&huge), Err(RenderError::BodyLimit(MAX_BODY_BYTES + 1)));
+}
+
+/// With the real Envoy: what it refuses to start with must not get through here.
+#[tokio::test]
+async fn envoy_accepts_both_forms() {
+    let envoy = binary::find(&binary::Search::standard(None), &mut |_| {}).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let odd = Rendering {
+        ingress: vec!["0.0.0.0:65535".parse().unwrap(), "[::]:65535".parse().unwrap()],
+        admin_face: vec!["[::1]:1".parse().unwrap()],
+        max_body_bytes: 1,
+        trusted_hops: 3,
+        ..settings()
+    };
+    let elsewhere = Rendering { ingress: vec!["192.0.2.1:38000".parse().unwrap()], ..settings() };
+    let forms = [STATIC.to_owned(), render(&settings()).unwrap(), render(&odd).unwrap(), render(&elsewhere).unwrap()];
+    for (number, form) in forms.iter().enumerate() {
+        let file = folder.path().join(format!("{number}.yaml"));
+        std::fs::write(&file, form).unwrap();
+        let output = tokio::process::Command::new(&envoy.path)
+            .args(launch::validate_arguments(&file))
+            .current_dir(folder.path())
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "form {number}: {said}");
+        assert!(!said.contains("[warning]"), "form {number}: {said}");
+    }
+}

@@ -1,0 +1,163 @@
+//! Other processes: who they are beyond their number, whether they live, who listens on a port.
+
+use std::fs;
+use std::io;
+
+use rustix::process::Pid;
+use rustix::process::Signal;
+
+/// A process that cannot be mistaken for a later one with the same number.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ProcessIdentity {
+    /// The process id.
+    pub pid: i32,
+    /// When it was started, in a form that is only compared: boot id and clock ticks on Linux, a date elsewhere.
+    pub started: String,
+}
+
+/// Somebody who listens on a TCP port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortHolder {
+    /// The process id.
+    pub pid: i32,
+    /// The program's name without its arguments, which may hold secrets of others.
+    pub name: String,
+}
+
+impl ProcessIdentity {
+    /// The identity of a living process. `None` where there is none of that number, or only its remains.
+    pub fn of(pid: i32) -> Option<Self> {
+        started(pid).map(|started| Self { pid, started })
+    }
+
+    /// Our own.
+    pub fn own() -> Option<Self> {
+        i32::try_from(std::process::id()).ok().and_then(Self::of)
+    }
+
+    /// Whether exactly this process still runs.
+    pub fn is_alive(&self) -> bool {
+        started(self.pid).is_some_and(|found| found == self.started)
+    }
+
+    /// Sends a signal if exactly this process still runs; `false` where it does not.
+    pub fn signal(&self, signal: Signal) -> io::Result<bool> {
+        let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.is_alive()) else { return Ok(false) };
+        match rustix::process::kill_process(pid, signal) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::SRCH) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// `/proc/<pid>/stat` field 22 (start time in ticks since boot), made unique across boots by the boot id.
+#[cfg(target_os = "linux")]
+fn started(pid: i32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may itself hold any of these characters.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    // A zombie answers signals and does nothing; X is on its way out.
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    let ticks = fields.nth(18)?;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Some(format!("{}/{ticks}", boot.trim()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn started(pid: i32) -> Option<String> {
+    let output =
+        std::process::Command::new("ps").args(["-o", "stat=,lstart=", "-p", &pid.to_string()]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let (state, date) = text.trim().split_once(char::is_whitespace)?;
+    (!state.starts_with('Z')).then(|| date.trim().to_owned())
+}
+
+/// Who listens on a TCP port of this machine, where the system tells: not on macOS, and not for processes
+/// of other users.
+pub fn port_holder(port: u16) -> Option<PortHolder> {
+    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|table| fs::read_to_string(table).ok())
+        .flat_map(|table| listening(&table, port))
+        .collect();
+    if inodes.is_empty() {
+        return None;
+    }
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for pid in pids {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let holds = descriptors
+            .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
+            .any(|target| inodes.iter().any(|inode| target.as_os_str() == inode.as_str()));
+        if holds {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            return Some(PortHolder { pid, name: name.trim().to_owned() });
+        }
+    }
+    None
+}
+
+/// The sockets of `/proc/net/tcp` in state LISTEN (0A) on a port, as the links in `/proc/<pid>/fd` name them.
+fn listening(table: &str, port: u16) -> Vec<String> {
+    let wanted = format!(":{port:04X}");
+    table
+        .lines()
+        .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
+        .filter(|fields| {
+            fields.get(1).is_some_and(|local| local.ends_with(&wanted))
+                && fields.get(3).is_some_and(|state| *state == "0A")
+        })
+        .filter_map(|fields| fields.get(9).map(|inode| format!("socket:[{inode}]")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_more_than_its_number() {
+        let own = ProcessIdentity::own().unwrap();
+        assert!(own.is_alive());
+        let impostor = ProcessIdentity { started: "another time".to_owned(), ..own };
+        assert!(!impostor.is_alive());
+        // Not sent: the test lives on.
+        assert!(!impostor.signal(Signal::KILL).unwrap());
+    }
+
+    #[test]
+    fn the_dead_are_told_from_the_living() {
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let identity = ProcessIdentity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        assert!(identity.signal(Signal::KILL).unwrap());
+        child.wait().unwrap();
+        assert!(!identity.is_alive());
+        assert!(!identity.signal(Signal::TERM).unwrap());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_listener_is_found_by_its_port() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let holder = port_holder(listener.local_addr().unwrap().port()).unwrap();
+        assert_eq!(holder.pid, i32::try_from(std::process::id()).unwrap());
+        assert!(!holder.name.is_empty());
+    }
+
+    #[test]
+    fn only_listeners_count() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+             0: 0100007F:94D4 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 111 1 0 100 0 0 10 0\n\
+             1: 0100007F:94D4 0100007F:0050 01 00000000:00000000 00:00000000 00000000 0 0 222 1 0 100 0 0 10 0\n";
+        assert_eq!(listening(table, 38100), ["socket:[111]"]);
+        assert!(listening(table, 38101).is_empty());
+    }
+}

@@ -1,0 +1,212 @@
+//! The pipe between the supervisor and its children: who may connect, and that the parent lives.
+//!
+//! A supervised process has a pipe as its standard input. Lines come down it, each ended by LF:
+//! `secret <NAME> <hex of UTF-8>` hands over a secret (argv and environment can be read by others),
+//! `go` ends the secrets, `peer <pid>` names the one process that may connect to the child's Unix
+//! socket until the next such line. The end of the file means that the parent is gone.
+
+use std::fs::File;
+use std::io;
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::domain::secret::Secret;
+use crate::sys::peer::PeerRule;
+use crate::sys::tasks::StopHandle;
+
+/// Longest line: a secret of 16 KiB in hex and its name.
+const MAX_LINE: usize = 40 * 1024;
+/// Most secrets that are handed over.
+const MAX_SECRETS: usize = 16;
+
+/// Why the parent was not understood.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisionError {
+    /// The parent ended before it said what we need.
+    #[error("the supervisor is gone")]
+    Gone,
+    /// Something else than the protocol came.
+    #[error("standard input is not a supervisor's pipe")]
+    Protocol,
+    /// The pipe could not be read.
+    #[error("standard input: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// One line, read.
+enum Line {
+    Secret(String, Secret),
+    Go,
+    Peer(i32),
+}
+
+/// The line that ends the secrets.
+pub const GO: &str = "go\n";
+
+/// The line that names the process which may connect.
+pub fn peer_line(pid: i32) -> String {
+    format!("peer {pid}\n")
+}
+
+/// The line that hands a secret over. Names are variable names: no blanks.
+pub fn secret_line(name: &str, secret: &Secret) -> Zeroizing<String> {
+    use std::fmt::Write as _;
+    let mut line = Zeroizing::new(String::with_capacity(name.len() + secret.expose().len() * 2 + 9));
+    line.push_str("secret ");
+    line.push_str(name);
+    line.push(' ');
+    for byte in secret.expose().bytes() {
+        // Writing to a String cannot fail.
+        let _ = write!(line, "{byte:02x}");
+    }
+    line.push('\n');
+    line
+}
+
+/// Reads the secrets the supervisor hands over, by name. Blocks until its `go`; call it once, at start,
+/// before [`supervised_peers`].
+pub fn supervised_secrets() -> Result<Vec<(String, Secret)>, SupervisionError> {
+    read_secrets(&mut standard_input()?)
+}
+
+/// Under a supervisor: the rule for the one process that may connect, `None` until it was named. Calls
+/// `stop` as soon as the supervisor is gone or says what cannot be understood.
+pub fn supervised_peers(stop: StopHandle) -> watch::Receiver<Option<PeerRule>> {
+    let (sender, receiver) = watch::channel(None);
+    let work = move || {
+        if let Ok(mut input) = standard_input() {
+            follow(&mut input, &sender);
+        }
+        stop.stop();
+    };
+    // Reading a pipe blocks: a thread of its own, ended by the end of the file or of the process.
+    if let Err(error) = std::thread::Builder::new().name("supervision".to_owned()).spawn(work) {
+        tracing::error!(error = %error, "the supervisor cannot be followed");
+    }
+    receiver
+}
+
+/// Without a supervisor: any process of our own user.
+pub fn unsupervised_peers() -> watch::Receiver<Option<PeerRule>> {
+    watch::channel(Some(PeerRule::same_user())).1
+}
+
+/// Standard input without the standard library's buffer, which would keep a copy of every secret.
+fn standard_input() -> io::Result<File> {
+    Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+fn read_secrets(input: &mut impl io::Read) -> Result<Vec<(String, Secret)>, SupervisionError> {
+    let mut secrets = Vec::new();
+    loop {
+        match read_line(input)? {
+            Line::Secret(name, secret) if secrets.len() < MAX_SECRETS => secrets.push((name, secret)),
+            Line::Go => return Ok(secrets),
+            Line::Secret(..) | Line::Peer(_) => return Err(SupervisionError::Protocol),
+        }
+    }
+}
+
+/// Follows the peer lines until there is nothing more to read or to understand.
+fn follow(input: &mut impl io::Read, peers: &watch::Sender<Option<PeerRule>>) {
+    loop {
+        match read_line(input) {
+            Ok(Line::Peer(pid)) => {
+                peers.send_replace(Some(PeerRule { pid: Some(pid), ..PeerRule::same_user() }));
+            }
+            // A child that needs no secrets does not read them first.
+            Ok(Line::Secret(..) | Line::Go) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Reads one line byte by byte: a few short ones in a process's life.
+fn read_line(input: &mut impl io::Read) -> Result<Line, SupervisionError> {
+    let mut line = Zeroizing::new(Vec::with_capacity(256));
+    for byte in input.bytes() {
+        match byte? {
+            b'\n' => return parse(&line).ok_or(SupervisionError::Protocol),
+            _ if line.len() == MAX_LINE => return Err(SupervisionError::Protocol),
+            byte => line.push(byte),
+        }
+    }
+    Err(SupervisionError::Gone)
+}
+
+fn parse(line: &[u8]) -> Option<Line> {
+    let line = std::str::from_utf8(line).ok()?;
+    if line == "go" {
+        return Some(Line::Go);
+    }
+    match line.split_once(' ')? {
+        ("peer", pid) => pid.parse().ok().filter(|pid| *pid > 0).map(Line::Peer),
+        ("secret", rest) => {
+            let (name, hex) = rest.split_once(' ')?;
+            let mut bytes = Zeroizing::new(Vec::with_capacity(hex.len() / 2));
+            for pair in hex.as_bytes().chunks(2) {
+                if pair.len() != 2 {
+                    return None;
+                }
+                bytes.push(u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?);
+            }
+            let text = std::str::from_utf8(&bytes).ok()?;
+            Some(Line::Secret(name.to_owned(), Secret::new(text.to_owned())))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        reason = "test code may panic"
+    )]
+
+    use super::*;
+
+    #[test]
+    fn secrets_come_over_as_they_were() {
+        let text = "päss word\nwith everything";
+        let pipe = format!("{}{GO}", *secret_line("GATEWAY_MASTER_KEY", &Secret::new(text.to_owned())));
+        assert!(!pipe.contains("word"), "nobody reads it over a shoulder");
+        let secrets = read_secrets(&mut pipe.as_bytes()).unwrap();
+        assert_eq!(secrets.len(), 1);
+        assert_eq!(secrets[0].0, "GATEWAY_MASTER_KEY");
+        assert!(secrets[0].1.matches(text.as_bytes()));
+    }
+
+    #[test]
+    fn a_parent_that_goes_before_it_said_go_is_noticed() {
+        assert!(matches!(read_secrets(&mut &b""[..]), Err(SupervisionError::Gone)));
+        assert!(matches!(read_secrets(&mut &b"go"[..]), Err(SupervisionError::Gone)));
+        for bad in ["hello\n", "secret A zz\n", "secret A 6\n", "secret\n", "peer 1\n", "\n"] {
+            assert!(matches!(read_secrets(&mut bad.as_bytes()), Err(SupervisionError::Protocol)), "{bad}");
+        }
+        let endless = vec![b'x'; MAX_LINE + 2];
+        assert!(matches!(read_secrets(&mut &endless[..]), Err(SupervisionError::Protocol)));
+    }
+
+    #[test]
+    fn the_last_peer_named_is_the_one_that_may_connect() {
+        let (sender, receiver) = watch::channel(None);
+        let pipe = format!("{GO}{}{}", peer_line(41), peer_line(42));
+        follow(&mut pipe.as_bytes(), &sender);
+        let rule = receiver.borrow().unwrap();
+        assert_eq!((rule.pid, rule.uid), (Some(42), PeerRule::same_user().uid));
+    }
+
+    #[test]
+    fn nobody_may_connect_before_a_peer_is_named() {
+        let (sender, receiver) = watch::channel(None);
+        follow(&mut &b"go\npeer -1\npeer 7\n"[..], &sender);
+        assert!(receiver.borrow().is_none(), "what cannot be understood ends the conversation");
+    }
+}
