@@ -256,7 +256,7 @@ fn a_request_to_another_host_is_refused() {
 
 #[test]
 fn a_request_to_a_declared_authority_is_accepted() {
-    let gateway = Setup::new().yaml("authorities: [\"gateway.example.com\"]\n").start();
+    let gateway = Setup::new().yaml("gateway:\n  authorities: [\"gateway.example.com\"]\n").start();
     let upstream = Upstream::start();
     let connection = gateway.connect(&upstream, json!({}));
     assert_eq!(gateway.send(&gateway.agent().get("gateway.example.com", &connection.at("/v1"))).status, 200);
@@ -611,24 +611,22 @@ fn an_overdue_secret_is_refused_where_the_policy_blocks() {
     let upstream = Upstream::start();
     let connection = gateway.connect(&upstream, json!({ "rotation_interval_days": 1 }));
     assert_eq!(gateway.get(&connection.at("/v1")).status, 200, "not due yet");
-    age_the_secret(&gateway, &connection.id);
-    wait_until("it is overdue", crate::support::gateway::LIMIT, || {
-        gateway.get(&connection.at("/v1")).code() == "ROTATION_REQUIRED"
-    });
-    let before = upstream.count();
+    gateway.make_overdue(&connection.id);
     let response = gateway.get(&connection.at("/v1"));
-    assert_eq!((response.status, response.code().as_str()), (403, "ROTATION_REQUIRED"));
-    assert_eq!(upstream.count(), before);
+    assert_eq!((response.status, response.code().as_str()), (403, "ROTATION_REQUIRED"), "{}", response.text());
+    assert_eq!(upstream.count(), 1);
 }
 
-/// Puts the due time of a connection into the past, by the one way a user has.
-fn age_the_secret(gateway: &Gateway, id: &str) {
-    let patched = gateway.admin(
-        "PATCH",
-        &format!("/connections/{id}"),
-        Some(&json!({ "next_rotation_due_at": "2026-01-01T00:00:00Z" })),
-    );
-    assert_eq!(patched.status, 200, "{}", patched.text());
+#[test]
+fn an_overdue_secret_is_said_where_the_policy_warns() {
+    let (gateway, upstream) = (Gateway::start(), Upstream::start());
+    let connection = gateway.connect(&upstream, json!({ "rotation_interval_days": 1 }));
+    assert_eq!(gateway.get(&connection.at("/v1")).header("x-sigilum-rotation-warning"), None, "not due yet");
+    gateway.make_overdue(&connection.id);
+    let response = gateway.get(&connection.at("/v1"));
+    assert_eq!(response.status, 200);
+    let warning = response.header("x-sigilum-rotation-warning").unwrap();
+    assert!(warning.contains(&connection.id), "{warning}");
 }
 
 #[test]

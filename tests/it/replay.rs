@@ -3,9 +3,12 @@
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::support::agent::Agent;
+use crate::support::client::Exchange;
 use crate::support::client::Response;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
+use crate::support::gateway::Setup;
 use crate::support::gateway::shared;
 use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
@@ -96,4 +99,28 @@ fn a_replay_is_refused_after_the_whole_gateway_was_restarted() {
     assert_replayed(&gateway.send(&request));
     assert_eq!(upstream.count(), 1);
     assert_eq!(gateway.get(&connection.at("/v1")).status, 200, "the connection was kept");
+}
+
+#[test]
+fn a_full_window_refuses_and_forgets_nothing() {
+    // One key may hold a quarter of the window.
+    let carol = Agent::new("carol");
+    let gateway = Setup::new().env("GATEWAY_REPLAY_CAPACITY", "1000").approve(&carol, "conn-000").start();
+    let upstream = Upstream::start();
+    let connection = gateway.connect(&upstream, json!({}));
+    assert_eq!(connection.id, "conn-000");
+    let target = connection.at("/v1");
+    let mut exchange = Exchange::open(gateway.setup.ingress).unwrap();
+    let requests: Vec<_> = (0..260).map(|_| gateway.agent().get(&gateway.authority(), &target)).collect();
+    let answers: Vec<_> = requests.iter().map(|request| exchange.send(request).unwrap()).collect();
+    let passed = answers.iter().take_while(|answer| answer.status == 200).count();
+    assert_eq!(passed, 250);
+    for answer in &answers[passed..] {
+        assert_eq!((answer.status, answer.code().as_str()), (503, "REPLAY_WINDOW_FULL"));
+        assert!(answer.header("retry-after").is_some());
+    }
+    // The first nonce is still known, and others still have room.
+    assert_replayed(&gateway.send(&requests[0]));
+    assert_eq!(gateway.send(&carol.get(&gateway.authority(), &target)).status, 200);
+    assert_eq!(upstream.count(), 251);
 }

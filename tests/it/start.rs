@@ -35,7 +35,7 @@ fn assert_says(refused: &Refused, code: i32, words: &[&str]) {
 fn three_mistakes_in_the_file_are_reported_together() {
     let setup = Setup::new();
     let yaml = [
-        "authorities: [\"gateway.example.com\"]",
+        "# the second line is the first mistake",
         "no_such_setting: 1",
         "approvals:",
         "  - namespace: alice",
@@ -49,8 +49,9 @@ fn three_mistakes_in_the_file_are_reported_together() {
     fs::write(setup.home().join("gateway.yaml"), yaml.join("\n")).unwrap();
     let refused = setup.start_refused();
     assert_says(&refused, CONFIG, &["gateway.yaml", "no_such_setting", "public_key", "namespace"]);
-    for line in ["2:", "5:", "7:"] {
-        assert!(refused.said.contains(line), "line {line} is missing in:\n{}", refused.said);
+    for line in [2, 5, 7] {
+        let place = format!("gateway.yaml:{line}:");
+        assert!(refused.said.contains(&place), "line {line} is missing in:\n{}", refused.said);
     }
     assert!(!setup.data().join("gateway.db").exists(), "nothing may be made before the settings hold");
 }

@@ -77,6 +77,8 @@ pub struct Setup {
     pub environment: Vec<(String, String)>,
     /// Added to `gateway.yaml` before the approvals.
     pub settings: String,
+    /// Approvals besides the agent's: namespace, public key, service.
+    pub approvals: Vec<(String, String, String)>,
 }
 
 impl Setup {
@@ -91,6 +93,7 @@ impl Setup {
             agent: Agent::new("alice"),
             environment: Vec::new(),
             settings: String::new(),
+            approvals: Vec::new(),
         };
         fs::create_dir(setup.home()).unwrap();
         setup
@@ -99,6 +102,12 @@ impl Setup {
     /// Sets an environment variable of the gateway.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Approves another key.
+    pub fn approve(mut self, agent: &Agent, service: &str) -> Self {
+        self.approvals.push((agent.namespace.clone(), agent.public_key.clone(), service.to_owned()));
         self
     }
 
@@ -134,8 +143,8 @@ impl Setup {
         let mut yaml = self.settings.clone();
         yaml.push_str("approvals:\n");
         let own = (0..APPROVED).map(Self::connection_id).chain(["slack-proxy".to_owned()]);
-        let (namespace, key) = (&self.agent.namespace, &self.agent.public_key);
-        for service in own {
+        let own = own.map(|service| (self.agent.namespace.clone(), self.agent.public_key.clone(), service));
+        for (namespace, key, service) in own.chain(self.approvals.iter().cloned()) {
             yaml.push_str(&format!("  - namespace: {namespace}\n    public_key: {key}\n    service: {service}\n"));
         }
         fs::write(self.home().join("gateway.yaml"), yaml).unwrap();
@@ -448,6 +457,21 @@ impl Gateway {
     /// Waits until authz knows an active connection of this id.
     pub fn wait_in_force(&self, id: &str) {
         wait_until(&format!("{id} is in force"), LIMIT, || self.probe(id).code() == "METHOD_OR_PATH_FORBIDDEN");
+    }
+
+    /// Lets the last rotation of a connection's secret be long ago: the one thing that takes days. The
+    /// gateway is stopped for it and started again.
+    pub fn make_overdue(&self, id: &str) {
+        self.running().signal(Signal::TERM);
+        self.running().wait(LIMIT);
+        let store = rusqlite::Connection::open(self.setup.data().join("gateway.db")).unwrap();
+        let changed = store.execute(
+            "UPDATE connections SET record = json_set(record, '$.last_rotated_at_ms', 1700000000000) WHERE id = ?1",
+            [id],
+        );
+        assert_eq!(changed.unwrap(), 1);
+        store.close().unwrap();
+        self.restart();
     }
 
     /// The process of one role: `admin`, `authz` or `envoy`.
