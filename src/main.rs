@@ -1,5 +1,5 @@
 //! The `sigilum` binary: parse, run, exit code.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    sigilum::cli::run(std::env::args_os())
 }

@@ -1,1 +1,6 @@
 //! Wiring, straight-line: Config, build, Bound, run.
+
+pub mod authz;
+pub mod down;
+pub mod gateway;
+pub mod up;

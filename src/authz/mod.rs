@@ -1,1 +1,17 @@
-//! Envoy ext_authz v3 over gRPC: decode, ask the gate, encode.
+//! Envoy ext_authz v3 over gRPC: decode, ask the gate, admit, encode.
+//!
+//! Owns the replay window with its journal and the one answer per check. Promises that a denial is an
+//! answer and never a gRPC error, that nothing is allowed before its admission is written down, and
+//! that every process that cannot decide refuses. Never opens the store.
+
+mod admission;
+mod journal;
+mod server;
+mod service;
+
+pub use admission::Admissions;
+pub use journal::Found;
+pub use journal::Journal;
+pub use journal::JournalError;
+pub use server::Server;
+pub use service::Authz;

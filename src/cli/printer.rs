@@ -1,7 +1,10 @@
 //! The one place that prints: data on stdout, everything else on stderr.
 
 use std::io;
+use std::io::IsTerminal as _;
 use std::io::Write;
+
+use serde::Serialize;
 
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -10,22 +13,44 @@ use crate::cli::outcome::Outcome;
 pub struct Printer {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
+    terminal: bool,
+    line_open: bool,
 }
 
 impl Printer {
     /// The process's own stdout and stderr.
     pub fn standard() -> Self {
-        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()) }
+        let terminal = io::stdout().is_terminal();
+        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), terminal, line_open: false }
     }
 
     /// Data: a line on stdout.
     pub fn line(&mut self, text: &str) -> Result<(), CliError> {
-        writeln!(self.out, "{text}").map_err(|error| gone(&error))
+        writeln!(self.out, "{text}").and_then(|()| self.out.flush()).map_err(|error| gone(&error))
+    }
+
+    /// Data: JSON for programs on stdout, indented by two blanks.
+    pub fn json(&mut self, value: &impl Serialize) -> Result<(), CliError> {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|error| CliError::new(Outcome::Failed, format!("could not write JSON: {error}")))?;
+        self.line(&text)
     }
 
     /// Data: raw bytes on stdout, flushed, so that a stream shows as it comes.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        if let Some(last) = bytes.last() {
+            self.line_open = *last != b'\n';
+        }
         self.out.write_all(bytes).and_then(|()| self.out.flush()).map_err(|error| gone(&error))
+    }
+
+    /// Ends an open line where a person reads along; a file or pipe gets exactly the bytes that came.
+    pub fn end_line(&mut self) {
+        if self.terminal && self.line_open {
+            // The data is out; a prompt on the same line is all that could go wrong.
+            let _ = writeln!(self.out);
+            self.line_open = false;
+        }
     }
 
     /// A note for the person: a line on stderr. That nobody reads it is no reason to fail.
@@ -33,9 +58,11 @@ impl Printer {
         let _ = writeln!(self.err, "{text}");
     }
 
-    /// An error with its hint on stderr.
+    /// An error with its hint on stderr. One without a message says nothing.
     pub fn error(&mut self, error: &CliError) {
-        self.note(&format!("error: {}", error.message));
+        if !error.message.is_empty() {
+            self.note(&format!("error: {}", error.message));
+        }
         if let Some(hint) = &error.hint {
             self.note(&format!("hint: {hint}"));
         }
@@ -43,5 +70,8 @@ impl Printer {
 }
 
 fn gone(error: &io::Error) -> CliError {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return CliError::new(Outcome::Failed, "");
+    }
     CliError::new(Outcome::Failed, format!("could not write the output: {error}"))
 }

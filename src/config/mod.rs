@@ -1,1 +1,22 @@
-//! Strings to a valid Config; every mistake reported at once. Pure.
+//! Strings to a valid `Config`; every mistake reported at once, with its place.
+//!
+//! Pure: the environment comes in as a lookup, the file as text. Precedence: option, environment, file,
+//! default. Every setting is declared once, in [`keys`].
+
+pub mod address;
+pub mod defaults;
+pub mod keys;
+pub mod load;
+pub mod mistake;
+pub mod parts;
+
+mod file;
+mod syntax;
+
+pub use load::Flags;
+pub use load::Sources;
+pub use load::load;
+pub use load::locate;
+pub use mistake::Mistakes;
+pub use parts::Config;
+pub use syntax::MAX_FILE_BYTES;

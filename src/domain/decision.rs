@@ -156,6 +156,39 @@ impl DenyReason {
         }
     }
 
+    /// A name for logs and counters: the code, or one of its own where the answer carries none.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::PathInvalid => "PATH_INVALID",
+            Self::ConnectionDisabled => "CONNECTION_DISABLED",
+            Self::ConnectionUnusable => "CONNECTION_UNUSABLE",
+            Self::ProtocolMismatch => "PROTOCOL_MISMATCH",
+            Self::ConnectionUnknown => "CONNECTION_UNKNOWN",
+            Self::HeadersInvalid
+            | Self::SignatureInvalid(_)
+            | Self::SignedComponentsInvalid
+            | Self::IdentityInvalid
+            | Self::NonceInvalid
+            | Self::ReplayDetected
+            | Self::ClaimsLookupFailed
+            | Self::ClaimSubmitRateLimited
+            | Self::ClaimRequired
+            | Self::AuthorityNotAccepted
+            | Self::BodyNotVisible
+            | Self::RateLimited
+            | Self::ReplayWindowFull
+            | Self::ReplayWindowStarting
+            | Self::NotReady
+            | Self::MethodOrPathForbidden
+            | Self::Draining
+            | Self::RotationRequired
+            | Self::MethodNotAllowed
+            | Self::NotFound
+            | Self::BodyTooLarge
+            | Self::Unavailable => self.wire().0,
+        }
+    }
+
     /// A sentence for the client; it names no secret, no header value and no other caller.
     pub const fn message(self) -> &'static str {
         match self {

@@ -4,10 +4,14 @@
 //! arguments, which is where the table tests, vectors, property tests and fuzzers point.
 
 pub mod approval;
+pub mod authority;
 pub mod connection;
 pub mod decision;
 pub mod ids;
+pub mod limits;
+pub mod replay;
 pub mod request;
+pub mod route;
 pub mod secret;
 pub mod signature;
 pub mod snapshot;

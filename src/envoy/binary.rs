@@ -54,7 +54,7 @@ impl fmt::Display for Version {
 /// Where a binary was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The command line named it.
+    /// The settings named it.
     Flag,
     /// The environment variable `ENVOY_BIN` named it.
     Environment,
@@ -67,7 +67,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::Flag => "the flag --envoy-bin",
+            Self::Flag => "the settings (--envoy-bin, ENVOY_BIN, envoy.bin)",
             Self::Environment => "ENVOY_BIN",
             Self::Path => "PATH",
             Self::Managed => "the managed copy",
@@ -89,7 +89,7 @@ pub struct EnvoyBinary {
 /// Where to look.
 #[derive(Debug, Clone, Default)]
 pub struct Search {
-    /// The command line's choice; wins.
+    /// The choice of the settings; wins.
     pub flag: Option<PathBuf>,
     /// The value of `ENVOY_BIN`.
     pub environment: Option<PathBuf>,

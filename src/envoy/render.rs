@@ -24,6 +24,10 @@ pub const CA_FILES: &[&str] = &[
     "/etc/ssl/cert.pem",
 ];
 
+/// Stand for the addresses of a listener while the file is rewritten; YAML has no such line.
+const INGRESS_MARK: &str = "@ingress@";
+const FACE_MARK: &str = "@admin_face@";
+
 /// What a gateway's settings change in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendering {
@@ -68,12 +72,16 @@ pub fn render(settings: &Rendering) -> Result<String, RenderError> {
     if limit == 0 || limit > MAX_BODY_BYTES {
         return Err(RenderError::BodyLimit(limit));
     }
-    let text = listener(STATIC, "ingress", 38000, &settings.ingress)?;
-    let text = listener(&text, "admin_face", 38200, &settings.admin_face)?;
+    // Both default lines are taken out before either is filled in: one may be given the other's port.
+    let text = replace(STATIC, &default_address(38000), 1, INGRESS_MARK)?;
+    let text = replace(&text, &default_address(38200), 1, FACE_MARK)?;
+    let text = replace(&text, INGRESS_MARK, 1, &addresses("ingress", &settings.ingress)?)?;
+    let text = replace(&text, FACE_MARK, 1, &addresses("admin_face", &settings.admin_face)?)?;
     let text = own_listeners(&text, settings)?;
-    let text = replace(&text, "max_request_bytes: 2097152", 2, &format!("max_request_bytes: {limit}"))?;
+    // The smaller limit first: the larger one may be set to its value.
     let get = GET_BODY_BYTES.min(limit);
     let text = replace(&text, "max_request_bytes: 65536", 1, &format!("max_request_bytes: {get}"))?;
+    let text = replace(&text, "max_request_bytes: 2097152", 2, &format!("max_request_bytes: {limit}"))?;
     let buffer = format!("per_connection_buffer_limit_bytes: {}", limit.saturating_mul(2).max(GET_BODY_BYTES));
     let text = replace(&text, "per_connection_buffer_limit_bytes: 4194304", 1, &buffer)?;
     let hops = format!("xff_num_trusted_hops: {}", settings.trusted_hops);
@@ -82,16 +90,20 @@ pub fn render(settings: &Rendering) -> Result<String, RenderError> {
     replace(&text, "trusted_ca: { filename: /etc/ssl/certs/ca-certificates.crt }", 1, &file)
 }
 
-/// The first address in place of the default one, the others beside it.
-fn listener(text: &str, name: &'static str, port: u16, addresses: &[SocketAddr]) -> Result<String, RenderError> {
+/// The address line of a listener as it stands in the file.
+fn default_address(port: u16) -> String {
+    format!("    address: {}", socket_address(&SocketAddr::from(([127, 0, 0, 1], port))))
+}
+
+/// The address lines of a listener: the first address, the others beside it.
+fn addresses(name: &'static str, addresses: &[SocketAddr]) -> Result<String, RenderError> {
     let (first, others) = addresses.split_first().ok_or(RenderError::NoAddress(name))?;
     let mut lines = format!("    address: {}", socket_address(first));
     if !others.is_empty() {
         let others: Vec<_> = others.iter().map(|other| format!("{{ address: {} }}", socket_address(other))).collect();
         lines.push_str(&format!("\n    additional_addresses: [{}]", others.join(", ")));
     }
-    let default = socket_address(&SocketAddr::from(([127, 0, 0, 1], port)));
-    replace(text, &format!("    address: {default}"), 1, &lines)
+    Ok(lines)
 }
 
 fn socket_address(address: &SocketAddr) -> String {
@@ -106,7 +118,8 @@ fn socket_address(address: &SocketAddr) -> String {
 fn own_listeners(text: &str, settings: &Rendering) -> Result<String, RenderError> {
     let all = || settings.ingress.iter().chain(&settings.admin).chain(&settings.admin_face);
     let mut ports: Vec<u16> = all().map(SocketAddr::port).collect();
-    ports.sort_unstable();
+    // The port of the anchor line first, where it is among them: that line then stays as it is.
+    ports.sort_unstable_by_key(|port| (*port != 38000, *port));
     ports.dedup();
     // Both ends are included.
     let range = |port: u16| format!("upstream_port_range: {{ start: {port}, end: {port} }}");
@@ -115,11 +128,11 @@ fn own_listeners(text: &str, settings: &Rendering) -> Result<String, RenderError
 
     // The first default line defines the anchor; the other two give way to whatever ports there are.
     let (first, others) = ports.split_first().ok_or(RenderError::NoAddress("ingress"))?;
-    let policy = replace(policy, &range(38000), 1, &range(*first))?;
-    let policy = without_line(&policy, &range(38100))?;
+    let policy = without_line(policy, &range(38100))?;
     let line = line_with(&policy, &range(38200))?.to_owned();
     let others: String = others.iter().map(|port| line.replace(&range(38200), &range(*port))).collect();
     let policy = replace(&policy, &line, 1, &others)?;
+    let policy = replace(&policy, &range(38000), 1, &range(*first))?;
 
     // Loopback stands in the file. A listener on one address adds that one, a listener on all adds all.
     let mut hosts: Vec<IpAddr> = all().map(SocketAddr::ip).filter(|host| !host.is_loopback()).collect();

@@ -57,6 +57,43 @@ fn own_listener_rules(config: &Value) -> (Vec<u64>, Vec<Value>) {
 }
 
 #[test]
+fn any_mixture_of_default_and_other_ports_is_excluded() {
+    let choices = [[38000, 38100, 38200], [38100, 38200, 38000], [38200, 38000, 38100], [45678, 38100, 38200]];
+    for [ingress, admin, face] in choices.into_iter().chain([[1, 38000, 38200], [38000, 1, 2], [38200, 65535, 38100]]) {
+        let at = |port: u16| vec![std::net::SocketAddr::from(([127, 0, 0, 1], port))];
+        let config = parsed(&Rendering {
+            ingress: at(ingress),
+            admin_face: at(face),
+            admin: at(admin),
+            max_body_bytes: 10_000,
+            trusted_hops: 0,
+            ca_file: PathBuf::from("/ca.pem"),
+        });
+        let (mut ports, _) = own_listener_rules(&config);
+        ports.sort_unstable();
+        let mut wanted = [ingress, admin, face].map(u64::from);
+        wanted.sort_unstable();
+        assert_eq!(ports, wanted);
+    }
+}
+
+#[test]
+fn any_body_limit_can_be_set() {
+    for limit in [1, 4096, GET_BODY_BYTES, GET_BODY_BYTES + 1, 2_097_152, MAX_BODY_BYTES] {
+        let at = |port: u16| vec![std::net::SocketAddr::from(([127, 0, 0, 1], port))];
+        let text = render(&Rendering {
+            ingress: at(38000),
+            admin_face: at(38200),
+            admin: at(38100),
+            max_body_bytes: limit,
+            trusted_hops: 0,
+            ca_file: PathBuf::from("/ca.pem"),
+        });
+        assert!(text.unwrap().contains(&format!("max_request_bytes: {limit}")), "{limit}");
+    }
+}
+
+#[test]
 fn every_setting_gets_into_place() {
     let config = parsed(&Rendering {
         ingress: vec!["127.0.0.2:1800".parse().unwrap(), "[::1]:1801".parse().unwrap()],

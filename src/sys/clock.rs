@@ -15,6 +15,10 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Now;
 }
 
+/// Where the monotonic clock begins: far from zero, so that "confirmed twenty seconds ago" can be
+/// written down by a process that started five seconds ago.
+const MONOTONIC_START_MS: u64 = 1 << 40;
+
 /// The machine's clocks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
@@ -27,7 +31,9 @@ impl Clock for SystemClock {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         Now {
             wall: UnixMillis(u64::try_from(wall).unwrap_or(u64::MAX)),
-            monotonic: MonotonicMillis(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            monotonic: MonotonicMillis(
+                u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(MONOTONIC_START_MS),
+            ),
         }
     }
 }

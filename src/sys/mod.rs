@@ -2,10 +2,14 @@
 //!
 //! Everything above asks here, so that a test can see what is asked and clippy can forbid the rest.
 
+pub mod boot;
 pub mod clock;
 pub mod env;
 pub mod files;
+pub mod grpc;
 pub mod hardening;
+pub mod http;
+pub mod inbound;
 pub mod local_http;
 pub mod peer;
 pub mod process;
@@ -14,3 +18,4 @@ pub mod signal;
 pub mod spawner;
 pub mod supervision;
 pub mod tasks;
+pub mod tls;

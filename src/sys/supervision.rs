@@ -5,17 +5,25 @@
 //! `go` ends the secrets, `peer <pid>` names the one process that may connect to the child's Unix
 //! socket until the next such line. The end of the file means that the parent is gone.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 
+use rustix::process::Resource;
+use rustix::process::Rlimit;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::domain::secret::Secret;
 use crate::sys::peer::PeerRule;
 use crate::sys::tasks::StopHandle;
+
+/// The hidden command that ties a program's life to its parent's: `<parent pid> <program> <arguments>`.
+pub const EXEC_ENVOY: &str = "__exec-envoy";
 
 /// Longest line: a secret of 16 KiB in hex and its name.
 const MAX_LINE: usize = 40 * 1024;
@@ -92,6 +100,28 @@ pub fn supervised_peers(stop: StopHandle) -> watch::Receiver<Option<PeerRule>> {
 /// Without a supervisor: any process of our own user.
 pub fn unsupervised_peers() -> watch::Receiver<Option<PeerRule>> {
     watch::channel(Some(PeerRule::same_user())).1
+}
+
+/// Becomes another program that dies with `parent`: on Linux the kernel kills it when the thread of the
+/// parent that started us ends. Takes no core dumps and as many open files as it may along. Returns only
+/// what went wrong.
+pub fn exec_with_parent(parent: u32, program: &Path, arguments: &[OsString]) -> io::Error {
+    let prepare = || -> io::Result<()> {
+        rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+        let files = rustix::process::getrlimit(Resource::Nofile);
+        rustix::process::setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files })?;
+        #[cfg(target_os = "linux")]
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        Ok(())
+    };
+    if let Err(error) = prepare() {
+        return error;
+    }
+    // A parent that died before the line above would never be noticed.
+    if std::os::unix::process::parent_id() != parent {
+        return io::Error::other("the supervisor is gone");
+    }
+    std::process::Command::new(program).args(arguments).exec()
 }
 
 /// Standard input without the standard library's buffer, which would keep a copy of every secret.

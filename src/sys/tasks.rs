@@ -33,6 +33,12 @@ impl StopHandle {
     }
 }
 
+/// A stop of its own, for something that must end before or after the rest.
+pub fn stop_pair() -> (StopHandle, Stop) {
+    let (sender, receiver) = watch::channel(false);
+    (StopHandle(sender), Stop(receiver))
+}
+
 /// A set of named tasks with one life.
 #[derive(Debug)]
 pub struct Tasks {

@@ -1,1 +1,4 @@
 //! Logs, metrics, and one event per decision.
+
+pub mod decisions;
+pub mod log;

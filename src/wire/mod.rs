@@ -1,3 +1,7 @@
 //! One file per counterparty: decode to domain, encode from it. Pure, like `domain`.
 
+pub mod answer;
+pub mod envelope;
+pub mod envoy;
+pub mod markdown;
 pub mod state;

@@ -1,0 +1,231 @@
+//! One process of a gateway: how it is started, told things, and how its end is heard of.
+
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::ChildStdin;
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::app::gateway::config::GatewayConfig;
+use crate::app::gateway::error::GatewayError;
+use crate::app::gateway::logs::Log;
+use crate::app::gateway::progress::Addresses;
+use crate::app::gateway::progress::Progress;
+use crate::app::gateway::progress::Role;
+use crate::domain::secret::Secret;
+use crate::envoy::binary::EnvoyBinary;
+use crate::envoy::launch;
+use crate::sys::process::ProcessIdentity;
+use crate::sys::spawner::Spawner;
+use crate::sys::supervision;
+
+/// How long the last words of a process may take to arrive after its end: something it started itself
+/// may hold the other end of the pipe.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a line to a child may take; the pipe holds far more than all lines together.
+const TELL: Duration = Duration::from_secs(2);
+
+/// The variables that tell admin where Envoy listens.
+const LISTENERS: [&str; 2] = ["GATEWAY_INGRESS_ADDR", "GATEWAY_ENVOY_ADMIN_ADDR"];
+/// The socket on which admin streams the state, in the run folder.
+pub(super) const STATE_SOCKET: &str = "state.sock";
+
+/// The command line and environment of one process.
+pub(super) struct Plan {
+    role: Role,
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    folder: PathBuf,
+    supervised: bool,
+}
+
+/// A started process.
+pub(super) struct Running {
+    /// Who it is.
+    pub(super) process: ProcessIdentity,
+    stdin: Option<ChildStdin>,
+}
+
+/// A process that ended.
+#[derive(Debug)]
+pub(super) struct Exit {
+    /// Which.
+    pub(super) role: Role,
+    /// How; `None` where the system did not say.
+    pub(super) status: Option<ExitStatus>,
+}
+
+impl Exit {
+    /// In words.
+    pub(super) fn words(&self) -> String {
+        match self.status {
+            Some(status) => status.to_string(),
+            None => "unknown".to_owned(),
+        }
+    }
+}
+
+/// This very program. Where its file was replaced since we started, the one that still runs.
+fn own_program() -> PathBuf {
+    std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
+}
+
+impl Plan {
+    /// The store and the admin API.
+    pub(super) fn admin(config: &GatewayConfig, addresses: &Addresses) -> Self {
+        let mut arguments = vec!["gateway".to_owned(), "admin".to_owned(), "--supervised".to_owned()];
+        for address in &addresses.admin {
+            arguments.extend(["--addr".to_owned(), address.to_string()]);
+        }
+        let folders = [("--data-dir", &config.data_dir), ("--run-dir", &config.run_dir), ("--home", &config.home)];
+        for (flag, folder) in folders {
+            arguments.extend([flag.to_owned(), folder.display().to_string()]);
+        }
+        if let Some(file) = &config.config_file {
+            arguments.extend(["--config".to_owned(), file.display().to_string()]);
+        }
+        let listed = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let mut environment = config.environment.clone();
+        environment.extend(config.admin_environment.iter().cloned());
+        environment.retain(|(name, _)| !LISTENERS.contains(&name.as_str()));
+        // What is really listened on: no upstream may be there.
+        let listens = [listed(&addresses.ingress), listed(&addresses.envoy_admin)];
+        environment.extend(LISTENERS.iter().map(|name| (*name).to_owned()).zip(listens));
+        Self {
+            role: Role::Admin,
+            program: own_program(),
+            arguments,
+            environment,
+            folder: config.run_dir.clone(),
+            supervised: true,
+        }
+    }
+
+    /// The decision.
+    pub(super) fn authz(config: &GatewayConfig) -> Self {
+        let run_dir = config.run_dir.clone();
+        let unix = |name: &str| format!("unix:{}", run_dir.join(name).display());
+        let arguments = [
+            "gateway".to_owned(),
+            "authz".to_owned(),
+            "--supervised".to_owned(),
+            "--listen".to_owned(),
+            unix(launch::AUTHZ_SOCKET),
+            "--state".to_owned(),
+            unix(STATE_SOCKET),
+            "--run-dir".to_owned(),
+            run_dir.display().to_string(),
+        ];
+        Self {
+            role: Role::Authz,
+            program: own_program(),
+            arguments: arguments.to_vec(),
+            environment: config.environment.clone(),
+            folder: run_dir,
+            supervised: true,
+        }
+    }
+
+    /// The data plane, through our own program: it ties Envoy's life to ours and becomes Envoy.
+    pub(super) fn envoy(config: &GatewayConfig, envoy: &EnvoyBinary) -> Self {
+        let mut arguments = vec![supervision::EXEC_ENVOY.to_owned(), std::process::id().to_string()];
+        arguments.push(envoy.path.display().to_string());
+        arguments.extend(launch::arguments(config.concurrency));
+        Self {
+            role: Role::Envoy,
+            program: own_program(),
+            arguments,
+            environment: Vec::new(),
+            folder: config.run_dir.clone(),
+            supervised: false,
+        }
+    }
+
+    /// Starts it. Its end arrives in `exits`, what it says in `log`.
+    pub(super) async fn start(
+        self,
+        spawner: &Spawner,
+        log: &Log,
+        exits: &mut JoinSet<Exit>,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<Running, GatewayError> {
+        let role = self.role;
+        let mut command = Command::new(&self.program);
+        command
+            .arg0("sigilum")
+            .args(&self.arguments)
+            .env_clear()
+            .envs(self.environment)
+            .current_dir(&self.folder)
+            // A group of its own: Ctrl-C in the terminal reaches the supervisor alone, which drains.
+            .process_group(0)
+            .stdin(if self.supervised { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let failed = |source| GatewayError::Spawn { role, source };
+        let mut child = spawner.spawn(command).await.map_err(failed)?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
+        // One that is gone already has no start time; its exit is on its way.
+        let process = ProcessIdentity::of(pid).unwrap_or_else(|| ProcessIdentity { pid, started: "never".to_owned() });
+        let stdin = child.stdin.take();
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let (log, progress) = (log.clone(), progress.clone());
+        exits.spawn(async move {
+            let words = async {
+                let out = async {
+                    if let Some(stream) = out {
+                        log.clone().follow(role, stream, progress.clone()).await;
+                    }
+                };
+                let err = async {
+                    if let Some(stream) = err {
+                        log.clone().follow(role, stream, progress.clone()).await;
+                    }
+                };
+                tokio::join!(out, err)
+            };
+            tokio::pin!(words);
+            let status = tokio::select! {
+                status = child.wait() => {
+                    let _ = tokio::time::timeout(LAST_WORDS, &mut words).await;
+                    status
+                }
+                // It closed its outputs and lives on.
+                _ = &mut words => child.wait().await,
+            };
+            Exit { role, status: status.ok() }
+        });
+        Ok(Running { process, stdin })
+    }
+}
+
+impl Running {
+    /// Hands over the secrets and ends them. That the child is gone meanwhile is heard elsewhere.
+    pub(super) async fn tell_secrets(&mut self, secrets: &[(String, Secret)]) {
+        for (name, secret) in secrets {
+            self.tell(supervision::secret_line(name, secret).as_bytes()).await;
+        }
+        self.tell(supervision::GO.as_bytes()).await;
+    }
+
+    /// Names the process that may connect to this one.
+    pub(super) async fn tell_peer(&mut self, peer: &ProcessIdentity) {
+        self.tell(supervision::peer_line(peer.pid).as_bytes()).await;
+    }
+
+    async fn tell(&mut self, line: &[u8]) {
+        let Some(stdin) = &mut self.stdin else { return };
+        let told = tokio::time::timeout(TELL, stdin.write_all(line)).await;
+        if !matches!(told, Ok(Ok(()))) {
+            // Half a line would be misread: nothing more is said, and the end of the pipe ends the child.
+            self.stdin = None;
+        }
+    }
+}

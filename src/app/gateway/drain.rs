@@ -1,0 +1,135 @@
+//! The end of a gateway: Envoy finishes what is in flight, then authz, then admin.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use crate::app::gateway::progress::Progress;
+use crate::app::gateway::progress::Role;
+use crate::app::gateway::supervisor::Stops;
+use crate::app::gateway::supervisor::Supervisor;
+use crate::envoy::launch;
+use crate::sys::local_http;
+use crate::sys::local_http::Endpoint;
+
+/// How long a process has between SIGTERM and SIGKILL.
+const TERM_GRACE: Duration = Duration::from_secs(10);
+/// How long one answer of Envoy's admin interface may take.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How often the requests in flight are counted.
+const LOOK: Duration = Duration::from_millis(50);
+/// Envoy's gauge of them.
+const IN_FLIGHT: &str = "http.ingress.downstream_rq_active";
+
+impl Supervisor {
+    /// Drains and ends everything; a signal meanwhile forces it.
+    pub(super) async fn drain(&mut self, stops: &mut Stops) {
+        let _ = self.progress.try_send(Progress::Draining);
+        if self.children.contains_key(&Role::Envoy) {
+            let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));
+            let forced = tokio::select! {
+                () = empty(&raw, self.config.drain) => false,
+                () = stops.forced() => true,
+            };
+            if forced {
+                self.kill_all().await;
+                return;
+            }
+        }
+        self.end(stops).await;
+    }
+
+    /// Ends everything without waiting for requests: Envoy first, so that nobody asks an authz that is gone.
+    pub(super) async fn end(&mut self, stops: &mut Stops) {
+        for role in [Role::Envoy, Role::Authz, Role::Admin] {
+            let Some(running) = self.children.get(&role) else { continue };
+            // One that is gone already is heard of below.
+            let _ = running.process.signal(Signal::TERM);
+            let forced = tokio::select! {
+                () = tokio::time::sleep(TERM_GRACE) => false,
+                () = self.gone(role) => false,
+                () = stops.forced() => true,
+            };
+            if forced {
+                break;
+            }
+            if let Some(running) = self.children.get(&role) {
+                let _ = running.process.signal(Signal::KILL);
+            }
+        }
+        self.kill_all().await;
+    }
+
+    /// Kills what is left and waits for it: a killed process always ends.
+    async fn kill_all(&mut self) {
+        for running in self.children.values() {
+            let _ = running.process.signal(Signal::KILL);
+        }
+        while !self.children.is_empty() {
+            match self.exits.join_next().await {
+                Some(Ok(exit)) => {
+                    self.children.remove(&exit.role);
+                }
+                Some(Err(_)) => {}
+                None => break,
+            }
+        }
+        // One whose start was broken off is known to its watching task alone, and dies with it.
+        self.exits.shutdown().await;
+    }
+
+    /// Returns when one process is gone.
+    async fn gone(&mut self, role: Role) {
+        while self.children.contains_key(&role) {
+            match self.exits.join_next().await {
+                Some(Ok(exit)) => {
+                    self.children.remove(&exit.role);
+                }
+                Some(Err(_)) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+/// Closes Envoy's listeners, tells its clients to go, and waits until nothing is in flight, at most `patience`.
+async fn empty(raw: &Endpoint, patience: Duration) {
+    let started = Instant::now();
+    for path in ["/healthcheck/fail", "/drain_listeners"] {
+        // An Envoy that does not answer has nothing to finish; its end follows.
+        if local_http::exchange(raw, Request::post(path), Bytes::new(), ANSWER).await.is_err() {
+            return;
+        }
+    }
+    while started.elapsed() < patience {
+        let path = format!("/stats?filter=^{IN_FLIGHT}$");
+        match local_http::exchange(raw, Request::get(path), Bytes::new(), ANSWER).await {
+            Ok(answer) if in_flight(&answer.body) == Some(0) => return,
+            Ok(_) => {}
+            Err(_) => return,
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Reads `http.ingress.downstream_rq_active: 3`.
+fn in_flight(body: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(body).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(IN_FLIGHT)?.strip_prefix(": ")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gauge_is_read() {
+        assert_eq!(in_flight(b"http.ingress.downstream_rq_active: 12\n"), Some(12));
+        assert_eq!(in_flight(b"http.ingress.downstream_rq_active: 0\n"), Some(0));
+        assert_eq!(in_flight(b"http.admin.downstream_rq_active: 1\n"), None);
+        assert_eq!(in_flight(b""), None);
+    }
+}

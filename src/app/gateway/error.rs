@@ -1,0 +1,188 @@
+//! Why a gateway does not start or does not go on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::app::gateway::progress::Role;
+use crate::envoy::binary::EnvoyError;
+use crate::envoy::render::RenderError;
+use crate::sys::peer::SocketError;
+use crate::sys::process::PortHolder;
+
+/// How an error counts for whoever started us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Settings, a port or a lock: starting again does not help.
+    Config,
+    /// Something this machine would need is missing.
+    Unavailable,
+    /// It went wrong.
+    Failed,
+}
+
+/// Why a gateway does not start or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// A second start on the same data folder.
+    #[error("another gateway instance is already listening: {lock} is held by {holder}")]
+    AlreadyRunning {
+        /// The lock.
+        lock: PathBuf,
+        /// What its holder wrote into it.
+        holder: String,
+    },
+    /// Somebody listens where we would.
+    #[error("port {} ({what}, {address}) is in use{}", .address.port(), by(.holder.as_ref()))]
+    PortInUse {
+        /// What it is for.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Who listens there, where the system tells.
+        holder: Option<PortHolder>,
+    },
+    /// Two of our own listeners want one address.
+    #[error("{what} is set to {address}, which another listener of this gateway already has")]
+    PortTwice {
+        /// The second listener.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// An address that cannot be bound.
+    #[error("{what} cannot listen on {address}: {source}")]
+    Bind {
+        /// What it is for.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A listener without any address.
+    #[error("{0} has no address to listen on")]
+    NoAddress(&'static str),
+    /// A socket path that the system cannot take.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// No Envoy.
+    #[error(transparent)]
+    Envoy(#[from] EnvoyError),
+    /// No configuration for it.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// No trusted certificates.
+    #[error("no file of trusted certificates was found ({0})")]
+    NoCertificates(String),
+    /// A file or folder.
+    #[error("{path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A process cannot be started at all.
+    #[error("{} cannot be started: {source}", .role.name())]
+    Spawn {
+        /// Which.
+        role: Role,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A process ended before it was ready.
+    #[error("{} ended before it was ready ({ended}); its log: {log}", .role.name())]
+    Ended {
+        /// Which.
+        role: Role,
+        /// How.
+        ended: String,
+        /// Its exit code, where it had one.
+        code: Option<i32>,
+        /// Where it says why.
+        log: PathBuf,
+    },
+    /// A process did not become ready.
+    #[error("{} is not ready after {seconds} s: {answer}; its log: {log}", .role.name())]
+    NotReady {
+        /// Which.
+        role: Role,
+        /// How long it was waited for.
+        seconds: u64,
+        /// What its health said last.
+        answer: String,
+        /// Where it says why.
+        log: PathBuf,
+    },
+    /// A process that ends again and again.
+    #[error("{} ended {failures} times within {seconds} s, the last time with {ended}; its log: {log}", .role.name())]
+    GaveUp {
+        /// Which.
+        role: Role,
+        /// How often.
+        failures: usize,
+        /// Within how long.
+        seconds: u64,
+        /// How, the last time.
+        ended: String,
+        /// Where it says why.
+        log: PathBuf,
+    },
+}
+
+fn by(holder: Option<&PortHolder>) -> String {
+    holder.map(|holder| format!(" by process {} ({})", holder.pid, holder.name)).unwrap_or_default()
+}
+
+/// `EX_CONFIG`, which our processes answer when starting them again does not help.
+const EXIT_CONFIG: i32 = 78;
+/// `EX_UNAVAILABLE`.
+const EXIT_UNAVAILABLE: i32 = 69;
+
+impl GatewayError {
+    /// How it counts.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::AlreadyRunning { .. }
+            | Self::PortInUse { .. }
+            | Self::PortTwice { .. }
+            | Self::Bind { .. }
+            | Self::NoAddress(_)
+            | Self::Socket(_)
+            | Self::Render(_)
+            | Self::Ended { code: Some(EXIT_CONFIG), .. } => Class::Config,
+            Self::Envoy(_) | Self::NoCertificates(_) | Self::Ended { code: Some(EXIT_UNAVAILABLE), .. } => {
+                Class::Unavailable
+            }
+            Self::Io { .. } | Self::Spawn { .. } | Self::Ended { .. } | Self::NotReady { .. } | Self::GaveUp { .. } => {
+                Class::Failed
+            }
+        }
+    }
+
+    /// What to do about it, where something can be said.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::AlreadyRunning { .. } => Some("`sigilum down` stops it".to_owned()),
+            Self::PortInUse { .. } => {
+                Some("end that program, or choose another address; nothing was stopped".to_owned())
+            }
+            Self::Socket(SocketError::TooLong { .. }) => {
+                Some("choose a shorter data folder (--data-dir, GATEWAY_DATA_DIR)".to_owned())
+            }
+            Self::Envoy(error) => Some(error.hint()),
+            Self::NoCertificates(_) => Some("install the package ca-certificates, or set SSL_CERT_FILE".to_owned()),
+            Self::PortTwice { .. }
+            | Self::Bind { .. }
+            | Self::NoAddress(_)
+            | Self::Socket(_)
+            | Self::Render(_)
+            | Self::Io { .. }
+            | Self::Spawn { .. }
+            | Self::Ended { .. }
+            | Self::NotReady { .. }
+            | Self::GaveUp { .. } => None,
+        }
+    }
+}

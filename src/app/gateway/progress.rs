@@ -1,0 +1,64 @@
+//! What a gateway tells the person who started it.
+
+use std::net::SocketAddr;
+
+/// One of the three processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The store and the admin API.
+    Admin,
+    /// The decision.
+    Authz,
+    /// The data plane.
+    Envoy,
+}
+
+impl Role {
+    /// The name in messages, log files and `instance.json`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Authz => "authz",
+            Self::Envoy => "envoy",
+        }
+    }
+}
+
+/// The addresses a gateway really listens on.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Addresses {
+    /// Agents.
+    pub ingress: Vec<SocketAddr>,
+    /// The admin API.
+    pub admin: Vec<SocketAddr>,
+    /// Envoy's admin interface, read-only.
+    pub envoy_admin: Vec<SocketAddr>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// A line worth reading: an installation, a warning of a process.
+    Note(String),
+    /// Everything answers.
+    Ready(Addresses),
+    /// The demo can be tried.
+    DemoReady {
+        /// Where its agent sends requests.
+        ingress: Addresses,
+        /// Where the demo upstream listens.
+        upstream: SocketAddr,
+    },
+    /// A process ended by itself and will be started again.
+    Restarting {
+        /// Which.
+        role: Role,
+        /// How it ended.
+        ended: String,
+        /// When, in milliseconds from now.
+        after_ms: u64,
+    },
+    /// The stop was called; requests in flight are finished.
+    Draining,
+}

@@ -1,0 +1,62 @@
+//! The one step of a decision with an effect: a nonce is used, and written down, once.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use crate::authz::journal::Journal;
+use crate::domain::decision::Admission;
+use crate::domain::decision::DenyReason;
+use crate::domain::replay::AdmitRefusal;
+use crate::domain::replay::ReplayWindow;
+use crate::domain::time::Now;
+
+/// The replay window and its journal, as one.
+#[derive(Debug)]
+pub struct Admissions {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    window: ReplayWindow,
+    journal: Journal,
+}
+
+impl Admissions {
+    /// Takes what [`Journal::open`] made.
+    pub const fn new(journal: Journal, window: ReplayWindow) -> Self {
+        Self { inner: Mutex::new(Inner { window, journal }) }
+    }
+
+    /// Uses the nonce. When this returns `Ok`, the admission is in the journal and the plan may be
+    /// answered; when it does not, nothing may.
+    pub fn admit(&self, admission: &Admission, max_age: Duration, now: Now) -> Result<(), DenyReason> {
+        let seconds = now.seconds();
+        // Nobody leaves the pair in a state another could be fooled by: an entry without its line in the
+        // journal only refuses more.
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = inner
+            .window
+            .admit(&admission.key, &admission.nonce, admission.created, max_age, seconds)
+            .map_err(reason)?;
+        inner.journal.append(&entry, max_age, seconds).map_err(|error| {
+            tracing::error!(error = %error, source = %error.source, "an admission could not be written down");
+            DenyReason::Unavailable
+        })
+    }
+
+    /// Live entries and how many there may be.
+    pub fn fill(&self) -> (usize, usize) {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        (inner.window.len(), inner.window.capacity())
+    }
+}
+
+const fn reason(refusal: AdmitRefusal) -> DenyReason {
+    match refusal {
+        AdmitRefusal::Replayed => DenyReason::ReplayDetected,
+        AdmitRefusal::Full => DenyReason::ReplayWindowFull,
+        AdmitRefusal::Starting => DenyReason::ReplayWindowStarting,
+    }
+}

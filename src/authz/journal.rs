@@ -1,0 +1,374 @@
+//! The replay window's memory across restarts: every admission is in a file before its answer leaves.
+//!
+//! Segments `replay-<n>.journal` in the run folder, numbered without a gap, each a header and entries of
+//! 32 bytes. Nothing is synced: what was written survives the end of the process, however it ends,
+//! and not the end of the operating system. So the header names the boot, and a journal of another boot
+//! is not believed. A last entry that is cut off was never answered, and is dropped.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::hash::Hasher as _;
+use std::io;
+use std::io::BufReader;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use siphasher::sip::SipHasher24;
+
+use crate::domain::replay::Entry;
+use crate::domain::replay::ReplayWindow;
+use crate::domain::time::UnixSeconds;
+use crate::sys::boot;
+use crate::sys::files::PRIVATE_FILE;
+use crate::sys::random;
+
+/// A segment is ended after this many seconds, so that expired ones can be deleted whole.
+const SEGMENT_SECONDS: u64 = 60;
+/// A segment is ended after this many entries (32 MB).
+const SEGMENT_ENTRIES: u64 = 1 << 20;
+/// First bytes of a segment; the last of them is the version of the format.
+const MAGIC: [u8; 8] = *b"SIGRPL\0\x01";
+/// Magic 8, hash key 16, boot 16, maximum age 8, number 8, opened 8, floor 8, checksum 8.
+const HEADER_BYTES: usize = 80;
+
+/// The journal could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("replay journal {path}: {source}")]
+pub struct JournalError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What went wrong.
+    #[source]
+    pub source: io::Error,
+}
+
+/// What was found at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Everything an earlier process admitted and that may still be replayed.
+    Usable,
+    /// Nothing, or nothing that can be relied upon; the reason is for the log.
+    Unusable(&'static str),
+}
+
+/// The journal, open for appending. The caller holds the lock on its folder.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    hash_key: [u8; 16],
+    boot: u128,
+    floor: u64,
+    /// The highest wall clock seen: a clock that steps back deletes nothing too early.
+    high: UnixSeconds,
+    current: Segment,
+    older: VecDeque<Older>,
+}
+
+#[derive(Debug)]
+struct Segment {
+    number: u64,
+    file: File,
+    length: u64,
+    opened: u64,
+    last_expiry: u64,
+    /// Seconds; 0 while no admission has said.
+    max_age: u64,
+}
+
+/// A segment that is only kept until its last entry has expired.
+#[derive(Debug)]
+struct Older {
+    number: u64,
+    last_expiry: u64,
+}
+
+/// The head of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Header {
+    hash_key: [u8; 16],
+    boot: u128,
+    /// Seconds entries of this segment are kept, without skew; 0: it holds none.
+    max_age: u64,
+    number: u64,
+    /// Highest wall clock seen when it was begun, in Unix seconds.
+    opened: u64,
+    /// A start without a usable journal that may still matter, in Unix seconds; 0: none.
+    floor: u64,
+}
+
+impl Header {
+    fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut out = Vec::with_capacity(HEADER_BYTES);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&self.hash_key);
+        out.extend_from_slice(&self.boot.to_le_bytes());
+        out.extend_from_slice(&self.max_age.to_le_bytes());
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&self.opened.to_le_bytes());
+        out.extend_from_slice(&self.floor.to_le_bytes());
+        out.extend_from_slice(&checksum(&out).to_le_bytes());
+        let mut bytes = [0; HEADER_BYTES];
+        bytes.copy_from_slice(&out);
+        bytes
+    }
+
+    fn decode(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
+        let (body, sum) = bytes.split_last_chunk::<8>()?;
+        let (magic, body) = body.split_first_chunk::<8>()?;
+        let (hash_key, body) = body.split_first_chunk::<16>()?;
+        let (boot, body) = body.split_first_chunk::<16>()?;
+        let (max_age, body) = body.split_first_chunk::<8>()?;
+        let (number, body) = body.split_first_chunk::<8>()?;
+        let (opened, body) = body.split_first_chunk::<8>()?;
+        let (floor, _) = body.split_first_chunk::<8>()?;
+        let covered = bytes.get(..HEADER_BYTES - 8)?;
+        (*magic == MAGIC && u64::from_le_bytes(*sum) == checksum(covered)).then_some(Self {
+            hash_key: *hash_key,
+            boot: u128::from_le_bytes(*boot),
+            max_age: u64::from_le_bytes(*max_age),
+            number: u64::from_le_bytes(*number),
+            opened: u64::from_le_bytes(*opened),
+            floor: u64::from_le_bytes(*floor),
+        })
+    }
+}
+
+/// Finds damage, not forgery: who can write here can write anything.
+fn checksum(bytes: &[u8]) -> u64 {
+    let mut hasher = SipHasher24::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+impl Journal {
+    /// Reads back what earlier processes admitted and begins a new segment. Where that cannot be
+    /// relied upon, the window refuses what may have been admitted before `now`.
+    pub fn open(folder: &Path, capacity: usize, now: UnixSeconds) -> Result<(Self, ReplayWindow, Found), JournalError> {
+        let boot = boot::id();
+        let numbers = segments(folder)?;
+        let headers = read_headers(folder, &numbers)?;
+        match judge(&numbers, &headers, boot) {
+            Ok(first) => {
+                let journal = Self::resume(folder, capacity, now, &numbers, &headers, first)?;
+                Ok((journal.0, journal.1, Found::Usable))
+            }
+            Err(reason) => {
+                let hash_key = random::bytes().map_err(|error| fail(folder, io::Error::other(error)))?;
+                let mut window = ReplayWindow::new(capacity, hash_key);
+                window.set_floor(now);
+                let number = numbers.last().copied().unwrap_or(0).saturating_add(1);
+                let (boot, floor) = (boot.unwrap_or(0), now.0);
+                let header = Header { hash_key, boot, max_age: 0, number, opened: now.0, floor };
+                let current = begin(folder, &header)?;
+                let older = numbers.into_iter().map(|number| Older { number, last_expiry: 0 }).collect();
+                let mut journal = Self { folder: folder.to_owned(), hash_key, boot, floor, high: now, current, older };
+                journal.drop_expired();
+                Ok((journal, window, Found::Unusable(reason)))
+            }
+        }
+    }
+
+    fn resume(
+        folder: &Path,
+        capacity: usize,
+        now: UnixSeconds,
+        numbers: &[u64],
+        headers: &[Option<Header>],
+        first: Header,
+    ) -> Result<(Self, ReplayWindow), JournalError> {
+        let believed = || headers.iter().flatten();
+        let high = UnixSeconds(believed().map(|header| header.opened).max().unwrap_or(0).max(now.0));
+        let floor = believed().map(|header| header.floor).max().unwrap_or(0);
+        // The shortest time anything was kept for is what can be relied upon.
+        let max_age = believed().map(|header| header.max_age).filter(|max_age| *max_age > 0).min();
+        let mut window = ReplayWindow::new(capacity, first.hash_key);
+        let mut older = VecDeque::new();
+        for header in believed() {
+            let last_expiry = restore(&segment_path(folder, header.number), &mut window, high)?;
+            older.push_back(Older { number: header.number, last_expiry });
+        }
+        if floor > 0 {
+            window.set_floor(UnixSeconds(floor));
+        }
+        if let Some(max_age) = max_age {
+            window.assume_max_age(Duration::from_secs(max_age));
+        }
+        let last = numbers.last().copied().unwrap_or(0);
+        let number = if headers.last().is_some_and(Option::is_none) {
+            // Begun and never answered from. In the middle of others it would count as damage.
+            let path = segment_path(folder, last);
+            fs::remove_file(&path).map_err(|error| fail(&path, error))?;
+            last
+        } else {
+            last.saturating_add(1)
+        };
+        let header = Header { max_age: max_age.unwrap_or(0), number, opened: high.0, floor, ..first };
+        let current = begin(folder, &header)?;
+        let (hash_key, boot) = (first.hash_key, first.boot);
+        let mut journal = Self { folder: folder.to_owned(), hash_key, boot, floor, high, current, older };
+        journal.drop_expired();
+        Ok((journal, window))
+    }
+
+    /// Writes an admission down. On an error the admission must not be answered; the journal stays usable.
+    pub fn append(&mut self, entry: &Entry, max_age: Duration, now: UnixSeconds) -> Result<(), JournalError> {
+        self.high = self.high.max(now);
+        let entries = self.current.length.saturating_sub(HEADER_BYTES as u64) / Entry::ENCODED_BYTES as u64;
+        let old = self.high.0.saturating_sub(self.current.opened) >= SEGMENT_SECONDS;
+        if old || entries >= SEGMENT_ENTRIES || self.current.max_age != max_age.as_secs() {
+            self.rotate(max_age)?;
+        }
+        let path = || segment_path(&self.folder, self.current.number);
+        let written = self.current.file.write_all(&entry.encode());
+        if let Err(source) = written {
+            // Part of it may be there: cut it off, or what follows could not be read.
+            if self.current.file.set_len(self.current.length).is_err() {
+                self.current.opened = 0;
+            }
+            return Err(fail(&path(), source));
+        }
+        self.current.length = self.current.length.saturating_add(Entry::ENCODED_BYTES as u64);
+        self.current.last_expiry = self.current.last_expiry.max(entry.expires_at.0);
+        Ok(())
+    }
+
+    fn rotate(&mut self, max_age: Duration) -> Result<(), JournalError> {
+        let header = Header {
+            hash_key: self.hash_key,
+            boot: self.boot,
+            max_age: max_age.as_secs(),
+            number: self.current.number.saturating_add(1),
+            opened: self.high.0,
+            floor: self.floor,
+        };
+        let next = begin(&self.folder, &header)?;
+        let ended = std::mem::replace(&mut self.current, next);
+        self.older.push_back(Older { number: ended.number, last_expiry: ended.last_expiry });
+        self.drop_expired();
+        Ok(())
+    }
+
+    /// Deletes from the oldest on, so that the numbers keep having no gap.
+    fn drop_expired(&mut self) {
+        while self.older.front().is_some_and(|segment| segment.last_expiry < self.high.0) {
+            let Some(segment) = self.older.pop_front() else { break };
+            let path = segment_path(&self.folder, segment.number);
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "an expired replay segment could not be deleted");
+            }
+        }
+    }
+}
+
+fn fail(path: &Path, source: io::Error) -> JournalError {
+    JournalError { path: path.to_owned(), source }
+}
+
+fn segment_path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("replay-{number}.journal"))
+}
+
+/// The numbers of the segments in the folder, ascending.
+fn segments(folder: &Path) -> Result<Vec<u64>, JournalError> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|error| fail(folder, error))? {
+        let entry = entry.map_err(|error| fail(folder, error))?;
+        let name = entry.file_name();
+        let number: Option<u64> =
+            name.to_str().and_then(|name| name.strip_prefix("replay-")?.strip_suffix(".journal")?.parse().ok());
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The header of each segment; `None` where there is none that can be read.
+fn read_headers(folder: &Path, numbers: &[u64]) -> Result<Vec<Option<Header>>, JournalError> {
+    let mut headers = Vec::new();
+    for number in numbers {
+        let path = segment_path(folder, *number);
+        let mut bytes = [0; HEADER_BYTES];
+        let mut file = File::open(&path).map_err(|error| fail(&path, error))?;
+        headers.push(match file.read_exact(&mut bytes) {
+            Ok(()) => Header::decode(&bytes).filter(|header| header.number == *number),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) => return Err(fail(&path, error)),
+        });
+    }
+    Ok(headers)
+}
+
+/// Whether the segments are one unbroken memory of this boot; the first header, or why not.
+fn judge(numbers: &[u64], headers: &[Option<Header>], boot: Option<u128>) -> Result<Header, &'static str> {
+    let boot = boot.ok_or("this system does not name its boot")?;
+    let (last, before) = headers.split_last().ok_or("there is none")?;
+    // A process that ended while it began a segment has not answered from it.
+    let believed = if last.is_none() { before } else { headers };
+    let first = believed.first().copied().flatten().ok_or("no segment has a readable header")?;
+    let gap = numbers.iter().zip(numbers.iter().skip(1)).any(|(one, next)| one.checked_add(1) != Some(*next));
+    if gap {
+        return Err("a segment is missing");
+    }
+    for header in believed {
+        match header {
+            None => return Err("a header is damaged"),
+            Some(header) if header.boot != boot => return Err("it is of another boot"),
+            Some(header) if header.hash_key != first.hash_key => return Err("its segments do not belong together"),
+            Some(_) => {}
+        }
+    }
+    Ok(first)
+}
+
+/// Reads a segment's entries into the window; returns the last expiry among them.
+fn restore(path: &Path, window: &mut ReplayWindow, now: UnixSeconds) -> Result<u64, JournalError> {
+    let io = |error| fail(path, error);
+    let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
+    let mut header = [0; HEADER_BYTES];
+    reader.read_exact(&mut header).map_err(io)?;
+    let mut last_expiry = 0;
+    let mut bytes = [0; Entry::ENCODED_BYTES];
+    loop {
+        match reader.read_exact(&mut bytes) {
+            Ok(()) => {}
+            // The end, or an entry that was cut off.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(last_expiry),
+            Err(error) => return Err(io(error)),
+        }
+        let entry = Entry::decode(&bytes);
+        last_expiry = last_expiry.max(entry.expires_at.0);
+        window.restore(entry, now);
+    }
+}
+
+/// Makes a segment and writes its header.
+fn begin(folder: &Path, header: &Header) -> Result<Segment, JournalError> {
+    let path = segment_path(folder, header.number);
+    let io = |error| fail(&path, error);
+    // A leftover of the same number has no readable header; `judge` has seen to it.
+    let mut file = OpenOptions::new().append(true).create_new(true).mode(PRIVATE_FILE).open(&path).map_err(io)?;
+    if let Err(error) = file.write_all(&header.encode()) {
+        // Half a header would be in the way of the next attempt.
+        let _ = fs::remove_file(&path);
+        return Err(io(error));
+    }
+    Ok(Segment {
+        number: header.number,
+        file,
+        length: HEADER_BYTES as u64,
+        opened: header.opened,
+        last_expiry: 0,
+        max_age: header.max_age,
+    })
+}
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code may panic")]
+mod tests;

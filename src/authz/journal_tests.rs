@@ -1,0 +1,207 @@
+use super::*;
+use crate::domain::ids::PublicKey;
+use crate::domain::replay::AdmitRefusal;
+
+const MAX_AGE: Duration = Duration::from_secs(300);
+const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
+const KEY: PublicKey = PublicKey::new([7; 32]);
+
+fn open(folder: &Path, now: UnixSeconds) -> (Journal, ReplayWindow, Found) {
+    Journal::open(folder, 1000, now).unwrap()
+}
+
+fn at(seconds: u64) -> UnixSeconds {
+    UnixSeconds(NOW.0 + seconds)
+}
+
+/// Admits and writes down, as the service does.
+fn admit(
+    journal: &mut Journal,
+    window: &mut ReplayWindow,
+    nonce: &str,
+    created: UnixSeconds,
+    now: UnixSeconds,
+    max_age: Duration,
+) -> Result<(), AdmitRefusal> {
+    let entry = window.admit(&KEY, nonce, created, max_age, now)?;
+    journal.append(&entry, max_age, now).unwrap();
+    Ok(())
+}
+
+fn files(folder: &Path) -> Vec<u64> {
+    segments(folder).unwrap()
+}
+
+/// A journal that has lived long enough for its first floor not to matter: begun at `NOW - 1000`.
+fn settled(folder: &Path) -> (Journal, ReplayWindow) {
+    let (journal, window, found) = open(folder, UnixSeconds(NOW.0 - 1000));
+    assert!(matches!(found, Found::Unusable(_)));
+    (journal, window)
+}
+
+#[test]
+fn a_restart_forgets_nothing_and_refuses_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    drop((journal, window));
+    let (mut journal, mut window, found) = open(folder.path(), at(1));
+    assert_eq!(found, Found::Usable);
+    assert_eq!(admit(&mut journal, &mut window, "one", NOW, at(1), MAX_AGE), Err(AdmitRefusal::Replayed));
+    assert_eq!(admit(&mut journal, &mut window, "two", NOW, at(1), MAX_AGE), Ok(()));
+    drop((journal, window));
+    let (_, window, _) = open(folder.path(), at(2));
+    assert_eq!(window.len(), 2);
+}
+
+#[test]
+fn without_a_journal_older_requests_are_refused_even_after_another_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window, found) = open(folder.path(), NOW);
+    assert_eq!(found, Found::Unusable("there is none"));
+    assert_eq!(admit(&mut journal, &mut window, "old", NOW, at(1), MAX_AGE), Err(AdmitRefusal::Starting));
+    assert_eq!(admit(&mut journal, &mut window, "new", at(6), at(6), MAX_AGE), Ok(()));
+    drop((journal, window));
+    let (mut journal, mut window, found) = open(folder.path(), at(7));
+    assert_eq!(found, Found::Usable);
+    assert_eq!(admit(&mut journal, &mut window, "old", NOW, at(7), MAX_AGE), Err(AdmitRefusal::Starting));
+    assert_eq!(admit(&mut journal, &mut window, "new", at(6), at(7), MAX_AGE), Err(AdmitRefusal::Replayed));
+}
+
+#[test]
+fn an_entry_that_was_cut_off_is_dropped_and_the_others_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    for nonce in ["one", "two", "three"] {
+        admit(&mut journal, &mut window, nonce, NOW, NOW, MAX_AGE).unwrap();
+    }
+    let path = segment_path(folder.path(), journal.current.number);
+    drop((journal, window));
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 5).unwrap();
+    let (mut journal, mut window, found) = open(folder.path(), at(1));
+    assert_eq!((found, window.len()), (Found::Usable, 2));
+    assert_eq!(admit(&mut journal, &mut window, "two", NOW, at(1), MAX_AGE), Err(AdmitRefusal::Replayed));
+    assert_eq!(admit(&mut journal, &mut window, "three", NOW, at(1), MAX_AGE), Ok(()));
+}
+
+#[test]
+fn a_segment_that_was_only_begun_is_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    let next = journal.current.number + 1;
+    drop((journal, window));
+    File::create(segment_path(folder.path(), next)).unwrap().write_all(&MAGIC).unwrap();
+    for seconds in 1..4 {
+        let (_, window, found) = open(folder.path(), at(seconds));
+        assert_eq!((found, window.len()), (Found::Usable, 1));
+    }
+}
+
+#[test]
+fn damage_gaps_and_other_boots_make_it_unusable() {
+    type Spoil = fn(&Path, &[u64]);
+    let flip = |offset: usize| {
+        move |path: &Path| {
+            let mut bytes = fs::read(path).unwrap();
+            bytes[offset] ^= 1;
+            File::create(path).unwrap().write_all(&bytes).unwrap();
+        }
+    };
+    let damage: [Spoil; 4] = [
+        |folder, numbers| fs::remove_file(segment_path(folder, numbers[1])).unwrap(),
+        |folder, numbers| fs::rename(segment_path(folder, numbers[0]), segment_path(folder, numbers[2] + 9)).unwrap(),
+        |folder, numbers| {
+            File::options().write(true).open(segment_path(folder, numbers[0])).unwrap().set_len(7).unwrap()
+        },
+        |folder, numbers| {
+            let path = segment_path(folder, numbers[0]);
+            let bytes: [u8; HEADER_BYTES] = fs::read(&path).unwrap()[..HEADER_BYTES].try_into().unwrap();
+            let header = Header { boot: 42, ..Header::decode(&bytes).unwrap() };
+            File::create(&path).unwrap().write_all(&header.encode()).unwrap();
+        },
+    ];
+    let flips = (0..HEADER_BYTES).map(|offset| {
+        Box::new(move |folder: &Path, numbers: &[u64]| flip(offset)(&segment_path(folder, numbers[0])))
+            as Box<dyn Fn(&Path, &[u64])>
+    });
+    for (number, spoil) in
+        damage.into_iter().map(|spoil| Box::new(spoil) as Box<dyn Fn(&Path, &[u64])>).chain(flips).enumerate()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, mut window) = settled(folder.path());
+        for minute in 0..3 {
+            let now = at(minute * 61);
+            admit(&mut journal, &mut window, "n", now, now, MAX_AGE).unwrap_or_default();
+            admit(&mut journal, &mut window, &minute.to_string(), now, now, MAX_AGE).unwrap();
+        }
+        drop((journal, window));
+        let numbers = files(folder.path());
+        assert_eq!(numbers.len(), 3);
+        spoil(folder.path(), &numbers);
+        let now = at(200);
+        let (mut journal, mut window, found) = open(folder.path(), now);
+        assert!(matches!(found, Found::Unusable(_)), "spoil {number}");
+        assert_eq!(admit(&mut journal, &mut window, "1", at(61), now, MAX_AGE), Err(AdmitRefusal::Starting));
+        assert_eq!(files(folder.path()).len(), 1);
+    }
+}
+
+#[test]
+fn expired_segments_are_deleted_and_live_ones_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    for minute in 0..20_u64 {
+        let now = at(minute * 60);
+        admit(&mut journal, &mut window, &minute.to_string(), now, now, MAX_AGE).unwrap();
+        assert!(files(folder.path()).len() <= 8, "{:?}", files(folder.path()));
+    }
+    drop((journal, window));
+    let (_, window, found) = open(folder.path(), at(19 * 60 + 1));
+    assert_eq!(found, Found::Usable);
+    // Those of the last 305 seconds.
+    assert_eq!(window.len(), 6);
+}
+
+#[test]
+fn a_longer_maximum_age_does_not_bring_back_what_was_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    drop((journal, window));
+    let (mut journal, mut window, _) = open(folder.path(), at(400));
+    let longer = Duration::from_secs(3600);
+    assert_eq!(admit(&mut journal, &mut window, "one", NOW, at(400), longer), Err(AdmitRefusal::Starting));
+    assert_eq!(admit(&mut journal, &mut window, "two", at(406), at(406), longer), Ok(()));
+}
+
+#[test]
+fn a_clock_that_steps_back_between_two_runs_opens_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    // Six minutes later the first segment has expired and is gone.
+    admit(&mut journal, &mut window, "two", at(360), at(360), MAX_AGE).unwrap();
+    drop((journal, window));
+    let (mut journal, mut window, found) = open(folder.path(), at(10));
+    assert_eq!(found, Found::Usable);
+    assert_eq!(admit(&mut journal, &mut window, "one", NOW, at(10), MAX_AGE), Err(AdmitRefusal::Starting));
+}
+
+#[test]
+fn what_could_not_be_written_leaves_a_readable_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    // A file that cannot be written stands for a full disk.
+    let path = segment_path(folder.path(), journal.current.number);
+    let entry = window.admit(&KEY, "two", NOW, MAX_AGE, NOW).unwrap();
+    journal.current.file = File::open(&path).unwrap();
+    journal.append(&entry, MAX_AGE, NOW).unwrap_err();
+    let entry = window.admit(&KEY, "three", NOW, MAX_AGE, NOW).unwrap();
+    journal.append(&entry, MAX_AGE, NOW).unwrap();
+    drop(journal);
+    let (_, window, found) = open(folder.path(), at(1));
+    assert_eq!((found, window.len()), (Found::Usable, 2));
+}

@@ -1,0 +1,79 @@
+//! Serving checks and health on verified connections, and leaving in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
+use tokio::sync::watch;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthReporter;
+use tonic_health::server::HealthService;
+
+use crate::authz::service::Authz;
+use crate::sys::clock::Clock;
+use crate::sys::grpc;
+use crate::sys::grpc::Either;
+use crate::sys::grpc::Limits;
+use crate::sys::inbound::Inbound;
+use crate::sys::tasks;
+use crate::sys::tasks::Stop;
+
+/// The service whose health Envoy asks for.
+const SERVICE: &str = "envoy.service.auth.v3.Authorization";
+/// What a check carries besides the body: header fields and their framing. Envoy admits 64 KiB of them.
+const HEADROOM: usize = 1 << 20;
+
+/// The gRPC server of authz.
+#[derive(Debug)]
+pub struct Server<C> {
+    authz: Arc<Authz<C>>,
+    max_body: usize,
+    /// How long checks are still decided after health was withdrawn.
+    pause: Duration,
+    limits: Limits,
+}
+
+impl<C: Clock> Server<C> {
+    /// `max_body` is the largest request body in bytes; `pause` is how long checks are decided after
+    /// health was withdrawn, so that Envoy can turn elsewhere; `grace` how long those in flight may take.
+    pub fn new(authz: Arc<Authz<C>>, max_body: u64, pause: Duration, grace: Duration) -> Self {
+        let max_body = usize::try_from(max_body).unwrap_or(usize::MAX).saturating_add(HEADROOM);
+        Self { authz, max_body, pause, limits: Limits { grace, ..Limits::default() } }
+    }
+
+    /// Serves until told to stop. Health is `NOT_SERVING` until `ready` says otherwise, and again as the
+    /// first thing that happens at the stop.
+    pub async fn run(self, inbound: Inbound, mut ready: watch::Receiver<bool>, mut stop: Stop) {
+        let health = HealthReporter::new();
+        // The reporter is born serving.
+        say(&health, ServingStatus::NotServing).await;
+        let checks = AuthorizationServer::from_arc(Arc::clone(&self.authz)).max_decoding_message_size(self.max_body);
+        let answers = HealthServer::new(HealthService::from_health_reporter(health.clone()));
+        let services = Either(grpc::one(checks), grpc::one(answers));
+        let (end, ended) = tasks::stop_pair();
+        let serving = grpc::serve("authz", inbound, services, self.limits, ended);
+        let steering = async {
+            let is_ready = tokio::select! {
+                () = stop.wait() => false,
+                Ok(()) = async { ready.wait_for(|ready| *ready).await.map(|_| ()) } => true,
+            };
+            if is_ready {
+                say(&health, ServingStatus::Serving).await;
+                tracing::info!("ready: state and replay journal are there");
+                stop.wait().await;
+            }
+            say(&health, ServingStatus::NotServing).await;
+            tracing::info!("draining");
+            tokio::time::sleep(self.pause).await;
+            self.authz.drain();
+            end.stop();
+        };
+        tokio::join!(serving, steering);
+    }
+}
+
+async fn say(health: &HealthReporter, status: ServingStatus) {
+    health.set_service_status("", status).await;
+    health.set_service_status(SERVICE, status).await;
+}

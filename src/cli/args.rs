@@ -1,0 +1,101 @@
+//! The commands and the options that may stand before any of them.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::cli::down::DownArgs;
+use crate::cli::exec_envoy::ExecEnvoyArgs;
+use crate::cli::gateway::GatewayArgs;
+use crate::cli::identity::IdentityArgs;
+use crate::cli::request::RequestArgs;
+use crate::cli::up::UpArgs;
+use crate::config::Flags;
+use crate::config::keys;
+use crate::sys::supervision;
+
+/// A gateway that lets AI agents call APIs without holding the keys.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sigilum",
+    version,
+    disable_version_flag = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Settings: option, then environment, then gateway.yaml, then default; the README lists them all."
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that may stand before or after the command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+    /// Namespace: the owner's name, 3 to 64 of a-z, 0-9 and '-'
+    #[arg(long, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Folder of identities and keys
+    #[arg(long = "sigilum-home", visible_alias = "home", global = true, value_name = "PATH")]
+    pub home: Option<PathBuf>,
+    /// Where commands reach the admin API
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub gateway_admin_url: Option<String>,
+    /// Folder of the sealed store, the admin token and the logs
+    #[arg(long, visible_alias = "data-dir", global = true, value_name = "PATH", hide_short_help = true)]
+    pub gateway_data_dir: Option<PathBuf>,
+    /// Port of the admin API on loopback
+    #[arg(long, global = true, value_name = "PORT", hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
+    pub gateway_port: Option<u16>,
+    /// Port of the demo upstream
+    #[arg(long, global = true, value_name = "PORT", hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
+    pub upstream_port: Option<u16>,
+    /// Taken so that it can be refused with a reason: arguments are visible to every process.
+    #[arg(long, global = true, hide = true, value_name = "KEY")]
+    pub gateway_master_key: Option<String>,
+}
+
+impl Globals {
+    /// As settings.
+    pub fn flags(&self) -> Flags {
+        let mut flags = Flags::default();
+        let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        flags.set(&keys::NAMESPACE, self.namespace.clone());
+        flags.set(&keys::HOME, text(&self.home));
+        flags.set(&keys::ADMIN_URL, self.gateway_admin_url.clone());
+        flags.set(&keys::DATA_DIR, text(&self.gateway_data_dir));
+        flags.set(&keys::ADMIN_ADDR, self.gateway_port.map(|port| format!(":{port}")));
+        flags.set(&keys::UPSTREAM_PORT, self.upstream_port.map(|port| port.to_string()));
+        flags
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create, show and list the identities that sign requests
+    Identity(IdentityArgs),
+    /// Sign a request with the local identity, send it, stream the answer
+    Request(RequestArgs),
+    /// Run the gateway, or one of its parts
+    Gateway(GatewayArgs),
+    /// Run the local stack in the foreground
+    Up(UpArgs),
+    /// Stop what this installation started
+    Down(DownArgs),
+    /// Print the version
+    Version,
+    /// Ties Envoy's life to the supervisor's; started by it alone.
+    #[command(name = supervision::EXEC_ENVOY, hide = true)]
+    ExecEnvoy(ExecEnvoyArgs),
+}

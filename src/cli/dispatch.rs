@@ -1,0 +1,82 @@
+//! From arguments to an exit code.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use tokio::runtime::Builder;
+use tokio::runtime::Runtime;
+
+use crate::cli::args::Cli;
+use crate::cli::args::Command;
+use crate::cli::down;
+use crate::cli::exec_envoy;
+use crate::cli::gateway;
+use crate::cli::identity;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::cli::printer::Printer;
+use crate::cli::request;
+use crate::cli::up;
+
+/// Runs the command that `arguments` (the program's name first) ask for.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut printer = Printer::standard();
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error).into(),
+    };
+    let outcome = dispatch(cli, &mut printer).unwrap_or_else(|error| {
+        printer.error(&error);
+        error.outcome
+    });
+    outcome.into()
+}
+
+/// Help and version are answers; everything else clap says is a usage error.
+fn refused(error: &clap::Error) -> Outcome {
+    // clap knows the stream and the colours; that nobody reads it is no reason to fail.
+    let _ = error.print();
+    let answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if answer { Outcome::Done } else { Outcome::Usage }
+}
+
+fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
+    let globals = cli.globals;
+    if globals.gateway_master_key.is_some() {
+        return Err(CliError::new(
+            Outcome::Usage,
+            "the master key cannot be given as an argument: every process can read arguments",
+        )
+        .hint("set GATEWAY_MASTER_KEY, or put it into <home>/gateway-master-key with mode 0600"));
+    }
+    match cli.command {
+        Command::Gateway(args) => gateway::run(&args, &globals, printer),
+        Command::Up(args) => role(up::run(&args, &globals, printer)),
+        Command::Down(args) => small(down::run(&args, &globals, printer)),
+        Command::ExecEnvoy(args) => Err(exec_envoy::run(&args)),
+        Command::Identity(args) => identity::run(&args, &globals, printer),
+        Command::Request(args) => small(request::run(&args, &globals, printer)),
+        Command::Version => {
+            printer.line(concat!("sigilum ", env!("CARGO_PKG_VERSION")))?;
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+/// Runs a command that does one thing and ends: one thread is enough.
+fn small(command: impl Future<Output = Result<Outcome, CliError>>) -> Result<Outcome, CliError> {
+    runtime(Builder::new_current_thread().enable_all().build())?.block_on(command)
+}
+
+/// Runs a role of the gateway until it is told to stop.
+pub(crate) fn role(command: impl Future<Output = Result<Outcome, CliError>>) -> Result<Outcome, CliError> {
+    runtime(Builder::new_multi_thread().enable_all().build())?.block_on(command)
+}
+
+fn runtime(built: io::Result<Runtime>) -> Result<Runtime, CliError> {
+    built.map_err(|error| CliError::new(Outcome::Failed, format!("the runtime could not be started: {error}")))
+}

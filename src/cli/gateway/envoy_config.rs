@@ -1,0 +1,51 @@
+//! `gateway envoy-config`: the configuration the gateway gives its Envoy, on stdout.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::args::Globals;
+use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::cli::printer::Printer;
+use crate::envoy::render;
+use crate::envoy::render::Rendering;
+
+/// Options of `gateway envoy-config`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EnvoyConfigArgs {
+    /// Print the file as it is shipped, without any setting applied
+    #[arg(long = "static")]
+    unchanged: bool,
+    /// Settings.
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Prints it. Socket paths in it are relative: Envoy runs with the run folder as its working directory.
+pub(crate) fn run(args: &EnvoyConfigArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    if args.unchanged {
+        printer.bytes(render::STATIC.as_bytes())?;
+        return Ok(Outcome::Done);
+    }
+    let config = args.settings.load(globals)?;
+    let mut found = render::CA_FILES.iter().map(Path::new);
+    let text = render::render(&Rendering {
+        ingress: config.listen.ingress,
+        admin_face: config.listen.envoy_admin,
+        admin: config.listen.admin,
+        max_body_bytes: config.settings.max_body_bytes,
+        trusted_hops: config.envoy.trusted_hops,
+        // Where this machine has none, the one that will probably run it is named.
+        ca_file: found.find(|file| file.exists()).map_or_else(default_ca_file, Path::to_path_buf),
+    })
+    .map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
+    printer.bytes(text.as_bytes())?;
+    Ok(Outcome::Done)
+}
+
+fn default_ca_file() -> PathBuf {
+    render::CA_FILES.first().map_or_else(PathBuf::new, PathBuf::from)
+}

@@ -1,0 +1,281 @@
+//! What `gateway start` and `up` have in common: identity and master key made where missing, the block
+//! that is printed, the run in the foreground.
+
+use std::io;
+use std::io::IsTerminal as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use crate::app::gateway::Stops;
+use crate::app::gateway::config::GatewayConfig;
+use crate::app::gateway::error::Class;
+use crate::app::gateway::error::GatewayError;
+use crate::app::gateway::progress::Addresses;
+use crate::app::gateway::progress::Progress;
+use crate::app::up;
+use crate::app::up::DemoConfig;
+use crate::app::up::UpError;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::cli::printer::Printer;
+use crate::config::Config;
+use crate::config::keys;
+use crate::domain::ids::Namespace;
+use crate::domain::secret::Secret;
+use crate::envoy::binary::Search;
+use crate::identity::Home;
+use crate::identity::Identity;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
+use crate::sys::env;
+use crate::sys::files;
+use crate::sys::hardening;
+use crate::sys::random;
+use crate::sys::signal::StopSignals;
+use crate::sys::tasks::Tasks;
+
+/// The master key's file in the home folder.
+const MASTER_KEY_FILE: &str = "gateway-master-key";
+/// The sealed store's file in the data folder.
+const STORE_FILE: &str = "gateway.db";
+/// Lines that may wait to be shown; more are only in the log files.
+const PROGRESS: usize = 256;
+/// Where admin finds `config.env`, so that it reads the same defaults.
+const PLACES: &[&str] = &["HOME", "XDG_DATA_HOME", "SIGILUM_CONFIG_FILE", "SIGILUM_CONFIG_HOME"];
+
+/// The gateway's identity, and what was made on the way.
+pub(crate) struct Prepared {
+    /// The gateway's own identity.
+    pub(crate) identity: Identity,
+    /// For the person: what was made.
+    made: Vec<String>,
+    /// For the person: what should be changed.
+    warnings: Vec<String>,
+}
+
+/// The namespace of the settings, else what a person answers, else an error that says where to set it.
+pub(crate) fn namespace(config: &Config, printer: &mut Printer) -> Result<Namespace, CliError> {
+    if let Some(namespace) = &config.namespace {
+        return Ok(namespace.clone());
+    }
+    let missing = || {
+        CliError::new(Outcome::Config, "the gateway has no namespace")
+            .hint("give --namespace NAME, or set SIGILUM_NAMESPACE")
+    };
+    if !io::stdin().is_terminal() {
+        return Err(missing());
+    }
+    printer.note("Namespace of this gateway (3 to 64 of a-z, 0-9 and '-'):");
+    let mut line = String::new();
+    io::stdin().read_line(&mut line).map_err(|_| missing())?;
+    if line.trim().is_empty() {
+        return Err(missing());
+    }
+    Namespace::normalise(&line)
+        .map_err(|invalid| CliError::new(Outcome::Config, format!("the namespace {:?} {invalid}", line.trim())))
+}
+
+/// Makes the home folder, the identity and the master key where they are missing.
+pub(crate) fn prepare(config: &Config, namespace: &Namespace) -> Result<Prepared, CliError> {
+    let home = &config.paths.home;
+    files::private_folder(home).map_err(|error| at(home, &error))?;
+    let opened = Home::new(home)
+        .create(namespace, SystemClock.now().seconds())
+        .map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
+    let mut made = Vec::new();
+    let mut warnings: Vec<_> = opened.warnings.iter().map(ToString::to_string).collect();
+    if opened.created {
+        made.push(format!("created the identity of {namespace}: {}", opened.path.display()));
+    }
+    let key_file = home.join(MASTER_KEY_FILE);
+    if config.master_key.is_none() && !key_file.exists() {
+        generate_master_key(config, &key_file)?;
+        made.push(format!("generated the master key: {}", key_file.display()));
+    }
+    if same_owner(&opened.path, &key_file, config.master_key.is_some()) {
+        warnings.push(format!(
+            "the identities in {} and the master key belong to the same user: an agent that runs as this user \
+             can read the provider keys. Run the gateway as a user of its own where agents are not trusted.",
+            home.display()
+        ));
+    }
+    Ok(Prepared { identity: opened.identity, made, warnings })
+}
+
+/// 32 random bytes as 64 hex digits and a line feed, 0600. Never where a store exists that another key sealed.
+fn generate_master_key(config: &Config, file: &Path) -> Result<(), CliError> {
+    let store = config.paths.data_dir.join(STORE_FILE);
+    if store.exists() {
+        let message = format!("{} exists, but the master key that opens it is missing", store.display());
+        return Err(CliError::new(Outcome::Config, message)
+            .hint(format!("put it back into {} or set GATEWAY_MASTER_KEY", file.display())));
+    }
+    let key = random::hex::<32>().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
+    match files::create_private(file, format!("{key}\n").as_bytes()) {
+        // Two that start at once: the first one's key holds.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        written => written.map_err(|error| at(file, &error)),
+    }
+}
+
+/// Whether the agent's key and the master key are in the hands of one user. A key from the environment
+/// is in ours.
+fn same_owner(identity: &Path, key_file: &Path, from_environment: bool) -> bool {
+    let owner = |path: &Path| path.metadata().ok().map(|found| found.uid());
+    let ours = Some(rustix::process::geteuid().as_raw());
+    owner(identity) == if from_environment { ours } else { owner(key_file) }
+}
+
+/// The block that users of the gateway know, and what was made or should be changed.
+pub(crate) fn announce(
+    config: &Config,
+    namespace: &Namespace,
+    prepared: &Prepared,
+    printer: &mut Printer,
+) -> Result<(), CliError> {
+    printer.line("Starting Sigilum gateway.")?;
+    printer.line(&format!("namespace: {namespace}"))?;
+    printer.line(&format!("api:       {}", config.api_url))?;
+    let addresses: Vec<_> = config.listen.admin.iter().map(ToString::to_string).collect();
+    printer.line(&format!("addr:      {}", addresses.join(", ")))?;
+    printer.line(&format!("home:      {}", config.paths.home.display()))?;
+    for line in &prepared.made {
+        printer.note(line);
+    }
+    for line in &prepared.warnings {
+        printer.note(&format!("warning: {line}"));
+    }
+    Ok(())
+}
+
+/// The settings as the supervisor takes them.
+pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayConfig {
+    let kept = |name: &&str| !keys::SECRET_ENVIRONMENT.contains(name);
+    let names = keys::environment().filter(kept).chain(PLACES.iter().copied());
+    let own = |name: &str, value: String| (name.to_owned(), value);
+    let mut admin_environment: Vec<_> =
+        names.filter_map(|name| env::lookup(name).map(|value| own(name, value))).collect();
+    // Typed, or found elsewhere: the environment says the same.
+    for (name, value) in [("SIGILUM_NAMESPACE", namespace.to_string()), ("SIGILUM_API_URL", config.api_url.clone())] {
+        admin_environment.retain(|(known, _)| known != name);
+        admin_environment.push(own(name, value));
+    }
+    let secret = |name: &str, secret: Option<Secret>| secret.map(|secret| (name.to_owned(), secret));
+    GatewayConfig {
+        admin: config.listen.admin,
+        ingress: config.listen.ingress,
+        envoy_admin: config.listen.envoy_admin,
+        data_dir: config.paths.data_dir,
+        run_dir: config.paths.run_dir,
+        home: config.paths.home,
+        config_file: config.paths.config_file,
+        envoy: Search::standard(config.envoy.binary),
+        concurrency: config.envoy.concurrency,
+        max_body_bytes: config.settings.max_body_bytes,
+        trusted_hops: config.envoy.trusted_hops,
+        drain: config.drain,
+        admin_environment,
+        admin_secrets: [
+            secret("GATEWAY_MASTER_KEY", config.master_key),
+            secret("GATEWAY_ADMIN_TOKEN", config.admin.token),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+        environment: vec![
+            own("SIGILUM_LOG", config.log_level),
+            own("GATEWAY_REPLAY_CAPACITY", config.replay_capacity.to_string()),
+        ],
+    }
+}
+
+/// Runs until a signal comes or it cannot go on; a second signal does not wait for requests in flight.
+pub(crate) async fn foreground(
+    config: GatewayConfig,
+    demo: Option<DemoConfig>,
+    printer: &mut Printer,
+) -> Result<Outcome, CliError> {
+    let failed = |error: io::Error| CliError::new(Outcome::Failed, error.to_string());
+    // The master key passes through this process.
+    hardening::harden_process().map_err(failed)?;
+    let signals = StopSignals::install().map_err(failed)?;
+    let tasks = Tasks::default();
+    let stops = Stops::new(signals, tasks.stop_signal());
+    let (sender, mut progress) = mpsc::channel(PROGRESS);
+    let run = up::run(config, demo, stops, tasks.stop_handle(), sender);
+    let show = async {
+        while let Some(event) = progress.recv().await {
+            // Whoever closed the output may still want the gateway.
+            let _ = show(&event, printer);
+        }
+    };
+    let (ended, ()) = tokio::join!(run, show);
+    ended.map(|()| Outcome::Done).map_err(|error| match error {
+        UpError::Gateway(error) => gateway_error(&error),
+        other => CliError::new(Outcome::Failed, other.to_string()),
+    })
+}
+
+/// An error of the gateway with its exit code.
+pub(crate) fn gateway_error(error: &GatewayError) -> CliError {
+    let outcome = match error.class() {
+        Class::Config => Outcome::Config,
+        Class::Unavailable => Outcome::Unavailable,
+        Class::Failed => Outcome::Failed,
+    };
+    let shown = CliError::new(outcome, error.to_string());
+    match error.hint() {
+        Some(hint) => shown.hint(hint),
+        None => shown,
+    }
+}
+
+fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
+    match event {
+        Progress::Note(text) => printer.note(text),
+        Progress::Ready(addresses) => printer.line(&format!("ready:     {}", places(addresses)))?,
+        Progress::Restarting { role, ended, after_ms } => {
+            printer.note(&format!("{} ended ({ended}); starting it again in {after_ms} ms", role.name()));
+        }
+        Progress::Draining => printer.note("stopping: requests in flight are finished; a second signal does not wait"),
+        Progress::DemoReady { ingress, upstream } => {
+            let ingress = first(&ingress.ingress);
+            let command = command();
+            printer.line("")?;
+            printer.line("The demo is up.")?;
+            printer.line(&format!("  gateway:  http://{ingress}  (signed requests of agents)"))?;
+            printer.line(&format!("  upstream: http://{upstream}  (a demo API that wants a key no agent has)"))?;
+            printer.line("Try it in another shell:")?;
+            let path = format!("http://{ingress}/proxy/{}/v1/ping", up::CONNECTION);
+            printer.line(&format!("  {command} request POST {path} -d '\"ping\"'"))?;
+        }
+    }
+    Ok(())
+}
+
+fn places(addresses: &Addresses) -> String {
+    format!(
+        "http://{} (admin http://{}, Envoy http://{})",
+        first(&addresses.ingress),
+        first(&addresses.admin),
+        first(&addresses.envoy_admin)
+    )
+}
+
+fn first(addresses: &[std::net::SocketAddr]) -> String {
+    addresses.first().map(ToString::to_string).unwrap_or_default()
+}
+
+/// How this program is typed: by name where it is installed, through cargo where it was built in a checkout.
+fn command() -> &'static str {
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sigilum"));
+    let built_here = program.components().any(|part| part.as_os_str() == "target");
+    if built_here { "cargo run --release --" } else { "sigilum" }
+}
+
+fn at(path: &Path, error: &io::Error) -> CliError {
+    CliError::new(Outcome::Config, format!("{}: {error}", path.display()))
+}

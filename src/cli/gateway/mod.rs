@@ -1,0 +1,40 @@
+//! `sigilum gateway …`: the roles of the gateway, alone or as one life.
+
+mod envoy_config;
+pub(crate) mod launch;
+pub(crate) mod options;
+mod start;
+
+use clap::Args;
+use clap::Subcommand;
+
+use crate::cli::args::Globals;
+use crate::cli::dispatch;
+use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
+use crate::cli::gateway::start::StartArgs;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::cli::printer::Printer;
+
+/// `gateway` and which part of it.
+#[derive(Debug, Args)]
+pub struct GatewayArgs {
+    #[command(subcommand)]
+    command: GatewayCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum GatewayCommand {
+    /// Run admin, authz and Envoy as one life in the foreground
+    Start(StartArgs),
+    /// Print the Envoy configuration, for those who run their own Envoy
+    EnvoyConfig(EnvoyConfigArgs),
+}
+
+/// Runs one of them.
+pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    match &args.command {
+        GatewayCommand::Start(args) => dispatch::role(start::run(args, globals, printer)),
+        GatewayCommand::EnvoyConfig(args) => envoy_config::run(args, globals, printer),
+    }
+}

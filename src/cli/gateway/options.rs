@@ -1,0 +1,62 @@
+//! Options shared by the commands that run with the whole configuration.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::args::Globals;
+use crate::cli::outcome::CliError;
+use crate::cli::settings;
+use crate::config::Config;
+use crate::config::keys;
+
+/// Settings as options; what is not given comes from the environment, `gateway.yaml` or the defaults.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SettingsArgs {
+    /// Configuration file [default: <home>/gateway.yaml, where it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the Sigilum API
+    #[arg(long, value_name = "URL")]
+    api_url: Option<String>,
+    /// What :PORT means: loopback or an IP address [default: loopback]
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Option<String>,
+    /// Admin API: :PORT, IP:PORT or localhost:PORT; may be repeated [default: :38100]
+    #[arg(long, value_name = "ADDR")]
+    addr: Vec<String>,
+    /// Where agents connect; may be repeated [default: :38000]
+    #[arg(long, value_name = "ADDR")]
+    ingress_addr: Vec<String>,
+    /// Read-only face of Envoy's admin interface; may be repeated [default: :38200]
+    #[arg(long, value_name = "ADDR")]
+    envoy_admin_addr: Vec<String>,
+    /// Folder of the sockets and the replay journal [default: <data-dir>/run]
+    #[arg(long, value_name = "PATH")]
+    run_dir: Option<PathBuf>,
+    /// The Envoy binary [default: envoy of PATH, else the managed copy]
+    #[arg(long, value_name = "FILE")]
+    envoy_bin: Option<PathBuf>,
+    /// Envoy's worker threads, 0 = one per processor
+    #[arg(long, value_name = "N")]
+    envoy_concurrency: Option<u32>,
+}
+
+impl SettingsArgs {
+    /// The configuration these options lead to, or everything that is wrong with it.
+    pub fn load(&self, globals: &Globals) -> Result<Config, CliError> {
+        let mut flags = globals.flags();
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let list = |list: &[String]| (!list.is_empty()).then(|| list.join(","));
+        flags.set(&keys::CONFIG_FILE, path(&self.config));
+        flags.set(&keys::API_URL, self.api_url.clone());
+        flags.set(&keys::BIND, self.bind.clone());
+        flags.set(&keys::ADMIN_ADDR, list(&self.addr));
+        flags.set(&keys::INGRESS_ADDR, list(&self.ingress_addr));
+        flags.set(&keys::ENVOY_ADMIN_ADDR, list(&self.envoy_admin_addr));
+        flags.set(&keys::RUN_DIR, path(&self.run_dir));
+        flags.set(&keys::ENVOY_BIN, path(&self.envoy_bin));
+        flags.set(&keys::ENVOY_CONCURRENCY, self.envoy_concurrency.map(|count| count.to_string()));
+        settings::load(&flags)
+    }
+}

@@ -1,0 +1,27 @@
+//! `gateway start`: admin, authz and Envoy as one life in the foreground.
+
+use clap::Args;
+
+use crate::cli::args::Globals;
+use crate::cli::gateway::launch;
+use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::cli::printer::Printer;
+
+/// Options of `gateway start`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StartArgs {
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// Prepares what is missing, says what is started, runs it.
+pub(crate) async fn run(args: &StartArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    let config = args.settings.load(globals)?;
+    let namespace = launch::namespace(&config, printer)?;
+    let prepared = launch::prepare(&config, &namespace)?;
+    launch::announce(&config, &namespace, &prepared, printer)?;
+    launch::foreground(launch::gateway_config(config, &namespace), None, printer).await
+}

@@ -1,0 +1,104 @@
+//! Options, environment, `config.env` and `gateway.yaml`, gathered and judged.
+
+use std::path::PathBuf;
+
+use crate::cli::args::Globals;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::config;
+use crate::config::Config;
+use crate::config::Flags;
+use crate::config::Sources;
+use crate::config::defaults;
+use crate::sys::env;
+use crate::sys::files;
+
+/// Names under which a namespace is found, strongest first.
+const NAMESPACE_NAMES: &[&str] = &["SIGILUM_NAMESPACE", "GATEWAY_SIGILUM_NAMESPACE"];
+/// Names under which the folder of the identities is found, strongest first.
+const HOME_NAMES: &[&str] = &["SIGILUM_HOME", "GATEWAY_SIGILUM_HOME"];
+
+/// `config.env`: `$SIGILUM_CONFIG_FILE`, else in `$SIGILUM_CONFIG_HOME`, else in `~/.sigilum`.
+pub(crate) fn saved_file() -> PathBuf {
+    if let Some(file) = env::lookup("SIGILUM_CONFIG_FILE") {
+        return PathBuf::from(file);
+    }
+    match env::lookup("SIGILUM_CONFIG_HOME") {
+        Some(folder) => PathBuf::from(folder).join("config.env"),
+        None => default_home().join("config.env"),
+    }
+}
+
+/// Writes `pairs` into `config.env`, keeping every other line; the file is replaced whole, mode 0600.
+pub(crate) fn save(pairs: &[(&str, &str)]) -> Result<PathBuf, CliError> {
+    let path = saved_file();
+    let failed = |what: String| CliError::new(Outcome::Config, format!("{}: {what}", path.display()));
+    let old = match files::read_text(&path, defaults::MAX_BYTES) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(failed(error.to_string())),
+    };
+    let new = defaults::update(&old, pairs)
+        .ok_or_else(|| failed("a value with line breaks or quotes cannot be written there".to_owned()))?;
+    if new != old {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            files::private_folder(folder).map_err(|error| failed(error.to_string()))?;
+        }
+        files::write_private(&path, new.as_bytes()).map_err(|error| failed(error.to_string()))?;
+    }
+    Ok(path)
+}
+
+/// `~/.sigilum`, or `.sigilum` where there is no home folder.
+fn default_home() -> PathBuf {
+    env::lookup("HOME").map_or_else(|| PathBuf::from(".sigilum"), |home| PathBuf::from(home).join(".sigilum"))
+}
+
+/// The text of `config.env`; empty where there is none.
+fn saved_text() -> Result<String, CliError> {
+    let path = saved_file();
+    match files::read_text(&path, defaults::MAX_BYTES) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(CliError::new(Outcome::Config, format!("{}: {error}", path.display()))),
+    }
+}
+
+/// Where the identities of this person are, and which one is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityPlace {
+    /// The folder that holds `identities/`.
+    pub home: PathBuf,
+    /// The namespace as typed; `None`: the only one there is.
+    pub namespace: Option<String>,
+}
+
+impl IdentityPlace {
+    /// Option, environment, `config.env`, `~/.sigilum`.
+    pub fn find(globals: &Globals) -> Result<Self, CliError> {
+        let saved = saved_text()?;
+        let first = |names: &[&str], find: &dyn Fn(&str) -> Option<String>| names.iter().find_map(|name| find(name));
+        let typed = globals.home.clone().or_else(|| first(HOME_NAMES, &env::lookup).map(PathBuf::from));
+        let from_saved = |names| first(names, &|name| defaults::find(&saved, name));
+        let named = globals.namespace.clone().or_else(|| first(NAMESPACE_NAMES, &env::lookup));
+        // What is saved belongs together: its namespace says nothing about another folder.
+        let namespace = named.or_else(|| if typed.is_none() { from_saved(NAMESPACE_NAMES) } else { None });
+        let home = typed.or_else(|| from_saved(HOME_NAMES).map(PathBuf::from)).unwrap_or_else(default_home);
+        Ok(Self { home, namespace })
+    }
+}
+
+/// Loads the whole configuration: what the roles of the gateway run with.
+pub(crate) fn load(flags: &Flags) -> Result<Config, CliError> {
+    let saved = saved_text()?;
+    let find = |name: &str| defaults::find(&saved, name);
+    let sources = Sources { flags, env: &env::lookup, saved: &find };
+    let place = config::locate(sources);
+    let text = match files::read_text(&place.path, config::MAX_FILE_BYTES) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !place.required => None,
+        Err(error) => return Err(CliError::new(Outcome::Config, format!("{}: {error}", place.path.display()))),
+    };
+    config::load(sources, text.as_deref().map(|text| (place.path.as_path(), text)))
+        .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))
+}

@@ -1,0 +1,381 @@
+//! Every setting, once: its name in `gateway.yaml`, its environment twins, its option, default and meaning.
+//!
+//! The loader reads the defaults from here and the README table is made from here, so neither can drift.
+
+/// What a setting is where nobody sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// This text, read like any other value.
+    Text(&'static str),
+    /// Computed; the text says how, for people.
+    Computed(&'static str),
+    /// Nothing.
+    None,
+}
+
+/// One setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Dotted name in `gateway.yaml`; `None` where the file cannot hold it.
+    pub yaml: Option<&'static str>,
+    /// Environment variables; the first that is set wins. Blank counts as unset.
+    pub env: &'static [&'static str],
+    /// Option of the command line.
+    pub flag: Option<&'static str>,
+    /// Value where nobody sets it.
+    pub fallback: Fallback,
+    /// What it means, with its unit and bounds; Markdown.
+    pub meaning: &'static str,
+}
+
+impl Key {
+    const fn new(
+        yaml: Option<&'static str>,
+        env: &'static [&'static str],
+        flag: Option<&'static str>,
+        fallback: Fallback,
+        meaning: &'static str,
+    ) -> Self {
+        Self { yaml, env, flag, fallback, meaning }
+    }
+
+    /// The name to use in a message.
+    pub fn name(&self) -> &'static str {
+        self.yaml.or_else(|| self.env.first().copied()).or(self.flag).unwrap_or("setting")
+    }
+}
+
+/// The gateway's own namespace.
+pub const NAMESPACE: Key = Key::new(
+    Some("gateway.namespace"),
+    &["SIGILUM_NAMESPACE", "GATEWAY_SIGILUM_NAMESPACE"],
+    Some("--namespace"),
+    Fallback::Computed("the one in `config.env`"),
+    "namespace of the gateway's own identity: 3 to 64 of `a-z`, `0-9`, `-`",
+);
+/// Where identities and keys are.
+pub const HOME: Key = Key::new(
+    None,
+    &["GATEWAY_SIGILUM_HOME"],
+    Some("--sigilum-home"),
+    Fallback::Computed("`~/.sigilum-workspace`"),
+    "folder of the gateway's identity, master key and `gateway.yaml`",
+);
+/// The configuration file itself.
+pub const CONFIG_FILE: Key = Key::new(
+    None,
+    &["GATEWAY_CONFIG_FILE"],
+    Some("--config"),
+    Fallback::Computed("`<home>/gateway.yaml`, where it exists"),
+    "the configuration file; named explicitly, it must exist",
+);
+/// Store, logs, sockets.
+pub const DATA_DIR: Key = Key::new(
+    Some("gateway.data_dir"),
+    &["GATEWAY_DATA_DIR"],
+    Some("--gateway-data-dir"),
+    Fallback::Computed("`$XDG_DATA_HOME/sigilum-gateway`, else `~/.local/share/sigilum-gateway`"),
+    "folder of the sealed store, the admin token and the logs",
+);
+/// Sockets, journal, rendered Envoy file.
+pub const RUN_DIR: Key = Key::new(
+    Some("gateway.run_dir"),
+    &["GATEWAY_RUN_DIR"],
+    Some("--run-dir"),
+    Fallback::Computed("`<data_dir>/run`"),
+    "folder of the sockets and the replay journal; socket paths hold at most 107 bytes",
+);
+/// The control plane.
+pub const API_URL: Key = Key::new(
+    Some("gateway.api_url"),
+    &["SIGILUM_API_URL", "SIGILUM_REGISTRY_URL"],
+    Some("--api-url"),
+    Fallback::Text("https://api.sigilum.id"),
+    "address of the Sigilum API",
+);
+/// The address a bare port is bound on.
+pub const BIND: Key = Key::new(
+    Some("gateway.bind"),
+    &["GATEWAY_BIND"],
+    Some("--bind"),
+    Fallback::Text("loopback"),
+    "what `:PORT` means: `loopback` (`127.0.0.1` and `::1`) or an IP address",
+);
+/// The admin API.
+pub const ADMIN_ADDR: Key = Key::new(
+    Some("gateway.addr"),
+    &["GATEWAY_ADDR"],
+    Some("--addr"),
+    Fallback::Text(":38100"),
+    "admin API, health and metrics; `:PORT`, `IP:PORT` or `localhost:PORT`, several with commas",
+);
+/// Where commands reach the admin API.
+pub const ADMIN_URL: Key = Key::new(
+    None,
+    &["GATEWAY_ADMIN_URL"],
+    Some("--gateway-admin-url"),
+    Fallback::Computed("`http://127.0.0.1` and the port of the admin API"),
+    "where commands of this machine reach the admin API",
+);
+/// Where agents connect.
+pub const INGRESS_ADDR: Key = Key::new(
+    Some("gateway.ingress_addr"),
+    &["GATEWAY_INGRESS_ADDR"],
+    Some("--ingress-addr"),
+    Fallback::Text(":38000"),
+    "where agents connect (Envoy)",
+);
+/// The read-only face of Envoy's admin interface.
+pub const ENVOY_ADMIN_ADDR: Key = Key::new(
+    Some("envoy.admin_addr"),
+    &["GATEWAY_ENVOY_ADMIN_ADDR"],
+    Some("--envoy-admin-addr"),
+    Fallback::Text(":38200"),
+    "read-only face of Envoy's admin interface; loopback only",
+);
+/// The Envoy binary.
+pub const ENVOY_BIN: Key = Key::new(
+    Some("envoy.bin"),
+    &["ENVOY_BIN"],
+    Some("--envoy-bin"),
+    Fallback::Computed("`envoy` of `PATH`, else the managed copy"),
+    "the Envoy binary, 1.39.1 or newer",
+);
+/// Envoy's worker threads.
+pub const ENVOY_CONCURRENCY: Key = Key::new(
+    Some("envoy.concurrency"),
+    &["GATEWAY_ENVOY_CONCURRENCY"],
+    Some("--envoy-concurrency"),
+    Fallback::Text("0"),
+    "Envoy's worker threads, at most 512; 0 = one per processor",
+);
+/// Authorities besides the loopback names.
+pub const AUTHORITIES: Key = Key::new(
+    Some("gateway.authorities"),
+    &["GATEWAY_AUTHORITIES"],
+    None,
+    Fallback::Text(""),
+    "hosts (`host` or `host:port`) the gateway answers for besides the loopback names; a list, in the environment with commas",
+);
+/// Private upstream addresses.
+pub const ALLOW_PRIVATE: Key = Key::new(
+    Some("gateway.allow_private"),
+    &["GATEWAY_ALLOW_PRIVATE"],
+    None,
+    Fallback::Text("false"),
+    "whether every connection may reach private addresses (RFC 1918, RFC 4193, RFC 6598)",
+);
+/// Proxies in front of us.
+pub const TRUSTED_HOPS: Key = Key::new(
+    Some("gateway.trusted_hops"),
+    &["GATEWAY_TRUSTED_HOPS"],
+    None,
+    Fallback::Text("0"),
+    "proxies of yours in front of the gateway, at most 16; the client address is counted from the right by them",
+);
+/// Drain time.
+pub const SHUTDOWN_TIMEOUT: Key = Key::new(
+    Some("gateway.shutdown_timeout_seconds"),
+    &["GATEWAY_SHUTDOWN_TIMEOUT_SECONDS"],
+    None,
+    Fallback::Text("15"),
+    "seconds open requests have to end when the gateway stops, 1 to 3600",
+);
+/// How long claims hold without confirmation.
+pub const CLAIMS_GRACE: Key = Key::new(
+    Some("gateway.claims_grace"),
+    &["GATEWAY_CLAIMS_GRACE_SECONDS"],
+    None,
+    Fallback::Text("0"),
+    "seconds approvals of the Sigilum API hold beyond their 30 s without confirmation, at most 86400; declared approvals never age",
+);
+/// Who may use the admin API.
+pub const ADMIN_ACCESS_MODE: Key = Key::new(
+    Some("admin.access_mode"),
+    &["GATEWAY_ADMIN_ACCESS_MODE"],
+    None,
+    Fallback::Text("token"),
+    "`token`; `hybrid` and `loopback` also trust direct loopback clients, that is every process of this machine",
+);
+/// The admin token.
+pub const ADMIN_TOKEN: Key = Key::new(
+    None,
+    &["GATEWAY_ADMIN_TOKEN"],
+    None,
+    Fallback::Computed("`<data_dir>/admin-token`, minted at the first start"),
+    "token of the admin API, at least 16 characters",
+);
+/// The master key.
+pub const MASTER_KEY: Key = Key::new(
+    None,
+    &["GATEWAY_MASTER_KEY"],
+    None,
+    Fallback::Computed("`<home>/gateway-master-key`, generated at the first start"),
+    "key that seals the store; any text that is not blank",
+);
+/// Largest request body.
+pub const MAX_REQUEST_BODY_BYTES: Key = Key::new(
+    Some("limits.max_body_bytes"),
+    &["GATEWAY_MAX_REQUEST_BODY_BYTES"],
+    None,
+    Fallback::Text("2097152"),
+    "largest request body in bytes, 1 to 67108864; beyond it 413",
+);
+/// Age of a signature.
+pub const MAX_AGE: Key = Key::new(
+    Some("limits.max_age_seconds"),
+    &["SIGILUM_TIMESTAMP_TOLERANCE_SECONDS"],
+    None,
+    Fallback::Text("300"),
+    "how old a signature may be in seconds, 1 to 3600",
+);
+/// Kept for those who set it.
+pub const NONCE_TTL: Key = Key::new(
+    None,
+    &["SIGILUM_NONCE_TTL_SECONDS"],
+    None,
+    Fallback::Text("600"),
+    "checked only: must not be below the age of a signature; a nonce is kept as long as its signature could be accepted",
+);
+/// Replay window.
+pub const REPLAY_CAPACITY: Key = Key::new(
+    Some("limits.replay_capacity"),
+    &["GATEWAY_REPLAY_CAPACITY"],
+    None,
+    Fallback::Text("2000000"),
+    "nonces remembered, 1000 to 100000000, at most 32 bytes each; full means 503, never forgetting",
+);
+/// Budget of strangers.
+pub const STRANGER_RATE: Key = Key::new(
+    Some("limits.stranger_rate_per_second"),
+    &["GATEWAY_STRANGER_RATE_PER_SECOND"],
+    None,
+    Fallback::Text("200"),
+    "signatures of keys without any approval that are verified per second, 1 to 100000; beyond it 429",
+);
+/// Rotation policy.
+pub const ROTATION_ENFORCEMENT: Key = Key::new(
+    Some("rotation.enforcement"),
+    &["GATEWAY_ROTATION_ENFORCEMENT"],
+    None,
+    Fallback::Text("warn"),
+    "what an overdue rotation of a secret does: `off`, `warn` or `block`",
+);
+/// Days of grace.
+pub const ROTATION_GRACE_DAYS: Key = Key::new(
+    Some("rotation.grace_days"),
+    &["GATEWAY_ROTATION_GRACE_DAYS"],
+    None,
+    Fallback::Text("0"),
+    "days after the due date before a rotation is overdue, at most 3650",
+);
+/// Log level.
+pub const LOG_LEVEL: Key = Key::new(
+    Some("logging.level"),
+    &["SIGILUM_LOG"],
+    None,
+    Fallback::Text("info"),
+    "`error`, `warn`, `info`, `debug` or `trace`; in the environment also a filter such as `info,h2=warn`",
+);
+/// Port of the demo upstream.
+pub const UPSTREAM_PORT: Key = Key::new(
+    None,
+    &["UPSTREAM_PORT"],
+    Some("--upstream-port"),
+    Fallback::Text("11100"),
+    "port of the demo upstream (`up --demo`)",
+);
+/// Refused: opens the gate.
+pub const ALLOW_UNSIGNED_PROXY: Key = Key::new(
+    None,
+    &["GATEWAY_ALLOW_UNSIGNED_PROXY"],
+    None,
+    Fallback::Text("false"),
+    "`true` stops the start (exit 78): no setting opens the gate",
+);
+/// Refused: opens the admin API.
+pub const REQUIRE_SIGNED_ADMIN_CHECKS: Key = Key::new(
+    None,
+    &["GATEWAY_REQUIRE_SIGNED_ADMIN_CHECKS"],
+    None,
+    Fallback::Text("true"),
+    "`false` stops the start (exit 78)",
+);
+
+/// All of them, in the order of the table.
+pub const ALL: &[Key] = &[
+    NAMESPACE,
+    HOME,
+    CONFIG_FILE,
+    DATA_DIR,
+    RUN_DIR,
+    API_URL,
+    BIND,
+    INGRESS_ADDR,
+    ADMIN_ADDR,
+    ADMIN_URL,
+    ENVOY_ADMIN_ADDR,
+    ENVOY_BIN,
+    ENVOY_CONCURRENCY,
+    AUTHORITIES,
+    ALLOW_PRIVATE,
+    TRUSTED_HOPS,
+    SHUTDOWN_TIMEOUT,
+    CLAIMS_GRACE,
+    ADMIN_ACCESS_MODE,
+    ADMIN_TOKEN,
+    MASTER_KEY,
+    MAX_REQUEST_BODY_BYTES,
+    MAX_AGE,
+    NONCE_TTL,
+    REPLAY_CAPACITY,
+    STRANGER_RATE,
+    ROTATION_ENFORCEMENT,
+    ROTATION_GRACE_DAYS,
+    LOG_LEVEL,
+    UPSTREAM_PORT,
+    ALLOW_UNSIGNED_PROXY,
+    REQUIRE_SIGNED_ADMIN_CHECKS,
+];
+
+/// Every environment variable that sets something. What a supervisor hands to a child is picked from
+/// these; the ones that hold secrets are [`SECRET_ENVIRONMENT`].
+pub fn environment() -> impl Iterator<Item = &'static str> {
+    ALL.iter().flat_map(|key| key.env.iter().copied())
+}
+
+/// Variables whose values are secrets.
+pub const SECRET_ENVIRONMENT: &[&str] = &["GATEWAY_MASTER_KEY", "GATEWAY_ADMIN_TOKEN"];
+
+/// Line before the generated table in the README.
+pub const TABLE_START: &str = "<!-- settings -->";
+/// Line after it.
+pub const TABLE_END: &str = "<!-- /settings -->";
+
+/// The settings as a Markdown table, one line each, ending with a line feed.
+pub fn table() -> String {
+    let mut out = String::from(
+        "| `gateway.yaml` | environment | option | default | meaning |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for key in ALL {
+        let code = |text: &str| format!("`{text}`");
+        let yaml = key.yaml.map_or_else(String::new, code);
+        let env = key.env.iter().map(|name| code(name)).collect::<Vec<_>>().join(", ");
+        let flag = key.flag.map_or_else(String::new, code);
+        let fallback = match key.fallback {
+            Fallback::Text("") | Fallback::None => "none".to_owned(),
+            Fallback::Text(text) => code(text),
+            Fallback::Computed(text) => text.to_owned(),
+        };
+        let meaning = key.meaning.replace('|', "\\|");
+        out.push_str(&format!("| {yaml} | {env} | {flag} | {fallback} | {meaning} |\n"));
+    }
+    out
+}
+
+/// `readme` with the table between its markers replaced; `None` where the markers are missing.
+pub fn replace_table(readme: &str) -> Option<String> {
+    let (before, rest) = readme.split_once(TABLE_START)?;
+    let (_, after) = rest.split_once(TABLE_END)?;
+    Some(format!("{before}{TABLE_START}\n{}{TABLE_END}{after}", table()))
+}

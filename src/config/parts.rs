@@ -1,0 +1,134 @@
+//! The configuration as typed parts; a component is handed its own part.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::ids::ConnectionId;
+use crate::domain::ids::Namespace;
+use crate::domain::ids::PublicKey;
+use crate::domain::secret::Secret;
+use crate::domain::snapshot::Settings;
+use crate::domain::time::UnixSeconds;
+
+/// Everything that is configured. Only [`crate::config::load::load`] makes one, and only a valid one.
+#[derive(Debug)]
+pub struct Config {
+    /// The gateway's own namespace; `None` where nobody named it.
+    pub namespace: Option<Namespace>,
+    /// Address of the Sigilum API, without a trailing slash.
+    pub api_url: String,
+    /// Where commands of this machine reach the admin API, without a trailing slash.
+    pub admin_url: String,
+    /// Where things lie.
+    pub paths: Paths,
+    /// Where each process listens.
+    pub listen: Listeners,
+    /// Who may use the admin API.
+    pub admin: AdminAccess,
+    /// How Envoy is run.
+    pub envoy: EnvoyOptions,
+    /// What a decision depends on; the state stream carries it to authz.
+    pub settings: Settings,
+    /// Entries of the replay window.
+    pub replay_capacity: usize,
+    /// How long open requests have to end at a stop.
+    pub drain: Duration,
+    /// Filter of the log, e.g. `info`.
+    pub log_level: String,
+    /// The master key where the environment names it; otherwise it is in its file.
+    pub master_key: Option<Secret>,
+    /// Port of the demo upstream.
+    pub upstream_port: u16,
+    /// Approvals declared in the file; no two of the same namespace, key and service.
+    pub approvals: Vec<DeclaredApproval>,
+}
+
+/// Files and folders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// Identity, master key, `gateway.yaml`.
+    pub home: PathBuf,
+    /// The configuration file that was read; `None` where there is none.
+    pub config_file: Option<PathBuf>,
+    /// Store, admin token, logs.
+    pub data_dir: PathBuf,
+    /// Sockets and replay journal.
+    pub run_dir: PathBuf,
+}
+
+/// Listen addresses; none is empty and no address occurs twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listeners {
+    /// Agents (Envoy).
+    pub ingress: Vec<SocketAddr>,
+    /// Admin API.
+    pub admin: Vec<SocketAddr>,
+    /// Read-only face of Envoy's admin interface; loopback.
+    pub envoy_admin: Vec<SocketAddr>,
+}
+
+/// How the admin API decides who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessMode {
+    /// The token, always.
+    Token,
+    /// The token, or a direct loopback client.
+    Hybrid,
+    /// Direct loopback clients only.
+    Loopback,
+}
+
+impl AccessMode {
+    /// Reads the name used in the configuration.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "token" => Some(Self::Token),
+            "hybrid" => Some(Self::Hybrid),
+            "loopback" => Some(Self::Loopback),
+            _ => None,
+        }
+    }
+
+    /// The name used in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Hybrid => "hybrid",
+            Self::Loopback => "loopback",
+        }
+    }
+}
+
+/// Access to the admin API.
+#[derive(Debug)]
+pub struct AdminAccess {
+    /// The rule.
+    pub mode: AccessMode,
+    /// The token where the environment names it; otherwise it is in its file.
+    pub token: Option<Secret>,
+}
+
+/// How Envoy is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvoyOptions {
+    /// The binary, where one is named.
+    pub binary: Option<PathBuf>,
+    /// Worker threads; `None` = one per processor.
+    pub concurrency: Option<u32>,
+    /// Proxies in front that are trusted to append to `x-forwarded-for`.
+    pub trusted_hops: u32,
+}
+
+/// An approval written in `gateway.yaml`: holds as long as it stands there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredApproval {
+    /// The agent's namespace.
+    pub namespace: Namespace,
+    /// The agent's key.
+    pub public_key: PublicKey,
+    /// The connection it may use.
+    pub service: ConnectionId,
+    /// Not after this second; `None` = open end.
+    pub expires_at: Option<UnixSeconds>,
+}

@@ -1,0 +1,246 @@
+//! What the replay window promises, checked against a plain model.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "test code may panic")]
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MAX_AGE: Duration = Duration::from_secs(300);
+/// Seconds an entry lives after its request was signed.
+const LIFETIME: u64 = 305;
+const START: u64 = 1_700_000_000;
+
+fn key(number: u32) -> PublicKey {
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&number.to_le_bytes());
+    PublicKey::new(bytes)
+}
+
+fn window(capacity: usize) -> ReplayWindow {
+    ReplayWindow::new(capacity, *b"sixteen byte key")
+}
+
+fn admit(window: &mut ReplayWindow, holder: u32, nonce: &str, created: u64, now: u64) -> Result<Entry, AdmitRefusal> {
+    window.admit(&key(holder), nonce, UnixSeconds(created), MAX_AGE, UnixSeconds(now))
+}
+
+#[test]
+fn a_nonce_is_admitted_once_per_key() {
+    let mut window = window(100);
+    assert!(admit(&mut window, 1, "n", START, START).is_ok());
+    assert_eq!(admit(&mut window, 1, "n", START, START), Err(AdmitRefusal::Replayed));
+    assert_eq!(admit(&mut window, 1, "n", START + 1, START + 1), Err(AdmitRefusal::Replayed), "signed anew");
+    assert!(admit(&mut window, 2, "n", START, START).is_ok(), "another key has its own nonces");
+    assert!(admit(&mut window, 1, "m", START, START).is_ok());
+    assert_eq!(window.len(), 3);
+}
+
+#[test]
+fn an_entry_lives_exactly_as_long_as_its_request_could_be_accepted() {
+    let mut window = window(100);
+    admit(&mut window, 1, "n", START, START).unwrap();
+    let last = START + LIFETIME;
+    assert_eq!(admit(&mut window, 1, "n", last, last), Err(AdmitRefusal::Replayed));
+    assert_eq!(window.len(), 1);
+    admit(&mut window, 1, "n", last + 1, last + 1).unwrap();
+    assert_eq!(window.len(), 1);
+}
+
+#[test]
+fn a_full_window_refuses_and_forgets_nothing() {
+    let mut window = window(40);
+    for number in 0..40 {
+        admit(&mut window, number, "n", START, START).unwrap();
+    }
+    assert_eq!(admit(&mut window, 40, "n", START, START), Err(AdmitRefusal::Full));
+    for number in 0..40 {
+        assert_eq!(admit(&mut window, number, "n", START, START), Err(AdmitRefusal::Replayed));
+    }
+    assert_eq!(admit(&mut window, 40, "n", START + LIFETIME, START + LIFETIME), Err(AdmitRefusal::Full));
+    admit(&mut window, 40, "n", START + LIFETIME + 1, START + LIFETIME + 1).unwrap();
+    assert_eq!(window.len(), 1);
+}
+
+#[test]
+fn one_key_holds_a_quarter_and_no_more() {
+    let mut window = window(4000);
+    for number in 0..1000 {
+        admit(&mut window, 1, &format!("n{number}"), START, START).unwrap();
+    }
+    assert_eq!(admit(&mut window, 1, "more", START, START), Err(AdmitRefusal::Full));
+    assert_eq!(admit(&mut window, 1, "n0", START, START), Err(AdmitRefusal::Replayed), "a replay is called one");
+    for number in 2..202 {
+        admit(&mut window, number, "n", START, START).unwrap();
+    }
+    // Shares are freed in spans of 16 seconds.
+    let later = START + LIFETIME + 17;
+    admit(&mut window, 1, "more", later, later).unwrap();
+}
+
+#[test]
+fn the_smallest_window_still_admits_one() {
+    let mut window = window(1);
+    admit(&mut window, 1, "n", START, START).unwrap();
+    assert_eq!(admit(&mut window, 1, "m", START, START), Err(AdmitRefusal::Full));
+    let mut none = ReplayWindow::new(0, [0; 16]);
+    assert_eq!(admit(&mut none, 1, "n", START, START), Err(AdmitRefusal::Full));
+}
+
+#[test]
+fn a_clock_that_steps_back_brings_nothing_back_to_life() {
+    let mut window = window(100);
+    admit(&mut window, 1, "n", START, START).unwrap();
+    // The clock runs ahead by an hour and is put right again: the entry is gone, so its request must stay out.
+    admit(&mut window, 2, "n", START + 3600, START + 3600).unwrap();
+    assert_eq!(admit(&mut window, 1, "n", START, START), Err(AdmitRefusal::Starting));
+    assert_eq!(window.len(), 1);
+}
+
+#[test]
+fn without_a_journal_older_requests_are_refused() {
+    let mut window = window(100);
+    window.set_floor(UnixSeconds(START));
+    assert_eq!(admit(&mut window, 1, "a", START - 10, START), Err(AdmitRefusal::Starting));
+    assert_eq!(admit(&mut window, 1, "b", START + 5, START), Err(AdmitRefusal::Starting));
+    admit(&mut window, 1, "c", START + 6, START + 6).unwrap();
+    window.set_floor(UnixSeconds(0));
+    assert_eq!(admit(&mut window, 1, "b", START + 5, START + 6), Err(AdmitRefusal::Starting));
+}
+
+#[test]
+fn a_raised_maximum_age_lets_in_nothing_that_was_forgotten() {
+    let mut window = window(100);
+    let longer = Duration::from_secs(900);
+    admit(&mut window, 1, "n", START, START).unwrap();
+    admit(&mut window, 1, "late", START + 395, START + 400).unwrap();
+    // At START + 400 the first entry is gone. A maximum age of 900 would accept its request again.
+    let again = |window: &mut ReplayWindow, created: u64, nonce: &str, now: u64| {
+        window.admit(&key(1), nonce, UnixSeconds(created), longer, UnixSeconds(now))
+    };
+    assert_eq!(again(&mut window, START, "n", START + 400), Err(AdmitRefusal::Starting));
+    assert_eq!(again(&mut window, START + 395, "late", START + 700), Err(AdmitRefusal::Replayed));
+    assert_eq!(again(&mut window, START + 395, "late", START + 701), Err(AdmitRefusal::Starting));
+    // What is signed after the change is kept for the longer time.
+    again(&mut window, START + 702, "new", START + 702).unwrap();
+    assert_eq!(again(&mut window, START + 702, "new", START + 702 + 905), Err(AdmitRefusal::Replayed));
+}
+
+#[test]
+fn a_maximum_age_raised_across_a_restart_is_noticed_too() {
+    let mut window = window(100);
+    window.assume_max_age(MAX_AGE);
+    let answer = window.admit(&key(1), "n", UnixSeconds(START - 400), Duration::from_secs(900), UnixSeconds(START));
+    assert_eq!(answer, Err(AdmitRefusal::Starting));
+}
+
+#[test]
+fn the_journal_form_brings_back_everything_that_counts() {
+    let mut first = window(8);
+    let entries: Vec<Entry> =
+        ["a", "b"].iter().map(|nonce| admit(&mut first, 1, nonce, START, START).unwrap()).collect();
+    assert_eq!(admit(&mut first, 1, "c", START, START), Err(AdmitRefusal::Full), "a quarter of eight");
+
+    let mut second = window(8);
+    for entry in &entries {
+        assert_eq!(Entry::decode(&entry.encode()), *entry);
+        second.restore(Entry::decode(&entry.encode()), UnixSeconds(START + 10));
+        second.restore(*entry, UnixSeconds(START + 10));
+    }
+    assert_eq!(second.len(), 2);
+    assert_eq!(admit(&mut second, 1, "a", START, START + 10), Err(AdmitRefusal::Replayed));
+    assert_eq!(admit(&mut second, 1, "c", START + 10, START + 10), Err(AdmitRefusal::Full), "the share came back too");
+
+    let mut third = window(8);
+    for entry in &entries {
+        third.restore(*entry, UnixSeconds(START + LIFETIME + 1));
+    }
+    third.restore(Entry { expires_at: UnixSeconds(u64::MAX), ..entries[0] }, UnixSeconds(START));
+    assert!(third.is_empty(), "expired, or never written by us");
+}
+
+#[test]
+fn times_at_the_ends_of_the_range_do_not_wrap() {
+    let mut window = window(100);
+    let _ = admit(&mut window, 1, "a", 0, 0);
+    let _ = admit(&mut window, 1, "b", u64::MAX, 0);
+    assert_eq!(admit(&mut window, 1, "c", u64::MAX, u64::MAX), Err(AdmitRefusal::Starting));
+    assert!(window.len() <= 1);
+}
+
+#[test]
+fn a_million_entries_take_at_most_32_bytes_each_at_every_size() {
+    let mut window = window(1_000_000);
+    let empty = window.memory_bytes();
+    assert!(empty < 256 * 1024, "{empty}");
+    for number in 0..1_000_000_u32 {
+        let now = START + u64::from(number) / 5000;
+        admit(&mut window, number, "n", now, now).unwrap();
+        if number % 50_000 == 49_999 {
+            let fixed = 512 * 1024;
+            let each = window.memory_bytes().saturating_sub(fixed) / window.len();
+            assert!(each <= 29, "{each} bytes at {}", window.len());
+        }
+    }
+    assert!(window.memory_bytes() <= 32 * window.len(), "{}", window.memory_bytes());
+}
+
+#[test]
+fn memory_comes_back_after_a_peak() {
+    let mut window = window(200_000);
+    for number in 0..200_000 {
+        admit(&mut window, number, "n", START, START).unwrap();
+    }
+    let peak = window.memory_bytes();
+    let later = START + LIFETIME + 1;
+    for number in 0..20_000 {
+        admit(&mut window, number, "m", later, later).unwrap();
+    }
+    assert!(window.memory_bytes() < peak / 4, "{} of {peak}", window.memory_bytes());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Any sequence of requests, replays and clock steps: nothing is admitted twice while its
+    /// signature could still be accepted, and `len` is exact.
+    #[test]
+    fn behaves_like_a_list_of_everything_ever_seen(
+        steps in proptest::collection::vec((0_u32..6, 0_u32..40, 0_u64..320, 0_u64..4), 1..400),
+        capacity in 8_usize..80,
+    ) {
+        let mut window = window(capacity);
+        let mut model: HashMap<(u32, u32), u64> = HashMap::new();
+        let mut now = START;
+        for (holder, nonce, age, pause) in steps {
+            now += pause * 7;
+            let created = now - age;
+            model.retain(|_, expires_at| *expires_at >= now);
+            let expected = if created + LIFETIME < now {
+                Err(AdmitRefusal::Starting)
+            } else if model.contains_key(&(holder, nonce)) {
+                Err(AdmitRefusal::Replayed)
+            } else if model.len() >= capacity {
+                Err(AdmitRefusal::Full)
+            } else {
+                Ok(())
+            };
+            let got = admit(&mut window, holder, &nonce.to_string(), created, now).map(|_| ());
+            // The share of one key is freed up to 16 seconds late, so only its lower bound is exact.
+            let held = model.keys().filter(|(by, _)| *by == holder).count();
+            if got == Err(AdmitRefusal::Full) && expected == Ok(()) {
+                prop_assert!(window.quota.held(window.entry(&key(holder), "", 0).holder) >= capacity / 4);
+            } else if expected == Ok(()) && held >= capacity / 4 {
+                prop_assert_eq!(got, Err(AdmitRefusal::Full));
+            } else {
+                prop_assert_eq!(got, expected);
+            }
+            if got.is_ok() {
+                model.insert((holder, nonce), created + LIFETIME);
+            }
+            prop_assert_eq!(window.len(), model.len());
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What one authz holds, and what it is to be sent next: the part of a stream that needs no socket.
+
+use crate::domain::time::MonotonicMillis;
+use crate::state::published::FullParts;
+use crate::state::published::Published;
+use crate::state::published::Step;
+use crate::wire::state::proto;
+
+/// How often in a row an authz may refuse the full state before the stream is ended; it will come again.
+const MAX_REJECTED: u32 = 3;
+
+/// One authz, as admin sees it.
+#[derive(Debug, Default)]
+pub(super) struct Cursor {
+    phase: Phase,
+    /// The newest confirmation this authz has been sent.
+    confirmed: u64,
+    /// The version of the last full state it was sent.
+    full: Option<u64>,
+    /// How often in a row that was refused.
+    rejected: u32,
+}
+
+/// Where the stream stands.
+#[derive(Debug, Default)]
+enum Phase {
+    /// Waiting for the first message.
+    #[default]
+    Hello,
+    /// It holds this version, or will when it has read what was sent.
+    Holds(proto::StateVersion),
+    /// It needs the full state.
+    Wanting,
+    /// It is being sent the full state.
+    Sending(Box<FullParts>),
+}
+
+/// The authz keeps refusing the full state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hopeless;
+
+impl Cursor {
+    /// Whether hello has not come yet.
+    pub(super) const fn is_new(&self) -> bool {
+        matches!(self.phase, Phase::Hello)
+    }
+
+    /// The authz says what it holds. Returns whether that can be built upon.
+    pub(super) fn hello(&mut self, held: proto::StateVersion, published: &Published) -> bool {
+        let resumes = published.may_resume(&held);
+        self.phase = if resumes { Phase::Holds(held) } else { Phase::Wanting };
+        resumes
+    }
+
+    /// It has applied what it was sent.
+    pub(super) const fn applied(&mut self) {
+        self.rejected = 0;
+    }
+
+    /// It has refused what would have led it to `version`, and waits for the full state.
+    pub(super) fn refused(&mut self, version: u64) -> Result<(), Hopeless> {
+        match self.full {
+            // Said before the full state that is on its way to it now.
+            Some(full) if version < full => return Ok(()),
+            Some(full) if version == full => self.rejected = self.rejected.saturating_add(1),
+            Some(_) | None => {}
+        }
+        self.phase = Phase::Wanting;
+        if self.rejected >= MAX_REJECTED { Err(Hopeless) } else { Ok(()) }
+    }
+
+    /// What it is to be sent now; `None`: nothing until something changes.
+    pub(super) fn step(&mut self, published: &Published, now: MonotonicMillis) -> Option<proto::StateResponse> {
+        loop {
+            match &mut self.phase {
+                Phase::Hello => return None,
+                Phase::Wanting => {
+                    let parts = published.full(now);
+                    self.confirmed = parts.confirmations();
+                    self.full = Some(parts.version().version);
+                    self.phase = Phase::Sending(Box::new(parts));
+                }
+                Phase::Sending(parts) => match parts.next() {
+                    Some(part) => return Some(part),
+                    None => self.phase = Phase::Holds(parts.version().clone()),
+                },
+                Phase::Holds(held) => match published.delta_from(held, now) {
+                    Step::Delta(delta) => {
+                        if let Some(version) = &delta.version {
+                            *held = version.clone();
+                        }
+                        return Some(delta);
+                    }
+                    Step::UpToDate => {
+                        let (confirm, number) = published.confirmations_since(self.confirmed, now)?;
+                        self.confirmed = number;
+                        return Some(confirm);
+                    }
+                    Step::Full => self.phase = Phase::Wanting,
+                },
+            }
+        }
+    }
+}

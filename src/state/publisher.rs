@@ -1,0 +1,197 @@
+//! Admin's end: holds the state that counts and serves it to every authz that may have it.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use futures_util::Stream;
+use tokio::net::TcpListener;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+use tonic::Streaming;
+
+use crate::state::published::Change;
+use crate::state::published::Published;
+use crate::state::published::PublishedState;
+use crate::state::session::Session;
+use crate::sys::clock::Clock;
+use crate::sys::clock::SystemClock;
+use crate::sys::grpc;
+use crate::sys::inbound::Inbound;
+use crate::sys::peer::PeerRule;
+use crate::sys::tasks::Stop;
+use crate::sys::tls::ServerTls;
+use crate::wire::state::proto;
+use crate::wire::state::proto::state_service_server::StateService;
+use crate::wire::state::proto::state_service_server::StateServiceServer;
+
+/// How many authz processes one admin feeds; far more than one machine runs.
+const MAX_STREAMS: usize = 256;
+/// Largest message an authz sends: a report with a few dozen counters.
+const MAX_REQUEST_BYTES: usize = 64 << 10;
+
+/// The publisher; a clone is another handle to the same state.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    published: Mutex<Published>,
+    peers: Mutex<Peers>,
+    /// Counts changes and confirmations, so that a waiting session notices them.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Peers {
+    last: u64,
+    known: BTreeMap<u64, PeerState>,
+}
+
+/// What is known of one connected authz.
+#[derive(Debug, Clone, Default)]
+pub struct PeerState {
+    /// What it calls itself; free text for the log, bounded.
+    pub node: String,
+    /// The last version it acknowledged on this connection.
+    pub applied: Option<proto::StateVersion>,
+    /// Whether that is the version published now.
+    pub current: bool,
+    /// Its last counters.
+    pub report: Option<proto::Report>,
+}
+
+impl Publisher {
+    /// Takes the state admin has read from its store.
+    pub fn new(initial: PublishedState) -> Self {
+        let published = Mutex::new(Published::new(initial, SystemClock.now().monotonic));
+        let (changed, _) = watch::channel(0);
+        Self { shared: Arc::new(Shared { published, peers: Mutex::default(), changed }) }
+    }
+
+    /// Publishes a committed change. Calls must come in the order of the commits, each version one
+    /// above the last; after a hole everybody is sent the full state.
+    pub fn publish(&self, version: u64, change: Change) {
+        let follows = self.published().apply(version, change, SystemClock.now().monotonic);
+        if !follows {
+            tracing::warn!(version, "a state version was skipped; the full state is sent");
+        }
+        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Tells every authz that the sources of these services were asked, `age_ms` ago, and said what is
+    /// published.
+    pub fn confirm(&self, services: Vec<proto::ServiceAge>) {
+        self.published().confirm(services, SystemClock.now().monotonic);
+        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The version published now.
+    pub fn version(&self) -> proto::StateVersion {
+        self.published().version()
+    }
+
+    /// The authz processes connected now.
+    pub fn peers(&self) -> Vec<PeerState> {
+        let mut peers: Vec<_> = self.peers_locked().known.values().cloned().collect();
+        let published = self.published();
+        for peer in &mut peers {
+            peer.current = peer.applied.as_ref().is_some_and(|version| published.is_at(version));
+        }
+        peers
+    }
+
+    /// The last report of each connected authz.
+    pub fn reports(&self) -> Vec<proto::Report> {
+        self.peers_locked().known.values().filter_map(|peer| peer.report.clone()).collect()
+    }
+
+    /// The gRPC service, for whoever serves it himself. It carries credentials: only behind a verified
+    /// Unix socket or mutual TLS.
+    pub fn service(&self) -> StateServiceServer<Self> {
+        StateServiceServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST_BYTES)
+    }
+
+    /// Serves authz on a Unix socket until told to stop. Peers other than the one allowed are closed
+    /// at once; while `peers` says `None`, so is everybody.
+    pub async fn serve_unix(self, listener: UnixListener, peers: watch::Receiver<Option<PeerRule>>, stop: Stop) {
+        self.serve(Inbound::Unix { listener, peers }, stop).await;
+    }
+
+    /// Serves authz on TCP with mutual TLS until told to stop.
+    pub async fn serve_tls(self, listener: TcpListener, tls: ServerTls, stop: Stop) {
+        self.serve(Inbound::Tls { listener, tls }, stop).await;
+    }
+
+    async fn serve(self, inbound: Inbound, stop: Stop) {
+        grpc::serve("state", inbound, grpc::one(self.service()), grpc::Limits::default(), stop).await;
+    }
+
+    pub(super) fn published(&self) -> MutexGuard<'_, Published> {
+        // Nothing in there panics half-way through a change that another could see.
+        self.shared.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn peers_locked(&self) -> MutexGuard<'_, Peers> {
+        self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+
+    /// Registers a connected authz; `None` where there are too many.
+    pub(super) fn register(&self) -> Option<Registered> {
+        let mut peers = self.peers_locked();
+        if peers.known.len() >= MAX_STREAMS {
+            return None;
+        }
+        peers.last = peers.last.wrapping_add(1);
+        let id = peers.last;
+        peers.known.insert(id, PeerState::default());
+        Some(Registered { publisher: self.clone(), id })
+    }
+}
+
+/// One connected authz's place among the peers, given up on drop.
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) publisher: Publisher,
+    id: u64,
+}
+
+impl Registered {
+    pub(super) fn update(&self, change: impl FnOnce(&mut PeerState)) {
+        if let Some(peer) = self.publisher.peers_locked().known.get_mut(&self.id) {
+            change(peer);
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.publisher.peers_locked().known.remove(&self.id);
+    }
+}
+
+type Responses = Pin<Box<dyn Stream<Item = Result<proto::StateResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl StateService for Publisher {
+    type StreamStream = Responses;
+
+    async fn stream(&self, request: Request<Streaming<proto::StateRequest>>) -> Result<Response<Responses>, Status> {
+        let place = self.register().ok_or_else(|| Status::resource_exhausted("too many authz processes"))?;
+        let session = Session::new(place, request.into_inner());
+        let responses = futures_util::stream::unfold(session, Session::next);
+        Ok(Response::new(Box::pin(responses)))
+    }
+}

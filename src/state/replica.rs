@@ -1,0 +1,289 @@
+//! authz's end without its socket: messages in, snapshots out. No IO and no clock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::domain::approval::Approvals;
+use crate::domain::approval::Freshness;
+use crate::domain::approval::Grant;
+use crate::domain::approval::Source;
+use crate::domain::connection::Connection;
+use crate::domain::ids::ConnectionId;
+use crate::domain::ids::PublicKey;
+use crate::domain::snapshot::Settings;
+use crate::domain::snapshot::Snapshot;
+use crate::domain::snapshot::StateVersion;
+use crate::domain::time::MonotonicMillis;
+use crate::wire::state;
+use crate::wire::state::proto;
+use crate::wire::state::proto::state_response::Message;
+
+/// Most connections one state may hold; past this, the sender is broken.
+const MAX_CONNECTIONS: usize = 200_000;
+/// Most approvals one state may hold.
+const MAX_APPROVALS: usize = 20_000_000;
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    /// The state is this version now; to be acknowledged.
+    Version {
+        /// The new version.
+        version: StateVersion,
+        /// Records that could not be read: connections without a readable id, malformed grants.
+        unreadable: usize,
+    },
+    /// The same version, fresher claims.
+    Confirmed,
+    /// One part of a full state; more must follow.
+    Part,
+    /// It does not concern what is held.
+    Ignored,
+}
+
+/// A message did not fit. What was held before is held still.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("state {}: {reason}", version.version)]
+pub struct Refused {
+    /// The version the message would have led to.
+    pub version: StateVersion,
+    /// What did not fit. Names no record's content.
+    pub reason: String,
+}
+
+/// What this authz holds of admin's state.
+#[derive(Debug, Default)]
+pub struct Replica {
+    held: Option<Arc<Snapshot>>,
+    pending: Option<Pending>,
+    /// Something was refused: the rest of a full state whose beginning is gone is of no use.
+    wants_full: bool,
+}
+
+/// A full state of which some parts have come.
+#[derive(Debug)]
+struct Pending {
+    version: StateVersion,
+    next_part: u32,
+    settings: Settings,
+    connections: HashMap<ConnectionId, Arc<Connection>>,
+    approvals: Approvals,
+    unreadable: usize,
+    /// When its first part came: the ages in all parts were true then or earlier.
+    since: MonotonicMillis,
+}
+
+impl Replica {
+    /// The state; `None` before the first full one.
+    pub const fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        self.held.as_ref()
+    }
+
+    /// A new stream begins: whatever was half received will not be continued.
+    pub fn reconnect(&mut self) {
+        self.pending = None;
+        self.wants_full = false;
+    }
+
+    /// Takes one message, whole or not at all.
+    pub fn apply(&mut self, response: proto::StateResponse, now: MonotonicMillis) -> Result<Applied, Refused> {
+        let version = response.version.unwrap_or_default();
+        let version = StateVersion { epoch: version.epoch, version: version.version };
+        let applied = match response.message {
+            Some(Message::Full(full)) => self.full(&version, full, now),
+            Some(Message::Delta(delta)) => self.delta(&version, delta, now),
+            Some(Message::Confirm(confirm)) => Ok(self.confirm(&version, confirm, now)),
+            None => Err("a message this version does not know".to_owned()),
+        };
+        applied.map_err(|reason| {
+            self.pending = None;
+            self.wants_full = true;
+            Refused { version, reason }
+        })
+    }
+
+    fn full(&mut self, version: &StateVersion, full: proto::Full, now: MonotonicMillis) -> Result<Applied, String> {
+        if version.epoch.is_empty() {
+            return Err("a state without an epoch".to_owned());
+        }
+        if let Some(held) = &self.held
+            && held.version.epoch == version.epoch
+            && held.version.version > version.version
+        {
+            return Err(format!("older than what is held, {}", held.version.version));
+        }
+        let mut pending = match (full.part, self.pending.take()) {
+            (0, _) => {
+                let settings = full.settings.ok_or_else(|| "the first part carries no settings".to_owned())?;
+                Pending {
+                    version: version.clone(),
+                    next_part: 0,
+                    settings: state::decode_settings(settings).map_err(|error| error.to_string())?,
+                    connections: HashMap::new(),
+                    approvals: Approvals::default(),
+                    unreadable: 0,
+                    since: now,
+                }
+            }
+            (part, Some(pending)) if pending.next_part == part && pending.version == *version => pending,
+            // The rest of a state that was refused: its successor is on the way.
+            (_, None) if self.wants_full => return Ok(Applied::Ignored),
+            (_, _) => return Err("a part is missing".to_owned()),
+        };
+        pending.next_part = pending.next_part.saturating_add(1);
+        for record in full.connections {
+            pending.unreadable = pending.unreadable.saturating_add(upsert(&mut pending.connections, record));
+        }
+        for list in full.approvals {
+            pending.unreadable =
+                pending.unreadable.saturating_add(add_list(&mut pending.approvals, list, pending.since));
+        }
+        check_bounds(pending.connections.len(), &pending.approvals)?;
+        if !full.last {
+            self.pending = Some(pending);
+            return Ok(Applied::Part);
+        }
+        self.wants_full = false;
+        let unreadable = pending.unreadable;
+        self.held = Some(Arc::new(Snapshot {
+            version: pending.version,
+            settings: Arc::new(pending.settings),
+            connections: pending.connections,
+            approvals: pending.approvals,
+        }));
+        Ok(Applied::Version { version: version.clone(), unreadable })
+    }
+
+    fn delta(&mut self, version: &StateVersion, delta: proto::Delta, now: MonotonicMillis) -> Result<Applied, String> {
+        if self.pending.is_some() {
+            return Err("a delta within a full state".to_owned());
+        }
+        let Some(held) = &self.held else { return Err("a delta before any full state".to_owned()) };
+        if held.version.epoch != version.epoch || held.version.version != delta.follows {
+            return Err(format!("it follows {}, held is {}", delta.follows, held.version.version));
+        }
+        if version.version <= delta.follows {
+            return Err("it leads backwards".to_owned());
+        }
+        let mut next = Snapshot::clone(held);
+        let mut unreadable = 0_usize;
+        next.version = version.clone();
+        if let Some(settings) = delta.settings {
+            next.settings = Arc::new(state::decode_settings(settings).map_err(|error| error.to_string())?);
+        }
+        for record in delta.upsert_connections {
+            unreadable = unreadable.saturating_add(upsert(&mut next.connections, record));
+        }
+        for id in &delta.delete_connections {
+            next.connections.remove(id.as_str());
+        }
+        for list in delta.replace_approvals {
+            let Some(source) = state::decode_source(list.source) else {
+                unreadable = unreadable.saturating_add(1);
+                continue;
+            };
+            next.approvals.clear(&list.service, source);
+            unreadable = unreadable.saturating_add(add_list(&mut next.approvals, list, now));
+        }
+        unreadable = unreadable.saturating_add(add_single(&mut next.approvals, delta.add_approvals));
+        unreadable = unreadable.saturating_add(remove_single(&mut next.approvals, delta.remove_approvals));
+        check_bounds(next.connections.len(), &next.approvals)?;
+        self.held = Some(Arc::new(next));
+        Ok(Applied::Version { version: version.clone(), unreadable })
+    }
+
+    fn confirm(&mut self, version: &StateVersion, confirm: proto::Confirm, now: MonotonicMillis) -> Applied {
+        // What it confirms is not what is held: believing it would make stale claims look fresh.
+        let Some(held) = self.held.as_ref().filter(|held| held.version == *version && !self.wants_full) else {
+            return Applied::Ignored;
+        };
+        let mut next = Snapshot::clone(held);
+        for service in confirm.services {
+            if next.approvals.freshness(&service.service).is_some() {
+                next.approvals.set_freshness(&service.service, freshness(Some(service.age_ms), now));
+            }
+        }
+        self.held = Some(Arc::new(next));
+        Applied::Confirmed
+    }
+}
+
+/// How fresh something is that was confirmed `age` ms before `now`.
+fn freshness(age: Option<u64>, now: MonotonicMillis) -> Freshness {
+    match age.and_then(|age| now.0.checked_sub(age)) {
+        Some(at) => Freshness::ConfirmedAt(MonotonicMillis(at)),
+        None => Freshness::Never,
+    }
+}
+
+fn check_bounds(connections: usize, approvals: &Approvals) -> Result<(), String> {
+    if connections > MAX_CONNECTIONS || approvals.len() > MAX_APPROVALS {
+        return Err(format!("larger than {MAX_CONNECTIONS} connections or {MAX_APPROVALS} approvals"));
+    }
+    Ok(())
+}
+
+/// Returns how many records could not be read.
+fn upsert(connections: &mut HashMap<ConnectionId, Arc<Connection>>, record: proto::Connection) -> usize {
+    match state::decode_connection(record) {
+        Some(connection) => {
+            connections.insert(connection.settings.id.clone(), connection);
+            0
+        }
+        None => 1,
+    }
+}
+
+/// Returns how many grants could not be read.
+fn add_list(approvals: &mut Approvals, list: proto::ServiceApprovals, now: MonotonicMillis) -> usize {
+    let Some(source) = state::decode_source(list.source) else { return list.grants.len().max(1) };
+    let service: Arc<str> = Arc::from(list.service.as_str());
+    if source == Source::Claims {
+        approvals.set_freshness(&service, freshness(list.age_ms, now));
+    }
+    let mut unreadable = 0_usize;
+    for grant in &list.grants {
+        match state::decode_grant(&service, source, grant) {
+            Some((key, grant)) => approvals.add(key, grant),
+            None => unreadable = unreadable.saturating_add(1),
+        }
+    }
+    unreadable
+}
+
+fn add_single(approvals: &mut Approvals, list: Vec<proto::Approval>) -> usize {
+    let mut unreadable = 0_usize;
+    for approval in list {
+        match decode_single(&approval) {
+            Some((key, grant)) => {
+                if grant.source == Source::Claims && approvals.freshness(&grant.service).is_none() {
+                    approvals.set_freshness(&grant.service, Freshness::Never);
+                }
+                approvals.add(key, grant);
+            }
+            None => unreadable = unreadable.saturating_add(1),
+        }
+    }
+    unreadable
+}
+
+fn remove_single(approvals: &mut Approvals, list: Vec<proto::Approval>) -> usize {
+    let mut unreadable = 0_usize;
+    for approval in list {
+        match decode_single(&approval) {
+            Some((key, grant)) => approvals.remove(&key, &grant),
+            None => unreadable = unreadable.saturating_add(1),
+        }
+    }
+    unreadable
+}
+
+fn decode_single(approval: &proto::Approval) -> Option<(PublicKey, Grant)> {
+    let service: Arc<str> = Arc::from(approval.service.as_str());
+    state::decode_grant(&service, state::decode_source(approval.source)?, approval.grant.as_ref()?)
+}
+
+#[cfg(test)]
+#[path = "replica_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code may panic")]
+mod tests;

@@ -1,0 +1,117 @@
+//! One authz's stream on admin's side: the cursor with its socket.
+//!
+//! Nothing is queued here. The next message is made when the transport asks for it, from what the
+//! authz holds then; who is slow gets fewer and larger steps, or the full state.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+use tonic::Status;
+use tonic::Streaming;
+
+use crate::state::cursor::Cursor;
+use crate::state::publisher::Registered;
+use crate::sys::clock::Clock;
+use crate::sys::clock::SystemClock;
+use crate::wire::state::proto;
+use crate::wire::state::proto::state_request::Message;
+
+/// How long an authz may take to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest name of a node that is kept, in characters.
+const MAX_NODE: usize = 64;
+/// Most counters of a report that are kept: there are fewer reasons than that.
+const MAX_COUNTERS: usize = 128;
+
+/// One stream.
+pub(super) struct Session {
+    place: Registered,
+    inbound: Streaming<proto::StateRequest>,
+    changed: watch::Receiver<u64>,
+    cursor: Cursor,
+    ended: bool,
+}
+
+impl Session {
+    pub(super) fn new(place: Registered, inbound: Streaming<proto::StateRequest>) -> Self {
+        let changed = place.publisher.watch();
+        Self { place, inbound, changed, cursor: Cursor::default(), ended: false }
+    }
+
+    /// The next message for this authz, made when it can be sent. `None` ends the stream.
+    pub(super) async fn next(mut self) -> Option<(Result<proto::StateResponse, Status>, Self)> {
+        if self.ended {
+            return None;
+        }
+        loop {
+            // Marked first: a change that comes while we look is noticed by the wait below.
+            self.changed.mark_unchanged();
+            let message = self.cursor.step(&self.place.publisher.published(), SystemClock.now().monotonic);
+            if let Some(message) = message {
+                return Some((Ok(message), self));
+            }
+            if let Err(end) = self.wait().await {
+                self.ended = true;
+                return end.map(|status| (Err(status), self));
+            }
+        }
+    }
+
+    /// Waits for something to happen: a change, or a word of the authz. `Err(None)`: it is gone.
+    async fn wait(&mut self) -> Result<(), Option<Status>> {
+        if self.cursor.is_new() {
+            let hello = tokio::time::timeout(HELLO_TIMEOUT, self.inbound.next()).await;
+            return match hello {
+                Ok(Some(Ok(request))) => self.hear(request).map_err(Some),
+                Ok(Some(Err(_)) | None) => Err(None),
+                Err(_) => Err(Some(Status::deadline_exceeded("no hello"))),
+            };
+        }
+        tokio::select! {
+            changed = self.changed.changed() => changed.map_err(|_| None),
+            request = self.inbound.next() => match request {
+                Some(Ok(request)) => self.hear(request).map_err(Some),
+                Some(Err(_)) | None => Err(None),
+            },
+        }
+    }
+
+    fn hear(&mut self, request: proto::StateRequest) -> Result<(), Status> {
+        match request.message {
+            Some(Message::Hello(hello)) if self.cursor.is_new() => {
+                let node: String = hello.node.chars().filter(|letter| !letter.is_control()).take(MAX_NODE).collect();
+                tracing::info!(node, "an authz has connected");
+                let held = hello.holds.unwrap_or_default();
+                let resumes = self.cursor.hello(held.clone(), &self.place.publisher.published());
+                self.place.update(|peer| {
+                    peer.node = node;
+                    peer.applied = resumes.then_some(held);
+                });
+                Ok(())
+            }
+            Some(_) | None if self.cursor.is_new() => Err(Status::failed_precondition("hello comes first")),
+            Some(Message::Hello(_)) => Err(Status::failed_precondition("hello comes once")),
+            Some(Message::Applied(version)) => {
+                self.cursor.applied();
+                self.place.update(|peer| peer.applied = Some(version));
+                Ok(())
+            }
+            Some(Message::Rejected(rejected)) => {
+                tracing::warn!(reason = rejected.reason, "an authz refused a state message");
+                let version = rejected.version.map_or(u64::MAX, |version| version.version);
+                self.cursor
+                    .refused(version)
+                    .map_err(|_| Status::failed_precondition("the full state was refused repeatedly"))
+            }
+            Some(Message::Report(mut report)) => {
+                if report.denied.len() > MAX_COUNTERS {
+                    report.denied.clear();
+                }
+                self.place.update(|peer| peer.report = Some(report));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}

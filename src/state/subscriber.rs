@@ -1,0 +1,324 @@
+//! authz's end on the wire: connects, listens, acknowledges, reports, and connects again.
+//!
+//! What was received stays in force while admin is away; only the freshness of claims runs out.
+
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use futures_util::StreamExt as _;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio_rustls::client::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::Service;
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
+
+use crate::domain::snapshot::Snapshot;
+use crate::state::replica::Applied;
+use crate::state::replica::Replica;
+use crate::sys::clock::Clock;
+use crate::sys::peer::PeerRule;
+use crate::sys::random;
+use crate::sys::tasks::Stop;
+use crate::sys::tls::ClientTls;
+use crate::wire::state::proto;
+use crate::wire::state::proto::state_request::Message;
+use crate::wire::state::proto::state_service_client::StateServiceClient;
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// First pause between two attempts; doubles up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause between two attempts.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Between two reports.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// A silent connection is asked this often whether it lives, and has this long to answer.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+/// Words of ours that wait to be sent: acknowledgements and reports. More means that admin is stuck.
+const OUTGOING: usize = 16;
+/// Largest message: a part of a full state has about 1 MiB, a single record less than 1 MiB.
+const MAX_MESSAGE_BYTES: usize = 4 << 20;
+
+/// Where the state comes from.
+#[derive(Debug, Clone)]
+pub enum StateSource {
+    /// Admin's Unix socket; whoever serves it must run as our user.
+    Unix(PathBuf),
+    /// Admin over TCP with mutual TLS: host and port.
+    Tls(String, ClientTls),
+}
+
+/// Keeps the newest state where the decisions look for it.
+#[derive(Debug, Clone)]
+pub struct Subscriber {
+    current: Arc<ArcSwapOption<Snapshot>>,
+    arrived: watch::Sender<bool>,
+}
+
+impl Default for Subscriber {
+    fn default() -> Self {
+        Self { current: Arc::default(), arrived: watch::channel(false).0 }
+    }
+}
+
+impl Subscriber {
+    /// Nothing received yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where the newest state is found; empty until the first full one has come.
+    pub fn current(&self) -> Arc<ArcSwapOption<Snapshot>> {
+        Arc::clone(&self.current)
+    }
+
+    /// Becomes `true` with the first full state and stays so.
+    pub fn arrived(&self) -> watch::Receiver<bool> {
+        self.arrived.subscribe()
+    }
+
+    /// Keeps the state up to date until told to stop. `report` is asked about once a second.
+    pub async fn run<C: Clock>(
+        self,
+        source: StateSource,
+        node: String,
+        clock: C,
+        report: impl Fn() -> proto::Report + Send,
+        mut stop: Stop,
+    ) {
+        let mut replica = Replica::default();
+        let mut pause = MIN_PAUSE;
+        let mut said = false;
+        loop {
+            let mut heard = false;
+            let ended = tokio::select! {
+                () = stop.wait() => return,
+                ended = self.follow(&source, &node, &clock, &report, &mut replica, &mut heard) => ended,
+            };
+            if heard {
+                (pause, said) = (MIN_PAUSE, false);
+            }
+            // Once per outage: admin may be away for hours, and nothing else happens meanwhile.
+            if !said {
+                tracing::warn!(reason = ended, "admin's state stream is down; what was received stays in force");
+                said = true;
+            }
+            tokio::select! {
+                () = stop.wait() => return,
+                () = tokio::time::sleep(jittered(pause)) => {}
+            }
+            pause = pause.saturating_mul(2).min(MAX_PAUSE);
+        }
+    }
+
+    /// One connection, from hello to its end; says why it ended, and in `heard` whether admin spoke.
+    async fn follow<C: Clock>(
+        &self,
+        source: &StateSource,
+        node: &str,
+        clock: &C,
+        report: &(impl Fn() -> proto::Report + Send),
+        replica: &mut Replica,
+        heard: &mut bool,
+    ) -> String {
+        let channel = match connect(source).await {
+            Ok(channel) => channel,
+            Err(error) => return describe(&error),
+        };
+        let (outgoing, requests) = mpsc::channel(OUTGOING);
+        replica.reconnect();
+        let holds = replica.snapshot().map(|snapshot| proto::StateVersion {
+            epoch: snapshot.version.epoch.clone(),
+            version: snapshot.version.version,
+        });
+        let hello = Message::Hello(proto::Hello { holds, node: node.to_owned() });
+        if !say(&outgoing, hello) {
+            return "the connection closed".to_owned();
+        }
+        let mut client = StateServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut responses = match client.stream(ReceiverStream::new(requests)).await {
+            Ok(responses) => responses.into_inner(),
+            Err(status) => return status.to_string(),
+        };
+        let mut ticks = tokio::time::interval(REPORT_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let response = tokio::select! {
+                response = responses.next() => response,
+                _ = ticks.tick() => {
+                    // A report that finds no room is superseded by the next.
+                    say(&outgoing, Message::Report(report()));
+                    continue;
+                }
+            };
+            let answer = match response {
+                Some(Ok(response)) => {
+                    *heard = true;
+                    self.take(replica, response, clock)
+                }
+                Some(Err(status)) => return status.to_string(),
+                None => return "admin ended the stream".to_owned(),
+            };
+            if let Some(answer) = answer
+                && !say(&outgoing, answer)
+            {
+                return "admin does not read".to_owned();
+            }
+        }
+    }
+
+    /// Applies one message and says what is to be answered.
+    fn take<C: Clock>(&self, replica: &mut Replica, response: proto::StateResponse, clock: &C) -> Option<Message> {
+        match replica.apply(response, clock.now().monotonic) {
+            Ok(Applied::Version { version, unreadable }) => {
+                self.current.store(replica.snapshot().cloned());
+                self.arrived.send_if_modified(|arrived| !std::mem::replace(arrived, true));
+                if unreadable > 0 {
+                    tracing::warn!(
+                        version = version.version,
+                        unreadable,
+                        "state records were unreadable and do not count"
+                    );
+                }
+                tracing::info!(version = version.version, "state applied");
+                Some(Message::Applied(proto::StateVersion { epoch: version.epoch, version: version.version }))
+            }
+            Ok(Applied::Confirmed) => {
+                self.current.store(replica.snapshot().cloned());
+                None
+            }
+            Ok(Applied::Part | Applied::Ignored) => None,
+            Err(refused) => {
+                tracing::warn!(reason = %refused, "a state message was refused");
+                let version = proto::StateVersion { epoch: refused.version.epoch, version: refused.version.version };
+                Some(Message::Rejected(proto::Rejected { version: Some(version), reason: refused.reason }))
+            }
+        }
+    }
+}
+
+/// Queues one word for admin; `false` where there is no room or no connection.
+fn say(outgoing: &mpsc::Sender<proto::StateRequest>, message: Message) -> bool {
+    outgoing.try_send(proto::StateRequest { message: Some(message) }).is_ok()
+}
+
+/// Between half and all of `pause`, so that many authz do not come back in step.
+fn jittered(pause: Duration) -> Duration {
+    // Without randomness the whole pause is kept.
+    let share = random::bytes::<1>().map_or(255, |[byte]| byte);
+    pause.mul_f64(0.5 + f64::from(share) / 510.0)
+}
+
+/// An error with its causes: tonic's own text is "transport error".
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+async fn connect(source: &StateSource) -> Result<Channel, tonic::transport::Error> {
+    let (interval, timeout) = KEEP_ALIVE;
+    // The name is never resolved: the connector knows where to go.
+    Endpoint::from_static("http://admin.invalid")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(interval)
+        .keep_alive_timeout(timeout)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(8 << 20)
+        .connect_with_connector(Connector(source.clone()))
+        .await
+}
+
+/// Opens the verified connection that the channel speaks on.
+#[derive(Debug, Clone)]
+struct Connector(StateSource);
+
+/// The verified connection.
+enum Outbound {
+    Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Outbound>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Outbound>>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let source = self.0.clone();
+        Box::pin(async move {
+            let stream = match source {
+                StateSource::Unix(path) => {
+                    let stream = UnixStream::connect(path).await?;
+                    // Believing another user's state would hand it our decisions.
+                    PeerRule::same_user().check(&stream).map_err(io::Error::other)?;
+                    Outbound::Unix(stream)
+                }
+                StateSource::Tls(address, tls) => {
+                    let stream = TcpStream::connect(address).await?;
+                    stream.set_nodelay(true)?;
+                    Outbound::Tls(Box::new(tls.connector().connect(tls.server(), stream).await?))
+                }
+            };
+            Ok(TokioIo::new(stream))
+        })
+    }
+}
+
+impl tokio::io::AsyncRead for Outbound {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl tokio::io::AsyncWrite for Outbound {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Serving gRPC (HTTP/2) on connections whose other end is verified, with a graceful end.
+//!
+//! Hyper is driven directly: each connection is one owned task, and a request costs no layer that we
+//! do not use.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use tokio::task::JoinSet;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::server::NamedService;
+
+use crate::sys::inbound::Candidate;
+use crate::sys::inbound::Inbound;
+use crate::sys::tasks::Stop;
+
+/// How long to wait after the system refused to accept, e.g. for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Bounds of a gRPC server.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at a time; further ones wait in the backlog.
+    pub connections: usize,
+    /// Requests at a time on one connection.
+    pub streams: u32,
+    /// Bytes of one request that may be on their way before it is read.
+    pub stream_window: u32,
+    /// Bytes of all requests of one connection that may be on their way.
+    pub connection_window: u32,
+    /// How often a silent peer is asked whether it lives, and how long it may take to answer.
+    pub keep_alive: (Duration, Duration),
+    /// How long requests in flight may take once told to stop.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            streams: 1024,
+            stream_window: 1 << 20,
+            connection_window: 8 << 20,
+            keep_alive: (Duration::from_secs(20), Duration::from_secs(10)),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a service's answer looks like on its way.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// Something that answers gRPC requests.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// Answers one request; a path it does not know gets `UNIMPLEMENTED`.
+    fn answer(&self, request: Request<Incoming>) -> Answer;
+}
+
+/// One tonic service.
+#[derive(Debug, Clone)]
+pub struct One<S>(S);
+
+/// Serves one tonic service and answers `UNIMPLEMENTED` to every other path.
+pub const fn one<S>(service: S) -> One<S> {
+    One(service)
+}
+
+/// Two tonic services: requests that are not for the first go to the second.
+#[derive(Debug, Clone)]
+pub struct Either<A, B>(pub A, pub B);
+
+impl<S> Answers for One<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = Answer>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    fn answer(&self, request: Request<Incoming>) -> Answer {
+        // tonic's services are ready at any time and answer unknown paths themselves.
+        self.0.clone().call(request)
+    }
+}
+
+impl<A, B> Answers for Either<A, B>
+where
+    A: Answers,
+    B: Answers,
+    A: Named,
+{
+    fn answer(&self, request: Request<Incoming>) -> Answer {
+        if self.0.serves(request.uri().path()) { self.0.answer(request) } else { self.1.answer(request) }
+    }
+}
+
+/// Knows which paths are its own.
+pub trait Named {
+    /// Whether `path` (`/package.Service/Method`) is for this service.
+    fn serves(&self, path: &str) -> bool;
+}
+
+impl<S: NamedService> Named for One<S> {
+    fn serves(&self, path: &str) -> bool {
+        path.strip_prefix('/').and_then(|path| path.split_once('/')).is_some_and(|(service, _)| service == S::NAME)
+    }
+}
+
+#[derive(Clone)]
+struct Adapter<A>(A);
+
+impl<A: Answers> hyper::service::Service<Request<Incoming>> for Adapter<A> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.0.answer(request)
+    }
+}
+
+/// Serves until told to stop; then takes no more connections, tells those there are to bring no more
+/// requests, and waits for the requests in flight, at most `limits.grace`.
+pub async fn serve<A: Answers>(name: &'static str, mut inbound: Inbound, service: A, limits: Limits, mut stop: Stop) {
+    let mut connections = JoinSet::new();
+    loop {
+        let room = connections.len() < limits.connections;
+        tokio::select! {
+            () = stop.wait() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = inbound.accept(), if room => match accepted {
+                Ok(candidate) => {
+                    connections.spawn(connection(name, candidate, service.clone(), limits, stop.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(listener = name, %error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(inbound);
+    let rest = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limits.grace, rest).await.is_err() {
+        tracing::warn!(listener = name, "requests were still in flight at the end of the grace period");
+        connections.shutdown().await;
+    }
+}
+
+async fn connection<A: Answers>(name: &'static str, candidate: Candidate, service: A, limits: Limits, mut stop: Stop) {
+    let stream = match candidate.verify().await {
+        Ok(stream) => stream,
+        Err(reason) => {
+            tracing::warn!(listener = name, %reason, "a connection was refused");
+            return;
+        }
+    };
+    let (interval, timeout) = limits.keep_alive;
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
+        .keep_alive_interval(interval)
+        .keep_alive_timeout(timeout)
+        .serve_connection(TokioIo::new(stream), Adapter(service));
+    let mut served = std::pin::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = stop.wait() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        // Peers come and go; which one broke off is of interest only when looking for it.
+        tracing::debug!(listener = name, %error, "a connection broke off");
+    }
+}

@@ -1,0 +1,31 @@
+//! The one outbound HTTP client: no redirects, no proxy from the environment, bounded connect time.
+
+use std::time::Duration;
+
+use reqwest::Client;
+use reqwest::redirect::Policy;
+
+/// Longest time to a connection, name resolution and TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The client could not be made: the system's certificates cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client could not be made: {0}")]
+pub struct HttpError(#[from] reqwest::Error);
+
+/// A client for one kind of address. `tls` loads the certificates the system trusts; without it only
+/// plain `http` can be reached, which spares commands to loopback the reading of a hundred certificates.
+///
+/// Answers are neither decompressed nor bounded in time as a whole: they may be streams.
+pub fn client(tls: bool) -> Result<Client, HttpError> {
+    // A second installation is refused and changes nothing: there is one provider in this binary.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = Client::builder()
+        .redirect(Policy::none())
+        .no_proxy()
+        .http1_only()
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT);
+    let builder = if tls { builder.https_only(true) } else { builder.tls_certs_only([]) };
+    Ok(builder.build()?)
+}

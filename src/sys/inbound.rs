@@ -1,0 +1,165 @@
+//! Accepting connections whose other end is known: a Unix socket with a verified peer, or mutual TLS.
+
+use std::io;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::net::UnixListener;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
+
+use crate::sys::peer::PeerRule;
+use crate::sys::tls::ServerTls;
+
+/// How long a client may take for its TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where connections come from.
+#[derive(Debug)]
+pub enum Inbound {
+    /// A Unix socket; the kernel says who is at the other end.
+    Unix {
+        /// Bound with mode 0600.
+        listener: UnixListener,
+        /// Who may connect; `None`: not known yet, so nobody.
+        peers: watch::Receiver<Option<PeerRule>>,
+    },
+    /// TCP; the other end proves its name.
+    Tls {
+        /// Bound.
+        listener: TcpListener,
+        /// Our certificate and the names we accept.
+        tls: ServerTls,
+    },
+}
+
+/// A connection that was accepted by the system and not judged yet.
+#[derive(Debug)]
+pub enum Candidate {
+    /// See [`Inbound::Unix`]; with the rule as it stood when the connection came.
+    Unix(UnixStream, Option<PeerRule>),
+    /// See [`Inbound::Tls`].
+    Tls(TcpStream, ServerTls),
+}
+
+/// A connection whose other end was verified.
+#[derive(Debug)]
+pub enum Verified {
+    /// By the kernel.
+    Unix(UnixStream),
+    /// By its certificate.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Why a connection was closed at once.
+#[derive(Debug, thiserror::Error)]
+pub enum Unwelcome {
+    /// The process that may connect is not known yet.
+    #[error("it is not known yet which process may connect")]
+    TooEarly,
+    /// Another process or user.
+    #[error(transparent)]
+    Peer(#[from] crate::sys::peer::PeerRefused),
+    /// No certificate, a wrong one, or no TLS at all.
+    #[error("TLS: {0}")]
+    Handshake(io::Error),
+    /// It took longer than a handshake takes.
+    #[error("the TLS handshake took too long")]
+    Slow,
+}
+
+impl Inbound {
+    /// The next connection.
+    pub async fn accept(&mut self) -> io::Result<Candidate> {
+        match self {
+            Self::Unix { listener, peers } => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Candidate::Unix(stream, *peers.borrow()))
+            }
+            Self::Tls { listener, tls } => {
+                let (stream, _) = listener.accept().await?;
+                // A check is one small message each way; waiting to fill a segment only adds latency.
+                stream.set_nodelay(true)?;
+                Ok(Candidate::Tls(stream, tls.clone()))
+            }
+        }
+    }
+}
+
+impl Candidate {
+    /// Judges the other end. What is refused is closed by being dropped.
+    pub async fn verify(self) -> Result<Verified, Unwelcome> {
+        match self {
+            Self::Unix(_, None) => Err(Unwelcome::TooEarly),
+            Self::Unix(stream, Some(rule)) => {
+                rule.check(&stream)?;
+                Ok(Verified::Unix(stream))
+            }
+            Self::Tls(stream, tls) => {
+                match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
+                    Ok(Ok(stream)) => Ok(Verified::Tls(Box::new(stream))),
+                    Ok(Err(error)) => Err(Unwelcome::Handshake(error)),
+                    Err(_) => Err(Unwelcome::Slow),
+                }
+            }
+        }
+    }
+}
+
+impl AsyncRead for Verified {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Verified {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Unix(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}

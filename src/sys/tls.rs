@@ -1,0 +1,222 @@
+//! Mutual TLS between our own processes: both sides show a certificate, and a name in it is on a list.
+//!
+//! Certificates are read once, at start.
+
+use std::fmt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::CertificateError;
+use rustls::DigitallySignedStruct;
+use rustls::DistinguishedName;
+use rustls::RootCertStore;
+use rustls::SignatureScheme;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::ServerName;
+use rustls::pki_types::UnixTime;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerified;
+use rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::TlsConnector;
+
+/// gRPC speaks HTTP/2 and nothing else (RFC 7301 protocol id).
+const ALPN: &[u8] = b"h2";
+
+/// What one side of a mutual TLS connection needs, as PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Our certificate, then its intermediates.
+    pub certificate: PathBuf,
+    /// The private key of our certificate.
+    pub key: PathBuf,
+    /// The authorities the other side's certificate may come from.
+    pub authorities: PathBuf,
+}
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file could not be read as PEM.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong; never the file's content.
+        reason: String,
+    },
+    /// Certificate, key and authorities do not make a working set.
+    #[error("TLS: {0}")]
+    Config(String),
+    /// Nobody would be let in.
+    #[error("TLS: the list of accepted client names is empty")]
+    NoNames,
+    /// Not a DNS name or IP address.
+    #[error("TLS: {0:?} is not a server name")]
+    ServerName(String),
+}
+
+/// The server's side, ready to accept.
+#[derive(Clone)]
+pub struct ServerTls(TlsAcceptor);
+
+/// The client's side, ready to connect, and the name the server must prove.
+#[derive(Clone)]
+pub struct ClientTls {
+    connector: TlsConnector,
+    server: ServerName<'static>,
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ServerTls")
+    }
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ClientTls({:?})", self.server)
+    }
+}
+
+impl ServerTls {
+    /// Reads the files. `names` are the subject alternative names (DNS or URI, exact) a client's
+    /// certificate may carry; one of them must be in it.
+    pub fn load(files: &TlsFiles, names: &[String]) -> Result<Self, TlsError> {
+        if names.is_empty() {
+            return Err(TlsError::NoNames);
+        }
+        let provider = Arc::new(ring::default_provider());
+        let roots = Arc::new(authorities(&files.authorities)?);
+        let inner = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
+            .build()
+            .map_err(|error| TlsError::Config(error.to_string()))?;
+        let verifier = Arc::new(NamedClients { inner, names: names.to_vec() });
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::Config(error.to_string()))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain(&files.certificate)?, key(&files.key)?)
+            .map_err(|error| TlsError::Config(error.to_string()))?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// The acceptor.
+    pub const fn acceptor(&self) -> &TlsAcceptor {
+        &self.0
+    }
+}
+
+impl ClientTls {
+    /// Reads the files. `server` is the name the server's certificate must carry.
+    pub fn load(files: &TlsFiles, server: &str) -> Result<Self, TlsError> {
+        let server = ServerName::try_from(server.to_owned()).map_err(|_| TlsError::ServerName(server.to_owned()))?;
+        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::Config(error.to_string()))?
+            .with_root_certificates(authorities(&files.authorities)?)
+            .with_client_auth_cert(chain(&files.certificate)?, key(&files.key)?)
+            .map_err(|error| TlsError::Config(error.to_string()))?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), server })
+    }
+
+    /// The connector.
+    pub const fn connector(&self) -> &TlsConnector {
+        &self.connector
+    }
+
+    /// The name the server must prove.
+    pub fn server(&self) -> ServerName<'static> {
+        self.server.clone()
+    }
+}
+
+fn file_error(path: &Path, reason: impl ToString) -> TlsError {
+    TlsError::File { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| file_error(path, error))?;
+    if found.is_empty() {
+        return Err(file_error(path, "holds no certificate"));
+    }
+    Ok(found)
+}
+
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| file_error(path, error))
+}
+
+fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in chain(path)? {
+        store.add(certificate).map_err(|error| file_error(path, error))?;
+    }
+    Ok(store)
+}
+
+/// Accepts what its authorities signed, if one of the names on the list is in it.
+#[derive(Debug)]
+struct NamedClients {
+    inner: Arc<dyn ClientCertVerifier>,
+    names: Vec<String>,
+}
+
+impl ClientCertVerifier for NamedClients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = self.inner.verify_client_cert(end_entity, intermediates, now)?;
+        let certificate = webpki::EndEntityCert::try_from(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+        let listed = certificate
+            .valid_dns_names()
+            .chain(certificate.valid_uri_names())
+            .any(|name| self.names.iter().any(|allowed| allowed == name));
+        if listed { Ok(verified) } else { Err(CertificateError::NotValidForName.into()) }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// The one cryptography provider of this program; rustls asks for a default where a library does not
+/// name one. Safe to call repeatedly.
+pub fn install_provider() {
+    // An error says that one is installed already, and it is this one.
+    let _ = CryptoProvider::install_default(ring::default_provider());
+}

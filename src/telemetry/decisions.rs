@@ -1,0 +1,403 @@
+//! One event per decision, and the counters behind the metrics.
+//!
+//! Envoy's access log has one line per request, with the decision's id, connection, caller and
+//! reason. What is written here adds why a refusal was refused; allowed requests only where asked for.
+//! Namespace and subject appear as fingerprints, addresses masked, and no query, header or body at all.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::Serialize;
+use sha2::Digest as _;
+use sha2::Sha256;
+
+use crate::domain::decision::Caller;
+use crate::domain::decision::Denial;
+use crate::domain::decision::DenyReason;
+use crate::domain::time::UnixMillis;
+use crate::sys::random;
+use crate::sys::random::RandomError;
+use crate::sys::tasks::Stop;
+
+/// Refusals written per second; a flood is counted, not described.
+const MAX_DENIALS_PER_SECOND: u64 = 200;
+/// Bytes waiting to be written. More means that standard error is stuck: further events are dropped.
+const MAX_WAITING: usize = 1 << 20;
+/// How often what waits is written.
+const WRITE_EVERY: Duration = Duration::from_millis(100);
+/// Longest path in an event, in bytes.
+const MAX_PATH: usize = 256;
+
+/// What is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Nothing; the counters count.
+    Off,
+    /// Refusals.
+    Denied,
+    /// Every decision.
+    All,
+}
+
+/// Makes an id per decision: unlike any other of this or another process, and cheap.
+#[derive(Debug)]
+pub struct DecisionIds {
+    prefix: u64,
+    next: AtomicU64,
+}
+
+impl DecisionIds {
+    /// Draws the part that tells processes apart.
+    pub fn new() -> Result<Self, RandomError> {
+        Ok(Self { prefix: u64::from_be_bytes(random::bytes()?), next: AtomicU64::new(0) })
+    }
+
+    /// The next id, in the form of a UUID of version 8 (RFC 9562 section 5.8).
+    pub fn next(&self) -> String {
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        let (first, second, third) = (self.prefix >> 32, self.prefix >> 16 & 0xffff, self.prefix & 0xfff);
+        // Fourteen bits of variant and count, then the other 48: unique for 2^62 decisions.
+        let (fourth, fifth) = (0x8000 | count >> 48 & 0x3fff, count & 0xffff_ffff_ffff);
+        format!("{first:08x}-{second:04x}-8{third:03x}-{fourth:04x}-{fifth:012x}")
+    }
+}
+
+/// What happened to one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Decided<'a> {
+    /// See [`DecisionIds`].
+    pub decision_id: &'a str,
+    /// When.
+    pub at: UnixMillis,
+    /// `head` or `body`.
+    pub stage: &'static str,
+    /// Envoy's id of the request.
+    pub request_id: &'a str,
+    /// As sent, at most a few letters.
+    pub method: &'a [u8],
+    /// The request target without query.
+    pub path: &'a [u8],
+    /// The client.
+    pub client: Option<IpAddr>,
+    /// The outcome.
+    pub outcome: Outcome<'a>,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy)]
+pub enum Outcome<'a> {
+    /// Sent on, for this connection and caller.
+    Allowed(&'a str, &'a Caller),
+    /// Refused.
+    Denied(&'a Denial),
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    timestamp: String,
+    level: &'static str,
+    component: &'static str,
+    kind: &'static str,
+    event: &'static str,
+    decision: &'static str,
+    decision_id: &'a str,
+    stage: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason_code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature_code: Option<&'static str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    request_id: &'a str,
+    method: String,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_ip: Option<String>,
+}
+
+/// Counts decisions and writes them down.
+#[derive(Debug)]
+pub struct Decisions {
+    level: Level,
+    started_at: UnixMillis,
+    allowed: AtomicU64,
+    denied: Mutex<BTreeMap<&'static str, u64>>,
+    second: AtomicU64,
+    in_second: AtomicU64,
+    dropped: AtomicU64,
+    waiting: Mutex<Vec<u8>>,
+}
+
+/// The counters, cumulative since the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// When counting began.
+    pub started_at: UnixMillis,
+    /// Requests sent on.
+    pub allowed: u64,
+    /// Refusals by [`DenyReason::label`].
+    pub denied: BTreeMap<&'static str, u64>,
+}
+
+impl Decisions {
+    /// Counts from now on.
+    pub fn new(level: Level, started_at: UnixMillis) -> Self {
+        Self {
+            level,
+            started_at,
+            allowed: AtomicU64::new(0),
+            denied: Mutex::default(),
+            second: AtomicU64::new(0),
+            in_second: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// Counts one decision, and keeps its event for the writer.
+    pub fn record(&self, decided: &Decided<'_>) {
+        let wanted = match decided.outcome {
+            Outcome::Allowed(..) => {
+                self.allowed.fetch_add(1, Ordering::Relaxed);
+                self.level == Level::All
+            }
+            Outcome::Denied(denial) => {
+                let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
+                let count = denied.entry(denial.reason.label()).or_default();
+                *count = count.saturating_add(1);
+                drop(denied);
+                self.level != Level::Off && self.admits(decided.at)
+            }
+        };
+        if wanted {
+            self.keep(decided);
+        }
+    }
+
+    /// The counters.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            started_at: self.started_at,
+            allowed: self.allowed.load(Ordering::Relaxed),
+            denied: self.denied.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// Whether this second has room for another refusal. Approximate between threads, which is enough.
+    fn admits(&self, at: UnixMillis) -> bool {
+        let second = at.0 / 1000;
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.in_second.store(0, Ordering::Relaxed);
+        }
+        let room = self.in_second.fetch_add(1, Ordering::Relaxed) < MAX_DENIALS_PER_SECOND;
+        if !room {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        room
+    }
+
+    fn keep(&self, decided: &Decided<'_>) {
+        let Ok(mut line) = serde_json::to_vec(&event(decided)) else { return };
+        line.push(b'\n');
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len().saturating_add(line.len()) > MAX_WAITING {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.extend_from_slice(&line);
+    }
+
+    /// Writes what waits to standard error until told to stop, and then the rest.
+    pub async fn write(self: std::sync::Arc<Self>, mut stop: Stop) {
+        loop {
+            let stopped = tokio::select! {
+                () = stop.wait() => true,
+                () = tokio::time::sleep(WRITE_EVERY) => false,
+            };
+            let lines = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            if !lines.is_empty() {
+                // Standard error may be a pipe that nobody reads: not on a thread that decides.
+                // Where it is closed there is nobody left to tell.
+                let _ = tokio::task::spawn_blocking(move || std::io::stderr().lock().write_all(&lines)).await;
+            }
+            let dropped = self.dropped.swap(0, Ordering::Relaxed);
+            if dropped > 0 {
+                tracing::warn!(dropped, "decision events were dropped; the counters have them");
+            }
+            if stopped {
+                return;
+            }
+        }
+    }
+}
+
+fn event<'a>(decided: &Decided<'a>) -> Event<'a> {
+    let (decision, name, caller, connection, reason) = match decided.outcome {
+        Outcome::Allowed(connection, caller) => ("allow", "request_allowed", Some(caller), Some(connection), None),
+        Outcome::Denied(denial) => (
+            "deny",
+            "request_denied",
+            denial.caller.as_ref(),
+            denial.connection.as_ref().map(|connection| connection.as_str()),
+            Some(denial.reason),
+        ),
+    };
+    Event {
+        timestamp: decided.at.rfc3339(),
+        level: "INFO",
+        component: "gateway",
+        kind: "decision",
+        event: name,
+        decision,
+        decision_id: decided.decision_id,
+        stage: decided.stage,
+        reason_code: reason.map(DenyReason::label),
+        signature_code: match reason {
+            Some(DenyReason::SignatureInvalid(fault)) => Some(fault.code()),
+            Some(_) | None => None,
+        },
+        request_id: decided.request_id,
+        method: shorten(decided.method, 16),
+        path: shorten(decided.path, MAX_PATH),
+        connection,
+        namespace: caller.map(|caller| fingerprint(caller.namespace.as_str())),
+        subject: caller.map(|caller| fingerprint(&caller.subject)),
+        agent_key: caller.map(|caller| caller.key.fingerprint()),
+        remote_ip: decided.client.map(mask),
+    }
+}
+
+fn shorten(bytes: &[u8], limit: usize) -> String {
+    let cut = bytes.get(..limit).unwrap_or(bytes);
+    let mut text = String::from_utf8_lossy(cut).into_owned();
+    if cut.len() < bytes.len() {
+        text.push_str("...(truncated)");
+    }
+    text
+}
+
+/// `sha256:` and the first six bytes in hex: enough to tell names apart and to find a known one.
+pub fn fingerprint(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// The network an address is in: /24 for IPv4, /64 for IPv6.
+pub fn mask(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => {
+            let [one, two, three, _] = address.octets();
+            format!("{one}.{two}.{three}.0/24")
+        }
+        IpAddr::V6(address) => {
+            let [one, two, three, four, ..] = address.segments();
+            format!("{}/64", std::net::Ipv6Addr::new(one, two, three, four, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code may panic")]
+
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::domain::decision::SignatureFault;
+    use crate::domain::ids::Namespace;
+    use crate::domain::ids::PublicKey;
+
+    fn decided<'a>(outcome: Outcome<'a>, path: &'a [u8]) -> Decided<'a> {
+        Decided {
+            decision_id: "dec-1",
+            at: UnixMillis(1_700_000_000_000),
+            stage: "body",
+            request_id: "req-1",
+            method: b"POST",
+            path,
+            client: Some("192.0.2.77".parse().unwrap()),
+            outcome,
+        }
+    }
+
+    fn lines(decisions: &Decisions) -> Vec<serde_json::Value> {
+        let waiting = decisions.waiting.lock().unwrap().clone();
+        waiting
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn ids_differ_within_and_between_processes() {
+        let (one, two) = (DecisionIds::new().unwrap(), DecisionIds::new().unwrap());
+        let ids: HashSet<_> = (0..100).flat_map(|_| [one.next(), two.next()]).collect();
+        assert_eq!(ids.len(), 200);
+        assert!(ids.iter().all(|id| id.len() == 36 && id.as_bytes()[14] == b'8'), "{ids:?}");
+    }
+
+    #[test]
+    fn an_event_names_callers_by_fingerprint_only() {
+        let caller = Caller {
+            namespace: Namespace::parse("acme-corp").unwrap(),
+            subject: "alice@example.com".to_owned(),
+            key: PublicKey::new([7; 32]),
+            agent_id: None,
+        };
+        let decisions = Decisions::new(Level::All, UnixMillis(0));
+        decisions.record(&decided(Outcome::Allowed("svc-one", &caller), b"/proxy/svc-one/a\"b\xff"));
+        let shown = lines(&decisions).remove(0);
+        assert_eq!(shown["decision"], "allow");
+        assert_eq!(shown["connection"], "svc-one");
+        assert_eq!(shown["namespace"], fingerprint("acme-corp"));
+        assert_eq!(shown["remote_ip"], "192.0.2.0/24");
+        let text = shown.to_string();
+        assert!(!text.contains("acme") && !text.contains("alice"), "{text}");
+    }
+
+    #[test]
+    fn refusals_say_why_and_are_counted() {
+        let decisions = Decisions::new(Level::Denied, UnixMillis(5));
+        let denial = Denial::from(DenyReason::SignatureInvalid(SignatureFault::KeyMismatch));
+        let long = [b'a'; 1000];
+        decisions.record(&decided(Outcome::Denied(&denial), &long));
+        let shown = lines(&decisions).remove(0);
+        assert_eq!(shown["reason_code"], "AUTH_SIGNATURE_INVALID");
+        assert_eq!(shown["signature_code"], "SIG_KEY_MISMATCH");
+        assert_eq!(shown["path"].as_str().unwrap().len(), MAX_PATH + "...(truncated)".len());
+        let counts = decisions.counts();
+        assert_eq!((counts.allowed, counts.denied["AUTH_SIGNATURE_INVALID"]), (0, 1));
+    }
+
+    #[test]
+    fn a_flood_is_counted_and_not_described() {
+        let decisions = Decisions::new(Level::Denied, UnixMillis(0));
+        let denial = Denial::from(DenyReason::RateLimited);
+        for _ in 0..1000 {
+            decisions.record(&decided(Outcome::Denied(&denial), b"/"));
+        }
+        assert_eq!(lines(&decisions).len(), 200);
+        assert_eq!(decisions.counts().denied["AUTH_RATE_LIMITED"], 1000);
+    }
+
+    #[test]
+    fn addresses_are_masked() {
+        assert_eq!(mask("10.1.2.3".parse().unwrap()), "10.1.2.0/24");
+        assert_eq!(mask("2001:db8:1:2:3:4:5:6".parse().unwrap()), "2001:db8:1:2::/64");
+    }
+}

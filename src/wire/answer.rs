@@ -1,0 +1,280 @@
+//! What Envoy is told: a plan, a refusal or "go on", as an ext_authz v3 `CheckResponse`.
+//!
+//! An answer that allows holds the credential; it goes to Envoy and nowhere else.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::core::v3::HeaderValue;
+use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+pub use envoy_types::pb::envoy::service::auth::v3::CheckResponse;
+use envoy_types::pb::envoy::service::auth::v3::DeniedHttpResponse;
+use envoy_types::pb::envoy::service::auth::v3::OkHttpResponse;
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use envoy_types::pb::google::protobuf::Struct;
+use envoy_types::pb::google::protobuf::Value;
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::rpc::Status;
+
+use crate::domain::connection::Connection;
+use crate::domain::connection::Credential;
+use crate::domain::decision::Denial;
+use crate::domain::decision::DenyReason;
+use crate::domain::decision::Plan;
+use crate::domain::request::RequestView as _;
+use crate::domain::time::UnixMillis;
+use crate::wire::envelope;
+use crate::wire::envelope::Envelope;
+use crate::wire::envoy::Check;
+use crate::wire::markdown;
+use crate::wire::markdown::ClaimRequired;
+
+/// `google.rpc.Code`: let the request go on.
+const OK: i32 = 0;
+/// `google.rpc.Code`: answer it with what is given.
+const PERMISSION_DENIED: i32 = 7;
+/// Longest path, namespace or subject in the metadata, in bytes: Envoy's log line repeats them.
+const MAX_TEXT: usize = 1024;
+
+/// Headers of the proof and of the trust between agent and gateway, besides those with our prefixes.
+const PROOF: [&str; 3] = ["signature", "signature-input", "content-digest"];
+/// Prefixes of headers that are between agent and gateway.
+const OURS: [&str; 2] = ["sigilum-", "x-sigilum-"];
+/// What an agent may send its gateway and must not send through it: credentials of its own, and what
+/// describes or steers the hop between the two (RFC 9110 section 7.6.1, RFC 7239).
+const PRIVATE: [&str; 8] = [
+    "authorization",
+    "cookie",
+    "cookie2",
+    "proxy-authorization",
+    "proxy-connection",
+    "keep-alive",
+    "forwarded",
+    "connection",
+];
+/// Trace context, which tells a provider who else was called.
+const TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
+/// What every answer says about its request.
+#[derive(Debug, Clone, Copy)]
+pub struct Answering<'a> {
+    /// The request, where it could be read.
+    pub check: Option<&'a Check<'a>>,
+    /// Unique; ties answer, log and usage together.
+    pub decision_id: &'a str,
+    /// Timestamp of an error body.
+    pub at: UnixMillis,
+    /// Whether the gateway registers unapproved callers by itself.
+    pub auto_register: bool,
+}
+
+/// Head stage: nothing against it so far.
+pub fn proceed() -> CheckResponse {
+    CheckResponse {
+        status: Some(Status { code: OK, ..Status::default() }),
+        dynamic_metadata: None,
+        http_response: Some(HttpResponse::OkResponse(OkHttpResponse::default())),
+    }
+}
+
+impl Answering<'_> {
+    /// The plan, as changes Envoy makes to the request.
+    ///
+    /// # Errors
+    /// Where the plan cannot be written into a request; then nothing must be allowed.
+    pub fn allow(&self, plan: &Plan) -> Result<CheckResponse, DenyReason> {
+        let check = self.check.ok_or(DenyReason::Unavailable)?;
+        let connection = &*plan.connection;
+        let set = self.headers(check, plan)?;
+        let ok = OkHttpResponse {
+            headers_to_remove: removals(check, connection, &set),
+            headers: set,
+            response_headers_to_add: self.response_headers(plan),
+            ..OkHttpResponse::default()
+        };
+        Ok(CheckResponse {
+            status: Some(Status { code: OK, ..Status::default() }),
+            dynamic_metadata: Some(self.plan_metadata(plan)),
+            http_response: Some(HttpResponse::OkResponse(ok)),
+        })
+    }
+
+    /// A refusal, with the body and headers of its code.
+    pub fn deny(&self, denial: &Denial) -> CheckResponse {
+        let (code, status) = denial.reason.wire();
+        let request_id = self.request_id();
+        let (content_type, body) = match (denial.reason, &denial.caller) {
+            (DenyReason::ClaimRequired, Some(_)) => (markdown::CONTENT_TYPE, self.claim_required(denial)),
+            (reason, _) => {
+                let envelope = Envelope { code, status, message: reason.message() };
+                (envelope::CONTENT_TYPE, envelope.json(request_id, self.at))
+            }
+        };
+        let mut headers = Vec::with_capacity(6);
+        headers.push(set("content-type", content_type));
+        if !code.is_empty() {
+            headers.push(set("x-sigilum-code", code));
+        }
+        headers.push(set("cache-control", "no-store"));
+        headers.push(set("x-sigilum-decision-id", self.decision_id));
+        if !request_id.is_empty() {
+            headers.push(set("x-request-id", request_id));
+        }
+        if let Some(seconds) = denial.reason.retry_after() {
+            headers.push(set("retry-after", seconds.to_string()));
+        }
+        let mut fields = self.fields();
+        fields.insert("reason".to_owned(), text(denial.reason.label()));
+        if let Some(connection) = &denial.connection {
+            fields.insert("connection".to_owned(), text(connection.as_str()));
+        }
+        if let Some(caller) = &denial.caller {
+            identify(&mut fields, caller);
+        }
+        CheckResponse {
+            status: Some(Status { code: PERMISSION_DENIED, ..Status::default() }),
+            dynamic_metadata: Some(Struct { fields }),
+            http_response: Some(HttpResponse::DeniedResponse(DeniedHttpResponse {
+                status: Some(HttpStatus { code: i32::from(status) }),
+                headers,
+                body,
+            })),
+        }
+    }
+
+    fn claim_required(&self, denial: &Denial) -> String {
+        let key = denial.caller.as_ref().map(|caller| caller.key.text()).unwrap_or_default();
+        let address = self.check.and_then(|check| check.client_address()).map(|address| address.to_string());
+        ClaimRequired {
+            namespace: denial.caller.as_ref().map_or("", |caller| caller.namespace.as_str()),
+            subject: denial.caller.as_ref().map_or("", |caller| &caller.subject),
+            service: denial.connection.as_ref().map_or("", |connection| connection.as_str()),
+            agent_key: &key,
+            remote_address: address.as_deref().unwrap_or_default(),
+            auto_register: self.auto_register,
+        }
+        .markdown()
+    }
+
+    fn request_id(&self) -> &str {
+        self.check.map_or("", Check::request_id)
+    }
+
+    fn headers(&self, check: &Check<'_>, plan: &Plan) -> Result<Vec<HeaderValueOption>, DenyReason> {
+        let settings = &plan.connection.settings;
+        let credential = plan.connection.credential.as_ref().map_err(|_| DenyReason::ConnectionUnusable)?;
+        let mut out = Vec::with_capacity(settings.extra_headers.len().saturating_add(6));
+        // Somebody else's Envoy routes by its own configuration; only the credential is ours to add.
+        let guest = check.assigned_connection().is_some();
+        if !guest || matches!(credential, Credential::Query { .. }) {
+            let path = std::str::from_utf8(&plan.path).map_err(|_| DenyReason::PathInvalid)?;
+            out.push(set(":path", path));
+        }
+        if !guest {
+            out.push(set(":authority", settings.upstream.authority.as_str()));
+            out.push(set("x-sigilum-cluster", if settings.upstream.tls { "upstream_https" } else { "upstream_http" }));
+            let response = settings.response_timeout.as_millis();
+            out.push(set("x-envoy-upstream-rq-per-try-timeout-ms", response.to_string()));
+            let stream = settings.max_stream.as_millis();
+            out.push(set("x-envoy-upstream-stream-duration-ms", stream.to_string()));
+        }
+        for (name, value) in &settings.extra_headers {
+            out.push(set(name.as_str(), value.as_str()));
+        }
+        // Last, so that no extra header takes its place.
+        if let Credential::Header { name, value } = credential {
+            out.push(set(name.as_str(), value.expose()));
+        }
+        Ok(out)
+    }
+
+    fn response_headers(&self, plan: &Plan) -> Vec<HeaderValueOption> {
+        let mut out = vec![set("x-sigilum-decision-id", self.decision_id)];
+        if !self.request_id().is_empty() {
+            out.push(set("x-request-id", self.request_id()));
+        }
+        if let Some(due) = plan.rotation_overdue {
+            let id = &plan.connection.settings.id;
+            let warning = format!("the credential of connection {id} was due for rotation at {}", due.rfc3339());
+            out.push(set("x-sigilum-rotation-warning", warning));
+        }
+        out
+    }
+
+    /// What Envoy's log says of every decision.
+    fn fields(&self) -> HashMap<String, Value> {
+        let mut fields = HashMap::with_capacity(16);
+        fields.insert("decision_id".to_owned(), text(self.decision_id));
+        if let Some(check) = self.check {
+            fields.insert("path".to_owned(), text(cut(&String::from_utf8_lossy(check.path()))));
+        }
+        fields
+    }
+
+    fn plan_metadata(&self, plan: &Plan) -> Struct {
+        let settings = &plan.connection.settings;
+        let mut fields = self.fields();
+        fields.insert("connection".to_owned(), text(settings.id.as_str()));
+        identify(&mut fields, &plan.caller);
+        for (name, value) in [
+            ("allow_private", plan.allow_private),
+            ("allow_loopback", plan.allow_loopback),
+            ("allow_set_cookie", settings.allow_set_cookie),
+            ("forward_trace", settings.forward_trace),
+        ] {
+            fields.insert(name.to_owned(), Value { kind: Some(Kind::BoolValue(value)) });
+        }
+        if let Ok(Credential::Query { name, .. }) = &plan.connection.credential {
+            fields.insert("query_param".to_owned(), text(name));
+        }
+        Struct { fields }
+    }
+}
+
+fn identify(fields: &mut HashMap<String, Value>, caller: &crate::domain::decision::Caller) {
+    fields.insert("namespace".to_owned(), text(caller.namespace.as_str()));
+    fields.insert("subject".to_owned(), text(cut(&caller.subject)));
+    fields.insert("agent_key".to_owned(), text(&caller.key.fingerprint()));
+}
+
+/// The fields that must not reach the provider. What is set is never removed: Envoy removes last.
+fn removals(check: &Check<'_>, connection: &Connection, set: &[HeaderValueOption]) -> Vec<String> {
+    let is_set = |name: &str| set.iter().any(|option| option.header.as_ref().is_some_and(|header| header.key == name));
+    let mut upgrade = false;
+    let mut out: Vec<String> = Vec::with_capacity(12);
+    for (name, _) in check.fields() {
+        upgrade |= name == "upgrade";
+        let private = PROOF.contains(&name)
+            || OURS.iter().any(|prefix| name.starts_with(prefix))
+            || PRIVATE.contains(&name)
+            || TRACE.contains(&name) && !connection.settings.forward_trace;
+        if private && !is_set(name) && !out.iter().any(|listed| listed == name) {
+            out.push(name.to_owned());
+        }
+    }
+    if upgrade {
+        // Envoy needs it to upgrade; the policy has allowed the upgrade.
+        out.retain(|name| name != "connection");
+    }
+    out
+}
+
+/// A header that replaces all of its name.
+fn set(name: impl Into<String>, value: impl Into<String>) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(HeaderValue { key: name.into(), value: value.into(), raw_value: Vec::new() }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        ..HeaderValueOption::default()
+    }
+}
+
+fn text(value: &str) -> Value {
+    Value { kind: Some(Kind::StringValue(value.to_owned())) }
+}
+
+/// At most [`MAX_TEXT`] bytes, cut between two characters.
+fn cut(value: &str) -> &str {
+    let end = (0..=MAX_TEXT).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
+    if value.len() <= MAX_TEXT { value } else { value.get(..end).unwrap_or_default() }
+}
