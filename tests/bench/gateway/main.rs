@@ -6,7 +6,9 @@
 //! are taken in turns within one run on one machine, so that what disturbs one disturbs all. (b) and (c)
 //! receive the same requests. Processor time is what the kernel counted for each process.
 //!
-//! `--quick` takes fewer rounds; `--rows a,b` takes some rows only.
+//! Then what size costs: approvals, connections, nonces, and the memory of each.
+//!
+//! `--quick` takes fewer rounds; `--rows a,b,size` takes some rows only.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,6 +25,7 @@ mod accounting;
 mod load;
 mod report;
 mod roles;
+mod scale;
 mod stacks;
 #[path = "../../it/support/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use more of it")]
@@ -66,6 +69,10 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ground = Ground::lay(envoy());
     bench(&runtime, &ground, &wanted, quick);
+    if wanted("size") {
+        let (rounds, burst) = if quick { (2, BURST / 4) } else { (ROUNDS, BURST) };
+        scale::run(&runtime, &ground, rounds, burst);
+    }
 }
 
 /// The provider or the check that allows, as another process.

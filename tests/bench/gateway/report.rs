@@ -8,6 +8,7 @@ use crate::stacks::Stack;
 use crate::verification::Isolated;
 
 /// Everything measured of one row.
+#[derive(Default)]
 pub struct Row {
     pub name: &'static str,
     what: &'static str,
@@ -52,7 +53,14 @@ impl Row {
         self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }
 
-    fn percentile(&self, part: f64) -> f64 {
+    /// Hands the measurements over.
+    pub fn take(&mut self) -> Self {
+        let empty = Self { name: self.name, what: self.what, ..Self::default() };
+        std::mem::replace(self, empty)
+    }
+
+    /// Milliseconds within which this part of the requests was answered.
+    pub fn percentile(&self, part: f64) -> f64 {
         let at = (self.latencies.len() as f64 * part) as usize;
         f64::from(self.latencies.get(at.min(self.latencies.len() - 1)).copied().unwrap_or(0)) / 1000.0
     }

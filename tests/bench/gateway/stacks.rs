@@ -79,7 +79,7 @@ impl Ground {
     }
 
     /// Envoy's file as the product writes it for `ingress`, as a tree.
-    fn rendered(&self, ingress: SocketAddr) -> serde_yaml::Value {
+    pub fn rendered(&self, ingress: SocketAddr) -> serde_yaml::Value {
         let settings = Rendering {
             ingress: vec![ingress],
             admin_face: vec![local()],
@@ -91,11 +91,11 @@ impl Ground {
         serde_yaml::from_str(&render(&settings).unwrap()).unwrap()
     }
 
-    /// Starts an Envoy with `config` in `folder`, as the product would.
-    fn envoy(&self, folder: &Path, config: &serde_yaml::Value) -> Running {
+    /// Starts an Envoy with `config` in `folder`, as the product would; `None` is a worker per processor.
+    pub fn envoy(&self, folder: &Path, config: &serde_yaml::Value, concurrency: Option<u32>) -> Running {
         fs::write(folder.join(launch::CONFIG_FILE), serde_json::to_string(config).unwrap()).unwrap();
         let mut command = Command::new(&self.envoy);
-        command.args(launch::arguments(None)).current_dir(folder).env_clear();
+        command.args(launch::arguments(concurrency)).current_dir(folder).env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Running::spawn(command)
     }
@@ -104,6 +104,12 @@ impl Ground {
         processes.push(Counted { name: "provider", pid: self.provider_pid });
         processes.push(Counted { name: "generator", pid: i32::try_from(std::process::id()).unwrap() });
         processes
+    }
+
+    /// A stack of processes that somebody else started.
+    pub fn stack(&self, address: SocketAddr, processes: Vec<Counted>, parts: Vec<Running>, folder: TempDir) -> Stack {
+        let processes = self.counted(processes);
+        Stack { address, processes, _parts: parts, _folder: Some(folder), _gateway: None }
     }
 
     /// Envoy with one cluster and no filter but the router, or with `filters` before it.
@@ -126,9 +132,9 @@ impl Ground {
         manager["http_filters"] = serde_yaml::Value::Sequence(all);
         let route = json!({ "match": { "prefix": "/" }, "route": { "cluster": "provider", "timeout": "0s" } });
         manager["route_config"]["virtual_hosts"][0]["routes"] = yaml(&json!([route]));
-        let envoy = self.envoy(folder.path(), &config);
-        let processes = self.counted(vec![Counted { name: "envoy", pid: envoy.pid() }]);
-        Stack { address, processes, _parts: vec![envoy], _folder: Some(folder), _gateway: None }
+        let envoy = self.envoy(folder.path(), &config, None);
+        let processes = vec![Counted { name: "envoy", pid: envoy.pid() }];
+        self.stack(address, processes, vec![envoy], folder)
     }
 
     /// (a) Envoy alone.
@@ -180,10 +186,9 @@ impl Ground {
         let socket = folder.path().join(launch::AUTHZ_SOCKET);
         let authz = role(&["allow", socket.to_str().unwrap(), &self.provider.to_string(), REST]);
         wait_until("the check answers", START, || socket.exists());
-        let envoy = self.envoy(folder.path(), &self.rendered(address));
+        let envoy = self.envoy(folder.path(), &self.rendered(address), None);
         let processes = vec![Counted { name: "envoy", pid: envoy.pid() }, Counted { name: "authz", pid: authz.pid() }];
-        let processes = self.counted(processes);
-        Stack { address, processes, _parts: vec![envoy, authz], _folder: Some(folder), _gateway: None }
+        self.stack(address, processes, vec![envoy, authz], folder)
     }
 
     /// (c) The gateway as its users start it.
