@@ -63,15 +63,13 @@ struct NewRecordBody<'a> {
     updated_at: &'a str,
 }
 
-/// Reads and validates a record. `path` is for the errors only; `namespace` is the one asked for.
-pub(in crate::identity) fn parse(
-    json: &str,
-    path: &Path,
-    namespace: &Namespace,
-    now: UnixSeconds,
-) -> Result<Identity, IdentityError> {
-    let body = read(json).map_err(|error| malformed(path, &error))?;
-    validate(body, namespace, now).map_err(|problem| IdentityError::Invalid { path: path.to_owned(), problem })
+impl Identity {
+    /// Reads and validates the text of a record. `path` is for the errors only; `namespace` is the one
+    /// asked for; a certificate that has expired by `now` is refused.
+    pub fn parse(json: &str, path: &Path, namespace: &Namespace, now: UnixSeconds) -> Result<Self, IdentityError> {
+        let body = read(json).map_err(|error| malformed(path, &error))?;
+        validate(body, namespace, now).map_err(|problem| IdentityError::Invalid { path: path.to_owned(), problem })
+    }
 }
 
 fn read(json: &str) -> Result<RecordBody, serde_json::Error> {

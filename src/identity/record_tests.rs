@@ -44,7 +44,7 @@ fn golden() -> Value {
 }
 
 fn load(record: &Value) -> Result<Identity, IdentityError> {
-    parse(&record.to_string(), Path::new("identity.json"), &namespace(), NOW)
+    Identity::parse(&record.to_string(), Path::new("identity.json"), &namespace(), NOW)
 }
 
 fn problem(record: &Value) -> &'static str {
@@ -75,7 +75,7 @@ fn what_is_written_is_what_the_go_sdk_writes() {
     assert!(
         written.ends_with("  \"createdAt\": \"2026-02-20T18:04:26Z\",\n  \"updatedAt\": \"2026-02-20T18:04:26Z\"\n}\n")
     );
-    parse(&written, Path::new("identity.json"), &namespace(), NOW).unwrap();
+    Identity::parse(&written, Path::new("identity.json"), &namespace(), NOW).unwrap();
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn an_expired_certificate_is_refused() {
     record["certificate"] = serde_json::to_value(&body).unwrap();
     assert_eq!(problem(&record), "the certificate has expired");
     let earlier = UnixSeconds(NOW.0 - 1);
-    assert!(parse(&record.to_string(), Path::new("x"), &namespace(), earlier).is_ok());
+    assert!(Identity::parse(&record.to_string(), Path::new("x"), &namespace(), earlier).is_ok());
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn malformed_files_are_placed_and_never_quoted() {
         "[]".to_owned(),
     ];
     for json in broken {
-        match parse(&json, Path::new("identity.json"), &namespace(), NOW) {
+        match Identity::parse(&json, Path::new("identity.json"), &namespace(), NOW) {
             Err(error @ IdentityError::Malformed { .. }) => {
                 assert!(!format!("{error} {error:?}").contains(&SEED[..8]), "{error}");
             }

@@ -63,7 +63,7 @@ impl Home {
             }
             IdentityError::Io { path: path.clone(), source }
         })?;
-        let identity = record::parse(&json, &path, namespace, now)?;
+        let identity = Identity::parse(&json, &path, namespace, now)?;
         let warnings = warnings(&path);
         Ok(Opened { identity, path, created: false, warnings })
     }

@@ -13,8 +13,10 @@
 mod base;
 mod caller;
 mod certificate;
+mod comb;
 mod digest;
 mod fields;
+mod hot_keys;
 mod strict_json;
 mod verify;
 
@@ -35,6 +37,10 @@ pub use fields::MAX_SIGNATURE_INPUT_BYTES;
 pub use fields::SignatureParams;
 pub use fields::SignedHeaders;
 pub use fields::check_age;
+pub use hot_keys::HotKeys;
 pub use strict_json::check_unique_members;
 pub use verify::VerifyingKey;
 pub use verify::verify;
+
+#[cfg(test)]
+mod whole_tests;
