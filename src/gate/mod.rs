@@ -16,6 +16,8 @@ mod plan;
 mod policy;
 
 #[cfg(test)]
+mod gate_tests;
+#[cfg(test)]
 mod signer_tests;
 
 use crate::domain::approval::Approval;
