@@ -275,7 +275,15 @@ pub const LOG_LEVEL: Key = Key::new(
     &["SIGILUM_LOG"],
     None,
     Fallback::Text("info"),
-    "`error`, `warn`, `info`, `debug` or `trace`; in the environment also a filter such as `info,h2=warn`",
+    "`off`, `error`, `warn`, `info`, `debug` or `trace`; libraries never log below `warn`",
+);
+/// Which decisions are logged.
+pub const LOG_DECISIONS: Key = Key::new(
+    Some("logging.decisions"),
+    &["GATEWAY_LOG_PROXY_REQUESTS"],
+    None,
+    Fallback::Text("all"),
+    "which decisions are logged, one line each: `all`, `denied` or `off`; `true` is `all`, `false` is `off`",
 );
 /// Port of the demo upstream.
 pub const UPSTREAM_PORT: Key = Key::new(
@@ -333,6 +341,7 @@ pub const ALL: &[Key] = &[
     ROTATION_ENFORCEMENT,
     ROTATION_GRACE_DAYS,
     LOG_LEVEL,
+    LOG_DECISIONS,
     UPSTREAM_PORT,
     ALLOW_UNSIGNED_PROXY,
     REQUIRE_SIGNED_ADMIN_CHECKS,

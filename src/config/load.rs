@@ -20,6 +20,7 @@ use crate::config::mistake::Place;
 use crate::config::parts::AccessMode;
 use crate::config::parts::AdminAccess;
 use crate::config::parts::Config;
+use crate::config::parts::DecisionLog;
 use crate::config::parts::EnvoyOptions;
 use crate::config::parts::Listeners;
 use crate::config::parts::Paths;
@@ -139,7 +140,8 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let stranger_rate = loader.number(&keys::STRANGER_RATE, 1, 100_000);
     let rotation = loader.read(&keys::ROTATION_ENFORCEMENT, Shape::Text, parse_rotation);
     let rotation_grace_days = loader.number(&keys::ROTATION_GRACE_DAYS, 0, 3650);
-    let log_level = loader.log_level();
+    let log_level = loader.read(&keys::LOG_LEVEL, Shape::Word, parse_level);
+    let decisions = loader.read(&keys::LOG_DECISIONS, Shape::Word, parse_decisions);
     let admin_url = loader.read(&keys::ADMIN_URL, Shape::Text, parse_url);
     let upstream_port = loader.read(&keys::UPSTREAM_PORT, Shape::Number, address::parse_port);
 
@@ -197,6 +199,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         replay_capacity: usize::try_from(replay_capacity?).ok()?,
         drain: Duration::from_secs(drain?),
         log_level: log_level?,
+        decisions: decisions?,
         master_key,
         upstream_port: upstream_port?,
         approvals: std::mem::take(&mut loader.file.approvals),
@@ -209,6 +212,8 @@ enum Shape {
     Text,
     Number,
     Boolean,
+    /// Text, where `off` and the like are words and no truth values.
+    Word,
 }
 
 struct Loader<'a> {
@@ -342,18 +347,6 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn log_level(&mut self) -> Option<String> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'=' | b',' | b'-');
-        self.read(&keys::LOG_LEVEL, Shape::Text, |text| {
-            let text = text.trim();
-            if text.len() <= 256 && text.bytes().all(fits) {
-                Ok(text.to_owned())
-            } else {
-                Err("is not a log filter".to_owned())
-            }
-        })
-    }
-
     /// Refuses a truth value that would take a guard away.
     fn refuse(&mut self, key: &Key, refused: bool, why: &str) {
         if self.read(key, Shape::Boolean, parse_boolean) == Some(refused) {
@@ -437,6 +430,8 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 fn shaped(node: &Node, shape: Shape) -> Result<String, String> {
     match (shape, &node.value) {
         (Shape::Text, _) => file::text_of(node).map(ToOwned::to_owned),
+        (Shape::Word, Value::Plain(text)) if is_boolean(text) => Ok(text.to_ascii_lowercase()),
+        (Shape::Word, _) => file::text_of(node).map(ToOwned::to_owned),
         (Shape::Number, Value::Plain(text)) if is_number(text) => Ok(text.clone()),
         (Shape::Number, _) => Err(format!("must be a whole number, found {}", node.kind())),
         (Shape::Boolean, Value::Plain(text)) if is_boolean(text) || is_word(text) => Ok(text.clone()),
@@ -471,6 +466,25 @@ fn parse_rotation(text: &str) -> Result<Rotation, String> {
         "warn" => Ok(Rotation::Warn),
         "block" => Ok(Rotation::Block),
         _ => Err("must be off, warn or block".to_owned()),
+    }
+}
+
+fn parse_level(text: &str) -> Result<String, String> {
+    match text.trim() {
+        level @ ("off" | "error" | "warn" | "info" | "debug" | "trace") => Ok(level.to_owned()),
+        _ => Err("must be off, error, warn, info, debug or trace".to_owned()),
+    }
+}
+
+fn parse_decisions(text: &str) -> Result<DecisionLog, String> {
+    match text.trim() {
+        "all" => Ok(DecisionLog::All),
+        "denied" => Ok(DecisionLog::Denied),
+        text => match parse_boolean(text) {
+            Ok(true) => Ok(DecisionLog::All),
+            Ok(false) => Ok(DecisionLog::Off),
+            Err(_) => Err("must be all, denied or off".to_owned()),
+        },
     }
 }
 

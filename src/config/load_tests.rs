@@ -304,6 +304,19 @@ fn authorities_are_hosts_with_or_without_port() {
 }
 
 #[test]
+fn log_words_are_words_also_where_yaml_sees_truth_values() {
+    for (text, level, decisions) in [
+        ("logging: {level: off, decisions: false}", "off", DecisionLog::Off),
+        ("logging: {level: 'debug', decisions: true}", "debug", DecisionLog::All),
+        ("logging: {decisions: denied}", "info", DecisionLog::Denied),
+    ] {
+        let config = yaml(text).unwrap();
+        assert_eq!((config.log_level.as_str(), config.decisions), (level, decisions));
+    }
+    assert!(env(&[("SIGILUM_LOG", "loud")]).is_err() && yaml("logging: {decisions: 5}").is_err());
+}
+
+#[test]
 fn the_file_is_found_by_home_or_by_name() {
     let place = |pairs: &[(&str, &str)]| {
         let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());

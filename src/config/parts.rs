@@ -34,8 +34,10 @@ pub struct Config {
     pub replay_capacity: usize,
     /// How long open requests have to end at a stop.
     pub drain: Duration,
-    /// Filter of the log, e.g. `info`.
+    /// Level of the log: `off`, `error`, `warn`, `info`, `debug` or `trace`.
     pub log_level: String,
+    /// Which decisions are logged.
+    pub decisions: DecisionLog,
     /// The master key where the environment names it; otherwise it is in its file.
     pub master_key: Option<Secret>,
     /// Port of the demo upstream.
@@ -107,6 +109,28 @@ pub struct AdminAccess {
     pub mode: AccessMode,
     /// The token where the environment names it; otherwise it is in its file.
     pub token: Option<Secret>,
+}
+
+/// Which decisions are logged; all are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecisionLog {
+    /// None.
+    Off,
+    /// Refusals.
+    Denied,
+    /// Every one.
+    All,
+}
+
+impl DecisionLog {
+    /// The name used in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Denied => "denied",
+            Self::All => "all",
+        }
+    }
 }
 
 /// How Envoy is run.

@@ -188,13 +188,14 @@ impl Replica {
         unreadable = unreadable.saturating_add(add_single(&mut next.approvals, delta.add_approvals));
         unreadable = unreadable.saturating_add(remove_single(&mut next.approvals, delta.remove_approvals));
         check_bounds(next.connections.len(), &next.approvals)?;
+        self.wants_full = false;
         self.held = Some(Arc::new(next));
         Ok(Applied::Version { version: version.clone(), unreadable })
     }
 
     fn confirm(&mut self, version: &StateVersion, confirm: proto::Confirm, now: MonotonicMillis) -> Applied {
         // What it confirms is not what is held: believing it would make stale claims look fresh.
-        let Some(held) = self.held.as_ref().filter(|held| held.version == *version && !self.wants_full) else {
+        let Some(held) = self.held.as_ref().filter(|held| held.version == *version) else {
             return Applied::Ignored;
         };
         let mut next = Snapshot::clone(held);

@@ -71,8 +71,11 @@ impl Exit {
     }
 }
 
-/// This very program. Where its file was replaced since we started, the one that still runs.
-fn own_program() -> PathBuf {
+/// This very program, or the one that is set. Where its file was replaced since we started, the one that still runs.
+fn program(config: &GatewayConfig) -> PathBuf {
+    if let Some(program) = &config.program {
+        return program.clone();
+    }
     std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }
 
@@ -99,7 +102,7 @@ impl Plan {
         environment.extend(LISTENERS.iter().map(|name| (*name).to_owned()).zip(listens));
         Self {
             role: Role::Admin,
-            program: own_program(),
+            program: program(config),
             arguments,
             environment,
             folder: config.run_dir.clone(),
@@ -124,7 +127,7 @@ impl Plan {
         ];
         Self {
             role: Role::Authz,
-            program: own_program(),
+            program: program(config),
             arguments: arguments.to_vec(),
             environment: config.environment.clone(),
             folder: run_dir,
@@ -139,7 +142,7 @@ impl Plan {
         arguments.extend(launch::arguments(config.concurrency));
         Self {
             role: Role::Envoy,
-            program: own_program(),
+            program: program(config),
             arguments,
             environment: Vec::new(),
             folder: config.run_dir.clone(),

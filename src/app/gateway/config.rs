@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::app::gateway::restart::Patience;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
 
@@ -34,6 +35,10 @@ pub struct GatewayConfig {
     pub trusted_hops: u32,
     /// How long requests in flight may take after a stop.
     pub drain: Duration,
+    /// When a process that ends is given up.
+    pub patience: Patience,
+    /// The program that carries every role; this very one where not set.
+    pub program: Option<PathBuf>,
     /// Settings admin reads from its environment. No secret may stand here.
     pub admin_environment: Vec<(String, String)>,
     /// Secrets admin needs, by variable name; handed over through its pipe.

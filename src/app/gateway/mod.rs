@@ -11,7 +11,7 @@ pub mod instance;
 mod logs;
 mod ports;
 pub mod progress;
-mod restart;
+pub mod restart;
 mod supervisor;
 
 use tokio::sync::mpsc;

@@ -31,7 +31,6 @@ use crate::app::gateway::ports::Reserved;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::progress::Role;
-use crate::app::gateway::restart;
 use crate::app::gateway::restart::Failures;
 use crate::envoy::binary;
 use crate::envoy::binary::EnvoyBinary;
@@ -316,8 +315,9 @@ impl Supervisor {
         let role = exit.role;
         self.children.remove(&role);
         self.write_instance();
+        let patience = self.config.patience;
         let spread = random::bytes::<1>().map_or(u8::MAX, |[byte]| byte);
-        match self.failures.entry(role).or_default().count(SystemClock.now().monotonic, spread) {
+        match self.failures.entry(role).or_default().count(patience, SystemClock.now().monotonic, spread) {
             Some(wait) => {
                 let after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 let _ = self.progress.try_send(Progress::Restarting { role, ended: exit.words(), after_ms });
@@ -326,8 +326,8 @@ impl Supervisor {
             }
             None => Err(GatewayError::GaveUp {
                 role,
-                failures: restart::MOST,
-                seconds: restart::WINDOW.as_secs(),
+                failures: patience.most,
+                seconds: patience.window.as_secs(),
                 ended: exit.words(),
                 log: self.log_path(role),
             }),
@@ -405,3 +405,7 @@ fn io_at(path: &Path) -> impl FnOnce(io::Error) -> GatewayError {
     let path = path.to_owned();
     move |source| GatewayError::Io { path, source }
 }
+
+#[cfg(test)]
+#[path = "supervisor_tests.rs"]
+mod tests;

@@ -15,6 +15,7 @@ use crate::app::gateway::error::Class;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
+use crate::app::gateway::restart::Patience;
 use crate::app::up;
 use crate::app::up::DemoConfig;
 use crate::app::up::UpError;
@@ -177,6 +178,8 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
         max_body_bytes: config.settings.max_body_bytes,
         trusted_hops: config.envoy.trusted_hops,
         drain: config.drain,
+        patience: Patience::default(),
+        program: None,
         admin_environment,
         admin_secrets: [
             secret("GATEWAY_MASTER_KEY", config.master_key),
@@ -188,6 +191,9 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
         environment: vec![
             own("SIGILUM_LOG", config.log_level),
             own("GATEWAY_REPLAY_CAPACITY", config.replay_capacity.to_string()),
+            own("GATEWAY_MAX_REQUEST_BODY_BYTES", config.settings.max_body_bytes.to_string()),
+            own("GATEWAY_SHUTDOWN_TIMEOUT_SECONDS", config.drain.as_secs().to_string()),
+            own("GATEWAY_LOG_PROXY_REQUESTS", config.decisions.name().to_owned()),
         ],
     }
 }

@@ -1,0 +1,320 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "test code may panic"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::LazyLock;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use super::*;
+use crate::app::gateway::error::Class;
+use crate::app::gateway::restart::Patience;
+use crate::domain::secret::Secret;
+use crate::envoy::binary::Search;
+use crate::sys::tasks::Tasks;
+
+/// Signals reach every test of this process; those that listen take turns.
+static TURN: LazyLock<Mutex<()>> = LazyLock::new(Mutex::default);
+const LIMIT: Duration = Duration::from_secs(30);
+
+struct Fake {
+    root: TempDir,
+}
+
+impl Fake {
+    fn new() -> Self {
+        let fake = Self { root: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(fake.run_dir()).unwrap();
+        fs::write(fake.root.path().join("role.py"), include_str!("fake_role.py")).unwrap();
+        fake.script("role", &format!("exec python3 '{}' \"$@\"", fake.root.path().join("role.py").display()));
+        fake.script("envoy", "exec echo 'envoy  version: abc/1.40.0/Clean/RELEASE/BoringSSL'");
+        fake
+    }
+
+    /// Copied by another process: a file that a fork of ours still holds open for writing cannot be run.
+    fn script(&self, name: &str, body: &str) {
+        let draft = self.root.path().join("draft");
+        fs::write(&draft, format!("#!/bin/sh\nPATH=/usr/local/bin:/usr/bin:/bin\nexport PATH\n{body}\n")).unwrap();
+        fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).unwrap();
+        let target = self.root.path().join(name);
+        let _ = fs::remove_file(&target);
+        assert!(std::process::Command::new("cp").arg(&draft).arg(target).status().unwrap().success());
+    }
+
+    fn run_dir(&self) -> PathBuf {
+        self.root.path().join("run")
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.run_dir().join(name), text).unwrap();
+    }
+
+    fn config(&self) -> GatewayConfig {
+        GatewayConfig {
+            admin: vec!["127.0.0.1:0".parse().unwrap()],
+            ingress: vec!["127.0.0.1:0".parse().unwrap()],
+            envoy_admin: vec!["127.0.0.1:0".parse().unwrap()],
+            data_dir: self.root.path().join("data"),
+            run_dir: self.run_dir(),
+            home: self.root.path().join("home"),
+            config_file: None,
+            envoy: Search { flag: Some(self.root.path().join("envoy")), ..Search::default() },
+            concurrency: None,
+            max_body_bytes: 1024,
+            trusted_hops: 0,
+            drain: LIMIT,
+            patience: Patience { longest: Duration::from_millis(200), most: 5, ..Patience::default() },
+            program: Some(self.root.path().join("role")),
+            admin_environment: vec![("FOR_ADMIN".to_owned(), "1".to_owned())],
+            admin_secrets: vec![("GATEWAY_MASTER_KEY".to_owned(), Secret::new("canary".to_owned()))],
+            environment: vec![("FOR_ALL".to_owned(), "1".to_owned())],
+        }
+    }
+
+    fn events(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.run_dir().join("events")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn at(&self, event: &str) -> usize {
+        let events = self.events();
+        events.iter().position(|line| line.starts_with(event)).unwrap_or_else(|| panic!("no {event:?} in {events:#?}"))
+    }
+
+    fn pid(&self, role: Role) -> i32 {
+        let instance = Instance::read(&self.run_dir()).unwrap();
+        instance.children.iter().find(|child| child.role == role).unwrap().process.pid
+    }
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(LIMIT, async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("{what} takes too long"));
+}
+
+fn kill(pid: i32, signal: Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// Runs a gateway, `script` once it is ready, then the stop. Answers how it ended and what it reported.
+async fn live<F: Future<Output = ()>>(
+    fake: &Fake,
+    script: impl FnOnce() -> F,
+) -> (Result<(), GatewayError>, Vec<Progress>) {
+    let tasks = Tasks::default();
+    let stops = Stops::new(StopSignals::install().unwrap(), tasks.stop_signal());
+    let (progress, mut reported) = mpsc::channel(1000);
+    let bound = Bound::build(fake.config(), progress).await.unwrap();
+    let mut ready = bound.ready();
+    let play = async {
+        if ready.wait_for(|ready| *ready).await.is_ok() {
+            drop(ready);
+            script().await;
+            tasks.stop_handle().stop();
+        }
+        // The end of the gateway ends the play.
+        std::future::pending::<()>().await;
+    };
+    let whole = async {
+        tokio::select! {
+            ended = bound.run(stops) => ended,
+            () = play => unreachable!("the play has no end"),
+        }
+    };
+    let ended = tokio::time::timeout(LIMIT * 2, whole).await.unwrap();
+    let mut all = Vec::new();
+    while let Some(event) = reported.recv().await {
+        all.push(event);
+    }
+    (ended, all)
+}
+
+#[tokio::test]
+async fn a_life_in_order() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    fake.write("in-flight", "1");
+    let (ended, reported) = live(&fake, || async {
+        let (authz, envoy) = (fake.pid(Role::Authz), fake.pid(Role::Envoy));
+        until("who may connect", || {
+            fake.events().contains(&format!("admin told peer {authz}"))
+                && fake.events().contains(&format!("authz told peer {envoy}"))
+        })
+        .await;
+        // The stop waits for the request in flight.
+        let run_dir = fake.run_dir();
+        std::thread::spawn(move || {
+            let seen = || fs::read_to_string(run_dir.join("events")).unwrap().contains("asked /drain_listeners");
+            while !seen() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            fs::write(run_dir.join("in-flight"), "0").unwrap();
+        });
+    })
+    .await;
+    ended.unwrap();
+    assert!(matches!(reported[0], Progress::Ready(_)) && reported.contains(&Progress::Draining), "{reported:?}");
+
+    // Each earned the start of the next.
+    assert!(fake.at("admin start") < fake.at("authz start") && fake.at("authz start") < fake.at("envoy start"));
+    let start = |role: &str| fake.events()[fake.at(&format!("{role} start"))].clone();
+    for role in ["admin", "authz", "envoy"] {
+        assert!(start(role).ends_with("group=True"), "{}", start(role));
+    }
+    assert!(start("admin").contains("FOR_ADMIN") && start("admin").contains("FOR_ALL"));
+    assert!(!start("authz").contains("FOR_ADMIN") && start("authz").contains("FOR_ALL"));
+    assert!(!start("envoy").contains("FOR_"));
+    // The secret went through the pipe, to admin alone.
+    assert!(fake.at("admin told secret GATEWAY_MASTER_KEY") < fake.at("admin told go"));
+    assert!(!fake.events().iter().any(|line| line.starts_with("authz told secret") || line.contains("canary")));
+    // Envoy drained and ended, then authz, then admin.
+    assert!(fake.at("envoy asked /healthcheck/fail") < fake.at("envoy asked /drain_listeners"));
+    assert!(fake.at("envoy asked /drain_listeners") < fake.at("envoy term"));
+    assert!(fake.at("envoy term") < fake.at("authz term") && fake.at("authz term") < fake.at("admin term"));
+    assert!(Instance::read(&fake.run_dir()).is_none());
+}
+
+#[tokio::test]
+async fn what_ends_is_started_again_and_the_others_hear_of_it() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, reported) = live(&fake, || async {
+        for role in [Role::Authz, Role::Admin, Role::Envoy] {
+            let before = fake.pid(role);
+            kill(before, Signal::KILL);
+            until("a new process", || {
+                Instance::read(&fake.run_dir()).is_some_and(|now| {
+                    now.children.iter().any(|child| child.role == role && child.process.pid != before)
+                })
+            })
+            .await;
+        }
+        let (authz, envoy) = (fake.pid(Role::Authz), fake.pid(Role::Envoy));
+        until("the new ones are known", || {
+            let events = fake.events();
+            let told = |line: String| events.iter().filter(|event| **event == line).count();
+            // The first admin was told of the new authz, and so was the second.
+            told(format!("admin told peer {authz}")) == 2 && told(format!("authz told peer {envoy}")) == 1
+        })
+        .await;
+        assert_eq!(fake.events().iter().filter(|line| line.starts_with("admin told secret")).count(), 2);
+    })
+    .await;
+    ended.unwrap();
+    let restarts = reported.iter().filter(|event| matches!(event, Progress::Restarting { .. })).count();
+    assert_eq!(restarts, 3, "{reported:?}");
+}
+
+#[tokio::test]
+async fn a_process_that_cannot_start_ends_the_start() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    fake.write("exit-authz", "78");
+    let (ended, reported) = live(&fake, || async {}).await;
+    let error = ended.unwrap_err();
+    assert_eq!(error.class(), Class::Config, "{error}");
+    assert!(error.to_string().starts_with("authz ended before it was ready (exit status: 78)"), "{error}");
+    assert!(reported.contains(&Progress::Note("authz: this is why".to_owned())), "{reported:?}");
+    // The one that had started was ended in order.
+    fake.at("admin term");
+}
+
+#[tokio::test]
+async fn a_process_that_ends_again_and_again_ends_the_gateway() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, _) = live(&fake, || async {
+        fake.write("exit-authz", "3");
+        kill(fake.pid(Role::Authz), Signal::KILL);
+        // The gateway gives up before the stop comes.
+        std::future::pending().await
+    })
+    .await;
+    let error = ended.unwrap_err();
+    assert!(matches!(error, GatewayError::GaveUp { role: Role::Authz, .. }), "{error}");
+    assert_eq!(error.class(), Class::Failed);
+    fake.at("envoy term");
+    fake.at("admin term");
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    fake.write("in-flight", "1");
+    let own = i32::try_from(std::process::id()).unwrap();
+    let (ended, _) = live(&fake, || async {
+        let run_dir = fake.run_dir();
+        std::thread::spawn(move || {
+            let seen = || fs::read_to_string(run_dir.join("events")).unwrap().contains("asked /drain_listeners");
+            while !seen() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            kill(own, Signal::TERM);
+        });
+    })
+    .await;
+    ended.unwrap();
+    assert!(!fake.events().iter().any(|line| line.contains(" term")), "{:?}", fake.events());
+}
+
+#[tokio::test]
+async fn a_second_gateway_names_the_first() {
+    let fake = Fake::new();
+    let (progress, _reported) = mpsc::channel(10);
+    let first = Bound::build(fake.config(), progress.clone()).await.unwrap();
+    let error = Bound::build(fake.config(), progress.clone()).await.unwrap_err();
+    assert_eq!(error.class(), Class::Config);
+    let text = error.to_string();
+    assert!(text.starts_with("another gateway instance is already listening"), "{text}");
+    assert!(text.contains(&format!("pid {}", std::process::id())), "{text}");
+    // On another data folder it is the port that is taken.
+    let elsewhere = Fake::new();
+    let config = GatewayConfig { ingress: first.addresses().ingress.clone(), ..elsewhere.config() };
+    let error = Bound::build(config, progress).await.unwrap_err();
+    assert_eq!(error.class(), Class::Config, "{error}");
+    assert!(error.to_string().contains(&first.addresses().ingress[0].to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_killed_gateway_left_is_ended_first() {
+    let fake = Fake::new();
+    let mut orphan = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let process = ProcessIdentity::of(i32::try_from(orphan.id()).unwrap()).unwrap();
+    let dead = ProcessIdentity { pid: process.pid, started: "earlier".to_owned() };
+    let addresses = Addresses { ingress: vec![], admin: vec![], envoy_admin: vec![] };
+    let children = vec![ChildIdentity { role: Role::Envoy, process }];
+    Instance { supervisor: dead, children, addresses }.write(&fake.run_dir()).unwrap();
+    let reaped = std::thread::spawn(move || orphan.wait().unwrap());
+    let (progress, mut reported) = mpsc::channel(10);
+    Bound::build(fake.config(), progress).await.unwrap();
+    assert!(!reaped.join().unwrap().success());
+    assert!(matches!(reported.recv().await, Some(Progress::Note(note)) if note.starts_with("envoy of a gateway")));
+}
+
+#[tokio::test]
+async fn a_socket_path_that_is_too_long_is_said_with_its_length() {
+    let fake = Fake::new();
+    let config = GatewayConfig { run_dir: fake.root.path().join("r".repeat(100)), ..fake.config() };
+    let lengths = [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET]
+        .map(|socket| format!(" has {} bytes", config.run_dir.join(socket).as_os_str().len()));
+    let (progress, _reported) = mpsc::channel(10);
+    let error = Bound::build(config, progress).await.unwrap_err();
+    assert_eq!(error.class(), Class::Config);
+    assert!(error.to_string().contains("107"), "{error}");
+    assert!(lengths.iter().any(|length| error.to_string().contains(length)), "{error}");
+    assert!(error.hint().unwrap().contains("--data-dir"));
+}
