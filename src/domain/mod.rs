@@ -3,12 +3,15 @@
 //! Pure: no IO, no clock, no randomness, no logging, no async. Everything here is a function of its
 //! arguments, which is where the table tests, vectors, property tests and fuzzers point.
 
+pub mod address;
 pub mod approval;
 pub mod authority;
 pub mod connection;
 pub mod decision;
+pub mod draft;
 pub mod ids;
 pub mod limits;
+pub mod record;
 pub mod replay;
 pub mod request;
 pub mod route;

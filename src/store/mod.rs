@@ -1,1 +1,100 @@
-//! The sealed connection store; exactly one process writes.
+//! The sealed connection store; exactly one process opens it.
+//!
+//! Owns the database file and the master key. Promises: a change is on disk before anybody hears of it, changes
+//! are heard of in the order they were committed, no secret lies in the file in clear, and a database that
+//! this version does not understand, or whose key is another, is left as it was. Never logs a secret.
+
+pub mod engine;
+pub mod migrate;
+pub mod records;
+pub mod seal;
+pub mod vault;
+pub mod worker;
+
+use std::path::PathBuf;
+
+use crate::domain::connection::InvalidConnection;
+use crate::store::seal::SealError;
+use crate::sys::files::LockError;
+use crate::sys::random::RandomError;
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process owns the data folder.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// A file or folder could not be used.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// Written by a newer version of this program.
+    #[error("{path} has schema version {found}, this program knows versions up to {known}; it was left as it is")]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// What the file says.
+        found: i64,
+        /// The newest version known here.
+        known: i64,
+    },
+    /// A SQLite database of some other program, or not a database.
+    #[error("{path} is not a database of this program; it was left as it is")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is damaged.
+    #[error("{path} is damaged: {detail}")]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// What the check said.
+        detail: String,
+    },
+    /// The master key is not the one the store was sealed with.
+    #[error("the master key does not open {path}: it was sealed with another key; nothing was changed")]
+    WrongMasterKey {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// A record's seal does not open.
+    #[error("a sealed record does not open: {0}")]
+    Seal(#[from] SealError),
+    /// A record cannot be read.
+    #[error("the record of {id} cannot be read: {detail}")]
+    Record {
+        /// Connection id.
+        id: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// No such connection.
+    #[error("connection not found")]
+    NotFound,
+    /// The id is taken.
+    #[error("a connection with this id exists already")]
+    Exists,
+    /// A rotation that would change nothing.
+    #[error("the rotation changes no secret")]
+    Unchanged,
+    /// As many connections as there may be.
+    #[error("the store holds as many connections as it may")]
+    Full,
+    /// What was asked for is not valid.
+    #[error(transparent)]
+    Invalid(#[from] InvalidConnection),
+    /// The database failed.
+    #[error("database: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The store's thread has ended.
+    #[error("the store is closed")]
+    Closed,
+}

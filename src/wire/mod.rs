@@ -1,5 +1,6 @@
 //! One file per counterparty: decode to domain, encode from it. Pure, like `domain`.
 
+pub mod admin;
 pub mod answer;
 pub mod envelope;
 pub mod envoy;

@@ -1,0 +1,119 @@
+//! The store behind one thread: callers wait without blocking the runtime, and one thread gives one order.
+
+use std::path::Path;
+use std::thread;
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+use crate::domain::secret::Secret;
+use crate::domain::snapshot::StateVersion;
+use crate::store::StoreError;
+use crate::store::vault::Change;
+use crate::store::vault::Vault;
+use crate::sys::files::FileLock;
+use crate::sys::files::private_folder;
+
+/// Requests that may wait for the store's thread; the admin API has as many callers at most.
+const QUEUE: usize = 64;
+
+/// Name of the lock file in the data folder.
+pub const LOCK_FILE: &str = "gateway.lock";
+/// Name of the database file in the data folder.
+pub const DATABASE_FILE: &str = "gateway.db";
+
+type Job = Box<dyn FnOnce(&mut Vault, &mut Listener) + Send>;
+
+/// Told of every change after its commit, with the version it led to, on the store's thread.
+pub type Listener = Box<dyn FnMut(u64, Change) + Send>;
+
+/// The data folder, locked, with its store open. Not yet in use.
+#[derive(Debug)]
+pub struct OpenStore {
+    /// The store.
+    pub vault: Vault,
+    lock: FileLock,
+}
+
+impl OpenStore {
+    /// Locks `folder` (made with mode 0700 where it is missing) and opens the store in it.
+    pub fn open(folder: &Path, master_key: &Secret, holder: &str) -> Result<Self, StoreError> {
+        private_folder(folder).map_err(|source| StoreError::Io { path: folder.to_owned(), source })?;
+        let lock = FileLock::take(&folder.join(LOCK_FILE), holder)?;
+        let vault = Vault::open(&folder.join(DATABASE_FILE), master_key)?;
+        Ok(Self { vault, lock })
+    }
+
+    /// Hands the store to a thread of its own, which closes the database and ends when the last [`Store`] is
+    /// dropped.
+    pub fn start(self, listener: Listener) -> Result<(Store, JoinHandle<()>), StoreError> {
+        let (sender, mut jobs) = mpsc::channel::<Job>(QUEUE);
+        let Self { mut vault, lock } = self;
+        let mut listener = listener;
+        let thread = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                while let Some(job) = jobs.blocking_recv() {
+                    job(&mut vault, &mut listener);
+                }
+                // The database closes before the lock goes.
+                drop(vault);
+                drop(lock);
+            })
+            .map_err(|source| StoreError::Io { path: LOCK_FILE.into(), source })?;
+        Ok((Store { jobs: sender }, thread))
+    }
+}
+
+/// A handle on the store; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Store {
+    /// Runs `work` on the store's thread. A caller that goes away does not undo what was begun.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Vault) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(move |vault, _| work(vault)).await
+    }
+
+    /// Runs a change on the store's thread and tells the listener of it before anybody else.
+    pub async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Vault) -> Result<(T, Change), StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(move |vault, listener| {
+            let (value, change) = work(vault)?;
+            listener(vault.state().version, change);
+            Ok(value)
+        })
+        .await
+    }
+
+    /// Epoch and version of the last commit.
+    pub async fn state(&self) -> Result<StateVersion, StoreError> {
+        self.read(|vault| Ok(vault.state().clone())).await
+    }
+
+    /// Returns when the store's thread has ended, which it does by itself only when it panicked.
+    pub async fn closed(&self) {
+        self.jobs.closed().await;
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Vault, &mut Listener) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |vault, listener| {
+            // Whoever asked may have left; the work is done all the same.
+            let _ = answer.send(work(vault, listener));
+        });
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}

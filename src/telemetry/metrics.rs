@@ -1,0 +1,289 @@
+//! The gateway's metrics in the Prometheus text format (version 0.0.4): counters of authz by its reports,
+//! counters of the proxy by Envoy's access log, gauges of the state stream.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use prometheus::Encoder as _;
+use prometheus::Gauge;
+use prometheus::HistogramOpts;
+use prometheus::HistogramVec;
+use prometheus::IntCounter;
+use prometheus::IntCounterVec;
+use prometheus::IntGauge;
+use prometheus::Opts;
+use prometheus::Registry;
+use prometheus::TextEncoder;
+
+use crate::telemetry::access_log::AccessEntry;
+
+/// Content type of the rendered text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Longest label value, in bytes.
+const MAX_LABEL_BYTES: usize = 64;
+/// Distinct values one label may take; those after it are counted as `other`.
+const MAX_LABEL_VALUES: usize = 64;
+/// Processes whose counters are remembered, so that one which reconnects is not counted twice.
+const MAX_KNOWN: usize = 1024;
+/// Upper bounds of the latency buckets, in seconds.
+const LATENCY_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
+
+/// What one authz process says of itself; counters are cumulative since its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuthzCounters {
+    /// What it calls itself.
+    pub node: String,
+    /// Unix milliseconds of its start: a new value says that the counters began again.
+    pub started_at_ms: u64,
+    /// Requests let through.
+    pub allowed: u64,
+    /// Refusals by code.
+    pub denied: HashMap<String, u64>,
+    /// Live entries of the replay window.
+    pub replay_entries: u64,
+    /// Entries it may hold.
+    pub replay_capacity: u64,
+    /// Whether it answers.
+    pub ready: bool,
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainOutcome {
+    /// Everything ended in time.
+    Clean,
+    /// Something was cut off.
+    Forced,
+}
+
+/// All metrics of one admin process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    auth_reject: IntCounterVec,
+    auth_allow: IntCounter,
+    replay_detected: IntCounter,
+    requests_in_flight: Gauge,
+    upstream_requests: IntCounterVec,
+    upstream_latency: HistogramVec,
+    upstream_error: IntCounterVec,
+    drain: IntCounterVec,
+    drain_seconds: HistogramVec,
+    access_log_unreadable: IntCounter,
+    envoy_up: IntGauge,
+    state_version: IntGauge,
+    state_connections: IntGauge,
+    authz_connected: IntGauge,
+    authz_ready: IntGauge,
+    replay_entries: IntGauge,
+    replay_capacity: IntGauge,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    counters: HashMap<(String, u64), AuthzCounters>,
+    labels: HashMap<&'static str, Vec<String>>,
+}
+
+impl Metrics {
+    /// Registers every metric. Fails only where two share a name, which a test rules out.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::with_opts(options(name, help))?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(options(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::with_opts(options(name, help))?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let latency = |name: &str, help: &str, labels: &[&str]| {
+            let buckets = HistogramOpts::from(options(name, help)).buckets(LATENCY_BUCKETS.to_vec());
+            let latency = HistogramVec::new(buckets, labels)?;
+            registry.register(Box::new(latency.clone()))?;
+            Ok::<_, prometheus::Error>(latency)
+        };
+        let requests_in_flight = Gauge::with_opts(options("requests_in_flight", "Requests Envoy is working on"))?;
+        registry.register(Box::new(requests_in_flight.clone()))?;
+        let made = Self {
+            auth_reject: counters("auth_reject_total", "Refused requests by reason", &["reason"])?,
+            auth_allow: counter("auth_allow_total", "Requests let through")?,
+            replay_detected: counter("replay_detected_total", "Requests refused because their nonce had been used")?,
+            upstream_requests: counters(
+                "upstream_requests_total",
+                "Requests sent to providers",
+                &["protocol", "outcome"],
+            )?,
+            upstream_latency: latency(
+                "upstream_latency_seconds",
+                "Duration of requests sent to providers, to the end of the response",
+                &["protocol", "outcome"],
+            )?,
+            upstream_error: counters("upstream_error_total", "Failed requests to providers by class", &["class"])?,
+            drain: counters("shutdown_drain_total", "Shutdowns by outcome", &["outcome"])?,
+            drain_seconds: latency("shutdown_drain_seconds", "Duration of shutdowns", &["outcome"])?,
+            access_log_unreadable: counter("access_log_unreadable_total", "Access log lines that were not understood")?,
+            envoy_up: gauge("envoy_up", "Whether Envoy's admin interface answers")?,
+            state_version: gauge("state_version", "Version of the published state")?,
+            state_connections: gauge("state_connections", "Connections in the store")?,
+            authz_connected: gauge("authz_connected", "Connected authz processes")?,
+            authz_ready: gauge("authz_ready", "Connected authz processes that answer and hold the published state")?,
+            replay_entries: gauge("replay_entries", "Live entries of the replay windows")?,
+            replay_capacity: gauge("replay_capacity", "Entries the replay windows may hold")?,
+            requests_in_flight,
+            seen: Mutex::default(),
+            registry,
+        };
+        for outcome in [DrainOutcome::Clean, DrainOutcome::Forced] {
+            made.drain.with_label_values(&[outcome.label()]).inc_by(0);
+        }
+        Ok(made)
+    }
+
+    /// Takes over the reports of the authz processes connected now.
+    pub fn record_authz(&self, reports: &[AuthzCounters]) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for report in reports {
+            let place = (report.node.clone(), report.started_at_ms);
+            let before = seen.counters.remove(&place).unwrap_or_default();
+            self.auth_allow.inc_by(report.allowed.saturating_sub(before.allowed));
+            for (code, count) in &report.denied {
+                let more = count.saturating_sub(before.denied.get(code).copied().unwrap_or_default());
+                if more == 0 {
+                    continue;
+                }
+                let reason = seen.label("reason", code);
+                self.auth_reject.with_label_values(&[reason.as_str()]).inc_by(more);
+                if code == "AUTH_REPLAY_DETECTED" {
+                    self.replay_detected.inc_by(more);
+                }
+            }
+            seen.counters.insert(place, report.clone());
+        }
+        if seen.counters.len() > MAX_KNOWN {
+            let current = |node: &String, at: &u64| {
+                reports.iter().any(|report| report.node == *node && report.started_at_ms == *at)
+            };
+            seen.counters.retain(|(node, at), _| current(node, at));
+        }
+        let sum = |count: fn(&AuthzCounters) -> u64| gauge_value(reports.iter().map(count).sum());
+        self.replay_entries.set(sum(|report| report.replay_entries));
+        self.replay_capacity.set(sum(|report| report.replay_capacity));
+    }
+
+    /// Sets the gauges of the state stream.
+    pub fn record_state(&self, version: u64, connections: u64, connected: u64, ready: u64) {
+        self.state_version.set(gauge_value(version));
+        self.state_connections.set(gauge_value(connections));
+        self.authz_connected.set(gauge_value(connected));
+        self.authz_ready.set(gauge_value(ready));
+    }
+
+    /// Requests Envoy is working on; `None` where it does not answer.
+    pub fn record_in_flight(&self, requests: Option<f64>) {
+        self.envoy_up.set(i64::from(requests.is_some()));
+        self.requests_in_flight.set(requests.unwrap_or_default());
+    }
+
+    /// Counts one line of the access log, if it is about a request that was let through.
+    pub fn record_access(&self, entry: &AccessEntry) {
+        if !entry.was_forwarded() {
+            return;
+        }
+        let class = if entry.code == "UPSTREAM_ADDRESS_REFUSED" {
+            Some("address_refused".to_owned())
+        } else if entry.status >= 500 || entry.status == 0 {
+            Some(format!("http_{}", entry.status))
+        } else {
+            None
+        };
+        let outcome = if class.is_some() { "error" } else { "success" };
+        self.upstream_requests.with_label_values(&["http", outcome]).inc();
+        self.upstream_latency.with_label_values(&["http", outcome]).observe(entry.duration_ms as f64 / 1000.0);
+        if let Some(class) = class {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let class = seen.label("class", &class);
+            self.upstream_error.with_label_values(&[class.as_str()]).inc();
+        }
+    }
+
+    /// Counts a line of the access log that was not understood.
+    pub fn record_unreadable(&self) {
+        self.access_log_unreadable.inc();
+    }
+
+    /// Counts a shutdown.
+    pub fn record_drain(&self, outcome: DrainOutcome, seconds: f64) {
+        self.drain.with_label_values(&[outcome.label()]).inc();
+        self.drain_seconds.with_label_values(&[outcome.label()]).observe(seconds);
+    }
+
+    /// Everything in the text format.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        let mut out = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        String::from_utf8(out).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+impl DrainOutcome {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Forced => "forced",
+        }
+    }
+}
+
+impl Seen {
+    /// A label's value, clean and from a bounded set.
+    fn label(&mut self, label: &'static str, raw: &str) -> String {
+        let value = clean_label(raw);
+        let known = self.labels.entry(label).or_default();
+        if known.contains(&value) {
+            return value;
+        }
+        if known.len() >= MAX_LABEL_VALUES {
+            return "other".to_owned();
+        }
+        known.push(value.clone());
+        value
+    }
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(format!("sigilum_gateway_{name}"), help)
+}
+
+/// Lower case; everything but `a-z0-9` becomes `_`; trimmed of it; bounded; never empty.
+fn clean_label(raw: &str) -> String {
+    let clean: String = raw
+        .chars()
+        .take(MAX_LABEL_BYTES)
+        .map(|character| {
+            let lower = character.to_ascii_lowercase();
+            if lower.is_ascii_lowercase() || lower.is_ascii_digit() { lower } else { '_' }
+        })
+        .collect();
+    match clean.trim_matches('_') {
+        "" => "unknown".to_owned(),
+        clean => clean.to_owned(),
+    }
+}
+
+fn gauge_value(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -1,0 +1,437 @@
+//! JSON of the admin API: what clients send, and a connection as they read it.
+//!
+//! Members this version does not know are ignored. Values of secrets are only ever read, never written.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+
+use crate::domain::connection::DEFAULT_MAX_STREAM;
+use crate::domain::connection::DEFAULT_RESPONSE_TIMEOUT;
+use crate::domain::draft::Draft;
+use crate::domain::record::ConnectionRecord;
+use crate::domain::record::Secrets;
+use crate::domain::record::ToolPolicy;
+use crate::domain::secret::Secret;
+use crate::domain::time::UnixMillis;
+
+/// Why a body was not understood. The text names a place in the body and never a value of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidBody {
+    /// No body where one is needed.
+    #[error("the request body is empty")]
+    Empty,
+    /// Not JSON, or a member of another type.
+    #[error("the request body is not the JSON that is expected here (line {line}, column {column})")]
+    Json {
+        /// 1-based.
+        line: usize,
+        /// 1-based.
+        column: usize,
+    },
+}
+
+/// Reads a body. The parser's own message is dropped: it may quote the value it stumbled on.
+pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, InvalidBody> {
+    match body.trim_ascii_start().first() {
+        None => return Err(InvalidBody::Empty),
+        Some(b'{') => {}
+        // The parser would fill a struct from an array too.
+        Some(_) => return Err(InvalidBody::Json { line: 1, column: 1 }),
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| InvalidBody::Json { line: error.line(), column: error.column().max(1) })
+}
+
+/// A member of a patch: absent = leave as it is, `null` = back to the default, a value = set.
+type Change<T> = Option<Option<T>>;
+
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Change<T>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// Named secrets. Each is moved into its type as it is read.
+#[derive(Debug, Default)]
+struct SecretsBody(Secrets);
+
+impl<'de> Deserialize<'de> for SecretsBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text(Secret);
+        impl<'de> Deserialize<'de> for Text {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer).map(Secret::new).map(Self)
+            }
+        }
+        let texts = Option::<BTreeMap<String, Text>>::deserialize(deserializer)?.unwrap_or_default();
+        Ok(Self(texts.into_iter().map(|(name, Text(secret))| (name, secret)).collect()))
+    }
+}
+
+/// `POST /connections`. A member that is absent or `null` takes its default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct CreateBody {
+    id: Option<String>,
+    name: Option<String>,
+    protocol: Option<String>,
+    base_url: Option<String>,
+    path_prefix: Option<String>,
+    auth_mode: Option<String>,
+    auth_header_name: Option<String>,
+    auth_prefix: Option<String>,
+    auth_secret_key: Option<String>,
+    secrets: SecretsBody,
+    rotation_interval_days: Option<i64>,
+    status: Option<String>,
+    mcp_transport: Option<String>,
+    mcp_endpoint: Option<String>,
+    mcp_tool_allowlist: Option<Vec<String>>,
+    mcp_tool_denylist: Option<Vec<String>>,
+    mcp_max_tools_exposed: Option<u32>,
+    mcp_subject_tool_policies: Option<BTreeMap<String, PolicyBody>>,
+    allow_private: Option<bool>,
+    allowed_methods: Option<Vec<String>>,
+    allowed_paths: Option<Vec<String>>,
+    upgrades: Option<Vec<String>>,
+    response_timeout_ms: Option<u64>,
+    max_stream_seconds: Option<u64>,
+    extra_headers: Option<BTreeMap<String, String>>,
+    allow_set_cookie: Option<bool>,
+    forward_trace: Option<bool>,
+}
+
+impl CreateBody {
+    /// The draft and its secrets; `None` where `status` is neither `active` nor `disabled`.
+    pub fn into_draft(self) -> Option<(Draft, Secrets)> {
+        let draft = Draft {
+            id: self.id.unwrap_or_default(),
+            name: self.name.unwrap_or_default(),
+            protocol: self.protocol.unwrap_or_default(),
+            base_url: self.base_url.unwrap_or_default(),
+            path_prefix: self.path_prefix.unwrap_or_default(),
+            auth_mode: self.auth_mode.unwrap_or_default(),
+            auth_header_name: self.auth_header_name,
+            auth_prefix: self.auth_prefix,
+            auth_secret_key: self.auth_secret_key.unwrap_or_default(),
+            disabled: is_disabled(self.status.as_deref().unwrap_or_default())?,
+            allow_private: self.allow_private.unwrap_or_default(),
+            allowed_methods: self.allowed_methods.unwrap_or_default(),
+            allowed_paths: self.allowed_paths.unwrap_or_default(),
+            upgrades: self.upgrades.unwrap_or_default(),
+            response_timeout_ms: self.response_timeout_ms,
+            max_stream_seconds: self.max_stream_seconds,
+            extra_headers: self.extra_headers.unwrap_or_default(),
+            allow_set_cookie: self.allow_set_cookie.unwrap_or_default(),
+            forward_trace: self.forward_trace.unwrap_or_default(),
+            rotation_interval_days: self.rotation_interval_days.unwrap_or_default(),
+            mcp_transport: self.mcp_transport.unwrap_or_default(),
+            mcp_endpoint: self.mcp_endpoint.unwrap_or_default(),
+            mcp_policy: ToolPolicy {
+                allow: self.mcp_tool_allowlist.unwrap_or_default(),
+                deny: self.mcp_tool_denylist.unwrap_or_default(),
+                max_tools: self.mcp_max_tools_exposed,
+            },
+            mcp_subjects: decode_policies(self.mcp_subject_tool_policies.unwrap_or_default()),
+        };
+        Some((draft, self.secrets.0))
+    }
+}
+
+/// `PATCH /connections/{id}`. As in the seed, an empty text leaves a text member as it is and 0 leaves
+/// `rotation_interval_days`; `null` brings any member back to its default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PatchBody {
+    #[serde(deserialize_with = "present")]
+    name: Change<String>,
+    #[serde(deserialize_with = "present")]
+    base_url: Change<String>,
+    #[serde(deserialize_with = "present")]
+    path_prefix: Change<String>,
+    #[serde(deserialize_with = "present")]
+    auth_mode: Change<String>,
+    #[serde(deserialize_with = "present")]
+    auth_header_name: Change<String>,
+    #[serde(deserialize_with = "present")]
+    auth_prefix: Change<String>,
+    #[serde(deserialize_with = "present")]
+    auth_secret_key: Change<String>,
+    #[serde(deserialize_with = "present")]
+    rotation_interval_days: Change<i64>,
+    #[serde(deserialize_with = "present")]
+    status: Change<String>,
+    #[serde(deserialize_with = "present")]
+    mcp_transport: Change<String>,
+    #[serde(deserialize_with = "present")]
+    mcp_endpoint: Change<String>,
+    #[serde(deserialize_with = "present")]
+    mcp_tool_allowlist: Change<Vec<String>>,
+    #[serde(deserialize_with = "present")]
+    mcp_tool_denylist: Change<Vec<String>>,
+    #[serde(deserialize_with = "present")]
+    mcp_max_tools_exposed: Change<u32>,
+    #[serde(deserialize_with = "present")]
+    mcp_subject_tool_policies: Change<BTreeMap<String, PolicyBody>>,
+    #[serde(deserialize_with = "present")]
+    allow_private: Change<bool>,
+    #[serde(deserialize_with = "present")]
+    allowed_methods: Change<Vec<String>>,
+    #[serde(deserialize_with = "present")]
+    allowed_paths: Change<Vec<String>>,
+    #[serde(deserialize_with = "present")]
+    upgrades: Change<Vec<String>>,
+    #[serde(deserialize_with = "present")]
+    response_timeout_ms: Change<u64>,
+    #[serde(deserialize_with = "present")]
+    max_stream_seconds: Change<u64>,
+    #[serde(deserialize_with = "present")]
+    extra_headers: Change<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "present")]
+    allow_set_cookie: Change<bool>,
+    #[serde(deserialize_with = "present")]
+    forward_trace: Change<bool>,
+}
+
+impl PatchBody {
+    /// The draft with the patch applied; `None` where `status` is neither `active` nor `disabled`.
+    pub fn apply(self, mut draft: Draft) -> Option<Draft> {
+        // Another mode has other defaults for name and prefix; those given below win.
+        if let Some(mode) = text(self.auth_mode)
+            && mode != draft.auth_mode
+        {
+            draft.auth_mode = mode;
+            draft.auth_header_name = None;
+            draft.auth_prefix = None;
+        }
+        set(&mut draft.name, text(self.name));
+        set(&mut draft.base_url, text(self.base_url));
+        set(&mut draft.path_prefix, text(self.path_prefix));
+        if let Some(name) = text(self.auth_header_name) {
+            draft.auth_header_name = Some(name);
+        }
+        if let Some(prefix) = text(self.auth_prefix) {
+            draft.auth_prefix = Some(prefix);
+        }
+        set(&mut draft.auth_secret_key, text(self.auth_secret_key));
+        match self.rotation_interval_days {
+            None | Some(Some(0)) => {}
+            Some(days) => draft.rotation_interval_days = days.unwrap_or_default(),
+        }
+        if let Some(status) = text(self.status) {
+            draft.disabled = is_disabled(&status)?;
+        }
+        set(&mut draft.mcp_transport, text(self.mcp_transport));
+        set(&mut draft.mcp_endpoint, text(self.mcp_endpoint));
+        set(&mut draft.mcp_policy.allow, self.mcp_tool_allowlist.map(Option::unwrap_or_default));
+        set(&mut draft.mcp_policy.deny, self.mcp_tool_denylist.map(Option::unwrap_or_default));
+        // 0 takes the limit away, as in the seed.
+        set(&mut draft.mcp_policy.max_tools, self.mcp_max_tools_exposed.map(|most| most.filter(|most| *most > 0)));
+        set(
+            &mut draft.mcp_subjects,
+            self.mcp_subject_tool_policies.map(Option::unwrap_or_default).map(decode_policies),
+        );
+        set(&mut draft.allow_private, self.allow_private.map(Option::unwrap_or_default));
+        set(&mut draft.allowed_methods, self.allowed_methods.map(Option::unwrap_or_default));
+        set(&mut draft.allowed_paths, self.allowed_paths.map(Option::unwrap_or_default));
+        set(&mut draft.upgrades, self.upgrades.map(Option::unwrap_or_default));
+        set(&mut draft.response_timeout_ms, self.response_timeout_ms);
+        set(&mut draft.max_stream_seconds, self.max_stream_seconds);
+        set(&mut draft.extra_headers, self.extra_headers.map(Option::unwrap_or_default));
+        set(&mut draft.allow_set_cookie, self.allow_set_cookie.map(Option::unwrap_or_default));
+        set(&mut draft.forward_trace, self.forward_trace.map(Option::unwrap_or_default));
+        Some(draft)
+    }
+}
+
+/// `POST /connections/{id}/rotate`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RotateBody {
+    secrets: SecretsBody,
+    rotated_by: Option<String>,
+    rotation_reason: Option<String>,
+}
+
+impl RotateBody {
+    /// Secrets, who and why.
+    pub fn into_parts(self) -> (Secrets, String, String) {
+        (self.secrets.0, self.rotated_by.unwrap_or_default(), self.rotation_reason.unwrap_or_default())
+    }
+}
+
+/// A tool policy, in both directions.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct PolicyBody {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowlist: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    denylist: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tools_exposed: Option<u32>,
+}
+
+/// What was discovered of an MCP server; nothing yet, as discovery is not part of this API.
+#[derive(Debug, Serialize)]
+struct DiscoveryBody {}
+
+/// A connection as clients read it. Absent times are left out; members beyond the seed's are left out while
+/// they have their default.
+#[derive(Debug, Serialize)]
+pub struct ConnectionBody {
+    id: String,
+    name: String,
+    protocol: &'static str,
+    base_url: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    path_prefix: String,
+    auth_mode: &'static str,
+    auth_header_name: String,
+    auth_prefix: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_secret_key: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    credential_keys: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mcp_transport: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mcp_endpoint: Option<String>,
+    mcp_tool_policy: PolicyBody,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    mcp_subject_tool_policies: BTreeMap<String, PolicyBody>,
+    mcp_discovery: DiscoveryBody,
+    status: &'static str,
+    created_at: String,
+    updated_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_rotated_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_rotation_due_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation_interval_days: Option<u32>,
+    secret_version: u64,
+    #[serde(skip_serializing_if = "is_false")]
+    allow_private: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_methods: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_paths: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    upgrades: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_stream_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    extra_headers: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_false")]
+    allow_set_cookie: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    forward_trace: bool,
+}
+
+impl ConnectionBody {
+    /// Writes a record down.
+    pub fn encode(record: ConnectionRecord) -> Self {
+        let settings = record.settings;
+        let mcp = record.mcp;
+        let timeout = (settings.response_timeout != DEFAULT_RESPONSE_TIMEOUT)
+            .then(|| u64::try_from(settings.response_timeout.as_millis()).unwrap_or(u64::MAX));
+        let stream = (settings.max_stream != DEFAULT_MAX_STREAM).then(|| settings.max_stream.as_secs());
+        Self {
+            id: settings.id.as_str().to_owned(),
+            name: settings.name,
+            protocol: settings.protocol.name(),
+            base_url: settings.upstream.base_url(),
+            path_prefix: settings.path_prefix,
+            auth_mode: settings.auth_mode.name(),
+            auth_header_name: settings.auth_target,
+            auth_prefix: settings.auth_prefix,
+            auth_secret_key: record.auth_secret_key,
+            credential_keys: record.credential_keys,
+            mcp_transport: mcp.as_ref().map(|_| "streamable_http"),
+            mcp_endpoint: mcp.as_ref().map(|mcp| mcp.endpoint.clone()),
+            mcp_tool_policy: mcp.as_ref().map(|mcp| encode_policy(&mcp.policy)).unwrap_or_default(),
+            mcp_subject_tool_policies: mcp
+                .map(|mcp| mcp.subjects.iter().map(|(name, policy)| (name.clone(), encode_policy(policy))).collect())
+                .unwrap_or_default(),
+            mcp_discovery: DiscoveryBody {},
+            status: if settings.active { "active" } else { "disabled" },
+            created_at: record.created_at.rfc3339(),
+            updated_at: record.updated_at.rfc3339(),
+            last_rotated_at: record.last_rotated_at.map(UnixMillis::rfc3339),
+            next_rotation_due_at: settings.next_rotation_due_at.map(|due| due.rfc3339()),
+            rotation_interval_days: Some(record.rotation_interval_days).filter(|days| *days > 0),
+            secret_version: settings.secret_version,
+            allow_private: settings.allow_private,
+            allowed_methods: settings.allowed_methods,
+            allowed_paths: settings.allowed_paths,
+            upgrades: settings.upgrades,
+            response_timeout_ms: timeout,
+            max_stream_seconds: stream,
+            extra_headers: settings.extra_headers,
+            allow_set_cookie: settings.allow_set_cookie,
+            forward_trace: settings.forward_trace,
+        }
+    }
+}
+
+/// `GET /connections`.
+#[derive(Debug, Serialize)]
+pub struct ConnectionListBody {
+    /// By id.
+    pub connections: Vec<ConnectionBody>,
+}
+
+/// `GET /health`, members sorted.
+#[derive(Debug, Serialize)]
+pub struct HealthBody {
+    /// `health`, `liveness` or `readiness`.
+    pub check: &'static str,
+    /// `ok`.
+    pub status: &'static str,
+}
+
+/// A text member of a patch: `None` = leave as it is, empty = back to the default.
+fn text(change: Change<String>) -> Option<String> {
+    match change {
+        None => None,
+        Some(None) => Some(String::new()),
+        Some(Some(given)) => Some(given).filter(|given| !given.is_empty()),
+    }
+}
+
+fn set<T>(field: &mut T, change: Option<T>) {
+    if let Some(value) = change {
+        *field = value;
+    }
+}
+
+fn is_disabled(status: &str) -> Option<bool> {
+    match status.trim() {
+        "" | "active" => Some(false),
+        "disabled" => Some(true),
+        _ => None,
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+fn encode_policy(policy: &ToolPolicy) -> PolicyBody {
+    PolicyBody { allowlist: policy.allow.clone(), denylist: policy.deny.clone(), max_tools_exposed: policy.max_tools }
+}
+
+fn decode_policies(bodies: BTreeMap<String, PolicyBody>) -> BTreeMap<String, ToolPolicy> {
+    let decode =
+        |body: PolicyBody| ToolPolicy { allow: body.allowlist, deny: body.denylist, max_tools: body.max_tools_exposed };
+    bodies.into_iter().map(|(name, body)| (name, decode(body))).collect()
+}
+
+#[cfg(test)]
+#[path = "admin_tests.rs"]
+mod tests;
