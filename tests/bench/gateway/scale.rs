@@ -134,8 +134,9 @@ fn state(size: Size, agents: &[Agent], port: u16) -> PublishedState {
 
 /// Writes live nonces down the way an earlier authz would have, for the next one to read back.
 fn remember(folder: &std::path::Path, nonces: usize) {
+    // Begun a little earlier: a journal without a past refuses what was signed before it.
     let at = UnixSeconds(now());
-    let (mut journal, mut window, _) = Journal::open(folder, 2_000_000, at).unwrap();
+    let (mut journal, mut window, _) = Journal::open(folder, 2_000_000, UnixSeconds(at.0 - 10)).unwrap();
     for number in 0..nonces {
         // A thousand keys, so that none holds more than its share of the window.
         let mut key = [1_u8; 32];
