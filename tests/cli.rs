@@ -334,6 +334,26 @@ fn a_request_goes_out_as_it_was_signed() {
 }
 
 #[test]
+fn unusual_characters_are_signed_as_they_are_sent() {
+    let person = Person::new();
+    person.done(&["identity", "init", "--namespace", "demo"]);
+    for path in ["/a|b^c?d|e", "/é ü?ö='x'", "/%7e/%C3%A9//x/./y/../z", "/a\\b;c=d,e@f:g!$&()*+[]"] {
+        let (authority, server) = serve("HTTP/1.1 204 No Content\r\n\r\n");
+        person.done(&["request", "GET", &format!("http://{authority}{path}")]);
+        let received = server.join().unwrap();
+        let covered = [
+            "@method",
+            "@target-uri",
+            "sigilum-namespace",
+            "sigilum-subject",
+            "sigilum-agent-key",
+            "sigilum-agent-cert",
+        ];
+        assert_signed(&received, &covered, &format!("http://{authority}"));
+    }
+}
+
+#[test]
 fn a_request_without_body_can_name_its_agent() {
     let person = Person::new();
     person.done(&["identity", "init", "--namespace", "demo"]);

@@ -1,1 +1,52 @@
-//! The admin process: REST, health, metrics.
+//! The admin process's HTTP face: connections, health, metrics.
+//!
+//! Owns access to the API and the translation between its JSON, the store and the state stream. Promises that
+//! nothing is answered before access was judged, that a change is answered after it was committed and
+//! published, and that no value of a secret is ever written. Never on the request path of agents.
+
+pub mod access;
+pub mod attempts;
+pub mod connections;
+pub mod feed;
+pub mod health;
+pub mod meter;
+pub mod origin;
+pub mod respond;
+pub mod router;
+pub mod server;
+pub mod token;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::admin::access::AccessRule;
+use crate::admin::attempts::Attempts;
+use crate::admin::origin::Origins;
+use crate::domain::address::AddressPolicy;
+use crate::state::Publisher;
+use crate::store::worker::Store;
+use crate::sys::clock::SystemClock;
+use crate::telemetry::metrics::Metrics;
+
+/// What every handler works with.
+#[derive(Debug)]
+pub struct Admin {
+    /// The store.
+    pub store: Store,
+    /// What authz processes are told.
+    pub publisher: Publisher,
+    /// Who may use the API.
+    pub access: AccessRule,
+    /// Failed tokens by client.
+    pub attempts: Attempts,
+    /// Which web pages may call.
+    pub origins: Origins,
+    /// Which upstream addresses may be saved.
+    pub addresses: AddressPolicy,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Envoy's own admin interface, asked for its gauge of open requests.
+    pub envoy_socket: PathBuf,
+    /// Time of changes and answers.
+    pub clock: SystemClock,
+}

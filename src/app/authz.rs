@@ -259,3 +259,8 @@ pub async fn run<C: Clock + Clone>(config: AuthzConfig, clock: C) -> Result<Ende
 fn peers(supervised: bool, stop: StopHandle) -> watch::Receiver<Option<PeerRule>> {
     if supervised { supervision::supervised_peers(stop) } else { supervision::unsupervised_peers() }
 }
+
+#[cfg(test)]
+#[path = "authz_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "test code may panic")]
+mod tests;

@@ -1,5 +1,6 @@
 //! Wiring, straight-line: Config, build, Bound, run.
 
+pub mod admin;
 pub mod authz;
 pub mod down;
 pub mod gateway;

@@ -102,3 +102,9 @@ pub(crate) fn load(flags: &Flags) -> Result<Config, CliError> {
     config::load(sources, text.as_deref().map(|text| (place.path.as_path(), text)))
         .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))
 }
+
+/// Settings of a process that must do without files: options, environment, defaults.
+pub(crate) fn load_without_files(flags: &Flags) -> Result<Config, CliError> {
+    let sources = Sources { flags, env: &env::lookup, saved: &|_| None };
+    config::load(sources, None).map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))
+}

@@ -1,4 +1,4 @@
-//! Where to listen: `:38100`, `127.0.0.1:38100`, `[::1]:38100`, `localhost:38100`.
+//! Where to listen: `:38100` or `38100`, `127.0.0.1:38100`, `[::1]:38100`, `localhost:38100`.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -36,7 +36,7 @@ impl Bind {
 /// One listen address as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
-    /// `:PORT`: on the configured bind address.
+    /// `:PORT` or `PORT`: on the configured bind address.
     Port(u16),
     /// `localhost:PORT`: both loopback addresses.
     Loopback(u16),
@@ -56,7 +56,9 @@ impl Listen {
                 Ok(Self::Exact(address))
             };
         }
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        // A bare number is a port too: `GATEWAY_PORT` carries one.
+        let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let (host, port) = if number { ("", text) } else { text.rsplit_once(':').ok_or_else(wrong)? };
         let port = parse_port(port)?;
         match host {
             "" => Ok(Self::Port(port)),

@@ -104,7 +104,7 @@ pub const BIND: Key = Key::new(
 /// The admin API.
 pub const ADMIN_ADDR: Key = Key::new(
     Some("gateway.addr"),
-    &["GATEWAY_ADDR"],
+    &["GATEWAY_ADDR", "GATEWAY_PORT"],
     Some("--addr"),
     Fallback::Text(":38100"),
     "admin API, health and metrics; `:PORT`, `IP:PORT` or `localhost:PORT`, several with commas",

@@ -163,7 +163,10 @@ fn a_bare_port_is_bound_on_the_bind_address() {
     // The read-only face of Envoy stays where nobody else can see it.
     assert!(address::all_loopback(&config.listen.envoy_admin));
     assert!(env(&[("GATEWAY_ENVOY_ADMIN_ADDR", "0.0.0.0:1")]).is_err());
-    for bad in ["38100", "host:1", "127.0.0.1", "127.0.0.1:0", ":0", ":65536", "[::1]", ":", ","] {
+    for (name, text) in [("GATEWAY_PORT", "40000"), ("GATEWAY_ADDR", "localhost:40000")] {
+        assert_eq!(env(&[(name, text)]).unwrap().listen.admin, Bind::Loopback.at(40000));
+    }
+    for bad in ["0", "65536", "host:1", "127.0.0.1", "127.0.0.1:0", ":0", ":65536", "[::1]", ":", ","] {
         assert!(env(&[("GATEWAY_ADDR", bad)]).is_err(), "{bad}");
     }
 }

@@ -18,6 +18,8 @@ pub fn arguments(concurrency: Option<u32>) -> Vec<String> {
     let mut arguments: Vec<String> = ["--config-path", CONFIG_FILE, "--disable-hot-restart", "--log-level", "warning"]
         .into_iter()
         .chain(["--file-flush-interval-msec", LOG_FLUSH_MILLIS])
+        // Envoy's own line about a refused request names its path and query.
+        .chain(["--component-log-level", "http:critical"])
         .map(str::to_owned)
         .collect();
     if let Some(threads) = concurrency {

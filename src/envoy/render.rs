@@ -11,10 +11,10 @@ use std::path::PathBuf;
 /// The file as it is, valid on its own.
 pub const STATIC: &str = include_str!("../../envoy/envoy.yaml");
 
-/// Largest body limit: Envoy's buffer limit is twice that and has 32 bits.
+/// Largest body limit: what is set from it has 32 bits.
 pub const MAX_BODY_BYTES: u64 = 1 << 30;
-/// What GET and HEAD may carry at most; they are checked in one stage.
-const GET_BODY_BYTES: u64 = 65536;
+/// What the check may buffer beyond the body limit: at exactly its limit it can wait for ever.
+const CHECK_MARGIN: u64 = 65536;
 
 /// Where systems keep the certificates they trust, most common first.
 pub const CA_FILES: &[&str] = &[
@@ -78,12 +78,10 @@ pub fn render(settings: &Rendering) -> Result<String, RenderError> {
     let text = replace(&text, INGRESS_MARK, 1, &addresses("ingress", &settings.ingress)?)?;
     let text = replace(&text, FACE_MARK, 1, &addresses("admin_face", &settings.admin_face)?)?;
     let text = own_listeners(&text, settings)?;
-    // The smaller limit first: the larger one may be set to its value.
-    let get = GET_BODY_BYTES.min(limit);
-    let text = replace(&text, "max_request_bytes: 65536", 1, &format!("max_request_bytes: {get}"))?;
-    let text = replace(&text, "max_request_bytes: 2097152", 2, &format!("max_request_bytes: {limit}"))?;
-    let buffer = format!("per_connection_buffer_limit_bytes: {}", limit.saturating_mul(2).max(GET_BODY_BYTES));
-    let text = replace(&text, "per_connection_buffer_limit_bytes: 4194304", 1, &buffer)?;
+    // The larger one first: the smaller may be set to its value. One character ends the number.
+    let check = format!("max_request_bytes: {},", limit.saturating_add(CHECK_MARGIN));
+    let text = replace(&text, "max_request_bytes: 2162688,", 1, &check)?;
+    let text = replace(&text, "max_request_bytes: 2097152 ", 1, &format!("max_request_bytes: {limit} "))?;
     let hops = format!("xff_num_trusted_hops: {}", settings.trusted_hops);
     let text = replace(&text, "xff_num_trusted_hops: 0", 1, &hops)?;
     let file = format!("trusted_ca: {{ filename: {} }}", quoted(&settings.ca_file.display().to_string()));

@@ -23,8 +23,8 @@ use crate::gate::memory::Print;
 /// A caller whose signature over this request has been verified, now or at the head stage.
 pub(super) struct Proven {
     pub(super) caller: Caller,
-    /// What to remember so that the other stage need not verify again.
-    pub(super) print: Print,
+    /// What to remember so that the other stage need not verify again; `None` where there is none.
+    pub(super) print: Option<Print>,
 }
 
 /// A certificate before its signature is known to be good.
@@ -118,30 +118,38 @@ impl Gate {
         scratch: &mut Scratch,
         certificate: &VerifiedCertificate,
         account: &mut Account<'_>,
-    ) -> Result<Print, DenyReason> {
+    ) -> Result<Option<Print>, DenyReason> {
         let mut spellings = target_uris(request.scheme(), request.authority(), request.target());
         let raw = spellings.next().ok_or(DenyReason::Unavailable)?;
         let base = &mut scratch.base;
         write_base(base, request.method(), &raw, headers, params)?;
+        // Behind our own Envoy these methods have no head stage, so there is nothing to recall.
+        let once = stage == Stage::Body
+            && request.assigned_connection().is_none()
+            && matches!(request.method(), b"GET" | b"HEAD");
         // The raw spelling holds everything the others are made of, so it stands for all of them.
-        let print = self.memory.request_print(certificate.key(), &params.signature, base);
-        let recalled = match stage {
+        let print = (!once).then(|| self.memory.request_print(certificate.key(), &params.signature, base));
+        let recalled = print.is_some_and(|print| match stage {
             Stage::Head => self.memory.recalls(&print, now),
-            // These have no head stage.
-            Stage::Body if matches!(request.method(), b"GET" | b"HEAD") => false,
             Stage::Body => self.memory.consume(&print, now),
-        };
+        });
         if recalled {
             return Ok(print);
         }
         account.charge()?;
-        let mut outcome = certificate.verify_signature(base, &params.signature);
+        // Tables are for keys somebody approved; a stranger must not displace them.
+        let approved = account.approved();
+        let verify = |base: &[u8]| match approved {
+            true => self.hot_keys.verify(certificate, base, &params.signature),
+            false => certificate.verify_signature(base, &params.signature),
+        };
+        let mut outcome = verify(base);
         for spelling in spellings {
             if outcome.is_ok() {
                 break;
             }
             write_base(base, request.method(), &spelling, headers, params)?;
-            outcome = certificate.verify_signature(base, &params.signature);
+            outcome = verify(base);
         }
         outcome.map(|()| print).map_err(DenyReason::SignatureInvalid)
     }

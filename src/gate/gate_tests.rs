@@ -11,6 +11,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 
 use super::*;
@@ -381,24 +383,53 @@ fn requests_without_a_well_formed_signature_are_refused() {
     assert_eq!(bench.reason(Stage::Body, &ahead, 0), None);
 }
 
+/// The certificate of `agent`, with the proof of another.
+fn with_another_proof(agent: &Agent) -> String {
+    let json = |agent: &Agent| String::from_utf8(URL_SAFE_NO_PAD.decode(agent.certificate("")).unwrap()).unwrap();
+    let proof = |text: &str| text[text.find("\"sig\"").unwrap()..].to_owned();
+    let (ours, theirs) = (json(agent), json(&Agent::new(99)));
+    URL_SAFE_NO_PAD.encode(ours.replace(&proof(&ours), &proof(&theirs)))
+}
+
 #[test]
 fn a_certificate_somebody_else_signed_is_refused() {
     let bench = Bench::new();
-    let other = Agent::new(2);
-    // The other's proof under the approved key: swap one certificate's key into the other's place.
-    let mut request = bench.agent.sign_with(&get(), &other.certificate(""));
-    assert_eq!(bench.reason(Stage::Body, &request, 0), Some(fault(SignatureFault::KeyMismatch)));
-    let json = |agent: &Agent| {
-        use base64::Engine as _;
-        String::from_utf8(base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(agent.certificate("")).unwrap())
-            .unwrap()
-    };
-    let (ours, theirs) = (json(&bench.agent), json(&other));
-    let proof = |text: &str| text[text.find("\"sig\"").unwrap()..].to_owned();
-    let mixed = ours.replace(&proof(&ours), &proof(&theirs));
-    use base64::Engine as _;
-    *request.header("sigilum-agent-cert") = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(mixed).into_bytes();
+    let others = bench.agent.sign_with(&get(), &Agent::new(2).certificate(""));
+    assert_eq!(bench.reason(Stage::Body, &others, 0), Some(fault(SignatureFault::KeyMismatch)));
+    let mixed = bench.agent.sign_with(&get(), &with_another_proof(&bench.agent));
+    assert_eq!(bench.reason(Stage::Body, &mixed, 0), Some(fault(SignatureFault::CertInvalid)));
+}
+
+#[test]
+fn verifying_a_certificate_is_paid_for_too() {
+    let mut bench = Bench::new();
+    bench.set(|settings| settings.stranger_rate_per_second = 1);
+    let stranger = Agent::new(2);
+    let request = stranger.sign_with(&get(), &with_another_proof(&stranger));
     assert_eq!(bench.reason(Stage::Body, &request, 0), Some(fault(SignatureFault::CertInvalid)));
+    assert_eq!(bench.reason(Stage::Body, &request, 0), Some(DenyReason::RateLimited));
+
+    let invalid = bench.agent.sign_with(&get(), &with_another_proof(&bench.agent));
+    // Genuine, but with headers that contradict it: the verification was in vain as well.
+    let contradicted = bench.agent.sign(&Draft { namespace: Some("mallory".to_owned()), ..get() });
+    for _ in 0..FAILURE_BURST / 2 {
+        assert_eq!(bench.reason(Stage::Body, &invalid, 0), Some(fault(SignatureFault::CertInvalid)));
+        assert_eq!(bench.reason(Stage::Body, &contradicted, 0), Some(fault(SignatureFault::NamespaceMismatch)));
+    }
+    assert_eq!(bench.reason(Stage::Body, &invalid, 0), Some(DenyReason::RateLimited));
+    assert_eq!(bench.reason(Stage::Body, &contradicted, 0), Some(DenyReason::RateLimited));
+}
+
+#[test]
+fn refusals_that_cost_no_verification_count_against_nobody() {
+    let bench = Bench::new();
+    assert_eq!(bench.reason(Stage::Body, &bench.agent.sign(&post()), 0), None, "the certificate is known now");
+    let mut wrong = bench.agent.sign(&post());
+    wrong.body = Some(b"\"pong\"".to_vec());
+    for _ in 0..=FAILURE_BURST {
+        assert_eq!(bench.reason(Stage::Body, &wrong, 0), Some(fault(SignatureFault::ContentDigestMismatch)));
+    }
+    assert_eq!(bench.reason(Stage::Body, &bench.agent.sign(&post()), 0), None);
 }
 
 #[test]
@@ -474,6 +505,15 @@ fn upgrades_are_for_bodiless_gets_on_connections_that_list_them() {
     assert_eq!(bench.reason(Stage::Head, &upgrade(&post(), "websocket").without_body(), 0), forbidden);
     let plain = Bench::new();
     assert_eq!(plain.reason(Stage::Body, &upgrade(&get(), "websocket"), 0), forbidden);
+}
+
+#[test]
+fn an_upgrade_that_signs_a_body_is_refused_before_its_body_is_read() {
+    let bench = Bench::with(|settings| settings.upgrades = vec!["websocket".to_owned()]);
+    let draft = Draft { method: "GET".to_owned(), ..post() };
+    let mut request = bench.agent.sign(&draft).add("upgrade", "websocket");
+    request.body = Some(Vec::new());
+    assert_eq!(bench.reason(Stage::Head, &request, 0), Some(DenyReason::MethodOrPathForbidden));
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //! has been verified; no setting skips a step.
 //!
 //! What it keeps between requests is only what saves work or bounds it: verified certificates of
-//! approved keys, requests whose signature the head stage has verified, and two budgets. Losing any
-//! of it changes no verdict but `RateLimited`.
+//! approved keys, tables for those in much use, requests whose signature the head stage has verified,
+//! and two budgets. Losing any of it changes no verdict but `RateLimited`.
 
 mod authenticate;
 mod budget;
@@ -32,6 +32,7 @@ use crate::domain::ids::ConnectionId;
 use crate::domain::request::RequestView;
 use crate::domain::request::Stage;
 use crate::domain::route;
+use crate::domain::signature::HotKeys;
 use crate::domain::signature::SignatureParams;
 use crate::domain::signature::SignedHeaders;
 use crate::domain::signature::check_age;
@@ -46,6 +47,7 @@ use memory::Memory;
 pub struct Gate {
     memory: Memory,
     budgets: Budgets,
+    hot_keys: HotKeys,
 }
 
 /// Buffers a front keeps and hands over with each request, so that none is allocated anew. Holds no
@@ -67,7 +69,7 @@ impl Gate {
     /// A gate that remembers nothing yet. `secret_seed` comes from the operating system's randomness:
     /// who knew it could make two requests look like one.
     pub fn new(secret_seed: [u8; 16]) -> Self {
-        Self { memory: Memory::new(secret_seed), budgets: Budgets::default() }
+        Self { memory: Memory::new(secret_seed), budgets: Budgets::default(), hot_keys: HotKeys::new() }
     }
 
     /// Judges one request against one state at one moment.
@@ -141,7 +143,9 @@ impl Gate {
         };
         match stage {
             Stage::Head => {
-                self.memory.remember(proven.print, now);
+                if let Some(print) = proven.print {
+                    self.memory.remember(print, now);
+                }
                 Ok(Verdict::Continue)
             }
             // 10 is the admission, 11 the plan.

@@ -48,6 +48,8 @@ struct Shared {
     peers: Mutex<Peers>,
     /// Counts changes and confirmations, so that a waiting session notices them.
     changed: watch::Sender<u64>,
+    /// Becomes true when this process is about to end: streams have no end of their own.
+    closing: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +76,8 @@ impl Publisher {
     pub fn new(initial: PublishedState) -> Self {
         let published = Mutex::new(Published::new(initial, SystemClock.now().monotonic));
         let (changed, _) = watch::channel(0);
-        Self { shared: Arc::new(Shared { published, peers: Mutex::default(), changed }) }
+        let (closing, _) = watch::channel(false);
+        Self { shared: Arc::new(Shared { published, peers: Mutex::default(), changed, closing }) }
     }
 
     /// Publishes a committed change. Calls must come in the order of the commits, each version one
@@ -131,8 +134,13 @@ impl Publisher {
         self.serve(Inbound::Tls { listener, tls }, stop).await;
     }
 
-    async fn serve(self, inbound: Inbound, stop: Stop) {
-        grpc::serve("state", inbound, grpc::one(self.service()), grpc::Limits::default(), stop).await;
+    async fn serve(self, inbound: Inbound, mut stop: Stop) {
+        let serving = grpc::serve("state", inbound, grpc::one(self.service()), grpc::Limits::default(), stop.clone());
+        let closing = async {
+            stop.wait().await;
+            self.shared.closing.send_replace(true);
+        };
+        tokio::join!(serving, closing);
     }
 
     pub(super) fn published(&self) -> MutexGuard<'_, Published> {
@@ -146,6 +154,10 @@ impl Publisher {
 
     pub(super) fn watch(&self) -> watch::Receiver<u64> {
         self.shared.changed.subscribe()
+    }
+
+    pub(super) fn closing(&self) -> watch::Receiver<bool> {
+        self.shared.closing.subscribe()
     }
 
     /// Registers a connected authz; `None` where there are too many.

@@ -29,14 +29,15 @@ pub(super) struct Session {
     place: Registered,
     inbound: Streaming<proto::StateRequest>,
     changed: watch::Receiver<u64>,
+    closing: watch::Receiver<bool>,
     cursor: Cursor,
     ended: bool,
 }
 
 impl Session {
     pub(super) fn new(place: Registered, inbound: Streaming<proto::StateRequest>) -> Self {
-        let changed = place.publisher.watch();
-        Self { place, inbound, changed, cursor: Cursor::default(), ended: false }
+        let (changed, closing) = (place.publisher.watch(), place.publisher.closing());
+        Self { place, inbound, changed, closing, cursor: Cursor::default(), ended: false }
     }
 
     /// The next message for this authz, made when it can be sent. `None` ends the stream.
@@ -69,6 +70,7 @@ impl Session {
             };
         }
         tokio::select! {
+            () = async { drop(self.closing.wait_for(|closing| *closing).await) } => Err(None),
             changed = self.changed.changed() => changed.map_err(|_| None),
             request = self.inbound.next() => match request {
                 Some(Ok(request)) => self.hear(request).map_err(Some),

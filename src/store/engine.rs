@@ -150,6 +150,11 @@ impl Engine {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// How many connections there are.
+    pub fn count(&self) -> Result<i64, StoreError> {
+        Ok(self.db.query_row("SELECT count(*) FROM connections", [], |row| row.get(0))?)
+    }
+
     /// One connection.
     pub fn connection(&self, id: &str) -> Result<Option<ConnectionRow>, StoreError> {
         let mut statement =

@@ -116,6 +116,11 @@ impl Vault {
         self.engine.meta("version")?.map(drop).ok_or(StoreError::NotFound)
     }
 
+    /// How many connections there are.
+    pub fn count(&self) -> Result<u64, StoreError> {
+        Ok(u64::try_from(self.engine.count()?).unwrap_or_default())
+    }
+
     /// Every connection, by id. One that cannot be read is left out here and reported by [`Vault::load`].
     pub fn list(&self) -> Result<Vec<ConnectionRecord>, StoreError> {
         Ok(self.engine.connections()?.into_iter().filter_map(|row| records::decode(row).ok()).collect())

@@ -155,6 +155,10 @@ fn follow(input: &mut impl io::Read, peers: &watch::Sender<Option<PeerRule>>) {
 }
 
 /// Reads one line byte by byte: a few short ones in a process's life.
+#[expect(
+    clippy::unbuffered_bytes,
+    reason = "a buffer would keep what follows from the next reader, and copies of secrets"
+)]
 fn read_line(input: &mut impl io::Read) -> Result<Line, SupervisionError> {
     let mut line = Zeroizing::new(Vec::with_capacity(256));
     for byte in input.bytes() {

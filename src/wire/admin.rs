@@ -195,8 +195,14 @@ pub struct PatchBody {
 }
 
 impl PatchBody {
-    /// The draft with the patch applied; `None` where `status` is neither `active` nor `disabled`.
-    pub fn apply(self, mut draft: Draft) -> Option<Draft> {
+    /// Whether `status`, if given, is `active` or `disabled`.
+    pub fn has_valid_status(&self) -> bool {
+        self.status.iter().flatten().all(|status| is_disabled(status).is_some())
+    }
+
+    /// The draft with the patch applied. An invalid status changes nothing: see [`Self::has_valid_status`].
+    #[must_use]
+    pub fn apply(self, mut draft: Draft) -> Draft {
         // Another mode has other defaults for name and prefix; those given below win.
         if let Some(mode) = text(self.auth_mode)
             && mode != draft.auth_mode
@@ -219,9 +225,7 @@ impl PatchBody {
             None | Some(Some(0)) => {}
             Some(days) => draft.rotation_interval_days = days.unwrap_or_default(),
         }
-        if let Some(status) = text(self.status) {
-            draft.disabled = is_disabled(&status)?;
-        }
+        set(&mut draft.disabled, text(self.status).and_then(|status| is_disabled(&status)));
         set(&mut draft.mcp_transport, text(self.mcp_transport));
         set(&mut draft.mcp_endpoint, text(self.mcp_endpoint));
         set(&mut draft.mcp_policy.allow, self.mcp_tool_allowlist.map(Option::unwrap_or_default));
@@ -241,7 +245,7 @@ impl PatchBody {
         set(&mut draft.extra_headers, self.extra_headers.map(Option::unwrap_or_default));
         set(&mut draft.allow_set_cookie, self.allow_set_cookie.map(Option::unwrap_or_default));
         set(&mut draft.forward_trace, self.forward_trace.map(Option::unwrap_or_default));
-        Some(draft)
+        draft
     }
 }
 

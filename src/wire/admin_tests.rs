@@ -28,7 +28,7 @@ fn json(record: ConnectionRecord) -> String {
 
 fn patched(record: &ConnectionRecord, patch: &str) -> ConnectionRecord {
     let patch = decode::<PatchBody>(patch.as_bytes()).unwrap();
-    let draft = patch.apply(Draft::from_record(record)).unwrap();
+    let draft = patch.apply(Draft::from_record(record));
     let checked = draft.check(&AddressPolicy::default()).unwrap();
     let mut changed = ConnectionRecord {
         settings: checked.settings,
@@ -141,7 +141,10 @@ fn what_is_not_the_expected_json_is_placed_and_never_quoted() {
 #[test]
 fn a_status_is_active_or_disabled() {
     assert!(decode::<CreateBody>(br#"{"status":"paused"}"#).unwrap().into_draft().is_none());
-    assert!(decode::<PatchBody>(br#"{"status":"paused"}"#).unwrap().apply(Draft::default()).is_none());
+    assert!(!decode::<PatchBody>(br#"{"status":"paused"}"#).unwrap().has_valid_status());
+    for good in [&br#"{}"#[..], br#"{"status":null}"#, br#"{"status":""}"#, br#"{"status":"disabled"}"#] {
+        assert!(decode::<PatchBody>(good).unwrap().has_valid_status());
+    }
 }
 
 proptest! {

@@ -3,6 +3,7 @@
 //! An answer that allows holds the credential; it goes to Envoy and nowhere else.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
 use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
@@ -19,6 +20,8 @@ use envoy_types::pb::google::rpc::Status;
 
 use crate::domain::connection::Connection;
 use crate::domain::connection::Credential;
+use crate::domain::connection::Upstream;
+use crate::domain::decision::Caller;
 use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
 use crate::domain::decision::Plan;
@@ -43,7 +46,7 @@ const PROOF: [&str; 3] = ["signature", "signature-input", "content-digest"];
 const OURS: [&str; 2] = ["sigilum-", "x-sigilum-"];
 /// What an agent may send its gateway and must not send through it: credentials of its own, and what
 /// describes or steers the hop between the two (RFC 9110 section 7.6.1, RFC 7239).
-const PRIVATE: [&str; 8] = [
+const PRIVATE: [&str; 10] = [
     "authorization",
     "cookie",
     "cookie2",
@@ -51,6 +54,8 @@ const PRIVATE: [&str; 8] = [
     "proxy-connection",
     "keep-alive",
     "forwarded",
+    "via",
+    "te",
     "connection",
 ];
 /// Trace context, which tells a provider who else was called.
@@ -173,7 +178,7 @@ impl Answering<'_> {
         }
         if !guest {
             out.push(set(":authority", settings.upstream.authority.as_str()));
-            out.push(set("x-sigilum-cluster", if settings.upstream.tls { "upstream_https" } else { "upstream_http" }));
+            out.push(set("x-sigilum-cluster", cluster(&settings.upstream)));
             let response = settings.response_timeout.as_millis();
             out.push(set("x-envoy-upstream-rq-per-try-timeout-ms", response.to_string()));
             let stream = settings.max_stream.as_millis();
@@ -232,7 +237,19 @@ impl Answering<'_> {
     }
 }
 
-fn identify(fields: &mut HashMap<String, Value>, caller: &crate::domain::decision::Caller) {
+/// Which of Envoy's clusters for providers reaches this one (`envoy/envoy.yaml`): TLS to anything, or in
+/// clear to an address, or in clear to a name.
+fn cluster(upstream: &Upstream) -> &'static str {
+    if upstream.tls {
+        "upstream_https"
+    } else if upstream.host().parse::<IpAddr>().is_ok() {
+        "upstream_http"
+    } else {
+        "upstream_names"
+    }
+}
+
+fn identify(fields: &mut HashMap<String, Value>, caller: &Caller) {
     fields.insert("namespace".to_owned(), text(caller.namespace.as_str()));
     fields.insert("subject".to_owned(), text(cut(&caller.subject)));
     fields.insert("agent_key".to_owned(), text(&caller.key.fingerprint()));
@@ -277,4 +294,33 @@ fn text(value: &str) -> Value {
 fn cut(value: &str) -> &str {
     let end = (0..=MAX_TEXT).rev().find(|at| value.is_char_boundary(*at)).unwrap_or(0);
     if value.len() <= MAX_TEXT { value } else { value.get(..end).unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use super::*;
+
+    #[test]
+    fn the_cluster_follows_scheme_and_form_of_the_host() {
+        for (url, wanted) in [
+            ("https://api.example.com", "upstream_https"),
+            ("https://192.0.2.1:8443", "upstream_https"),
+            ("http://192.0.2.1:8080", "upstream_http"),
+            ("http://[2001:db8::1]:8080", "upstream_http"),
+            ("http://api.example.com", "upstream_names"),
+            ("http://localhost:11100", "upstream_names"),
+        ] {
+            assert_eq!(cluster(&Upstream::parse(url).unwrap()), wanted, "{url}");
+        }
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(cut("short"), "short");
+        let long = "ü".repeat(MAX_TEXT);
+        assert_eq!(cut(&long).len(), MAX_TEXT);
+        assert_eq!(cut(&format!("a{long}")).len(), MAX_TEXT - 1);
+    }
 }

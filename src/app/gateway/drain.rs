@@ -7,9 +7,9 @@ use http::Request;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
+use crate::app::gateway::bound::Stops;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::progress::Role;
-use crate::app::gateway::supervisor::Stops;
 use crate::app::gateway::supervisor::Supervisor;
 use crate::envoy::launch;
 use crate::sys::local_http;

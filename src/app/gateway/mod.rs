@@ -3,6 +3,7 @@
 //! Owns the order of starting, the restarts, the drain, and that nothing is left behind. Decides no
 //! request and holds no key longer than it takes to hand it to the process that needs it.
 
+mod bound;
 mod child;
 pub mod config;
 mod drain;
@@ -16,14 +17,21 @@ mod supervisor;
 
 use tokio::sync::mpsc;
 
+pub use crate::app::gateway::bound::Bound;
+pub use crate::app::gateway::bound::Stops;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::progress::Progress;
-pub use crate::app::gateway::supervisor::Bound;
-pub use crate::app::gateway::supervisor::Stops;
 
 /// Runs a gateway until it is told to stop, or cannot go on. What happens meanwhile goes to `progress`;
 /// a reader that is too slow misses lines, it holds nothing up.
-pub async fn run(config: GatewayConfig, stops: Stops, progress: mpsc::Sender<Progress>) -> Result<(), GatewayError> {
-    Bound::build(config, progress).await?.run(stops).await
+pub async fn run(
+    config: GatewayConfig,
+    mut stops: Stops,
+    progress: mpsc::Sender<Progress>,
+) -> Result<(), GatewayError> {
+    match Bound::build_unless_stopped(config, &mut stops, progress).await? {
+        Some(bound) => bound.run(stops).await,
+        None => Ok(()),
+    }
 }

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,40 +16,31 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::app::gateway::bound::Bound;
+use crate::app::gateway::bound::Stops;
 use crate::app::gateway::child::Exit;
 use crate::app::gateway::child::Plan;
 use crate::app::gateway::child::Running;
-use crate::app::gateway::child::STATE_SOCKET;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::instance::ChildIdentity;
 use crate::app::gateway::instance::Instance;
 use crate::app::gateway::logs::Log;
-use crate::app::gateway::ports;
 use crate::app::gateway::ports::Reserved;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::progress::Role;
 use crate::app::gateway::restart::Failures;
-use crate::envoy::binary;
 use crate::envoy::binary::EnvoyBinary;
 use crate::envoy::launch;
-use crate::envoy::render;
-use crate::envoy::render::Rendering;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
-use crate::sys::env;
-use crate::sys::files;
 use crate::sys::files::FileLock;
-use crate::sys::files::LockError;
 use crate::sys::local_http;
 use crate::sys::local_http::Endpoint;
-use crate::sys::peer;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::random;
-use crate::sys::signal::StopSignals;
 use crate::sys::spawner::Spawner;
-use crate::sys::tasks::Stop;
 
 /// How long a process may take to become ready: far longer than it takes on a busy small machine.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
@@ -58,48 +48,6 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 const READY_LOOK: Duration = Duration::from_millis(30);
 /// How long one answer about health may take.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
-/// How long processes of a killed supervisor have to notice it themselves.
-const ORPHAN_GRACE: Duration = Duration::from_secs(5);
-
-/// What calls the stop: a signal, or somebody in this process. A second signal forces it.
-#[derive(Debug)]
-pub struct Stops {
-    signals: StopSignals,
-    also: Stop,
-}
-
-impl Stops {
-    /// Listens to both.
-    pub const fn new(signals: StopSignals, also: Stop) -> Self {
-        Self { signals, also }
-    }
-
-    /// Returns when the stop is called.
-    pub(super) async fn called(&mut self) {
-        tokio::select! {
-            _ = self.signals.next() => {}
-            () = self.also.wait() => {}
-        }
-    }
-
-    /// Returns at the next signal.
-    pub(super) async fn forced(&mut self) {
-        self.signals.next().await;
-    }
-}
-
-/// A gateway whose lock and ports are held and whose Envoy is found; nothing runs yet.
-#[derive(Debug)]
-pub struct Bound {
-    config: GatewayConfig,
-    addresses: Addresses,
-    reserved: Reserved,
-    envoy: EnvoyBinary,
-    lock: FileLock,
-    progress: mpsc::Sender<Progress>,
-    ready: watch::Sender<bool>,
-}
-
 /// A gateway that runs.
 pub(super) struct Supervisor {
     pub(super) config: GatewayConfig,
@@ -116,96 +64,35 @@ pub(super) struct Supervisor {
     _lock: FileLock,
 }
 
-impl Bound {
-    /// Takes the lock and the ports, ends what a killed predecessor left, finds Envoy, writes its configuration.
-    pub async fn build(mut config: GatewayConfig, progress: mpsc::Sender<Progress>) -> Result<Self, GatewayError> {
-        config.data_dir = std::path::absolute(&config.data_dir).map_err(io_at(&config.data_dir))?;
-        config.run_dir = std::path::absolute(&config.run_dir).map_err(io_at(&config.run_dir))?;
-        for folder in [config.data_dir.clone(), config.run_dir.clone(), config.log_dir()] {
-            files::private_folder(&folder).map_err(io_at(&folder))?;
-        }
-        for socket in [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET] {
-            peer::check_socket_path(&config.run_dir.join(socket))?;
-        }
-        let lock = take_lock(&config)?;
-        if let Some(before) = Instance::read(&config.run_dir) {
-            for role in before.end_orphans(ORPHAN_GRACE).await {
-                let note = format!("{} of a gateway that was killed still ran; it was ended", role.name());
-                let _ = progress.try_send(Progress::Note(note));
-            }
-        }
-        let (reserved, addresses) = ports::reserve(&config)?;
-        let noted = progress.clone();
-        let mut note = move |text| {
-            let _ = noted.try_send(Progress::Note(text));
-        };
-        let envoy = binary::find(&config.envoy, &mut note).await?;
-        let rendered = render::render(&Rendering {
-            ingress: addresses.ingress.clone(),
-            admin_face: addresses.envoy_admin.clone(),
-            admin: addresses.admin.clone(),
-            max_body_bytes: config.max_body_bytes,
-            trusted_hops: config.trusted_hops,
-            ca_file: ca_file()?,
-        })?;
-        let file = config.run_dir.join(launch::CONFIG_FILE);
-        files::write_private(&file, rendered.as_bytes()).map_err(io_at(&file))?;
-        Ok(Self { config, addresses, reserved, envoy, lock, progress, ready: watch::channel(false).0 })
-    }
-
-    /// Where it will listen.
-    pub const fn addresses(&self) -> &Addresses {
-        &self.addresses
-    }
-
-    /// Becomes true when everything answers for the first time.
-    pub fn ready(&self) -> watch::Receiver<bool> {
-        self.ready.subscribe()
-    }
-
-    /// Starts everything, keeps it up until the stop is called, drains. Whatever happens, nothing is left.
-    pub async fn run(self, mut stops: Stops) -> Result<(), GatewayError> {
+impl Supervisor {
+    /// Takes over what was bound; nothing runs yet.
+    pub(super) fn new(bound: Bound) -> Result<(Self, Reserved), GatewayError> {
         let mut logs = BTreeMap::new();
         for role in [Role::Admin, Role::Authz, Role::Envoy] {
-            let folder = self.config.log_dir();
-            logs.insert(role, Log::open(&folder, role).map_err(io_at(&folder))?);
+            let folder = bound.config.log_dir();
+            let log = Log::open(&folder, role).map_err(|source| GatewayError::Io { path: folder, source })?;
+            logs.insert(role, log);
         }
         let spawner = Spawner::start().map_err(|source| GatewayError::Spawn { role: Role::Admin, source })?;
-        let mut supervisor = Supervisor {
-            config: self.config,
-            addresses: self.addresses,
-            envoy: self.envoy,
+        let supervisor = Self {
+            config: bound.config,
+            addresses: bound.addresses,
+            envoy: bound.envoy,
             spawner,
             logs,
             children: BTreeMap::new(),
             exits: JoinSet::new(),
             failures: BTreeMap::new(),
             restarts: BTreeMap::new(),
-            progress: self.progress,
-            ready: self.ready,
-            _lock: self.lock,
+            progress: bound.progress,
+            ready: bound.ready,
+            _lock: bound.lock,
         };
-        let lived = tokio::select! {
-            started = supervisor.start_all(self.reserved) => started.map(|()| true),
-            () = stops.called() => Ok(false),
-        };
-        let ended = match lived {
-            Ok(true) => supervisor.keep_up(&mut stops).await,
-            Ok(false) => Ok(()),
-            Err(error) => Err(error),
-        };
-        match &ended {
-            Ok(()) => supervisor.drain(&mut stops).await,
-            Err(_) => supervisor.end(&mut stops).await,
-        }
-        Instance::forget(&supervisor.config.run_dir);
-        ended
+        Ok((supervisor, bound.reserved))
     }
-}
 
-impl Supervisor {
     /// Starts the three in order; each earns the start of the next.
-    async fn start_all(&mut self, reserved: Reserved) -> Result<(), GatewayError> {
+    pub(super) async fn start_all(&mut self, reserved: Reserved) -> Result<(), GatewayError> {
         let Reserved { admin, envoy } = reserved;
         let health = |address: Option<&SocketAddr>| Endpoint::Tcp(reachable(address));
         drop(admin);
@@ -286,7 +173,7 @@ impl Supervisor {
     }
 
     /// Restarts what ends until the stop is called, or until something ends too often.
-    async fn keep_up(&mut self, stops: &mut Stops) -> Result<(), GatewayError> {
+    pub(super) async fn keep_up(&mut self, stops: &mut Stops) -> Result<(), GatewayError> {
         loop {
             let next = self.restarts.iter().min_by_key(|(_, at)| **at).map(|(role, at)| (*role, *at));
             let due = async {
@@ -363,32 +250,6 @@ impl Supervisor {
     }
 }
 
-fn take_lock(config: &GatewayConfig) -> Result<FileLock, GatewayError> {
-    let address = config.ingress.first().map(ToString::to_string).unwrap_or_default();
-    let holder = format!("pid {} (sigilum gateway, {address})", std::process::id());
-    FileLock::take(&config.data_dir.join("supervisor.lock"), &holder).map_err(|error| match error {
-        LockError::Held { path, holder } => GatewayError::AlreadyRunning { lock: path, holder },
-        LockError::Io { path, source } => GatewayError::Io { path, source },
-    })
-}
-
-/// `SSL_CERT_FILE`, else the first of the usual places.
-fn ca_file() -> Result<PathBuf, GatewayError> {
-    if let Some(named) = env::lookup("SSL_CERT_FILE").map(PathBuf::from) {
-        let named = std::path::absolute(&named).map_err(io_at(&named))?;
-        return if named.is_file() {
-            Ok(named)
-        } else {
-            Err(GatewayError::NoCertificates(named.display().to_string()))
-        };
-    }
-    let places = render::CA_FILES.iter().map(PathBuf::from);
-    places
-        .into_iter()
-        .find(|file| file.is_file())
-        .ok_or_else(|| GatewayError::NoCertificates(render::CA_FILES.join(", ")))
-}
-
 /// Where we reach a listener of our own: one on all addresses answers on loopback.
 fn reachable(address: Option<&SocketAddr>) -> SocketAddr {
     let mut address = address.copied().unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
@@ -399,11 +260,6 @@ fn reachable(address: Option<&SocketAddr>) -> SocketAddr {
         });
     }
     address
-}
-
-fn io_at(path: &Path) -> impl FnOnce(io::Error) -> GatewayError {
-    let path = path.to_owned();
-    move |source| GatewayError::Io { path, source }
 }
 
 #[cfg(test)]

@@ -16,10 +16,12 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::*;
+use crate::app::gateway::child::STATE_SOCKET;
 use crate::app::gateway::error::Class;
 use crate::app::gateway::restart::Patience;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
+use crate::sys::signal::StopSignals;
 use crate::sys::tasks::Tasks;
 
 /// Signals reach every test of this process; those that listen take turns.

@@ -91,7 +91,7 @@ pub(super) fn secret(file: &Path) -> Result<Secret, DemoSetupError> {
 /// holds as long as the demo runs, and the person's file stays as it is.
 pub(super) fn with_approval(mut config: GatewayConfig, demo: &DemoConfig) -> Result<GatewayConfig, DemoSetupError> {
     let base = match &config.config_file {
-        Some(file) => files::read_text(file, MAX_FILE_BYTES as u64).map_err(io_at(file))?,
+        Some(file) => files::read_text(file, MAX_FILE_BYTES).map_err(io_at(file))?,
         None => String::new(),
     };
     let named = config.config_file.clone().unwrap_or_else(|| PathBuf::from("gateway.yaml"));
@@ -108,7 +108,9 @@ fn merge(base: &str, demo: &DemoConfig) -> Result<String, String> {
     let mut settings = match parsed {
         Yaml::Null => serde_yaml::Mapping::new(),
         Yaml::Mapping(settings) => settings,
-        _ => return Err("the settings are no mapping".to_owned()),
+        Yaml::Bool(_) | Yaml::Number(_) | Yaml::String(_) | Yaml::Sequence(_) | Yaml::Tagged(_) => {
+            return Err("the settings are no mapping".to_owned());
+        }
     };
     let approvals = settings.entry(Yaml::from("approvals")).or_insert(Yaml::Null);
     if approvals.is_null() {

@@ -60,7 +60,7 @@ pub enum UpError {
 pub async fn run(
     config: GatewayConfig,
     demo: Option<DemoConfig>,
-    stops: Stops,
+    mut stops: Stops,
     stop: StopHandle,
     progress: mpsc::Sender<Progress>,
 ) -> Result<(), UpError> {
@@ -71,7 +71,8 @@ pub async fn run(
     let token_file = config.data_dir.join("admin-token");
     let given = config.admin_secrets.iter().find(|(name, _)| name == ADMIN_TOKEN);
     let given = given.map(|(_, token)| token.duplicate());
-    let bound = gateway::Bound::build(config, progress.clone()).await?;
+    let built = gateway::Bound::build_unless_stopped(config, &mut stops, progress.clone()).await?;
+    let Some(bound) = built else { return Ok(()) };
     let addresses: Addresses = bound.addresses().clone();
     let mut ready = bound.ready();
 

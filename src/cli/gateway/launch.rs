@@ -220,8 +220,8 @@ pub(crate) async fn foreground(
     };
     let (ended, ()) = tokio::join!(run, show);
     ended.map(|()| Outcome::Done).map_err(|error| match error {
-        UpError::Gateway(error) => gateway_error(&error),
-        other => CliError::new(Outcome::Failed, other.to_string()),
+        UpError::Gateway(ref error) => gateway_error(error),
+        UpError::Demo(_) | UpError::Upstream(_) => CliError::new(Outcome::Failed, error.to_string()),
     })
 }
 

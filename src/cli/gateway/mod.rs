@@ -1,8 +1,11 @@
 //! `sigilum gateway …`: the roles of the gateway, alone or as one life.
 
+mod authz;
+mod endpoint;
 mod envoy_config;
 pub(crate) mod launch;
 pub(crate) mod options;
+mod role;
 mod start;
 
 use clap::Args;
@@ -10,6 +13,7 @@ use clap::Subcommand;
 
 use crate::cli::args::Globals;
 use crate::cli::dispatch;
+use crate::cli::gateway::authz::AuthzArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
 use crate::cli::gateway::start::StartArgs;
 use crate::cli::outcome::CliError;
@@ -27,6 +31,8 @@ pub struct GatewayArgs {
 enum GatewayCommand {
     /// Run admin, authz and Envoy as one life in the foreground
     Start(StartArgs),
+    /// Run the decision alone: what Envoy asks
+    Authz(AuthzArgs),
     /// Print the Envoy configuration, for those who run their own Envoy
     EnvoyConfig(EnvoyConfigArgs),
 }
@@ -35,6 +41,7 @@ enum GatewayCommand {
 pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     match &args.command {
         GatewayCommand::Start(args) => dispatch::role(start::run(args, globals, printer)),
+        GatewayCommand::Authz(args) => dispatch::role(authz::run(args, globals)),
         GatewayCommand::EnvoyConfig(args) => envoy_config::run(args, globals, printer),
     }
 }

@@ -60,6 +60,9 @@ pub(crate) async fn send(draft: Draft) -> Result<Response, CliError> {
     }
     request.send().await.map_err(|error| {
         let error = error.without_url();
+        if error.is_builder() {
+            return CliError::new(Outcome::Usage, format!("the request cannot be sent: {}", chain(&error)));
+        }
         let message = format!("{authority} does not answer: {}", chain(&error));
         CliError::new(Outcome::Unreachable, message).hint("is the gateway running? start it with `sigilum up`")
     })

@@ -50,6 +50,23 @@ fn an_entry_lives_exactly_as_long_as_its_request_could_be_accepted() {
 }
 
 #[test]
+fn newcomers_take_no_place_of_what_is_in_its_last_second() {
+    let mut window = window(400);
+    for number in 0..150 {
+        admit(&mut window, number, "old", START, START).unwrap();
+    }
+    let last = START + LIFETIME;
+    for number in 0..150 {
+        admit(&mut window, number, "new", last, last).unwrap();
+    }
+    for number in 0..150 {
+        assert_eq!(admit(&mut window, number, "old", START, last), Err(AdmitRefusal::Replayed));
+        assert_eq!(admit(&mut window, number, "new", last, last), Err(AdmitRefusal::Replayed));
+    }
+    assert_eq!(window.len(), 300);
+}
+
+#[test]
 fn a_full_window_refuses_and_forgets_nothing() {
     let mut window = window(40);
     for number in 0..40 {

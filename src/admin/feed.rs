@@ -1,0 +1,130 @@
+//! From the store to the state stream: what authz is told, as records and as changes.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+use sha2::Digest as _;
+use sha2::Sha256;
+
+use crate::config::parts::DeclaredApproval;
+use crate::domain::approval::Source;
+use crate::domain::snapshot::Settings;
+use crate::state::PublishedState;
+use crate::state::Publisher;
+use crate::store::StoreError;
+use crate::store::vault::Change;
+use crate::store::vault::Vault;
+use crate::store::worker::Listener;
+use crate::wire::state::encode_connection;
+use crate::wire::state::encode_grant;
+use crate::wire::state::encode_settings;
+use crate::wire::state::encode_source;
+use crate::wire::state::proto;
+
+/// The state a store, settings and declared approvals make up. A store whose last start had other settings or
+/// approvals gets a new version first: what authz may hold of that start must not pass for this one.
+pub fn initial_state(
+    vault: &mut Vault,
+    settings: &Settings,
+    approvals: &[DeclaredApproval],
+) -> Result<PublishedState, StoreError> {
+    let settings = encode_settings(settings);
+    let approvals = encode_approvals(approvals);
+    vault.note_declared(&digest(&settings, &approvals))?;
+    let (records, unreadable) = vault.load()?;
+    for error in unreadable {
+        tracing::error!(%error, "a connection cannot be read and is left out");
+    }
+    let connections = records
+        .into_iter()
+        .map(|(record, secret)| {
+            if let Err(reason) = &secret {
+                tracing::warn!(connection = %record.settings.id, %reason, "a connection has no usable secret");
+            }
+            encode_connection(&record.settings, secret.as_ref().map_err(String::as_str))
+        })
+        .collect();
+    let state = vault.state().clone();
+    Ok(PublishedState { epoch: state.epoch, version: state.version, settings, connections, approvals })
+}
+
+/// Publishes each change of the store as it is committed.
+pub fn listener(publisher: Publisher) -> Listener {
+    Box::new(move |version, change| publisher.publish(version, encode_change(&change)))
+}
+
+fn encode_change(change: &Change) -> crate::state::Change {
+    match change {
+        Change::Saved(record, secret) => {
+            let message = encode_connection(&record.settings, secret.as_ref().map_err(String::as_str));
+            crate::state::Change::Upsert(Box::new(message))
+        }
+        Change::Deleted(id) => crate::state::Change::Delete(id.as_str().to_owned()),
+    }
+}
+
+fn encode_approvals(approvals: &[DeclaredApproval]) -> Vec<proto::ServiceApprovals> {
+    let mut services: BTreeMap<&str, Vec<proto::Grant>> = BTreeMap::new();
+    for approval in approvals {
+        let grant = encode_grant(&approval.namespace, &approval.public_key, approval.expires_at);
+        services.entry(approval.service.as_str()).or_default().push(grant);
+    }
+    let source = encode_source(Source::Declared);
+    services
+        .into_iter()
+        .map(|(service, mut grants)| {
+            grants.sort_by(|one, other| (&one.namespace, &one.public_key).cmp(&(&other.namespace, &other.public_key)));
+            proto::ServiceApprovals { service: service.to_owned(), source, grants, age_ms: None }
+        })
+        .collect()
+}
+
+/// Neither message holds a map, so that equal values have equal bytes.
+fn digest(settings: &proto::Settings, approvals: &[proto::ServiceApprovals]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(settings.encode_length_delimited_to_vec());
+    for list in approvals {
+        hash.update(list.encode_length_delimited_to_vec());
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code may panic")]
+
+    use super::*;
+    use crate::domain::ids::ConnectionId;
+    use crate::domain::ids::Namespace;
+    use crate::domain::ids::PublicKey;
+    use crate::domain::secret::Secret;
+
+    fn approval(service: &str, key: u8) -> DeclaredApproval {
+        DeclaredApproval {
+            namespace: Namespace::parse("alice").unwrap(),
+            public_key: PublicKey::new([key; 32]),
+            service: ConnectionId::parse(service).unwrap(),
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn approvals_are_listed_by_service_and_their_order_in_the_file_does_not_matter() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = Secret::new("key".to_owned());
+        let mut vault = Vault::open(&folder.path().join("gateway.db"), &key).unwrap();
+        let settings = Settings::default();
+        let one = [approval("linear", 2), approval("github", 1), approval("linear", 1)];
+        let state = initial_state(&mut vault, &settings, &one).unwrap();
+        let services: Vec<_> = state.approvals.iter().map(|list| (list.service.as_str(), list.grants.len())).collect();
+        assert_eq!(services, [("github", 1), ("linear", 2)]);
+        let other = [approval("linear", 1), approval("linear", 2), approval("github", 1)];
+        let again = initial_state(&mut vault, &settings, &other).unwrap();
+        assert_eq!((again.version, again.epoch), (state.version, state.epoch));
+        // Anything else is another state.
+        let fewer = initial_state(&mut vault, &settings, &one[..2]).unwrap();
+        assert_eq!(fewer.version, state.version + 1);
+        let private = Settings { allow_private: true, ..Settings::default() };
+        assert_eq!(initial_state(&mut vault, &private, &one[..2]).unwrap().version, state.version + 2);
+    }
+}

@@ -1,0 +1,81 @@
+//! Health and metrics. Ready means: the store answers and an authz process has what is published.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::header;
+
+use crate::admin::Admin;
+use crate::admin::respond::Problem;
+use crate::admin::respond::json;
+use crate::sys::local_http::Endpoint;
+use crate::sys::local_http::exchange;
+use crate::telemetry::metrics;
+use crate::wire::admin::HealthBody;
+
+/// How long the store may take to say that it is there.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long Envoy may take to say how many requests are open.
+const ENVOY_PATIENCE: Duration = Duration::from_millis(500);
+/// Envoy's gauge of open requests on the agents' listener.
+const IN_FLIGHT_QUERY: &str = "/stats?filter=%5Ehttp%5C.ingress%5C.downstream_rq_active%24";
+
+/// `GET /health` and `/health/live`: the process answers.
+pub fn alive(check: &'static str) -> Result<Response<Body>, Problem> {
+    json(StatusCode::OK, &HealthBody { check, status: "ok" })
+}
+
+/// `GET /health/ready`.
+pub async fn ready(admin: &Admin) -> Result<Response<Body>, Problem> {
+    let not_ready = |reason: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_READY", reason).retry_after(1);
+    match tokio::time::timeout(STORE_PATIENCE, admin.store.read(|vault| vault.ping())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the store does not answer");
+            return Err(not_ready("the store does not answer"));
+        }
+        Err(_) => return Err(not_ready("the store does not answer in time")),
+    }
+    let peers = admin.publisher.peers();
+    if peers.is_empty() {
+        return Err(not_ready("no authz process is connected"));
+    }
+    if !peers.iter().any(|peer| peer.current) {
+        return Err(not_ready("no authz process has applied the current state yet"));
+    }
+    if !peers.iter().any(|peer| peer.current && peer.report.as_ref().is_some_and(|report| report.ready)) {
+        return Err(not_ready("no authz process is ready yet"));
+    }
+    alive("readiness")
+}
+
+/// `GET /metrics`.
+pub async fn metrics(admin: &Admin) -> Result<Response<Body>, Problem> {
+    let connections = admin.store.read(|vault| vault.count()).await?;
+    let peers = admin.publisher.peers();
+    let ready = peers.iter().filter(|peer| peer.current && peer.report.as_ref().is_some_and(|report| report.ready));
+    let (connected, ready) = (peers.len() as u64, ready.count() as u64);
+    admin.metrics.record_state(admin.publisher.version().version, connections, connected, ready);
+    admin.metrics.record_in_flight(in_flight(admin).await);
+    let text = admin.metrics.render().map_err(|error| {
+        tracing::error!(%error, "the metrics could not be written");
+        Problem::internal()
+    })?;
+    let mut response = Response::new(Body::from(text));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+    Ok(response)
+}
+
+/// What Envoy says; `None` where it does not.
+async fn in_flight(admin: &Admin) -> Option<f64> {
+    let endpoint = Endpoint::Unix(admin.envoy_socket.clone());
+    let answer = exchange(&endpoint, Request::get(IN_FLIGHT_QUERY), bytes::Bytes::new(), ENVOY_PATIENCE).await.ok()?;
+    let text = std::str::from_utf8(&answer.body).ok().filter(|_| answer.status == 200)?;
+    // Before the first request Envoy has not made the gauge.
+    let value = text.lines().find_map(|line| line.strip_prefix("http.ingress.downstream_rq_active:"));
+    value.map_or(Some(0.0), |value| value.trim().parse().ok())
+}

@@ -1,0 +1,132 @@
+//! Answers: JSON bodies and error envelopes, and the one table from store errors to them.
+
+use axum::body::Body;
+use http::HeaderValue;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use serde::Serialize;
+
+use crate::store::StoreError;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
+use crate::wire::envelope;
+use crate::wire::envelope::Envelope;
+
+/// Header that repeats a request's id.
+pub const REQUEST_ID_HEADER: &str = "x-request-id";
+/// Header that repeats an error's code.
+pub const CODE_HEADER: &str = "x-sigilum-code";
+
+/// Our id of a request.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// An error answer: status, code (may be empty), sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    retry_after: Option<u32>,
+}
+
+impl Problem {
+    /// An error answer. The sentence holds no secret and nothing the operating system said.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None }
+    }
+
+    /// A mistake in what was asked.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "", message)
+    }
+
+    /// Nothing of that name.
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "not found")
+    }
+
+    /// Something of ours failed; the log says what.
+    pub fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", "internal error; the gateway's log says more")
+    }
+
+    /// Larger than the limit.
+    pub fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "REQUEST_BODY_TOO_LARGE", "request body too large")
+    }
+
+    /// Adds `Retry-After`, in seconds.
+    #[must_use]
+    pub const fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Code, or empty.
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The answer.
+    pub fn into_response(self, request_id: &RequestId) -> Response<Body> {
+        let envelope = Envelope { code: self.code, status: self.status.as_u16(), message: &self.message };
+        let body = envelope.json(&request_id.0, SystemClock.now().wall);
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(envelope::CONTENT_TYPE));
+        if !self.code.is_empty() {
+            headers.insert(CODE_HEADER, HeaderValue::from_static(self.code));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::new(StatusCode::NOT_FOUND, "", error.to_string()),
+            StoreError::Exists | StoreError::Full => Self::new(StatusCode::CONFLICT, "", error.to_string()),
+            StoreError::Unchanged | StoreError::Invalid(_) => Self::invalid(error.to_string()),
+            StoreError::Locked(_)
+            | StoreError::Io { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Foreign { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::WrongMasterKey { .. }
+            | StoreError::Seal(_)
+            | StoreError::Record { .. }
+            | StoreError::Database(_)
+            | StoreError::Random(_)
+            | StoreError::Closed => {
+                tracing::error!(%error, "the store failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+/// A JSON answer, ended by a line feed.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Result<Response<Body>, Problem> {
+    let mut body = serde_json::to_vec(value).map_err(|error| {
+        tracing::error!(%error, "an answer could not be written");
+        Problem::internal()
+    })?;
+    body.push(b'\n');
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// An answer without a body.
+pub fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}

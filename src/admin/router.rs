@@ -1,0 +1,284 @@
+//! Routes as one table, and what every request passes: an id, access, bounds in size and time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::middleware::Next;
+use axum::middleware::from_fn_with_state;
+use axum::routing::any;
+use axum::routing::get;
+use axum::routing::post;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Method;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use http_body_util::BodyExt as _;
+use http_body_util::LengthLimitError;
+use http_body_util::Limited;
+use tokio::task::JoinSet;
+
+use crate::admin::Admin;
+use crate::admin::access::Via;
+use crate::admin::access::presented;
+use crate::admin::connections;
+use crate::admin::health;
+use crate::admin::respond::Problem;
+use crate::admin::respond::REQUEST_ID_HEADER;
+use crate::admin::respond::RequestId;
+use crate::admin::respond::empty;
+use crate::domain::ids::ConnectionId;
+use crate::sys::clock::Clock as _;
+use crate::sys::random;
+
+/// Largest request body, in bytes.
+pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+/// How long a client may take to send its body.
+const BODY_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a request may take in all.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
+/// Seconds after which a client that showed too many wrong tokens may try again.
+const RETRY_SECONDS: u32 = 6;
+/// Longest client request id that is logged, in characters.
+const MAX_CLIENT_ID: usize = 128;
+
+/// The other end of the TCP connection a request came on.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// Parts of the admin API that other versions of the gateway have and this one has not.
+const LATER: [&str; 6] = [
+    "/api/admin/connections/{id}/test",
+    "/api/admin/connections/{id}/discover",
+    "/api/admin/credential-variables",
+    "/api/admin/credential-variables/{key}",
+    "/api/admin/service-catalog",
+    "/api/admin/service-api-keys/{id}",
+];
+
+/// The whole face. Only the three health paths are open to everybody.
+pub fn router(admin: Arc<Admin>) -> Router {
+    let mut guarded = Router::new()
+        .route("/metrics", get(show_metrics))
+        .route("/api/admin/connections", get(list).post(create))
+        .route("/api/admin/connections/{id}", get(read).patch(patch).delete(delete))
+        .route("/api/admin/connections/{id}/rotate", post(rotate))
+        .route("/api/admin", any(unknown))
+        .route("/api/admin/{*rest}", any(unknown));
+    for path in LATER {
+        guarded = guarded.route(path, any(later));
+    }
+    let guarded =
+        guarded.method_not_allowed_fallback(wrong_method).route_layer(from_fn_with_state(Arc::clone(&admin), let_in));
+    Router::new()
+        .route(
+            "/health",
+            get(|Extension(id): Extension<RequestId>| async move { finish(&id, health::alive("health")) }),
+        )
+        .route(
+            "/health/live",
+            get(|Extension(id): Extension<RequestId>| async move { finish(&id, health::alive("liveness")) }),
+        )
+        .route("/health/ready", get(ready))
+        .method_not_allowed_fallback(wrong_method)
+        .merge(guarded)
+        .fallback(unknown)
+        .layer(from_fn_with_state(Arc::clone(&admin), attend))
+        .with_state(admin)
+}
+
+type Shared = State<Arc<Admin>>;
+type Id = Extension<RequestId>;
+type Name = Result<Path<String>, PathRejection>;
+
+async fn ready(State(admin): Shared, Extension(id): Id) -> Response<Body> {
+    finish(&id, health::ready(&admin).await)
+}
+
+async fn show_metrics(State(admin): Shared, Extension(id): Id) -> Response<Body> {
+    finish(&id, health::metrics(&admin).await)
+}
+
+async fn list(State(admin): Shared, Extension(id): Id) -> Response<Body> {
+    finish(&id, connections::list(&admin).await)
+}
+
+async fn create(State(admin): Shared, Extension(id): Id, request: Request) -> Response<Body> {
+    let work = async { connections::create(&admin, &id, &json_body(request).await?).await };
+    finish(&id, work.await)
+}
+
+async fn read(State(admin): Shared, Extension(id): Id, name: Name) -> Response<Body> {
+    let work = async { connections::get(&admin, connection(name)?).await };
+    finish(&id, work.await)
+}
+
+async fn patch(State(admin): Shared, Extension(id): Id, name: Name, request: Request) -> Response<Body> {
+    let work = async { connections::patch(&admin, &id, connection(name)?, &json_body(request).await?).await };
+    finish(&id, work.await)
+}
+
+async fn delete(State(admin): Shared, Extension(id): Id, name: Name) -> Response<Body> {
+    let work = async { connections::delete(&admin, &id, connection(name)?).await };
+    finish(&id, work.await)
+}
+
+async fn rotate(State(admin): Shared, Extension(id): Id, name: Name, request: Request) -> Response<Body> {
+    let work = async { connections::rotate(&admin, &id, connection(name)?, &json_body(request).await?).await };
+    finish(&id, work.await)
+}
+
+async fn unknown(Extension(id): Id) -> Response<Body> {
+    Problem::not_found().into_response(&id)
+}
+
+async fn later(Extension(id): Id) -> Response<Body> {
+    let text = "this version of the gateway does not have this part of the admin API";
+    Problem::new(StatusCode::NOT_IMPLEMENTED, "", text).into_response(&id)
+}
+
+async fn wrong_method(Extension(id): Id) -> Response<Body> {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "method not allowed").into_response(&id)
+}
+
+/// What every request passes: an id of ours, a time limit, containment of panics, headers of the answer.
+async fn attend(State(admin): Shared, mut request: Request, next: Next) -> Response<Body> {
+    let id = RequestId(random::uuid().unwrap_or_else(|_| format!("req-{}", admin.clock.now().wall.0)));
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let client = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
+    let client_id = client_request_id(request.headers());
+    request.extensions_mut().insert(id.clone());
+    let answered = if method == Method::OPTIONS {
+        empty(StatusCode::NO_CONTENT)
+    } else {
+        // A task of its own: a panic ends it and not the connection; dropped with us when the client leaves.
+        let mut task = JoinSet::new();
+        task.spawn(next.run(request));
+        match tokio::time::timeout(REQUEST_PATIENCE, task.join_next()).await {
+            Ok(Some(Ok(response))) => response,
+            Ok(Some(Err(_)) | None) => {
+                tracing::error!(request_id = %id.0, "a handler panicked");
+                Problem::internal().into_response(&id)
+            }
+            Err(_) => {
+                let text = "the request took too long";
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "", text).into_response(&id)
+            }
+        }
+    };
+    let mut response = answered;
+    let status = response.status().as_u16();
+    tracing::debug!(request_id = %id.0, client_request_id = client_id, %client, %method, path, status, "admin request");
+    let headers = response.headers_mut();
+    if let Some(origin) = &origin {
+        admin.origins.decorate(origin, headers);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        headers.insert(REQUEST_ID_HEADER, value);
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// What every request to the API and the metrics passes: access, and no page of elsewhere.
+async fn let_in(State(admin): Shared, Extension(id): Id, request: Request, next: Next) -> Response<Body> {
+    match check_access(&admin, &id, &request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(&id),
+    }
+}
+
+fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<(), Problem> {
+    let headers = request.headers();
+    let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else { return Err(Problem::internal()) };
+    let (client, now) = (peer.ip(), admin.clock.now().monotonic);
+    let within_budget = admin.attempts.may_try(client, now);
+    // Whoever shares this machine's address with a guesser must still get in with the right token.
+    let compare = within_budget || client.to_canonical().is_loopback();
+    match admin.access.check(client, headers, compare) {
+        Ok(via) => {
+            if !admin.origins.may_send(request.method(), headers) {
+                tracing::warn!(request_id = %id.0, %client, "a web page of another origin was turned away");
+                let text = "this web page may not change anything here";
+                return Err(Problem::new(StatusCode::FORBIDDEN, "ADMIN_ORIGIN_REFUSED", text));
+            }
+            let via = match via {
+                Via::Token => "token",
+                Via::Loopback => "loopback",
+            };
+            tracing::debug!(event = "admin_access_granted", request_id = %id.0, %client, via, "admin access");
+            Ok(())
+        }
+        Err(denied) => {
+            let (code, message) = denied.wire();
+            let guessed = presented(headers).is_some();
+            tracing::warn!(event = "admin_access_denied", request_id = %id.0, %client, code, guessed, "admin access");
+            if guessed {
+                admin.attempts.failed(client, now);
+            }
+            if guessed && !within_budget {
+                let text = "too many wrong tokens from this address";
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "AUTH_RATE_LIMITED", text);
+                return Err(problem.retry_after(RETRY_SECONDS));
+            }
+            Err(Problem::new(StatusCode::FORBIDDEN, code, message))
+        }
+    }
+}
+
+fn finish(id: &RequestId, answer: Result<Response<Body>, Problem>) -> Response<Body> {
+    answer.unwrap_or_else(|problem| problem.into_response(id))
+}
+
+fn connection(name: Name) -> Result<ConnectionId, Problem> {
+    let parsed = name.ok().and_then(|Path(name)| ConnectionId::parse(&name).ok());
+    parsed.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "", "connection not found"))
+}
+
+/// The whole body of a request that says it is JSON, which no web form can say without being asked first.
+async fn json_body(request: Request) -> Result<Bytes, Problem> {
+    let (head, body) = request.into_parts();
+    if !is_json(&head.headers) {
+        let text = "the content type must be application/json";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "", text));
+    }
+    if declared_length(&head.headers).is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+        return Err(Problem::too_large());
+    }
+    match tokio::time::timeout(BODY_PATIENCE, Limited::new(body, MAX_BODY_BYTES).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::too_large()),
+        Ok(Err(_)) => Err(Problem::invalid("the request body broke off")),
+        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "", "the request body did not come in time")),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (types.next(), types.next()) else { return false };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A client's own id, for the log only.
+fn client_request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    given.chars().filter(char::is_ascii_graphic).take(MAX_CLIENT_ID).collect()
+}

@@ -1,0 +1,142 @@
+//! Serving HTTP/1.1 with bounds: connections, time for a head, a graceful end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service as _;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::admin::router::Peer;
+use crate::config::parts::AccessMode;
+use crate::sys::tasks::Stop;
+
+/// Connections at a time, on all addresses together; further ones wait in the backlog.
+const MAX_CONNECTIONS: usize = 256;
+/// How long a connection may take to send a request's head, and how long it may idle between requests.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a request's head that are held.
+const HEAD_BYTES: usize = 64 * 1024;
+/// How long to wait after the system refused to accept, e.g. for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why an address could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Nobody could get in, or everybody: the rule and the address do not go together.
+    #[error("{0} is no loopback address, and admin access mode `loopback` is for this machine only; use mode `token`")]
+    Unguarded(SocketAddr),
+    /// No address was given.
+    #[error("no address was given for the admin API")]
+    None,
+    /// The system refused.
+    #[error("{address}: {source}")]
+    Io {
+        /// Which address.
+        address: SocketAddr,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// Binds every address. An IPv6 address is passed over on machines without IPv6, as long as another is there.
+pub async fn bind(addresses: &[SocketAddr], mode: AccessMode) -> Result<Vec<TcpListener>, BindError> {
+    // Judged first: no socket is opened that would have to be closed again.
+    for address in addresses {
+        if mode == AccessMode::Loopback && !address.ip().is_loopback() {
+            return Err(BindError::Unguarded(*address));
+        }
+    }
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if address.is_ipv6() && addresses.len() > 1 && is_absent(&error) => {
+                tracing::info!(%address, "this machine has no such address; passed over");
+            }
+            Err(source) => return Err(BindError::Io { address: *address, source }),
+        }
+    }
+    if listeners.is_empty() { Err(BindError::None) } else { Ok(listeners) }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+/// Serves one listener until told to stop; requests in flight are then finished, for as long as the caller waits.
+pub async fn serve(listener: TcpListener, router: Router, room: Arc<Semaphore>, mut stop: Stop) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.wait() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer, permit)) => {
+                let work = connection(stream, peer, router.clone(), stop.clone());
+                connections.spawn(async move {
+                    work.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Room for the connections of every listener together.
+pub fn room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_CONNECTIONS))
+}
+
+type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+
+async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<Accepted> {
+    // Room first: a connection that cannot be served is better left in the backlog.
+    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut stop: Stop) {
+    let service = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        service.call(request)
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = std::pin::pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = stop.wait() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection broke off");
+    }
+}

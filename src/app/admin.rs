@@ -1,0 +1,242 @@
+//! The admin process: locked, opened, proven and bound first; then served.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::net::UnixListener;
+
+use crate::admin::Admin;
+use crate::admin::access::AccessRule;
+use crate::admin::attempts::Attempts;
+use crate::admin::feed;
+use crate::admin::meter::Meter;
+use crate::admin::origin::DEFAULT_ORIGINS;
+use crate::admin::origin::Origins;
+use crate::admin::router::router;
+use crate::admin::server;
+use crate::admin::server::BindError;
+use crate::admin::token;
+use crate::admin::token::TokenError;
+use crate::config::parts::AccessMode;
+use crate::config::parts::DeclaredApproval;
+use crate::domain::address::AddressPolicy;
+use crate::domain::secret::Secret;
+use crate::domain::snapshot::Settings;
+use crate::state::Publisher;
+use crate::store::StoreError;
+use crate::store::worker::OpenStore;
+use crate::store::worker::Store;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
+use crate::sys::files::private_folder;
+use crate::sys::peer::SocketError;
+use crate::sys::peer::bind_private;
+use crate::sys::peer::check_socket_path;
+use crate::sys::supervision::supervised_peers;
+use crate::sys::supervision::unsupervised_peers;
+use crate::sys::tasks::Ended;
+use crate::sys::tasks::StopHandle;
+use crate::sys::tasks::Tasks;
+use crate::telemetry::metrics::DrainOutcome;
+use crate::telemetry::metrics::Metrics;
+
+/// Name of the state stream's socket in the run folder.
+pub const STATE_SOCKET: &str = "state.sock";
+/// Name of the socket of Envoy's admin interface in the run folder.
+pub const ENVOY_ADMIN_SOCKET: &str = "envoy-admin.sock";
+
+/// What the admin process needs to know.
+#[derive(Debug)]
+pub struct AdminConfig {
+    /// Where the API is served.
+    pub addresses: Vec<SocketAddr>,
+    /// Store, lock, token.
+    pub data_dir: PathBuf,
+    /// State socket, access log.
+    pub run_dir: PathBuf,
+    /// Opens the store.
+    pub master_key: Secret,
+    /// Who may use the API.
+    pub access_mode: AccessMode,
+    /// The token where the environment names it; otherwise it is in its file.
+    pub token: Option<Secret>,
+    /// Web origins that may call; `None` = the seed's list.
+    pub allowed_origins: Option<Vec<String>>,
+    /// What decisions depend on.
+    pub settings: Settings,
+    /// Approvals of the configuration file.
+    pub approvals: Vec<DeclaredApproval>,
+    /// Ports this gateway listens on; no connection may lead there.
+    pub own_ports: Vec<u16>,
+    /// Whether a supervisor holds our standard input and names the one authz that may connect.
+    pub supervised: bool,
+    /// How long requests in flight may take once told to stop.
+    pub grace: Duration,
+}
+
+/// Why the admin process could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The API's addresses.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The state socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// A folder.
+    #[error("{path}: {source}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// The metrics could not be set up.
+    #[error("metrics: {0}")]
+    Metrics(String),
+}
+
+/// Everything held and proven; nothing served yet.
+#[derive(Debug)]
+pub struct Bound {
+    listeners: Vec<TcpListener>,
+    state: UnixListener,
+    admin: Arc<Admin>,
+    store: Store,
+    store_thread: JoinHandle<()>,
+    meter: Meter,
+    supervised: bool,
+    grace: Duration,
+    tasks: Tasks,
+}
+
+/// Locks the data folder, opens the store with its key, reads or mints the token, binds addresses and socket.
+pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
+    let state_path = config.run_dir.join(STATE_SOCKET);
+    check_socket_path(&state_path)?;
+    let listeners = server::bind(&config.addresses, config.access_mode).await?;
+    let holder = format!("pid {} (admin)", std::process::id());
+    // Deriving a key from a passphrase and reading the store take a while; nothing else runs yet.
+    let mut open = OpenStore::open(&config.data_dir, &config.master_key, &holder)?;
+    drop(config.master_key);
+    let initial = feed::initial_state(&mut open.vault, &config.settings, &config.approvals)?;
+    let token = match config.token {
+        Some(token) => token,
+        None => token::load_or_mint(&config.data_dir)?,
+    };
+    private_folder(&config.run_dir).map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
+    let state = bind_private(&state_path).await?;
+    warn_of_mode(config.access_mode);
+    let publisher = Publisher::new(initial);
+    let (store, store_thread) = open.start(feed::listener(publisher.clone()))?;
+    let metrics = Arc::new(Metrics::new().map_err(|error| AdminError::Metrics(error.to_string()))?);
+    let envoy_socket = config.run_dir.join(ENVOY_ADMIN_SOCKET);
+    let meter = Meter::new(publisher.clone(), Arc::clone(&metrics), &config.run_dir, &envoy_socket);
+    let mut own_ports = config.own_ports;
+    own_ports.extend(listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()));
+    let admin = Arc::new(Admin {
+        store: store.clone(),
+        publisher,
+        access: AccessRule { mode: config.access_mode, token },
+        attempts: Attempts::default(),
+        origins: Origins::new(config.allowed_origins.unwrap_or_else(|| DEFAULT_ORIGINS.map(str::to_owned).to_vec())),
+        addresses: AddressPolicy {
+            allow_loopback: config.settings.allow_loopback,
+            allow_private: config.settings.allow_private,
+            own_ports,
+        },
+        metrics,
+        envoy_socket,
+        clock: SystemClock,
+    });
+    Ok(Bound {
+        listeners,
+        state,
+        admin,
+        store,
+        store_thread,
+        meter,
+        supervised: config.supervised,
+        grace: config.grace,
+        tasks: Tasks::default(),
+    })
+}
+
+impl Bound {
+    /// The addresses the API is bound on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Tells the process to stop.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.tasks.stop_handle()
+    }
+
+    /// Serves until told to stop or until a part fails; then finishes requests in flight and closes the store.
+    pub async fn run(self) -> Ended {
+        let Self { listeners, state, admin, store, store_thread, meter, supervised, grace, mut tasks } = self;
+        let peers = if supervised { supervised_peers(tasks.stop_handle()) } else { unsupervised_peers() };
+        let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let publisher = admin.publisher.clone();
+        let metrics = Arc::clone(&admin.metrics);
+        tasks.spawn("state-stream", |stop| publisher.serve_unix(state, peers, stop));
+        tasks.spawn("meter", |stop| meter.run(stop));
+        tasks.spawn("store", |mut stop| async move {
+            tokio::select! {
+                () = store.closed() => tracing::error!("the store's thread has ended"),
+                () = stop.wait() => {}
+            }
+        });
+        let router = router(admin);
+        let room = server::room();
+        for listener in listeners {
+            let (router, room) = (router.clone(), Arc::clone(&room));
+            tasks.spawn("admin-http", |stop| server::serve(listener, router, room, stop));
+        }
+        // The router holds the store: with the last listener goes the last handle on it.
+        drop(router);
+        tracing::info!(?addresses, "the admin API is served");
+        let mut stop = tasks.stop_signal();
+        let stopped_at = async {
+            stop.wait().await;
+            SystemClock.now().monotonic
+        };
+        let (ended, stopped_at) = tokio::join!(tasks.supervise(grace), stopped_at);
+        let outcome = if ended == Ended::Forced { DrainOutcome::Forced } else { DrainOutcome::Clean };
+        let took_ms = SystemClock.now().monotonic.since(stopped_at);
+        metrics.record_drain(outcome, took_ms as f64 / 1000.0);
+        tracing::info!(?ended, took_ms, "the admin API has stopped");
+        // With the last handle gone the thread closes the database and gives the lock back.
+        let closed = tokio::task::spawn_blocking(move || store_thread.join());
+        if !matches!(tokio::time::timeout(grace, closed).await, Ok(Ok(Ok(())))) {
+            tracing::warn!("the store was not closed in time");
+        }
+        ended
+    }
+}
+
+/// Builds and runs.
+pub async fn run(config: AdminConfig) -> Result<Ended, AdminError> {
+    Ok(build(config).await?.run().await)
+}
+
+fn warn_of_mode(mode: AccessMode) {
+    match mode {
+        AccessMode::Token => {}
+        AccessMode::Hybrid | AccessMode::Loopback => tracing::warn!(
+            mode = mode.name(),
+            "every process of this machine, agents included, can administer this gateway without a token"
+        ),
+    }
+}
