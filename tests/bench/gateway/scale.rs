@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
@@ -38,8 +39,6 @@ use crate::support::agent::now;
 use crate::support::client::Request;
 use crate::support::gateway::Running;
 use crate::support::gateway::binary;
-use crate::support::parts::Names;
-use crate::support::parts::use_names;
 use crate::support::process::wait_until;
 use crate::support::upstream::runtime as background;
 
@@ -70,12 +69,16 @@ struct World {
     agents: Vec<Agent>,
     authz: i32,
     envoy: i32,
-    _names: Names,
     _state: StopHandle,
 }
 
 fn connection_id(at: usize) -> String {
     format!("conn-{at:05}")
+}
+
+/// An address of loopback's own for each connection: as many origins as connections.
+fn origin(at: usize) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + u32::try_from(at).unwrap())
 }
 
 /// Everything authz is told.
@@ -84,7 +87,7 @@ fn state(size: Size, agents: &[Agent], port: u16) -> PublishedState {
         id: connection_id(at),
         name: connection_id(at),
         protocol: "http".into(),
-        base_url: format!("http://origin-{at}.test:{port}"),
+        base_url: format!("http://{}:{port}", origin(at)),
         auth_mode: proto::AuthMode::Bearer.into(),
         auth_name: "Authorization".into(),
         auth_prefix: "Bearer ".into(),
@@ -174,13 +177,8 @@ impl World {
         let authz = Running::spawn(command);
         wait_until("authz listens", START, || authz_socket.exists());
 
-        let names = Names::start();
-        for at in 0..size.connections {
-            names.set(&format!("origin-{at}.test"), ground.provider.ip());
-        }
         let address = local();
-        let mut config = ground.rendered(address);
-        use_names(&mut config, names.address);
+        let config = ground.rendered(address);
         // One worker: with more, each has its own connection to each origin, and files to open run out.
         let envoy = ground.envoy(folder.path(), &config, Some(1));
         let processes = vec![Counted { name: "envoy", pid: envoy.pid() }, Counted { name: "authz", pid: authz.pid() }];
@@ -190,7 +188,6 @@ impl World {
             authz: authz.pid(),
             envoy: envoy.pid(),
             stack: ground.stack(address, processes, vec![envoy, authz], folder),
-            _names: names,
             _state: stopper,
         };
         world.stack.wait_ready(|| world.request(0));

@@ -63,10 +63,10 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// Starts the provider.
+    /// Starts the provider. It answers on every address of 127.0.0.0/8, each of which is an origin.
     pub fn lay(envoy: PathBuf) -> Self {
         let address = local();
-        let provider = role(&["provider", &address.to_string()]);
+        let provider = role(&["provider", &format!("0.0.0.0:{}", address.port())]);
         wait_until("the provider listens", START, || std::net::TcpStream::connect(address).is_ok());
         Self {
             envoy,
@@ -126,9 +126,9 @@ impl Ground {
         cluster["load_assignment"] = json!({ "cluster_name": "provider", "endpoints": endpoints });
         resources["clusters"].as_sequence_mut().unwrap().push(yaml(&cluster));
         let manager = &mut resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
-        let router = manager["http_filters"].as_sequence().unwrap().last().unwrap().clone();
-        let mut all: Vec<_> = filters.iter().map(yaml).collect();
-        all.push(router);
+        let router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+        let router = json!({ "name": "router", "typed_config": { "@type": router, "suppress_envoy_headers": true } });
+        let all: Vec<_> = filters.iter().chain([&router]).map(yaml).collect();
         manager["http_filters"] = serde_yaml::Value::Sequence(all);
         let route = json!({ "match": { "prefix": "/" }, "route": { "cluster": "provider", "timeout": "0s" } });
         manager["route_config"]["virtual_hosts"][0]["routes"] = yaml(&json!([route]));
