@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::config::Flags;
 use crate::config::Sources;
 use crate::config::defaults;
+use crate::domain::secret::Secret;
 use crate::sys::env;
 use crate::sys::files;
 
@@ -88,11 +89,15 @@ impl IdentityPlace {
     }
 }
 
-/// Loads the whole configuration: what the roles of the gateway run with.
-pub(crate) fn load(flags: &Flags) -> Result<Config, CliError> {
+/// Loads the whole configuration: what the roles of the gateway run with. `handed` are secrets that came
+/// through a supervisor's pipe; they stand in for the variables of their names.
+pub(crate) fn load(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config, CliError> {
     let saved = saved_text()?;
     let find = |name: &str| defaults::find(&saved, name);
-    let sources = Sources { flags, env: &env::lookup, saved: &find };
+    let given =
+        |name: &str| handed.iter().find(|(known, _)| known == name).map(|(_, secret)| secret.expose().to_owned());
+    let lookup = |name: &str| given(name).or_else(|| env::lookup(name));
+    let sources = Sources { flags, env: &lookup, saved: &find };
     let place = config::locate(sources);
     let text = match files::read_text(&place.path, config::MAX_FILE_BYTES) {
         Ok(text) => Some(text),

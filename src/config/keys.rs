@@ -205,6 +205,14 @@ pub const ADMIN_TOKEN: Key = Key::new(
     Fallback::Computed("`<data_dir>/admin-token`, minted at the first start"),
     "token of the admin API, at least 16 characters",
 );
+/// Web pages that may call the admin API.
+pub const ALLOWED_ORIGINS: Key = Key::new(
+    Some("admin.allowed_origins"),
+    &["GATEWAY_ALLOWED_ORIGINS"],
+    None,
+    Fallback::Computed("ports 3000, 5000 and 38000 of `localhost` and `127.0.0.1`, and `https://sigilum.id`"),
+    "origins (`https://host[:port]`) of web pages that may call the admin API; a list, in the environment with commas",
+);
 /// The master key.
 pub const MASTER_KEY: Key = Key::new(
     None,
@@ -332,6 +340,7 @@ pub const ALL: &[Key] = &[
     CLAIMS_GRACE,
     ADMIN_ACCESS_MODE,
     ADMIN_TOKEN,
+    ALLOWED_ORIGINS,
     MASTER_KEY,
     MAX_REQUEST_BODY_BYTES,
     MAX_AGE,

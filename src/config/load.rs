@@ -132,6 +132,8 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
             Err("must be at least 16 visible ASCII characters without blanks".to_owned())
         }
     });
+    let allowed_origins =
+        loader.is_set(&keys::ALLOWED_ORIGINS).then(|| loader.list(&keys::ALLOWED_ORIGINS, parse_origin));
     let master_key = loader.secret(&keys::MASTER_KEY, |_| Ok(()));
     let max_body_bytes = loader.number(&keys::MAX_REQUEST_BODY_BYTES, 1, 64 * 1024 * 1024);
     let max_age = loader.number(&keys::MAX_AGE, 1, 3600);
@@ -189,7 +191,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         admin_url: admin_url.unwrap_or_else(|| format!("http://127.0.0.1:{admin_port}")),
         paths: Paths { home: loader.home(), config_file, data_dir, run_dir },
         listen,
-        admin: AdminAccess { mode: mode?, token },
+        admin: AdminAccess { mode: mode?, token, allowed_origins: allowed_origins.flatten() },
         envoy: EnvoyOptions {
             binary: binary.map(|text| loader.path(&text)),
             concurrency: u32::try_from(concurrency?).ok().filter(|count| *count > 0),
@@ -250,6 +252,12 @@ impl<'a> Loader<'a> {
     fn inside(&self, key: &Key, shape: Shape) -> Option<(Place, Result<String, String>)> {
         let node = self.file.settings.get(key.yaml?)?;
         Some((node.mark.place(), shaped(node, shape)))
+    }
+
+    /// Whether anybody sets it.
+    fn is_set(&self, key: &Key) -> bool {
+        let inside = key.yaml.is_some_and(|name| self.file.settings.contains_key(name));
+        inside || self.outside(key).is_some() || self.saved(key).is_some()
     }
 
     /// Finds and reads one value; a mistake is noted and leaves `None`.
@@ -486,6 +494,18 @@ fn parse_decisions(text: &str) -> Result<DecisionLog, String> {
             Err(_) => Err("must be all, denied or off".to_owned()),
         },
     }
+}
+
+/// An origin as browsers write it: scheme, host, a port that is not the default, nothing else.
+fn parse_origin(text: &str) -> Result<String, String> {
+    let wrong = || "must be an origin such as https://example.com:8443".to_owned();
+    let (scheme, authority) = text.split_once("://").ok_or_else(wrong)?;
+    if !matches!(scheme, "http" | "https") {
+        return Err(wrong());
+    }
+    let authority = address::parse_authority(authority).map_err(|_| wrong())?;
+    let default = if scheme == "http" { ":80" } else { ":443" };
+    Ok(format!("{scheme}://{}", authority.strip_suffix(default).unwrap_or(&authority)))
 }
 
 fn parse_url(text: &str) -> Result<String, String> {

@@ -320,6 +320,19 @@ fn log_words_are_words_also_where_yaml_sees_truth_values() {
 }
 
 #[test]
+fn origins_are_written_as_browsers_write_them() {
+    assert_eq!(env(&[]).unwrap().admin.allowed_origins, None);
+    let origins = |text: &str| env(&[("GATEWAY_ALLOWED_ORIGINS", text)]).map(|config| config.admin.allowed_origins);
+    let wanted = ["https://a.example", "http://localhost:3000", "http://[::1]:1"].map(str::to_owned);
+    let found = origins("https://A.example:443, http://localhost:3000,http://[::1]:1").unwrap();
+    assert_eq!(found.as_deref(), Some(&wanted[..]));
+    assert_eq!(yaml("admin: {allowed_origins: []}").unwrap().admin.allowed_origins.as_deref(), Some(&[][..]));
+    for bad in ["*", "https://a/", "ftp://a", "https://u@a", "https://a?b", "a.example"] {
+        assert!(origins(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn the_file_is_found_by_home_or_by_name() {
     let place = |pairs: &[(&str, &str)]| {
         let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());

@@ -109,6 +109,8 @@ pub struct AdminAccess {
     pub mode: AccessMode,
     /// The token where the environment names it; otherwise it is in its file.
     pub token: Option<Secret>,
+    /// Origins of web pages that may call it; `None`: the built-in list.
+    pub allowed_origins: Option<Vec<String>>,
 }
 
 /// Which decisions are logged; all are counted.

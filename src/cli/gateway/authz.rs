@@ -75,10 +75,11 @@ impl TlsArgs {
 
 /// Runs until told to stop. Settings come from options and the environment; it reads no file.
 pub(crate) async fn run(args: &AuthzArgs, globals: &Globals) -> Result<Outcome, CliError> {
+    role::harden()?;
     let mut flags = globals.flags();
     flags.set(&keys::RUN_DIR, args.run_dir.as_ref().map(|path| path.to_string_lossy().into_owned()));
     let config = settings::load_without_files(&flags)?;
-    role::begin(&config.log_level)?;
+    role::begin_log(&config.log_level)?;
     let config = AuthzConfig {
         listen: listen(args)?,
         state: state(args)?,
@@ -95,8 +96,9 @@ pub(crate) async fn run(args: &AuthzArgs, globals: &Globals) -> Result<Outcome, 
         drain_pause: if args.supervised { Duration::ZERO } else { DRAIN_PAUSE },
         grace: config.drain,
     };
-    let ended = authz::run(config, SystemClock).await;
-    role::ended(ended.map_err(|error| CliError::new(Outcome::Config, error.to_string()))?)
+    let ended =
+        authz::run(config, SystemClock).await.map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
+    role::ended(&ended)
 }
 
 fn listen(args: &AuthzArgs) -> Result<Listen, CliError> {

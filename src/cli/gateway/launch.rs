@@ -19,6 +19,7 @@ use crate::app::gateway::restart::Patience;
 use crate::app::up;
 use crate::app::up::DemoConfig;
 use crate::app::up::UpError;
+use crate::cli::gateway::master_key;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -34,14 +35,9 @@ use crate::sys::clock::SystemClock;
 use crate::sys::env;
 use crate::sys::files;
 use crate::sys::hardening;
-use crate::sys::random;
 use crate::sys::signal::StopSignals;
 use crate::sys::tasks::Tasks;
 
-/// The master key's file in the home folder.
-const MASTER_KEY_FILE: &str = "gateway-master-key";
-/// The sealed store's file in the data folder.
-const STORE_FILE: &str = "gateway.db";
 /// Lines that may wait to be shown; more are only in the log files.
 const PROGRESS: usize = 256;
 /// Where admin finds `config.env`, so that it reads the same defaults.
@@ -91,12 +87,10 @@ pub(crate) fn prepare(config: &Config, namespace: &Namespace) -> Result<Prepared
     if opened.created {
         made.push(format!("created the identity of {namespace}: {}", opened.path.display()));
     }
-    let key_file = home.join(MASTER_KEY_FILE);
-    if config.master_key.is_none() && !key_file.exists() {
-        generate_master_key(config, &key_file)?;
-        made.push(format!("generated the master key: {}", key_file.display()));
+    if let Some(file) = master_key::make_if_missing(config)? {
+        made.push(format!("generated the master key: {}", file.display()));
     }
-    if same_owner(&opened.path, &key_file, config.master_key.is_some()) {
+    if same_owner(&opened.path, &master_key::file(config), config.master_key.is_some()) {
         warnings.push(format!(
             "the identities in {} and the master key belong to the same user: an agent that runs as this user \
              can read the provider keys. Run the gateway as a user of its own where agents are not trusted.",
@@ -104,22 +98,6 @@ pub(crate) fn prepare(config: &Config, namespace: &Namespace) -> Result<Prepared
         ));
     }
     Ok(Prepared { identity: opened.identity, made, warnings })
-}
-
-/// 32 random bytes as 64 hex digits and a line feed, 0600. Never where a store exists that another key sealed.
-fn generate_master_key(config: &Config, file: &Path) -> Result<(), CliError> {
-    let store = config.paths.data_dir.join(STORE_FILE);
-    if store.exists() {
-        let message = format!("{} exists, but the master key that opens it is missing", store.display());
-        return Err(CliError::new(Outcome::Config, message)
-            .hint(format!("put it back into {} or set GATEWAY_MASTER_KEY", file.display())));
-    }
-    let key = random::hex::<32>().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
-    match files::create_private(file, format!("{key}\n").as_bytes()) {
-        // Two that start at once: the first one's key holds.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        written => written.map_err(|error| at(file, &error)),
-    }
 }
 
 /// Whether the agent's key and the master key are in the hands of one user. A key from the environment

@@ -1,9 +1,11 @@
 //! `sigilum gateway …`: the roles of the gateway, alone or as one life.
 
+mod admin;
 mod authz;
 mod endpoint;
 mod envoy_config;
 pub(crate) mod launch;
+mod master_key;
 pub(crate) mod options;
 mod role;
 mod start;
@@ -13,6 +15,7 @@ use clap::Subcommand;
 
 use crate::cli::args::Globals;
 use crate::cli::dispatch;
+use crate::cli::gateway::admin::AdminArgs;
 use crate::cli::gateway::authz::AuthzArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
 use crate::cli::gateway::start::StartArgs;
@@ -31,6 +34,8 @@ pub struct GatewayArgs {
 enum GatewayCommand {
     /// Run admin, authz and Envoy as one life in the foreground
     Start(StartArgs),
+    /// Run the admin process alone: the sealed store, the admin API, the state stream
+    Admin(AdminArgs),
     /// Run the decision alone: what Envoy asks
     Authz(AuthzArgs),
     /// Print the Envoy configuration, for those who run their own Envoy
@@ -41,6 +46,7 @@ enum GatewayCommand {
 pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     match &args.command {
         GatewayCommand::Start(args) => dispatch::role(start::run(args, globals, printer)),
+        GatewayCommand::Admin(args) => dispatch::role(admin::run(args, globals, printer)),
         GatewayCommand::Authz(args) => dispatch::role(authz::run(args, globals)),
         GatewayCommand::EnvoyConfig(args) => envoy_config::run(args, globals, printer),
     }

@@ -9,6 +9,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::settings;
 use crate::config::Config;
 use crate::config::keys;
+use crate::domain::secret::Secret;
 
 /// Settings as options; what is not given comes from the environment, `gateway.yaml` or the defaults.
 #[derive(Debug, Clone, Default, Args)]
@@ -45,6 +46,11 @@ pub struct SettingsArgs {
 impl SettingsArgs {
     /// The configuration these options lead to, or everything that is wrong with it.
     pub fn load(&self, globals: &Globals) -> Result<Config, CliError> {
+        self.load_with(globals, &[])
+    }
+
+    /// The same with secrets that a supervisor handed over.
+    pub(crate) fn load_with(&self, globals: &Globals, handed: &[(String, Secret)]) -> Result<Config, CliError> {
         let mut flags = globals.flags();
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
         let list = |list: &[String]| (!list.is_empty()).then(|| list.join(","));
@@ -57,6 +63,6 @@ impl SettingsArgs {
         flags.set(&keys::RUN_DIR, path(&self.run_dir));
         flags.set(&keys::ENVOY_BIN, path(&self.envoy_bin));
         flags.set(&keys::ENVOY_CONCURRENCY, self.envoy_concurrency.map(|count| count.to_string()));
-        settings::load(&flags)
+        settings::load(&flags, handed)
     }
 }

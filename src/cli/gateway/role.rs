@@ -1,4 +1,4 @@
-//! What the long-lived roles have in common: hardened first, logging, an end with an exit code.
+//! What the long-lived roles have in common: hardened first, then logging; an end with an exit code.
 
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -6,20 +6,29 @@ use crate::sys::hardening;
 use crate::sys::tasks::Ended;
 use crate::telemetry::log;
 
-/// Hardens the process and begins its log; nothing secret may have been read before, apart from the
-/// environment the process was born with.
-pub(crate) fn begin(level: &str) -> Result<(), CliError> {
+/// Hardens the process; nothing secret may have been read before, apart from the environment the process
+/// was born with.
+pub(crate) fn harden() -> Result<(), CliError> {
     hardening::harden_process()
-        .map_err(|error| CliError::new(Outcome::Failed, format!("the process could not be hardened: {error}")))?;
+        .map_err(|error| CliError::new(Outcome::Failed, format!("the process could not be hardened: {error}")))
+}
+
+/// Begins the log.
+pub(crate) fn begin_log(level: &str) -> Result<(), CliError> {
     log::begin_at(level).map_err(|error| CliError::new(Outcome::Config, error.to_string()))
 }
 
 /// How a role's end counts: told to stop is done, everything else is a failure a supervisor should see.
-pub(crate) fn ended(ended: Ended) -> Result<Outcome, CliError> {
+pub(crate) fn ended(ended: &Ended) -> Result<Outcome, CliError> {
     match ended {
         Ended::Stopped => Ok(Outcome::Done),
         Ended::Early(Some(task)) => Err(CliError::new(Outcome::Failed, format!("the task {task} ended by itself"))),
         Ended::Early(None) => Err(CliError::new(Outcome::Failed, "a task failed")),
-        Ended::Forced => Err(CliError::new(Outcome::Failed, "stopped before everything in flight had ended")),
+        Ended::Forced => forced(),
     }
+}
+
+/// The end after a second signal, or after the grace period.
+pub(crate) fn forced() -> Result<Outcome, CliError> {
+    Err(CliError::new(Outcome::Failed, "stopped before everything in flight had ended"))
 }

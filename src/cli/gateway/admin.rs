@@ -1,0 +1,93 @@
+//! `gateway admin`: the sealed store, the admin API and the state stream, as one process.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use crate::app::admin;
+use crate::app::admin::AdminConfig;
+use crate::app::admin::AdminError;
+use crate::cli::args::Globals;
+use crate::cli::gateway::master_key;
+use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::gateway::role;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::cli::printer::Printer;
+use crate::config::Config;
+use crate::domain::secret::Secret;
+use crate::sys::signal::StopSignals;
+use crate::sys::supervision;
+
+/// Options of `gateway admin`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AdminArgs {
+    /// Settings.
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// A supervisor holds our standard input
+    #[arg(long, hide = true)]
+    supervised: bool,
+}
+
+/// Runs until told to stop.
+pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    role::harden()?;
+    let handed = if args.supervised {
+        supervision::supervised_secrets().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?
+    } else {
+        Vec::new()
+    };
+    let mut config = args.settings.load_with(globals, &handed)?;
+    drop(handed);
+    role::begin_log(&config.log_level)?;
+    if let Some(file) = master_key::make_if_missing(&config)? {
+        printer.note(&format!("generated the master key: {}", file.display()));
+    }
+    let master_key = master_key::read(&mut config)?;
+    let mut signals = StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
+    let bound =
+        admin::build(admin_config(config, master_key, args.supervised)).await.map_err(|error| failed(&error))?;
+    let stop = bound.stop_handle();
+    let told = async {
+        let signal = signals.next().await;
+        tracing::info!(signal, "told to stop");
+        stop.stop();
+        // A second one: whoever asks twice does not want to wait.
+        signals.next().await
+    };
+    tokio::select! {
+        ended = bound.run() => role::ended(&ended),
+        _ = told => role::forced(),
+    }
+}
+
+fn admin_config(config: Config, master_key: Secret, supervised: bool) -> AdminConfig {
+    let all = config.listen.ingress.iter().chain(&config.listen.envoy_admin);
+    AdminConfig {
+        own_ports: all.map(SocketAddr::port).collect(),
+        addresses: config.listen.admin,
+        data_dir: config.paths.data_dir,
+        run_dir: config.paths.run_dir,
+        master_key,
+        access_mode: config.admin.mode,
+        token: config.admin.token,
+        allowed_origins: config.admin.allowed_origins,
+        settings: config.settings,
+        approvals: config.approvals,
+        supervised,
+        grace: config.drain,
+    }
+}
+
+fn failed(error: &AdminError) -> CliError {
+    let outcome = match error {
+        AdminError::Metrics(_) => Outcome::Failed,
+        AdminError::Store(_)
+        | AdminError::Token(_)
+        | AdminError::Bind(_)
+        | AdminError::Socket(_)
+        | AdminError::Folder { .. } => Outcome::Config,
+    };
+    CliError::new(outcome, error.to_string())
+}
