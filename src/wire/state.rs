@@ -253,7 +253,7 @@ pub fn encode_connection(settings: &ConnectionSettings, secret: Result<&Secret, 
     };
     let (secret, unusable) = match secret {
         Ok(secret) => (secret.expose().to_owned(), String::new()),
-        Err(reason) if reason.is_empty() => (String::new(), "no usable secret".to_owned()),
+        Err("") => (String::new(), "no usable secret".to_owned()),
         Err(reason) => (String::new(), reason.to_owned()),
     };
     proto::Connection {
