@@ -124,3 +124,16 @@ fn a_full_window_refuses_and_forgets_nothing() {
     assert_eq!(gateway.send(&carol.get(&gateway.authority(), &target)).status, 200);
     assert_eq!(upstream.count(), 251);
 }
+
+#[test]
+fn a_gateway_without_a_past_refuses_what_was_signed_before_it() {
+    let gateway = Setup::new().start_anew();
+    let upstream = Upstream::start();
+    let connection = gateway.connect(&upstream, json!({}));
+    let draft = gateway.agent().prepare("GET", &gateway.authority(), &connection.at("/v1"));
+    let response = gateway.send(&draft.with(|draft| draft.created -= 120).sign());
+    assert_eq!((response.status, response.code().as_str()), (503, "REPLAY_WINDOW_STARTING"), "{}", response.text());
+    assert!(response.header("retry-after").is_some());
+    assert!(upstream.untouched());
+    assert_eq!(gateway.get(&connection.at("/v1")).status, 200, "ready means that a request signed now is decided");
+}

@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -26,6 +27,8 @@ use std::time::Instant;
 use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
+use sigilum::authz::Journal;
+use sigilum::domain::time::UnixSeconds;
 use tempfile::TempDir;
 
 use super::agent::Agent;
@@ -179,8 +182,25 @@ impl Setup {
         command
     }
 
+    /// Begins the replay journal as an authz that ran a little earlier would have left it. Without one a
+    /// gateway waits some seconds until it can tell old requests from replayed ones.
+    pub fn begin_journal(&self) {
+        for folder in [self.data(), self.run_dir()] {
+            fs::create_dir(&folder).unwrap();
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        let earlier = UnixSeconds(super::agent::now() - 30);
+        Journal::open(&self.run_dir(), 1000, earlier).unwrap();
+    }
+
     /// Starts the gateway and waits until it is ready.
     pub fn start(self) -> Gateway {
+        self.begin_journal();
+        self.start_anew()
+    }
+
+    /// The same with nothing left by an earlier authz.
+    pub fn start_anew(self) -> Gateway {
         self.write_yaml();
         let running = Running::spawn(self.command(&["gateway", "start"]));
         let gateway = Gateway::of(self, running);

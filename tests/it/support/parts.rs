@@ -147,10 +147,7 @@ impl Parts {
         let setup = Setup::new();
         setup.write_yaml();
         let (run, data, home) = (setup.run_dir(), setup.data(), setup.home());
-        for folder in [&data, &run] {
-            fs::create_dir(folder).unwrap();
-            fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-        }
+        setup.begin_journal();
         let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
         let master_key = super::agent::random_hex(32);
 
