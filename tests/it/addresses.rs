@@ -46,10 +46,9 @@ fn a_name_that_resolves_to_a_private_address_is_refused() {
 
 #[test]
 fn a_private_address_is_used_where_the_connection_allows_it() {
-    // 127.0.0.0/8 aside, a machine in a test has no private address to answer on: reaching for it and
-    // failing is what shows that it was allowed.
-    let (status, code) = ask("allowed.test", "10.255.255.1", 9, json!({ "allow_private": true }));
-    assert_eq!((status, code.as_str()), (502, "UPSTREAM_ERROR"));
+    // Whatever answers there, or nothing: that it was reached for is what shows that it was allowed.
+    let answer = ask("allowed.test", "10.255.255.1", 9, json!({ "allow_private": true }));
+    assert_ne!(answer, refused());
 }
 
 #[test]

@@ -48,6 +48,13 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 /// How many connections a gateway's own agent is approved for in advance.
 const APPROVED: usize = 100;
 
+/// Waits for a line. The end of input instead means that the test process is gone: ends the child and
+/// removes its folder.
+const GUARD: &str = r#"read -r line && exit
+kill -TERM "$0"
+while kill -0 "$0" 2>/dev/null; do sleep 0.1; done
+[ -z "$1" ] || rm -rf "$1""#;
+
 /// The binary under test.
 pub fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_sigilum")
@@ -202,7 +209,7 @@ impl Setup {
     /// The same with nothing left by an earlier authz.
     pub fn start_anew(self) -> Gateway {
         self.write_yaml();
-        let running = Running::spawn(self.command(&["gateway", "start"]));
+        let running = Running::spawn_in(self.command(&["gateway", "start"]), Some(self.root.path()));
         let gateway = Gateway::of(self, running);
         gateway.wait_ready(START_LIMIT);
         gateway
@@ -239,7 +246,12 @@ pub struct Running {
 
 impl Running {
     /// Starts it.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_in(command, None)
+    }
+
+    /// Starts it. `folder` is removed where this process ends without dropping what it made.
+    pub fn spawn_in(mut command: Command, folder: Option<&Path>) -> Self {
         let mut child = command.spawn().unwrap();
         let said: Arc<Mutex<Vec<u8>>> = Arc::default();
         let streams: [Option<Box<dyn std::io::Read + Send>>; 2] =
@@ -258,7 +270,8 @@ impl Running {
             })
             .collect();
         let guard = Command::new("/bin/sh")
-            .args(["-c", "read -r line || kill -TERM \"$0\"", &child.id().to_string()])
+            .args(["-c", GUARD, &child.id().to_string()])
+            .args(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -349,7 +362,7 @@ impl Gateway {
 
     /// Starts again after the supervisor has ended, with the same folders and ports.
     pub fn restart(&self) {
-        let again = Running::spawn(self.setup.command(&["gateway", "start"]));
+        let again = Running::spawn_in(self.setup.command(&["gateway", "start"]), Some(self.setup.root.path()));
         *self.running() = again;
         self.wait_ready(LIMIT);
     }

@@ -166,7 +166,7 @@ impl Parts {
             &path(&home.join("gateway.yaml")),
         ]);
         admin.env("GATEWAY_MASTER_KEY", master_key);
-        let admin = Running::spawn(admin);
+        let admin = Running::spawn_in(admin, Some(setup.root.path()));
         wait_until("admin listens", LIMIT, || std::net::TcpStream::connect(setup.admin).is_ok());
 
         let listen = format!("unix:{}", run.join("authz.sock").display());
