@@ -40,8 +40,7 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
     let home = config.paths.home.clone();
     let demo = args.demo.then(|| DemoConfig {
         port: config.upstream_port,
-        namespace: namespace.clone(),
-        key: prepared.identity.public_key(),
+        identity: prepared.identity,
         secret_file: home.join(format!("gateway-connection-secret-{}", up::CONNECTION)),
     });
     if demo.is_some() {

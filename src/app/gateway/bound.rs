@@ -121,6 +121,11 @@ impl Bound {
         }
     }
 
+    /// What it will run with, for changes to what the processes are told.
+    pub const fn config_mut(&mut self) -> &mut GatewayConfig {
+        &mut self.config
+    }
+
     /// Where it will listen.
     pub const fn addresses(&self) -> &Addresses {
         &self.addresses

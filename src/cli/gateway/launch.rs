@@ -253,11 +253,18 @@ fn first(addresses: &[std::net::SocketAddr]) -> String {
     addresses.first().map(ToString::to_string).unwrap_or_default()
 }
 
-/// How this program is typed: by name where it is installed, through cargo where it was built in a checkout.
-fn command() -> &'static str {
+/// How this program is typed: by name where it is on `PATH`, through cargo where it was built in a
+/// checkout, else by its place.
+fn command() -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sigilum"));
-    let built_here = program.components().any(|part| part.as_os_str() == "target");
-    if built_here { "cargo run --release --" } else { "sigilum" }
+    let path = env::lookup("PATH").unwrap_or_default();
+    let installed = path.split(':').any(|folder| Path::new(folder).join("sigilum") == program);
+    let profile = program.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    match profile {
+        _ if installed => "sigilum".to_owned(),
+        Some("release" | "debug") => "cargo run --release --".to_owned(),
+        Some(_) | None => program.display().to_string(),
+    }
 }
 
 fn at(path: &Path, error: &io::Error) -> CliError {
