@@ -50,6 +50,11 @@ impl fmt::Debug for proto::Connection {
     }
 }
 
+/// Reads a message from bytes, e.g. of a fuzzer.
+pub fn decode_response(bytes: &[u8]) -> Result<proto::StateResponse, prost::DecodeError> {
+    prost::Message::decode(bytes)
+}
+
 /// Why settings were not accepted; the state that carries them is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSettings {
