@@ -1,12 +1,17 @@
 //! The main job: what an approved agent signs reaches the provider with the credential and without the proof.
 
+use std::io::Read as _;
+use std::io::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::support::client::Body;
 use crate::support::client::Exchange;
+use crate::support::gateway::LIMIT;
 use crate::support::gateway::shared;
+use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::pattern;
 
@@ -309,9 +314,7 @@ fn a_provider_that_does_not_answer_is_an_upstream_error() {
     let connection = gateway.connect(&upstream, json!({}));
     let address = upstream.address;
     drop(upstream);
-    crate::support::process::wait_until("the port is closed", crate::support::gateway::LIMIT, || {
-        std::net::TcpStream::connect(address).is_err()
-    });
+    wait_until("the port is closed", LIMIT, || std::net::TcpStream::connect(address).is_err());
     let response = gateway.get(&connection.at("/v1"));
     assert_eq!((response.status, response.code().as_str()), (502, "UPSTREAM_ERROR"), "{}", response.text());
     assert!(!response.text().contains(&address.to_string()), "{}", response.text());
@@ -325,4 +328,51 @@ fn statuses_of_the_provider_pass_unchanged() {
         let response = gateway.get(&connection.at(&format!("/status/{status}")));
         assert_eq!((response.status, response.text().as_str()), (status, "status"));
     }
+}
+
+#[test]
+fn a_websocket_passes_where_the_connection_lists_it() {
+    let gateway = shared();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let base_url = format!("http://{}", listener.local_addr().unwrap());
+    let provider = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0_u8];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        stream
+            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+            .unwrap();
+        // From here on both sides may speak whenever they like.
+        stream.write_all(b"welcome").unwrap();
+        let mut said = [0_u8; 5];
+        stream.read_exact(&mut said).unwrap();
+        (String::from_utf8(head).unwrap().to_lowercase(), said)
+    });
+    let id = gateway.next_id();
+    let fields = json!({ "upgrades": ["websocket"], "allowed_methods": ["GET"] });
+    let created = gateway.create(&id, &base_url, "canary-websocket", fields);
+    assert_eq!(created.status, 201, "{}", created.text());
+    wait_until("the connection is in force", LIMIT, || {
+        gateway.post(&format!("/proxy/{id}/probe"), b"{}").code() == "METHOD_OR_PATH_FORBIDDEN"
+    });
+
+    let request = gateway.agent().get(&gateway.authority(), &format!("/proxy/{id}/socket"));
+    let request = request.header("connection", "Upgrade").header("upgrade", "websocket");
+    let mut exchange = Exchange::open(gateway.setup.ingress).unwrap();
+    exchange.write(&request.bytes());
+    let head = exchange.read_head("GET").unwrap();
+    assert_eq!((head.status, head.header("upgrade")), (101, Some("websocket")));
+    assert_eq!(exchange.read_piece().unwrap(), Some(b"welcome".to_vec()));
+    exchange.write(b"hello");
+    let (head, said) = provider.join().unwrap();
+    assert_eq!(&said, b"hello");
+    assert!(
+        head.starts_with("get /socket http/1.1") && head.contains("authorization: bearer canary-websocket"),
+        "{head}"
+    );
+    assert!(PROOF.iter().all(|name| !head.contains(&format!("\n{name}:"))), "{head}");
 }

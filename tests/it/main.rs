@@ -16,6 +16,7 @@ mod addresses;
 mod approved;
 mod canary;
 mod connections;
+mod envoy_file;
 mod limits;
 mod outages;
 mod refusals;

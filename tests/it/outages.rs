@@ -10,6 +10,7 @@ use crate::support::client::try_send;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
 use crate::support::gateway::Setup;
+use crate::support::parts;
 use crate::support::process::alive;
 use crate::support::process::children;
 use crate::support::process::signal;
@@ -155,4 +156,27 @@ fn children_do_not_inherit_the_environment() {
         let text = String::from_utf8_lossy(&environment);
         assert!(!text.contains("canary-environment"), "{}: {text}", child.arguments);
     }
+}
+
+#[test]
+fn without_any_state_nothing_is_decided() {
+    // Envoy and authz without an admin: nobody has ever said who is approved.
+    let setup = Setup::new();
+    setup.begin_journal();
+    let authz = parts::start_authz(&setup);
+    let envoy = parts::start_envoy(&setup, &parts::Names::start());
+    let gateway = Gateway::of(setup, authz);
+    let request = || gateway.agent().get(&gateway.authority(), "/proxy/conn-000/v1");
+    wait_until("authz says that it is not ready", LIMIT, || {
+        match try_send(gateway.setup.ingress, &request()) {
+            Ok(response) => {
+                assert_eq!(response.status, 503, "{}", response.text());
+                response.code() == "NOT_READY"
+            }
+            // Envoy is not there yet.
+            Err(_) => false,
+        }
+    });
+    assert!(!gateway.healthy());
+    drop(envoy);
 }

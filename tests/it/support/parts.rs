@@ -120,6 +120,34 @@ pub fn envoy_binary() -> PathBuf {
     fs::read_link(format!("/proc/{}/exe", shared_gateway().role("envoy"))).unwrap()
 }
 
+/// Starts authz for an installation, by itself.
+pub fn start_authz(setup: &Setup) -> Running {
+    let run = setup.run_dir();
+    let listen = format!("unix:{}", run.join("authz.sock").display());
+    let state = format!("unix:{}", run.join("state.sock").display());
+    let run = run.to_str().unwrap();
+    Running::spawn(setup.command(&["gateway", "authz", "--listen", &listen, "--state", &state, "--run-dir", run]))
+}
+
+/// Starts Envoy for an installation, by itself, with its names looked up at `names`.
+pub fn start_envoy(setup: &Setup, names: &Names) -> Running {
+    let printed = setup.command(&["gateway", "envoy-config"]).output().unwrap();
+    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    let mut config: serde_yaml::Value = serde_yaml::from_slice(&printed.stdout).unwrap();
+    use_names(&mut config, names.address);
+    let file = setup.run_dir().join("envoy-test.yaml");
+    fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
+    let mut envoy = Command::new(envoy_binary());
+    envoy
+        .args(["-c", file.to_str().unwrap(), "--concurrency", "1", "--disable-hot-restart"])
+        .current_dir(setup.run_dir())
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Running::spawn(envoy)
+}
+
 /// The parts, each a child of the test.
 pub struct Parts {
     /// Everything a gateway can be asked; its supervisor is admin itself.
@@ -169,28 +197,9 @@ impl Parts {
         let admin = Running::spawn_in(admin, Some(setup.root.path()));
         wait_until("admin listens", LIMIT, || std::net::TcpStream::connect(setup.admin).is_ok());
 
-        let listen = format!("unix:{}", run.join("authz.sock").display());
-        let state = format!("unix:{}", run.join("state.sock").display());
-        let arguments = ["gateway", "authz", "--listen", &listen, "--state", &state, "--run-dir", &path(&run)];
-        let authz = Running::spawn(setup.command(&arguments));
-
+        let authz = start_authz(&setup);
         let names = Names::start();
-        let printed = setup.command(&["gateway", "envoy-config"]).output().unwrap();
-        assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
-        let mut config: serde_yaml::Value = serde_yaml::from_slice(&printed.stdout).unwrap();
-        config.apply_merge().unwrap();
-        use_names(&mut config, names.address);
-        let file = run.join("envoy-test.yaml");
-        fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
-        let mut envoy = Command::new(envoy_binary());
-        envoy
-            .args(["-c", &path(&file), "--concurrency", "1", "--disable-hot-restart"])
-            .current_dir(&run)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let envoy = Running::spawn(envoy);
+        let envoy = start_envoy(&setup, &names);
         let gateway = Gateway::of(setup, admin);
         wait_until("the parts are ready", LIMIT, || gateway.healthy() && gateway.admin_ready());
         Self { gateway, names, _authz: authz, _envoy: envoy }
