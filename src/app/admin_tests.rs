@@ -129,6 +129,18 @@ impl Gateway {
         Answer { status, head: head.to_owned(), body: body.to_owned() }
     }
 
+    /// The status alone; `None` where the other end closed without an answer.
+    async fn raw_status(&self, request: &[u8]) -> Option<u16> {
+        let work = async {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            let _ = stream.write_all(request).await;
+            let mut bytes = Vec::new();
+            let _ = stream.read_to_end(&mut bytes).await;
+            String::from_utf8_lossy(&bytes).split(' ').nth(1).and_then(|status| status.parse().ok())
+        };
+        tokio::time::timeout(PATIENCE, work).await.unwrap()
+    }
+
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut text = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
         if !headers.iter().any(|(name, _)| *name == "host") {
@@ -267,7 +279,7 @@ async fn mistakes_are_refused_by_name() {
         ("POST", CONNECTIONS, connection("a/secret/1"), 400, "id: "),
         ("POST", CONNECTIONS, connection("UPPER"), 400, "id: "),
         ("POST", CONNECTIONS, connection("ab"), 400, "id: "),
-        ("POST", CONNECTIONS, String::new(), 415, "content type"),
+        ("POST", CONNECTIONS, String::new(), 400, "empty"),
         ("POST", CONNECTIONS, " ".to_owned(), 400, "empty"),
         ("POST", CONNECTIONS, "[]".to_owned(), 400, "JSON"),
         ("POST", CONNECTIONS, "{\"id\":".to_owned(), 400, "line 1"),
@@ -461,6 +473,75 @@ async fn bodies_over_the_limit_are_refused_by_length_and_by_count() {
 }
 
 const MAX_BODY: usize = crate::admin::router::MAX_BODY_BYTES;
+
+#[tokio::test]
+async fn a_head_of_a_megabyte_is_refused() {
+    let gateway = Gateway::start().await;
+    let head = format!("GET /health HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(1 << 20));
+    assert!(gateway.raw_status(head.as_bytes()).await.is_none_or(|status| status == 431));
+    assert_eq!(gateway.send("GET", "/health", &[], "").await.status, 200);
+}
+
+/// An Envoy as far as its admin interface goes: says what it was asked, answers 200 with `body`.
+fn envoy_admin(run_dir: &Path, body: &'static str) -> (Arc<Mutex<Vec<String>>>, Task<()>) {
+    let listener = UnixListener::bind(run_dir.join(ENVOY_ADMIN_SOCKET)).unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let serving = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = vec![0; 4096];
+            let length = stream.read(&mut bytes).await.unwrap();
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            seen.lock().unwrap().push(text.lines().next().unwrap_or_default().to_owned());
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (asked, serving)
+}
+
+#[tokio::test]
+async fn open_requests_are_read_from_envoy() {
+    let gateway = Gateway::start().await;
+    let (asked, serving) = envoy_admin(&gateway.folder.path().join("run"), "http.ingress.downstream_rq_active: 3\n");
+    let text = gateway.ask("GET", "/metrics", "").await.body;
+    assert!(text.contains("sigilum_gateway_requests_in_flight 3\n"), "{text}");
+    assert!(text.contains("sigilum_gateway_envoy_up 1\n"), "{text}");
+    assert!(asked.lock().unwrap()[0].starts_with("GET /stats?filter="));
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_long_access_log_is_put_aside_and_opened_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    let log = run.join("access.log");
+    let line = format!("{{\"path\":\"{}\"}}\n", "x".repeat(100_000));
+    let lines = usize::try_from(crate::telemetry::access_log::ROTATE_BYTES).unwrap() / line.len() + 1;
+    std::fs::write(&log, line.repeat(lines)).unwrap();
+    let socket = run.join(ENVOY_ADMIN_SOCKET);
+    let publisher = Publisher::new(crate::state::PublishedState::default());
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let mut meter = Meter::new(publisher, Arc::clone(&metrics), run, &socket);
+    let turns = async |meter: &mut Meter| {
+        for _ in 0..4 {
+            meter.turn().await;
+        }
+    };
+    // Nobody there to open it anew: it stays in place.
+    turns(&mut meter).await;
+    assert!(log.exists() && !run.join("access.log.1").exists());
+    let (asked, serving) = envoy_admin(run, "OK\n");
+    meter.turn().await;
+    assert!(!log.exists() && run.join("access.log.1").exists());
+    assert_eq!(*asked.lock().unwrap(), ["POST /reopen_logs HTTP/1.1"]);
+    // The new log is read from its start, and only once.
+    std::fs::write(&log, "not json\n").unwrap();
+    turns(&mut meter).await;
+    assert!(metrics.render().unwrap().contains("sigilum_gateway_access_log_unreadable_total 1\n"));
+    serving.abort();
+}
 
 #[tokio::test]
 async fn ready_is_earned_by_an_authz_that_has_the_state() {
