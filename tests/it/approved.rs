@@ -2,6 +2,8 @@
 
 use std::io::Read as _;
 use std::io::Write as _;
+use std::time::Duration;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -279,6 +281,20 @@ fn a_redirect_of_a_query_connection_loses_the_credential() {
     let everything = format!("{:?}{}", response.headers, response.text());
     assert!(!everything.contains(&connection.secret), "{everything}");
     assert_eq!(response.header("location"), Some("http://elsewhere.example/redirect?page=2"));
+}
+
+#[test]
+fn a_redirect_of_marks_does_not_hold_envoy_up() {
+    let (gateway, upstream) = (shared(), Upstream::start());
+    let connection = gateway.connect(&upstream, json!({ "auth_mode": "query_param", "auth_header_name": "key" }));
+    // The provider repeats them; searched in quadratic time, they keep one of Envoy's threads for five seconds.
+    let target = connection.at(&format!("/redirect?{}x", "?".repeat(15_000)));
+    let begun = Instant::now();
+    let response = gateway.get(&target);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(response.status, 302);
+    let location = response.header("location").unwrap();
+    assert!(location.ends_with("???x") && !location.contains(&connection.secret), "{location}");
 }
 
 #[test]
