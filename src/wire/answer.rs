@@ -58,6 +58,16 @@ const PRIVATE: [&str; 10] = [
     "te",
     "connection",
 ];
+/// Ask frameworks behind a provider's front to take the request for another one than was signed and judged:
+/// another method than the connection allows, another path than lies below its base.
+const OVERRIDES: [&str; 6] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+];
 /// Trace context, which tells a provider who else was called.
 const TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
@@ -265,6 +275,7 @@ fn removals(check: &Check<'_>, connection: &Connection, set: &[HeaderValueOption
         let private = PROOF.contains(&name)
             || OURS.iter().any(|prefix| name.starts_with(prefix))
             || PRIVATE.contains(&name)
+            || OVERRIDES.contains(&name)
             || TRACE.contains(&name) && !connection.settings.forward_trace;
         if private && !is_set(name) && !out.iter().any(|listed| listed == name) {
             out.push(name.to_owned());

@@ -242,6 +242,12 @@ fn a_plan_sets_the_whole_upstream_request_and_strips_the_proof() {
         ("forwarded", "for=1.2.3.4"),
         ("connection", "authorization"),
         ("traceparent", "00-1"),
+        ("x-http-method-override", "DELETE"),
+        ("x-http-method", "DELETE"),
+        ("x-method-override", "DELETE"),
+        ("x-original-url", "/admin"),
+        ("x-original-uri", "/admin"),
+        ("x-rewrite-url", "/admin"),
         ("accept", "*/*"),
         ("x-forwarded-for", "1.2.3.4"),
     ];
@@ -269,6 +275,12 @@ fn a_plan_sets_the_whole_upstream_request_and_strips_the_proof() {
             "signature",
             "signature-input",
             "traceparent",
+            "x-http-method",
+            "x-http-method-override",
+            "x-method-override",
+            "x-original-uri",
+            "x-original-url",
+            "x-rewrite-url",
             "x-sigilum-admin-token",
         ]
     );
