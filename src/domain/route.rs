@@ -28,8 +28,9 @@ pub struct Route<'a> {
 ///
 /// # Errors
 /// - [`DenyReason::MethodNotAllowed`]: the method is CONNECT or TRACE or no token, or the target is `*`.
-/// - [`DenyReason::PathInvalid`]: no connection id, bytes a request line cannot carry, a backslash,
-///   NUL or dot segment (also after one or two decodings, and where a reader cuts at `;`).
+/// - [`DenyReason::PathInvalid`]: no connection id, bytes a request line cannot carry, a backslash, NUL,
+///   overlong UTF-8 or dot segment (also after one or two decodings, where a reader cuts at `;`, and where
+///   it drops blanks and control bytes).
 /// - [`DenyReason::NotFound`]: any other path.
 pub fn parse<'a>(method: &[u8], target: &'a [u8]) -> Result<Route<'a>, DenyReason> {
     check_method(method, target)?;
@@ -143,17 +144,25 @@ fn check_segments(path: &str) -> Result<(), DenyReason> {
 }
 
 fn check_form(path: &[u8]) -> Result<(), DenyReason> {
-    if path.iter().any(|byte| matches!(byte, b'\\' | 0)) {
+    if path.iter().any(|byte| matches!(byte, b'\\' | 0)) || has_overlong(path) {
         return Err(DenyReason::PathInvalid);
     }
     for segment in path.split(|byte| *byte == b'/') {
-        // Path parameters: some readers take `..;x` for `..` (RFC 3986 section 3.3).
+        // Path parameters: some readers take `..;x` for `..` (RFC 3986 section 3.3). Others drop blanks (Windows)
+        // or tabs and line ends (the URL standard), wherever they stand.
         let name = segment.split(|byte| *byte == b';').next().unwrap_or(segment);
-        if matches!(name, b"." | b"..") {
+        let mut kept = name.iter().filter(|byte| **byte > b' ' && **byte != 0x7f);
+        if let (Some(b'.'), None | Some(b'.'), None) = (kept.next(), kept.next(), kept.next()) {
             return Err(DenyReason::PathInvalid);
         }
     }
     Ok(())
+}
+
+/// Whether it holds UTF-8 that is longer than it need be (RFC 3629 section 3): `C0 AE` is a dot to old decoders.
+fn has_overlong(path: &[u8]) -> bool {
+    let pair = |pair: &[u8]| matches!(pair, [0xc0 | 0xc1, 0x80..=0xbf] | [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f]);
+    path.windows(2).any(pair)
 }
 
 #[cfg(test)]
@@ -184,6 +193,8 @@ mod tests {
             ("/slack/auth.test", "slack-proxy", "/auth.test", None),
             ("/slack/?a", "slack-proxy", "/", Some("a")),
             ("/proxy/No%20Slug/x", "No%20Slug", "/x", None),
+            ("/proxy/demo/%C3%A0%20.a/%20/b%0A.", "demo", "/%C3%A0%20.a/%20/b%0A.", None),
+            ("/proxy/demo/%C0/%E0%A0%80", "demo", "/%C0/%E0%A0%80", None),
         ];
         for (target, connection, remainder, query) in cases {
             assert_eq!(get(target), Ok(Route { connection, remainder, query }), "{target}");
@@ -228,6 +239,21 @@ mod tests {
             "%00",
             "a%2500",
             "a%25%30%30",
+            "..%20",
+            "%20../x",
+            ".%20.",
+            ".%09./x",
+            "..%0a/x",
+            "..%0d%0a",
+            "..%7f",
+            ".%2509.",
+            "..%20;x",
+            "%c0%ae%c0%ae/x",
+            "..%c0%af",
+            "..%C1%9Cx",
+            "%25c0%25ae",
+            "%e0%80%ae",
+            "%f0%80%80%ae",
         ] {
             let target = format!("/proxy/demo/{way}");
             assert_eq!(get(&target), Err(DenyReason::PathInvalid), "{target}");
