@@ -56,8 +56,8 @@ impl Gate {
             Presented::Known(certificate) => certificate.key(),
             Presented::New(certificate) => certificate.key(),
         };
-        let mut account = self.budgets.open(key, request.client_address(), snapshot, now);
         let is_new = matches!(presented, Presented::New(_));
+        let mut account = self.budgets.open(key, !is_new, request.client_address(), snapshot, now);
         let outcome = self.prove(stage, request, headers, params, snapshot, now, scratch, presented, &mut account);
         match outcome {
             Ok((proven, certificate)) => {

@@ -2,7 +2,9 @@
 //!
 //! A key nobody approved shares one budget with all others of its kind. A key that is approved is
 //! public too, so a forger can send it: what fails under it counts against the client address,
-//! never against the key, or a forger could lock its owner out.
+//! never against the key, or a forger could lock its owner out. Many clients may share an address
+//! (every process of a machine does on loopback), so a certificate that has served before has an account
+//! of its own there: who can only make certificates up, or knows others, does not use it up.
 
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -22,9 +24,30 @@ use crate::domain::time::Now;
 #[derive(Debug)]
 pub(super) struct Budgets {
     strangers: Mutex<TokenBucket>,
-    failures: Mutex<FailuresByAddress>,
-    /// Whether any failure was ever recorded: while not, the table is not locked.
-    failing: AtomicBool,
+    /// Of requests whose certificate was not known.
+    unknown: Failures,
+    /// Of requests whose certificate has come with a genuine request before.
+    known: Failures,
+}
+
+/// Failed verifications under approved keys.
+#[derive(Debug, Default)]
+struct Failures {
+    by_address: Mutex<FailuresByAddress>,
+    /// Whether any was ever recorded: while not, the table is not locked.
+    any: AtomicBool,
+}
+
+impl Failures {
+    fn exhausted(&self, address: Option<IpAddr>, now: MonotonicMillis) -> bool {
+        self.any.load(Ordering::Acquire)
+            && self.by_address.lock().unwrap_or_else(PoisonError::into_inner).exhausted(address, now)
+    }
+
+    fn record(&self, address: Option<IpAddr>, now: MonotonicMillis) {
+        self.by_address.lock().unwrap_or_else(PoisonError::into_inner).record(address, now);
+        self.any.store(true, Ordering::Release);
+    }
 }
 
 impl Default for Budgets {
@@ -32,8 +55,8 @@ impl Default for Budgets {
         Self {
             // More than any rate: the first use cuts it down to one second's worth of the setting.
             strangers: Mutex::new(TokenBucket::full(u32::MAX, MonotonicMillis(0))),
-            failures: Mutex::default(),
-            failing: AtomicBool::new(false),
+            unknown: Failures::default(),
+            known: Failures::default(),
         }
     }
 }
@@ -43,6 +66,8 @@ impl Default for Budgets {
 pub(super) struct Account<'a> {
     budgets: &'a Budgets,
     approved: bool,
+    /// Whether the certificate is one that has served before.
+    known: bool,
     address: Option<IpAddr>,
     rate: u32,
     now: MonotonicMillis,
@@ -50,11 +75,20 @@ pub(super) struct Account<'a> {
 }
 
 impl Budgets {
-    /// Opens the account of a request that claims to come from `key`.
-    pub(super) fn open(&self, key: &PublicKey, address: Option<IpAddr>, snapshot: &Snapshot, now: Now) -> Account<'_> {
+    /// Opens the account of a request that claims to come from `key`, with a certificate that is `known`
+    /// from an earlier, genuine request or not.
+    pub(super) fn open(
+        &self,
+        key: &PublicKey,
+        known: bool,
+        address: Option<IpAddr>,
+        snapshot: &Snapshot,
+        now: Now,
+    ) -> Account<'_> {
         Account {
             budgets: self,
             approved: snapshot.approvals.knows(key),
+            known,
             address,
             rate: snapshot.settings.stranger_rate_per_second,
             now: now.monotonic,
@@ -75,13 +109,7 @@ impl Account<'_> {
             return Ok(());
         }
         let refused = if self.approved {
-            self.budgets.failing.load(Ordering::Acquire)
-                && self
-                    .budgets
-                    .failures
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .exhausted(self.address, self.now)
+            self.failures().exhausted(self.address, self.now)
         } else {
             let mut strangers = self.budgets.strangers.lock().unwrap_or_else(PoisonError::into_inner);
             !strangers.take(self.rate, self.rate, self.now)
@@ -97,9 +125,11 @@ impl Account<'_> {
     /// something only where verifications were done for it.
     pub(super) fn failed(&self) {
         if self.charged && self.approved {
-            let mut failures = self.budgets.failures.lock().unwrap_or_else(PoisonError::into_inner);
-            failures.record(self.address, self.now);
-            self.budgets.failing.store(true, Ordering::Release);
+            self.failures().record(self.address, self.now);
         }
+    }
+
+    const fn failures(&self) -> &Failures {
+        if self.known { &self.budgets.known } else { &self.budgets.unknown }
     }
 }

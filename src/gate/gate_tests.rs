@@ -559,10 +559,29 @@ fn forgeries_under_an_approved_key_count_against_the_address() {
     }
     assert_eq!(bench.reason(Stage::Body, &forged, 0), Some(DenyReason::RateLimited));
     let genuine = bench.agent.sign(&get());
-    assert_eq!(bench.reason(Stage::Body, &genuine.clone().from("198.51.100.2"), 0), None, "the key is not locked out");
     assert_eq!(bench.reason(Stage::Body, &genuine.clone().from("198.51.100.1"), 0), Some(DenyReason::RateLimited));
+    assert_eq!(bench.reason(Stage::Body, &genuine.clone().from("198.51.100.2"), 0), None, "the key is not locked out");
     let recovered = 1000 / u64::from(FAILURES_PER_SECOND);
     assert_eq!(bench.reason(Stage::Body, &genuine.from("198.51.100.1"), recovered), None);
+}
+
+#[test]
+fn made_up_certificates_do_not_lock_out_an_agent_behind_the_same_address() {
+    let bench = Bench::new();
+    assert_eq!(bench.reason(Stage::Body, &bench.agent.sign(&get()), 0), None);
+    // The public key is all it takes to name an approved key.
+    let made_up = bench.agent.sign_with(&get(), &with_another_proof(&bench.agent));
+    for _ in 0..FAILURE_BURST {
+        assert_eq!(bench.reason(Stage::Body, &made_up, 0), Some(fault(SignatureFault::CertInvalid)));
+    }
+    assert_eq!(bench.reason(Stage::Body, &made_up, 0), Some(DenyReason::RateLimited));
+    assert_eq!(bench.reason(Stage::Body, &bench.agent.sign(&get()), 0), None);
+    // Who has seen the certificate itself is counted as well, on its account.
+    let forged = bench.agent.sign(&get()).forged();
+    for _ in 0..FAILURE_BURST {
+        assert_eq!(bench.reason(Stage::Body, &forged, 0), Some(fault(SignatureFault::VerificationFailed)));
+    }
+    assert_eq!(bench.reason(Stage::Body, &forged, 0), Some(DenyReason::RateLimited));
 }
 
 #[test]
