@@ -32,7 +32,7 @@ use crate::store::worker::OpenStore;
 use crate::store::worker::Store;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
-use crate::sys::files::private_folder;
+use crate::sys::files::own_folder;
 use crate::sys::peer::SocketError;
 use crate::sys::peer::bind_private;
 use crate::sys::peer::check_socket_path;
@@ -134,7 +134,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         Some(token) => token,
         None => token::load_or_mint(&config.data_dir)?,
     };
-    private_folder(&config.run_dir).map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
+    own_folder(&config.run_dir).map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
     let state = bind_private(&state_path).await?;
     warn_of_mode(config.access_mode);
     let publisher = Publisher::new(initial);

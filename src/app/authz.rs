@@ -171,7 +171,7 @@ pub async fn build<C: Clock + Clone>(
         }
         StateFrom::Tcp { address, tls: None } => return Err(AuthzError::PlainState(address.clone())),
     };
-    files::private_folder(&config.run_dir)
+    files::own_folder(&config.run_dir)
         .map_err(|source| AuthzError::RunFolder { path: config.run_dir.clone(), source })?;
     let lock = FileLock::take(&config.run_dir.join(LOCK), &format!("pid {} (authz)", std::process::id()))?;
     let now = clock.now();

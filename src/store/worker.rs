@@ -13,7 +13,7 @@ use crate::store::StoreError;
 use crate::store::vault::Change;
 use crate::store::vault::Vault;
 use crate::sys::files::FileLock;
-use crate::sys::files::private_folder;
+use crate::sys::files::own_folder;
 
 /// Requests that may wait for the store's thread; the admin API has as many callers at most.
 const QUEUE: usize = 64;
@@ -39,7 +39,7 @@ pub struct OpenStore {
 impl OpenStore {
     /// Locks `folder` (made with mode 0700 where it is missing) and opens the store in it.
     pub fn open(folder: &Path, master_key: &Secret, holder: &str) -> Result<Self, StoreError> {
-        private_folder(folder).map_err(|source| StoreError::Io { path: folder.to_owned(), source })?;
+        own_folder(folder).map_err(|source| StoreError::Io { path: folder.to_owned(), source })?;
         let lock = FileLock::take(&folder.join(LOCK_FILE), holder)?;
         let vault = Vault::open(&folder.join(DATABASE_FILE), master_key)?;
         Ok(Self { vault, lock })

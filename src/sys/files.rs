@@ -8,6 +8,7 @@ use std::io;
 use std::io::Read as _;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -62,6 +63,34 @@ pub fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Makes a folder and its parents; those it makes get mode 0700.
 pub fn private_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path)
+}
+
+/// The same, for a folder whose content is believed: which processes are ours, what Envoy is to run with,
+/// which nonces are used. One that is there already must not be in the hands of others.
+pub fn own_folder(path: &Path) -> io::Result<()> {
+    private_folder(path)?;
+    let found = fs::metadata(path)?;
+    match others_may_write(found.uid(), found.mode(), rustix::process::geteuid().as_raw()) {
+        None => Ok(()),
+        Some(why) => {
+            let text = format!("{why}; give the gateway a folder of its own, mode 0700");
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+        }
+    }
+}
+
+/// Why a folder of this owner and mode cannot be believed by `us`. Root may hand folders out, as container
+/// platforms do with volumes that everybody inside may write (0777), and may use those of others; a group
+/// may share the sockets. A sticky folder is one that strangers share.
+fn others_may_write(owner: u32, mode: u32, us: u32) -> Option<&'static str> {
+    let (everybody, sticky) = (mode & 0o002 != 0, mode & 0o1000 != 0);
+    if us != 0 && owner != us && owner != 0 {
+        Some("it belongs to another user")
+    } else if everybody && (sticky || owner != 0) {
+        Some("every user of this machine may write to it")
+    } else {
+        None
+    }
 }
 
 /// Reads at most `limit` bytes of a text file; a longer one is an error, not a cut.
@@ -169,6 +198,39 @@ mod tests {
         assert_eq!(create_private(&path, b"two").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_strangers_may_write_to_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        own_folder(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE_FOLDER);
+        for shared in [0o1777, 0o1703] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(shared)).unwrap();
+            assert_eq!(own_folder(&path).unwrap_err().kind(), io::ErrorKind::PermissionDenied, "{shared:o}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o2770)).unwrap();
+        own_folder(&path).unwrap();
+    }
+
+    #[test]
+    fn owner_and_mode_decide_who_may_write() {
+        for (owner, mode, us, believed) in [
+            (1000, 0o700, 1000, true),
+            (1000, 0o2770, 1000, true),
+            (0, 0o755, 1000, true),
+            (0, 0o777, 65532, true),
+            (1000, 0o700, 0, true),
+            (1000, 0o777, 1000, false),
+            (1000, 0o777, 0, false),
+            (0, 0o1777, 1000, false),
+            (0, 0o1777, 0, false),
+            (1001, 0o700, 1000, false),
+            (1001, 0o777, 1000, false),
+        ] {
+            assert_eq!(others_may_write(owner, mode, us).is_none(), believed, "{owner} {mode:o} {us}");
+        }
     }
 
     #[test]

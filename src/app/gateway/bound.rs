@@ -82,7 +82,7 @@ impl Bound {
         config.data_dir = std::path::absolute(&config.data_dir).map_err(io_at(&config.data_dir))?;
         config.run_dir = std::path::absolute(&config.run_dir).map_err(io_at(&config.run_dir))?;
         for folder in [config.data_dir.clone(), config.run_dir.clone(), config.log_dir()] {
-            files::private_folder(&folder).map_err(io_at(&folder))?;
+            files::own_folder(&folder).map_err(io_at(&folder))?;
         }
         for socket in [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET] {
             peer::check_socket_path(&config.run_dir.join(socket))?;
