@@ -59,14 +59,17 @@ const PRIVATE: [&str; 10] = [
     "connection",
 ];
 /// Ask frameworks behind a provider's front to take the request for another one than was signed and judged:
-/// another method than the connection allows, another path than lies below its base.
-const OVERRIDES: [&str; 6] = [
+/// another method than the connection allows, another path than lies below its base, another host.
+const OVERRIDES: [&str; 9] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
     "x-original-url",
     "x-original-uri",
     "x-rewrite-url",
+    "x-original-host",
+    "x-host",
+    "x-http-host-override",
 ];
 /// Trace context, which tells a provider who else was called.
 const TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
