@@ -89,6 +89,19 @@ fn digest(settings: &proto::Settings, approvals: &[proto::ServiceApprovals]) -> 
     hash.finalize().into()
 }
 
+/// A report as an authz process sends it, for tests of other modules.
+#[cfg(test)]
+pub fn report(started_at_ms: u64, denied: &[(&str, u64)]) -> proto::Report {
+    proto::Report {
+        started_at_ms,
+        allowed: 1,
+        denied: denied.iter().map(|(code, count)| ((*code).to_owned(), *count)).collect(),
+        replay_entries: 1,
+        replay_capacity: 10,
+        ready: true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code may panic")]

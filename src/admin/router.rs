@@ -26,6 +26,7 @@ use http::header;
 use http_body_util::BodyExt as _;
 use http_body_util::LengthLimitError;
 use http_body_util::Limited;
+use hyper::body::Body as _;
 use tokio::task::JoinSet;
 
 use crate::admin::Admin;
@@ -251,6 +252,9 @@ fn connection(name: Name) -> Result<ConnectionId, Problem> {
 /// The whole body of a request that says it is JSON, which no web form can say without being asked first.
 async fn json_body(request: Request) -> Result<Bytes, Problem> {
     let (head, body) = request.into_parts();
+    if body.is_end_stream() && !head.headers.contains_key(header::CONTENT_TYPE) {
+        return Ok(Bytes::new());
+    }
     if !is_json(&head.headers) {
         let text = "the content type must be application/json";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "", text));

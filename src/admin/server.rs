@@ -25,7 +25,7 @@ use crate::sys::tasks::Stop;
 /// Connections at a time, on all addresses together; further ones wait in the backlog.
 const MAX_CONNECTIONS: usize = 256;
 /// How long a connection may take to send a request's head, and how long it may idle between requests.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of a request's head that are held.
 const HEAD_BYTES: usize = 64 * 1024;
 /// How long to wait after the system refused to accept, e.g. for want of file descriptors.

@@ -240,3 +240,7 @@ fn warn_of_mode(mode: AccessMode) {
         ),
     }
 }
+
+#[cfg(test)]
+#[path = "admin_tests.rs"]
+mod tests;

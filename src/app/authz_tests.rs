@@ -612,7 +612,7 @@ async fn tcp_wants_a_certificate_with_a_name_on_the_list() {
     let tasks = Tasks::default();
     let stop = tasks.stop_handle();
     let mut outer = Tasks::default();
-    outer.spawn("authz", |_| async move { drop(bound.run(tasks).await) });
+    outer.spawn("authz", |_| async move { assert_eq!(bound.run(tasks).await, Ended::Stopped) });
 
     assert_eq!(over_tls(address, &ours.issue("envoy.test"), "authz.test").await, Ok(200));
     assert_eq!(over_tls(address, &ours.issue("spiffe://acme/envoy"), "authz.test").await, Ok(200));

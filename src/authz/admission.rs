@@ -46,6 +46,11 @@ impl Admissions {
         })
     }
 
+    /// Whether requests signed now are still refused for want of a journal.
+    pub fn is_starting(&self, now: Now) -> bool {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).journal.is_starting(now.seconds())
+    }
+
     /// Live entries and how many there may be.
     pub fn fill(&self) -> (usize, usize) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

@@ -23,6 +23,7 @@ use siphasher::sip::SipHasher24;
 
 use crate::domain::replay::Entry;
 use crate::domain::replay::ReplayWindow;
+use crate::domain::time::CLOCK_SKEW;
 use crate::domain::time::UnixSeconds;
 use crate::sys::boot;
 use crate::sys::files::PRIVATE_FILE;
@@ -214,6 +215,12 @@ impl Journal {
         let mut journal = Self { folder: folder.to_owned(), hash_key, boot, floor, high, current, older };
         journal.drop_expired();
         Ok((journal, window))
+    }
+
+    /// Whether a request signed now is still refused, because nobody knows what was admitted before the
+    /// start: until the second after the start and the skew of clocks.
+    pub const fn is_starting(&self, now: UnixSeconds) -> bool {
+        self.floor > 0 && now.0 <= self.floor.saturating_add(CLOCK_SKEW.as_secs())
     }
 
     /// Writes an admission down. On an error the admission must not be answered; the journal stays usable.

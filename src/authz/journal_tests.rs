@@ -60,12 +60,16 @@ fn without_a_journal_older_requests_are_refused_even_after_another_restart() {
     let (mut journal, mut window, found) = open(folder.path(), NOW);
     assert_eq!(found, Found::Unusable("there is none"));
     assert_eq!(admit(&mut journal, &mut window, "old", NOW, at(1), MAX_AGE), Err(AdmitRefusal::Starting));
-    assert_eq!(admit(&mut journal, &mut window, "new", at(6), at(6), MAX_AGE), Ok(()));
+    for seconds in 0..9 {
+        let signed_now = admit(&mut journal, &mut window, &seconds.to_string(), at(seconds), at(seconds), MAX_AGE);
+        assert_eq!(signed_now.is_err(), journal.is_starting(at(seconds)), "{seconds}");
+    }
+    assert_eq!(admit(&mut journal, &mut window, "new", at(6), at(8), MAX_AGE), Ok(()));
     drop((journal, window));
-    let (mut journal, mut window, found) = open(folder.path(), at(7));
+    let (mut journal, mut window, found) = open(folder.path(), at(9));
     assert_eq!(found, Found::Usable);
-    assert_eq!(admit(&mut journal, &mut window, "old", NOW, at(7), MAX_AGE), Err(AdmitRefusal::Starting));
-    assert_eq!(admit(&mut journal, &mut window, "new", at(6), at(7), MAX_AGE), Err(AdmitRefusal::Replayed));
+    assert_eq!(admit(&mut journal, &mut window, "old", NOW, at(9), MAX_AGE), Err(AdmitRefusal::Starting));
+    assert_eq!(admit(&mut journal, &mut window, "new", at(6), at(9), MAX_AGE), Err(AdmitRefusal::Replayed));
 }
 
 #[test]

@@ -79,8 +79,9 @@ impl<C: Clock> Authz<C> {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// The counters for admin.
+    /// The counters for admin. Ready means that a request signed now would be decided.
     pub fn report(&self) -> proto::Report {
+        let draining = self.draining.load(Ordering::Relaxed);
         let counts = self.decisions.counts();
         let (entries, capacity) = self.admissions.fill();
         proto::Report {
@@ -89,7 +90,7 @@ impl<C: Clock> Authz<C> {
             denied: counts.denied.into_iter().map(|(code, count)| (code.to_owned(), count)).collect(),
             replay_entries: u64::try_from(entries).unwrap_or(u64::MAX),
             replay_capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
-            ready: self.state.load().is_some() && !self.draining.load(Ordering::Relaxed),
+            ready: self.state.load().is_some() && !draining && !self.admissions.is_starting(self.clock.now()),
         }
     }
 

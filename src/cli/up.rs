@@ -7,6 +7,7 @@ use crate::app::up::DemoConfig;
 use crate::cli::args::Globals;
 use crate::cli::gateway::launch;
 use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::gateway::role;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -29,6 +30,8 @@ pub struct UpArgs {
 
 /// Runs the gateway; with `--demo` the agent becomes the default of later commands.
 pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    // The master key passes through this process.
+    role::harden()?;
     let config = args.settings.load(globals)?;
     let namespace = match &config.namespace {
         None if args.demo => Namespace::parse(DEMO_NAMESPACE)
@@ -40,8 +43,7 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
     let home = config.paths.home.clone();
     let demo = args.demo.then(|| DemoConfig {
         port: config.upstream_port,
-        namespace: namespace.clone(),
-        key: prepared.identity.public_key(),
+        identity: prepared.identity,
         secret_file: home.join(format!("gateway-connection-secret-{}", up::CONNECTION)),
     });
     if demo.is_some() {

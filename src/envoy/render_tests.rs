@@ -35,11 +35,10 @@ fn http_filter<'v>(listener: &'v Value, name: &str) -> &'v Value {
 
 /// The first value under `key`, wherever it stands.
 fn find<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
-    match value {
-        Value::Mapping(map) => map.get(key).or_else(|| map.values().find_map(|value| find(value, key))),
-        Value::Sequence(list) => list.iter().find_map(|value| find(value, key)),
-        _ => None,
+    if let Value::Mapping(map) = value {
+        return map.get(key).or_else(|| map.values().find_map(|value| find(value, key)));
     }
+    value.as_sequence()?.iter().find_map(|value| find(value, key))
 }
 
 fn own_listener_rules(config: &Value) -> (Vec<u64>, Vec<Value>) {

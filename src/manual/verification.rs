@@ -30,6 +30,12 @@
 //!
 //! Parts of it: SHA-512 of the message 2.0, compressing a point 3.4, decompressing one 3.7.
 //!
+//! In place, on the same machine and by the same measure: one verification with a table 18.1, without 39.6; all
+//! checks of a GET whose certificate is known 20.2 with a table and 39.4 without; the same with 63 keys that all
+//! have tables, in turn, 22.8 (their tables are more than the second-level cache holds); the 4 KiB body of a
+//! POST 2.4 more; a certificate that is not known 43.4 more. Headers and parameters take 1.2 of it, the
+//! signature base 0.2.
+//!
 //! # What was chosen
 //!
 //! - **Keys in much use get a table** ([`crate::domain::signature::HotKeys`]): half the time of the best

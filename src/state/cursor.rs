@@ -89,7 +89,7 @@ impl Cursor {
                         if let Some(version) = &delta.version {
                             *held = version.clone();
                         }
-                        return Some(delta);
+                        return Some(*delta);
                     }
                     Step::UpToDate => {
                         let (confirm, number) = published.confirmations_since(self.confirmed, now)?;

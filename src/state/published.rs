@@ -247,10 +247,10 @@ impl Published {
             version = version.saturating_add(1);
         }
         let delta = merged.into_delta(held.version, |service| self.age(service, now));
-        Step::Delta(proto::StateResponse {
+        Step::Delta(Box::new(proto::StateResponse {
             version: Some(proto::StateVersion { epoch: self.epoch.clone(), version }),
             message: Some(proto::state_response::Message::Delta(delta)),
-        })
+        }))
     }
 
     fn age(&self, service: &str, now: MonotonicMillis) -> Option<u64> {
@@ -284,7 +284,7 @@ pub(super) enum Step {
     /// It holds the newest version.
     UpToDate,
     /// This message brings it nearer.
-    Delta(proto::StateResponse),
+    Delta(Box<proto::StateResponse>),
     /// No delta leads from what it holds.
     Full,
 }

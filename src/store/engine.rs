@@ -247,3 +247,11 @@ impl Writer<'_> {
 fn connection_row(row: &rusqlite::Row<'_>) -> Result<ConnectionRow, rusqlite::Error> {
     Ok(ConnectionRow { id: row.get(0)?, record: row.get(1)?, secret_version: row.get(2)? })
 }
+
+#[cfg(test)]
+impl Engine {
+    /// As if the disk held no more than this.
+    pub(super) fn limit_pages(&self, pages: i64) -> Result<(), StoreError> {
+        Ok(self.db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
+    }
+}

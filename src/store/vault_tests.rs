@@ -291,6 +291,25 @@ fn declared_state_counts_as_a_change_once() {
 }
 
 #[test]
+fn a_full_disk_refuses_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut vault = open(&folder).unwrap();
+    add(&mut vault, "linear", "s1");
+    let before = (vault.state().clone(), vault.list().unwrap());
+    vault.engine.limit_pages(1).unwrap();
+    let large = "x".repeat(16_000);
+    let refused = vault.create_connection(draft("github"), secrets(&[("api_key", &large)]), UnixMillis(0));
+    assert!(matches!(refused, Err(StoreError::Database(_))), "{refused:?}");
+    let refused = vault.rotate("linear", rotation(&[("api_key", &large)]), UnixMillis(0));
+    assert!(matches!(refused, Err(StoreError::Database(_))), "{refused:?}");
+    assert_eq!((vault.state().clone(), vault.list().unwrap()), before);
+    assert_eq!(injected(&vault, "linear"), "s1");
+    vault.engine.limit_pages(i64::from(u32::MAX) - 1).unwrap();
+    add(&mut vault, "github", &large);
+    assert_eq!(vault.state().version, before.0.version + 1);
+}
+
+#[test]
 fn one_process_owns_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let _held = OpenStore::open(folder.path(), &key(KEY), "pid 1 (admin)").unwrap();

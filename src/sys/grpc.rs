@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -15,22 +16,31 @@ use hyper::server::conn::http2;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
 
 use crate::sys::inbound::Candidate;
+use crate::sys::inbound::Detached;
 use crate::sys::inbound::Inbound;
 use crate::sys::tasks::Stop;
 
 /// How long to wait after the system refused to accept, e.g. for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections on their way to a thread. They come rarely: Envoy opens one per worker and keeps it.
+const HANDED: usize = 16;
+
 /// Bounds of a gRPC server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at a time; further ones wait in the backlog.
+    /// Threads of its own that share the connections; 0: the runtime of the caller serves them.
+    pub threads: usize,
+    /// Connections at a time (of each thread); further ones wait in the backlog.
     pub connections: usize,
     /// Requests at a time on one connection.
     pub streams: u32,
@@ -47,6 +57,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            threads: 0,
             connections: 1024,
             streams: 1024,
             stream_window: 1 << 20,
@@ -132,25 +143,103 @@ impl<A: Answers> hyper::service::Service<Request<Incoming>> for Adapter<A> {
 
 /// Serves until told to stop; then takes no more connections, tells those there are to bring no more
 /// requests, and waits for the requests in flight, at most `limits.grace`.
-pub async fn serve<A: Answers>(name: &'static str, mut inbound: Inbound, service: A, limits: Limits, mut stop: Stop) {
+pub async fn serve<A: Answers>(name: &'static str, inbound: Inbound, service: A, limits: Limits, mut stop: Stop) {
+    let threads: Vec<_> = (0..limits.threads).filter_map(|_| start(name, &service, limits, &stop)).collect();
+    if threads.is_empty() {
+        return serve_here(name, Source::Inbound(inbound), service, limits, stop).await;
+    }
+    let mut source = Source::Inbound(inbound);
+    let mut turns = threads.iter().cycle();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.wait() => break,
+            accepted = source.next() => accepted,
+        };
+        match (accepted.and_then(|accepted| accepted.and_then(Candidate::detach).ok()), turns.next()) {
+            (Some(connection), Some(thread)) => {
+                // A thread that is gone drops what it is handed; the others go on.
+                let _ = thread.queue.send(connection).await;
+            }
+            (Some(_), None) => break,
+            (None, _) => {
+                tracing::warn!(listener = name, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(source);
+    for thread in threads {
+        drop(thread.queue);
+        // An error means that it has ended already.
+        let _ = thread.ended.await;
+    }
+}
+
+/// A thread that serves connections.
+struct Thread {
+    queue: mpsc::Sender<Detached>,
+    ended: oneshot::Receiver<()>,
+}
+
+/// Starts a thread with a runtime of its own. Requests then never change threads, which is what a short
+/// request would pay most for. `None`: the system gave no thread.
+fn start<A: Answers>(name: &'static str, service: &A, limits: Limits, stop: &Stop) -> Option<Thread> {
+    let (queue, handed) = mpsc::channel(HANDED);
+    let (end, ended) = oneshot::channel();
+    let (service, stop) = (service.clone(), stop.clone());
+    let work = move || {
+        match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(serve_here(name, Source::Handed(handed), service, limits, stop)),
+            Err(error) => tracing::error!(listener = name, %error, "a thread has no runtime"),
+        }
+        // Nobody waits where the server was dropped.
+        let _ = end.send(());
+    };
+    match std::thread::Builder::new().name(name.to_owned()).spawn(work) {
+        Ok(_) => Some(Thread { queue, ended }),
+        Err(error) => {
+            tracing::error!(listener = name, %error, "a thread could not be started");
+            None
+        }
+    }
+}
+
+/// Where a server's connections come from.
+enum Source {
+    Inbound(Inbound),
+    Handed(mpsc::Receiver<Detached>),
+}
+
+impl Source {
+    /// The next connection; `None`: there will be no more.
+    async fn next(&mut self) -> Option<io::Result<Candidate>> {
+        match self {
+            Self::Inbound(inbound) => Some(inbound.accept().await),
+            Self::Handed(handed) => handed.recv().await.map(Detached::attach),
+        }
+    }
+}
+
+async fn serve_here<A: Answers>(name: &'static str, mut source: Source, service: A, limits: Limits, mut stop: Stop) {
     let mut connections = JoinSet::new();
     loop {
         let room = connections.len() < limits.connections;
         tokio::select! {
             () = stop.wait() => break,
             Some(_) = connections.join_next() => {}
-            accepted = inbound.accept(), if room => match accepted {
-                Ok(candidate) => {
+            accepted = source.next(), if room => match accepted {
+                Some(Ok(candidate)) => {
                     connections.spawn(connection(name, candidate, service.clone(), limits, stop.clone()));
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     tracing::warn!(listener = name, %error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
+                None => break,
             },
         }
     }
-    drop(inbound);
+    drop(source);
     let rest = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(limits.grace, rest).await.is_err() {
         tracing::warn!(listener = name, "requests were still in flight at the end of the grace period");

@@ -50,6 +50,15 @@ pub enum Candidate {
     Tls(TcpStream, ServerTls),
 }
 
+/// A candidate on its way to another thread's runtime: a socket belongs to the runtime it was made on.
+#[derive(Debug)]
+pub enum Detached {
+    /// See [`Candidate::Unix`].
+    Unix(std::os::unix::net::UnixStream, Option<PeerRule>),
+    /// See [`Candidate::Tls`].
+    Tls(std::net::TcpStream, ServerTls),
+}
+
 /// A connection whose other end was verified.
 #[derive(Debug)]
 pub enum Verified {
@@ -94,7 +103,25 @@ impl Inbound {
     }
 }
 
+impl Detached {
+    /// Takes the connection up on the runtime of the caller.
+    pub fn attach(self) -> io::Result<Candidate> {
+        match self {
+            Self::Unix(stream, rule) => Ok(Candidate::Unix(UnixStream::from_std(stream)?, rule)),
+            Self::Tls(stream, tls) => Ok(Candidate::Tls(TcpStream::from_std(stream)?, tls)),
+        }
+    }
+}
+
 impl Candidate {
+    /// Gives the connection up on this runtime.
+    pub fn detach(self) -> io::Result<Detached> {
+        match self {
+            Self::Unix(stream, rule) => Ok(Detached::Unix(stream.into_std()?, rule)),
+            Self::Tls(stream, tls) => Ok(Detached::Tls(stream.into_std()?, tls)),
+        }
+    }
+
     /// Judges the other end. What is refused is closed by being dropped.
     pub async fn verify(self) -> Result<Verified, Unwelcome> {
         match self {

@@ -1,6 +1,9 @@
 //! Short HTTP/1.1 exchanges with our own processes: health, Envoy's admin interface, the admin API.
 
 use std::io;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +31,27 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
+impl Endpoint {
+    /// What stands in `Host`.
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Tcp(address) => address.to_string(),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+}
+
+/// Where we reach a listener of our own: one on all addresses answers on loopback.
+pub fn reachable(mut listener: SocketAddr) -> SocketAddr {
+    if listener.ip().is_unspecified() {
+        listener.set_ip(match listener.ip() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    listener
+}
+
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -51,20 +75,15 @@ pub enum ExchangeError {
     Late(Duration),
 }
 
-/// Sends one request on a connection of its own and reads the whole answer, within `deadline`. A request
-/// without an `authority` in its URI gets `Host: localhost`.
+/// Sends one request on a connection of its own and reads the whole answer, within `deadline`. `Host` is the endpoint's.
 pub async fn exchange(
     endpoint: &Endpoint,
     request: http::request::Builder,
     body: Bytes,
     deadline: Duration,
 ) -> Result<Answer, ExchangeError> {
-    let host = match endpoint {
-        Endpoint::Tcp(address) => address.to_string(),
-        Endpoint::Unix(_) => "localhost".to_owned(),
-    };
     let request = request
-        .header(http::header::HOST, host)
+        .header(http::header::HOST, endpoint.authority())
         .header(http::header::CONNECTION, "close")
         .body(Full::new(body))
         .map_err(|error| ExchangeError::Broken(error.to_string()))?;

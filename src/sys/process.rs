@@ -51,19 +51,19 @@ impl ProcessIdentity {
     }
 }
 
-/// `/proc/<pid>/stat` field 22 (start time in ticks since boot), made unique across boots by the boot id.
+/// `/proc/<pid>/stat` fields 3 (state), 20 (threads) and 22 (start time in ticks since boot), made unique across boots by the boot id.
 #[cfg(target_os = "linux")]
 fn started(pid: i32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses and may itself hold any of these characters.
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace();
-    let state = fields.next()?;
-    // A zombie answers signals and does nothing; X is on its way out.
-    if matches!(state, "Z" | "X") {
+    let fields: Vec<_> = fields.split_ascii_whitespace().collect();
+    let (state, threads, ticks) = (fields.first()?, fields.get(17)?, fields.get(19)?);
+    // A zombie answers signals and does nothing; X is on its way out. One whose first thread ended before
+    // the others still holds its files: ports and locks.
+    if matches!(*state, "Z" | "X") && threads.parse().is_ok_and(|threads: u32| threads <= 1) {
         return None;
     }
-    let ticks = fields.nth(18)?;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Some(format!("{}/{ticks}", boot.trim()))
 }

@@ -343,7 +343,7 @@ impl ConnectionBody {
         let mcp = record.mcp;
         let timeout = (settings.response_timeout != DEFAULT_RESPONSE_TIMEOUT)
             .then(|| u64::try_from(settings.response_timeout.as_millis()).unwrap_or(u64::MAX));
-        let stream = (settings.max_stream != DEFAULT_MAX_STREAM).then(|| settings.max_stream.as_secs());
+        let stream = (settings.max_stream != DEFAULT_MAX_STREAM).then_some(settings.max_stream.as_secs());
         Self {
             id: settings.id.as_str().to_owned(),
             name: settings.name,

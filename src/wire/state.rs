@@ -50,6 +50,11 @@ impl fmt::Debug for proto::Connection {
     }
 }
 
+/// Reads a message from bytes, e.g. of a fuzzer.
+pub fn decode_response(bytes: &[u8]) -> Result<proto::StateResponse, prost::DecodeError> {
+    prost::Message::decode(bytes)
+}
+
 /// Why settings were not accepted; the state that carries them is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSettings {
@@ -253,7 +258,7 @@ pub fn encode_connection(settings: &ConnectionSettings, secret: Result<&Secret, 
     };
     let (secret, unusable) = match secret {
         Ok(secret) => (secret.expose().to_owned(), String::new()),
-        Err(reason) if reason.is_empty() => (String::new(), "no usable secret".to_owned()),
+        Err("") => (String::new(), "no usable secret".to_owned()),
         Err(reason) => (String::new(), reason.to_owned()),
     };
     proto::Connection {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::app::gateway::child::STATE_SOCKET;
 use crate::app::gateway::config::GatewayConfig;
@@ -32,6 +33,9 @@ use crate::sys::tasks::Stop;
 
 /// How long processes of a killed supervisor have to notice it themselves.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
+/// How long and how often the lock of a process that may be dying is tried.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_LOOK: Duration = Duration::from_millis(20);
 
 /// What calls the stop: a signal, or somebody in this process. A second signal forces it.
 #[derive(Debug)]
@@ -83,7 +87,7 @@ impl Bound {
         for socket in [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET] {
             peer::check_socket_path(&config.run_dir.join(socket))?;
         }
-        let lock = take_lock(&config)?;
+        let lock = take_lock(&config).await?;
         if let Some(before) = Instance::read(&config.run_dir) {
             for role in before.end_orphans(ORPHAN_GRACE).await {
                 let note = format!("{} of a gateway that was killed still ran; it was ended", role.name());
@@ -121,6 +125,11 @@ impl Bound {
         }
     }
 
+    /// What it will run with, for changes to what the processes are told.
+    pub const fn config_mut(&mut self) -> &mut GatewayConfig {
+        &mut self.config
+    }
+
     /// Where it will listen.
     pub const fn addresses(&self) -> &Addresses {
         &self.addresses
@@ -152,13 +161,24 @@ impl Bound {
     }
 }
 
-fn take_lock(config: &GatewayConfig) -> Result<FileLock, GatewayError> {
+/// Takes the lock. A killed predecessor may be on its way out and still hold it, so it is tried for a moment.
+async fn take_lock(config: &GatewayConfig) -> Result<FileLock, GatewayError> {
     let address = config.ingress.first().map(ToString::to_string).unwrap_or_default();
-    let holder = format!("pid {} (sigilum gateway, {address})", std::process::id());
-    FileLock::take(&config.data_dir.join("supervisor.lock"), &holder).map_err(|error| match error {
-        LockError::Held { path, holder } => GatewayError::AlreadyRunning { lock: path, holder },
-        LockError::Io { path, source } => GatewayError::Io { path, source },
-    })
+    let own = format!("pid {} (sigilum gateway, {address})", std::process::id());
+    let path = config.data_dir.join("supervisor.lock");
+    let started = Instant::now();
+    loop {
+        match FileLock::take(&path, &own) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Io { path, source }) => return Err(GatewayError::Io { path, source }),
+            Err(LockError::Held { path, holder }) => {
+                if started.elapsed() > LOCK_PATIENCE {
+                    return Err(GatewayError::AlreadyRunning { lock: path, holder });
+                }
+            }
+        }
+        tokio::time::sleep(LOCK_LOOK).await;
+    }
 }
 
 /// `SSL_CERT_FILE`, else the first of the usual places.

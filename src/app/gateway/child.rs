@@ -94,8 +94,9 @@ impl Plan {
             arguments.extend(["--config".to_owned(), file.display().to_string()]);
         }
         let listed = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let mut environment = config.environment.clone();
-        environment.extend(config.admin_environment.iter().cloned());
+        // The later of two wins: what the supervisor sets stands above what it was born with.
+        let mut environment = config.admin_environment.clone();
+        environment.extend(config.environment.iter().cloned());
         environment.retain(|(name, _)| !LISTENERS.contains(&name.as_str()));
         // What is really listened on: no upstream may be there.
         let listens = [listed(&addresses.ingress), listed(&addresses.envoy_admin)];

@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -94,7 +91,9 @@ impl Supervisor {
     /// Starts the three in order; each earns the start of the next.
     pub(super) async fn start_all(&mut self, reserved: Reserved) -> Result<(), GatewayError> {
         let Reserved { admin, envoy } = reserved;
-        let health = |address: Option<&SocketAddr>| Endpoint::Tcp(reachable(address));
+        let health = |address: Option<&SocketAddr>| {
+            Endpoint::Tcp(address.copied().map_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)), local_http::reachable))
+        };
         drop(admin);
         self.start(Role::Admin).await?;
         let api = health(self.addresses.admin.first());
@@ -248,18 +247,6 @@ impl Supervisor {
     fn log_path(&self, role: Role) -> PathBuf {
         self.logs.get(&role).map(|log| log.path().to_owned()).unwrap_or_default()
     }
-}
-
-/// Where we reach a listener of our own: one on all addresses answers on loopback.
-fn reachable(address: Option<&SocketAddr>) -> SocketAddr {
-    let mut address = address.copied().unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        });
-    }
-    address
 }
 
 #[cfg(test)]

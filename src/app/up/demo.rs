@@ -4,21 +4,34 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
+use http::Request;
 use serde_json::Value;
 use serde_json::json;
 use serde_yaml::Value as Yaml;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::progress::Addresses;
+use crate::app::gateway::progress::Progress;
 use crate::app::up::DemoConfig;
 use crate::app::up::admin_api::AdminApi;
 use crate::config::MAX_FILE_BYTES;
 use crate::demo::KEY_HEADER;
 use crate::domain::secret::Secret;
+use crate::identity::Identity;
+use crate::identity::Outgoing;
+use crate::identity::SignError;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
 use crate::sys::files;
+use crate::sys::local_http;
 use crate::sys::local_http::Answer;
+use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::ExchangeError;
 use crate::sys::random;
 use crate::sys::random::RandomError;
@@ -33,6 +46,10 @@ const SECRET: &str = "upstream_key";
 const SETTINGS_FILE: &str = "demo-gateway.yaml";
 /// Longest secret or token file.
 const MAX_SECRET: u64 = 4096;
+
+/// How long the first request may take to get through, and how often it is tried.
+const SERVED_DEADLINE: Duration = Duration::from_secs(30);
+const SERVED_LOOK: Duration = Duration::from_millis(250);
 
 /// Why the demo could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +76,20 @@ pub enum DemoSetupError {
     /// The admin API does not answer.
     #[error("the admin API {0}")]
     Unreachable(#[from] ExchangeError),
+    /// A request of the demo's agent does not get through.
+    #[error("a request of the demo's agent was answered {status}: {body}")]
+    NotServed {
+        /// HTTP status.
+        status: u16,
+        /// The start of the answer.
+        body: String,
+    },
+    /// It could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The ingress does not answer.
+    #[error("the ingress {0}")]
+    Ingress(ExchangeError),
     /// The admin API refused.
     #[error("the admin API answered {status} to {what}: {body}")]
     Refused {
@@ -89,7 +120,7 @@ pub(super) fn secret(file: &Path) -> Result<Secret, DemoSetupError> {
 
 /// Hands admin the person's settings with the demo's approval added, in a file of its own: the approval
 /// holds as long as the demo runs, and the person's file stays as it is.
-pub(super) fn with_approval(mut config: GatewayConfig, demo: &DemoConfig) -> Result<GatewayConfig, DemoSetupError> {
+pub(super) fn approve(config: &mut GatewayConfig, demo: &DemoConfig) -> Result<(), DemoSetupError> {
     let base = match &config.config_file {
         Some(file) => files::read_text(file, MAX_FILE_BYTES).map_err(io_at(file))?,
         None => String::new(),
@@ -100,7 +131,7 @@ pub(super) fn with_approval(mut config: GatewayConfig, demo: &DemoConfig) -> Res
     let file = config.data_dir.join(SETTINGS_FILE);
     files::write_private(&file, merged.as_bytes()).map_err(io_at(&file))?;
     config.config_file = Some(file);
-    Ok(config)
+    Ok(())
 }
 
 fn merge(base: &str, demo: &DemoConfig) -> Result<String, String> {
@@ -118,8 +149,8 @@ fn merge(base: &str, demo: &DemoConfig) -> Result<String, String> {
     }
     let list = approvals.as_sequence_mut().ok_or_else(|| "approvals is no list".to_owned())?;
     let wanted = [
-        ("namespace", demo.namespace.as_str().to_owned()),
-        ("public_key", demo.key.text()),
+        ("namespace", demo.identity.namespace().as_str().to_owned()),
+        ("public_key", demo.identity.public_key().text()),
         ("service", CONNECTION.to_owned()),
     ];
     let same = |entry: &Yaml| wanted.iter().all(|(name, value)| entry.get(name).and_then(Yaml::as_str) == Some(value));
@@ -147,7 +178,7 @@ pub(super) async fn connect(
             Secret::new(text.trim().to_owned())
         }
     };
-    let api = AdminApi::new(*address, token);
+    let api = AdminApi::new(local_http::reachable(*address), token);
     let base_url = format!("http://{upstream}");
     let path = format!("/connections/{CONNECTION}");
     let found = api.call(Method::GET, &path, None).await?;
@@ -194,6 +225,48 @@ async fn update(
     Ok(matches!(rotated.status, 200 | 400))
 }
 
+/// Sends one request as the demo's agent, until it comes back from the upstream: what is announced works.
+/// At a first start that takes some seconds, in which authz cannot tell new requests from replayed ones.
+pub(super) async fn prove(
+    addresses: &Addresses,
+    identity: &Identity,
+    progress: &mpsc::Sender<Progress>,
+) -> Result<(), DemoSetupError> {
+    let Some(address) = addresses.ingress.first() else { return Ok(()) };
+    let endpoint = Endpoint::Tcp(local_http::reachable(*address));
+    let path = format!("/proxy/{CONNECTION}/v1/balance");
+    let started = Instant::now();
+    let mut told = false;
+    loop {
+        let url = format!("http://{}{path}", endpoint.authority());
+        let (created, nonce) = (SystemClock.now().seconds(), random::uuid()?);
+        let outgoing =
+            Outgoing { method: "GET", url: &url, body: &[], subject: None, agent_id: None, created, nonce: &nonce };
+        let mut request = Request::get(&path);
+        for (name, value) in identity.signer().sign(&outgoing)? {
+            request = request.header(name, value);
+        }
+        let answer = local_http::exchange(&endpoint, request, Bytes::new(), SERVED_DEADLINE)
+            .await
+            .map_err(DemoSetupError::Ingress)?;
+        match answer.status {
+            200 => return Ok(()),
+            503 if started.elapsed() < SERVED_DEADLINE => {
+                if !told {
+                    let note = "waiting some seconds: until then, new requests cannot be told from replayed ones";
+                    let _ = progress.try_send(Progress::Note(note.to_owned()));
+                }
+                told = true;
+                tokio::time::sleep(SERVED_LOOK).await;
+            }
+            status => {
+                let body = String::from_utf8_lossy(&answer.body).chars().take(300).collect();
+                return Err(DemoSetupError::NotServed { status, body });
+            }
+        }
+    }
+}
+
 fn expect(what: &'static str, answer: Answer, wanted: &[u16]) -> Result<(), DemoSetupError> {
     if wanted.contains(&answer.status) {
         return Ok(());
@@ -215,13 +288,12 @@ mod tests {
 
     use super::*;
     use crate::domain::ids::Namespace;
-    use crate::domain::ids::PublicKey;
+    use crate::domain::time::UnixSeconds;
 
     fn demo() -> DemoConfig {
         DemoConfig {
             port: 0,
-            namespace: Namespace::parse("demo").unwrap(),
-            key: PublicKey::new([7; 32]),
+            identity: Identity::from_seed(Namespace::parse("demo").unwrap(), &[7; 32], UnixSeconds(1_700_000_000)),
             secret_file: PathBuf::new(),
         }
     }

@@ -18,8 +18,7 @@ use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
 use crate::demo as upstream;
-use crate::domain::ids::Namespace;
-use crate::domain::ids::PublicKey;
+use crate::identity::Identity;
 use crate::sys::process;
 use crate::sys::tasks::StopHandle;
 pub use demo::CONNECTION;
@@ -29,14 +28,12 @@ pub use demo::DemoSetupError;
 const ADMIN_TOKEN: &str = "GATEWAY_ADMIN_TOKEN";
 
 /// The demo: an upstream, a connection to it, and who may use it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct DemoConfig {
     /// Where the demo upstream listens, on loopback.
     pub port: u16,
-    /// Namespace of the demo agent.
-    pub namespace: Namespace,
-    /// Its key.
-    pub key: PublicKey,
+    /// Who signs as the demo's agent.
+    pub identity: Identity,
     /// Where the upstream's key is kept: `<home>/gateway-connection-secret-demo-service-gateway`.
     pub secret_file: PathBuf,
 }
@@ -65,14 +62,15 @@ pub async fn run(
     progress: mpsc::Sender<Progress>,
 ) -> Result<(), UpError> {
     let Some(demo) = demo else { return Ok(gateway::run(config, stops, progress).await?) };
-    let (listener, upstream_address) = bind_upstream(demo.port).await?;
-    let config = demo::with_approval(config, &demo)?;
-    let secret = demo::secret(&demo.secret_file)?;
-    let token_file = config.data_dir.join("admin-token");
     let given = config.admin_secrets.iter().find(|(name, _)| name == ADMIN_TOKEN);
     let given = given.map(|(_, token)| token.duplicate());
+    let token_file = config.data_dir.join("admin-token");
+    // First the gateway's lock: a second start must find that one, and leave the demo's files alone.
     let built = gateway::Bound::build_unless_stopped(config, &mut stops, progress.clone()).await?;
-    let Some(bound) = built else { return Ok(()) };
+    let Some(mut bound) = built else { return Ok(()) };
+    let (listener, upstream_address) = bind_upstream(demo.port).await?;
+    demo::approve(bound.config_mut(), &demo)?;
+    let secret = demo::secret(&demo.secret_file)?;
     let addresses: Addresses = bound.addresses().clone();
     let mut ready = bound.ready();
 
@@ -90,7 +88,11 @@ pub async fn run(
             // It never became ready; why is said elsewhere.
             return Ok(());
         }
-        let done = demo::connect(&addresses, given, &token_file, upstream_address, &secret).await;
+        let done = async {
+            demo::connect(&addresses, given, &token_file, upstream_address, &secret).await?;
+            demo::prove(&addresses, &demo.identity, &progress).await
+        };
+        let done = done.await;
         match &done {
             Ok(()) => {
                 let _ =

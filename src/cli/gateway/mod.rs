@@ -7,7 +7,7 @@ mod envoy_config;
 pub(crate) mod launch;
 mod master_key;
 pub(crate) mod options;
-mod role;
+pub(crate) mod role;
 mod start;
 
 use clap::Args;

@@ -5,6 +5,7 @@ use clap::Args;
 use crate::cli::args::Globals;
 use crate::cli::gateway::launch;
 use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::gateway::role;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -19,6 +20,8 @@ pub(crate) struct StartArgs {
 
 /// Prepares what is missing, says what is started, runs it.
 pub(crate) async fn run(args: &StartArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    // The master key passes through this process.
+    role::harden()?;
     let config = args.settings.load(globals)?;
     let namespace = launch::namespace(&config, printer)?;
     let prepared = launch::prepare(&config, &namespace)?;

@@ -174,7 +174,10 @@ fn the_journal_form_brings_back_everything_that_counts() {
     for entry in &entries {
         third.restore(*entry, UnixSeconds(START + LIFETIME + 1));
     }
-    third.restore(Entry { expires_at: UnixSeconds(u64::MAX), ..entries[0] }, UnixSeconds(START));
+    let later = START + LIFETIME + 1;
+    for expires_at in [later + MAX_AGE_SECONDS + 11, u64::MAX] {
+        third.restore(Entry { expires_at: UnixSeconds(expires_at), ..entries[0] }, UnixSeconds(later));
+    }
     assert!(third.is_empty(), "expired, or never written by us");
 }
 

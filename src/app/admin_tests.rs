@@ -1,0 +1,775 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "test code may panic"
+)]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle as Task;
+
+use super::*;
+use crate::domain::ids::ConnectionId;
+use crate::domain::ids::Namespace;
+use crate::domain::ids::PublicKey;
+use crate::domain::snapshot::Snapshot;
+use crate::state::StateSource;
+use crate::state::Subscriber;
+use crate::sys::tasks::Stop;
+
+const TOKEN: &str = "test-admin-token-0123456789";
+const MASTER_KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
+const CANARY: &str = "canary-5be1f0e7c2";
+/// Long enough for a busy machine, short enough to end a test that hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running admin process on ephemeral ports with a data folder of its own.
+struct Gateway {
+    folder: TempDir,
+    address: SocketAddr,
+    stop: StopHandle,
+    running: Option<Task<Ended>>,
+}
+
+/// What came back.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// The `code` member, empty where there is none.
+    fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+fn config(folder: &Path) -> AdminConfig {
+    AdminConfig {
+        addresses: vec!["127.0.0.1:0".parse().unwrap()],
+        data_dir: folder.join("data"),
+        run_dir: folder.join("run"),
+        master_key: Secret::new(MASTER_KEY.to_owned()),
+        access_mode: AccessMode::Token,
+        token: Some(Secret::new(TOKEN.to_owned())),
+        allowed_origins: None,
+        settings: Settings { allow_loopback: true, ..Settings::default() },
+        approvals: vec![DeclaredApproval {
+            namespace: Namespace::parse("alice").unwrap(),
+            public_key: PublicKey::new([9; 32]),
+            service: ConnectionId::parse("linear").unwrap(),
+            expires_at: None,
+        }],
+        own_ports: vec![38000],
+        supervised: false,
+        grace: Duration::from_secs(10),
+    }
+}
+
+impl Gateway {
+    async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut AdminConfig)) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), change).await
+    }
+
+    async fn start_in(folder: TempDir, change: impl FnOnce(&mut AdminConfig)) -> Self {
+        let mut config = config(folder.path());
+        change(&mut config);
+        let bound = build(config).await.unwrap();
+        let (address, stop) = (bound.addresses()[0], bound.stop_handle());
+        Self { folder, address, stop, running: Some(tokio::spawn(bound.run())) }
+    }
+
+    async fn end(mut self) -> (TempDir, Ended) {
+        self.stop.stop();
+        let ended = tokio::time::timeout(PATIENCE, self.running.take().unwrap()).await.unwrap().unwrap();
+        (self.folder, ended)
+    }
+
+    /// Sends exactly these bytes and reads to the end of the connection.
+    async fn raw(&self, request: &[u8]) -> Answer {
+        let work = async {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            // The other end may answer and close before it has read everything.
+            let _ = stream.write_all(request).await;
+            let mut bytes = Vec::new();
+            let _ = stream.read_to_end(&mut bytes).await;
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let text = tokio::time::timeout(PATIENCE, work).await.unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    /// The status alone; `None` where the other end closed without an answer.
+    async fn raw_status(&self, request: &[u8]) -> Option<u16> {
+        let work = async {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            let _ = stream.write_all(request).await;
+            let mut bytes = Vec::new();
+            let _ = stream.read_to_end(&mut bytes).await;
+            String::from_utf8_lossy(&bytes).split(' ').nth(1).and_then(|status| status.parse().ok())
+        };
+        tokio::time::timeout(PATIENCE, work).await.unwrap()
+    }
+
+    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            text.push_str(&format!("host: {}\r\n", self.address));
+        }
+        if !body.is_empty() {
+            text.push_str(&format!("content-length: {}\r\n", body.len()));
+        }
+        if !body.is_empty() && !headers.iter().any(|(name, _)| *name == "content-type") {
+            text.push_str("content-type: application/json\r\n");
+        }
+        for (name, value) in headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("\r\n");
+        text.push_str(body);
+        self.raw(text.as_bytes()).await
+    }
+
+    /// With the token.
+    async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.send(method, path, &[("x-sigilum-admin-token", TOKEN)], body).await
+    }
+
+    /// An authz that follows this admin, until its stop is called.
+    fn authz(&self) -> Follower {
+        let subscriber = Subscriber::new();
+        let current = subscriber.current();
+        let (stop, stopped) = stop_pair();
+        let source = StateSource::Unix(self.folder.path().join("run").join(STATE_SOCKET));
+        let reported = Arc::new(Mutex::new((1, 2)));
+        let report = Arc::clone(&reported);
+        let report = move || {
+            let (started, replayed) = *report.lock().unwrap();
+            feed::report(started, &[("AUTH_REPLAY_DETECTED", replayed)])
+        };
+        let task = tokio::spawn(subscriber.run(source, "test authz".to_owned(), SystemClock, report, stopped));
+        Follower { current, stop, task }
+    }
+}
+
+fn stop_pair() -> (StopHandle, Stop) {
+    let tasks = Tasks::default();
+    (tasks.stop_handle(), tasks.stop_signal())
+}
+
+struct Follower {
+    current: Arc<arc_swap::ArcSwapOption<Snapshot>>,
+    stop: StopHandle,
+    task: Task<()>,
+}
+
+impl Follower {
+    async fn until(&self, what: impl Fn(&Snapshot) -> bool) {
+        let reached = || self.current.load().as_ref().is_some_and(|snapshot| what(snapshot));
+        wait_until(async || reached()).await;
+    }
+
+    async fn end(self) {
+        self.stop.stop();
+        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap();
+    }
+}
+
+/// Asks again until it is so; the pause only keeps the asking cheap.
+async fn wait_until(mut what: impl AsyncFnMut() -> bool) {
+    let work = async {
+        while !what().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, work).await.expect("it did not come about");
+}
+
+fn connection(id: &str) -> String {
+    format!(
+        r#"{{"id":"{id}","base_url":"https://api.example.com/v1","auth_secret_key":"key","secrets":{{"key":"{CANARY}","other":"o"}}}}"#
+    )
+}
+
+const CONNECTIONS: &str = "/api/admin/connections";
+
+#[tokio::test]
+async fn a_connection_is_made_read_changed_rotated_and_deleted() {
+    let gateway = Gateway::start().await;
+    assert_eq!(gateway.ask("GET", CONNECTIONS, "").await.body, "{\"connections\":[]}\n");
+
+    let made = gateway.ask("POST", CONNECTIONS, &connection("linear")).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(made.header("content-type"), Some("application/json"));
+    let made = made.json();
+    assert_eq!(made["credential_keys"], serde_json::json!(["key", "other"]));
+    assert_eq!((&made["secret_version"], &made["status"]), (&1.into(), &"active".into()));
+    assert!(made.get("last_tested_at").is_none() && made.get("allowed_methods").is_none());
+
+    let read = gateway.ask("GET", "/api/admin/connections/linear", "").await;
+    assert_eq!((read.status, read.json()), (200, made));
+
+    let patch =
+        r#"{"base_url":"https://other.example","status":"disabled","allowed_methods":["get"],"secrets":{"key":"x"}}"#;
+    let changed = gateway.ask("PATCH", "/api/admin/connections/linear", patch).await;
+    assert_eq!(changed.status, 200);
+    let changed = changed.json();
+    assert_eq!((&changed["base_url"], &changed["status"]), (&"https://other.example".into(), &"disabled".into()));
+    assert_eq!(changed["allowed_methods"], serde_json::json!(["GET"]));
+    assert_eq!(changed["secret_version"], 1);
+
+    let rotated = gateway
+        .ask(
+            "POST",
+            "/api/admin/connections/linear/rotate",
+            r#"{"secrets":{"key":"new","third":"t"},"rotated_by":"me","rotation_reason":"leak"}"#,
+        )
+        .await;
+    assert_eq!(rotated.status, 200);
+    let rotated = rotated.json();
+    assert_eq!(rotated["secret_version"], 2);
+    assert_eq!(rotated["credential_keys"], serde_json::json!(["key", "other", "third"]));
+
+    let list = gateway.ask("GET", CONNECTIONS, "").await.json();
+    assert_eq!(list["connections"], serde_json::json!([rotated]));
+    let gone = gateway.ask("DELETE", "/api/admin/connections/linear", "").await;
+    assert_eq!((gone.status, gone.body.as_str()), (204, ""));
+    assert_eq!(gateway.ask("GET", "/api/admin/connections/linear", "").await.status, 404);
+    assert_eq!(gateway.ask("DELETE", "/api/admin/connections/linear", "").await.status, 404);
+    assert_eq!(gateway.end().await.1, Ended::Stopped);
+}
+
+#[tokio::test]
+async fn mistakes_are_refused_by_name() {
+    let gateway = Gateway::start().await;
+    gateway.ask("POST", CONNECTIONS, &connection("linear")).await;
+    let with = |member: &str| connection("other-one").replacen('{', &format!("{{{member},"), 1);
+    for (method, path, body, status, word) in [
+        ("POST", CONNECTIONS, connection("linear"), 409, "exists"),
+        ("POST", CONNECTIONS, connection("a/secret/1"), 400, "id: "),
+        ("POST", CONNECTIONS, connection("UPPER"), 400, "id: "),
+        ("POST", CONNECTIONS, connection("ab"), 400, "id: "),
+        ("POST", CONNECTIONS, String::new(), 400, "empty"),
+        ("POST", CONNECTIONS, " ".to_owned(), 400, "empty"),
+        ("POST", CONNECTIONS, "[]".to_owned(), 400, "JSON"),
+        ("POST", CONNECTIONS, "{\"id\":".to_owned(), 400, "line 1"),
+        ("POST", CONNECTIONS, with(r#""protocol":"ftp""#), 400, "protocol"),
+        ("POST", CONNECTIONS, with(r#""auth_mode":"magic""#), 400, "auth_mode"),
+        ("POST", CONNECTIONS, with(r#""status":"paused""#), 400, "status"),
+        ("POST", CONNECTIONS, with(r#""mcp_endpoint":"/x""#), 400, "mcp"),
+        ("POST", CONNECTIONS, with(r#""rotation_interval_days":-1"#), 400, "rotation_interval_days"),
+        ("POST", CONNECTIONS, connection("abc").replace("\"key\":\"", "\"k2\":\""), 400, "auth_secret_key"),
+        ("POST", CONNECTIONS, connection("abc").replace(CANARY, "a\\nb"), 400, "header cannot carry"),
+        ("PATCH", "/api/admin/connections/linear", r#"{"auth_secret_key":"nope"}"#.to_owned(), 400, "auth_secret_key"),
+        ("PATCH", "/api/admin/connections/linear", r#"{"base_url":"http://10.1.2.3"}"#.to_owned(), 400, "private"),
+        ("PATCH", "/api/admin/connections/linear", r#"{"status":"paused"}"#.to_owned(), 400, "status"),
+        ("PATCH", "/api/admin/connections/nobody", "{}".to_owned(), 404, "not found"),
+        ("POST", "/api/admin/connections/linear/rotate", "{}".to_owned(), 400, "no secret"),
+        ("POST", "/api/admin/connections/linear/rotate", r#"{"secrets":{"other":"o"}}"#.to_owned(), 400, "no secret"),
+        ("POST", "/api/admin/connections/nobody/rotate", r#"{"secrets":{"a":"b"}}"#.to_owned(), 404, "not found"),
+        ("GET", "/api/admin/connections/..%2Fx", String::new(), 404, "not found"),
+        ("GET", "/api/admin/connections/%FF%FE", String::new(), 404, "not found"),
+    ] {
+        let answer = gateway.ask(method, path, &body).await;
+        let error = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(answer.status == status && error.contains(word), "{method} {path} {body}: {answer:?}");
+        assert!(!answer.body.contains(CANARY), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn upstream_addresses_are_judged_when_saved() {
+    let gateway = Gateway::start_with(|config| config.own_ports = vec![38000]).await;
+    let own = format!("http://127.0.0.1:{}", gateway.address.port());
+    for (number, (url, status)) in [
+        ("http://127.0.0.1:11100", 201),
+        ("http://localhost:11100", 201),
+        (own.as_str(), 400),
+        ("http://localhost:38000", 400),
+        ("http://10.0.0.1", 400),
+        ("http://169.254.169.254/latest/meta-data", 400),
+        ("http://metadata.google.internal", 400),
+        ("http://[::ffff:127.0.0.1]", 400),
+        ("http://0x7f000001", 400),
+        ("http://0.0.0.0", 400),
+        ("gopher://example.com", 400),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = connection(&format!("conn-{number}")).replace("https://api.example.com/v1", url);
+        assert_eq!(gateway.ask("POST", CONNECTIONS, &body).await.status, status, "{url}");
+    }
+    let private = connection("private").replacen('{', r#"{"allow_private":true,"#, 1);
+    let private = private.replace("https://api.example.com/v1", "http://10.0.0.1");
+    assert_eq!(gateway.ask("POST", CONNECTIONS, &private).await.status, 201);
+}
+
+#[tokio::test]
+async fn without_the_token_nothing_is_answered() {
+    let gateway = Gateway::start().await;
+    for (method, path) in [
+        ("GET", CONNECTIONS),
+        ("POST", CONNECTIONS),
+        ("GET", "/api/admin/connections/linear"),
+        ("DELETE", "/api/admin/connections/linear"),
+        ("POST", "/api/admin/connections/linear/rotate"),
+        ("POST", "/api/admin/connections/linear/test"),
+        ("PUT", CONNECTIONS),
+        ("GET", "/api/admin"),
+        ("GET", "/api/admin/whatever/else"),
+        ("GET", "/metrics"),
+    ] {
+        for headers in [&[][..], &[("host", "localhost")], &[("authorization", "Bearer wrong-token")]] {
+            let answer = gateway.send(method, path, headers, "").await;
+            let limited = answer.status == 429 && answer.code() == "AUTH_RATE_LIMITED";
+            assert!(
+                limited || answer.status == 403 && answer.code() == "ADMIN_TOKEN_REQUIRED",
+                "{method} {path}: {answer:?}"
+            );
+        }
+    }
+    let bearer = gateway.send("GET", CONNECTIONS, &[("authorization", &format!("bearer {TOKEN}"))], "").await;
+    assert_eq!(bearer.status, 200);
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_limited_and_the_right_one_still_gets_in_from_this_machine() {
+    let gateway = Gateway::start().await;
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        statuses.push(gateway.send("GET", CONNECTIONS, &[("x-sigilum-admin-token", "wrong")], "").await.status);
+    }
+    assert_eq!((statuses[0], statuses[9]), (403, 403));
+    let limited = gateway.send("GET", CONNECTIONS, &[("x-sigilum-admin-token", "wrong")], "").await;
+    assert_eq!((limited.status, limited.code().as_str()), (429, "AUTH_RATE_LIMITED"));
+    assert_eq!(limited.header("retry-after"), Some("6"));
+    // No token is no guess.
+    assert_eq!(gateway.send("GET", CONNECTIONS, &[], "").await.status, 403);
+    assert_eq!(gateway.ask("GET", CONNECTIONS, "").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_compatibility_modes_count_direct_loopback_clients_only() {
+    let hybrid = Gateway::start_with(|config| config.access_mode = AccessMode::Hybrid).await;
+    assert_eq!(hybrid.send("GET", CONNECTIONS, &[], "").await.status, 200);
+    for headers in
+        [&[("x-forwarded-for", "127.0.0.1")][..], &[("host", "evil.example")], &[("forwarded", "for=127.0.0.1")]]
+    {
+        let answer = hybrid.send("GET", CONNECTIONS, headers, "").await;
+        assert_eq!((answer.status, answer.code().as_str()), (403, "ADMIN_TOKEN_OR_LOOPBACK_REQUIRED"), "{headers:?}");
+    }
+    let loopback = Gateway::start_with(|config| config.access_mode = AccessMode::Loopback).await;
+    let proxied = [("x-forwarded-for", "127.0.0.1"), ("x-sigilum-admin-token", TOKEN)];
+    let answer = loopback.send("GET", CONNECTIONS, &proxied, "").await;
+    assert_eq!((answer.status, answer.code().as_str()), (403, "ADMIN_LOOPBACK_REQUIRED"));
+    assert_eq!(loopback.send("GET", CONNECTIONS, &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_change_nothing() {
+    let gateway = Gateway::start_with(|config| config.access_mode = AccessMode::Hybrid).await;
+    let evil = gateway.send("POST", CONNECTIONS, &[("origin", "https://evil.example")], &connection("linear")).await;
+    assert_eq!((evil.status, evil.code().as_str()), (403, "ADMIN_ORIGIN_REFUSED"));
+    assert!(evil.header("access-control-allow-origin").is_none());
+    // What a page can send without asking first.
+    let simple = gateway.send("POST", CONNECTIONS, &[("content-type", "text/plain")], &connection("linear")).await;
+    assert_eq!(simple.status, 415);
+    assert_eq!(gateway.ask("GET", CONNECTIONS, "").await.body, "{\"connections\":[]}\n");
+
+    let ours = gateway.send("POST", CONNECTIONS, &[("origin", "https://sigilum.id")], &connection("linear")).await;
+    assert_eq!((ours.status, ours.header("access-control-allow-origin")), (201, Some("https://sigilum.id")));
+    let preflight = gateway.send("OPTIONS", CONNECTIONS, &[("origin", "https://sigilum.id")], "").await;
+    assert_eq!(preflight.status, 204);
+    assert!(preflight.header("access-control-allow-headers").unwrap().contains("X-Sigilum-Admin-Token"));
+}
+
+#[tokio::test]
+async fn paths_and_methods_outside_the_table_are_said_to_be() {
+    let gateway = Gateway::start().await;
+    for (method, path, status, code) in [
+        ("GET", "/", 404, "NOT_FOUND"),
+        ("GET", "/proxy/linear/x", 404, "NOT_FOUND"),
+        ("GET", "/api/admin", 404, "NOT_FOUND"),
+        ("GET", "/api/admin/whatever", 404, "NOT_FOUND"),
+        ("GET", "/api/admin/connections/linear/whatever", 404, "NOT_FOUND"),
+        ("POST", "/api/admin/connections/linear/test", 501, ""),
+        ("GET", "/api/admin/credential-variables", 501, ""),
+        ("PUT", CONNECTIONS, 405, "METHOD_NOT_ALLOWED"),
+        ("POST", "/health", 405, "METHOD_NOT_ALLOWED"),
+        ("GET", "/api/admin/connections/linear/rotate", 405, "METHOD_NOT_ALLOWED"),
+        ("TRACE", "/metrics", 405, "METHOD_NOT_ALLOWED"),
+    ] {
+        let answer = gateway.ask(method, path, "").await;
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{method} {path}");
+        assert!(status != 405 || answer.header("allow").is_some(), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn errors_wear_the_envelope_and_ids_are_ours() {
+    let gateway = Gateway::start().await;
+    let answer = gateway.send("GET", "/nowhere", &[("x-request-id", "theirs")], "").await;
+    let id = answer.header("x-request-id").unwrap().to_owned();
+    assert!(id.len() == 36 && id != "theirs");
+    assert_eq!(
+        (answer.header("x-sigilum-code"), answer.header("cache-control")),
+        (Some("NOT_FOUND"), Some("no-store"))
+    );
+    let members: Vec<_> = answer.json().as_object().unwrap().keys().cloned().collect();
+    assert_eq!(members, ["error", "code", "request_id", "timestamp", "docs_url"]);
+    assert_eq!(answer.json()["request_id"], id.as_str());
+    assert!(answer.body.ends_with('\n') && !answer.body.contains("theirs"));
+}
+
+#[tokio::test]
+async fn bodies_over_the_limit_are_refused_by_length_and_by_count() {
+    let gateway = Gateway::start().await;
+    let head = format!(
+        "POST {CONNECTIONS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-sigilum-admin-token: {TOKEN}\r\n\
+         content-type: application/json\r\n"
+    );
+    let announced = gateway.raw(format!("{head}content-length: 2097153\r\n\r\n").as_bytes()).await;
+    assert_eq!((announced.status, announced.code().as_str()), (413, "REQUEST_BODY_TOO_LARGE"));
+    let chunk = format!("100000\r\n{}\r\n", " ".repeat(0x0010_0000));
+    let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{chunk}{chunk}1\r\n \r\n0\r\n\r\n");
+    let counted = gateway.raw(chunked.as_bytes()).await;
+    assert_eq!((counted.status, counted.code().as_str()), (413, "REQUEST_BODY_TOO_LARGE"));
+    let stranger =
+        format!("POST {CONNECTIONS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2097153\r\n\r\n");
+    assert_eq!(gateway.raw(stranger.as_bytes()).await.code(), "ADMIN_TOKEN_REQUIRED");
+    let largest = format!("{{\"id\":\"linear\"}}{}", " ".repeat(MAX_BODY - 15));
+    assert_eq!(gateway.ask("POST", CONNECTIONS, &largest).await.status, 400);
+}
+
+const MAX_BODY: usize = crate::admin::router::MAX_BODY_BYTES;
+
+#[tokio::test]
+async fn a_head_of_a_megabyte_is_refused() {
+    let gateway = Gateway::start().await;
+    let head = format!("GET /health HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(1 << 20));
+    assert!(gateway.raw_status(head.as_bytes()).await.is_none_or(|status| status == 431));
+    assert_eq!(gateway.send("GET", "/health", &[], "").await.status, 200);
+}
+
+/// An Envoy as far as its admin interface goes: says what it was asked, answers 200 with `body`.
+fn envoy_admin(run_dir: &Path, body: &'static str) -> (Arc<Mutex<Vec<String>>>, Task<()>) {
+    let listener = UnixListener::bind(run_dir.join(ENVOY_ADMIN_SOCKET)).unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let serving = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = vec![0; 4096];
+            let length = stream.read(&mut bytes).await.unwrap();
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            seen.lock().unwrap().push(text.lines().next().unwrap_or_default().to_owned());
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (asked, serving)
+}
+
+#[tokio::test]
+async fn open_requests_are_read_from_envoy() {
+    let gateway = Gateway::start().await;
+    let (asked, serving) = envoy_admin(&gateway.folder.path().join("run"), "http.ingress.downstream_rq_active: 3\n");
+    let text = gateway.ask("GET", "/metrics", "").await.body;
+    assert!(text.contains("sigilum_gateway_requests_in_flight 3\n"), "{text}");
+    assert!(text.contains("sigilum_gateway_envoy_up 1\n"), "{text}");
+    assert!(asked.lock().unwrap()[0].starts_with("GET /stats?filter="));
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_long_access_log_is_put_aside_and_opened_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    let log = run.join("access.log");
+    let line = format!("{{\"path\":\"{}\"}}\n", "x".repeat(100_000));
+    let lines = usize::try_from(crate::telemetry::access_log::ROTATE_BYTES).unwrap() / line.len() + 1;
+    std::fs::write(&log, line.repeat(lines)).unwrap();
+    let socket = run.join(ENVOY_ADMIN_SOCKET);
+    let publisher = Publisher::new(crate::state::PublishedState::default());
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let mut meter = Meter::new(publisher, Arc::clone(&metrics), run, &socket);
+    let turns = async |meter: &mut Meter| {
+        for _ in 0..4 {
+            meter.turn().await;
+        }
+    };
+    // Nobody there to open it anew: it stays in place.
+    turns(&mut meter).await;
+    assert!(log.exists() && !run.join("access.log.1").exists());
+    let (asked, serving) = envoy_admin(run, "OK\n");
+    meter.turn().await;
+    assert!(!log.exists() && run.join("access.log.1").exists());
+    assert_eq!(*asked.lock().unwrap(), ["POST /reopen_logs HTTP/1.1"]);
+    // The new log is read from its start, and only once.
+    std::fs::write(&log, "not json\n").unwrap();
+    turns(&mut meter).await;
+    assert!(metrics.render().unwrap().contains("sigilum_gateway_access_log_unreadable_total 1\n"));
+    serving.abort();
+}
+
+#[tokio::test]
+async fn ready_is_earned_by_an_authz_that_has_the_state() {
+    let gateway = Gateway::start().await;
+    assert_eq!(gateway.send("GET", "/health", &[], "").await.body, "{\"check\":\"health\",\"status\":\"ok\"}\n");
+    assert_eq!(gateway.send("GET", "/health/live", &[], "").await.body, "{\"check\":\"liveness\",\"status\":\"ok\"}\n");
+    let early = gateway.send("GET", "/health/ready", &[], "").await;
+    assert_eq!((early.status, early.code().as_str()), (503, "NOT_READY"));
+    assert!(early.json()["error"].as_str().unwrap().contains("no authz"));
+
+    let authz = gateway.authz();
+    wait_until(async || gateway.send("GET", "/health/ready", &[], "").await.status == 200).await;
+    let ready = gateway.send("GET", "/health/ready", &[], "").await;
+    assert_eq!(ready.body, "{\"check\":\"readiness\",\"status\":\"ok\"}\n");
+    authz.end().await;
+    wait_until(async || gateway.send("GET", "/health/ready", &[], "").await.status == 503).await;
+}
+
+#[tokio::test]
+async fn authz_receives_the_state_and_every_change_of_it() {
+    let gateway = Gateway::start().await;
+    gateway.ask("POST", CONNECTIONS, &connection("linear")).await;
+    let authz = gateway.authz();
+    let has_secret = |snapshot: &Snapshot, id: &str, secret: &str| {
+        let Some(connection) = snapshot.connection(id) else { return false };
+        match connection.credential.as_ref().unwrap() {
+            crate::domain::connection::Credential::Header { value, .. } => value.expose() == format!("Bearer {secret}"),
+            crate::domain::connection::Credential::Query { .. } => false,
+        }
+    };
+    authz.until(|snapshot| has_secret(snapshot, "linear", CANARY) && snapshot.approvals.len() == 1).await;
+    gateway.ask("POST", CONNECTIONS, &connection("github")).await;
+    authz.until(|snapshot| has_secret(snapshot, "github", CANARY)).await;
+    gateway.ask("POST", "/api/admin/connections/github/rotate", r#"{"secrets":{"key":"new"}}"#).await;
+    authz.until(|snapshot| has_secret(snapshot, "github", "new")).await;
+    gateway.ask("PATCH", "/api/admin/connections/github", r#"{"status":"disabled"}"#).await;
+    authz.until(|snapshot| snapshot.connection("github").is_some_and(|found| !found.settings.active)).await;
+    gateway.ask("DELETE", "/api/admin/connections/github", "").await;
+    authz.until(|snapshot| snapshot.connection("github").is_none()).await;
+    assert!(authz.current.load_full().unwrap().settings.allow_loopback);
+    authz.end().await;
+}
+
+#[tokio::test]
+async fn metrics_carry_the_names_of_the_seed_and_no_secret() {
+    let gateway = Gateway::start().await;
+    gateway.ask("POST", CONNECTIONS, &connection("linear")).await;
+    let line = r#"{"decision_id":"d","connection":"linear","status":502,"duration_ms":250,"path":"/x"}"#;
+    std::fs::write(gateway.folder.path().join("run/access.log"), format!("{line}\nnot json\n")).unwrap();
+    let authz = gateway.authz();
+    let metrics = async || gateway.ask("GET", "/metrics", "").await;
+    wait_until(async || {
+        let text = metrics().await.body;
+        text.contains("replay_detected_total 2") && text.contains("access_log_unreadable_total 1")
+    })
+    .await;
+    let answer = metrics().await;
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    for line in [
+        "sigilum_gateway_auth_reject_total{reason=\"auth_replay_detected\"} 2",
+        "sigilum_gateway_requests_in_flight 0",
+        "sigilum_gateway_upstream_requests_total{outcome=\"error\",protocol=\"http\"} 1",
+        "sigilum_gateway_upstream_latency_seconds_sum{outcome=\"error\",protocol=\"http\"} 0.25",
+        "sigilum_gateway_upstream_error_total{class=\"http_502\"} 1",
+        "sigilum_gateway_shutdown_drain_total{outcome=\"clean\"} 0",
+        "sigilum_gateway_state_connections 1",
+        "sigilum_gateway_authz_ready 1",
+    ] {
+        assert!(answer.body.lines().any(|found| found == line), "no {line} in\n{}", answer.body);
+    }
+    assert!(!answer.body.contains(CANARY));
+    authz.end().await;
+    // What was counted is not counted again by the next process.
+    let (folder, _) = gateway.end().await;
+    let gateway = Gateway::start_in(folder, |_| {}).await;
+    let more = r#"{"decision_id":"e","connection":"linear","status":200,"duration_ms":1}"#;
+    let log = gateway.folder.path().join("run/access.log");
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(&log)
+        .and_then(|mut file| {
+            use std::io::Write as _;
+            file.write_all(format!("{more}\n").as_bytes())
+        })
+        .unwrap();
+    wait_until(async || {
+        gateway.ask("GET", "/metrics", "").await.body.contains("outcome=\"success\",protocol=\"http\"} 1")
+    })
+    .await;
+    assert!(!gateway.ask("GET", "/metrics", "").await.body.contains("http_502"));
+}
+
+#[tokio::test]
+async fn the_canary_is_in_no_answer_and_in_no_file() {
+    let gateway = Gateway::start().await;
+    for (method, path, body) in [
+        ("POST", CONNECTIONS, connection("linear")),
+        ("POST", CONNECTIONS, connection("linear")),
+        ("POST", CONNECTIONS, connection("linear").replace('}', "")),
+        ("POST", CONNECTIONS, format!(r#"{{"id":"{CANARY}x","secrets":["{CANARY}"]}}"#)),
+        ("POST", CONNECTIONS, connection("abc").replace(CANARY, &format!("{CANARY}\\u0000"))),
+        ("GET", CONNECTIONS, String::new()),
+        ("PATCH", "/api/admin/connections/linear", format!(r#"{{"secrets":{{"key":"{CANARY}"}}}}"#)),
+        ("POST", "/api/admin/connections/linear/rotate", format!(r#"{{"secrets":{{"key":"{CANARY}-2"}}}}"#)),
+        ("GET", "/metrics", String::new()),
+    ] {
+        let answer = gateway.ask(method, path, &body).await;
+        assert!(!answer.body.contains(CANARY) && !answer.head.contains(CANARY), "{answer:?}");
+    }
+    let (folder, _) = gateway.end().await;
+    let mut folders = vec![folder.path().to_owned()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.is_file() {
+                files += 1;
+                let bytes = std::fs::read(&path).unwrap();
+                assert!(!bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()), "{path:?}");
+            }
+        }
+    }
+    assert!(files >= 2);
+}
+
+#[tokio::test]
+async fn a_slow_head_is_cut_off_and_holds_up_nobody() {
+    let gateway = Gateway::start().await;
+    let mut slow = TcpStream::connect(gateway.address).await.unwrap();
+    slow.write_all(b"GET /health HT").await.unwrap();
+    assert_eq!(gateway.send("GET", "/health", &[], "").await.status, 200);
+    let mut rest = Vec::new();
+    tokio::time::timeout(PATIENCE, slow.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{rest:?}");
+}
+
+#[tokio::test]
+async fn requests_in_flight_are_finished_at_a_stop() {
+    let gateway = Gateway::start().await;
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    let body = connection("linear");
+    let head = format!(
+        "POST {CONNECTIONS} HTTP/1.1\r\nhost: x\r\nx-sigilum-admin-token: {TOKEN}\r\nexpect: 100-continue\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The server asks for the body: the request is being worked on.
+    let mut seen = [0; 25];
+    stream.read_exact(&mut seen).await.unwrap();
+    assert_eq!(&seen, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let address = gateway.address;
+    gateway.stop.stop();
+    wait_until(async || TcpStream::connect(address).await.is_err()).await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let (folder, ended) = gateway.end().await;
+    assert_eq!(ended, Ended::Stopped);
+    // It was committed, and the lock is free again.
+    let gateway = Gateway::start_in(folder, |_| {}).await;
+    assert_eq!(gateway.ask("GET", "/api/admin/connections/linear", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_token_is_minted_once_and_used() {
+    let gateway = Gateway::start_with(|config| config.token = None).await;
+    let path = gateway.folder.path().join("data/admin-token");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let token = std::fs::read_to_string(&path).unwrap();
+    let answer = gateway.send("GET", CONNECTIONS, &[("x-sigilum-admin-token", token.trim())], "").await;
+    assert_eq!(answer.status, 200);
+    let (folder, _) = gateway.end().await;
+    let gateway = Gateway::start_in(folder, |config| config.token = None).await;
+    let answer = gateway.send("GET", CONNECTIONS, &[("authorization", &format!("Bearer {}", token.trim()))], "").await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn what_cannot_start_says_why_and_leaves_things_alone() {
+    let gateway = Gateway::start().await;
+    let second = build(config(gateway.folder.path())).await;
+    let text = second.unwrap_err().to_string();
+    assert!(text.contains("locked by pid") && text.contains("(admin)"), "{text}");
+
+    let mut taken = config(tempfile::tempdir().unwrap().path());
+    taken.addresses = vec![gateway.address];
+    let text = build(taken).await.unwrap_err().to_string();
+    assert!(text.contains(&gateway.address.to_string()), "{text}");
+
+    let mut open = config(tempfile::tempdir().unwrap().path());
+    open.access_mode = AccessMode::Loopback;
+    open.addresses = vec!["0.0.0.0:0".parse().unwrap()];
+    assert!(matches!(build(open).await, Err(AdminError::Bind(BindError::Unguarded(_)))));
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut long = config(folder.path());
+    long.run_dir = folder.path().join("x".repeat(120));
+    let text = build(long).await.unwrap_err().to_string();
+    assert!(text.contains("107") && !folder.path().join("data").exists(), "{text}");
+
+    gateway.ask("POST", CONNECTIONS, &connection("linear")).await;
+    let (folder, _) = gateway.end().await;
+    let mut wrong = config(folder.path());
+    wrong.master_key = Secret::new("another".to_owned());
+    assert!(matches!(build(wrong).await, Err(AdminError::Store(StoreError::WrongMasterKey { .. }))));
+    let gateway = Gateway::start_in(folder, |_| {}).await;
+    assert_eq!(gateway.ask("GET", "/api/admin/connections/linear", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_state_subscriber_that_is_not_the_named_process_is_turned_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.sock");
+    let publisher = Publisher::new(crate::state::PublishedState::default());
+    let (stop, stopped) = stop_pair();
+    // Some process that is not this one.
+    let rule = crate::sys::peer::PeerRule { pid: Some(1), ..crate::sys::peer::PeerRule::same_user() };
+    let (_peers, named) = watch::channel(Some(rule));
+    let listener = bind_private(&path).await.unwrap();
+    let serving = tokio::spawn(publisher.clone().serve_unix(listener, named, stopped));
+    let mut stranger = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let mut bytes = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stranger.read_to_end(&mut bytes)).await.unwrap();
+    assert!(bytes.is_empty() && publisher.peers().is_empty());
+    stop.stop();
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap();
+}

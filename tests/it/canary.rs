@@ -1,0 +1,194 @@
+//! Credentials are planted, used in every way, and then looked for everywhere.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+
+use crate::support::agent::Agent;
+use crate::support::agent::random_hex;
+use crate::support::client::Request;
+use crate::support::client::Response;
+use crate::support::client::send;
+use crate::support::gateway::Gateway;
+use crate::support::gateway::LIMIT;
+use crate::support::process;
+use crate::support::process::wait_until;
+use crate::support::upstream::Upstream;
+
+/// Everything one can look into, by name.
+type Artefacts = BTreeMap<String, Vec<u8>>;
+
+/// All files below `folder`, whatever they are.
+fn files(folder: &Path, found: &mut Artefacts) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            files(&path, found);
+        } else if kind.is_file() {
+            found.insert(path.display().to_string(), fs::read(&path).unwrap());
+        }
+    }
+}
+
+/// One GET on Envoy's admin socket.
+fn envoy_admin(gateway: &Gateway, target: &str) -> Vec<u8> {
+    let mut stream = UnixStream::connect(gateway.setup.run_dir().join("envoy-admin.sock")).unwrap();
+    stream.write_all(format!("GET {target} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{target}: {}", String::from_utf8_lossy(&answer));
+    answer
+}
+
+/// Gathers what the gateway has written, prints and shows.
+fn gather(gateway: &Gateway) -> Artefacts {
+    let mut found = Artefacts::new();
+    files(gateway.setup.root.path(), &mut found);
+    found.insert("output of the supervisor".into(), gateway.said().into_bytes());
+    for target in ["/config_dump?include_eds", "/stats", "/stats/prometheus", "/clusters", "/server_info", "/certs"] {
+        found.insert(format!("Envoy's {target}"), envoy_admin(gateway, target));
+    }
+    let metrics = Request::new("GET", &gateway.setup.admin.to_string(), "/metrics")
+        .header("authorization", &format!("Bearer {}", gateway.token()));
+    let metrics = send(gateway.setup.admin, &metrics);
+    assert_eq!(metrics.status, 200, "{}", metrics.text());
+    found.insert("/metrics".into(), metrics.body);
+    let mut processes = process::children(gateway.pid()).into_iter().map(|child| child.pid).collect::<Vec<_>>();
+    assert!(processes.len() >= 3, "{processes:?}");
+    processes.push(gateway.pid());
+    for pid in processes {
+        found.insert(format!("arguments of {pid}"), process::arguments(pid).into_bytes());
+        found.insert(format!("environment of {pid}"), process::environment(pid));
+    }
+    found
+}
+
+/// The forms in which a text could turn up.
+fn forms(secret: &str) -> Vec<Vec<u8>> {
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    vec![
+        secret.as_bytes().to_vec(),
+        hex.into_bytes(),
+        STANDARD.encode(secret).trim_end_matches('=').as_bytes().to_vec(),
+        URL_SAFE_NO_PAD.encode(secret).into_bytes(),
+    ]
+}
+
+/// Where one of `forms` of a secret stands.
+fn search(artefacts: &Artefacts, secret: &str) -> Vec<String> {
+    let forms = forms(secret);
+    let holds = |body: &[u8]| forms.iter().any(|form| body.windows(form.len()).any(|window| window == form.as_slice()));
+    artefacts.iter().filter(|(_, body)| holds(body)).map(|(name, _)| name.clone()).collect()
+}
+
+/// Waits until the access log holds a request for `path`; it is written in steps of a second.
+fn wait_for_log(gateway: &Gateway, path: &str) -> serde_json::Value {
+    let log = gateway.setup.run_dir().join("access.log");
+    let mut found = None;
+    wait_until("the access log is written", LIMIT, || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let mut lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        found = lines.find(|line| line["path"] == path);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// Remembers what a refusal said.
+fn note(artefacts: &mut Artefacts, response: &Response) {
+    let name = format!("answer {} {} #{}", response.status, response.code(), artefacts.len());
+    artefacts.insert(name, format!("{:?}\n{}", response.headers, response.text()).into_bytes());
+}
+
+#[test]
+fn a_credential_is_found_nowhere() {
+    let (gateway, upstream) = (Gateway::start(), Upstream::start());
+    let mut answers = Artefacts::new();
+    let mut secrets = Vec::new();
+    for fields in [
+        json!({}),
+        json!({ "auth_mode": "header_key", "auth_header_name": "x-key" }),
+        json!({ "auth_mode": "query_param", "auth_header_name": "key" }),
+    ] {
+        let connection = gateway.connect(&upstream, fields);
+        // Used, refused, replayed, rotated, read back.
+        let request = gateway.agent().post(&gateway.authority(), &connection.at("/v1?page=2"), b"{}");
+        let allowed = gateway.send(&request);
+        assert_eq!(allowed.status, 200);
+        note(&mut answers, &allowed);
+        note(&mut answers, &gateway.send(&request));
+        note(&mut answers, &gateway.get(&connection.at("/redirect")));
+        note(&mut answers, &gateway.send(&Request::new("GET", &gateway.authority(), &connection.at("/v1"))));
+        note(&mut answers, &gateway.send(&Agent::new("bob").get(&gateway.authority(), &connection.at("/v1"))));
+        note(&mut answers, &gateway.get(&connection.at("/../v1")));
+        let path = format!("/connections/{}", connection.id);
+        note(&mut answers, &gateway.admin("GET", &path, None));
+        let rotated = format!("rotated-{}", random_hex(12));
+        let rotation = json!({ "secrets": { "api_key": rotated } });
+        note(&mut answers, &gateway.admin("POST", &format!("{path}/rotate"), Some(&rotation)));
+        wait_until("the rotated credential is used", LIMIT, || {
+            assert_eq!(gateway.get(&connection.at("/v1")).status, 200);
+            let seen = upstream.seen().pop().unwrap();
+            format!("{seen:?}").contains(&rotated)
+        });
+        secrets.extend([connection.secret, rotated]);
+    }
+    note(&mut answers, &gateway.admin("GET", "/connections", None));
+    // A provider that cannot be reached, and a secret that is refused.
+    let unreachable = gateway.next_id();
+    let secret = format!("canary-{}", random_hex(12));
+    assert_eq!(
+        gateway.create(&unreachable, "http://127.0.0.1:9", &secret, json!({ "auth_mode": "query_param" })).status,
+        201
+    );
+    gateway.wait_in_force(&unreachable);
+    let failed = gateway.get(&format!("/proxy/{unreachable}/v1"));
+    assert_eq!(failed.code(), "UPSTREAM_ERROR");
+    note(&mut answers, &failed);
+    secrets.push(secret);
+    let refused = format!("canary\u{7f}-{}", random_hex(12));
+    note(&mut answers, &gateway.create(&gateway.next_id(), "http://127.0.0.1:9", &refused, json!({})));
+    secrets.push(refused);
+
+    wait_for_log(&gateway, &format!("/proxy/{unreachable}/v1"));
+    let mut artefacts = gather(&gateway);
+    artefacts.append(&mut answers);
+    for secret in &secrets {
+        assert_eq!(search(&artefacts, secret), Vec::<String>::new(), "a credential was found");
+    }
+    // The search can find something: the id of a connection, which is no secret, is in many places.
+    assert!(search(&artefacts, &unreachable).len() > 2);
+
+    // The keys of the house: each only in its own file.
+    let key = fs::read_to_string(gateway.setup.home().join("gateway-master-key")).unwrap();
+    let found = search(&artefacts, key.trim());
+    let admin = gateway.role("admin");
+    let allowed = |name: &String| name.ends_with("/gateway-master-key") || *name == format!("environment of {admin}");
+    assert!(found.iter().all(allowed), "the master key was found in {found:?}");
+    let found = search(&artefacts, &gateway.token());
+    assert!(found.iter().all(|name| name.ends_with("/admin-token")), "the admin token was found in {found:?}");
+}
+
+#[test]
+fn a_query_credential_is_in_no_log_and_no_dump() {
+    let (gateway, upstream) = (Gateway::start(), Upstream::start());
+    let connection = gateway.connect(&upstream, json!({ "auth_mode": "query_param", "auth_header_name": "key" }));
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = gateway.agent().get(&gateway.authority(), &connection.at("/v1?page=2")).header("traceparent", trace);
+    assert_eq!(gateway.send(&request).status, 200);
+    assert_eq!(upstream.only().target, format!("/v1?page=2&key={}", connection.secret));
+    let line = wait_for_log(&gateway, &connection.at("/v1"));
+    let artefacts = gather(&gateway);
+    assert_eq!(search(&artefacts, &connection.secret), Vec::<String>::new());
+    assert_eq!(line["path"], connection.at("/v1"));
+    assert_eq!(line["connection"], connection.id.as_str());
+}

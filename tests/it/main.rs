@@ -1,0 +1,25 @@
+//! End to end: the real binary, the real Envoy, real sockets. One claim per test; refusals by their exact code.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "test code may panic, and the tests are the outside world: they read its clocks and write its files"
+)]
+#![allow(unreachable_pub, reason = "a test crate has no outside; `pub` says what the tests may use")]
+
+mod support;
+
+mod addresses;
+mod approved;
+mod canary;
+mod connections;
+mod envoy_file;
+mod limits;
+mod outages;
+mod refusals;
+mod replay;
+mod sockets;
+mod start;
