@@ -134,9 +134,10 @@ pub fn print(rows: &[Row], isolated: &[Isolated]) {
     println!();
     println!("(e)  one strict verification {:>6.1} µs (key decompressed each time)", alone.verification);
     println!(
-        "     with the key held       {:>6.1} µs; ed25519-dalek's verify_strict itself {:.1} µs",
+        "     with the key held       {:>6.1} µs (ed25519-dalek's verify_strict itself {:.1} µs)",
         alone.held_key, alone.library
     );
+    println!("     with the key's table    {:>6.1} µs (what the gateway does for approved keys in use)", alone.table);
     println!(
         "     one signature base      {:>6.1} µs (headers collected, parameters parsed, base written)",
         alone.base
@@ -154,6 +155,7 @@ fn combine(isolated: &[Isolated]) -> Option<Isolated> {
     Some(Isolated {
         verification: median(|one| one.verification)?,
         held_key: median(|one| one.held_key)?,
+        table: median(|one| one.table)?,
         library: median(|one| one.library)?,
         base: median(|one| one.base)?,
     })
@@ -169,10 +171,10 @@ pub fn verdict(what: &str, found: f64, limit: f64, unit: &str, at_most: bool) {
 fn targets(rows: &[Row], alone: &Isolated) {
     let row = |name: &str| rows.iter().find(|row| row.name == name);
     let (Some(allowing), Some(gateway)) = (row("b"), row("c")) else { return };
-    // The lower of the two: a key that is held is what the gateway verifies with.
-    let verification = alone.verification.min(alone.held_key);
+    // The product's own path, which is the cheapest: the hardest reading of the targets.
+    let verification = alone.verification.min(alone.held_key).min(alone.table);
     println!();
-    println!("Targets (one verification = {verification:.1} µs)");
+    println!("Targets (one verification = {verification:.1} µs, the gateway's own path)");
     verdict(
         "total CPU of (c) ≤ (b) + verification + 35",
         gateway.total(),
