@@ -46,6 +46,13 @@ impl Admissions {
         })
     }
 
+    /// Whether the nonce has been used. A look ahead that spares the reading of a body: what counts is
+    /// [`Admissions::admit`].
+    pub fn is_used(&self, admission: &Admission, now: Now) -> bool {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.window.is_used(&admission.key, &admission.nonce, now.seconds())
+    }
+
     /// Whether requests signed now are still refused for want of a journal.
     pub fn is_starting(&self, now: Now) -> bool {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).journal.is_starting(now.seconds())

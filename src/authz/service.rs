@@ -14,6 +14,7 @@ use tonic::Status;
 use crate::authz::admission::Admissions;
 use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
+use crate::domain::decision::Passed;
 use crate::domain::decision::Plan;
 use crate::domain::decision::Verdict;
 use crate::domain::request::RequestView as _;
@@ -135,9 +136,15 @@ impl<C: Clock> Authz<C> {
         let verdict = SCRATCH.with_borrow_mut(|scratch| self.gate.decide(stage, check, snapshot, now, scratch));
         match (verdict, stage) {
             (Verdict::Deny(denial), _) => Err(denial),
-            // The head stage never allows: it uses no nonce and tells no credential.
-            (Verdict::Continue | Verdict::Admit(..), Stage::Head) => Ok(Ruling::Proceed),
-            (Verdict::Continue, Stage::Body) => Err(Box::new(Denial::from(DenyReason::Unavailable))),
+            // The head stage never allows: it uses no nonce and tells no credential. Whoever repeats a request
+            // that was seen gets no body read, though.
+            (Verdict::Continue(passed), Stage::Head) if self.admissions.is_used(&passed.admission, now) => {
+                let Passed { connection, caller, .. } = *passed;
+                let reason = DenyReason::ReplayDetected;
+                Err(Box::new(Denial { reason, connection: Some(connection), caller: Some(caller) }))
+            }
+            (Verdict::Continue(_) | Verdict::Admit(..), Stage::Head) => Ok(Ruling::Proceed),
+            (Verdict::Continue(_), Stage::Body) => Err(Box::new(Denial::from(DenyReason::Unavailable))),
             (Verdict::Admit(plan, admission), Stage::Body) => {
                 match self.admissions.admit(&admission, snapshot.settings.max_age, now) {
                     Ok(()) => Ok(Ruling::Allow(plan)),

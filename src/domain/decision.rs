@@ -322,13 +322,25 @@ pub struct Admission {
     pub created: UnixSeconds,
 }
 
+/// A request the head stage has nothing against: what its caller needs to refuse a replay before its body
+/// is read.
+#[derive(Debug)]
+pub struct Passed {
+    /// What would be admitted at the body stage.
+    pub admission: Admission,
+    /// For which connection.
+    pub connection: ConnectionId,
+    /// Who signed.
+    pub caller: Caller,
+}
+
 /// The outcome of the pure part of a decision.
 #[derive(Debug)]
 pub enum Verdict {
     /// Refused.
     Deny(Box<Denial>),
-    /// Nothing against it so far (head stage): ask again with the body.
-    Continue,
+    /// Nothing against it so far (head stage), unless its nonce has been used: ask again with the body.
+    Continue(Box<Passed>),
     /// Allowed once the nonce is admitted.
     Admit(Box<Plan>, Admission),
 }

@@ -65,7 +65,7 @@ impl Bench {
     fn reason(&self, stage: Stage, request: &Request, millis: u64) -> Option<DenyReason> {
         match self.ask(stage, request, millis) {
             Verdict::Deny(denial) => Some(denial.reason),
-            Verdict::Continue | Verdict::Admit(..) => None,
+            Verdict::Continue(_) | Verdict::Admit(..) => None,
         }
     }
 
@@ -115,8 +115,12 @@ fn an_approved_request_is_planned() {
 #[test]
 fn the_head_stage_only_says_go_on() {
     let bench = Bench::new();
-    assert!(matches!(bench.ask(Stage::Head, &bench.agent.sign(&post()).without_body(), 0), Verdict::Continue));
-    assert!(matches!(bench.ask(Stage::Body, &bench.agent.sign(&post()), 0), Verdict::Admit(..)));
+    let Verdict::Continue(passed) = bench.ask(Stage::Head, &bench.agent.sign(&post()).without_body(), 0) else {
+        panic!("refused at the head stage");
+    };
+    let (plan, admission) = bench.plan(&bench.agent.sign(&post()));
+    assert_eq!((&passed.admission, &passed.caller), (&admission, &plan.caller));
+    assert_eq!(passed.connection, plan.connection.settings.id);
 }
 
 #[test]
@@ -688,7 +692,7 @@ fn one_gate_serves_many_threads() {
                     let mut ask = |stage, request: &Request| {
                         bench.gate.decide(stage, request, &bench.snapshot, later(0), &mut scratch)
                     };
-                    assert!(matches!(ask(Stage::Head, &request.clone().without_body()), Verdict::Continue));
+                    assert!(matches!(ask(Stage::Head, &request.clone().without_body()), Verdict::Continue(_)));
                     assert!(matches!(ask(Stage::Head, &request.clone().forged().without_body()), Verdict::Deny(_)));
                     match ask(Stage::Body, &request) {
                         Verdict::Admit(_, admission) => assert_eq!(admission.nonce, format!("{thread}-{number}")),

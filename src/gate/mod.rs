@@ -26,6 +26,7 @@ use crate::domain::decision::Admission;
 use crate::domain::decision::Caller;
 use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
+use crate::domain::decision::Passed;
 use crate::domain::decision::Plan;
 use crate::domain::decision::Verdict;
 use crate::domain::ids::ConnectionId;
@@ -141,16 +142,17 @@ impl Gate {
                 return Err(reason);
             }
         };
+        let admission = Admission { key: caller.key, nonce: params.nonce.to_owned(), created: params.created };
         match stage {
             Stage::Head => {
                 if let Some(print) = proven.print {
                     self.memory.remember(print, now);
                 }
-                Ok(Verdict::Continue)
+                let connection = connection.settings.id.clone();
+                Ok(Verdict::Continue(Box::new(Passed { admission, connection, caller })))
             }
             // 10 is the admission, 11 the plan.
             Stage::Body => {
-                let admission = Admission { key: caller.key, nonce: params.nonce.to_owned(), created: params.created };
                 let plan = Plan {
                     connection: connection.clone(),
                     caller,

@@ -13,19 +13,24 @@
 //! **A stranger on the network.** Certificates are self-signed, so anybody can sign *something*. Before
 //! a stranger costs us an Ed25519 verification, a token bucket shared by all strangers pays for it. A stranger never
 //! enters the replay window, which only holds nonces of genuine requests of approved keys, and has no
-//! body buffered: the *head* check refuses on the headers, before Envoy reads on.
+//! body buffered: the *head* check refuses on the headers, before Envoy reads on. Who names the key of
+//! an approved agent and fails pays from the account of their address; a certificate that has come with a
+//! genuine request has an account of its own there, so that made-up ones lock nobody out, not even
+//! where all clients share an address.
 //!
 //! **Somebody who saw a signed request.** The signature covers method, target, body digest and
 //! identity; the authority is part of the target and must be ours, so a request signed for another
-//! host does not verify here. The nonce is admitted once. The window never evicts: an evicting cache
+//! host does not verify here. The nonce is admitted once, and once it is, the *head* check refuses the
+//! request before its body is read. The window never evicts: an evicting cache
 //! is the replay attack. It fills to a stated capacity and then refuses.
 //!
 //! **An approved agent that wants more.** It reaches the connections it is approved for, and of those
-//! the methods and paths their owner allows. Dot segments, encoded or not, backslashes and control
-//! bytes are refused before a path is joined to a base path, and what was verified is what is sent:
+//! the methods and paths their owner allows. Dot segments (encoded, with blanks, in overlong
+//! UTF-8), backslashes and control bytes are refused before a path is joined to a base path, and what was verified is what is sent:
 //! the decision writes the whole upstream request line, Envoy normalises nothing. `Connection:
 //! authorization` strips nothing, because the injected header is set after the client's hop-by-hop
-//! headers are gone.
+//! headers are gone. Headers by which frameworks take a request for another method, path or host
+//! (`X-HTTP-Method-Override`, `X-Original-URL`, `X-Host`) are removed: no signature covers them.
 //!
 //! **A connection that points inwards.** Upstream addresses are judged when a connection is saved and
 //! again by Envoy at the moment of connecting, on the resolved address: link-local, metadata,
@@ -37,8 +42,9 @@
 //!
 //! **Another local process.** The sockets of `authz` and `admin` answer to the process they were made
 //! for: the kernel says who is at the other end (`SO_PEERCRED`), and under `gateway start` it must be
-//! the very process that was started. What runs under our own user id, or as root, can read our memory;
-//! against that only another user helps.
+//! the very process that was started. A run or data folder that another user owns or everybody may
+//! write to is refused: what lies in it says which processes to end and what Envoy runs with. What runs
+//! under our own user id, or as root, can read our memory; against that only another user helps.
 //!
 //! # What every failure ends in
 //!

@@ -273,11 +273,11 @@ fn decisions(criterion: &mut Criterion) {
     let ((head, _), (body, _)) = (post(true), post(false));
     group.bench_function("head and body, 4 KiB", |bencher| {
         bencher.iter(|| {
-            assert!(matches!(gate.decide(Stage::Head, &head, &snapshot, now(), &mut scratch), Verdict::Continue));
+            assert!(matches!(gate.decide(Stage::Head, &head, &snapshot, now(), &mut scratch), Verdict::Continue(_)));
             gate.decide(Stage::Body, &body, &snapshot, now(), &mut scratch)
         });
     });
-    assert!(matches!(gate.decide(Stage::Head, &head, &snapshot, now(), &mut scratch), Verdict::Continue));
+    assert!(matches!(gate.decide(Stage::Head, &head, &snapshot, now(), &mut scratch), Verdict::Continue(_)));
     group.bench_function("head that was verified: the gate without the curve", |bencher| {
         bencher.iter(|| gate.decide(Stage::Head, &head, &snapshot, now(), &mut scratch));
     });

@@ -158,6 +158,12 @@ impl ReplayWindow {
         }
     }
 
+    /// Whether this key has used this nonce, as far as is remembered. Changes nothing.
+    pub fn is_used(&self, key: &PublicKey, nonce: &str, now: UnixSeconds) -> bool {
+        let high = self.high.unwrap_or(0).max(now.0);
+        self.tables.contains(&self.entry(key, nonce, high).key, high)
+    }
+
     /// Remembers what the journal kept. What has expired, or could never have been written, is left out.
     ///
     /// A journal may hold more than the capacity (it was lowered): all of it is kept, and nothing

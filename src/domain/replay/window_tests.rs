@@ -39,6 +39,20 @@ fn a_nonce_is_admitted_once_per_key() {
 }
 
 #[test]
+fn looking_whether_a_nonce_is_used_uses_none() {
+    let mut window = window(100);
+    let used = |window: &ReplayWindow, holder: u32, nonce: &str, now: u64| {
+        window.is_used(&key(holder), nonce, UnixSeconds(now))
+    };
+    assert!(!used(&window, 1, "n", START) && window.is_empty());
+    admit(&mut window, 1, "n", START, START).unwrap();
+    assert!(used(&window, 1, "n", START) && used(&window, 1, "n", START + LIFETIME));
+    assert!(!used(&window, 2, "n", START) && !used(&window, 1, "m", START));
+    assert!(!used(&window, 1, "n", START + LIFETIME + 1));
+    assert_eq!(window.len(), 1);
+}
+
+#[test]
 fn an_entry_lives_exactly_as_long_as_its_request_could_be_accepted() {
     let mut window = window(100);
     admit(&mut window, 1, "n", START, START).unwrap();
