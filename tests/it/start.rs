@@ -193,6 +193,21 @@ fn a_socket_path_that_is_too_long_is_said_with_its_length() {
 }
 
 #[test]
+fn a_run_folder_that_everybody_may_write_to_is_refused() {
+    let setup = Setup::new();
+    setup.write_yaml();
+    let shared = setup.root.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+    // What a stranger would leave there: a list of processes to end.
+    fs::write(shared.join("instance.json"), "{}").unwrap();
+    let mut command = setup.command(&["gateway", "start"]);
+    command.env("GATEWAY_RUN_DIR", &shared);
+    assert_says(&refused(command), CONFIG, &[&shared.display().to_string(), "0700"]);
+    assert_eq!(fs::read_dir(&shared).unwrap().count(), 1, "nothing was left there");
+}
+
+#[test]
 fn no_setting_opens_the_gate() {
     for (name, value) in [("GATEWAY_ALLOW_UNSIGNED_PROXY", "true"), ("GATEWAY_REQUIRE_SIGNED_ADMIN_CHECKS", "false")] {
         let setup = Setup::new().env(name, value);

@@ -142,7 +142,7 @@ const EXIT_UNAVAILABLE: i32 = 69;
 
 impl GatewayError {
     /// How it counts.
-    pub const fn class(&self) -> Class {
+    pub fn class(&self) -> Class {
         match self {
             Self::AlreadyRunning { .. }
             | Self::PortInUse { .. }
@@ -155,6 +155,8 @@ impl GatewayError {
             Self::Envoy(_) | Self::NoCertificates(_) | Self::Ended { code: Some(EXIT_UNAVAILABLE), .. } => {
                 Class::Unavailable
             }
+            // A folder that is not ours to use: somebody has to change a setting or a mode.
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Class::Config,
             Self::Io { .. } | Self::Spawn { .. } | Self::Ended { .. } | Self::NotReady { .. } | Self::GaveUp { .. } => {
                 Class::Failed
             }
