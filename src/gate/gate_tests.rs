@@ -521,6 +521,24 @@ fn an_upgrade_that_signs_a_body_is_refused_before_its_body_is_read() {
 }
 
 #[test]
+fn a_header_does_not_turn_an_allowed_method_into_another() {
+    let mut bench = Bench::new();
+    let ask = |bench: &Bench, name: &str, value: &str| {
+        bench.reason(Stage::Body, &bench.agent.sign(&post()).add(name, value), 0)
+    };
+    for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
+        assert_eq!(ask(&bench, name, "DELETE"), None, "every method is allowed");
+    }
+    change(&mut bench, |settings| settings.allowed_methods = vec!["POST".to_owned(), "PATCH".to_owned()]);
+    for name in ["x-http-method-override", "X-HTTP-Method", "x-method-override"] {
+        for refused in ["DELETE", "", "PATCH, DELETE", "P\u{0}ATCH"] {
+            assert_eq!(ask(&bench, name, refused), Some(DenyReason::MethodOrPathForbidden), "{name}: {refused}");
+        }
+        assert_eq!(ask(&bench, name, " patch "), None);
+    }
+}
+
+#[test]
 fn an_overdue_secret_warns_or_blocks_or_neither() {
     let mut bench = Bench::with(|settings| settings.next_rotation_due_at = Some(UnixSeconds(NOW - 1)));
     let request = bench.agent.sign(&get());

@@ -15,6 +15,9 @@ use crate::domain::time::UnixSeconds;
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
+/// By these headers frameworks take a request for one of another method than it has.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
 /// Proof that a connection may be used for a request; made by [`check`] only.
 #[derive(Debug)]
 pub(super) struct Allowed<'a> {
@@ -59,9 +62,7 @@ pub(super) fn check<'a, R: RequestView>(
         return Err(DenyReason::ConnectionDisabled);
     }
     let credential = connection.credential.as_ref().map_err(|_| DenyReason::ConnectionUnusable)?;
-    let method = written.allowed_methods.is_empty()
-        || written.allowed_methods.iter().any(|allowed| allowed.as_bytes() == request.method());
-    if !method || !path_allowed(&written.allowed_paths, route.remainder) {
+    if !method_allowed(&written.allowed_methods, request) || !path_allowed(&written.allowed_paths, route.remainder) {
         return Err(DenyReason::MethodOrPathForbidden);
     }
     check_upgrade(&written.upgrades, request, components)?;
@@ -74,6 +75,17 @@ pub(super) fn check<'a, R: RequestView>(
         // Its tools have a path and a policy of their own; forwarding would go around them.
         Protocol::Mcp => Err(DenyReason::ProtocolMismatch),
     }
+}
+
+/// Whether the method is allowed, and whatever a header asks the provider to take it for. That no signature
+/// covers such a header matters only here: where every method is allowed, it allows nothing more.
+fn method_allowed<R: RequestView>(allowed: &[String], request: &R) -> bool {
+    let is_override = |name: &str| METHOD_OVERRIDES.iter().any(|header| name.eq_ignore_ascii_case(header));
+    allowed.is_empty()
+        || allowed.iter().any(|method| method.as_bytes() == request.method())
+            && request.headers().filter(|(name, _)| is_override(name)).all(|(_, value)| {
+                allowed.iter().any(|method| method.as_bytes().eq_ignore_ascii_case(value.trim_ascii()))
+            })
 }
 
 /// Whether the remainder, as sent, lies at or below one of the prefixes.

@@ -26,11 +26,13 @@
 //!
 //! **An approved agent that wants more.** It reaches the connections it is approved for, and of those
 //! the methods and paths their owner allows. Dot segments (encoded, with blanks, in overlong
-//! UTF-8), backslashes and control bytes are refused before a path is joined to a base path, and what was verified is what is sent:
+//! UTF-8), backslashes and control bytes are refused before a path is joined to a base path, and what
+//! was verified is what is sent:
 //! the decision writes the whole upstream request line, Envoy normalises nothing. `Connection:
 //! authorization` strips nothing, because the injected header is set after the client's hop-by-hop
-//! headers are gone. Headers by which frameworks take a request for another method, path or host
-//! (`X-HTTP-Method-Override`, `X-Original-URL`, `X-Host`) are removed: no signature covers them.
+//! headers are gone. No signature covers the headers by which frameworks take a request for another:
+//! of another path or host (`X-Original-URL`, `X-Host`) they are removed, of another method
+//! (`X-HTTP-Method-Override`) refused where the connection does not allow that method.
 //!
 //! **A connection that points inwards.** Upstream addresses are judged when a connection is saved and
 //! again by Envoy at the moment of connecting, on the resolved address: link-local, metadata,

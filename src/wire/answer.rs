@@ -58,19 +58,10 @@ const PRIVATE: [&str; 10] = [
     "te",
     "connection",
 ];
-/// Ask frameworks behind a provider's front to take the request for another one than was signed and judged:
-/// another method than the connection allows, another path than lies below its base, another host.
-const OVERRIDES: [&str; 9] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-original-url",
-    "x-original-uri",
-    "x-rewrite-url",
-    "x-original-host",
-    "x-host",
-    "x-http-host-override",
-];
+/// Ask frameworks behind a provider's front to take the request for another path or host than was signed and
+/// judged. Proxies in front of us may add them, so they are removed and not refused.
+const OVERRIDES: [&str; 6] =
+    ["x-original-url", "x-original-uri", "x-rewrite-url", "x-original-host", "x-host", "x-http-host-override"];
 /// Trace context, which tells a provider who else was called.
 const TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
