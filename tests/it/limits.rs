@@ -104,6 +104,17 @@ fn too_many_headers_are_refused() {
     assert!(upstream.untouched());
 }
 
+#[test]
+fn an_unknown_transfer_coding_is_the_clients_mistake() {
+    let (gateway, upstream) = (shared(), Upstream::start());
+    let connection = gateway.connect(&upstream, json!({}));
+    let request =
+        gateway.agent().get(&gateway.authority(), &connection.at("/v1")).header("transfer-encoding", "gzip, chunked");
+    let response = gateway.send(&request);
+    assert_eq!((response.status, response.code().as_str()), (501, ""), "{}", response.text());
+    assert!(upstream.untouched());
+}
+
 /// How many uploads at once, of how many bytes, and what they may cost together.
 const UPLOADS: usize = 400;
 const UPLOAD_BYTES: usize = 2_000_000;
