@@ -56,7 +56,7 @@ pub const NAMESPACE: Key = Key::new(
 /// Where identities and keys are.
 pub const HOME: Key = Key::new(
     None,
-    &["GATEWAY_SIGILUM_HOME"],
+    &["GATEWAY_SIGILUM_HOME", "SIGILUM_HOME"],
     Some("--sigilum-home"),
     Fallback::Computed("`~/.sigilum-workspace`"),
     "folder of the gateway's identity, master key and `gateway.yaml`",

@@ -340,6 +340,11 @@ fn the_file_is_found_by_home_or_by_name() {
     };
     let home = place(&[("HOME", "/h")]);
     assert_eq!((home.path.to_str(), home.required), (Some("/h/.sigilum-workspace/gateway.yaml"), false));
+    // Where the person keeps identities, there the gateway keeps its own, unless it is told otherwise.
+    let person = [("HOME", "/h"), ("SIGILUM_HOME", "/p")];
+    assert_eq!(place(&person).path, Path::new("/p/gateway.yaml"));
+    let both = [person.as_slice(), &[("GATEWAY_SIGILUM_HOME", "/g")]].concat();
+    assert_eq!(place(&both).path, Path::new("/g/gateway.yaml"));
     let named = place(&[("HOME", "/h"), ("GATEWAY_CONFIG_FILE", "~/g.yaml")]);
     assert_eq!((named.path.to_str(), named.required), (Some("/h/g.yaml"), true));
 }
