@@ -166,6 +166,9 @@ fn a_bare_port_is_bound_on_the_bind_address() {
     for (name, text) in [("GATEWAY_PORT", "40000"), ("GATEWAY_ADDR", "localhost:40000")] {
         assert_eq!(env(&[(name, text)]).unwrap().listen.admin, Bind::Loopback.at(40000));
     }
+    // The ports of the original stack, by the names it gave them.
+    let ports = env(&[("ENVOY_INGRESS_PORT", "40001"), ("ENVOY_ADMIN_PORT", "40002")]).unwrap().listen;
+    assert_eq!((ports.ingress, ports.envoy_admin), (Bind::Loopback.at(40001), Bind::Loopback.at(40002)));
     for bad in ["0", "65536", "host:1", "127.0.0.1", "127.0.0.1:0", ":0", ":65536", "[::1]", ":", ","] {
         assert!(env(&[("GATEWAY_ADDR", bad)]).is_err(), "{bad}");
     }
