@@ -219,6 +219,12 @@ fn saved_defaults_are_used_unless_another_home_is_named() {
     let other = person.home().join("other");
     person.done(&["identity", "init", "--namespace", "other", "--home", other.to_str().unwrap()]);
     assert!(person.done(&["identity", "show", "--home", other.to_str().unwrap()]).contains("namespace: other\n"));
+    // The saved folder named once more is the saved folder, also where it holds several identities.
+    person.done(&["identity", "init", "--namespace", "second", "--home", workspace.to_str().unwrap()]);
+    for name in ["SIGILUM_HOME", "GATEWAY_SIGILUM_HOME"] {
+        let output = person.command(&["identity", "show"]).env(name, &workspace).output().unwrap();
+        assert!(text_of(&output.stdout).contains("namespace: demo\n"), "{name}: {output:?}");
+    }
 }
 
 #[test]

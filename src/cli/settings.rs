@@ -1,5 +1,6 @@
 //! Options, environment, `config.env` and `gateway.yaml`, gathered and judged.
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use crate::cli::args::Globals;
@@ -83,10 +84,17 @@ impl IdentityPlace {
         let from_saved = |names| first(names, &|name| defaults::find(&saved, name));
         let named = globals.namespace.clone().or_else(|| first(NAMESPACE_NAMES, &env::lookup));
         // What is saved belongs together: its namespace says nothing about another folder.
-        let namespace = named.or_else(|| if typed.is_none() { from_saved(NAMESPACE_NAMES) } else { None });
-        let home = typed.or_else(|| from_saved(HOME_NAMES).map(PathBuf::from)).unwrap_or_else(default_home);
+        let saved_home = from_saved(HOME_NAMES).map(PathBuf::from);
+        let elsewhere = typed.is_some() && typed.as_deref().map(absolute) != saved_home.as_deref().map(absolute);
+        let namespace = named.or_else(|| if elsewhere { None } else { from_saved(NAMESPACE_NAMES) });
+        let home = typed.or(saved_home).unwrap_or_else(default_home);
         Ok(Self { home, namespace })
     }
+}
+
+/// The path from the root on; itself where the working folder is gone.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Loads the whole configuration: what the roles of the gateway run with. `handed` are secrets that came

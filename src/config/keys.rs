@@ -56,7 +56,7 @@ pub const NAMESPACE: Key = Key::new(
 /// Where identities and keys are.
 pub const HOME: Key = Key::new(
     None,
-    &["GATEWAY_SIGILUM_HOME"],
+    &["GATEWAY_SIGILUM_HOME", "SIGILUM_HOME"],
     Some("--sigilum-home"),
     Fallback::Computed("`~/.sigilum-workspace`"),
     "folder of the gateway's identity, master key and `gateway.yaml`",
@@ -120,7 +120,7 @@ pub const ADMIN_URL: Key = Key::new(
 /// Where agents connect.
 pub const INGRESS_ADDR: Key = Key::new(
     Some("gateway.ingress_addr"),
-    &["GATEWAY_INGRESS_ADDR"],
+    &["GATEWAY_INGRESS_ADDR", "ENVOY_INGRESS_PORT"],
     Some("--ingress-addr"),
     Fallback::Text(":38000"),
     "where agents connect (Envoy)",
@@ -128,7 +128,7 @@ pub const INGRESS_ADDR: Key = Key::new(
 /// The read-only face of Envoy's admin interface.
 pub const ENVOY_ADMIN_ADDR: Key = Key::new(
     Some("envoy.admin_addr"),
-    &["GATEWAY_ENVOY_ADMIN_ADDR"],
+    &["GATEWAY_ENVOY_ADMIN_ADDR", "ENVOY_ADMIN_PORT"],
     Some("--envoy-admin-addr"),
     Fallback::Text(":38200"),
     "read-only face of Envoy's admin interface; loopback only",

@@ -166,6 +166,9 @@ fn a_bare_port_is_bound_on_the_bind_address() {
     for (name, text) in [("GATEWAY_PORT", "40000"), ("GATEWAY_ADDR", "localhost:40000")] {
         assert_eq!(env(&[(name, text)]).unwrap().listen.admin, Bind::Loopback.at(40000));
     }
+    // The ports of the original stack, by the names it gave them.
+    let ports = env(&[("ENVOY_INGRESS_PORT", "40001"), ("ENVOY_ADMIN_PORT", "40002")]).unwrap().listen;
+    assert_eq!((ports.ingress, ports.envoy_admin), (Bind::Loopback.at(40001), Bind::Loopback.at(40002)));
     for bad in ["0", "65536", "host:1", "127.0.0.1", "127.0.0.1:0", ":0", ":65536", "[::1]", ":", ","] {
         assert!(env(&[("GATEWAY_ADDR", bad)]).is_err(), "{bad}");
     }
@@ -340,6 +343,11 @@ fn the_file_is_found_by_home_or_by_name() {
     };
     let home = place(&[("HOME", "/h")]);
     assert_eq!((home.path.to_str(), home.required), (Some("/h/.sigilum-workspace/gateway.yaml"), false));
+    // Where the person keeps identities, there the gateway keeps its own, unless it is told otherwise.
+    let person = [("HOME", "/h"), ("SIGILUM_HOME", "/p")];
+    assert_eq!(place(&person).path, Path::new("/p/gateway.yaml"));
+    let both = [person.as_slice(), &[("GATEWAY_SIGILUM_HOME", "/g")]].concat();
+    assert_eq!(place(&both).path, Path::new("/g/gateway.yaml"));
     let named = place(&[("HOME", "/h"), ("GATEWAY_CONFIG_FILE", "~/g.yaml")]);
     assert_eq!((named.path.to_str(), named.required), (Some("/h/g.yaml"), true));
 }

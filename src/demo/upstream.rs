@@ -82,6 +82,7 @@ fn router(demo: Arc<Demo>) -> Router {
         .route("/v1/balance", get(|| async { Json(json!({"account": "demo", "currency": "USD", "balance": 1000})) }))
         .route("/v1/transfer", post(transfer))
         .route("/v1/echo", any(echo))
+        .route("/v1/echo/", any(echo))
         .route("/v1/echo/{*rest}", any(echo))
         .route("/v1/stream", get(events))
         .route("/v1/status/{code}", any(status))
@@ -108,14 +109,16 @@ async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Json
     Json(Echo::of(&method, &uri, &headers, &body))
 }
 
+/// Accepts any JSON object, and says what it asked for.
 async fn transfer(body: Bytes) -> Response {
-    let wanted: Option<Value> = serde_json::from_slice(&body).ok();
-    let field = |name: &str| wanted.as_ref().and_then(|wanted| wanted.get(name)).cloned();
-    match (field("to"), field("amount")) {
-        (Some(Value::String(to)), Some(Value::Number(amount))) => {
-            Json(json!({"status": "accepted", "to": to, "amount": amount})).into_response()
+    match serde_json::from_slice(&body) {
+        Ok(Value::Object(mut answer)) => {
+            answer.insert("status".to_owned(), json!("accepted"));
+            Json(Value::Object(answer)).into_response()
         }
-        _ => refusal(StatusCode::BAD_REQUEST, "expected {\"to\": \"name\", \"amount\": number}"),
+        Ok(_) | Err(_) => {
+            refusal(StatusCode::BAD_REQUEST, "expected an object such as {\"to\": \"bob\", \"amount\": 5}")
+        }
     }
 }
 

@@ -69,8 +69,10 @@ async fn every_route_answers() {
     assert_eq!(with_key(address, "POST", "/v1/ping", "\"ping\"").await, (200, "\"pong\"".to_owned()));
     assert_eq!(with_key(address, "GET", "/v1/ping", "").await.0, 405);
     assert!(with_key(address, "GET", "/v1/balance", "").await.1.contains("\"balance\":1000"));
-    assert_eq!(with_key(address, "POST", "/v1/transfer", "{\"to\":\"bob\",\"amount\":5}").await.0, 200);
-    assert_eq!(with_key(address, "POST", "/v1/transfer", "{}").await.0, 400);
+    let accepted = with_key(address, "POST", "/v1/transfer", "{\"amount\":5}").await;
+    assert_eq!(accepted, (200, "{\"amount\":5,\"status\":\"accepted\"}".to_owned()));
+    assert_eq!(with_key(address, "POST", "/v1/transfer", "5").await.0, 400);
+    assert_eq!(with_key(address, "GET", "/v1/echo/", "").await.0, 200);
     for (code, expected) in [("204", 204), ("418", 418), ("599", 599), ("199", 400), ("600", 400), ("x", 400)] {
         assert_eq!(with_key(address, "PUT", &format!("/v1/status/{code}"), "").await.0, expected, "{code}");
     }

@@ -143,8 +143,19 @@ impl Metrics {
             seen: Mutex::default(),
             registry,
         };
+        // A series that appears with its first event has no rate for that event, and no name to look for before it.
         for outcome in [DrainOutcome::Clean, DrainOutcome::Forced] {
             made.drain.with_label_values(&[outcome.label()]).inc_by(0);
+            let _ = made.drain_seconds.with_label_values(&[outcome.label()]);
+        }
+        for outcome in ["success", "error"] {
+            made.upstream_requests.with_label_values(&["http", outcome]).inc_by(0);
+            let _ = made.upstream_latency.with_label_values(&["http", outcome]);
+        }
+        {
+            let mut seen = made.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            made.auth_reject.with_label_values(&[seen.label("reason", "AUTH_SIGNATURE_INVALID").as_str()]).inc_by(0);
+            made.upstream_error.with_label_values(&[seen.label("class", "http_502").as_str()]).inc_by(0);
         }
         Ok(made)
     }

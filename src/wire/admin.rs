@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serialize;
 
+use crate::domain::connection::AuthMode;
 use crate::domain::connection::DEFAULT_MAX_STREAM;
 use crate::domain::connection::DEFAULT_RESPONSE_TIMEOUT;
 use crate::domain::draft::Draft;
@@ -45,7 +46,7 @@ pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, InvalidBody> 
         .map_err(|error| InvalidBody::Json { line: error.line(), column: error.column().max(1) })
 }
 
-/// A member of a patch: absent = leave as it is, `null` = back to the default, a value = set.
+/// A member of a patch: absent = leave as it is, `null` = back to the default (see [`PatchBody`]), a value = set.
 type Change<T> = Option<Option<T>>;
 
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Change<T>, D::Error> {
@@ -140,7 +141,9 @@ impl CreateBody {
 }
 
 /// `PATCH /connections/{id}`. As in the seed, an empty text leaves a text member as it is and 0 leaves
-/// `rotation_interval_days`; `null` brings any member back to its default.
+/// `rotation_interval_days`; `null` brings a member back to its default, but leaves the tool policies as they
+/// are: clients of the seed send it for what they do not mean, and a policy taken away opens tools. `[]`, `{}`
+/// and 0 clear those.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct PatchBody {
@@ -203,12 +206,15 @@ impl PatchBody {
     /// The draft with the patch applied. An invalid status changes nothing: see [`Self::has_valid_status`].
     #[must_use]
     pub fn apply(self, mut draft: Draft) -> Draft {
-        // Another mode has other defaults for name and prefix; those given below win.
+        // Another mode has another default prefix, and a parameter's name is none of a header; those given below win.
         if let Some(mode) = text(self.auth_mode)
             && mode != draft.auth_mode
         {
+            let query = AuthMode::QueryParam.name();
+            if mode.is_empty() || mode == query || draft.auth_mode == query {
+                draft.auth_header_name = None;
+            }
             draft.auth_mode = mode;
-            draft.auth_header_name = None;
             draft.auth_prefix = None;
         }
         set(&mut draft.name, text(self.name));
@@ -228,14 +234,14 @@ impl PatchBody {
         set(&mut draft.disabled, text(self.status).and_then(|status| is_disabled(&status)));
         set(&mut draft.mcp_transport, text(self.mcp_transport));
         set(&mut draft.mcp_endpoint, text(self.mcp_endpoint));
-        set(&mut draft.mcp_policy.allow, self.mcp_tool_allowlist.map(Option::unwrap_or_default));
-        set(&mut draft.mcp_policy.deny, self.mcp_tool_denylist.map(Option::unwrap_or_default));
+        set(&mut draft.mcp_policy.allow, self.mcp_tool_allowlist.flatten());
+        set(&mut draft.mcp_policy.deny, self.mcp_tool_denylist.flatten());
         // 0 takes the limit away, as in the seed.
-        set(&mut draft.mcp_policy.max_tools, self.mcp_max_tools_exposed.map(|most| most.filter(|most| *most > 0)));
         set(
-            &mut draft.mcp_subjects,
-            self.mcp_subject_tool_policies.map(Option::unwrap_or_default).map(decode_policies),
+            &mut draft.mcp_policy.max_tools,
+            self.mcp_max_tools_exposed.flatten().map(|most| Some(most).filter(|most| *most > 0)),
         );
+        set(&mut draft.mcp_subjects, self.mcp_subject_tool_policies.flatten().map(decode_policies));
         set(&mut draft.allow_private, self.allow_private.map(Option::unwrap_or_default));
         set(&mut draft.allowed_methods, self.allowed_methods.map(Option::unwrap_or_default));
         set(&mut draft.allowed_paths, self.allowed_paths.map(Option::unwrap_or_default));

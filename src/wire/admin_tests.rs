@@ -103,6 +103,20 @@ fn another_mode_brings_its_own_defaults_unless_they_are_given() {
 }
 
 #[test]
+fn a_header_keeps_its_name_in_another_mode_and_a_parameters_name_is_never_a_headers() {
+    let first = record(&PLAIN.replace(r#""id":"linear","#, r#""id":"linear","auth_header_name":"X-Key","#));
+    let header = patched(&first, r#"{"auth_mode":"header_key"}"#);
+    assert_eq!((header.settings.auth_target.as_str(), header.settings.auth_prefix.as_str()), ("X-Key", ""));
+    let bearer = patched(&header, r#"{"auth_mode":"bearer"}"#);
+    assert_eq!((bearer.settings.auth_target.as_str(), bearer.settings.auth_prefix.as_str()), ("X-Key", "Bearer "));
+    let query = patched(&first, r#"{"auth_mode":"query_param"}"#);
+    assert_eq!(query.settings.auth_target, "api_key");
+    assert_eq!(patched(&query, r#"{"auth_mode":"header_key"}"#).settings.auth_target, "Authorization");
+    let cleared = patched(&first, r#"{"auth_mode":null,"auth_header_name":null}"#);
+    assert_eq!(cleared.settings.auth_target, "Authorization");
+}
+
+#[test]
 fn mcp_members_come_back() {
     let first = record(
         r#"{"id":"tools","protocol":"mcp","base_url":"https://a.example","mcp_endpoint":"mcp/","mcp_tool_allowlist":["b","a"],
@@ -115,8 +129,9 @@ fn mcp_members_come_back() {
         ),
         "{text}"
     );
-    let bare =
-        patched(&first, r#"{"mcp_tool_allowlist":[],"mcp_max_tools_exposed":0,"mcp_subject_tool_policies":null}"#);
+    let untouched = r#"{"mcp_tool_allowlist":null,"mcp_tool_denylist":null,"mcp_max_tools_exposed":null,"mcp_subject_tool_policies":null}"#;
+    assert_eq!(json(patched(&first, untouched)), text);
+    let bare = patched(&first, r#"{"mcp_tool_allowlist":[],"mcp_max_tools_exposed":0,"mcp_subject_tool_policies":{}}"#);
     assert!(json(bare).contains(r#""mcp_tool_policy":{},"mcp_discovery":{}"#));
 }
 

@@ -7,6 +7,7 @@ use std::net::TcpListener;
 
 use serde_json::json;
 
+use crate::support::gateway::Setup;
 use crate::support::gateway::shared;
 use crate::support::parts;
 use crate::support::upstream::Upstream;
@@ -143,7 +144,7 @@ fn a_connection_to_a_forbidden_address_is_not_saved() {
 
 #[test]
 fn a_provider_with_a_certificate_nobody_vouches_for_gets_nothing() {
-    let provider = TlsProvider::start();
+    let provider = TlsProvider::start("localhost");
     let gateway = shared();
     let id = gateway.next_id();
     let created = gateway.create(&id, &format!("https://localhost:{}", provider.port), "canary-tls", json!({}));
@@ -155,20 +156,50 @@ fn a_provider_with_a_certificate_nobody_vouches_for_gets_nothing() {
     assert!(received.is_empty(), "sent in spite of the certificate: {:?}", String::from_utf8_lossy(&received));
 }
 
-/// A TLS server with a self-signed certificate that keeps what it can decrypt.
+#[test]
+fn a_provider_over_tls_gets_the_credential_only_if_its_certificate_names_it() {
+    let (named, other) = (TlsProvider::start("localhost"), TlsProvider::start("other.example"));
+    let mut setup = Setup::new();
+    let bundle = setup.home().join("authorities.pem");
+    std::fs::create_dir_all(setup.home()).unwrap();
+    std::fs::write(&bundle, format!("{}{}", named.certificate, other.certificate)).unwrap();
+    setup = setup.env("SSL_CERT_FILE", bundle.to_str().unwrap());
+    let gateway = setup.start();
+    let ask = |provider: &TlsProvider| {
+        let id = gateway.next_id();
+        let created = gateway.create(&id, &format!("https://localhost:{}", provider.port), "canary-tls", json!({}));
+        assert_eq!(created.status, 201, "{}", created.text());
+        gateway.wait_in_force(&id);
+        gateway.get(&format!("/proxy/{id}/v1"))
+    };
+    let refused = ask(&other);
+    assert_eq!((refused.status, refused.code().as_str()), (502, "UPSTREAM_ERROR"), "{}", refused.text());
+    let received = other.finish();
+    assert!(received.is_empty(), "sent to another name: {:?}", String::from_utf8_lossy(&received));
+    let answered = ask(&named);
+    assert_eq!((answered.status, answered.text().as_str()), (200, "over TLS"));
+    let received = String::from_utf8(named.finish()).unwrap();
+    assert!(received.contains("canary-tls") && !received.contains("sigilum"), "{received}");
+}
+
+/// A TLS server with a self-signed certificate that keeps what it can decrypt, and answers each request.
 struct TlsProvider {
     port: u16,
+    /// PEM.
+    certificate: String,
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
     thread: std::thread::JoinHandle<(usize, Vec<u8>)>,
 }
 
 impl TlsProvider {
-    fn start() -> Self {
+    fn start(name: &str) -> Self {
         use std::io::Read as _;
+        use std::io::Write as _;
         use std::sync::Arc;
         use std::sync::atomic::AtomicBool;
         use std::sync::atomic::Ordering;
-        let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let signed = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let certificate = signed.cert.pem();
         let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -191,11 +222,23 @@ impl TlsProvider {
                 handshakes += 1;
                 stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
                 let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
-                // The client hangs up in the middle of the handshake: that is what the test is about.
-                let _ = rustls::Stream::new(&mut tls, &mut stream).read_to_end(&mut received);
+                // Where the certificate is refused the client hangs up in the middle of the handshake.
+                let mut clear = rustls::Stream::new(&mut tls, &mut stream);
+                let (mut request, mut part) = (Vec::new(), [0_u8; 4096]);
+                while let Ok(read @ 1..) = clear.read(&mut part) {
+                    request.extend_from_slice(&part[..read]);
+                    if request.ends_with(b"\r\n\r\n") {
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\nconnection: close\r\n\r\nover TLS";
+                        clear.write_all(answer).unwrap();
+                        tls.send_close_notify();
+                        let _ = tls.write_tls(&mut stream);
+                        break;
+                    }
+                }
+                received.extend_from_slice(&request);
             }
         });
-        Self { port, stop, thread }
+        Self { port, certificate, stop, thread }
     }
 
     /// What was received in clear. Nobody having called at all fails the test.
