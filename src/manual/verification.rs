@@ -41,7 +41,7 @@
 //! - **Keys in much use get a table** ([`crate::domain::signature::HotKeys`]): half the time of the best
 //!   portable alternative, and less than the vector units give where a build may assume them. At most 64
 //!   keys, 5.2 MB, plus 655 kB for the base point. A table takes about 0.1 ms to make and is made at the
-//!   16th use. It holds public points only, so variable time is no leak.
+//!   16th verified request. It holds public points only, so variable time is no leak.
 //! - **All others** go through `verify_strict` with the key held decompressed in its certificate.
 //! - **No special build flags.** `target-cpu=native` would tie the binary to its machine. The `avx512` back end
 //!   with run-time detection gains little, because the vector code is not inlined across the detection.

@@ -6,6 +6,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     reason = "test code may panic, and the tests are the outside world: they read its clocks and write its files"
 )]
 #![allow(unreachable_pub, reason = "a test crate has no outside; `pub` says what the tests may use")]
@@ -21,5 +22,7 @@ mod limits;
 mod outages;
 mod refusals;
 mod replay;
+#[path = "../soak/traffic.rs"]
+mod soak;
 mod sockets;
 mod start;

@@ -13,6 +13,7 @@ use crate::support::gateway::Setup;
 use crate::support::parts;
 use crate::support::process::alive;
 use crate::support::process::children;
+use crate::support::process::freeze;
 use crate::support::process::signal;
 use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
@@ -23,7 +24,7 @@ fn without_authz_requests_are_refused_and_nothing_arrives() {
     let connection = gateway.connect(&upstream, json!({}));
     // A stopped process answers nobody and is not replaced: as dead as can be, for as long as we look.
     let authz = gateway.role("authz");
-    signal(authz, Signal::STOP);
+    freeze(authz);
     for method in ["GET", "POST"] {
         let body: &[u8] = if method == "POST" { b"{}" } else { b"" };
         let draft = gateway.agent().prepare(method, &gateway.authority(), &connection.at("/v1")).body(body);
@@ -36,7 +37,7 @@ fn without_authz_requests_are_refused_and_nothing_arrives() {
     wait_until("health says so", LIMIT, || !gateway.healthy());
 
     signal(authz, Signal::KILL);
-    wait_until("another authz", LIMIT, || gateway.child("authz").is_some_and(|pid| pid != authz));
+    gateway.wait_replaced("authz", authz);
     gateway.wait_ready(LIMIT);
     assert!(upstream.untouched());
     assert_eq!(gateway.get(&connection.at("/v1")).status, 200);
@@ -69,7 +70,7 @@ fn without_admin_declared_approvals_hold() {
     let (gateway, upstream) = (Gateway::start(), Upstream::start());
     let connection = gateway.connect(&upstream, json!({}));
     let admin = gateway.role("admin");
-    signal(admin, Signal::STOP);
+    freeze(admin);
     for _ in 0..20 {
         assert_eq!(gateway.get(&connection.at("/v1")).status, 200);
     }
@@ -92,7 +93,7 @@ fn a_killed_envoy_comes_back() {
     let connection = gateway.connect(&upstream, json!({}));
     let envoy = gateway.role("envoy");
     signal(envoy, Signal::KILL);
-    wait_until("another Envoy", LIMIT, || gateway.child("envoy").is_some_and(|pid| pid != envoy));
+    gateway.wait_replaced("envoy", envoy);
     gateway.wait_ready(LIMIT);
     assert_eq!(gateway.get(&connection.at("/v1")).status, 200);
     assert_eq!(upstream.count(), 1);

@@ -10,7 +10,6 @@ use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
 use crate::support::gateway::Setup;
 use crate::support::gateway::shared;
-use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
 
 fn assert_replayed(response: &Response) {
@@ -76,7 +75,7 @@ fn a_replay_is_refused_after_authz_was_killed() {
 
     let authz = gateway.role("authz");
     crate::support::process::signal(authz, Signal::KILL);
-    wait_until("another authz", LIMIT, || gateway.child("authz").is_some_and(|pid| pid != authz));
+    gateway.wait_replaced("authz", authz);
     gateway.wait_ready(LIMIT);
 
     assert_replayed(&gateway.send(&request));

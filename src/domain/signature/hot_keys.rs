@@ -26,7 +26,7 @@ use crate::domain::signature::comb::Comb;
 /// How many keys may have a table: 82 kB each, so at most 5.2 MB.
 const SLOTS: usize = 64;
 
-/// Uses of a key, not interrupted by as many of another of the same slot, before its table is made.
+/// Successes of a key, not interrupted by as many of another of the same slot, before its table is made.
 /// A table costs what it saves in about six verifications.
 const USES_BEFORE_TABLE: u32 = 16;
 
@@ -69,10 +69,13 @@ impl HotKeys {
         base: &[u8],
         signature: &[u8; 64],
     ) -> Result<(), SignatureFault> {
-        match self.table(certificate.key()) {
+        let key = certificate.key();
+        match self.held(key) {
             Some(table) => table.verify(base, signature),
             None => certificate.verify_signature(base, signature),
-        }
+        }?;
+        self.count(key);
+        Ok(())
     }
 
     /// Bytes held in tables of keys.
@@ -81,11 +84,16 @@ impl HotKeys {
         self.slots.iter().filter(|slot| held(slot)).count().saturating_mul(Comb::<4>::BYTES)
     }
 
-    /// Counts a use of the key and returns its table, if it has one.
-    fn table(&self, key: &PublicKey) -> Option<Arc<KeyTable>> {
-        // Keys are points of a curve: their first byte is evenly spread.
-        let [first, ..] = key.as_bytes();
-        let slot = self.slots.get(usize::from(*first) % SLOTS)?;
+    /// The key's table, if it has one.
+    fn held(&self, key: &PublicKey) -> Option<Arc<KeyTable>> {
+        let slot = self.slot(key)?.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.table.clone().filter(|_| slot.key == Some(*key))
+    }
+
+    /// Counts a success of the key, and makes its table when it is due. Successes only: public keys
+    /// are public, and a forger must not choose whose tables are made or displaced.
+    fn count(&self, key: &PublicKey) {
+        let Some(slot) = self.slot(key) else { return };
         {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             if slot.key != Some(*key) {
@@ -93,21 +101,26 @@ impl HotKeys {
                 if slot.score == 0 {
                     *slot = Slot { key: Some(*key), score: 1, table: None };
                 }
-                return None;
+                return;
             }
             slot.score = slot.score.saturating_add(1).min(MAX_SCORE);
             if slot.table.is_some() || slot.score != USES_BEFORE_TABLE {
-                return slot.table.clone();
+                return;
             }
         }
         // Made without the lock. The score passes the threshold once, so one caller makes it; the
         // others verify without a table meanwhile.
-        let table = Arc::new(KeyTable::new(key)?);
+        let Some(table) = KeyTable::new(key).map(Arc::new) else { return };
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.key == Some(*key) {
-            slot.table = Some(Arc::clone(&table));
+            slot.table = Some(table);
         }
-        Some(table)
+    }
+
+    fn slot(&self, key: &PublicKey) -> Option<&Mutex<Slot>> {
+        // Keys are points of a curve: their first byte is evenly spread.
+        let [first, ..] = key.as_bytes();
+        self.slots.get(usize::from(*first) % SLOTS)
     }
 }
 

@@ -134,13 +134,15 @@ pub fn print(rows: &[Row], isolated: &[Isolated]) {
     println!();
     println!("(e)  one strict verification {:>6.1} µs (key decompressed each time)", alone.verification);
     println!(
-        "     with the key held       {:>6.1} µs; ed25519-dalek's verify_strict itself {:.1} µs",
+        "     with the key held       {:>6.1} µs (ed25519-dalek's verify_strict itself {:.1} µs)",
         alone.held_key, alone.library
     );
+    println!("     with the key's table    {:>6.1} µs (what the gateway does for approved keys in use)", alone.table);
     println!(
         "     one signature base      {:>6.1} µs (headers collected, parameters parsed, base written)",
         alone.base
     );
+    println!("     one digest of 4 KiB     {:>6.1} µs", alone.digest);
     targets(rows, &alone);
 }
 
@@ -154,8 +156,10 @@ fn combine(isolated: &[Isolated]) -> Option<Isolated> {
     Some(Isolated {
         verification: median(|one| one.verification)?,
         held_key: median(|one| one.held_key)?,
+        table: median(|one| one.table)?,
         library: median(|one| one.library)?,
         base: median(|one| one.base)?,
+        digest: median(|one| one.digest)?,
     })
 }
 
@@ -169,10 +173,10 @@ pub fn verdict(what: &str, found: f64, limit: f64, unit: &str, at_most: bool) {
 fn targets(rows: &[Row], alone: &Isolated) {
     let row = |name: &str| rows.iter().find(|row| row.name == name);
     let (Some(allowing), Some(gateway)) = (row("b"), row("c")) else { return };
-    // The lower of the two: a key that is held is what the gateway verifies with.
-    let verification = alone.verification.min(alone.held_key);
+    // The product's own path, which is the cheapest: the hardest reading of the targets.
+    let verification = alone.verification.min(alone.held_key).min(alone.table);
     println!();
-    println!("Targets (one verification = {verification:.1} µs)");
+    println!("Targets (one verification = {verification:.1} µs, the gateway's own path)");
     verdict(
         "total CPU of (c) ≤ (b) + verification + 35",
         gateway.total(),
@@ -184,7 +188,7 @@ fn targets(rows: &[Row], alone: &Isolated) {
     let limit = allowing.micros("authz") + 1.15 * verification + 15.0;
     verdict("authz CPU of (c) ≤ (b) + 1.15 × verification + 15", gateway.micros("authz"), limit, "µs", true);
     let (Some(allowing_body), Some(gateway_body)) = (row("b'"), row("c'")) else { return };
-    // A second call costs what (b') shows over (b); 4 KiB of SHA-256 at 300 MB/s is 14 µs.
-    let limit = gateway.total() + (allowing_body.total() - allowing.total()) + 14.0;
+    // The second call with its body costs what (b') shows over (b).
+    let limit = gateway.total() + (allowing_body.total() - allowing.total()) + alone.digest;
     verdict("total CPU of (c') ≤ (c) + one call and the digest", gateway_body.total(), limit, "µs", true);
 }

@@ -6,9 +6,12 @@ use std::time::Instant;
 use sigilum::domain::ids::PublicKey;
 use sigilum::domain::request::BodyView;
 use sigilum::domain::request::RequestView;
+use sigilum::domain::signature::Certificate;
+use sigilum::domain::signature::HotKeys;
 use sigilum::domain::signature::SignatureParams;
 use sigilum::domain::signature::SignedHeaders;
 use sigilum::domain::signature::VerifyingKey;
+use sigilum::domain::signature::content_digest;
 use sigilum::domain::signature::target_uris;
 use sigilum::domain::signature::verify;
 use sigilum::domain::signature::write_base;
@@ -25,10 +28,14 @@ pub struct Isolated {
     pub verification: f64,
     /// The same for a key that is held decompressed.
     pub held_key: f64,
+    /// The path the gateway takes for an approved key in use: with the key's own table.
+    pub table: f64,
     /// ed25519-dalek's `verify_strict` called directly, key held: what the library alone costs.
     pub library: f64,
     /// Headers collected, parameters parsed, base written.
     pub base: f64,
+    /// The digest of 4 KiB, as `content-digest` carries it.
+    pub digest: f64,
 }
 
 /// The request as the core sees it.
@@ -72,12 +79,24 @@ pub fn measure(request: &Request, public_key: &str, batches: usize) -> Isolated 
     let signature = ed25519_dalek::Signature::from_bytes(&params.signature);
     verify(&key, &base, &params.signature).unwrap();
 
+    let certificate = Certificate::decode(headers.agent_cert.unwrap()).unwrap().verify().unwrap();
+    let hot = HotKeys::new();
+    for _ in 0..1000 {
+        hot.verify(&certificate, &base, &params.signature).unwrap();
+    }
+    assert!(hot.memory_bytes() > 0, "the key in use has no table");
+
     let mut scratch = Vec::new();
-    let mut times = [const { Vec::new() }; 4];
+    let body = [b'x'; 4096];
+    let mut times = [const { Vec::new() }; 6];
     for _ in 0..batches {
         times[0].push(time(|| verify(black_box(&key), black_box(&base), &params.signature).unwrap()));
         times[1].push(time(|| held.verify(black_box(&base), &params.signature).unwrap()));
         times[2].push(time(|| library.verify_strict(black_box(&base), &signature).unwrap()));
+        times[5].push(time(|| {
+            black_box(content_digest(black_box(&body)));
+        }));
+        times[4].push(time(|| hot.verify(&certificate, black_box(&base), &params.signature).unwrap()));
         times[3].push(time(|| {
             let headers = SignedHeaders::collect(black_box(&view)).unwrap();
             let params = SignatureParams::parse(&headers).unwrap();
@@ -87,8 +106,8 @@ pub fn measure(request: &Request, public_key: &str, batches: usize) -> Isolated 
             black_box(&scratch);
         }));
     }
-    let [verification, held_key, library, base] = times.map(median);
-    Isolated { verification, held_key, library, base }
+    let [verification, held_key, library, base, table, digest] = times.map(median);
+    Isolated { verification, held_key, table, library, base, digest }
 }
 
 fn time(mut step: impl FnMut()) -> f64 {

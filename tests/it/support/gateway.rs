@@ -211,7 +211,7 @@ impl Setup {
         self.write_yaml();
         let running = Running::spawn_in(self.command(&["gateway", "start"]), Some(self.root.path()));
         let gateway = Gateway::of(self, running);
-        gateway.wait_ready(START_LIMIT);
+        gateway.wait_started(START_LIMIT);
         gateway
     }
 
@@ -364,7 +364,7 @@ impl Gateway {
     pub fn restart(&self) {
         let again = Running::spawn_in(self.setup.command(&["gateway", "start"]), Some(self.setup.root.path()));
         *self.running() = again;
-        self.wait_ready(LIMIT);
+        self.wait_started(LIMIT);
     }
 
     /// Process id of the supervisor.
@@ -390,6 +390,14 @@ impl Gateway {
     /// The agent approved for all connections of [`Gateway::connect`].
     pub fn agent(&self) -> &Agent {
         &self.setup.agent
+    }
+
+    /// Waits until the supervisor says so, too: a part that dies before that ends the start.
+    fn wait_started(&self, limit: Duration) {
+        self.wait_ready(limit);
+        wait_until("the supervisor says that it is ready", LIMIT, || {
+            self.said().lines().any(|line| line.starts_with("ready:"))
+        });
     }
 
     /// Waits until every part is up and a decision could be made.
@@ -521,6 +529,22 @@ impl Gateway {
     /// The process of one role, which must be there.
     pub fn role(&self, role: &str) -> i32 {
         self.child(role).unwrap_or_else(|| panic!("no {role} among {:?}", process::children(self.pid())))
+    }
+
+    /// Waits until another process plays a role than the one that was killed.
+    pub fn wait_replaced(&self, role: &str, killed: i32) {
+        let start = Instant::now();
+        while self.child(role).is_none_or(|pid| pid == killed) {
+            let late = start.elapsed() > LIMIT;
+            assert!(
+                !late,
+                "{role} {killed} is not replaced; {:?}\n{}\n{}",
+                process::children(self.pid()),
+                self.said(),
+                self.logs()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The files of the data folder's `logs`, for failure messages.

@@ -72,6 +72,18 @@ pub fn signal(pid: i32, signal: Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
+/// Stops a process where it stands (SIGSTOP) and waits until each of its threads has.
+pub fn freeze(pid: i32) {
+    signal(pid, Signal::STOP);
+    let stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    };
+    wait_until("all threads stand still", Duration::from_secs(30), || {
+        fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(stopped)
+    });
+}
+
 /// A field of `/proc/<pid>/status` in KiB, e.g. `VmHWM`.
 pub fn memory_kib(pid: i32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
