@@ -1,22 +1,75 @@
-//! Files of the repository that must agree with the code.
+//! Files of the repository that must agree with the code, and with each other.
 
-#![allow(clippy::expect_used, clippy::disallowed_methods, reason = "test code may panic, and writes on request")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "test code may panic, and writes on request"
+)]
 
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 
+use serde::Deserialize as _;
+use serde_yaml::Value;
 use sigilum::config::keys;
 
 /// Set to write what is generated instead of comparing it.
 const UPDATE: &str = "SIGILUM_UPDATE_ARTIFACTS";
+/// What stands around the generated table in the README.
+const TABLE: (&str, &str) = ("<!-- settings -->\n", "<!-- /settings -->");
+/// Everything the top level may hold besides dot files and what cargo builds.
+const TOP_LEVEL: [&str; 10] =
+    ["CHANGELOG.md", "Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "deploy", "envoy", "proto", "src", "tests"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The YAML documents below a folder of the repository, with their files; none where it does not exist.
+fn documents(folder: &str) -> Vec<(PathBuf, Value)> {
+    let mut folders = vec![root().join(folder)];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "yaml" || kind == "yml") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.extend(serde_yaml::Deserializer::from_str(&text).map(|document| {
+                    (path.clone(), Value::deserialize(document).unwrap_or_else(|error| panic!("{path:?}: {error}")))
+                }));
+            }
+        }
+    }
+    found
+}
+
+/// Calls `visit` with every mapping below `value`.
+fn each_mapping(value: &Value, visit: &mut impl FnMut(&serde_yaml::Mapping)) {
+    if let Some(mapping) = value.as_mapping() {
+        visit(mapping);
+        mapping.values().for_each(|inner| each_mapping(inner, visit));
+    }
+    for inner in value.as_sequence().into_iter().flatten() {
+        each_mapping(inner, visit);
+    }
+}
 
 #[test]
 fn the_settings_table_of_the_readme_is_the_generated_one() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(&path).expect("README.md is readable");
-    let wanted = keys::replace_table(&readme).expect("README.md has the markers of the settings table");
+    let readme = read("README.md");
+    let (before, rest) = readme.split_once(TABLE.0).unwrap();
+    let (_, after) = rest.split_once(TABLE.1).unwrap();
+    let wanted = format!("{before}{}{}{}{after}", TABLE.0, keys::table(), TABLE.1);
     if std::env::var_os(UPDATE).is_some() {
-        fs::write(&path, wanted).expect("README.md is writable");
+        fs::write(root().join("README.md"), wanted).unwrap();
         return;
     }
     assert!(readme == wanted, "the settings table is stale: run `{UPDATE}=1 cargo test --test artifacts`");
@@ -30,4 +83,55 @@ fn every_setting_of_the_table_is_one_line_and_complete() {
         assert!(table.contains(&format!("`{name}`")), "{name}");
     }
     assert!(table.lines().all(|line| line.matches(" | ").count() == 4), "a cell holds a bare bar:\n{table}");
+}
+
+#[test]
+fn no_ext_authz_filter_of_any_file_fails_open_or_joins_headers() {
+    let mut filters = 0;
+    for (path, document) in documents("envoy").iter().chain(&documents("deploy")) {
+        each_mapping(document, &mut |mapping| {
+            for open in ["failure_mode_allow", "failureModeAllow", "failOpen"] {
+                assert!(mapping.get(open).is_none_or(|value| *value == Value::Bool(false)), "{path:?}: {open}");
+            }
+            let kind = mapping.get("@type").and_then(Value::as_str).unwrap_or_default();
+            if kind.ends_with("filters.http.ext_authz.v3.ExtAuthz") {
+                filters += 1;
+                assert_eq!(mapping.get("encode_raw_headers"), Some(&Value::Bool(true)), "{path:?}");
+                assert_eq!(mapping.get("failure_mode_allow"), Some(&Value::Bool(false)), "{path:?}");
+            }
+        });
+    }
+    assert!(filters >= 2, "envoy/envoy.yaml asks twice; {filters} found");
+}
+
+#[test]
+fn the_top_level_holds_what_it_may() {
+    let unknown: Vec<_> = fs::read_dir(root())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with('.') && name != "target" && !TOP_LEVEL.contains(&name.as_str()))
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    let licence = read("LICENSE");
+    assert!(licence.contains("Apache License") && licence.contains("Version 2.0, January 2004"));
+    assert!(read("Cargo.toml").contains("license = \"Apache-2.0\""));
+    assert!(read("CHANGELOG.md").contains("## [Unreleased]\n\n### "), "nothing stands under Unreleased");
+}
+
+#[test]
+fn every_dependency_comes_from_the_public_registry() {
+    for lock in ["Cargo.lock", "tests/fuzz/Cargo.lock"] {
+        for line in read(lock).lines().filter(|line| line.starts_with("source = ")) {
+            assert_eq!(line, "source = \"registry+https://github.com/rust-lang/crates.io-index\"", "{lock}");
+        }
+    }
+}
+
+#[test]
+fn every_page_of_the_manual_is_listed() {
+    let index = read("src/manual/mod.rs");
+    for entry in fs::read_dir(root().join("src/manual")).unwrap() {
+        let page = entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
+        assert!(page == "mod" || index.contains(&format!("pub mod {page};")), "{page}");
+    }
 }

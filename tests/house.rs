@@ -1,7 +1,6 @@
 //! The house rules a machine can check: layering, purity, module size, import form.
 //!
-//! std only, so it stays fast and needs no feature. Everything from the first `#[cfg(test)]`
-//! line of a file on is test code and is not read.
+//! std only, so it stays fast and needs no feature. Items under `#[cfg(test)]` are test code and are not read.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "test code may panic")]
 
@@ -120,7 +119,7 @@ fn pure_code_does_no_io() {
 fn modules_fit_in_a_head() {
     let long: Vec<_> = sources()
         .into_iter()
-        .map(|(path, text)| (path, production(&text).lines().count()))
+        .map(|(path, text)| (path, production(&text).count()))
         .filter(|(_, lines)| *lines > MAX_LINES)
         .collect();
     assert!(long.is_empty(), "over {MAX_LINES} lines of production code: {long:?}");
@@ -147,12 +146,39 @@ fn sources() -> Vec<(String, String)> {
     found
 }
 
-fn production(text: &str) -> &str {
-    text.find("\n#[cfg(test)]").map_or(text, |end| &text[..end])
+/// The lines that are in the binary, with their numbers: every item under `#[cfg(test)]` is left out, and
+/// nothing that stands behind it. rustfmt's indentation says where an item ends.
+fn production(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+    std::iter::from_fn(move || {
+        loop {
+            let (number, line) = lines.next()?;
+            if line.trim() != "#[cfg(test)]" {
+                return Some((number, line));
+            }
+            let indent = &line[..line.len() - line.trim_start().len()];
+            let ends = ["}", "};"].map(|end| format!("{indent}{end}"));
+            for (_, line) in lines.by_ref() {
+                let one_line = !line.trim_start().starts_with('#') && line.ends_with([';', '}']);
+                if ends.iter().any(|end| end == line)
+                    || one_line && line.starts_with(indent) && !line[indent.len()..].starts_with(' ')
+                {
+                    break;
+                }
+            }
+        }
+    })
+}
+
+#[test]
+fn only_test_items_are_left_out() {
+    let text = "a\n#[cfg(test)]\n#[path = \"x.rs\"]\nmod x;\nb\nimpl C {\n    #[cfg(test)]\n    fn d() {\n        e();\n    }\n\n    f\n}\n#[cfg(test)]\nmod tests {\n    g();\n}\nh\n";
+    let left: Vec<_> = production(text).collect();
+    assert_eq!(left, [(1, "a"), (5, "b"), (6, "impl C {"), (11, ""), (12, "    f"), (13, "}"), (18, "h")]);
 }
 
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    production(text).lines().enumerate().map(|(index, line)| (index + 1, line.split("//").next().unwrap_or(line)))
+    production(text).map(|(number, line)| (number, line.split("//").next().unwrap_or(line)))
 }
 
 fn crate_names(line: &str) -> impl Iterator<Item = &str> {

@@ -31,11 +31,12 @@ pub fn initial_state(
     let settings = encode_settings(settings);
     let approvals = encode_approvals(approvals);
     vault.note_declared(&digest(&settings, &approvals))?;
-    let (records, unreadable) = vault.load()?;
-    for error in unreadable {
+    let loaded = vault.load()?;
+    for error in loaded.unreadable {
         tracing::error!(%error, "a connection cannot be read and is left out");
     }
-    let connections = records
+    let connections = loaded
+        .usable
         .into_iter()
         .map(|(record, secret)| {
             if let Err(reason) = &secret {

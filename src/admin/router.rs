@@ -57,8 +57,9 @@ const MAX_CLIENT_ID: usize = 128;
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// Parts of the admin API that other versions of the gateway have and this one has not.
-const LATER: [&str; 6] = [
+/// Parts of the admin API that this version does not have; its clients know their paths, so the answer is 501 and
+/// not 404.
+const NOT_IMPLEMENTED: [&str; 6] = [
     "/api/admin/connections/{id}/test",
     "/api/admin/connections/{id}/discover",
     "/api/admin/credential-variables",
@@ -76,8 +77,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/admin/connections/{id}/rotate", post(rotate))
         .route("/api/admin", any(unknown))
         .route("/api/admin/{*rest}", any(unknown));
-    for path in LATER {
-        guarded = guarded.route(path, any(later));
+    for path in NOT_IMPLEMENTED {
+        guarded = guarded.route(path, any(not_implemented));
     }
     let guarded =
         guarded.method_not_allowed_fallback(wrong_method).route_layer(from_fn_with_state(Arc::clone(&admin), let_in));
@@ -143,7 +144,7 @@ async fn unknown(Extension(id): Id) -> Response<Body> {
     Problem::not_found().into_response(&id)
 }
 
-async fn later(Extension(id): Id) -> Response<Body> {
+async fn not_implemented(Extension(id): Id) -> Response<Body> {
     let text = "this version of the gateway does not have this part of the admin API";
     Problem::new(StatusCode::NOT_IMPLEMENTED, "", text).into_response(&id)
 }

@@ -26,6 +26,7 @@ use crate::config::parts::DeclaredApproval;
 use crate::domain::address::AddressPolicy;
 use crate::domain::secret::Secret;
 use crate::domain::snapshot::Settings;
+use crate::envoy::launch;
 use crate::state::Publisher;
 use crate::store::StoreError;
 use crate::store::worker::OpenStore;
@@ -44,10 +45,10 @@ use crate::sys::tasks::Tasks;
 use crate::telemetry::metrics::DrainOutcome;
 use crate::telemetry::metrics::Metrics;
 
+pub use crate::store::worker::DATABASE_FILE;
+
 /// Name of the state stream's socket in the run folder.
 pub const STATE_SOCKET: &str = "state.sock";
-/// Name of the socket of Envoy's admin interface in the run folder.
-pub const ENVOY_ADMIN_SOCKET: &str = "envoy-admin.sock";
 
 /// What the admin process needs to know.
 #[derive(Debug)]
@@ -140,7 +141,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let publisher = Publisher::new(initial);
     let (store, store_thread) = open.start(feed::listener(publisher.clone()))?;
     let metrics = Arc::new(Metrics::new().map_err(|error| AdminError::Metrics(error.to_string()))?);
-    let envoy_socket = config.run_dir.join(ENVOY_ADMIN_SOCKET);
+    let envoy_socket = config.run_dir.join(launch::ADMIN_SOCKET);
     let meter = Meter::new(publisher.clone(), Arc::clone(&metrics), &config.run_dir, &envoy_socket);
     let mut own_ports = config.own_ports;
     own_ports.extend(listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()));

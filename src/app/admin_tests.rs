@@ -484,7 +484,7 @@ async fn a_head_of_a_megabyte_is_refused() {
 
 /// An Envoy as far as its admin interface goes: says what it was asked, answers 200 with `body`.
 fn envoy_admin(run_dir: &Path, body: &'static str) -> (Arc<Mutex<Vec<String>>>, Task<()>) {
-    let listener = UnixListener::bind(run_dir.join(ENVOY_ADMIN_SOCKET)).unwrap();
+    let listener = UnixListener::bind(run_dir.join(launch::ADMIN_SOCKET)).unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);
     let serving = tokio::spawn(async move {
@@ -520,7 +520,7 @@ async fn a_long_access_log_is_put_aside_and_opened_anew() {
     let line = format!("{{\"path\":\"{}\"}}\n", "x".repeat(100_000));
     let lines = usize::try_from(crate::telemetry::access_log::ROTATE_BYTES).unwrap() / line.len() + 1;
     std::fs::write(&log, line.repeat(lines)).unwrap();
-    let socket = run.join(ENVOY_ADMIN_SOCKET);
+    let socket = run.join(launch::ADMIN_SOCKET);
     let publisher = Publisher::new(crate::state::PublishedState::default());
     let metrics = Arc::new(Metrics::new().unwrap());
     let mut meter = Meter::new(publisher, Arc::clone(&metrics), run, &socket);

@@ -82,7 +82,7 @@ pub struct AuthzConfig {
     pub run_dir: PathBuf,
     /// A supervisor holds our standard input and names the one process that may connect.
     pub supervised: bool,
-    /// Entries of the replay window; see [`crate::domain::replay::DEFAULT_CAPACITY`].
+    /// Entries of the replay window.
     pub replay_capacity: usize,
     /// Largest request body Envoy sends us, in bytes.
     pub max_body_bytes: u64,

@@ -23,7 +23,6 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::*;
 use crate::domain::ids::Namespace;
-use crate::domain::replay::DEFAULT_CAPACITY;
 use crate::domain::snapshot::Settings;
 use crate::domain::time::MonotonicMillis;
 use crate::domain::time::Now;
@@ -137,7 +136,7 @@ fn config(folder: &Path) -> AuthzConfig {
         state: StateFrom::Unix(folder.join("state.sock")),
         run_dir: folder.join("run"),
         supervised: false,
-        replay_capacity: DEFAULT_CAPACITY,
+        replay_capacity: 2_000_000,
         max_body_bytes: 2 << 20,
         decisions: Level::Off,
         drain_pause: Duration::ZERO,

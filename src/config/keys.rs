@@ -365,11 +365,6 @@ pub fn environment() -> impl Iterator<Item = &'static str> {
 /// Variables whose values are secrets.
 pub const SECRET_ENVIRONMENT: &[&str] = &["GATEWAY_MASTER_KEY", "GATEWAY_ADMIN_TOKEN"];
 
-/// Line before the generated table in the README.
-pub const TABLE_START: &str = "<!-- settings -->";
-/// Line after it.
-pub const TABLE_END: &str = "<!-- /settings -->";
-
 /// The settings as a Markdown table, one line each, ending with a line feed.
 pub fn table() -> String {
     let mut out = String::from(
@@ -389,11 +384,4 @@ pub fn table() -> String {
         out.push_str(&format!("| {yaml} | {env} | {flag} | {fallback} | {meaning} |\n"));
     }
     out
-}
-
-/// `readme` with the table between its markers replaced; `None` where the markers are missing.
-pub fn replace_table(readme: &str) -> Option<String> {
-    let (before, rest) = readme.split_once(TABLE_START)?;
-    let (_, after) = rest.split_once(TABLE_END)?;
-    Some(format!("{before}{TABLE_START}\n{}{TABLE_END}{after}", table()))
 }

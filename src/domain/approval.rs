@@ -169,11 +169,6 @@ impl Approvals {
         self.claims.get(service).copied()
     }
 
-    /// Drops the claims source of a service.
-    pub fn forget_freshness(&mut self, service: &str) {
-        self.claims.remove(service);
-    }
-
     fn shard(&self, key: &PublicKey) -> &Shard {
         static EMPTY: std::sync::LazyLock<Shard> = std::sync::LazyLock::new(HashMap::new);
         // Keys are points of a curve: their first byte is evenly spread.

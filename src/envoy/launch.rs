@@ -1,7 +1,5 @@
 //! How Envoy is started: its command line and the files it finds in the run folder.
 
-use std::path::Path;
-
 /// The rendered configuration, in the run folder.
 pub const CONFIG_FILE: &str = "envoy.yaml";
 /// Envoy's own admin interface, in the run folder; the static configuration names it.
@@ -26,13 +24,4 @@ pub fn arguments(concurrency: Option<u32>) -> Vec<String> {
         arguments.extend(["--concurrency".to_owned(), threads.to_string()]);
     }
     arguments
-}
-
-/// The arguments that make Envoy read a configuration, judge it and end.
-pub fn validate_arguments(config: &Path) -> Vec<String> {
-    ["--mode", "validate", "--disable-hot-restart", "--log-level", "warning", "--config-path"]
-        .into_iter()
-        .map(str::to_owned)
-        .chain([config.display().to_string()])
-        .collect()
 }

@@ -11,7 +11,6 @@ use serde_yaml::Value;
 
 use super::*;
 use crate::envoy::binary;
-use crate::envoy::launch;
 
 fn settings() -> Rendering {
     Rendering {
@@ -166,7 +165,8 @@ async fn envoy_accepts_both_forms() {
         let file = folder.path().join(format!("{number}.yaml"));
         std::fs::write(&file, form).unwrap();
         let output = tokio::process::Command::new(&envoy.path)
-            .args(launch::validate_arguments(&file))
+            .args(["--mode", "validate", "--disable-hot-restart", "--log-level", "warning", "--config-path"])
+            .arg(&file)
             .current_dir(folder.path())
             .output()
             .await

@@ -2,7 +2,11 @@
 //!
 //! Documentation only; it is compiled by rustdoc alone, so that its links are checked.
 
+pub mod admin_access;
 pub mod data_plane;
+pub mod decision;
 pub mod libraries;
+pub mod operations;
+pub mod store_format;
 pub mod threat_model;
 pub mod verification;

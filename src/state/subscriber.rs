@@ -18,7 +18,6 @@ use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
-use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::Service;
 use tonic::transport::Channel;
@@ -30,6 +29,7 @@ use crate::state::replica::Replica;
 use crate::sys::clock::Clock;
 use crate::sys::peer::PeerRule;
 use crate::sys::random;
+use crate::sys::stream::VerifiedStream;
 use crate::sys::tasks::Stop;
 use crate::sys::tls::ClientTls;
 use crate::wire::state::proto;
@@ -251,16 +251,10 @@ async fn connect(source: &StateSource) -> Result<Channel, tonic::transport::Erro
 #[derive(Debug, Clone)]
 struct Connector(StateSource);
 
-/// The verified connection.
-enum Outbound {
-    Unix(UnixStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Outbound>;
+    type Response = TokioIo<VerifiedStream>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Outbound>>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<VerifiedStream>>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -274,51 +268,15 @@ impl Service<Uri> for Connector {
                     let stream = UnixStream::connect(path).await?;
                     // Believing another user's state would hand it our decisions.
                     PeerRule::same_user().check(&stream).map_err(io::Error::other)?;
-                    Outbound::Unix(stream)
+                    VerifiedStream::Unix(stream)
                 }
                 StateSource::Tls(address, tls) => {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    Outbound::Tls(Box::new(tls.connector().connect(tls.server(), stream).await?))
+                    VerifiedStream::Tls(Box::new(tls.connector().connect(tls.server(), stream).await?.into()))
                 }
             };
             Ok(TokioIo::new(stream))
         })
-    }
-}
-
-impl tokio::io::AsyncRead for Outbound {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl tokio::io::AsyncWrite for Outbound {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
     }
 }

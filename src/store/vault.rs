@@ -52,6 +52,15 @@ pub enum Change {
     Deleted(ConnectionId),
 }
 
+/// All connections of a store, as one look at it found them.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Records with the secret to inject; `Err` says why there is none.
+    pub usable: Vec<(ConnectionRecord, Result<Secret, String>)>,
+    /// Rows that are no records of this version.
+    pub unreadable: Vec<StoreError>,
+}
+
 /// A rotation as asked for.
 #[derive(Debug)]
 pub struct RotationRequest {
@@ -132,19 +141,18 @@ impl Vault {
     }
 
     /// Every connection with the secret to inject, and what cannot be read.
-    #[allow(clippy::type_complexity, reason = "two lists of one pass")]
-    pub fn load(&self) -> Result<(Vec<(ConnectionRecord, Result<Secret, String>)>, Vec<StoreError>), StoreError> {
-        let (mut usable, mut unreadable) = (Vec::new(), Vec::new());
+    pub fn load(&self) -> Result<Loaded, StoreError> {
+        let mut loaded = Loaded::default();
         for row in self.engine.connections()? {
             match records::decode(row) {
                 Ok(record) => {
                     let secret = self.injected(&record);
-                    usable.push((record, secret));
+                    loaded.usable.push((record, secret));
                 }
-                Err(error) => unreadable.push(error),
+                Err(error) => loaded.unreadable.push(error),
             }
         }
-        Ok((usable, unreadable))
+        Ok(loaded)
     }
 
     /// Remembers which settings and declared approvals are in force. Where they differ from those of the last
@@ -153,7 +161,7 @@ impl Vault {
         if self.engine.meta("declared")?.as_deref() == Some(digest.as_slice()) {
             return Ok(());
         }
-        self.commit(|writer, _| writer.set_meta("declared", digest))
+        self.commit(|writer| writer.set_meta("declared", digest))
     }
 
     /// Stores a new connection with its first secrets.
@@ -178,7 +186,7 @@ impl Vault {
         record.settings.next_rotation_due_at = record.rotation_due();
         let row = records::encode(&record)?;
         let first = self.seal_secrets(&record, &secrets, now, "", "")?;
-        self.commit(|writer, _| {
+        self.commit(|writer| {
             if writer.count()? >= MAX_CONNECTIONS {
                 return Err(StoreError::Full);
             }
@@ -214,7 +222,7 @@ impl Vault {
         let secrets = self.secrets(&record)?;
         check_injection(&record.settings, record.auth_secret_key.as_deref(), &secrets)?;
         let row = records::encode(&record)?;
-        self.commit(|writer, _| writer.update(&row)?.then_some(()).ok_or(StoreError::NotFound))?;
+        self.commit(|writer| writer.update(&row)?.then_some(()).ok_or(StoreError::NotFound))?;
         let change = saved(&record, &secrets);
         Ok((record, change))
     }
@@ -247,7 +255,7 @@ impl Vault {
         record.settings.next_rotation_due_at = record.rotation_due();
         let row = records::encode(&record)?;
         let next = self.seal_secrets(&record, &secrets, now, &request.by, &request.reason)?;
-        self.commit(|writer, _| {
+        self.commit(|writer| {
             writer.update(&row)?.then_some(()).ok_or(StoreError::NotFound)?;
             writer.insert_secrets(&row.id, row.secret_version, &next)?;
             writer.purge_secrets(&row.id, row.secret_version.saturating_sub(KEPT_SECRET_VERSIONS))
@@ -258,7 +266,7 @@ impl Vault {
 
     /// Removes a connection and every version of its secrets.
     pub fn delete_connection(&mut self, id: &ConnectionId) -> Result<Change, StoreError> {
-        self.commit(|writer, _| writer.delete(id.as_str())?.then_some(()).ok_or(StoreError::NotFound))?;
+        self.commit(|writer| writer.delete(id.as_str())?.then_some(()).ok_or(StoreError::NotFound))?;
         // What was deleted still stands in the WAL; failing to cut it back does not undo the deletion.
         if let Err(error) = self.engine.checkpoint() {
             tracing::warn!(%error, "the write-ahead log was not cut back after a deletion");
@@ -267,10 +275,10 @@ impl Vault {
     }
 
     /// One transaction, one version more.
-    fn commit(&mut self, work: impl FnOnce(&Writer<'_>, u64) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    fn commit(&mut self, work: impl FnOnce(&Writer<'_>) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let version = self.state.version.saturating_add(1);
         self.engine.write(|writer| {
-            work(writer, version)?;
+            work(writer)?;
             writer.set_meta("version", &version.to_be_bytes())
         })?;
         self.state.version = version;

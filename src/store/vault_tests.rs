@@ -59,7 +59,7 @@ fn add(vault: &mut Vault, id: &str, secret: &str) {
 }
 
 fn injected(vault: &Vault, id: &str) -> String {
-    let (usable, unreadable) = vault.load().unwrap();
+    let Loaded { usable, unreadable } = vault.load().unwrap();
     assert!(unreadable.is_empty());
     let (_, secret) = usable.into_iter().find(|(record, _)| record.settings.id.as_str() == id).unwrap();
     secret.unwrap().expose().to_owned()
@@ -249,7 +249,7 @@ fn moved_rows_do_not_open() {
     }
     drop(raw);
     let vault = open(&folder).unwrap();
-    let (usable, _) = vault.load().unwrap();
+    let Loaded { usable, .. } = vault.load().unwrap();
     assert_eq!(usable.len(), 2);
     for (record, secret) in usable {
         assert!(secret.unwrap_err().contains("moved"), "{}", record.settings.id);
@@ -268,7 +268,7 @@ fn an_edited_record_is_reported_and_holds_up_no_other() {
         .unwrap();
     drop(raw);
     let mut vault = open(&folder).unwrap();
-    let (usable, unreadable) = vault.load().unwrap();
+    let Loaded { usable, unreadable } = vault.load().unwrap();
     assert_eq!((usable.len(), unreadable.len()), (1, 1));
     assert!(matches!(&unreadable[0], StoreError::Record { id, .. } if id == "linear"));
     vault.delete_connection(&ConnectionId::parse("linear").unwrap()).unwrap();
@@ -365,7 +365,7 @@ fn a_kill_in_the_middle_of_writing_loses_nothing_that_was_committed() {
         let store = OpenStore::open(folder.path(), &key(KEY), "after the crash").unwrap();
         let version = store.vault.state().version;
         assert!(version >= last, "{version} < {last}");
-        let (usable, unreadable) = store.vault.load().unwrap();
+        let Loaded { usable, unreadable } = store.vault.load().unwrap();
         assert!(unreadable.is_empty() && usable.iter().all(|(_, secret)| secret.is_ok()));
         // linear's secret is the version of its last rotation: never one that was not committed.
         let secret: u64 = injected(&store.vault, "linear").parse().unwrap();

@@ -23,27 +23,18 @@ pub const PRIVATE_FOLDER: u32 = 0o700;
 /// Writes `content` to `path` with mode 0600: a temporary file beside it, fsync, rename, fsync of the
 /// folder. After a crash either the old content stands there or the new.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
-    let suffix = random::hex::<8>().map_err(io::Error::other)?;
-    let temporary = folder.join(format!(".{name}.{suffix}.tmp"));
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()
-    })();
-    if written.is_err() {
-        // The original error is the one that matters; a leftover temporary file is harmless.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    put_private(path, content, |temporary| fs::rename(temporary, path))
 }
 
 /// Writes a new file and fails where one exists already, so that two writers cannot both think they
 /// made it. Same guarantees as [`write_private`].
 pub fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    // A hard link fails where the name is taken; a rename would overwrite.
+    put_private(path, content, |temporary| fs::hard_link(temporary, path))
+}
+
+/// Writes a temporary file in the folder of `path` and has it put into its place.
+fn put_private(path: &Path, content: &[u8], put: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
     let suffix = random::hex::<8>().map_err(io::Error::other)?;
@@ -52,10 +43,11 @@ pub fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
-        // A hard link fails where the name is taken; a rename would overwrite.
-        fs::hard_link(&temporary, path)?;
+        put(&temporary)?;
         File::open(folder)?.sync_all()
     })();
+    // Gone after a rename, a second name after a link; after an error the error is what matters, and a
+    // leftover is harmless.
     let _ = fs::remove_file(&temporary);
     written
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use reqwest::Client;
 use reqwest::redirect::Policy;
 
+use crate::sys::tls;
+
 /// Longest time to a connection, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -18,8 +20,7 @@ pub struct HttpError(#[from] reqwest::Error);
 ///
 /// Answers are neither decompressed nor bounded in time as a whole: they may be streams.
 pub fn client(tls: bool) -> Result<Client, HttpError> {
-    // A second installation is refused and changes nothing: there is one provider in this binary.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    tls::install_provider();
     let builder = Client::builder()
         .redirect(Policy::none())
         .no_proxy()

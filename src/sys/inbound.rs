@@ -1,22 +1,16 @@
 //! Accepting connections whose other end is known: a Unix socket with a verified peer, or mutual TLS.
 
 use std::io;
-use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::net::UnixListener;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
-use tokio_rustls::server::TlsStream;
 
 use crate::sys::peer::PeerRule;
+use crate::sys::stream::VerifiedStream;
 use crate::sys::tls::ServerTls;
 
 /// How long a client may take for its TLS handshake.
@@ -57,15 +51,6 @@ pub enum Detached {
     Unix(std::os::unix::net::UnixStream, Option<PeerRule>),
     /// See [`Candidate::Tls`].
     Tls(std::net::TcpStream, ServerTls),
-}
-
-/// A connection whose other end was verified.
-#[derive(Debug)]
-pub enum Verified {
-    /// By the kernel.
-    Unix(UnixStream),
-    /// By its certificate.
-    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// Why a connection was closed at once.
@@ -123,70 +108,20 @@ impl Candidate {
     }
 
     /// Judges the other end. What is refused is closed by being dropped.
-    pub async fn verify(self) -> Result<Verified, Unwelcome> {
+    pub async fn verify(self) -> Result<VerifiedStream, Unwelcome> {
         match self {
             Self::Unix(_, None) => Err(Unwelcome::TooEarly),
             Self::Unix(stream, Some(rule)) => {
                 rule.check(&stream)?;
-                Ok(Verified::Unix(stream))
+                Ok(VerifiedStream::Unix(stream))
             }
             Self::Tls(stream, tls) => {
                 match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
-                    Ok(Ok(stream)) => Ok(Verified::Tls(Box::new(stream))),
+                    Ok(Ok(stream)) => Ok(VerifiedStream::Tls(Box::new(stream.into()))),
                     Ok(Err(error)) => Err(Unwelcome::Handshake(error)),
                     Err(_) => Err(Unwelcome::Slow),
                 }
             }
-        }
-    }
-}
-
-impl AsyncRead for Verified {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Verified {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Unix(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 }

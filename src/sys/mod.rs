@@ -16,6 +16,7 @@ pub mod process;
 pub mod random;
 pub mod signal;
 pub mod spawner;
+pub mod stream;
 pub mod supervision;
 pub mod tasks;
 pub mod tls;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::app::gateway::child::STATE_SOCKET;
+use crate::app::admin::STATE_SOCKET;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::instance::Instance;

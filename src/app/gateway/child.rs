@@ -11,6 +11,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::app::admin::STATE_SOCKET;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::logs::Log;
@@ -32,8 +33,6 @@ const TELL: Duration = Duration::from_secs(2);
 
 /// The variables that tell admin where Envoy listens.
 const LISTENERS: [&str; 2] = ["GATEWAY_INGRESS_ADDR", "GATEWAY_ENVOY_ADMIN_ADDR"];
-/// The socket on which admin streams the state, in the run folder.
-pub(super) const STATE_SOCKET: &str = "state.sock";
 
 /// The command line and environment of one process.
 pub(super) struct Plan {

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::*;
-use crate::app::gateway::child::STATE_SOCKET;
+use crate::app::admin::STATE_SOCKET;
 use crate::app::gateway::error::Class;
 use crate::app::gateway::restart::Patience;
 use crate::domain::secret::Secret;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
+use crate::app::admin::DATABASE_FILE;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::config::Config;
@@ -14,8 +15,6 @@ use crate::sys::random;
 
 /// The key's file in the home folder.
 const FILE: &str = "gateway-master-key";
-/// The sealed store's file in the data folder.
-const STORE_FILE: &str = "gateway.db";
 /// Longest key file, in bytes.
 const MAX_FILE_BYTES: u64 = 4096;
 
@@ -31,7 +30,7 @@ pub(crate) fn make_if_missing(config: &Config) -> Result<Option<PathBuf>, CliErr
     if config.master_key.is_some() || file.exists() {
         return Ok(None);
     }
-    let store = config.paths.data_dir.join(STORE_FILE);
+    let store = config.paths.data_dir.join(DATABASE_FILE);
     if store.exists() {
         let message = format!("{} exists, but the master key that opens it is missing", store.display());
         return Err(CliError::new(Outcome::Config, message)

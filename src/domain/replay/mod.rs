@@ -26,8 +26,6 @@ use quota::Quota;
 use table::Inserted;
 use table::Tables;
 
-/// Capacity where nothing else is set, in entries.
-pub const DEFAULT_CAPACITY: usize = 2_000_000;
 /// Longest maximum age the window can keep, in seconds. A larger one is treated as this one:
 /// what is older is refused, not forgotten.
 pub const MAX_AGE_SECONDS: u64 = 86_400;

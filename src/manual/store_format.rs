@@ -1,0 +1,76 @@
+//! What lies on disk, byte by byte where it matters, so that it can be read without this program.
+//!
+//! # The database
+//!
+//! `<data_dir>/gateway.db`, SQLite in WAL mode, mode 0600, opened by `admin` alone under
+//! `<data_dir>/gateway.lock`. `PRAGMA application_id` is `0x53474c4d` ("SGLM"), `PRAGMA user_version` the schema
+//! version. A newer version, or a database with another id, is refused before a byte of it changes.
+//! Schema steps run forward only, at start, in one transaction ([`crate::store::migrate`]). `synchronous` is
+//! `FULL`, `secure_delete` is on, and a deletion cuts the WAL back at once.
+//!
+//! | table | columns |
+//! | --- | --- |
+//! | `meta` | `name`, `value`: `salt` (32 bytes), `sentinel` (sealed), `epoch` (UUID as text), `version` (u64, big-endian), `declared` (SHA-256 of settings and declared approvals) |
+//! | `connections` | `id`, `record` (JSON), `secret_version` |
+//! | `secrets` | `connection`, `version`, `sealed`, `made_at_ms`, `made_by`, `reason` |
+//!
+//! A record is JSON with names of its own ([`crate::store::records`]), so that a field renamed in the code does not
+//! change what is on disk. All secrets of a connection are sealed together as one value; a rotation adds a
+//! version, and five are kept.
+//!
+//! Every change raises `version` by one in the transaction that makes it. `epoch` is made with the store. Both go to
+//! `authz` with the state. Where settings or declared approvals differ from those of the last start, the
+//! version rises as well, so that a state of that start does not pass for this one.
+//!
+//! # The master key
+//!
+//! `GATEWAY_MASTER_KEY`, else `<home>/gateway-master-key` (0600; 64 hex digits are minted at the first start, never
+//! where a store exists already). White space around it does not count. Exactly 64 hex digits are taken as 32 random bytes;
+//! any other text may be a passphrase and goes through PBKDF2-HMAC-SHA256 with the store's salt and 600,000
+//! rounds. HKDF-SHA256 (same salt) then yields the wrapping key, 32 bytes, and the key id, 8 bytes.
+//!
+//! The sentinel is a known text sealed with the key. It is opened before anything else, so that a wrong key is
+//! said at the start and nothing is overwritten.
+//!
+//! # A sealed value
+//!
+//! AES-256-GCM twice: a random data key seals the value, the wrapping key seals the data key. Both nonces are
+//! random, 96 bits.
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 1 | format, 1 |
+//! | 8 | key id |
+//! | 12 | nonce of the wrapping |
+//! | 32 + 16 | the data key, wrapped, and its tag |
+//! | 12 | nonce of the value |
+//! | n + 16 | the value, sealed, and its tag |
+//!
+//! The associated data of both layers: the format byte; then `sigilum-store`, the layer (`wrap` or `value`), the key id
+//! (zeros in the layer `value`), kind, record and field, each behind its length as u64; then the version as u64;
+//! numbers big-endian. So no sealed value opens in another row, under another name or as another version, and a
+//! new master key needs new wrappings only.
+//!
+//! # The replay journal
+//!
+//! `<run_dir>/replay-<n>.journal`, numbered without a gap, written by `authz` alone under `<run_dir>/authz.lock`. A
+//! header of 80 bytes, then entries of 32 bytes: keyed hash of key and nonce 16, expiry 8, keyed hash of the key 8. The
+//! header: magic `SIGRPL\0\x01` 8, hash key 16, boot 16, maximum age 8, number 8, opened 8, floor 8, checksum 8; numbers
+//! little-endian, times in Unix seconds.
+//!
+//! Nothing is synced: what was written survives the process and not the operating system, so the header names
+//! the boot, and a journal of another boot is not believed. Then requests signed before the start are refused until
+//! nobody can have admitted them. A segment ends after 60 s or about a million entries and is deleted when its
+//! last entry has expired.
+//!
+//! # The rest
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `<data_dir>/admin-token` | token of the admin API: 64 hex digits and a line feed, 0600 |
+//! | `<data_dir>/logs/{admin,authz,envoy}.log` | what the processes say; 10 MiB, three older ones kept |
+//! | `<run_dir>/access.log` | Envoy's JSON lines; put aside beyond 64 MiB |
+//! | `<run_dir>/access.position` | how far `admin` has read it |
+//! | `<run_dir>/envoy.yaml` | Envoy's configuration as rendered for this start; holds no secret |
+//! | `<run_dir>/instance.json` | which processes run, with their start times, for `down` and for the start after a crash |
+//! | `<run_dir>/{authz,state,envoy-admin}.sock` | the three sockets |
