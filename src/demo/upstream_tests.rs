@@ -112,3 +112,14 @@ async fn events_come_one_by_one_and_end_with_the_process() {
     tasks.stop_handle().stop();
     assert_eq!(tasks.supervise(Duration::from_secs(10)).await, Ended::Stopped);
 }
+
+#[tokio::test]
+async fn a_large_body_is_read_before_the_answer() {
+    let (address, _tasks) = start().await;
+    let body = "x".repeat(2 * 1024 * 1024);
+    for target in ["/v1/ping", "/v1/status/200"] {
+        for _ in 0..8 {
+            assert_eq!(with_key(address, "POST", target, &body).await.0, 200, "{target}");
+        }
+    }
+}

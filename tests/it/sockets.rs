@@ -106,3 +106,18 @@ fn the_face_of_envoys_admin_only_reads() {
     }
     assert!(gateway.healthy());
 }
+
+#[test]
+fn the_face_of_envoys_admin_answers_to_loopback_names_only() {
+    use crate::support::client::Request;
+    use crate::support::client::send;
+    let face = shared().setup.face;
+    let ask = |host: &str| send(face, &Request::new("GET", host, "/server_info")).status;
+    for host in ["localhost".to_owned(), format!("localhost:{}", face.port()), face.to_string()] {
+        assert_eq!(ask(&host), 200, "{host}");
+    }
+    // What a browser sends for a name that was rebound to 127.0.0.1.
+    for host in ["rebound.example", "localhost.rebound.example", "127.0.0.1.rebound.example:38200"] {
+        assert_eq!(ask(host), 404, "{host}");
+    }
+}

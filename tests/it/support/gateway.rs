@@ -46,7 +46,7 @@ const START_LIMIT: Duration = Duration::from_secs(300);
 /// Everything else.
 pub const LIMIT: Duration = Duration::from_secs(60);
 /// How many connections a gateway's own agent is approved for in advance.
-const APPROVED: usize = 100;
+const APPROVED: usize = 200;
 
 /// Waits for a line. The end of input instead means that the test process is gone: ends the child and
 /// removes its folder.
