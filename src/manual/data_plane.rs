@@ -23,9 +23,10 @@
 //!
 //! # Bodies
 //!
-//! `per_connection_buffer_limit_bytes` is 64 KiB and not twice the body limit: at 4 MiB, 400 unsigned
-//! uploads of 2 MB cost 311 MB, at 64 KiB they cost 21 MB (6 MB chunked). The second check raises the
-//! limit for its own stream once the first has verified the signature. Its own limit stands 64 KiB above
+//! `per_connection_buffer_limit_bytes` is 32 KiB and not twice the body limit. 400 uploads of 2 MB at once cost
+//! Envoy 311 MB at 4 MiB and 21 MB at 64 KiB where they were unsigned, but up to 76 MB at 64 KiB where strangers
+//! had signed them, because a verification takes longer than a glance; at 32 KiB both cost 10 to 32 MB. The second
+//! check raises the limit for its own stream once the first has verified the signature. Its own limit stands 64 KiB above
 //! the body limit: at exactly the limit it stopped reading and waited for ever. GET and HEAD, which have
 //! only the second check, may carry 16 KiB.
 //!
