@@ -53,7 +53,7 @@ const CONNECTIONS: usize = 16;
 /// Requests of one burst.
 const BURST: usize = 4000;
 /// Bursts of each row.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 12;
 /// Batches of the isolated steps, per round.
 const BATCHES: usize = 20;
 
