@@ -27,6 +27,16 @@ pub(super) struct Proven {
     pub(super) print: Option<Print>,
 }
 
+/// One request on its way through these steps: what is judged, against which state, at which moment.
+pub(super) struct Attempt<'a, R> {
+    pub(super) stage: Stage,
+    pub(super) request: &'a R,
+    pub(super) headers: &'a SignedHeaders<'a>,
+    pub(super) params: &'a SignatureParams<'a>,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) now: Now,
+}
+
 /// A certificate before its signature is known to be good.
 enum Presented {
     /// Verified with an earlier request.
@@ -35,18 +45,12 @@ enum Presented {
 }
 
 impl Gate {
-    #[allow(clippy::too_many_arguments, reason = "each is a different fact of one request")]
     pub(super) fn authenticate<R: RequestView>(
         &self,
-        stage: Stage,
-        request: &R,
-        headers: &SignedHeaders<'_>,
-        params: &SignatureParams<'_>,
-        snapshot: &Snapshot,
-        now: Now,
+        attempt: &Attempt<'_, R>,
         scratch: &mut Scratch,
     ) -> Result<Proven, DenyReason> {
-        let header = headers.certificate()?;
+        let header = attempt.headers.certificate()?;
         let print = self.memory.certificate_print(header);
         let presented = match self.memory.certificate(&print) {
             Some(certificate) => Presented::Known(certificate),
@@ -57,8 +61,9 @@ impl Gate {
             Presented::New(certificate) => certificate.key(),
         };
         let is_new = matches!(presented, Presented::New(_));
-        let mut account = self.budgets.open(key, !is_new, request.client_address(), snapshot, now);
-        let outcome = self.prove(stage, request, headers, params, snapshot, now, scratch, presented, &mut account);
+        let address = attempt.request.client_address();
+        let mut account = self.budgets.open(key, !is_new, address, attempt.snapshot, attempt.now);
+        let outcome = self.prove(attempt, scratch, presented, &mut account);
         match outcome {
             Ok((proven, certificate)) => {
                 if is_new && account.approved() {
@@ -73,19 +78,14 @@ impl Gate {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "each is a different fact of one request")]
     fn prove<R: RequestView>(
         &self,
-        stage: Stage,
-        request: &R,
-        headers: &SignedHeaders<'_>,
-        params: &SignatureParams<'_>,
-        snapshot: &Snapshot,
-        now: Now,
+        attempt: &Attempt<'_, R>,
         scratch: &mut Scratch,
         presented: Presented,
         account: &mut Account<'_>,
     ) -> Result<(Proven, VerifiedCertificate), DenyReason> {
+        let Attempt { stage, request, headers, params, snapshot, now } = *attempt;
         // 5: certificate and identity.
         let certificate = match presented {
             Presented::Known(certificate) => certificate,
@@ -102,23 +102,19 @@ impl Gate {
             check_digest(headers, params.components, request.body())?;
         }
         // 7: the signature.
-        let print = self.verify(stage, request, headers, params, now, scratch, &certificate, account)?;
+        let print = self.verify(attempt, scratch, &certificate, account)?;
         Ok((Proven { caller, print }, certificate))
     }
 
     /// Verifies the signature over one of the few spellings of the target, unless the other stage did.
-    #[allow(clippy::too_many_arguments, reason = "each is a different fact of one request")]
     fn verify<R: RequestView>(
         &self,
-        stage: Stage,
-        request: &R,
-        headers: &SignedHeaders<'_>,
-        params: &SignatureParams<'_>,
-        now: Now,
+        attempt: &Attempt<'_, R>,
         scratch: &mut Scratch,
         certificate: &VerifiedCertificate,
         account: &mut Account<'_>,
     ) -> Result<Option<Print>, DenyReason> {
+        let Attempt { stage, request, headers, params, now, .. } = *attempt;
         let mut spellings = target_uris(request.scheme(), request.authority(), request.target());
         let raw = spellings.next().ok_or(DenyReason::Unavailable)?;
         let base = &mut scratch.base;

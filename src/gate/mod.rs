@@ -40,6 +40,7 @@ use crate::domain::signature::check_age;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Now;
 
+use authenticate::Attempt;
 use budget::Budgets;
 use memory::Memory;
 
@@ -117,7 +118,8 @@ impl Gate {
         let params = SignatureParams::parse(&headers)?;
         check_age(params.created, now.seconds(), settings.max_age)?;
         // 5 to 7: certificate and identity, digest, signature.
-        let proven = self.authenticate(stage, request, &headers, &params, snapshot, now, scratch)?;
+        let attempt = Attempt { stage, request, headers: &headers, params: &params, snapshot, now };
+        let proven = self.authenticate(&attempt, scratch)?;
         let caller = proven.caller;
         let (namespace, service) = (caller.namespace.as_str(), route.connection);
         // 8: approval. A name no connection has is told from one that is not approved only to a key
