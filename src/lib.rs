@@ -7,8 +7,10 @@
 //! The modules below stand in layers; `tests/house.rs` holds which may name which.
 
 pub mod admin;
+pub mod api;
 pub mod app;
 pub mod authz;
+pub mod claims;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -21,9 +21,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("state", &["domain", "config", "sys", "telemetry", "wire"]),
     ("gate", &["domain"]),
     ("authz", &["domain", "config", "sys", "telemetry", "wire", "state", "gate"]),
-    ("admin", &["domain", "config", "sys", "telemetry", "wire", "store", "state"]),
+    ("claims", &["domain", "config", "sys", "telemetry", "wire", "identity", "state"]),
+    ("admin", &["domain", "config", "sys", "telemetry", "wire", "store", "state", "claims"]),
+    ("api", &["domain", "config", "sys", "telemetry", "wire"]),
     ("envoy", &["domain", "config", "sys", "telemetry"]),
-    ("demo", &["domain", "config", "sys", "telemetry"]),
+    ("demo", &["domain", "config", "sys", "telemetry", "wire", "identity", "claims"]),
     (
         "app",
         &[
@@ -36,7 +38,9 @@ const LAYERS: &[(&str, &[&str])] = &[
             "state",
             "gate",
             "authz",
+            "claims",
             "admin",
+            "api",
             "envoy",
             "demo",
         ],

@@ -13,7 +13,6 @@ pub mod meter;
 pub mod origin;
 pub mod respond;
 pub mod router;
-pub mod server;
 pub mod token;
 
 use std::path::PathBuf;

@@ -1,6 +1,5 @@
 //! Routes as one table, and what every request passes: an id, access, bounds in size and time.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +39,7 @@ use crate::admin::respond::RequestId;
 use crate::admin::respond::empty;
 use crate::domain::ids::ConnectionId;
 use crate::sys::clock::Clock as _;
+use crate::sys::http_server::Peer;
 use crate::sys::random;
 
 /// Largest request body, in bytes.
@@ -52,10 +52,6 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
 const RETRY_SECONDS: u32 = 6;
 /// Longest client request id that is logged, in characters.
 const MAX_CLIENT_ID: usize = 128;
-
-/// The other end of the TCP connection a request came on.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
 
 /// Parts of the admin API that this version does not have; its clients know their paths, so the answer is 501 and
 /// not 404.

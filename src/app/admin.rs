@@ -17,8 +17,6 @@ use crate::admin::meter::Meter;
 use crate::admin::origin::DEFAULT_ORIGINS;
 use crate::admin::origin::Origins;
 use crate::admin::router::router;
-use crate::admin::server;
-use crate::admin::server::BindError;
 use crate::admin::token;
 use crate::admin::token::TokenError;
 use crate::config::parts::AccessMode;
@@ -34,6 +32,8 @@ use crate::store::worker::Store;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::files::own_folder;
+use crate::sys::http_server;
+use crate::sys::http_server::BindError;
 use crate::sys::peer::SocketError;
 use crate::sys::peer::bind_private;
 use crate::sys::peer::check_socket_path;
@@ -88,6 +88,9 @@ pub enum AdminError {
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// Nobody could get in, or everybody: the rule and the address do not go together.
+    #[error("{0} is no loopback address, and admin access mode `loopback` is for this machine only; use mode `token`")]
+    Unguarded(SocketAddr),
     /// The API's addresses.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -125,7 +128,12 @@ pub struct Bound {
 pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let state_path = config.run_dir.join(STATE_SOCKET);
     check_socket_path(&state_path)?;
-    let listeners = server::bind(&config.addresses, config.access_mode).await?;
+    // Judged first: no socket is opened that would have to be closed again.
+    let open = config.addresses.iter().find(|address| !address.ip().is_loopback());
+    if let (AccessMode::Loopback, Some(address)) = (config.access_mode, open) {
+        return Err(AdminError::Unguarded(*address));
+    }
+    let listeners = http_server::bind(&config.addresses).await?;
     let holder = format!("pid {} (admin)", std::process::id());
     // Deriving a key from a passphrase and reading the store take a while; nothing else runs yet.
     let mut open = OpenStore::open(&config.data_dir, &config.master_key, &holder)?;
@@ -200,10 +208,10 @@ impl Bound {
             }
         });
         let router = router(admin);
-        let room = server::room();
+        let room = http_server::room();
         for listener in listeners {
             let (router, room) = (router.clone(), Arc::clone(&room));
-            tasks.spawn("admin-http", |stop| server::serve(listener, router, room, stop));
+            tasks.spawn("admin-http", |stop| http_server::serve(listener, router, room, stop));
         }
         // The router holds the store: with the last listener goes the last handle on it.
         drop(router);

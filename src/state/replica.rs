@@ -93,6 +93,8 @@ impl Replica {
             Some(Message::Full(full)) => self.full(&version, full, now),
             Some(Message::Delta(delta)) => self.delta(&version, delta, now),
             Some(Message::Confirm(confirm)) => Ok(self.confirm(&version, confirm, now)),
+            // Not of the state.
+            Some(Message::Registered(_)) => Ok(Applied::Ignored),
             None => Err("a message this version does not know".to_owned()),
         };
         applied.map_err(|reason| {

@@ -113,7 +113,8 @@ impl Session {
                 self.place.update(|peer| peer.report = Some(report));
                 Ok(())
             }
-            None => Ok(()),
+            // Nobody registers anything yet.
+            Some(Message::Register(_)) | None => Ok(()),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod files;
 pub mod grpc;
 pub mod hardening;
 pub mod http;
+pub mod http_server;
 pub mod inbound;
 pub mod local_http;
 pub mod peer;

@@ -85,6 +85,7 @@ fn failed(error: &AdminError) -> CliError {
         AdminError::Metrics(_) => Outcome::Failed,
         AdminError::Store(_)
         | AdminError::Token(_)
+        | AdminError::Unguarded(_)
         | AdminError::Bind(_)
         | AdminError::Socket(_)
         | AdminError::Folder { .. } => Outcome::Config,

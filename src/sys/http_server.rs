@@ -1,4 +1,4 @@
-//! Serving HTTP/1.1 with bounds: connections, time for a head, a graceful end.
+//! Serving an axum router over HTTP/1.1 with bounds: connections, time for a head, a graceful end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,8 +18,6 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::admin::router::Peer;
-use crate::config::parts::AccessMode;
 use crate::sys::tasks::Stop;
 
 /// Connections at a time, on all addresses together; further ones wait in the backlog.
@@ -31,14 +29,15 @@ const HEAD_BYTES: usize = 64 * 1024;
 /// How long to wait after the system refused to accept, e.g. for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// The other end of the TCP connection a request came on; every request carries it as an extension.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
 /// Why an address could not be served.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Nobody could get in, or everybody: the rule and the address do not go together.
-    #[error("{0} is no loopback address, and admin access mode `loopback` is for this machine only; use mode `token`")]
-    Unguarded(SocketAddr),
     /// No address was given.
-    #[error("no address was given for the admin API")]
+    #[error("no address was given to listen on")]
     None,
     /// The system refused.
     #[error("{address}: {source}")]
@@ -51,13 +50,7 @@ pub enum BindError {
 }
 
 /// Binds every address. An IPv6 address is passed over on machines without IPv6, as long as another is there.
-pub async fn bind(addresses: &[SocketAddr], mode: AccessMode) -> Result<Vec<TcpListener>, BindError> {
-    // Judged first: no socket is opened that would have to be closed again.
-    for address in addresses {
-        if mode == AccessMode::Loopback && !address.ip().is_loopback() {
-            return Err(BindError::Unguarded(*address));
-        }
-    }
+pub async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
         match TcpListener::bind(address).await {

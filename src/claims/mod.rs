@@ -1,0 +1,6 @@
+//! The gateway as a client of the control plane: approvals come in, registrations and usage go out.
+//!
+//! Owns the conversation with the Sigilum API: the feed of approved claims with its change stream, the
+//! submission of claims for unapproved callers, and usage events. Promises: no request of an agent ever waits
+//! for it, no approval is dropped silently, and only services that have a connection are asked for. Never
+//! decides anything: what it learns goes to authz over the state stream.
