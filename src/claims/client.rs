@@ -139,7 +139,9 @@ pub enum ApiError {
         reason: String,
     },
     /// The API sends us elsewhere; the service key does not go there.
-    #[error("the API answers {status} with a redirect to {location}, which is not followed; set SIGILUM_API_URL to the API itself")]
+    #[error(
+        "the API answers {status} with a redirect to {location}, which is not followed; set SIGILUM_API_URL to the API itself"
+    )]
     Redirect {
         /// 3xx.
         status: u16,

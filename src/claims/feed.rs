@@ -122,12 +122,7 @@ impl FeedError {
 }
 
 /// Reads everything that is approved for `service` now.
-pub async fn read_all(
-    client: &ApiClient,
-    service: &str,
-    key: &Secret,
-    limits: &FeedLimits,
-) -> Result<Read, FeedError> {
+pub async fn read_all(client: &ApiClient, service: &str, key: &Secret, limits: &FeedLimits) -> Result<Read, FeedError> {
     let source = Source { client, service, key, limits };
     let push = |list: &mut Vec<Approved>, namespace: &str, public_key, expires_at: Option<u64>| {
         // The reader has judged it already.

@@ -8,3 +8,7 @@
 pub mod client;
 pub mod feed;
 pub mod keys;
+
+#[cfg(test)]
+#[path = "fake_api_tests.rs"]
+mod fake_api;
