@@ -4,23 +4,35 @@
 //! never sees or changes what is another's, every refusal has a status and a code, and bad input is never a 500.
 //! Never holds a provider's credential.
 
+pub mod changes;
+pub mod claims;
+pub mod cors;
 pub mod db;
+pub mod did_document;
+pub mod feed;
 pub mod health;
 pub mod input;
+pub mod jwt_secret;
+pub mod ledger;
 pub mod limits;
 pub mod migrate;
 pub mod moment;
 pub mod nonces;
+pub mod policy;
 pub mod problem;
 pub mod router;
 pub mod service_key;
 pub mod signed;
+pub mod token;
+pub mod upkeep;
+pub mod usage_events;
+pub mod verify;
 
-use tokio::sync::Semaphore;
-
+use crate::api::cors::Origins;
 use crate::api::db::Db;
 use crate::api::limits::Limits;
 use crate::api::limits::Strangers;
+use crate::api::limits::Streams;
 use crate::api::service_key::KeyUses;
 use crate::domain::secret::Secret;
 use crate::sys::clock::SystemClock;
@@ -35,8 +47,8 @@ pub struct Api {
     pub jwt_secret: Secret,
     /// Settings that bound things.
     pub limits: Limits,
-    /// Web origins whose pages may call, e.g. `http://localhost:3000`.
-    pub allowed_origins: Vec<String>,
+    /// Web origins whose pages may call.
+    pub origins: Origins,
     /// Where the API is reached besides loopback, e.g. `https://api.example.com`: origins without a path.
     pub public_urls: Vec<String>,
     /// `local`, `test` or something else.
@@ -48,7 +60,7 @@ pub struct Api {
     /// When which service key was last used, until that is written down.
     pub key_uses: KeyUses,
     /// Room for change streams.
-    pub streams: Semaphore,
+    pub streams: Streams,
     /// The stop of the process, for answers that would go on for ever.
     pub stop: Stop,
     /// Time.
