@@ -5,5 +5,55 @@
 //! Never holds a provider's credential.
 
 pub mod cors;
+pub mod db;
 pub mod did_document;
+pub mod health;
+pub mod input;
+pub mod limits;
+pub mod migrate;
+pub mod moment;
+pub mod nonces;
+pub mod problem;
+pub mod router;
+pub mod service_key;
+pub mod signed;
 pub mod token;
+
+use tokio::sync::Semaphore;
+
+use crate::api::db::Db;
+use crate::api::limits::Limits;
+use crate::api::limits::Strangers;
+use crate::api::service_key::KeyUses;
+use crate::domain::secret::Secret;
+use crate::sys::clock::SystemClock;
+use crate::sys::tasks::Stop;
+
+/// What every handler works with.
+#[derive(Debug)]
+pub struct Api {
+    /// The database.
+    pub db: Db,
+    /// Signs and verifies owner tokens.
+    pub jwt_secret: Secret,
+    /// Settings that bound things.
+    pub limits: Limits,
+    /// Web origins whose pages may call, e.g. `http://localhost:3000`.
+    pub allowed_origins: Vec<String>,
+    /// Where the API is reached besides loopback, e.g. `https://api.example.com`: origins without a path.
+    pub public_urls: Vec<String>,
+    /// `local`, `test` or something else.
+    pub environment: String,
+    /// Opens the test seed, where that is enabled.
+    pub seed_token: Option<Secret>,
+    /// What callers without a service key may cost.
+    pub strangers: Strangers,
+    /// When which service key was last used, until that is written down.
+    pub key_uses: KeyUses,
+    /// Room for change streams.
+    pub streams: Semaphore,
+    /// The stop of the process, for answers that would go on for ever.
+    pub stop: Stop,
+    /// Time.
+    pub clock: SystemClock,
+}
