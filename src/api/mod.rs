@@ -4,23 +4,39 @@
 //! never sees or changes what is another's, every refusal has a status and a code, and bad input is never a 500.
 //! Never holds a provider's credential.
 
+pub mod account;
 pub mod cors;
 pub mod db;
+pub mod decide;
+pub mod did;
 pub mod did_document;
 pub mod health;
 pub mod input;
 pub mod limits;
 pub mod migrate;
 pub mod moment;
+pub mod namespace_claims;
+pub mod namespaces;
 pub mod nonces;
+pub mod openapi;
+pub mod owner;
 pub mod problem;
 pub mod router;
+pub mod seed;
 pub mod service_key;
+pub mod service_keys;
+pub mod services;
+pub mod settings;
 pub mod signed;
+pub mod text;
 pub mod token;
+pub mod unsupported;
+pub mod usage_summary;
+pub mod users;
 
 use tokio::sync::Semaphore;
 
+use crate::api::cors::Origins;
 use crate::api::db::Db;
 use crate::api::limits::Limits;
 use crate::api::limits::Strangers;
@@ -38,8 +54,8 @@ pub struct Api {
     pub jwt_secret: Secret,
     /// Settings that bound things.
     pub limits: Limits,
-    /// Web origins whose pages may call, e.g. `http://localhost:3000`.
-    pub allowed_origins: Vec<String>,
+    /// Web origins whose pages may call.
+    pub origins: Origins,
     /// Where the API is reached besides loopback, e.g. `https://api.example.com`: origins without a path.
     pub public_urls: Vec<String>,
     /// `local`, `test` or something else.
