@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::Response;
 use http::StatusCode;
 use rusqlite::Connection;
-use rusqlite::params;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::json;
@@ -22,6 +21,8 @@ use utoipa_axum::routes;
 use crate::api::Api;
 use crate::api::input;
 use crate::api::input::Fields;
+use crate::api::ledger;
+use crate::api::ledger::Status;
 use crate::api::limits::Limits;
 use crate::api::moment;
 use crate::api::moment::iso;
@@ -146,22 +147,22 @@ async fn approve(
     let expires_at_ms = expiry(&body, now_ms)?;
     let limits = api.limits.clone();
     let work = move |db: &rusqlite::Transaction<'_>| {
+        // What has ended by itself makes room.
+        ledger::expire_approved(db, now_ms)?;
         let claim = decidable(db, &owner, &id)?;
-        match claim.status.as_str() {
-            "pending" => check_room(db, &claim, &limits)?,
-            "approved" if expires_at_ms.is_some() => {}
-            other => return Err(wrong_state("pending", other)),
+        match (claim.status.as_str(), expires_at_ms) {
+            ("pending", _) => {
+                check_room(db, &claim, &limits)?;
+                ledger::approve(db, &claim.claim_id, now_ms, expires_at_ms)?;
+            }
+            ("approved", Some(at_ms)) => ledger::set_end(db, &claim.claim_id, at_ms)?,
+            (other, _) => return Err(wrong_state("pending", other)),
         }
-        // One that was approved before keeps its place in the feed.
-        let sql = "UPDATE authorizations SET status = 'approved', expires_at_ms = ?3, ended_at_ms = NULL,
-                       approved_at_ms = CASE status WHEN 'approved' THEN approved_at_ms ELSE ?2 END
-                   WHERE claim_id = ?1";
-        db.prepare_cached(sql)?.execute(params![claim.claim_id, now_ms, expires_at_ms])?;
         Ok(Approved {
-            agents_approved: approved_keys(db, &claim)?,
+            agents_approved: ledger::taken(db, &claim.service_id, &claim.namespace)?.agents,
             agents_limit: limits.max_agents_per_service,
             claim_id: claim.claim_id,
-            status: "approved",
+            status: Status::Approved.text(),
             expires_at: expires_at_ms.map(iso),
             blockchain_tx_status: CHAIN_STATUS,
         })
@@ -191,43 +192,30 @@ fn expiry(body: &[u8], now_ms: i64) -> Result<Option<i64>, Problem> {
 
 /// Whether the namespace may have one more approved key for the claim's service.
 fn check_room(db: &Connection, claim: &ClaimView, limits: &Limits) -> Result<(), Problem> {
-    let current = approved_keys(db, claim)?;
-    if current >= i64::from(limits.max_agents_per_service) {
-        let most = limits.max_agents_per_service;
-        let text = format!("{most} agents are approved for this service already; revoke one first");
+    let taken = ledger::taken(db, &claim.service_id, &claim.namespace)?;
+    let (agents, services) = (limits.max_agents_per_service, limits.max_services_per_namespace);
+    if taken.agents >= i64::from(agents) {
+        let text = format!("{agents} agents are approved for this service already; revoke one first");
         let problem = Problem::new(StatusCode::CONFLICT, "AGENT_LIMIT_REACHED", text);
-        return Err(problem.details(json!({"agent_limit": most, "current": current})));
+        return Err(problem.details(json!({"agent_limit": agents, "current": taken.agents})));
     }
-    if current > 0 {
-        return Ok(());
-    }
-    let sql = "SELECT count(DISTINCT service_id) FROM authorizations WHERE namespace = ?1 AND status = 'approved'";
-    let connected: i64 = db.prepare_cached(sql)?.query_row([&claim.namespace], |row| row.get(0))?;
-    if connected >= i64::from(limits.max_services_per_namespace) {
-        let most = limits.max_services_per_namespace;
-        let text = format!("agents of this namespace are approved for {most} services already; revoke some first");
+    if !taken.connected && taken.services >= i64::from(services) {
+        let text = format!("agents of this namespace are approved for {services} services already; revoke some first");
         let problem = Problem::new(StatusCode::FORBIDDEN, "SERVICE_LIMIT_REACHED", text);
-        return Err(problem.details(json!({"service_limit": most, "services_connected": connected})));
+        return Err(problem.details(json!({"service_limit": services, "services_connected": taken.services})));
     }
     Ok(())
 }
 
-fn approved_keys(db: &Connection, claim: &ClaimView) -> Result<i64, rusqlite::Error> {
-    let sql = "SELECT count(*) FROM authorizations WHERE service_id = ?1 AND namespace = ?2 AND status = 'approved'";
-    db.prepare_cached(sql)?.query_row([&claim.service_id, &claim.namespace], |row| row.get(0))
-}
-
-/// Ends a claim that is in the state `from`.
-async fn end(api: &Api, owner: SignedIn, id: String, from: &'static str, to: &'static str) -> Result<String, Problem> {
+/// Ends a claim that has the status `from`.
+async fn end(api: &Api, owner: SignedIn, id: String, from: Status, into: Status) -> Result<String, Problem> {
     let now_ms = moment::now_ms(api.clock);
     let work = move |db: &rusqlite::Transaction<'_>| {
         let claim = decidable(db, &owner, &id)?;
-        if claim.status != from {
-            return Err(wrong_state(from, &claim.status));
+        if ledger::end(db, &claim.claim_id, from, into, now_ms)? {
+            return Ok(claim.claim_id);
         }
-        let sql = "UPDATE authorizations SET status = ?2, ended_at_ms = ?3 WHERE claim_id = ?1";
-        db.prepare_cached(sql)?.execute(params![claim.claim_id, to, now_ms])?;
-        Ok(claim.claim_id)
+        Err(wrong_state(from.text(), &claim.status))
     };
     api.db.write(work).await
 }
@@ -245,8 +233,8 @@ async fn reject(
     owner: SignedIn,
     Path(id): Path<String>,
 ) -> Result<Response<Body>, Problem> {
-    let claim_id = end(&api, owner, id, "pending", "rejected").await?;
-    Ok(answer(StatusCode::OK, &Rejected { claim_id, status: "rejected" }))
+    let claim_id = end(&api, owner, id, Status::Pending, Status::Rejected).await?;
+    Ok(answer(StatusCode::OK, &Rejected { claim_id, status: Status::Rejected.text() }))
 }
 
 /// Revokes an approved claim.
@@ -262,7 +250,7 @@ async fn revoke(
     owner: SignedIn,
     Path(id): Path<String>,
 ) -> Result<Response<Body>, Problem> {
-    let claim_id = end(&api, owner, id, "approved", "revoked").await?;
-    let body = Revoked { claim_id, status: "revoked", blockchain_tx_status: CHAIN_STATUS };
+    let claim_id = end(&api, owner, id, Status::Approved, Status::Revoked).await?;
+    let body = Revoked { claim_id, status: Status::Revoked.text(), blockchain_tx_status: CHAIN_STATUS };
     Ok(answer(StatusCode::OK, &body))
 }

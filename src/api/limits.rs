@@ -1,6 +1,8 @@
 //! What bounds the control plane: settings, and budgets of callers that have shown nothing.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -15,6 +17,10 @@ use crate::domain::time::MonotonicMillis;
 const STRANGERS_PER_SECOND: u32 = 200;
 /// Requests of strangers at once.
 const STRANGER_BURST: u32 = 400;
+/// Change streams at a time.
+pub const MAX_STREAMS: usize = 256;
+/// Change streams of one service: many gateways, but not everybody's room.
+const MAX_STREAMS_OF_SERVICE: usize = 64;
 /// Seconds after which a stranger may try again.
 const RETRY_SECONDS: u32 = 1;
 
@@ -96,5 +102,72 @@ impl Strangers {
         let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let exhausted = budgets.addresses.exhausted(Some(address), now);
         if exhausted { Err(Problem::rate_limited(RETRY_SECONDS)) } else { Ok(()) }
+    }
+}
+
+/// Room for change streams, in all and by service.
+#[derive(Debug, Default, Clone)]
+pub struct Streams(Arc<Mutex<HashMap<String, usize>>>);
+
+/// One stream's place; given back when dropped.
+#[derive(Debug)]
+pub struct StreamRoom {
+    streams: Streams,
+    service_id: String,
+}
+
+impl Streams {
+    /// A place for one more stream of a service; `None` where there is none.
+    pub fn open(&self, service_id: &str) -> Option<StreamRoom> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = held.values().sum();
+        let own = held.get(service_id).copied().unwrap_or(0);
+        if all >= MAX_STREAMS || own >= MAX_STREAMS_OF_SERVICE {
+            return None;
+        }
+        held.insert(service_id.to_owned(), own.saturating_add(1));
+        Some(StreamRoom { streams: self.clone(), service_id: service_id.to_owned() })
+    }
+}
+
+impl Drop for StreamRoom {
+    fn drop(&mut self) {
+        let mut held = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = held.get_mut(&self.service_id) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                held.remove(&self.service_id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use super::*;
+
+    #[test]
+    fn one_service_does_not_take_every_place_and_places_come_back() {
+        let streams = Streams::default();
+        let held: Vec<_> = (0..MAX_STREAMS_OF_SERVICE).map(|_| streams.open("a").unwrap()).collect();
+        assert!(streams.open("a").is_none());
+        let others: Vec<_> =
+            (MAX_STREAMS_OF_SERVICE..MAX_STREAMS).map(|number| streams.open(&format!("b{number}")).unwrap()).collect();
+        assert!(streams.open("c").is_none());
+        drop((held, others));
+        assert!(streams.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_address_uses_up_its_own_budget_before_that_of_all() {
+        let strangers = Strangers::default();
+        let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let now = MonotonicMillis(1);
+        let served = (0..1000).filter(|_| strangers.charge(one, now).is_ok()).count();
+        assert!((100..400).contains(&served), "{served}");
+        assert_eq!(strangers.check(one, now).unwrap_err().code(), "RATE_LIMITED");
+        assert!(strangers.charge(other, now).is_ok());
     }
 }

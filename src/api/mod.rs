@@ -5,13 +5,18 @@
 //! Never holds a provider's credential.
 
 pub mod account;
+pub mod changes;
+pub mod claims;
 pub mod cors;
 pub mod db;
 pub mod decide;
 pub mod did;
 pub mod did_document;
+pub mod feed;
 pub mod health;
 pub mod input;
+pub mod jwt_secret;
+pub mod ledger;
 pub mod limits;
 pub mod migrate;
 pub mod moment;
@@ -20,6 +25,7 @@ pub mod namespaces;
 pub mod nonces;
 pub mod openapi;
 pub mod owner;
+pub mod policy;
 pub mod problem;
 pub mod router;
 pub mod seed;
@@ -31,15 +37,17 @@ pub mod signed;
 pub mod text;
 pub mod token;
 pub mod unsupported;
+pub mod upkeep;
+pub mod usage_events;
 pub mod usage_summary;
 pub mod users;
-
-use tokio::sync::Semaphore;
+pub mod verify;
 
 use crate::api::cors::Origins;
 use crate::api::db::Db;
 use crate::api::limits::Limits;
 use crate::api::limits::Strangers;
+use crate::api::limits::Streams;
 use crate::api::service_key::KeyUses;
 use crate::domain::secret::Secret;
 use crate::sys::clock::SystemClock;
@@ -67,7 +75,7 @@ pub struct Api {
     /// When which service key was last used, until that is written down.
     pub key_uses: KeyUses,
     /// Room for change streams.
-    pub streams: Semaphore,
+    pub streams: Streams,
     /// The stop of the process, for answers that would go on for ever.
     pub stop: Stop,
     /// Time.

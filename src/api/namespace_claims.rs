@@ -17,17 +17,17 @@ use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::api::input::Query;
+use crate::api::ledger::Status;
 use crate::api::moment::iso;
 use crate::api::openapi::Position;
 use crate::api::openapi::Refusal;
 use crate::api::owner::SignedIn;
 use crate::api::problem::Problem;
 use crate::api::problem::json;
-use crate::api::text;
 use crate::domain::ids::Namespace;
 
-/// Every status a claim may have.
-const STATUSES: [&str; 5] = ["pending", "approved", "rejected", "revoked", "expired"];
+/// What a status may be, for whoever gave another one.
+const STATUSES: &str = "must be pending, approved, rejected, revoked or expired";
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -139,7 +139,11 @@ async fn list(
 ) -> Result<Response<Body>, Problem> {
     let namespace = own_namespace(&owner, &namespace)?;
     let page = query.page(50, 200)?;
-    let status = text::choice(&query, "status", &STATUSES).map_err(|message| Problem::invalid("status", message))?;
+    let status = match query.find("status").map(|text| Status::parse(text).ok_or(STATUSES)) {
+        None => None,
+        Some(Ok(status)) => Some(status.text()),
+        Some(Err(message)) => return Err(Problem::invalid("status", message)),
+    };
     let service = query.find("service").map(str::to_owned);
     let read = move |db: &Connection| {
         // Named only where it is asked for: then the index gives the order too.

@@ -119,6 +119,11 @@ impl Problem {
         self.code
     }
 
+    /// The sentence, for an answer that holds several.
+    pub fn sentence(&self) -> String {
+        self.message.clone().into_owned()
+    }
+
     /// For an answer that does not say more than its status.
     pub fn of_status(status: StatusCode) -> Self {
         match status {

@@ -13,7 +13,6 @@ use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse as _;
 use http::HeaderMap;
 use http::HeaderValue;
-use http::Method;
 use http::Response;
 use http::StatusCode;
 use http::header;
@@ -25,8 +24,12 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::api::Api;
 use crate::api::account;
+use crate::api::changes;
+use crate::api::claims;
+use crate::api::cors;
 use crate::api::decide;
 use crate::api::did;
+use crate::api::feed;
 use crate::api::health;
 use crate::api::namespace_claims;
 use crate::api::namespaces;
@@ -37,7 +40,9 @@ use crate::api::service_keys;
 use crate::api::services;
 use crate::api::signed;
 use crate::api::unsupported;
+use crate::api::usage_events;
 use crate::api::usage_summary;
+use crate::api::verify;
 use crate::sys::http_server::Peer;
 use crate::sys::random;
 
@@ -65,6 +70,11 @@ pub fn table() -> OpenApiRouter<Arc<Api>> {
         .merge(seed::routes())
         .merge(openapi::routes())
         .merge(unsupported::routes())
+        .merge(claims::routes())
+        .merge(feed::routes())
+        .merge(changes::routes())
+        .merge(verify::routes())
+        .merge(usage_events::routes())
 }
 
 /// The whole face.
@@ -85,12 +95,13 @@ pub struct RequestId(pub String);
 /// What every request passes: an id, a time limit, containment of panics, headers of the answer.
 async fn attend(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response<Body> {
     let id = request_id(request.headers());
+    let page = request.headers().get(header::ORIGIN).is_some().then(|| request.headers().clone());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let pretty = request.uri().query().is_some_and(wants_pretty);
     let client = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
     request.extensions_mut().insert(RequestId(id.clone()));
-    let response = if method == Method::OPTIONS {
+    let response = if cors::is_preflight(&method, request.headers()) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         response
@@ -117,6 +128,7 @@ async fn attend(State(api): State<Arc<Api>>, mut request: Request, next: Next) -
     let status = response.status().as_u16();
     tracing::debug!(request_id = %id, %client, %method, path, status, environment = %api.environment, "API request");
     let headers = response.headers_mut();
+    api.origins.decorate(page.as_ref().unwrap_or(&HeaderMap::new()), headers);
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID_HEADER, value);
     }

@@ -15,7 +15,6 @@ use http::Response;
 use http::StatusCode;
 use http::header;
 use rusqlite::Connection;
-use rusqlite::OptionalExtension as _;
 use rusqlite::params;
 use serde::Serialize;
 use serde_json::Map;
@@ -26,6 +25,9 @@ use utoipa_axum::routes;
 use crate::api::Api;
 use crate::api::input;
 use crate::api::input::Fields;
+use crate::api::ledger;
+use crate::api::ledger::Claim;
+use crate::api::ledger::Status;
 use crate::api::moment;
 use crate::api::openapi::Refusal;
 use crate::api::problem::Problem;
@@ -229,30 +231,35 @@ fn approve(db: &Connection, entry: &Entry, now_ms: i64) -> Result<(), Problem> {
     }
     let mut chosen = entry.claim_id.clone();
     for service in services {
-        let sql = "SELECT claim_id FROM authorizations WHERE service_id = ?1 AND namespace = ?2 AND public_key = ?3";
-        let key = params![service, entry.namespace, entry.public_key];
-        let known: Option<String> = db.prepare_cached(sql)?.query_row(key, |row| row.get(0)).optional()?;
+        let known = ledger::find(db, &service, &entry.namespace, &entry.public_key)?;
         // An id is one claim's: where several services bear the slug, the first claim gets the chosen one.
-        let claim_id = match (chosen.take(), known) {
+        let claim_id = match (chosen.take(), &known) {
             (Some(chosen), _) => chosen,
-            (None, Some(known)) => known,
+            (None, Some(known)) => known.claim_id.clone(),
             (None, None) => format!("cl_sim_{}", random::hex::<10>()?),
         };
-        let sql = "SELECT 1 FROM authorizations
-                   WHERE claim_id = ?1 AND NOT (service_id = ?2 AND namespace = ?3 AND public_key = ?4)";
-        let key = params![claim_id, service, entry.namespace, entry.public_key];
-        if db.prepare_cached(sql)?.exists(key)? {
+        let holder = ledger::by_id(db, &claim_id)?;
+        if holder.is_some() && known.as_ref().map(|known| &known.claim_id) != Some(&claim_id) {
             let text = format!("the claim id {claim_id} is another claim's");
             return Err(Problem::new(StatusCode::CONFLICT, "CONFLICT", text));
         }
-        let sql = "INSERT INTO authorizations (service_id, namespace, public_key, claim_id, status, agent_ip,
-                                               created_at_ms, approved_at_ms)
-                   VALUES (?1, ?2, ?3, ?4, 'approved', ?5, ?6, ?6)
-                   ON CONFLICT (service_id, namespace, public_key) DO UPDATE SET claim_id = excluded.claim_id,
-                       status = 'approved', agent_ip = excluded.agent_ip, approved_at_ms = excluded.approved_at_ms,
-                       expires_at_ms = NULL, ended_at_ms = NULL";
-        let values = params![service, entry.namespace, entry.public_key, claim_id, entry.agent_ip, now_ms];
-        db.prepare_cached(sql)?.execute(values)?;
+        let claim = Claim {
+            claim_id,
+            service_id: service,
+            service: entry.service.clone(),
+            namespace: entry.namespace.clone(),
+            public_key: entry.public_key.clone(),
+            status: Status::Approved,
+            agent_ip: entry.agent_ip.clone(),
+            subject: known.as_ref().and_then(|known| known.subject.clone()),
+            agent_id: known.as_ref().and_then(|known| known.agent_id.clone()),
+            agent_name: known.as_ref().and_then(|known| known.agent_name.clone()),
+            created_at_ms: known.as_ref().map_or(now_ms, |known| known.created_at_ms),
+            approved_at_ms: Some(now_ms),
+            expires_at_ms: None,
+            ended_at_ms: None,
+        };
+        ledger::put(db, &claim)?;
     }
     Ok(())
 }

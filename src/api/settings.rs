@@ -2,12 +2,11 @@
 //!
 //! A member nobody knows is refused: a policy with a slip of the pen in it must not look as if it were in force.
 
-use std::net::IpAddr;
-
 use serde_json::Map;
 use serde_json::Value;
 
 use crate::api::input::Fields;
+use crate::api::policy::Range;
 use crate::api::problem::Problem;
 
 /// Members of a policy that are yes or no.
@@ -75,7 +74,9 @@ fn check_policy(fields: &mut Fields<'_>, policy: &Map<String, Value>) {
         match name.as_str() {
             "trustedServices" => check_list(fields, field, value, "a slug or an id of a service", is_service),
             "trustedIPRanges" => {
-                check_list(fields, field, value, "an IP address or a range as in 10.0.0.0/8", is_range);
+                check_list(fields, field, value, "an IP address or a range as in 10.0.0.0/8", |text| {
+                    Range::parse(text).is_some()
+                });
             }
             known if SWITCHES.contains(&known) => {
                 if !value.is_boolean() {
@@ -101,22 +102,6 @@ fn check_list(fields: &mut Fields<'_>, field: String, value: &Value, what: &str,
 fn is_service(text: &str) -> bool {
     let clean = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     (3..=MAX_SERVICE_BYTES).contains(&text.len()) && text.bytes().all(clean)
-}
-
-fn is_range(text: &str) -> bool {
-    let (address, bits) = match text.split_once('/') {
-        None => (text, None),
-        Some((address, bits)) => (address, Some(bits)),
-    };
-    let most = match address.parse() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    // Digits only: `parse` alone would take a plus sign.
-    bits.is_none_or(|bits| {
-        bits.bytes().all(|byte| byte.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
-    })
 }
 
 /// A name of theirs in an answer of ours: not longer than needed to recognise it.

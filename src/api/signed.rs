@@ -68,6 +68,13 @@ impl<S: Sync> FromRequestParts<S> for Signed {
     }
 }
 
+/// How a request reached us, as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// `https` where it is addressed to a public address that has it, else `http`.
+    pub scheme: &'static str,
+}
+
 /// The middleware.
 pub(super) async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response<Body> {
     match receive(&api, request).await {
@@ -79,14 +86,14 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
 async fn receive(api: &Api, request: Request) -> Result<Request, Problem> {
     let (mut parts, body) = request.into_parts();
     let Some(Peer(peer)) = parts.extensions.get::<Peer>().copied() else { return Err(Problem::internal()) };
-    let path = parts.uri.path();
-    if path == "/health" {
+    if parts.uri.path() == "/health" {
         return Ok(Request::from_parts(parts, Body::empty()));
     }
     let scheme = address(api, &parts)?;
+    parts.extensions.insert(Reached { scheme });
     let bodiless = matches!(parts.method, Method::GET | Method::HEAD);
     let body = if bodiless { Bytes::new() } else { whole(&parts.headers, body).await? };
-    if needs_signature(path) {
+    if needs_signature(parts.uri.path()) {
         let (verified, service) = verify(api, &parts, scheme, &body, peer.ip()).await?;
         parts.extensions.insert(Signed(verified));
         if let Some(service) = service {
@@ -160,6 +167,12 @@ pub fn needs_signature(path: &str) -> bool {
     }
 }
 
+/// Whether the signer registers another key of its own namespace.
+pub fn is_namespace_only(headers: &HeaderMap) -> bool {
+    let binding = headers.get(BINDING_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    binding.trim().eq_ignore_ascii_case(NAMESPACE_ONLY)
+}
+
 /// Who a request is about: whoever signs must be that.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct About {
@@ -175,8 +188,7 @@ impl About {
             let member = |name| body.get(name).and_then(Value::as_str).map(str::to_owned);
             // The header is not signed, and need not be: without it one more thing must agree, and with it the
             // signer still speaks for its own namespace alone.
-            let binding = parts.headers.get(BINDING_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-            let bound = !binding.trim().eq_ignore_ascii_case(NAMESPACE_ONLY);
+            let bound = !is_namespace_only(&parts.headers);
             return Self { namespace: member("namespace"), key: member("public_key").filter(|_| bound) };
         }
         if path == "/v1/verify" {
