@@ -257,6 +257,10 @@ fn identify(fields: &mut HashMap<String, Value>, caller: &Caller) {
     fields.insert("namespace".to_owned(), text(caller.namespace.as_str()));
     fields.insert("subject".to_owned(), text(cut(&caller.subject)));
     fields.insert("agent_key".to_owned(), text(&caller.key.fingerprint()));
+    fields.insert("public_key".to_owned(), text(&caller.key.text()));
+    if let Some(agent_id) = &caller.agent_id {
+        fields.insert("agent_id".to_owned(), text(cut(agent_id)));
+    }
 }
 
 /// The fields that must not reach the provider. What is set is never removed: Envoy removes last.

@@ -290,6 +290,8 @@ fn a_plan_sets_the_whole_upstream_request_and_strips_the_proof() {
     assert_eq!(fields["connection"], Kind::StringValue("svc-one".to_owned()));
     assert_eq!(fields["namespace"], Kind::StringValue("acme".to_owned()));
     assert_eq!(fields["agent_key"], Kind::StringValue(PublicKey::new([7; 32]).fingerprint()));
+    assert_eq!(fields["public_key"], Kind::StringValue(PublicKey::new([7; 32]).text()));
+    assert!(!fields.contains_key("agent_id"), "none was signed");
     assert_eq!(fields["allow_loopback"], Kind::BoolValue(true));
     assert_eq!(fields["allow_private"], Kind::BoolValue(false));
     assert!(!fields.contains_key("query_param"));
@@ -297,6 +299,19 @@ fn a_plan_sets_the_whole_upstream_request_and_strips_the_proof() {
     let Some(HttpResponse::OkResponse(ok)) = &response.http_response else { return };
     let back: Vec<_> = ok.response_headers_to_add.iter().map(|option| option.header.clone().unwrap().key).collect();
     assert_eq!(back, ["x-sigilum-decision-id", "x-request-id", "x-sigilum-rotation-warning"]);
+}
+
+#[test]
+fn a_signed_agent_id_is_in_the_metadata_and_bounded() {
+    let message = request(&[], b"");
+    let check = Check::read(&message).unwrap();
+    let mut named = plan(connection(proto::AuthMode::Bearer, "Authorization"));
+    named.caller.agent_id = Some("x".repeat(4000));
+    let response = answering(&check).allow(&named).unwrap();
+    assert_eq!(metadata(&response)["agent_id"], Kind::StringValue("x".repeat(1024)));
+    let (reason, caller) = (DenyReason::RotationRequired, Some(Caller { agent_id: Some("bot".to_owned()), ..caller() }));
+    let response = answering(&check).deny(&Denial { reason, connection: None, caller });
+    assert_eq!(metadata(&response)["agent_id"], Kind::StringValue("bot".to_owned()));
 }
 
 #[test]
