@@ -12,6 +12,7 @@ pub mod draft;
 pub mod ids;
 pub mod limits;
 pub mod record;
+pub mod registration;
 pub mod replay;
 pub mod request;
 pub mod route;
