@@ -228,7 +228,11 @@ impl<C: Clock + Clone> Bound<C> {
         let ready = subscriber.arrived();
         let node = format!("authz-{}", std::process::id());
         let reporter = Arc::clone(&authz);
-        let register = |_message| std::future::ready(None);
+        let link = subscriber.registrar();
+        let register = move |message| {
+            let link = link.clone();
+            async move { link.register(message).await }
+        };
         let (state, log, ticking) = (subscriber.current(), Arc::clone(&decisions), clock.clone());
         tasks.spawn("registrations", |stop| registrar.run(register, state, log, ticking, stop));
         tasks.spawn("state-stream", |stop| subscriber.run(source, node, clock, move || reporter.report(), stop));

@@ -293,17 +293,12 @@ async fn an_approval_ends_what_is_remembered() {
     assert_eq!(bench.settle(1, recorded("approved")).await.unwrap().claim_status, "approved");
     bench.settle(2, recorded("pending")).await.unwrap();
     let mut approvals = Approvals::default();
-    let grant = Grant {
-        service: Arc::from("svc-one"),
-        namespace: Arc::from("acme"),
-        source: Source::Declared,
-        expires_at: None,
-    };
+    let grant = Grant { service: "svc-one", namespace: "acme", source: Source::Declared, expires_at: None };
     approvals.add(caller(1).key, grant);
     bench.state.store(Some(Arc::new(Snapshot {
         version: StateVersion { epoch: "e".to_owned(), version: 1 },
         settings: Arc::new(Settings::default()),
-        connections: HashMap::new(),
+        connections: HashMap::new().into(),
         approvals,
     })));
     bench.until(|shared| shared.table().known(&place(1)).is_none()).await;

@@ -73,6 +73,24 @@ enum Next {
     Register,
 }
 
+/// A refusal on its way out. It is written down when it is dropped: a client that leaves while its registration is
+/// waited for was refused all the same.
+struct Refusal<'a, C: Clock> {
+    authz: &'a Authz<C>,
+    stage: Stage,
+    check: &'a Check<'a>,
+    decision_id: &'a str,
+    now: Now,
+    denial: Box<Denial>,
+}
+
+impl<C: Clock> Drop for Refusal<'_, C> {
+    fn drop(&mut self) {
+        let outcome = Outcome::Denied(&self.denial);
+        self.authz.record(self.stage, self.check, self.decision_id, self.now, outcome);
+    }
+}
+
 /// What Envoy is to do.
 enum Ruling {
     /// Head stage: ask again with the body.
@@ -131,25 +149,25 @@ impl<C: Clock> Authz<C> {
                 return answering.deny(&Denial::from(DenyReason::Unavailable), Registering::Untold);
             }
         };
-        let (mut denial, next) = match self.decide(stage, check, &answering, now) {
+        let (denial, next) = match self.decide(stage, check, &answering, now) {
             Ok(response) => return response,
             Err(refused) => refused,
         };
+        let mut refusal = Refusal { authz: self, stage, check, decision_id: &id, now, denial };
         let told = match next {
-            Next::Register => self.register(&denial, check, &id, now).await,
+            Next::Register => self.register(&refusal).await,
             Next::Foreign => Some(Arc::new(Registration::foreign())),
             Next::Disabled | Next::Nothing => None,
         };
         if told.as_ref().is_some_and(|told| told.submission == Submission::RateLimited) {
-            denial.reason = DenyReason::ClaimSubmitRateLimited;
+            refusal.denial.reason = DenyReason::ClaimSubmitRateLimited;
         }
-        self.record(stage, check, &id, now, Outcome::Denied(&denial));
         let registering = match (&told, next) {
             (Some(told), _) => Registering::Told(told),
             (None, Next::Disabled) => Registering::Disabled,
             (None, Next::Nothing | Next::Foreign | Next::Register) => Registering::Untold,
         };
-        answering.deny(&denial, registering)
+        answering.deny(&refusal.denial, registering)
     }
 
     /// The whole decision, without waiting: the answer, or what is against one and what that leads to.
@@ -177,14 +195,9 @@ impl<C: Clock> Authz<C> {
         })
     }
 
-    async fn register(
-        &self,
-        denial: &Denial,
-        check: &Check<'_>,
-        decision_id: &str,
-        now: Now,
-    ) -> Option<Arc<Registration>> {
-        let (caller, service) = (denial.caller.as_ref()?, denial.connection.as_ref()?);
+    async fn register(&self, refusal: &Refusal<'_, C>) -> Option<Arc<Registration>> {
+        let Refusal { check, decision_id, now, .. } = *refusal;
+        let (caller, service) = (refusal.denial.caller.as_ref()?, refusal.denial.connection.as_ref()?);
         let refused = Refused { caller, service, address: check.client_address(), decision_id };
         self.registrations.ask(refused, now).await
     }

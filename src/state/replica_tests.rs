@@ -8,8 +8,8 @@ use crate::domain::approval::Approval;
 use crate::domain::ids::PublicKey;
 use crate::domain::time::Now;
 use crate::domain::time::UnixMillis;
-use crate::state::cursor::Cursor;
 use crate::state::change::Change;
+use crate::state::cursor::Cursor;
 use crate::state::published::Published;
 use crate::state::published::PublishedState;
 
