@@ -417,5 +417,5 @@ impl Shard {
 
 #[cfg(test)]
 #[path = "grants_tests.rs"]
-#[allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code may panic and print")]
+#[allow(clippy::indexing_slicing, clippy::print_stdout, reason = "test code may panic and print")]
 mod tests;
