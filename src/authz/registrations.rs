@@ -38,8 +38,8 @@ use crate::telemetry::decisions::Decisions;
 use crate::wire::registration;
 use crate::wire::state::proto;
 
-/// How long a refusal waits for its registration. Envoy gives a check 500 ms.
-const WAIT: Duration = Duration::from_millis(300);
+/// How long a refusal waits for its registration, at most. Our Envoy gives a check 500 ms.
+pub(super) const WAIT: Duration = Duration::from_millis(300);
 /// Refusals that wait at a time; further ones are told at once what is known.
 const MAX_WAITING: usize = 32;
 /// Registrations under way at a time; further callers are registered when they come again.
@@ -68,6 +68,8 @@ pub(super) struct Refused<'a> {
     pub(super) address: Option<IpAddr>,
     /// Ties the log line to the refusal's.
     pub(super) decision_id: &'a str,
+    /// How long it may wait.
+    pub(super) wait: Duration,
 }
 
 /// The refusals' end; cheap to clone.
@@ -81,7 +83,6 @@ pub struct Registrations {
 struct Shared {
     table: Mutex<Table>,
     waiting: Semaphore,
-    wait: Duration,
 }
 
 /// What an approval is for.
@@ -136,12 +137,8 @@ enum Begun {
 impl Registrations {
     /// The two ends. Without the registrar at work every refusal is told what is known, which is nothing.
     pub fn new() -> (Self, Registrar) {
-        Self::with_wait(WAIT)
-    }
-
-    fn with_wait(wait: Duration) -> (Self, Registrar) {
         let (queue, jobs) = mpsc::channel(MAX_PENDING);
-        let shared = Arc::new(Shared { table: Mutex::default(), waiting: Semaphore::new(MAX_WAITING), wait });
+        let shared = Arc::new(Shared { table: Mutex::default(), waiting: Semaphore::new(MAX_WAITING) });
         (Self { shared: Arc::clone(&shared), queue }, Registrar { shared, jobs })
     }
 
@@ -153,12 +150,12 @@ impl Registrations {
             Begun::Pending(outcome, last) => (outcome, last),
         };
         let Ok(_place) = self.shared.waiting.try_acquire() else { return last };
-        let told = tokio::time::timeout(self.shared.wait, outcome.wait_for(Option::is_some)).await;
+        let told = tokio::time::timeout(refused.wait, outcome.wait_for(Option::is_some)).await;
         told.ok().and_then(Result::ok).and_then(|told| told.clone()).or(last)
     }
 
     fn begin(&self, refused: Refused<'_>, now: MonotonicMillis) -> Begun {
-        let Refused { caller, service, address, decision_id } = refused;
+        let Refused { caller, service, address, decision_id, wait: _ } = refused;
         let place = Place { key: caller.key, namespace: caller.namespace.clone(), service: service.clone() };
         let mut table = self.shared.table();
         let known = table.known(&place).filter(|known| now < known.over);

@@ -44,6 +44,7 @@ type Answer = oneshot::Sender<Option<proto::Registered>>;
 struct Bench {
     registrations: Registrations,
     clock: TestClock,
+    wait: Duration,
     state: Arc<ArcSwapOption<Snapshot>>,
     asked: mpsc::UnboundedReceiver<(proto::Register, Answer)>,
     stop: StopHandle,
@@ -52,7 +53,7 @@ struct Bench {
 
 impl Bench {
     fn start(wait: Duration) -> Self {
-        let (registrations, registrar) = Registrations::with_wait(wait);
+        let (registrations, registrar) = Registrations::new();
         let clock = TestClock(Arc::default());
         let state = Arc::new(ArcSwapOption::empty());
         let (sender, asked) = mpsc::unbounded_channel();
@@ -65,11 +66,11 @@ impl Bench {
         let mut tasks = Tasks::default();
         let (seen, ticking) = (Arc::clone(&state), clock.clone());
         tasks.spawn("registrations", |stop| registrar.run(register, seen, decisions, ticking, stop));
-        Self { registrations, clock, state, asked, stop: tasks.stop_handle(), tasks }
+        Self { registrations, clock, wait, state, asked, stop: tasks.stop_handle(), tasks }
     }
 
     async fn ask(&self, key: u8) -> Option<Arc<Registration>> {
-        ask(self.registrations.clone(), self.clock.clone(), u32::from(key)).await
+        ask(self.registrations.clone(), self.clock.clone(), self.wait, u32::from(key)).await
     }
 
     /// The next registration admin is asked for.
@@ -94,7 +95,7 @@ impl Bench {
     /// Registers a key that nothing is known of, and has it answered.
     async fn settle(&mut self, key: u8, answer: Option<proto::Registered>) -> Option<Arc<Registration>> {
         let (registrations, clock) = (self.registrations.clone(), self.clock.clone());
-        let asking = ask(registrations, clock, u32::from(key));
+        let asking = ask(registrations, clock, self.wait, u32::from(key));
         let answering = async {
             let (_, tell) = self.asked().await;
             tell.send(answer).unwrap();
@@ -123,9 +124,9 @@ fn place(key: u32) -> Place {
     Place { key: caller.key, namespace: caller.namespace, service: service() }
 }
 
-async fn ask(registrations: Registrations, clock: TestClock, key: u32) -> Option<Arc<Registration>> {
+async fn ask(registrations: Registrations, clock: TestClock, wait: Duration, key: u32) -> Option<Arc<Registration>> {
     let (caller, service) = (caller(key), service());
-    let refused = Refused { caller: &caller, service: &service, address: None, decision_id: "dec-1" };
+    let refused = Refused { caller: &caller, service: &service, address: None, decision_id: "dec-1", wait };
     registrations.ask(refused, clock.now()).await
 }
 
@@ -148,7 +149,7 @@ async fn an_outcome_in_time_is_told_and_remembered() {
     let mut bench = Bench::start(LONG);
     let (caller, service) = (caller(1), service());
     let address = Some("192.0.2.7".parse().unwrap());
-    let refused = Refused { caller: &caller, service: &service, address, decision_id: "dec-1" };
+    let refused = Refused { caller: &caller, service: &service, address, decision_id: "dec-1", wait: LONG };
     let registrations = bench.registrations.clone();
     let asking = registrations.ask(refused, bench.clock.now());
     let answering = async {
@@ -174,7 +175,7 @@ async fn many_refusals_of_one_key_are_one_registration() {
     let mut bench = Bench::start(LONG);
     let mut asking = JoinSet::new();
     for _ in 0..20 {
-        asking.spawn(ask(bench.registrations.clone(), bench.clock.clone(), 1));
+        asking.spawn(ask(bench.registrations.clone(), bench.clock.clone(), bench.wait, 1));
     }
     bench.until(|shared| shared.waiting.available_permits() == MAX_WAITING - 20).await;
     let (_, tell) = bench.asked().await;
@@ -219,7 +220,7 @@ async fn only_so_many_wait_and_the_rest_is_answered_at_once() {
     let mut bench = Bench::start(LONG);
     let mut waiting = JoinSet::new();
     for key in 0..MAX_WAITING {
-        waiting.spawn(ask(bench.registrations.clone(), bench.clock.clone(), u32::try_from(key).unwrap()));
+        waiting.spawn(ask(bench.registrations.clone(), bench.clock.clone(), bench.wait, u32::try_from(key).unwrap()));
     }
     bench.until(|shared| shared.waiting.available_permits() == 0).await;
     // With LONG as the wait these two would not come back: one more of a key under way, and one of another key.
@@ -244,7 +245,7 @@ async fn registrations_under_way_are_bounded() {
     let mut bench = Bench::start(SHORT);
     let mut asking = JoinSet::new();
     for key in 0..=MAX_PENDING {
-        asking.spawn(ask(bench.registrations.clone(), bench.clock.clone(), u32::try_from(key).unwrap()));
+        asking.spawn(ask(bench.registrations.clone(), bench.clock.clone(), bench.wait, u32::try_from(key).unwrap()));
     }
     assert!(asking.join_all().await.iter().all(Option::is_none));
     assert_eq!(bench.registrations.shared.table().pending.len(), MAX_PENDING);
@@ -310,13 +311,14 @@ async fn an_approval_ends_what_is_remembered() {
 #[tokio::test]
 async fn a_registrar_that_has_ended_keeps_nobody_waiting() {
     let mut bench = Bench::start(LONG);
-    let waiting = tokio::task::JoinSet::from_iter([ask(bench.registrations.clone(), bench.clock.clone(), 1)]);
+    let waiting =
+        tokio::task::JoinSet::from_iter([ask(bench.registrations.clone(), bench.clock.clone(), bench.wait, 1)]);
     let _open = bench.asked().await;
     bench.stop.stop();
     bench.tasks.supervise(LONG).await;
     assert_eq!(waiting.join_all().await, [None]);
-    assert_eq!(ask(bench.registrations.clone(), bench.clock.clone(), 1).await, None);
-    assert_eq!(ask(bench.registrations, bench.clock, 2).await, None);
+    assert_eq!(ask(bench.registrations.clone(), bench.clock.clone(), bench.wait, 1).await, None);
+    assert_eq!(ask(bench.registrations, bench.clock, LONG, 2).await, None);
 }
 
 #[test]

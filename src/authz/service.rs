@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
@@ -14,6 +15,7 @@ use tonic::Status;
 use crate::authz::admission::Admissions;
 use crate::authz::registrations::Refused;
 use crate::authz::registrations::Registrations;
+use crate::authz::registrations::WAIT;
 use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
 use crate::domain::decision::Passed;
@@ -135,8 +137,14 @@ impl<C: Clock> Authz<C> {
 
     /// Answers one check. Every outcome is an answer; what cannot be decided is refused.
     ///
-    /// Does not wait, but where an approval is missing that may be registered.
-    pub async fn answer(&self, stage: Result<Stage, Unreadable>, request: &CheckRequest) -> CheckResponse {
+    /// Does not wait, but where an approval is missing that may be registered. `timeout` is how long Envoy waits, where
+    /// it said so.
+    pub async fn answer(
+        &self,
+        stage: Result<Stage, Unreadable>,
+        timeout: Option<Duration>,
+        request: &CheckRequest,
+    ) -> CheckResponse {
         let now = self.clock.now();
         let id = self.ids.next();
         let check = stage.and_then(|stage| Check::read(request).map(|check| (stage, check)));
@@ -155,7 +163,7 @@ impl<C: Clock> Authz<C> {
         };
         let mut refusal = Refusal { authz: self, stage, check, decision_id: &id, now, denial };
         let told = match next {
-            Next::Register => self.register(&refusal).await,
+            Next::Register => self.register(&refusal, timeout).await,
             Next::Foreign => Some(Arc::new(Registration::foreign())),
             Next::Disabled | Next::Nothing => None,
         };
@@ -195,10 +203,11 @@ impl<C: Clock> Authz<C> {
         })
     }
 
-    async fn register(&self, refusal: &Refusal<'_, C>) -> Option<Arc<Registration>> {
+    async fn register(&self, refusal: &Refusal<'_, C>, timeout: Option<Duration>) -> Option<Arc<Registration>> {
         let Refusal { check, decision_id, now, .. } = *refusal;
         let (caller, service) = (refusal.denial.caller.as_ref()?, refusal.denial.connection.as_ref()?);
-        let refused = Refused { caller, service, address: check.client_address(), decision_id };
+        let refused =
+            Refused { caller, service, address: check.client_address(), decision_id, wait: patience(timeout) };
         self.registrations.ask(refused, now).await
     }
 
@@ -246,6 +255,12 @@ impl<C: Clock> Authz<C> {
     }
 }
 
+/// How long a refusal may wait. An answer that comes too late is none, and somebody else's Envoy may give a check less
+/// time than ours does; a quarter is for the way there and back.
+fn patience(timeout: Option<Duration>) -> Duration {
+    timeout.map_or(WAIT, |timeout| WAIT.min(timeout.saturating_mul(3) / 4))
+}
+
 /// Whether a refusal is registered. Only for connections that exist: a stranger must not choose the names the
 /// control plane hears of. To a caller of another namespace nothing tells which connections there are.
 fn next(denial: &Denial, snapshot: Option<&Snapshot>) -> Next {
@@ -270,7 +285,23 @@ fn refuse(reason: DenyReason, plan: &Plan) -> Box<Denial> {
 #[tonic::async_trait]
 impl<C: Clock> Authorization for Authz<C> {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        let stage = envoy::decode_stage(request.metadata().get(envoy::STAGE_METADATA).map(|value| value.as_bytes()));
-        Ok(Response::new(self.answer(stage, request.get_ref()).await))
+        let said = |name| request.metadata().get(name).map(|value| value.as_bytes());
+        let stage = envoy::decode_stage(said(envoy::STAGE_METADATA));
+        let timeout = envoy::decode_timeout(said(envoy::TIMEOUT_METADATA));
+        Ok(Response::new(self.answer(stage, timeout, request.get_ref()).await))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_answered_after_their_envoy_gave_up() {
+        assert_eq!(patience(None), WAIT);
+        assert_eq!(patience(Some(Duration::from_millis(500))), WAIT);
+        assert_eq!(patience(Some(Duration::from_millis(200))), Duration::from_millis(150));
+        assert_eq!(patience(Some(Duration::ZERO)), Duration::ZERO);
+        assert_eq!(patience(Some(Duration::from_secs(99_999_999 * 3600))), WAIT);
     }
 }

@@ -156,6 +156,24 @@ fn the_stage_is_named_or_it_is_the_decision() {
     assert_eq!(decode_stage(Some(b"HEAD")), Err(Unreadable::Stage));
 }
 
+#[test]
+fn the_time_envoy_waits_is_read_in_grpcs_form_only() {
+    for (text, wanted) in [
+        ("500m", Duration::from_millis(500)),
+        ("2S", Duration::from_secs(2)),
+        ("3M", Duration::from_secs(180)),
+        ("99999999H", Duration::from_secs(99_999_999 * 3600)),
+        ("7u", Duration::from_micros(7)),
+        ("0n", Duration::ZERO),
+    ] {
+        assert_eq!(decode_timeout(Some(text.as_bytes())), Some(wanted), "{text}");
+    }
+    for text in ["", "m", "500", "500 m", "+500m", "-1m", "1.5S", "123456789m", "500ms"] {
+        assert_eq!(decode_timeout(Some(text.as_bytes())), None, "{text}");
+    }
+    assert_eq!(decode_timeout(None), None);
+}
+
 proptest! {
     #[test]
     fn stray_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
