@@ -163,7 +163,8 @@ impl<C: Clock> Authz<C> {
         };
         let mut refusal = Refusal { authz: self, stage, check, decision_id: &id, now, denial };
         let told = match next {
-            Next::Register => self.register(&refusal, timeout).await,
+            // Apart, so that a request that waits for nothing carries no room for a wait.
+            Next::Register => Box::pin(self.register(&refusal, timeout)).await,
             Next::Foreign => Some(Arc::new(Registration::foreign())),
             Next::Disabled | Next::Nothing => None,
         };
