@@ -249,3 +249,7 @@ mod decisions_tests;
 #[cfg(test)]
 #[path = "api_face_tests.rs"]
 mod face_tests;
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;
