@@ -231,5 +231,25 @@ pub fn issue_local_token(
 }
 
 #[cfg(test)]
+#[path = "api_support_tests.rs"]
+mod support;
+
+#[cfg(test)]
+#[path = "api_account_tests.rs"]
+mod account_tests;
+
+#[cfg(test)]
+#[path = "api_services_tests.rs"]
+mod services_tests;
+
+#[cfg(test)]
+#[path = "api_decisions_tests.rs"]
+mod decisions_tests;
+
+#[cfg(test)]
+#[path = "api_face_tests.rs"]
+mod face_tests;
+
+#[cfg(test)]
 #[path = "api_tests.rs"]
 mod tests;
