@@ -61,17 +61,16 @@ impl Events {
     async fn next(&mut self) -> Option<Event> {
         loop {
             // Chunk sizes stand on lines of their own, between events.
-            if let Some(at) = self.held.find("event: ") {
-                if let Some(end) = self.held[at..].find("\n\n") {
-                    let event = self.held[at..at + end].to_owned();
-                    self.held.drain(..at + end + 2);
-                    let field = |name: &str| {
-                        let line = event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-                        line.trim().to_owned()
-                    };
-                    let data = serde_json::from_str(&field("data:")).unwrap_or(Value::Null);
-                    return Some(Event { name: field("event:"), id: field("id:"), data });
-                }
+            let begun = self.held.find("event: ");
+            if let Some((at, end)) = begun.and_then(|at| Some((at, self.held[at..].find("\n\n")?))) {
+                let event = self.held[at..at + end].to_owned();
+                self.held.drain(..at + end + 2);
+                let field = |name: &str| {
+                    let line = event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+                    line.trim().to_owned()
+                };
+                let data = serde_json::from_str(&field("data:")).unwrap_or(Value::Null);
+                return Some(Event { name: field("event:"), id: field("id:"), data });
             }
             if !self.more().await {
                 return None;
@@ -197,14 +196,14 @@ async fn two_owners_of_one_slug_never_see_each_other() {
     let cursor = page(&server, &his, "mail", "").await.header("sigilum-claims-cursor").unwrap().to_owned();
     let mut his_events = Events::open(&server, &his, "mail", &cursor).await.unwrap();
     let claim = server.approved(&carol, &hers, "mail").await;
-    assert_eq!(ids(&page(&server, &hers, "mail", "").await), [claim.clone()]);
+    assert_eq!(ids(&page(&server, &hers, "mail", "").await), std::slice::from_ref(&claim));
     assert_eq!(ids(&page(&server, &his, "mail", "").await), Vec::<String>::new());
     // The same key may ask the other service; its limits are its own.
     let second = server.approved(&carol, &his, "mail").await;
     let event = his_events.news().await.unwrap();
     assert_eq!(event.data["claim_id"], Value::String(second.clone()), "hers was not told to him");
     server.end_claim(&claim, Status::Approved, Status::Revoked).await;
-    assert_eq!(ids(&page(&server, &his, "mail", "").await), [second.clone()]);
+    assert_eq!(ids(&page(&server, &his, "mail", "").await), std::slice::from_ref(&second));
     server.end_claim(&second, Status::Approved, Status::Revoked).await;
     let event = his_events.news().await.unwrap();
     assert_eq!((event.name.as_str(), event.data["claim_id"].as_str()), ("ended", Some(second.as_str())));
@@ -306,6 +305,13 @@ async fn the_history_is_bounded() {
     fill(&server, &service, 51_000).await;
     assert_eq!(server.number("SELECT count(*) FROM claim_changes").await, 50_000);
     assert_eq!(server.number("SELECT last_change FROM services").await, 51_000);
+    assert_eq!(server.number("SELECT approved FROM services").await, 51_000);
+    server.sql("DELETE FROM authorizations WHERE created_at_ms < 500", Vec::new()).await;
+    server.sql("UPDATE authorizations SET status = 'revoked' WHERE created_at_ms < 1000", Vec::new()).await;
+    server.sql("UPDATE authorizations SET expires_at_ms = 5 WHERE created_at_ms < 2000", Vec::new()).await;
+    server.sql("UPDATE authorizations SET status = 'approved' WHERE created_at_ms < 700", Vec::new()).await;
+    let held = server.number("SELECT count(*) FROM authorizations WHERE status = 'approved'").await;
+    assert_eq!(server.number("SELECT approved FROM services").await, held);
     server.sql("DELETE FROM services", Vec::new()).await;
     assert_eq!(server.number("SELECT count(*) FROM claim_changes").await, 0);
     server.end().await;

@@ -6,6 +6,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     reason = "test code may panic"
 )]
 
@@ -112,7 +113,6 @@ impl Server {
         change(&mut config);
         let bound = build(config).await.unwrap();
         let (address, stop, db) = (bound.addresses()[0], bound.stop_handle(), bound.api.db.clone());
-        #[allow(clippy::disallowed_methods, reason = "the test owns it")]
         let running = tokio::spawn(bound.run());
         Self { folder, address, stop, running: Some(running), db: Some(db) }
     }
