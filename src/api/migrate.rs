@@ -2,7 +2,7 @@
 //!
 //! Moments are Unix milliseconds. A claim belongs to a service (its id, never its slug, which two owners may share),
 //! a namespace and a public key. Every change of what is approved is written down by triggers, in the transaction
-//! that makes it: nobody who changes a claim can forget to tell the feed's readers. (`INSERT OR REPLACE` would get
+//! that makes it, and counted: nobody who changes a claim can forget to tell the feed's readers. (`INSERT OR REPLACE` would get
 //! around them and is not used.)
 
 use rusqlite::Transaction;
@@ -44,6 +44,7 @@ const STEPS: &[&str] = &[
         created_at_ms INTEGER NOT NULL,
         updated_at_ms INTEGER NOT NULL,
         last_change INTEGER NOT NULL DEFAULT 0,
+        approved INTEGER NOT NULL DEFAULT 0,
         UNIQUE (owner_user_id, slug)
     ) STRICT;
     CREATE INDEX services_by_slug ON services (slug);
@@ -105,12 +106,14 @@ const STEPS: &[&str] = &[
                                    agent_name, approved_at_ms, expires_at_ms)
         VALUES (NEW.service_id, 1, NEW.claim_id, NEW.namespace, NEW.public_key, NEW.subject, NEW.agent_id,
                 NEW.agent_name, NEW.approved_at_ms, NEW.expires_at_ms);
+        UPDATE services SET approved = approved + 1 WHERE id = NEW.service_id;
     END;
     CREATE TRIGGER claim_approved AFTER UPDATE ON authorizations WHEN NEW.status = 'approved' BEGIN
         INSERT INTO claim_changes (service_id, approved, claim_id, namespace, public_key, subject, agent_id,
                                    agent_name, approved_at_ms, expires_at_ms)
         VALUES (NEW.service_id, 1, NEW.claim_id, NEW.namespace, NEW.public_key, NEW.subject, NEW.agent_id,
                 NEW.agent_name, NEW.approved_at_ms, NEW.expires_at_ms);
+        UPDATE services SET approved = approved + (OLD.status <> 'approved') WHERE id = NEW.service_id;
     END;
     CREATE TRIGGER claim_ended AFTER UPDATE ON authorizations
         WHEN OLD.status = 'approved' AND NEW.status <> 'approved' BEGIN
@@ -118,12 +121,14 @@ const STEPS: &[&str] = &[
                                    agent_name, approved_at_ms, expires_at_ms)
         VALUES (OLD.service_id, 0, OLD.claim_id, OLD.namespace, OLD.public_key, OLD.subject, OLD.agent_id,
                 OLD.agent_name, OLD.approved_at_ms, OLD.expires_at_ms);
+        UPDATE services SET approved = approved - 1 WHERE id = OLD.service_id;
     END;
     CREATE TRIGGER claim_removed AFTER DELETE ON authorizations WHEN OLD.status = 'approved' BEGIN
         INSERT INTO claim_changes (service_id, approved, claim_id, namespace, public_key, subject, agent_id,
                                    agent_name, approved_at_ms, expires_at_ms)
         VALUES (OLD.service_id, 0, OLD.claim_id, OLD.namespace, OLD.public_key, OLD.subject, OLD.agent_id,
                 OLD.agent_name, OLD.approved_at_ms, OLD.expires_at_ms);
+        UPDATE services SET approved = approved - 1 WHERE id = OLD.service_id;
     END;
     -- The history is bounded: 50,000 changes, of which each new one lets the oldest go.
     CREATE TRIGGER claim_change_noted AFTER INSERT ON claim_changes BEGIN

@@ -31,7 +31,8 @@ pub struct Problem {
     status: StatusCode,
     code: &'static str,
     message: Cow<'static, str>,
-    details: Option<Value>,
+    /// Boxed, so that every `Result` of a handler stays small.
+    details: Option<Box<Value>>,
     retry_after: Option<u32>,
 }
 
@@ -44,7 +45,7 @@ impl Problem {
     /// Adds what exactly, by code.
     #[must_use]
     pub fn details(mut self, details: Value) -> Self {
-        self.details = Some(details);
+        self.details = Some(Box::new(details));
         self
     }
 
@@ -177,7 +178,7 @@ impl IntoResponse for Problem {
         let body = ErrorBody {
             error: self.message.into_owned(),
             code: (!self.code.is_empty()).then(|| self.code.to_owned()),
-            details: self.details,
+            details: self.details.map(|details| *details),
         };
         let mut response = json(self.status, &body);
         if let Some(seconds) = self.retry_after {
