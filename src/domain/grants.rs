@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use crate::domain::blocks::Blocks;
 use crate::domain::ids::PublicKey;
 use crate::domain::names::NameId;
 use crate::domain::names::Names;
-use crate::domain::names::grow;
 use crate::domain::time::UnixSeconds;
 
 /// Number of shards: of a million grants a change copies four thousand.
@@ -65,7 +65,7 @@ pub struct GrantTable {
 
 #[derive(Clone, Default)]
 struct Shard {
-    records: Vec<Record>,
+    records: Blocks<Record>,
     /// Positions of all records, by the hash of key, service and namespace.
     places: HashTable<u32>,
     /// Position of one record of each key, by the hash of the key.
@@ -234,6 +234,45 @@ impl GrantTable {
         }
     }
 
+    /// Marks what is held in the place of this grant, and says whether its expiry is that too. `None`: nothing is.
+    pub fn mark(&self, key: &PublicKey, grant: &Grant<'_>, marks: &mut Marks) -> Option<bool> {
+        let (record, held) = self.record(key, grant)?;
+        marks.set(Position { shard: shard_of(self.hasher.hash_one(key)), record });
+        Some(held.terms == Terms::new(grant.source, grant.expires_at))
+    }
+
+    /// Whether what is held in the place of this grant is marked.
+    pub fn is_marked(&self, key: &PublicKey, grant: &Grant<'_>, marks: &Marks) -> bool {
+        let shard = shard_of(self.hasher.hash_one(key));
+        self.record(key, grant).is_some_and(|(record, _)| marks.has(Position { shard, record }))
+    }
+
+    /// Walks through all grants that are marked.
+    pub fn walk_marked(&self, marks: &Marks) -> impl Iterator<Item = (&PublicKey, Grant<'_>)> {
+        self.shards.iter().enumerate().flat_map(move |(shard, held)| {
+            let numbered = held.records.iter().zip(0..);
+            let marked = numbered.filter(move |(_, record)| marks.has(Position { shard, record: *record }));
+            marked.map(|(record, _)| (&record.key, record.grant(&self.names)))
+        })
+    }
+
+    /// Gives all grants of one service to another that has none, in place.
+    pub fn rename(&mut self, old: &str, new: &str) {
+        let Some(old) = self.names.find(&self.hasher, old) else { return };
+        for at in 0..self.shards.len() {
+            let Some(shard) = self.shards.get_mut(at) else { return };
+            let shard = Arc::make_mut(shard);
+            for record in shard.records.iter_mut().filter(|record| record.service == old) {
+                let Some(new) = self.names.take(&self.hasher, new) else { return };
+                self.names.release(&self.hasher, old);
+                record.service = new;
+                let source = record.terms.source();
+                move_count(&mut self.counts, (old, source), (new, source));
+            }
+            shard.index_places(&self.hasher);
+        }
+    }
+
     /// Removes everything that is not marked, unless it is to be kept all the same.
     pub fn sweep(&mut self, marks: &Marks, keep: impl Fn(&Grant<'_>) -> bool) {
         self.retain(|names, place, record| marks.has(place) || keep(&record.grant(names)));
@@ -345,19 +384,10 @@ impl GrantTable {
     pub fn walk(&self, from: Position) -> impl Iterator<Item = (Position, &PublicKey, Grant<'_>)> {
         self.shards.iter().enumerate().skip(from.shard).flat_map(move |(at, shard)| {
             let skip = if at == from.shard { from.record } else { 0 };
-            shard.records.iter().enumerate().skip(skip).map(move |(number, record)| {
+            shard.records.iter_from(skip).zip(skip..).map(move |(record, number)| {
                 (Position { shard: at, record: number.saturating_add(1) }, &record.key, record.grant(&self.names))
             })
         })
-    }
-
-    /// Hands over every grant, giving memory back on the way.
-    pub fn consume(mut self, mut visit: impl FnMut(&PublicKey, &Grant<'_>)) {
-        for shard in std::mem::take(&mut self.shards) {
-            for record in &shard.records {
-                visit(&record.key, &record.grant(&self.names));
-            }
-        }
     }
 
     fn shard(&self, hash: u64) -> Option<&Shard> {
@@ -368,13 +398,21 @@ impl GrantTable {
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         let shards = self.shards.iter().map(|shard| {
-            size_of::<Shard>()
-                + shard.records.capacity() * size_of::<Record>()
-                + shard.places.allocation_size()
-                + shard.keys.allocation_size()
+            size_of::<Shard>() + shard.records.bytes() + shard.places.allocation_size() + shard.keys.allocation_size()
         });
         shards.sum::<usize>() + self.names.bytes()
     }
+}
+
+fn move_count(counts: &mut HashMap<(NameId, Source), usize>, from: (NameId, Source), to: (NameId, Source)) {
+    if let Some(count) = counts.get_mut(&from) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(&from);
+        }
+    }
+    let count = counts.entry(to).or_default();
+    *count = count.saturating_add(1);
 }
 
 /// Bits the hash tables inside a shard do not choose by.
@@ -392,7 +430,7 @@ fn place_hash(key_hash: u64, service: NameId, namespace: NameId) -> u64 {
 impl Shard {
     fn build(hasher: &RandomState, records: impl Iterator<Item = Record>, count: usize) -> Self {
         let mut shard = Self {
-            records: Vec::with_capacity(count),
+            records: Blocks::default(),
             places: HashTable::with_capacity(count),
             keys: HashTable::with_capacity(count),
         };
@@ -413,7 +451,6 @@ impl Shard {
     /// Adds a record that is not there. One beyond the four thousand millionth could not be found again.
     fn push(&mut self, hasher: &RandomState, hash: u64, record: Record) {
         let Ok(position) = u32::try_from(self.records.len()) else { return };
-        grow(&mut self.records);
         self.records.push(record);
         let Self { records, places, keys } = self;
         let at = |position: &u32| usize::try_from(*position).ok().and_then(|position| records.get(position));
@@ -423,6 +460,20 @@ impl Shard {
         });
         if keys.find(hash, |position| at(position).is_some_and(|held| held.key == record.key)).is_none() {
             keys.insert_unique(hash, position, |position| at(position).map_or(0, |held| hasher.hash_one(held.key)));
+        }
+    }
+
+    /// Writes the index of places anew, after names have changed.
+    fn index_places(&mut self, hasher: &RandomState) {
+        let Self { records, places, .. } = self;
+        places.clear();
+        for (record, position) in records.iter().zip(0_u32..) {
+            let place = place_hash(hasher.hash_one(record.key), record.service, record.namespace);
+            // There is room: as many were in it before.
+            places.insert_unique(place, position, |position| {
+                let held = usize::try_from(*position).ok().and_then(|position| records.get(position));
+                held.map_or(0, |held| place_hash(hasher.hash_one(held.key), held.service, held.namespace))
+            });
         }
     }
 
@@ -443,7 +494,7 @@ impl Shard {
             }
         }
         if last != gone
-            && let Some(moved) = records.last()
+            && let Some(moved) = records.pop()
         {
             let hash = hasher.hash_one(moved.key);
             let place = place_hash(hash, moved.service, moved.namespace);
@@ -452,10 +503,15 @@ impl Shard {
                     *held = gone;
                 }
             }
+            if let Some(free) = records.get_mut(position) {
+                *free = moved;
+            }
+        } else {
+            records.pop();
         }
-        records.swap_remove(position);
-        if records.capacity() > 16 && records.len() < records.capacity() / 2 {
-            *self = Self::build(hasher, self.records.iter().copied(), self.records.len());
+        let count = records.len();
+        if places.capacity() > 64 && count < places.capacity() / 4 {
+            *self = Self::build(hasher, self.records.iter().copied(), count);
         }
     }
 }

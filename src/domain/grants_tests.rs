@@ -110,12 +110,50 @@ proptest! {
         for (clone, model) in clones {
             check(&clone, &model);
         }
-        let mut handed = Model::new();
-        table.consume(|key, grant| {
-            let place = (*key, grant.service.to_owned(), grant.namespace.to_owned(), grant.source);
-            handed.insert(place, grant.expires_at.map(|end| end.0));
-        });
-        prop_assert_eq!(handed, model);
+    }
+
+    /// What is not marked is swept, what is renamed is all there under its new name.
+    #[test]
+    fn marks_and_names(
+        held in prop::collection::btree_set((0..40_u32, 0..3_u8), 0..60),
+        marked in prop::collection::btree_set((0..40_u32, 0..3_u8), 0..60),
+    ) {
+        let mut table = GrantTable::default();
+        let names = ["service-0", "service-1", "service-2"];
+        let name = |number: &u8| names[usize::from(*number)];
+        for (number, service) in &held {
+            table.add(&key(*number), &grant(name(service), "abc", Source::Claims));
+        }
+        let before = table.clone();
+        let mut marks = Marks::default();
+        for (number, service) in &marked {
+            let (key, grant) = (key(*number), grant(name(service), "abc", Source::Claims));
+            let known = held.contains(&(*number, *service));
+            prop_assert_eq!(table.mark(&key, &grant, &mut marks), known.then_some(true));
+            prop_assert_eq!(table.is_marked(&key, &grant, &marks), known);
+        }
+        let both: std::collections::BTreeSet<_> =
+            held.intersection(&marked).map(|(number, service)| (key(*number), name(service))).collect();
+        prop_assert_eq!(marks.len(), both.len());
+        let walked: std::collections::BTreeSet<_> =
+            table.walk_marked(&marks).map(|(key, grant)| (*key, grant.service)).collect();
+        prop_assert_eq!(&walked, &both);
+        table.sweep(&marks, |grant| grant.service == "service-2");
+        let expected = before.len() - held.iter().filter(|at| at.1 < 2 && !marked.contains(at)).count();
+        prop_assert_eq!(table.len(), expected);
+        prop_assert!(content(&before).len() == held.len(), "a clone keeps what it had");
+        let renamed: Model = content(&table)
+            .into_iter()
+            .map(|((key, service, namespace, source), end)| {
+                let service = if service == "service-1" { "another-name".to_owned() } else { service };
+                ((key, service, namespace, source), end)
+            })
+            .collect();
+        table.rename("service-1", "another-name");
+        check(&table, &renamed);
+        prop_assert_eq!(table.count("service-1", Source::Claims), 0);
+        let of = renamed.keys().filter(|(_, service, ..)| service == "another-name").count();
+        prop_assert_eq!(table.count("another-name", Source::Claims), of);
     }
 }
 

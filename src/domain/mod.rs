@@ -6,6 +6,7 @@
 pub mod address;
 pub mod approval;
 pub mod authority;
+mod blocks;
 pub mod connection;
 pub mod decision;
 pub mod draft;

@@ -1,7 +1,7 @@
 //! Names of services and namespaces, each written down once however many approvals bear it.
 //!
 //! A hundred thousand approvals may name a hundred thousand namespaces or one. Texts lie end to end in
-//! a few hundred blocks; a change copies the one block it touches, a clone copies none.
+//! a few hundred shards; a change copies the one it touches, a clone copies none.
 
 use std::hash::BuildHasher as _;
 use std::hash::RandomState;
@@ -9,8 +9,13 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-/// Number of blocks; the low byte of an id says in which one its name lies.
-const BLOCKS: usize = 256;
+use crate::domain::blocks::Blocks;
+
+/// Number of shards; the low byte of an id says in which one its name lies.
+const SHARDS: usize = 256;
+/// Room of a piece of text, in bytes, and of a first piece.
+const PIECE: usize = 1024;
+const FIRST_PIECE: usize = 256;
 
 /// Stands for a name in one [`Names`] and its clones, for as long as it is in use there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,12 +27,12 @@ impl NameId {
         u64::from(self.0)
     }
 
-    fn new(block: u8, place: u32) -> Option<Self> {
+    fn new(shard: u8, place: u32) -> Option<Self> {
         // 24 bits of places.
-        (place < 1 << 24).then_some(Self(place << 8 | u32::from(block)))
+        (place < 1 << 24).then_some(Self(place << 8 | u32::from(shard)))
     }
 
-    fn block(self) -> usize {
+    fn shard(self) -> usize {
         usize::from(self.0.to_le_bytes()[0])
     }
 
@@ -39,31 +44,33 @@ impl NameId {
 /// The names in use, with how often each is.
 #[derive(Clone)]
 pub(super) struct Names {
-    blocks: Vec<Arc<Block>>,
+    shards: Vec<Arc<Shard>>,
 }
 
 #[derive(Clone, Default)]
-struct Block {
-    entries: Vec<Entry>,
+struct Shard {
+    entries: Blocks<Entry>,
     /// Places of entries in use, by the hash of their text.
     index: HashTable<u32>,
     /// Places of entries not in use.
     free: Vec<u32>,
-    text: String,
-    /// Bytes of `text` that no entry needs.
+    text: Vec<String>,
+    /// Bytes of `text`, and how many of them no entry needs.
+    length: usize,
     unused: usize,
 }
 
 #[derive(Clone, Copy)]
 struct Entry {
-    start: u32,
-    length: u32,
+    piece: u32,
+    start: u16,
+    length: u16,
     uses: u32,
 }
 
 impl Default for Names {
     fn default() -> Self {
-        Self { blocks: vec![Arc::default(); BLOCKS] }
+        Self { shards: vec![Arc::default(); SHARDS] }
     }
 }
 
@@ -71,59 +78,56 @@ impl Names {
     /// The id of a name in use.
     pub(super) fn find(&self, hasher: &RandomState, name: &str) -> Option<NameId> {
         let hash = hasher.hash_one(name);
-        let block = block_of(hash);
-        NameId::new(block, self.blocks.get(usize::from(block))?.find(hash, name)?)
+        let shard = shard_of(hash);
+        NameId::new(shard, self.shards.get(usize::from(shard))?.find(hash, name)?)
     }
 
     /// The text behind an id; empty for an id that is not of here.
     pub(super) fn text(&self, id: NameId) -> &str {
-        self.blocks.get(id.block()).map_or("", |block| block.text_at(id.place()))
+        self.shards.get(id.shard()).map_or("", |shard| shard.text_at(id.place()))
     }
 
-    /// Notes one use more of a name. `None`: there is no room for it.
+    /// Notes one use more of a name. `None`: there is no room for it, or it has more than 65,535 bytes.
     pub(super) fn take(&mut self, hasher: &RandomState, name: &str) -> Option<NameId> {
         let hash = hasher.hash_one(name);
-        let at = block_of(hash);
-        let block = Arc::make_mut(self.blocks.get_mut(usize::from(at))?);
-        let place = match block.find(hash, name) {
+        let at = shard_of(hash);
+        let shard = Arc::make_mut(self.shards.get_mut(usize::from(at))?);
+        let place = match shard.find(hash, name) {
             Some(place) => {
-                let entry = block.entries.get_mut(usize::try_from(place).ok()?)?;
+                let entry = shard.entries.get_mut(usize::try_from(place).ok()?)?;
                 entry.uses = entry.uses.checked_add(1)?;
                 place
             }
-            None => block.insert(hasher, hash, name)?,
+            None => shard.insert(hasher, hash, name)?,
         };
         NameId::new(at, place)
     }
 
     /// Notes one use less; a name without use is forgotten and its id given to another.
     pub(super) fn release(&mut self, hasher: &RandomState, id: NameId) {
-        if let Some(block) = self.blocks.get_mut(id.block()) {
-            Arc::make_mut(block).release(hasher, id.place());
+        if let Some(shard) = self.shards.get_mut(id.shard()) {
+            Arc::make_mut(shard).release(hasher, id.place());
         }
     }
 
     /// Bytes allocated.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        self.blocks
-            .iter()
-            .map(|block| {
-                block.entries.capacity() * size_of::<Entry>()
-                    + block.index.allocation_size()
-                    + block.free.capacity() * 4
-                    + block.text.capacity()
-            })
-            .sum()
+        let shards = self.shards.iter().map(|shard| {
+            let text: usize = shard.text.iter().map(String::capacity).sum();
+            let lists = shard.free.capacity() * 4 + shard.text.capacity() * size_of::<String>();
+            size_of::<Shard>() + shard.entries.bytes() + shard.index.allocation_size() + lists + text
+        });
+        shards.sum()
     }
 }
 
-/// Bits the hash tables inside a block do not choose by.
-fn block_of(hash: u64) -> u8 {
+/// Bits the hash tables inside a shard do not choose by.
+fn shard_of(hash: u64) -> u8 {
     (hash >> 48).to_le_bytes()[0]
 }
 
-impl Block {
+impl Shard {
     fn text_at(&self, place: u32) -> &str {
         let entry = usize::try_from(place).ok().and_then(|place| self.entries.get(place));
         entry.map_or("", |entry| text_of(&self.text, entry))
@@ -135,21 +139,14 @@ impl Block {
 
     fn insert(&mut self, hasher: &RandomState, hash: u64, name: &str) -> Option<u32> {
         self.compact();
-        let entry =
-            Entry { start: u32::try_from(self.text.len()).ok()?, length: u32::try_from(name.len()).ok()?, uses: 1 };
-        let place = match self.free.pop() {
-            Some(place) => place,
-            None => {
-                grow(&mut self.entries);
-                self.entries.push(Entry { start: 0, length: 0, uses: 0 });
-                u32::try_from(self.entries.len().checked_sub(1)?).ok()?
-            }
-        };
-        *self.entries.get_mut(usize::try_from(place).ok()?)? = entry;
-        if self.text.capacity().saturating_sub(self.text.len()) < name.len() {
-            self.text.reserve_exact(name.len().max(self.text.len() / 8));
+        let place = self.free.last().copied().or_else(|| u32::try_from(self.entries.len()).ok())?;
+        let (piece, start) = write(&mut self.text, name)?;
+        let entry = Entry { piece, start, length: u16::try_from(name.len()).ok()?, uses: 1 };
+        match self.free.pop() {
+            Some(place) => *self.entries.get_mut(usize::try_from(place).ok()?)? = entry,
+            None => self.entries.push(entry),
         }
-        self.text.push_str(name);
+        self.length = self.length.saturating_add(name.len());
         let (entries, text) = (&self.entries, &self.text);
         self.index.insert_unique(hash, place, |place| {
             let entry = usize::try_from(*place).ok().and_then(|place| entries.get(place));
@@ -167,7 +164,7 @@ impl Block {
         let hash = hasher.hash_one(text_of(&self.text, entry));
         if let Ok(found) = self.index.find_entry(hash, |held| *held == place) {
             found.remove();
-            self.unused = self.unused.saturating_add(usize::try_from(entry.length).unwrap_or(usize::MAX));
+            self.unused = self.unused.saturating_add(usize::from(entry.length));
             entry.length = 0;
             self.free.push(place);
         }
@@ -175,30 +172,46 @@ impl Block {
 
     /// Writes the texts anew where most of them are of no use any more.
     fn compact(&mut self) {
-        if self.unused < 64 || self.unused < self.text.len() / 2 {
+        if self.unused < FIRST_PIECE || self.unused < self.length / 2 {
             return;
         }
-        let mut text = String::with_capacity(self.text.len().saturating_sub(self.unused));
-        for entry in &mut self.entries {
-            let start = text.len();
-            text.push_str(text_of(&self.text, entry));
-            // It is not longer than what it replaces.
-            entry.start = u32::try_from(start).unwrap_or(u32::MAX);
+        let mut text = Vec::new();
+        for entry in self.entries.iter_mut() {
+            // Each was written before, so each can be written again.
+            if let Some((piece, start)) = write(&mut text, text_of(&self.text, entry)) {
+                (entry.piece, entry.start) = (piece, start);
+            }
         }
+        self.length = self.length.saturating_sub(self.unused);
         (self.text, self.unused) = (text, 0);
     }
 }
 
-fn text_of<'a>(text: &'a str, entry: &Entry) -> &'a str {
-    let range = usize::try_from(entry.start).ok().zip(usize::try_from(entry.length).ok());
-    range.and_then(|(start, length)| text.get(start..start.checked_add(length)?)).unwrap_or("")
+/// Writes a name behind the others; returns in which piece, and where. `None`: it is too long.
+fn write(text: &mut Vec<String>, name: &str) -> Option<(u32, u16)> {
+    u16::try_from(name.len()).ok()?;
+    let fits = |piece: &&mut String| piece.capacity().saturating_sub(piece.len()) >= name.len();
+    match text.last_mut().filter(fits) {
+        Some(piece) => {
+            let start = u16::try_from(piece.len()).ok()?;
+            piece.push_str(name);
+            Some((u32::try_from(text.len().checked_sub(1)?).ok()?, start))
+        }
+        None => {
+            let number = u32::try_from(text.len()).ok()?;
+            let room = if text.is_empty() { FIRST_PIECE } else { PIECE };
+            let mut piece = String::with_capacity(room.max(name.len()));
+            piece.push_str(name);
+            text.push(piece);
+            Some((number, 0))
+        }
+    }
 }
 
-/// Makes room for one more, an eighth ahead: doubling would leave half of a large table empty.
-pub(super) fn grow<T>(list: &mut Vec<T>) {
-    if list.len() == list.capacity() {
-        list.reserve_exact((list.len() / 8).max(4));
-    }
+fn text_of<'a>(text: &'a [String], entry: &Entry) -> &'a str {
+    let piece = usize::try_from(entry.piece).ok().and_then(|piece| text.get(piece));
+    let (start, length) = (usize::from(entry.start), usize::from(entry.length));
+    piece.and_then(|piece| piece.get(start..start.saturating_add(length))).unwrap_or("")
 }
 
 #[cfg(test)]
@@ -223,6 +236,18 @@ mod tests {
         assert_eq!(names.text(other), "bob");
         assert_eq!(before.find(&hasher, "alice"), Some(first), "a clone keeps what it had");
         assert_eq!(before.text(first), "alice");
+    }
+
+    #[test]
+    fn a_name_of_any_length_is_told_apart_or_refused() {
+        let hasher = RandomState::new();
+        let mut names = Names::default();
+        let long: Vec<_> = [0, 1, 255, 256, 257, 1024, 5000, 65_535].map(|length| "x".repeat(length)).into();
+        let ids: Vec<_> = long.iter().map(|name| names.take(&hasher, name).unwrap()).collect();
+        for (name, id) in long.iter().zip(ids) {
+            assert!(names.text(id) == name && names.find(&hasher, name) == Some(id), "{}", name.len());
+        }
+        assert_eq!(names.take(&hasher, &"x".repeat(65_536)), None);
     }
 
     #[test]

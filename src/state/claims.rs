@@ -3,6 +3,7 @@
 use crate::domain::approval::Grant;
 use crate::domain::approval::Source;
 use crate::domain::grants::GrantTable;
+use crate::domain::grants::Marks;
 use crate::domain::grants::Position;
 use crate::domain::ids::Namespace;
 use crate::domain::ids::PublicKey;
@@ -22,11 +23,18 @@ const MAX_SINGLE: usize = 10 * CHUNK;
 /// A list is of one service, whose name is not known to it.
 const THIS_SERVICE: &str = "";
 
-/// Everything a source approves for one service, read at one time. About 65 bytes an approval.
+/// Everything a source approves for one service, read at one time. An approval takes 65 bytes, or one bit where the
+/// list was begun by [`Publisher::claim_list`](crate::state::Publisher::claim_list) and it is published already.
 #[derive(Debug, Clone)]
 pub struct ClaimList {
     began: MonotonicMillis,
+    /// What is listed and does not stand in `base`, or not with this expiry.
     grants: GrantTable,
+    /// How many of those have no place in `base`.
+    new: usize,
+    /// What was published when the list was begun, of which service the list is, and what of it is listed.
+    base: Option<(GrantTable, String)>,
+    marks: Marks,
 }
 
 impl Default for ClaimList {
@@ -38,13 +46,12 @@ impl Default for ClaimList {
 impl ClaimList {
     /// An empty list. To be made when the reading begins: the claims are as old as that.
     pub fn new() -> Self {
-        Self { began: SystemClock.now().monotonic, grants: GrantTable::default() }
+        Self::begun(None, SystemClock.now().monotonic)
     }
 
-    /// As if the reading had begun then.
-    #[cfg(test)]
-    pub(super) fn at(began: MonotonicMillis) -> Self {
-        Self { began, ..Self::new() }
+    /// An empty list for something of which most is published, probably.
+    pub(super) fn begun(base: Option<(GrantTable, String)>, began: MonotonicMillis) -> Self {
+        Self { began, grants: GrantTable::default(), new: 0, base, marks: Marks::default() }
     }
 
     /// Adds an approval; `expires_at` in Unix seconds. One that is listed already counts once, with the later
@@ -55,18 +62,35 @@ impl ClaimList {
         }
         let expires_at = expires_at.map(UnixSeconds);
         let grant = Grant { service: THIS_SERVICE, namespace, source: Source::Claims, expires_at };
-        self.grants.add(&key, &grant);
+        let marked = self
+            .base
+            .as_ref()
+            .and_then(|(base, service)| base.mark(&key, &Grant { service, ..grant }, &mut self.marks));
+        match marked {
+            Some(true) => {
+                // An earlier word on its expiry may have been another.
+                self.grants.remove(&key, &grant);
+            }
+            Some(false) => {
+                self.grants.add(&key, &grant);
+            }
+            None => {
+                let before = self.grants.len();
+                self.grants.add(&key, &grant);
+                self.new = self.new.saturating_add(self.grants.len().saturating_sub(before));
+            }
+        }
         true
     }
 
     /// How many different approvals are listed.
     pub const fn len(&self) -> usize {
-        self.grants.len()
+        self.marks.len().saturating_add(self.new)
     }
 
     /// Whether none is listed.
     pub const fn is_empty(&self) -> bool {
-        self.grants.is_empty()
+        self.len() == 0
     }
 
     /// When the reading began.
@@ -74,25 +98,56 @@ impl ClaimList {
         self.began
     }
 
+    /// Everything listed, as of `service`.
+    fn iter<'a>(&'a self, service: &'a str) -> impl Iterator<Item = (&'a PublicKey, Grant<'a>)> {
+        let known = self.base.iter().flat_map(|(base, _)| base.walk_marked(&self.marks));
+        let unchanged = known.filter(|(key, grant)| {
+            self.grants.is_empty() || !self.grants.has(key, &Grant { service: THIS_SERVICE, ..*grant })
+        });
+        let others = self.grants.walk(Position::default()).map(|(_, key, grant)| (key, grant));
+        unchanged.chain(others).map(move |(key, grant)| (key, Grant { service, ..grant }))
+    }
+
+    /// Whether it is listed, with whatever expiry.
+    fn lists(&self, key: &PublicKey, grant: &Grant<'_>) -> bool {
+        let in_base =
+            |(base, service): &(GrantTable, String)| base.is_marked(key, &Grant { service, ..*grant }, &self.marks);
+        self.base.as_ref().is_some_and(in_base) || self.grants.has(key, &Grant { service: THIS_SERVICE, ..*grant })
+    }
+
     /// Bytes the list has as a message, about.
     pub(super) fn bytes(&self) -> usize {
-        self.grants.walk(Position::default()).map(|(_, _, grant)| grant.namespace.len().saturating_add(52)).sum()
+        self.iter(THIS_SERVICE).map(|(_, grant)| grant.namespace.len().saturating_add(52)).sum()
     }
 
     /// The list as a message, confirmed just now; [`Published`](super::published::Published) puts the age right.
     pub(super) fn encode(&self, service: &str) -> proto::ServiceApprovals {
-        let grants = self.grants.walk(Position::default()).map(|(_, key, grant)| state::encode_listed(key, &grant));
         proto::ServiceApprovals {
             service: service.to_owned(),
             source: state::encode_source(Source::Claims),
-            grants: grants.collect(),
+            grants: self.iter(service).map(|(key, grant)| state::encode_listed(key, &grant)).collect(),
             age_ms: Some(0),
         }
     }
 
-    /// Hands over every approval as one of `service`, giving memory back on the way.
-    pub(super) fn consume(self, service: &str, mut visit: impl FnMut(&PublicKey, &Grant<'_>)) {
-        self.grants.consume(|key, grant| visit(key, &Grant { service, ..*grant }));
+    /// Puts the list in the place of everything `held` has of the service's claims.
+    pub(super) fn load_into(self, service: &str, held: &mut GrantTable) {
+        let is_other = |grant: &Grant<'_>| grant.source != Source::Claims || grant.service != service;
+        if self.base.is_none() && self.grants.len() > held.len() {
+            // The smaller is moved to the larger: at no time is the list held twice.
+            let mut grants = self.grants;
+            grants.rename(THIS_SERVICE, service);
+            for (_, key, grant) in held.walk(Position::default()).filter(|(_, _, grant)| is_other(grant)) {
+                grants.add(key, &grant);
+            }
+            *held = grants;
+            return;
+        }
+        let mut marks = Marks::default();
+        for (key, grant) in self.iter(service) {
+            held.add_marked(key, &grant, &mut marks);
+        }
+        held.sweep(&marks, is_other);
     }
 
     /// What makes `published`, which holds what was read of `service` before, agree with this list. What is gone
@@ -116,8 +171,7 @@ impl ClaimList {
     ) -> Option<(Vec<proto::Approval>, Vec<proto::Approval>)> {
         let mut added = Vec::new();
         let mut known = 0_usize;
-        for (_, key, listed) in self.grants.walk(Position::default()) {
-            let grant = Grant { service, ..listed };
+        for (key, grant) in self.iter(service) {
             if published.has(key, &grant) {
                 known = known.saturating_add(1);
             }
@@ -137,9 +191,7 @@ impl ClaimList {
             return Some((Vec::new(), added));
         }
         let held = published.walk(Position::default()).filter(|(_, key, grant)| {
-            grant.service == service
-                && grant.source == Source::Claims
-                && !self.grants.has(key, &Grant { service: THIS_SERVICE, ..*grant })
+            grant.service == service && grant.source == Source::Claims && !self.lists(key, grant)
         });
         let removed = held.take(gone).map(|(_, key, grant)| state::encode_approval(key, &grant)).collect();
         Some((removed, added))

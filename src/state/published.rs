@@ -9,7 +9,6 @@ use std::sync::Arc;
 use crate::domain::approval::Grant;
 use crate::domain::approval::Source;
 use crate::domain::grants::GrantTable;
-use crate::domain::grants::Marks;
 use crate::domain::ids::PublicKey;
 use crate::domain::time::MonotonicMillis;
 use crate::state::change::CLAIMS;
@@ -178,9 +177,7 @@ impl Published {
             Change::LoadClaims { service, list } => {
                 self.read_at(&service, list.began().min(now));
                 let message = (list.bytes() <= LOG_BYTES).then(|| list.encode(&service));
-                let mut marks = Marks::default();
-                list.consume(&service, |key, grant| self.grants.add_marked(key, grant, &mut marks));
-                self.grants.sweep(&marks, |grant| grant.source != Source::Claims || grant.service != service);
+                list.load_into(&service, &mut self.grants);
                 Change::ReplaceApprovals(message?)
             }
             Change::EndClaims(service) => {

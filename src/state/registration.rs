@@ -228,5 +228,5 @@ impl Drop for Asks {
 
 #[cfg(test)]
 #[path = "registration_tests.rs"]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code may panic")]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "test code may panic and start tasks of its own")]
 mod tests;

@@ -34,11 +34,20 @@ fn key(number: u32) -> PublicKey {
 }
 
 fn list(namespaces: u32) -> ClaimList {
-    let mut list = ClaimList::new();
-    for number in 0..MANY {
+    fill(ClaimList::new(), MANY, namespaces)
+}
+
+fn fill(mut list: ClaimList, count: u32, namespaces: u32) -> ClaimList {
+    for number in 0..count {
         assert!(list.push(&format!("some-namespace-{:06}", number % namespaces), key(number), None));
     }
+    assert_eq!(list.len(), usize::try_from(count).unwrap());
     list
+}
+
+/// A list as it is begun for what is published.
+fn again(published: &Published) -> ClaimList {
+    ClaimList::begun(Some((published.grants(), "svc".to_owned())), now())
 }
 
 fn empty() -> Published {
@@ -88,12 +97,10 @@ fn a_hundred_thousand_claims_come_over_and_go_again() {
     assert_eq!(held.approvals.judge(&key(5), "some-namespace-000005", "svc", at, 60_000), Approval::Approved);
     // Read again, nothing is different; fewer, that many are removed; none, all are gone at once.
     assert_eq!(second.difference("svc", &published.grants()).len(), 0);
-    let mut fewer = ClaimList::new();
-    for number in 0..MANY - 3000 {
-        fewer.push(&format!("some-namespace-{:06}", number % 1000), key(number), None);
-    }
-    let changes = fewer.difference("svc", &published.grants());
-    assert_eq!(changes.len(), 2);
+    assert_eq!(fill(again(&published), MANY, 1000).difference("svc", &published.grants()).len(), 0);
+    let fewer = [ClaimList::new(), again(&published)].map(|list| fill(list, MANY - 3000, 1000));
+    let [changes, same] = fewer.map(|list| list.difference("svc", &published.grants()));
+    assert_eq!((changes.len(), same.len()), (2, 2));
     for (change, version) in changes.into_iter().zip(3..) {
         assert!(matches!(&change, Change::RemoveApprovals(list) if list.len() <= 2000));
         published.apply(version, change, now());
@@ -107,6 +114,55 @@ fn a_hundred_thousand_claims_come_over_and_go_again() {
     let held = replica.snapshot().unwrap();
     assert!(held.approvals.is_empty());
     assert!(matches!(held.approvals.freshness("svc"), Some(Freshness::ConfirmedAt(_))));
+}
+
+#[test]
+fn a_list_says_what_is_new_gone_and_different() {
+    let mut published = empty();
+    let mut first = ClaimList::new();
+    for number in 0..4 {
+        first.push("abc", key(number), Some(100));
+    }
+    published.apply(2, load("svc", first), now());
+    for mut list in [ClaimList::new(), again(&published)] {
+        // As it was; with another expiry; with another and then as it was; as it was and then with another.
+        list.push("abc", key(0), Some(100));
+        list.push("abc", key(1), None);
+        list.push("abc", key(2), None);
+        list.push("abc", key(2), Some(100));
+        list.push("abc", key(4), Some(1));
+        list.push("abc", key(4), Some(2));
+        assert!(!list.push("No Namespace", key(5), None));
+        assert_eq!(list.len(), 4);
+        let mut changes = list.clone().difference("svc", &published.grants()).into_iter();
+        let Some(Change::RemoveApprovals(removed)) = changes.next() else { unreachable!("nothing is removed") };
+        let Some(Change::AddApprovals(mut added)) = changes.next() else { unreachable!("nothing is added") };
+        assert!(changes.next().is_none());
+        let keys = |list: &[proto::Approval]| -> Vec<_> {
+            list.iter().map(|one| one.grant.clone().unwrap()).map(|one| (one.public_key, one.expires_at)).collect()
+        };
+        assert_eq!(keys(&removed), [(key(3).as_bytes().to_vec(), Some(100))]);
+        added.sort_by_key(|one| one.grant.as_ref().unwrap().expires_at);
+        assert_eq!(keys(&added), [(key(1).as_bytes().to_vec(), None), (key(4).as_bytes().to_vec(), Some(2))]);
+        // Loaded whole, beside what is declared, it leads to the same.
+        let mut whole = empty();
+        let mut declared = one(9);
+        declared[0].source = 1;
+        whole.apply(2, Change::AddApprovals(declared), now());
+        whole.apply(3, load("svc", list), now());
+        assert_eq!(whole.claims_ages(now()).first().unwrap().2, 4);
+        assert_eq!(whole.grants().len(), 5);
+        let grants = whole.grants();
+        let held = |number, expires_at: Option<u64>| {
+            let expires_at = expires_at.map(crate::domain::time::UnixSeconds);
+            let source = crate::domain::approval::Source::Claims;
+            grants.holds(
+                &key(number),
+                &crate::domain::approval::Grant { service: "svc", namespace: "abc", source, expires_at },
+            )
+        };
+        assert!(held(0, Some(100)) && held(1, None) && held(2, Some(100)) && held(4, Some(2)));
+    }
 }
 
 /// The fastest of several tries: what else runs on this machine is not to be measured.
@@ -171,10 +227,11 @@ fn a_small_change_beside_many_approvals_is_quick() {
     assert_eq!(replica.snapshot().unwrap().approvals.len(), 100_100);
 }
 
-/// Resident memory of this process, in bytes.
+/// Resident memory of this process that is no file's, in bytes.
 fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
 /// Prints what both ends take of this process's memory.
@@ -189,7 +246,7 @@ fn measure_memory(namespaces: u32) {
     follow(&published, &mut cursor, &mut replica);
     let authz = each(before);
     let before = resident();
-    let again = list(namespaces).difference("svc", &published.grants()).len();
+    let again = fill(again(&published), MANY, namespaces).difference("svc", &published.grants()).len();
     let refreshed = each(before);
     let before = resident();
     let (mut cursor, _) = connected(&published);
