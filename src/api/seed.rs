@@ -182,16 +182,14 @@ fn entries(fields: &mut Fields<'_>, object: &Map<String, Value>, list: &'static 
             return None;
         };
         let member = |name| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let checks: [(&str, fn(&str) -> Result<(), InvalidId>); 3] = [
-            ("namespace", |text| Namespace::parse(text).map(drop)),
-            ("service", |text| ConnectionId::parse(text).map(drop)),
-            ("public_key", |text| PublicKey::parse(text).map(drop)),
-        ];
-        for (name, check) in checks {
-            if let Err(error) = check(&member(name)) {
+        let mut check = |name: &str, judged: Result<(), InvalidId>| {
+            if let Err(error) = judged {
                 refuse(&format!(".{name}"), error.to_string());
             }
-        }
+        };
+        check("namespace", Namespace::parse(&member("namespace")).map(drop));
+        check("service", ConnectionId::parse(&member("service")).map(drop));
+        check("public_key", PublicKey::parse(&member("public_key")).map(drop));
         let optional = |name| entry.get(name).filter(|value| !value.is_null());
         let claim_id = optional("claim_id").map(|value| value.as_str().unwrap_or_default());
         if claim_id.is_some_and(|id| !is_claim_id(id)) {

@@ -36,7 +36,7 @@ async fn a_claim_goes_its_way() {
     let expected = json!({"claim_id": claim, "status": "approved", "agents_approved": 1, "agents_limit": 10,
         "blockchain_tx_status": "queued"});
     assert_eq!(approved, expected);
-    assert_eq!(approved_in_feed(&api, &key, "slack").await, [claim.clone()]);
+    assert_eq!(approved_in_feed(&api, &key, "slack").await, std::slice::from_ref(&claim));
     for what in ["approve", "reject"] {
         let details = decide(&api, "acme", &claim, what).await.refused(404, "NOT_FOUND");
         assert_eq!(details, json!({"status": "approved"}));
