@@ -43,6 +43,8 @@ pub mod usage_summary;
 pub mod users;
 pub mod verify;
 
+use tokio::sync::Semaphore;
+
 use crate::api::cors::Origins;
 use crate::api::db::Db;
 use crate::api::limits::Limits;
@@ -74,6 +76,8 @@ pub struct Api {
     pub strangers: Strangers,
     /// When which service key was last used, until that is written down.
     pub key_uses: KeyUses,
+    /// Room for large request bodies.
+    pub large_bodies: Semaphore,
     /// Room for change streams.
     pub streams: Streams,
     /// The stop of the process, for answers that would go on for ever.

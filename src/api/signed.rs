@@ -24,6 +24,7 @@ use http::request::Parts;
 use http_body_util::BodyExt as _;
 use http_body_util::LengthLimitError;
 use http_body_util::Limited;
+use hyper::body::Body as _;
 use serde_json::Value;
 
 use crate::api::Api;
@@ -52,6 +53,10 @@ use crate::wire::control_plane::USAGE_PATH;
 
 /// Largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Bodies up to this many bytes are read at once; room for larger ones is limited, see [`LARGE_BODIES`].
+const SMALL_BODY_BYTES: u64 = 64 * 1024;
+/// Larger bodies that are held at a time: nobody who sends one has shown anything yet.
+pub const LARGE_BODIES: usize = 48;
 /// How long a client may take to send its body.
 const BODY_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -92,7 +97,7 @@ async fn receive(api: &Api, request: Request) -> Result<Request, Problem> {
     let scheme = address(api, &parts)?;
     parts.extensions.insert(Reached { scheme });
     let bodiless = matches!(parts.method, Method::GET | Method::HEAD);
-    let body = if bodiless { Bytes::new() } else { whole(&parts.headers, body).await? };
+    let body = if bodiless { Bytes::new() } else { whole(api, &parts.headers, body).await? };
     if needs_signature(parts.uri.path()) {
         let (verified, service) = verify(api, &parts, scheme, &body, peer.ip()).await?;
         parts.extensions.insert(Signed(verified));
@@ -131,11 +136,17 @@ fn host(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// The whole body, within bounds of size and time.
-async fn whole(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+async fn whole(api: &Api, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
         return Err(Problem::too_large());
     }
+    // A body that does not say how large it is counts as large, unless there is none.
+    let small = announced.map_or_else(|| body.is_end_stream(), |length| length <= SMALL_BODY_BYTES);
+    let _room = match small {
+        true => None,
+        false => Some(api.large_bodies.try_acquire().map_err(|_| busy())?),
+    };
     match tokio::time::timeout(BODY_PATIENCE, Limited::new(body, MAX_BODY_BYTES).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::too_large()),
@@ -145,6 +156,11 @@ async fn whole(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "TIMEOUT", text))
         }
     }
+}
+
+fn busy() -> Problem {
+    let text = "too many large requests at a time; try again";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", text).retry_after(1)
 }
 
 /// Whether requests to a path must be signed.

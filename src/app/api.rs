@@ -21,6 +21,7 @@ use crate::api::limits::Strangers;
 use crate::api::limits::Streams;
 use crate::api::router::router;
 use crate::api::service_key::KeyUses;
+use crate::api::signed::LARGE_BODIES;
 use crate::api::token;
 use crate::api::token::Owner;
 use crate::api::token::TokenError;
@@ -156,6 +157,7 @@ pub async fn build(config: ApiConfig) -> Result<Bound, ApiError> {
         seed_token: config.seed,
         strangers: Strangers::default(),
         key_uses: KeyUses::default(),
+        large_bodies: Semaphore::new(LARGE_BODIES),
         streams: Streams::default(),
         stop: tasks.stop_signal(),
         clock: SystemClock,

@@ -13,6 +13,7 @@ pub mod http;
 pub mod http_server;
 pub mod inbound;
 pub mod local_http;
+pub mod patient;
 pub mod peer;
 pub mod process;
 pub mod random;
