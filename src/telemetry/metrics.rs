@@ -17,6 +17,7 @@ use prometheus::Registry;
 use prometheus::TextEncoder;
 
 use crate::telemetry::access_log::AccessEntry;
+use crate::telemetry::usage::UsageMetrics;
 
 /// Content type of the rendered text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -78,6 +79,7 @@ pub struct Metrics {
     authz_ready: IntGauge,
     replay_entries: IntGauge,
     replay_capacity: IntGauge,
+    usage: UsageMetrics,
     seen: Mutex<Seen>,
 }
 
@@ -139,6 +141,7 @@ impl Metrics {
             authz_ready: gauge("authz_ready", "Connected authz processes that answer and hold the published state")?,
             replay_entries: gauge("replay_entries", "Live entries of the replay windows")?,
             replay_capacity: gauge("replay_capacity", "Entries the replay windows may hold")?,
+            usage: UsageMetrics::new(&registry)?,
             requests_in_flight,
             seen: Mutex::default(),
             registry,
@@ -232,6 +235,11 @@ impl Metrics {
         self.access_log_unreadable.inc();
     }
 
+    /// What goes out to the control plane.
+    pub const fn usage(&self) -> &UsageMetrics {
+        &self.usage
+    }
+
     /// Counts a shutdown.
     pub fn record_drain(&self, outcome: DrainOutcome, seconds: f64) {
         self.drain.with_label_values(&[outcome.label()]).inc();
@@ -271,12 +279,12 @@ impl Seen {
     }
 }
 
-fn options(name: &str, help: &str) -> Opts {
+pub(in crate::telemetry) fn options(name: &str, help: &str) -> Opts {
     Opts::new(format!("sigilum_gateway_{name}"), help)
 }
 
 /// Lower case; everything but `a-z0-9` becomes `_`; trimmed of it; bounded; never empty.
-fn clean_label(raw: &str) -> String {
+pub(in crate::telemetry) fn clean_label(raw: &str) -> String {
     let clean: String = raw
         .chars()
         .take(MAX_LABEL_BYTES)
