@@ -8,6 +8,7 @@
 pub mod client;
 pub mod feed;
 pub mod keys;
+pub mod usage;
 
 #[cfg(test)]
 #[path = "fake_api_tests.rs"]

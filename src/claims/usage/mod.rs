@@ -32,7 +32,6 @@ use crate::telemetry::segments;
 use crate::telemetry::segments::Position;
 use crate::telemetry::tail::Line;
 use crate::telemetry::tail::Tail;
-use crate::telemetry::usage::Skipped;
 
 /// Most events that are read and not settled.
 const WINDOW_EVENTS: usize = 2000;
