@@ -121,7 +121,9 @@ impl Meter {
         let looked = tokio::task::spawn_blocking(move || {
             segments::remove_read(&log, &positions)?;
             let segments = segments::list(&log)?;
-            Ok::<_, std::io::Error>(segments.last().is_some_and(|last| last.number.is_none() && last.length > ROTATE_BYTES))
+            Ok::<_, std::io::Error>(
+                segments.last().is_some_and(|last| last.number.is_none() && last.length > ROTATE_BYTES),
+            )
         });
         match looked.await {
             Ok(Ok(true)) => self.rotate().await,
@@ -162,7 +164,8 @@ fn read(tail: &mut Tail, metrics: &Metrics) -> std::io::Result<()> {
         match line {
             Line::Whole(line) => {
                 bytes += line.len();
-                AccessEntry::parse(line).map_or_else(|| metrics.record_unreadable(), |entry| metrics.record_access(&entry));
+                AccessEntry::parse(line)
+                    .map_or_else(|| metrics.record_unreadable(), |entry| metrics.record_access(&entry));
             }
             Line::TooLong => metrics.record_unreadable(),
         }

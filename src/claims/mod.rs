@@ -8,6 +8,7 @@
 pub mod client;
 pub mod feed;
 pub mod keys;
+pub mod registrar;
 pub mod usage;
 
 #[cfg(test)]

@@ -124,11 +124,7 @@ fn place(client: &ApiClient, register: &proto::Register) -> Result<Place, &'stat
     Ok(Place { key: PublicKey::new(key), service })
 }
 
-async fn submit(
-    config: &RegistrarConfig,
-    place: Place,
-    register: proto::Register,
-) -> (Place, proto::Registered) {
+async fn submit(config: &RegistrarConfig, place: Place, register: proto::Register) -> (Place, proto::Registered) {
     let registered = send(config, &place, &register).await;
     let (service, key) = (place.service.as_str(), place.key.fingerprint());
     let namespace = fingerprint(&register.namespace);
@@ -137,15 +133,7 @@ async fn submit(
     if registered.result() == RegisterResult::Recorded {
         tracing::debug!(service, namespace, agent_key = key, http_status, claim_status, "a claim was submitted");
     } else {
-        tracing::warn!(
-            service,
-            namespace,
-            agent_key = key,
-            http_status,
-            code,
-            error,
-            "a claim could not be submitted"
-        );
+        tracing::warn!(service, namespace, agent_key = key, http_status, code, error, "a claim could not be submitted");
     }
     if claim_status == "approved" && config.poke.try_send(service.to_owned()).is_err() {
         tracing::debug!(service, "the approvals are read at their own time");
@@ -158,7 +146,10 @@ async fn send(config: &RegistrarConfig, place: &Place, register: &proto::Registe
     let key = tokio::task::spawn_blocking(move || service_key(&service, &keys)).await.ok().flatten();
     let Some(key) = key else {
         let variable = variable(place.service.as_str());
-        return failed(format!("the gateway has no service key for {}; set {variable} or add its key file", place.service));
+        return failed(format!(
+            "the gateway has no service key for {}; set {variable} or add its key file",
+            place.service
+        ));
     };
     let nonce = match random::uuid() {
         Ok(nonce) => nonce,

@@ -140,7 +140,11 @@ async fn every_kind_of_answer_is_told_as_what_it_is() {
             5 => fake_api::answer("302 Found", "location: http://127.0.0.1:1/\r\n", ""),
             6 => Reply::Raw(Vec::new()),
             7 => fake_api::json("200 OK", "", &long),
-            _ => fake_api::json("201 Created", "", r#"{"claim_id":"cl_2","status":"rejected","service":"linear","message":"full"}"#),
+            _ => fake_api::json(
+                "201 Created",
+                "",
+                r#"{"claim_id":"cl_2","status":"rejected","service":"linear","message":"full"}"#,
+            ),
         }
     })
     .await;
@@ -215,24 +219,17 @@ fn any_minute_has_its_limit_and_no_other_clock_than_the_one_that_never_steps_bac
 
 #[tokio::test]
 async fn one_submission_serves_all_who_ask_for_the_same_meanwhile() {
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    let released = std::sync::Mutex::new(released);
-    let rig = Rig::start(0, move |asked| {
-        // Held until both have asked; the test's runtime has a thread of its own for that.
-        released.lock().unwrap().recv_timeout(Duration::from_secs(10)).unwrap();
-        pending(asked)
-    })
-    .await;
+    // All three are in the queue before the test's one thread gets to the first answer.
+    let rig = Rig::start(0, pending).await;
     let first = rig.hand_in(caller(1, "linear")).await;
     let second = rig.hand_in(caller(1, "linear")).await;
     let other = rig.hand_in(caller(1, "github")).await;
-    release.send(()).unwrap();
-    release.send(()).unwrap();
     for answered in [first, second, other] {
         let answer = tokio::time::timeout(Duration::from_secs(20), answered).await.unwrap().unwrap();
         assert_eq!(answer.result(), RegisterResult::Recorded);
     }
-    let services: Vec<_> = rig.api.asked().iter().map(|asked| asked.header("authorization").unwrap().to_owned()).collect();
+    let services: Vec<_> =
+        rig.api.asked().iter().map(|asked| asked.header("authorization").unwrap().to_owned()).collect();
     assert_eq!(services.len(), 2);
     assert_eq!(services.into_iter().collect::<BTreeSet<_>>().len(), 2);
 }
@@ -244,7 +241,10 @@ async fn an_approved_claim_has_its_service_read_at_once() {
     })
     .await;
     assert_eq!(rig.ask(caller(1, "linear")).await.claim_status, "approved");
-    assert_eq!(tokio::time::timeout(Duration::from_secs(10), rig.poked.recv()).await.unwrap().as_deref(), Some("linear"));
+    assert_eq!(
+        tokio::time::timeout(Duration::from_secs(10), rig.poked.recv()).await.unwrap().as_deref(),
+        Some("linear")
+    );
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use super::*;
 
 #[test]
 fn numbers_may_come_as_text_and_unknown_members_do_not_matter() {
-    let plain = br#"{"decision_id":"d","connection":"linear","status":200,"duration_ms":12,"bytes_sent":7,"other":"/x"}"#;
+    let plain =
+        br#"{"decision_id":"d","connection":"linear","status":200,"duration_ms":12,"bytes_sent":7,"other":"/x"}"#;
     let text = br#"{"decision_id":"d","connection":"linear","status":"200","duration_ms":"12","bytes_sent":"7","reason":null}"#;
     let entry = AccessEntry::parse(plain).unwrap();
     assert_eq!(AccessEntry::parse(text).unwrap(), entry);

@@ -78,7 +78,11 @@ impl UsageMetrics {
             lag_bytes: gauge("usage_lag_bytes", "Bytes of the access log whose usage events are not settled")?,
             sent: counter("usage_sent_total", "Usage events the control plane has")?,
             duplicate: counter("usage_duplicate_total", "Usage events among the sent ones that it had before")?,
-            refused: counters("usage_refused_total", "Usage events the control plane will never take, by code", "code")?,
+            refused: counters(
+                "usage_refused_total",
+                "Usage events the control plane will never take, by code",
+                "code",
+            )?,
             skipped: counters("usage_skipped_total", "Requests that are not reported, by reason", "reason")?,
             dropped: counter("usage_dropped_total", "Usage events lost because the backlog was full")?,
             retries: counter("usage_retries_total", "Attempts to send usage events that have to be repeated")?,

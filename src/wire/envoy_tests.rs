@@ -309,7 +309,8 @@ fn a_signed_agent_id_is_in_the_metadata_and_bounded() {
     named.caller.agent_id = Some("x".repeat(4000));
     let response = answering(&check).allow(&named).unwrap();
     assert_eq!(metadata(&response)["agent_id"], Kind::StringValue("x".repeat(1024)));
-    let (reason, caller) = (DenyReason::RotationRequired, Some(Caller { agent_id: Some("bot".to_owned()), ..caller() }));
+    let (reason, caller) =
+        (DenyReason::RotationRequired, Some(Caller { agent_id: Some("bot".to_owned()), ..caller() }));
     let response = answering(&check).deny(&Denial { reason, connection: None, caller });
     assert_eq!(metadata(&response)["agent_id"], Kind::StringValue("bot".to_owned()));
 }

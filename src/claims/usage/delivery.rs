@@ -258,7 +258,11 @@ impl Delivery {
     fn settled(&self, events: &[&Pending], duplicate: u64, refused: &[RefusedEvent]) {
         for RefusedEvent { code, error, .. } in refused {
             if self.metrics.usage().record_refused(code) {
-                tracing::warn!(code, error, "the control plane refuses usage events for good; further ones are counted");
+                tracing::warn!(
+                    code,
+                    error,
+                    "the control plane refuses usage events for good; further ones are counted"
+                );
             }
         }
         let sent = events.len().saturating_sub(refused.len());
@@ -300,7 +304,10 @@ impl Delivery {
         let since = *trouble.unauthorized_since.get_or_insert(now);
         let over = now.duration_since(since) >= self.pace.unauthorized;
         if over && !std::mem::replace(&mut trouble.given_up, true) {
-            tracing::error!(service, "the service key is still refused: usage events of this service are left out until it is accepted");
+            tracing::error!(
+                service,
+                "the service key is still refused: usage events of this service are left out until it is accepted"
+            );
         }
         over
     }

@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn other_refusals_and_other_requests_are_none() {
-        for members in [json!({"reason": "AUTH_CLAIM_REQUIRED"}), json!({"decision_id": ""}), json!({"connection": ""})] {
+        for members in [json!({"reason": "AUTH_CLAIM_REQUIRED"}), json!({"decision_id": ""}), json!({"connection": ""})]
+        {
             assert_eq!(with(&members), Found::Nothing, "{members}");
         }
         assert_eq!(read(b"not json", &Namespace::parse("acme").unwrap()), Found::Nothing);
@@ -181,7 +182,8 @@ mod tests {
         assert_eq!(event_.request_path.map(|text| text.len()), Some(MAX_PATH - 1), "no half character");
         assert_eq!(event_.request_method.map(|text| text.len()), Some(MAX_METHOD));
         assert_eq!((event_.duration_ms, event_.response_bytes), (Some(MAX_DURATION_MS), Some(MAX_RESPONSE)));
-        let event = event(&json!({"subject": " ", "agent_id": "", "duration_ms": 0, "client_address": "", "path": "?x"}));
+        let event =
+            event(&json!({"subject": " ", "agent_id": "", "duration_ms": 0, "client_address": "", "path": "?x"}));
         assert_eq!((event.subject.as_str(), event.agent_id, event.duration_ms), ("acme", None, None));
         assert_eq!((event.remote_ip, event.request_path), (None, None));
     }

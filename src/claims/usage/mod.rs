@@ -245,7 +245,11 @@ impl Usage {
         });
         let dropped = in_files.saturating_add(unsettled as u64);
         self.metrics.usage().record_dropped(dropped);
-        tracing::error!(dropped, max_backlog_bytes = self.max_backlog_bytes, "usage events are lost: the control plane has not taken them for so long that their backlog is full");
+        tracing::error!(
+            dropped,
+            max_backlog_bytes = self.max_backlog_bytes,
+            "usage events are lost: the control plane has not taken them for so long that their backlog is full"
+        );
         self.commit(&end).await;
     }
 

@@ -101,7 +101,8 @@ impl Ledger {
             Mood::Good | Mood::Hosted | Mood::KeyRefused | Mood::Strict => {}
         }
         let (refused, good): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event["event_id"] == "never");
-        let refused: Vec<_> = refused.iter().map(|event| json!({"event_id": event["event_id"], "code": "UNKNOWN_KEY"})).collect();
+        let refused: Vec<_> =
+            refused.iter().map(|event| json!({"event_id": event["event_id"], "code": "UNKNOWN_KEY"})).collect();
         let accepted = self.store(&good);
         let duplicate = good.len() - accepted;
         if batch {
@@ -224,7 +225,12 @@ impl Rig {
     async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !holds(self) {
-            assert!(Instant::now() < deadline, "{what}: {} stored\n{}", self.stored().len(), self.metrics.render().unwrap());
+            assert!(
+                Instant::now() < deadline,
+                "{what}: {} stored\n{}",
+                self.stored().len(),
+                self.metrics.render().unwrap()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -322,14 +328,16 @@ async fn what_is_no_yes_is_tried_again() {
     rig.until_stored(&ids(1..2)).await;
     running.stop().await;
     assert_eq!((rig.metric("usage_retries_total"), rig.metric("usage_duplicate_total")), (8, 1));
-    let nonces: BTreeSet<_> = rig.api.asked().iter().map(|asked| asked.header("signature-input").unwrap().to_owned()).collect();
+    let nonces: BTreeSet<_> =
+        rig.api.asked().iter().map(|asked| asked.header("signature-input").unwrap().to_owned()).collect();
     assert_eq!(nonces.len(), 9, "each attempt is signed anew");
 }
 
 #[tokio::test]
 async fn a_pause_that_the_api_asks_for_is_kept() {
     let rig = Rig::start().await;
-    rig.ledger.lock().unwrap().trouble = vec![Trouble::Status("429 Too Many Requests", "RATE_LIMITED", "retry-after: 1\r\n")];
+    rig.ledger.lock().unwrap().trouble =
+        vec![Trouble::Status("429 Too Many Requests", "RATE_LIMITED", "retry-after: 1\r\n")];
     let running = rig.run();
     rig.write([line("event-00001", "linear")]);
     rig.until("the first attempt", |rig| rig.api.asked().len() == 1).await;
