@@ -88,7 +88,11 @@ pub async fn run(config: RegistrarConfig, mut registrations: mpsc::Receiver<Regi
                 }
             }
             registration = registrations.recv(), if under_way.len() < UNDER_WAY => {
-                let Some(Registration { register, answer }) = registration else { return };
+                let Some(Registration { register, answer }) = registration else {
+                    // Somebody else takes them up now.
+                    stop.wait().await;
+                    return;
+                };
                 let place = match place(&config.client, &register) {
                     Ok(place) => place,
                     Err(error) => {
