@@ -396,3 +396,7 @@ fn warn_of_mode(mode: AccessMode) {
 #[cfg(test)]
 #[path = "admin_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "admin_outward_tests.rs"]
+mod outward_tests;

@@ -58,8 +58,9 @@ pub struct Pace {
     pub first: Duration,
     /// Longest pause between two attempts, an API's own wish excepted.
     pub longest: Duration,
-    /// How long a refused service key may hold up the events of others before its own are given up.
-    pub unauthorized: Duration,
+    /// How long events may hold up those behind them for something that is theirs alone: a refused service key, a
+    /// proxy that does not like one.
+    pub patience: Duration,
     /// How long a stop waits for what is left.
     pub flush: Duration,
 }
@@ -70,7 +71,7 @@ impl Default for Pace {
             poll: Duration::from_secs(1),
             first: Duration::from_secs(1),
             longest: Duration::from_secs(30),
-            unauthorized: Duration::from_secs(600),
+            patience: Duration::from_secs(600),
             flush: Duration::from_secs(5),
         }
     }
@@ -119,8 +120,9 @@ struct State {
 #[derive(Debug)]
 struct Trouble {
     reason: &'static str,
-    unauthorized_since: Option<Instant>,
-    given_up: bool,
+    /// Since when it is of a kind that is not waited for without an end.
+    since: Option<Instant>,
+    said: bool,
 }
 
 /// What an attempt came to.
@@ -172,6 +174,7 @@ impl Delivery {
         let Some(service) = part.first().map(|pending| pending.event.service.as_str()) else { return };
         let mut left = vec![part];
         let mut pause = self.pace.first;
+        let mut patience_over = false;
         while let Some(next) = left.pop() {
             left.push(next);
             let Some(key) = self.key(service).await else {
@@ -206,12 +209,30 @@ impl Delivery {
                     left.extend(next.chunks(1).rev());
                     continue;
                 }
-                Verdict::Unauthorized | Verdict::Later => {}
+                Verdict::Unauthorized | Verdict::Stuck(_) | Verdict::Later => {}
             }
             self.metrics.usage().record_retry();
-            if self.troubled(service, verdict == Verdict::Unauthorized, &answer) {
-                self.skip(left.into_iter().flatten(), Skipped::Unauthorized);
-                return;
+            patience_over |= self.troubled(service, verdict != Verdict::Later, &answer);
+            match verdict {
+                Verdict::Unauthorized if patience_over => {
+                    self.say_once_that_it_is_left_out(service);
+                    self.skip(left.into_iter().flatten(), Skipped::Unauthorized);
+                    return;
+                }
+                Verdict::Stuck(status) if patience_over => {
+                    left.pop();
+                    if next.len() > 1 {
+                        let (first, second) = next.split_at(next.len() / 2);
+                        left.extend([second, first]);
+                    } else {
+                        let code = format!("NOT_JSON_{status}");
+                        let error =
+                            "something between the gateway and the API does not let the event through".to_owned();
+                        self.settled(next, 0, &[RefusedEvent { event_id: String::new(), code, error }]);
+                    }
+                    continue;
+                }
+                _ => {}
             }
             let wished = answer.as_ref().err().and_then(ApiError::retry_after).unwrap_or_default();
             tokio::select! {
@@ -281,12 +302,12 @@ impl Delivery {
         self.metrics.usage().record_skipped(reason, count);
     }
 
-    /// Notes that an attempt failed. `true`: the events of this service are not to be waited for any longer.
-    fn troubled(&self, service: &str, unauthorized: bool, answer: &Result<Answer, ApiError>) -> bool {
+    /// Notes that an attempt failed. `true`: this has been `bounded` for too long to wait on.
+    fn troubled(&self, service: &str, bounded: bool, answer: &Result<Answer, ApiError>) -> bool {
         let now = Instant::now();
         let reason = answer.as_ref().err().map_or("NotUnderstood", ApiError::reason);
         let mut state = self.lock();
-        let new = || Trouble { reason: "", unauthorized_since: None, given_up: false };
+        let new = || Trouble { reason: "", since: None, said: false };
         let trouble = state.troubles.entry(service.to_owned()).or_insert_with(new);
         if trouble.reason != reason {
             trouble.reason = reason;
@@ -298,18 +319,18 @@ impl Delivery {
                 Err(error) => tracing::warn!(service, %error, "usage events are not taken and wait in the access log"),
             }
         }
-        if !unauthorized {
-            return false;
-        }
-        let since = *trouble.unauthorized_since.get_or_insert(now);
-        let over = now.duration_since(since) >= self.pace.unauthorized;
-        if over && !std::mem::replace(&mut trouble.given_up, true) {
+        bounded && now.duration_since(*trouble.since.get_or_insert(now)) >= self.pace.patience
+    }
+
+    fn say_once_that_it_is_left_out(&self, service: &str) {
+        if let Some(trouble) = self.lock().troubles.get_mut(service)
+            && !std::mem::replace(&mut trouble.said, true)
+        {
             tracing::error!(
                 service,
                 "the service key is still refused: usage events of this service are left out until it is accepted"
             );
         }
-        over
     }
 
     fn recovered(&self, service: &str) {

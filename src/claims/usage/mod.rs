@@ -75,8 +75,9 @@ pub struct UsageConfig {
 /// Reads and sends.
 #[derive(Debug)]
 pub struct Usage {
-    /// `None` while a thread reads.
+    /// `None` while a thread reads, and where the next one begins at the stored position.
     reader: Option<Reader>,
+    namespace: Namespace,
     log: PathBuf,
     position: PathBuf,
     max_backlog_bytes: u64,
@@ -122,9 +123,9 @@ impl Usage {
         let namespace = client.namespace().clone();
         let tail = Tail::from_now(&log, &position)?;
         let committed = tail.stored();
-        let reader = Some(Reader { tail, namespace, metrics: Arc::clone(&metrics) });
+        let reader = Some(Reader { tail, namespace: namespace.clone(), metrics: Arc::clone(&metrics) });
         let delivery = Delivery::new(client, keys, Arc::clone(&metrics), pace);
-        Ok(Self { reader, log, position, max_backlog_bytes, committed, delivery, metrics, pace })
+        Ok(Self { reader, namespace, log, position, max_backlog_bytes, committed, delivery, metrics, pace })
     }
 
     /// Reads and sends until told to stop; then sends what is left, once, as far as there is time.
@@ -206,24 +207,22 @@ impl Usage {
 
     /// The next stretch of the log.
     async fn read(&mut self) -> Window {
-        let nothing = || Window { end: self.committed.clone(), ..Window::default() };
-        let Some(mut reader) = self.reader.take() else {
-            tracing::error!("the reader of the access log is gone: no usage events are sent");
-            return nothing();
-        };
-        let read = tokio::task::spawn_blocking(move || {
-            let window = reader.window();
-            (reader, window)
+        let mut reader = self.reader.take().unwrap_or_else(|| Reader {
+            tail: Tail::new(&self.log, &self.position),
+            namespace: self.namespace.clone(),
+            metrics: Arc::clone(&self.metrics),
         });
-        match read.await {
+        let read = tokio::task::spawn_blocking(move || reader.window().map(|window| (reader, window))).await;
+        match read.map_err(io::Error::other).flatten() {
             Ok((reader, window)) => {
                 self.reader = Some(reader);
-                window.unwrap_or_else(|error| {
-                    tracing::warn!(%error, "the access log cannot be read for usage events");
-                    nothing()
-                })
+                window
             }
-            Err(_) => nothing(),
+            // What it had read by then is read again.
+            Err(error) => {
+                tracing::warn!(%error, "the access log cannot be read for usage events");
+                Window { end: self.committed.clone(), ..Window::default() }
+            }
         }
     }
 

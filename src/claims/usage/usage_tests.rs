@@ -32,7 +32,7 @@ const PACE: Pace = Pace {
     poll: Duration::from_millis(10),
     first: Duration::from_millis(5),
     longest: Duration::from_millis(20),
-    unauthorized: Duration::from_secs(600),
+    patience: Duration::from_secs(600),
     flush: Duration::from_secs(5),
 };
 
@@ -70,6 +70,8 @@ enum Mood {
     KeyRefused,
     /// The whole batch is refused where an event is called `poison`.
     Strict,
+    /// The same, by a proxy with a web page of its own.
+    Guarded,
 }
 
 impl Ledger {
@@ -98,7 +100,10 @@ impl Ledger {
                 }
             }
             Mood::Strict if has("event_id", "poison") => return error("400 Bad Request", "VALIDATION_ERROR", ""),
-            Mood::Good | Mood::Hosted | Mood::KeyRefused | Mood::Strict => {}
+            Mood::Guarded if has("event_id", "poison") => {
+                return crate::claims::fake_api::answer("403 Forbidden", "content-type: text/html\r\n", "<html>");
+            }
+            Mood::Good | Mood::Hosted | Mood::KeyRefused | Mood::Strict | Mood::Guarded => {}
         }
         let (refused, good): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event["event_id"] == "never");
         let refused: Vec<_> =
@@ -413,6 +418,20 @@ async fn what_will_never_be_taken_is_counted_and_stops_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_proxy_does_not_let_through_stops_the_others_for_a_while_only() {
+    let mut rig = Rig::start().await;
+    rig.pace.patience = Duration::from_millis(100);
+    rig.mood(Mood::Guarded);
+    let running = rig.run();
+    rig.write(lines(0..20));
+    rig.write([line("poison", "linear")]);
+    rig.write(lines(20..40));
+    rig.until_stored(&ids(0..40)).await;
+    running.stop().await;
+    assert_eq!(rig.metric("usage_refused_total{code=\"not_json_403\"}"), 1);
+}
+
+#[tokio::test]
 async fn an_api_without_batches_gets_events_one_by_one_signed_for_their_subject() {
     let rig = Rig::start().await;
     rig.mood(Mood::Hosted);
@@ -446,7 +465,7 @@ async fn an_api_that_takes_no_reports_for_other_keys_does_not_stop_the_queue() {
 #[tokio::test]
 async fn a_refused_key_holds_the_others_up_for_a_while_only() {
     let mut rig = Rig::start().await;
-    rig.pace.unauthorized = Duration::from_millis(200);
+    rig.pace.patience = Duration::from_millis(200);
     rig.mood(Mood::KeyRefused);
     let running = rig.run();
     rig.write([line("event-00001", "linear"), line("lost", "github")]);

@@ -26,8 +26,10 @@ pub(in crate::claims) enum Verdict {
     Refused(String, String),
     /// It does not take many at a time.
     NoBatches,
-    /// It does not accept the key, or us: another key may help.
+    /// It does not accept the key: another key may help.
     Unauthorized,
+    /// Something in between does not let it through, perhaps for what one of the events says.
+    Stuck(u16),
     /// Try again.
     Later,
 }
@@ -46,6 +48,12 @@ pub(in crate::claims) fn of_batch(answer: &Result<Answer, ApiError>, sent: usize
         },
         Err(ApiError::Refused { status: 404 | 405, .. } | ApiError::NotJson { status: 404 | 405, .. }) => {
             Verdict::NoBatches
+        }
+        // The signature is ours, whatever the events are: it is the clock or the identity, which all wait for.
+        Err(ApiError::Refused { status: 401 | 403, code, .. })
+            if code.starts_with("SIGNATURE_") && !NEVER_OURS.contains(&code.as_str()) =>
+        {
+            Verdict::Later
         }
         Err(error) => of_error(error),
     }
@@ -77,6 +85,10 @@ fn of_error(error: &ApiError) -> Verdict {
         ApiError::Refused { status, code, message, .. } => {
             let code = if code.is_empty() { format!("{NO_CODE}_{status}") } else { code.clone() };
             Verdict::Refused(code, message.clone())
+        }
+        ApiError::NotJson { status: 413, .. } => Verdict::Refused(format!("{NO_CODE}_413"), String::new()),
+        ApiError::NotJson { status, .. } if (400..500).contains(status) && !matches!(status, 408 | 429) => {
+            Verdict::Stuck(*status)
         }
         ApiError::Request(why) => Verdict::Refused("CANNOT_BE_SENT".to_owned(), why.clone()),
         ApiError::Unreachable { .. }
@@ -138,7 +150,6 @@ mod tests {
             (403, "SIGNATURE_NAMESPACE_MISMATCH", for_good("SIGNATURE_NAMESPACE_MISMATCH")),
             (401, "UNAUTHORIZED", Verdict::Unauthorized),
             (403, "FORBIDDEN", Verdict::Unauthorized),
-            (401, "SIGNATURE_INVALID", Verdict::Unauthorized),
             (401, "SIGNATURE_EXPIRED", Verdict::Later),
             (409, "SIGNATURE_NONCE_REPLAY", Verdict::Later),
             (408, "", Verdict::Later),
@@ -152,8 +163,12 @@ mod tests {
         assert_eq!(of_batch(&refused(404, "NOT_FOUND"), 3), Verdict::NoBatches);
         assert_eq!(of_batch(&refused(405, ""), 3), Verdict::NoBatches);
         assert_eq!(of_single(&refused(404, "NOT_FOUND")), for_good("NOT_FOUND"));
-        let page = || Err(ApiError::NotJson { status: 404, found: "a web page".to_owned() });
-        assert_eq!((of_batch(&page(), 3), of_single(&page())), (Verdict::NoBatches, Verdict::Later));
+        let invalid = refused(401, "SIGNATURE_INVALID");
+        assert_eq!((of_batch(&invalid, 3), of_single(&invalid)), (Verdict::Later, Verdict::Unauthorized));
+        let page = |status| Err(ApiError::NotJson { status, found: "a web page".to_owned() });
+        assert_eq!((of_batch(&page(404), 3), of_single(&page(404))), (Verdict::NoBatches, Verdict::Stuck(404)));
+        assert_eq!((of_batch(&page(403), 3), of_single(&page(403))), (Verdict::Stuck(403), Verdict::Stuck(403)));
+        assert_eq!((of_batch(&page(413), 3), of_batch(&page(429), 3)), (for_good("HTTP_413"), Verdict::Later));
         assert_eq!(of_single(&Err(ApiError::Clock { seconds: 900, ahead: true })), Verdict::Later);
     }
 }
