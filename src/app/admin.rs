@@ -184,7 +184,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let mut open = OpenStore::open(&config.data_dir, &config.master_key, &holder)?;
     drop(config.master_key);
     let outward = config.claims.as_ref().map(|setup| (setup.registrations_per_minute, setup.usage));
-    let connected = config.claims.and_then(|setup| connect(setup));
+    let connected = config.claims.and_then(connect);
     let mut settings = config.settings;
     // Nobody can be submitted to an API that is not asked.
     settings.auto_register &= connected.is_some();
