@@ -92,10 +92,10 @@ impl Attendant {
     /// Works until the process ends or the connection is gone.
     pub(super) async fn run(mut self) {
         loop {
-            let next = match self.read().await {
-                Next::Follow => self.follow_changes().await,
-                other => other,
-            };
+            let mut next = self.read().await;
+            if matches!(next, Next::Follow) {
+                next = self.follow_changes().await;
+            }
             let pause = match next {
                 Next::Read(pause) => pause,
                 Next::Follow => Duration::ZERO,

@@ -9,6 +9,8 @@ use crate::wire::control_plane::UsageBatchAnswer;
 const NEVER_OURS: [&str; 2] = ["SIGNATURE_NAMESPACE_MISMATCH", "SIGNATURE_KEY_MISMATCH"];
 /// Refusals of a signature that the next attempt, with a nonce and a time of its own, may not meet.
 const OF_THIS_ATTEMPT: [&str; 2] = ["SIGNATURE_EXPIRED", "SIGNATURE_NONCE_REPLAY"];
+/// Code of what a key may not do.
+const FORBIDDEN: &str = "FORBIDDEN";
 /// What a refusal is called that names no code.
 const NO_CODE: &str = "HTTP";
 
@@ -38,6 +40,12 @@ pub(in crate::claims) enum Verdict {
 pub(in crate::claims) fn of_batch(answer: &Result<Answer, ApiError>, sent: usize) -> Verdict {
     match answer {
         Ok(answer) => match answer.json::<UsageBatchAnswer>() {
+            // All of them: it is the key that is of another service.
+            Ok(UsageBatchAnswer { refused, .. })
+                if refused.len() == sent && refused.iter().all(|event| event.code == FORBIDDEN) =>
+            {
+                Verdict::Unauthorized
+            }
             Ok(UsageBatchAnswer { accepted, duplicate, refused })
                 if accepted.saturating_add(duplicate).saturating_add(refused.len() as u64) == sent as u64 =>
             {
@@ -121,6 +129,8 @@ mod tests {
     fn only_an_answer_that_accounts_for_every_event_settles_a_batch() {
         let settled = of_batch(&answer(r#"{"accepted":1,"duplicate":1,"refused":[{"event_id":"x","code":"C"}]}"#), 3);
         assert!(matches!(settled, Verdict::Settled { duplicate: 1, refused } if refused.len() == 1));
+        let key = r#"{"refused":[{"event_id":"x","code":"FORBIDDEN"},{"event_id":"y","code":"FORBIDDEN"}]}"#;
+        assert_eq!(of_batch(&answer(key), 2), Verdict::Unauthorized);
         for other in ["{}", r#"{"accepted":2}"#, r#"{"accepted":4}"#, "<html>", ""] {
             assert_eq!(of_batch(&answer(other), 3), Verdict::Later, "{other}");
         }
