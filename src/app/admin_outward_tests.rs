@@ -21,9 +21,13 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
+use crate::app::api;
+use crate::app::api::ApiConfig;
+use crate::app::api::Limits;
 use crate::domain::ids::PublicKey;
 use crate::state::StateSource;
 use crate::state::Subscriber;
+use crate::sys::http;
 use crate::sys::tasks::stop_pair;
 use crate::telemetry::segments;
 use crate::wire::state::proto;
@@ -179,6 +183,15 @@ async fn a_registration_comes_over_the_state_stream_and_its_answer_goes_back() {
     let folder = tempfile::tempdir().unwrap();
     let (plane, address) = control_plane().await;
     let running = Running::start(config(folder.path(), &address, true)).await;
+    let answer = register(&folder).await;
+    assert_eq!((answer.result(), answer.claim_id.as_str()), (proto::RegisterResult::Recorded, "cl_1"));
+    let claims = plane.claims.lock().unwrap().clone();
+    assert_eq!((claims.len(), claims[0]["public_key"].as_str()), (1, Some(PublicKey::new([9; 32]).text().as_str())));
+    running.stop().await;
+}
+
+/// An authz that follows this admin, asks for one registration and leaves.
+async fn register(folder: &TempDir) -> proto::Registered {
     let subscriber = Subscriber::new();
     let (link, current) = (subscriber.registrar(), subscriber.current());
     let (stop, stopped) = stop_pair();
@@ -187,20 +200,102 @@ async fn a_registration_comes_over_the_state_stream_and_its_answer_goes_back() {
         tokio::spawn(subscriber.run(source, "test authz".to_owned(), SystemClock, proto::Report::default, stopped));
     until(|| current.load().is_some()).await;
     assert!(current.load_full().unwrap().settings.auto_register);
-    let answer = link
-        .register(proto::Register {
-            service: "linear".to_owned(),
-            namespace: "acme".to_owned(),
-            public_key: vec![9; 32],
-            subject: "alice".to_owned(),
-            ..proto::Register::default()
-        })
-        .await
-        .unwrap();
-    assert_eq!((answer.result(), answer.claim_id.as_str()), (proto::RegisterResult::Recorded, "cl_1"));
-    let claims = plane.claims.lock().unwrap().clone();
-    assert_eq!((claims.len(), claims[0]["public_key"].as_str()), (1, Some(PublicKey::new([9; 32]).text().as_str())));
+    let asked = proto::Register {
+        service: "linear".to_owned(),
+        namespace: "acme".to_owned(),
+        public_key: vec![9; 32],
+        subject: "alice".to_owned(),
+        ..proto::Register::default()
+    };
+    let answer = link.register(asked).await.unwrap();
     stop.stop();
     following.await.unwrap();
+    answer
+}
+
+/// The owner's side of the local control plane.
+struct Owner {
+    http: reqwest::Client,
+    address: String,
+    token: Secret,
+}
+
+impl Owner {
+    async fn ask(&self, path: &str, body: Option<&Value>) -> Value {
+        let url = format!("{}{path}", self.address);
+        let request = match body {
+            Some(body) => self.http.post(url).header("content-type", "application/json").body(body.to_string()),
+            None => self.http.get(url),
+        };
+        let answer = request.bearer_auth(self.token.expose()).send().await.unwrap();
+        let text = answer.text().await.unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+/// Both ends are ours: what is sent is what is taken, one by one and together.
+#[tokio::test]
+async fn the_local_control_plane_takes_what_this_admin_sends() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = api::build(ApiConfig {
+        addresses: vec!["127.0.0.1:0".parse().unwrap()],
+        data_dir: folder.path().join("api"),
+        allowed_origins: Vec::new(),
+        public_urls: Vec::new(),
+        allow_remote: false,
+        jwt_secret: None,
+        environment: "local".to_owned(),
+        seed: None,
+        limits: Limits::default(),
+        grace: Duration::from_secs(10),
+    })
+    .await
+    .unwrap();
+    let address = format!("http://{}", plane.addresses()[0]);
+    let namespace = Namespace::parse("acme").unwrap();
+    let token = api::issue_local_token(plane.jwt_secret(), &namespace, None, Duration::from_secs(600)).unwrap();
+    let owner = Owner { http: http::client(false).unwrap(), address: address.clone(), token };
+    let (stop_plane, serving) = (plane.stop_handle(), tokio::spawn(plane.run()));
+    let service = json!({"name": "Linear", "slug": "linear", "domain": "linear.app", "description": "Issues"});
+    let service = owner.ask("/v1/services", Some(&service)).await;
+    let id = service["id"].as_str().unwrap_or_else(|| unreachable!("{service}"));
+    let key = owner.ask(&format!("/v1/services/{id}/keys"), Some(&json!({"name": "gateway"}))).await;
+
+    let start = async || {
+        let config = config(folder.path(), &address, true);
+        std::fs::write(folder.path().join("home/service-api-key-linear"), key["key"].as_str().unwrap()).unwrap();
+        Running::start(config).await
+    };
+    let running = start().await;
+    let answer = register(&folder).await;
+    assert_eq!((answer.result(), answer.claim_status.as_str()), (proto::RegisterResult::Recorded, "pending"));
+    let again = register(&folder).await;
+    assert_eq!((again.result(), again.claim_id), (proto::RegisterResult::Recorded, answer.claim_id.clone()));
+    let claims = owner.ask("/v1/namespaces/acme/claims", None).await;
+    assert_eq!(claims["claims"][0]["claim_id"], answer.claim_id.as_str());
+    assert_eq!(claims["claims"][0]["subject"], "alice");
+
+    log(&folder, 0..1300);
+    let counted = async || owner.ask("/v1/namespaces/acme/usage", None).await["summary"]["total_events"].as_u64();
+    let work = async {
+        while counted().await != Some(1300) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, work).await.unwrap();
+    // A position that is lost has everything sent again, and nothing counted again.
     running.stop().await;
+    let position = usage::position_file(&folder.path().join("run"));
+    std::fs::write(&position, "").unwrap();
+    let running = start().await;
+    let end = std::fs::metadata(folder.path().join("run/access.log")).unwrap().len();
+    until(|| {
+        let text = std::fs::read_to_string(&position).unwrap();
+        serde_json::from_str::<Value>(&text).is_ok_and(|position| position["offset"] == end)
+    })
+    .await;
+    running.stop().await;
+    assert_eq!(counted().await, Some(1300));
+    stop_plane.stop();
+    assert_eq!(tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap(), Ended::Stopped);
 }

@@ -318,7 +318,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Whatever happens, a line is handed out once, in order, and again after a restart exactly where it lies
     /// behind the stored position.

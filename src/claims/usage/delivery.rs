@@ -214,12 +214,13 @@ impl Delivery {
             self.metrics.usage().record_retry();
             patience_over |= self.troubled(service, verdict != Verdict::Later, &answer);
             match verdict {
-                Verdict::Unauthorized if patience_over => {
+                _ if !patience_over => {}
+                Verdict::Unauthorized => {
                     self.say_once_that_it_is_left_out(service);
                     self.skip(left.into_iter().flatten(), Skipped::Unauthorized);
                     return;
                 }
-                Verdict::Stuck(status) if patience_over => {
+                Verdict::Stuck(status) => {
                     left.pop();
                     if next.len() > 1 {
                         let (first, second) = next.split_at(next.len() / 2);
@@ -232,7 +233,7 @@ impl Delivery {
                     }
                     continue;
                 }
-                _ => {}
+                Verdict::Settled { .. } | Verdict::Refused(..) | Verdict::NoBatches | Verdict::Later => {}
             }
             let wished = answer.as_ref().err().and_then(ApiError::retry_after).unwrap_or_default();
             tokio::select! {

@@ -112,7 +112,7 @@ mod tests {
     fn event(members: &Value) -> UsageEvent {
         match with(members) {
             Found::Event(event) => *event,
-            other => panic!("{other:?}"),
+            other @ (Found::Skipped(_) | Found::Nothing) => panic!("{other:?}"),
         }
     }
 

@@ -81,7 +81,11 @@ pub struct Usage {
     log: PathBuf,
     position: PathBuf,
     max_backlog_bytes: u64,
+    /// Up to where everything is settled.
     committed: Position,
+    /// What of that is written down, and since when.
+    stored: Position,
+    stored_at: Instant,
     delivery: Delivery,
     metrics: Arc<Metrics>,
     pace: Pace,
@@ -125,7 +129,20 @@ impl Usage {
         let committed = tail.stored();
         let reader = Some(Reader { tail, namespace: namespace.clone(), metrics: Arc::clone(&metrics) });
         let delivery = Delivery::new(client, keys, Arc::clone(&metrics), pace);
-        Ok(Self { reader, namespace, log, position, max_backlog_bytes, committed, delivery, metrics, pace })
+        let (stored, stored_at) = (committed.clone(), Instant::now());
+        Ok(Self {
+            stored,
+            stored_at,
+            reader,
+            namespace,
+            log,
+            position,
+            max_backlog_bytes,
+            committed,
+            delivery,
+            metrics,
+            pace,
+        })
     }
 
     /// Reads and sends until told to stop; then sends what is left, once, as far as there is time.
@@ -135,7 +152,7 @@ impl Usage {
             let window = self.read().await;
             let ended = self.deliver(&window, &stop).await;
             match ended {
-                Ended::Settled => self.commit(&window.end).await,
+                Ended::Settled => self.commit(&window.end, !window.more || last).await,
                 Ended::Overflow => self.give_up_oldest(&window).await,
                 Ended::Stopped => {
                     self.commit_settled(&window).await;
@@ -197,7 +214,9 @@ impl Usage {
                 }
             }
         }
-        self.committed = committed;
+        if self.committed != committed {
+            (self.stored, self.committed) = (committed.clone(), committed);
+        }
         match (is_settled(), deadline.is_some()) {
             (true, _) => Ended::Settled,
             (false, true) => Ended::Stopped,
@@ -249,21 +268,25 @@ impl Usage {
             max_backlog_bytes = self.max_backlog_bytes,
             "usage events are lost: the control plane has not taken them for so long that their backlog is full"
         );
-        self.commit(&end).await;
+        self.commit(&end, true).await;
     }
 
-    async fn commit(&mut self, position: &Position) {
+    /// Everything up to here is settled. Written down at once, or, while there is more to be done at once, now and
+    /// then: what is behind the written position is only sent again.
+    async fn commit(&mut self, position: &Position, at_once: bool) {
         self.metrics.usage().record_pending(0);
-        if self.committed != *position {
+        self.committed = position.clone();
+        let due = at_once || self.stored_at.elapsed() >= self.pace.poll;
+        if due && self.stored != *position {
             store(&self.position, position).await;
-            self.committed = position.clone();
+            self.stored = position.clone();
+            self.stored_at = Instant::now();
         }
     }
 
     async fn commit_settled(&mut self, window: &Window) {
-        if let Some(position) = settled_up_to(&window.events) {
-            self.commit(&position).await;
-        }
+        let position = settled_up_to(&window.events).unwrap_or_else(|| self.committed.clone());
+        self.commit(&position, true).await;
     }
 
     async fn record_lag(&self) {

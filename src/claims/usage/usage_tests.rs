@@ -510,9 +510,8 @@ async fn a_stop_during_an_outage_ends_and_keeps_the_rest() {
 #[tokio::test]
 async fn beyond_its_bound_the_oldest_file_is_given_up_and_counted() {
     let mut rig = Rig::start().await;
-    let size = |range| lines(range).iter().map(|line| line.len() as u64 + 1).sum::<u64>();
     // Room for two files of a hundred.
-    rig.max_backlog_bytes = size(0..250);
+    rig.max_backlog_bytes = lines(0..250).iter().map(|line| line.len() as u64 + 1).sum();
     rig.mood(Mood::Down);
     let running = rig.run();
     rig.write(lines(0..100));
