@@ -6,3 +6,7 @@ pub mod authz;
 pub mod down;
 pub mod gateway;
 pub mod up;
+
+#[cfg(test)]
+#[path = "claims_tests.rs"]
+mod claims_tests;

@@ -177,34 +177,43 @@ fn resident() -> usize {
     text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// `cargo test --release --lib -- --ignored --exact --nocapture state::scale_tests::memory_of_both_ends`
+/// Prints what both ends take of this process's memory.
+fn measure_memory(namespaces: u32) {
+    let each = |before: usize| resident().saturating_sub(before) / usize::try_from(MANY).unwrap();
+    let mut published = empty();
+    let before = resident();
+    published.apply(2, load("svc", list(namespaces)), now());
+    let admin = each(before);
+    let before = resident();
+    let (mut cursor, mut replica) = connected(&published);
+    follow(&published, &mut cursor, &mut replica);
+    let authz = each(before);
+    let before = resident();
+    let again = list(namespaces).difference("svc", &published.grants()).len();
+    let refreshed = each(before);
+    let before = resident();
+    let (mut cursor, _) = connected(&published);
+    replica.reconnect();
+    follow(&published, &mut cursor, &mut replica);
+    let full_again = each(before);
+    println!(
+        "{namespaces} namespaces: {admin} bytes each in admin, {authz} in authz; \
+         {refreshed} more after a refresh ({again} changes), {full_again} more after another full state"
+    );
+}
+
+/// `cargo test --lib -- --ignored --exact --nocapture state::scale_tests::memory_with_few_namespaces`
 #[test]
 #[ignore = "prints what it measures; alone in its process"]
-fn memory_of_both_ends() {
-    for namespaces in [10, MANY] {
-        let each = |before: usize| resident().saturating_sub(before) / usize::try_from(MANY).unwrap();
-        let mut published = empty();
-        let before = resident();
-        published.apply(2, load("svc", list(namespaces)), now());
-        let admin = each(before);
-        let before = resident();
-        let (mut cursor, mut replica) = connected(&published);
-        follow(&published, &mut cursor, &mut replica);
-        let authz = each(before);
-        let before = resident();
-        let again = list(namespaces).difference("svc", &published.grants()).len();
-        let refreshed = each(before);
-        let before = resident();
-        let (mut cursor, _) = connected(&published);
-        replica.reconnect();
-        follow(&published, &mut cursor, &mut replica);
-        let full_again = each(before);
-        println!(
-            "{namespaces} namespaces: {admin} bytes each in admin, {authz} in authz; \
-             {refreshed} more after a refresh ({again} changes), {full_again} more after another full state"
-        );
-        drop((published, replica));
-    }
+fn memory_with_few_namespaces() {
+    measure_memory(10);
+}
+
+/// `cargo test --lib -- --ignored --exact --nocapture state::scale_tests::memory_with_a_namespace_each`
+#[test]
+#[ignore = "prints what it measures; alone in its process"]
+fn memory_with_a_namespace_each() {
+    measure_memory(MANY);
 }
 
 /// `cargo test --release --lib -- --ignored --exact --nocapture state::scale_tests::time_of_a_judgement`
