@@ -32,6 +32,7 @@ use crate::app::api::Limits;
 use crate::claims::client::ApiClient;
 use crate::claims::client::Call;
 use crate::config::parts::AccessMode;
+use crate::config::parts::UsageOptions;
 use crate::domain::approval::Approval;
 use crate::domain::ids::Namespace;
 use crate::domain::ids::PublicKey;
@@ -169,6 +170,8 @@ impl Gateway {
                 keys: KeyPlaces::new([], vec![folder.path().to_owned()]),
                 refresh,
                 max_approvals: 1_000_000,
+                registrations_per_minute: 30,
+                usage: UsageOptions { enabled: false, max_backlog_bytes: 1 << 30 },
             }),
         };
         let bound = admin::build(config).await.unwrap();
