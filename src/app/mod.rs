@@ -2,6 +2,10 @@
 
 pub mod admin;
 pub mod authz;
+pub mod connections_api;
 pub mod down;
 pub mod gateway;
+pub mod owner_api;
 pub mod up;
+
+mod json_api;
