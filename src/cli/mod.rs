@@ -7,16 +7,25 @@ pub mod outcome;
 pub mod printer;
 
 mod args;
+mod auth;
+mod claim;
+mod completions;
 mod dispatch;
 mod down;
 mod exec_envoy;
 mod gateway;
+mod help;
 mod identity;
+mod install;
 mod owner;
+mod progress;
 mod request;
+mod service;
 mod settings;
+mod table;
 mod token;
 mod up;
+mod versions;
 
 pub use args::Cli;
 pub use dispatch::run;

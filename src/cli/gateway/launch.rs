@@ -23,6 +23,7 @@ use crate::cli::gateway::master_key;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::progress::Spinner;
 use crate::config::Config;
 use crate::config::keys;
 use crate::domain::ids::Namespace;
@@ -191,9 +192,15 @@ pub(crate) async fn foreground(
     let (sender, mut progress) = mpsc::channel(PROGRESS);
     let run = up::run(config, demo, stops, tasks.stop_handle(), sender);
     let show = async {
+        let mut spinner = Spinner::begin("starting the gateway");
         while let Some(event) = progress.recv().await {
+            match &event {
+                Progress::Note(text) => spinner.doing(text),
+                Progress::Restarting { .. } => {}
+                Progress::Ready(_) | Progress::DemoReady { .. } | Progress::Draining => spinner.end(),
+            }
             // Whoever closed the output may still want the gateway.
-            let _ = show(&event, printer);
+            let _ = spinner.aside(|| show(&event, printer));
         }
     };
     let (ended, ()) = tokio::join!(run, show);
