@@ -266,7 +266,10 @@ pub(crate) fn open(
 
 /// What `auth login` stored, else where the API is this machine's one that lives for this command.
 fn own_token(namespace: &Namespace, local: bool, email: Option<&str>) -> Result<Secret, CliError> {
-    let stored = stored_token(&token_file(&openclaw_home(), namespace))?;
+    // A token this machine's API made is worth nothing elsewhere, and goes nowhere else.
+    let of_this_machine = |token: &Secret| Said::by(token).is_some_and(|said| said.is_local());
+    let stored =
+        stored_token(&token_file(&openclaw_home(), namespace))?.filter(|token| local || !of_this_machine(token));
     let ended = stored.as_ref().map(|token| check_alive(token, "sigilum auth login"));
     if let (Some(token), Some(Ok(()))) = (&stored, &ended) {
         return Ok(token.duplicate());
