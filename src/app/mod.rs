@@ -1,6 +1,7 @@
 //! Wiring, straight-line: Config, build, Bound, run.
 
 pub mod admin;
+pub mod api;
 pub mod authz;
 pub mod connections_api;
 pub mod down;

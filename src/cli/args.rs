@@ -6,6 +6,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::cli::api::ApiArgs;
 use crate::cli::auth::AuthArgs;
 use crate::cli::auth::LoginArgs;
 use crate::cli::claim::ClaimArgs;
@@ -109,7 +110,7 @@ impl Command {
             Self::Down(_) => Some("down"),
             Self::Install(_) => Some("install"),
             Self::Versions => Some("versions"),
-            Self::Request(_) | Self::Completions(_) | Self::Version | Self::Help(_) | Self::ExecEnvoy(_) => None,
+            Self::Api(_) | Self::Request(_) | Self::Completions(_) | Self::Version | Self::Help(_) | Self::ExecEnvoy(_) => None,
         }
     }
 }
@@ -131,6 +132,8 @@ pub enum Command {
     Login(LoginArgs),
     /// Run the gateway, or one of its parts
     Gateway(GatewayArgs),
+    /// Run the local control plane: services, keys, claims, usage
+    Api(ApiArgs),
     /// Run the local stack in the foreground
     Up(UpArgs),
     /// Stop what this installation started

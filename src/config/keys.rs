@@ -29,7 +29,7 @@ pub struct Key {
 }
 
 impl Key {
-    const fn new(
+    pub(super) const fn new(
         yaml: Option<&'static str>,
         env: &'static [&'static str],
         flag: Option<&'static str>,
@@ -367,10 +367,15 @@ pub const SECRET_ENVIRONMENT: &[&str] = &["GATEWAY_MASTER_KEY", "GATEWAY_ADMIN_T
 
 /// The settings as a Markdown table, one line each, ending with a line feed.
 pub fn table() -> String {
+    table_of(ALL)
+}
+
+/// The same of some settings.
+pub fn table_of(keys: &[Key]) -> String {
     let mut out = String::from(
         "| `gateway.yaml` | environment | option | default | meaning |\n| --- | --- | --- | --- | --- |\n",
     );
-    for key in ALL {
+    for key in keys {
         let code = |text: &str| format!("`{text}`");
         let yaml = key.yaml.map_or_else(String::new, code);
         let env = key.env.iter().map(|name| code(name)).collect::<Vec<_>>().join(", ");
