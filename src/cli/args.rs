@@ -110,7 +110,12 @@ impl Command {
             Self::Down(_) => Some("down"),
             Self::Install(_) => Some("install"),
             Self::Versions => Some("versions"),
-            Self::Api(_) | Self::Request(_) | Self::Completions(_) | Self::Version | Self::Help(_) | Self::ExecEnvoy(_) => None,
+            Self::Api(_)
+            | Self::Request(_)
+            | Self::Completions(_)
+            | Self::Version
+            | Self::Help(_)
+            | Self::ExecEnvoy(_) => None,
         }
     }
 }

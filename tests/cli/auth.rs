@@ -82,7 +82,10 @@ fn a_token_of_this_machine_is_signed_with_the_apis_secret() {
     assert_eq!(none.status.code(), Some(1));
     assert!(text_of(&none.stderr).contains("sigilum api"), "{}", text_of(&none.stderr));
 
-    person.file(".local/share/sigilum-api/jwt-secret", &format!("{SECRET}\n"));
+    let file = person.file(".local/share/sigilum-api/jwt-secret", &format!("{SECRET}\n"));
+    let open = person.run(&["auth", "login", "--mode", "oss-local", "--namespace", "acme"]);
+    assert_eq!(open.status.code(), Some(78), "others could issue tokens");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let argv = ["auth", "login", "--mode", "oss-local", "--namespace", "acme", "--ttl-seconds", "90", "--token-only"];
     let token = person.done(&argv);
     let mut rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);

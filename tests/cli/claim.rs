@@ -140,7 +140,8 @@ fn the_token_of_login_and_the_one_made_on_the_spot_are_used() {
     assert_eq!(person.done(&argv), "No claims for namespace \"acme\".\n");
     // What this machine's API could check is made for one command where there is nothing better.
     let other = Person::new();
-    other.file(".local/share/sigilum-api/jwt-secret", "0123456789abcdef0123456789abcdef\n");
+    let file = other.file(".local/share/sigilum-api/jwt-secret", "0123456789abcdef0123456789abcdef\n");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(other.run(&argv).status.code(), Some(4));
     let sent = api.rows.lock().unwrap().asked.last().unwrap().authorization.clone();
     let payload = sent.strip_prefix("Bearer ").unwrap().split('.').nth(1).unwrap();
