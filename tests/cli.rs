@@ -37,6 +37,8 @@ mod claim;
 mod fake;
 #[path = "cli/install.rs"]
 mod install;
+#[path = "cli/local_api.rs"]
+mod local_api;
 #[path = "cli/service.rs"]
 mod service;
 #[path = "cli/terminal.rs"]

@@ -32,9 +32,10 @@ impl ConnectionsApi {
     /// All connections, as the gateway shows them.
     pub async fn list(&self) -> Result<Vec<Value>, ApiError> {
         let mut answer = self.api.call(Method::GET, self.url(&[]), None).await?;
-        match answer.get_mut("connections").map(Value::take) {
-            Some(Value::Array(rows)) => Ok(rows),
-            _ => Err(self.api.unexpected(200, "there is no list of connections in it")),
+        if let Some(Value::Array(rows)) = answer.get_mut("connections").map(Value::take) {
+            Ok(rows)
+        } else {
+            Err(self.api.unexpected(200, "there is no list of connections in it"))
         }
     }
 

@@ -89,7 +89,7 @@ pub enum ApiError {
     },
     /// It said no.
     #[error("{}", refusal_text(.0))]
-    Refused(Refusal),
+    Refused(Box<Refusal>),
 }
 
 fn refusal_text(refusal: &Refusal) -> String {
@@ -235,7 +235,7 @@ impl JsonApi {
             let what = kind.unwrap_or_else(|| "no content type".to_owned());
             self.unexpected(status.as_u16(), &what)
         })?;
-        if status.is_success() { Ok(value) } else { Err(ApiError::Refused(refusal(status.as_u16(), &value))) }
+        if status.is_success() { Ok(value) } else { Err(ApiError::Refused(Box::new(refusal(status.as_u16(), &value)))) }
     }
 
     fn unreachable(&self, error: reqwest::Error) -> ApiError {

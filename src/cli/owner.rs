@@ -329,13 +329,14 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
 
 fn refused(shown: &dyn Fn(Outcome) -> CliError, status: u16, code: &str) -> CliError {
     match (status, code) {
-        (_, "SERVICE_LIMIT_REACHED") => {
-            shown(Outcome::Failed).hint("revoke a claim or delete a service that is not needed any more")
-        }
+        (_, "SERVICE_LIMIT_REACHED") => shown(Outcome::Failed)
+            .hint("give up a service that is not needed any more: revoke its claims, or remove it at the API"),
         (_, "AGENT_LIMIT_REACHED") => {
             shown(Outcome::Failed).hint("revoke an agent of this service first: sigilum claim list --status approved")
         }
-        (_, "KEY_LIMIT_REACHED") => shown(Outcome::Failed).hint("revoke a key of this service first"),
+        (_, "KEY_LIMIT_REACHED") => {
+            shown(Outcome::Failed).hint("revoke one first: sigilum service key list, sigilum service key revoke")
+        }
         (401, _) => shown(Outcome::Unauthorized).hint("sign in again: sigilum auth login"),
         (403, _) => shown(Outcome::Unauthorized)
             .hint("the token is for another owner; see --namespace and `sigilum auth login`"),

@@ -139,15 +139,13 @@ pub(super) async fn bring(
     let mut done = Done::Unchanged;
     let held = found.get("credential_keys").and_then(Value::as_array);
     let is_held = held.is_some_and(|keys| keys.iter().any(|key| key.as_str() == Some(wanted.secret_key)));
-    match secret {
-        // First the secret: until the rest is changed the old way is used with the old name.
-        Some(secret) => {
-            if rotate(api, id, (wanted.secret_key, secret), "service-add").await? {
-                done = Done::Changed;
-            }
+    // First the secret: until the rest is changed the old way is used with the old name.
+    if let Some(secret) = secret {
+        if rotate(api, id, (wanted.secret_key, secret), "service-add").await? {
+            done = Done::Changed;
         }
-        None if !is_held => return Err(no_secret(wanted)),
-        None => {}
+    } else if !is_held {
+        return Err(no_secret(wanted));
     }
     let changes = changes(wanted, found);
     if !changes.is_empty() {

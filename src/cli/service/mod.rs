@@ -1,8 +1,9 @@
-//! `sigilum service add | list | secret set`: services with their keys and connections, through the Sigilum
+//! `sigilum service add | list | secret set | key`: services with their keys and connections, through the Sigilum
 //! API and the admin API of the gateway; no store is opened here.
 
 mod add;
 mod connection;
+mod key;
 mod list;
 mod secret;
 mod source;
@@ -21,6 +22,7 @@ use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::printer::Printer;
 use crate::cli::service::add::AddArgs;
+use crate::cli::service::key::KeyCommand;
 use crate::cli::service::list::ListArgs;
 use crate::cli::service::secret::SetArgs;
 use crate::cli::token;
@@ -39,11 +41,19 @@ pub struct ServiceArgs {
 #[derive(Debug, Subcommand)]
 enum ServiceCommand {
     /// Register a service with a key; in gateway mode connect it too. Running it twice changes nothing
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// List the services of the namespace
     List(ListArgs),
     /// Secrets of a service's connection
     Secret(SecretArgs),
+    /// Keys of a service
+    Key(KeyArgs),
+}
+
+#[derive(Debug, Args)]
+struct KeyArgs {
+    #[command(subcommand)]
+    command: KeyCommand,
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +76,7 @@ pub(crate) async fn run(args: &ServiceArgs, globals: &Globals, printer: &mut Pri
         ServiceCommand::Secret(SecretArgs { command: SecretCommand::Set(args) }) => {
             secret::run(args, globals, printer).await
         }
+        ServiceCommand::Key(KeyArgs { command }) => key::run(command, globals, printer).await,
     }
 }
 
