@@ -120,15 +120,15 @@ fn local_address(globals: &Globals) -> String {
 /// The address of the API: option, environment, `gateway.yaml`, `config.env`, then by mode; without a mode
 /// the local one where this machine has one.
 pub(crate) fn api_address(given: Option<&str>, config: &Config, globals: &Globals) -> Result<String, CliError> {
-    let named = named_address(given)?;
-    if let Some(named) = named {
-        return Ok(named);
+    if let Some(given) = given.map(|given| given.trim().trim_end_matches('/')).filter(|given| !given.is_empty()) {
+        return Ok(given.to_owned());
     }
     if globals.api_port.is_some() {
         return Ok(local_address(globals));
     }
-    // What is left is `gateway.yaml`, or the default.
-    if config.api_url != HOSTED {
+    // The default may also have been asked for by name.
+    let is_named = API_NAMES.iter().any(|name| env::lookup(name).is_some()) || settings::saved(API_NAMES)?.is_some();
+    if config.api_url != HOSTED || is_named {
         return Ok(config.api_url.clone());
     }
     let mode = match Mode::of_environment()? {
@@ -137,18 +137,6 @@ pub(crate) fn api_address(given: Option<&str>, config: &Config, globals: &Global
         None => Mode::Managed,
     };
     Ok(mode.address(globals))
-}
-
-/// The address somebody named: option, environment, `config.env`.
-pub(crate) fn named_address(given: Option<&str>) -> Result<Option<String>, CliError> {
-    let tidy = |text: &str| text.trim().trim_end_matches('/').to_owned();
-    if let Some(given) = given.map(tidy).filter(|text| !text.is_empty()) {
-        return Ok(Some(given));
-    }
-    if let Some(named) = API_NAMES.iter().find_map(|name| env::lookup(name)) {
-        return Ok(Some(tidy(&named)));
-    }
-    Ok(settings::saved(API_NAMES)?.map(|saved| tidy(&saved)))
 }
 
 /// Where the local API keeps the secret its tokens are signed with.
@@ -194,7 +182,7 @@ pub(crate) fn handed_token(
     printer: &mut Printer,
 ) -> Result<Option<Secret>, CliError> {
     if from_stdin {
-        let token = read_stdin("the owner's token", token::MAX_BYTES)?;
+        let token = read_stdin("the owner's token", token::MAX_BYTES, printer)?;
         return match token::tidy(&token) {
             Some(token) => Ok(Some(token)),
             None => Err(CliError::new(Outcome::Failed, "there is no token on standard input")),
@@ -208,10 +196,13 @@ pub(crate) fn handed_token(
 }
 
 /// Standard input as text: to its end, on a terminal one line.
-pub(crate) fn read_stdin(what: &str, limit: u64) -> Result<Zeroizing<String>, CliError> {
+pub(crate) fn read_stdin(what: &str, limit: u64, printer: &mut Printer) -> Result<Zeroizing<String>, CliError> {
     let failed = |error: io::Error| CliError::new(Outcome::Failed, format!("standard input: {error}"));
     let mut text = Zeroizing::new(String::new());
     let input = io::stdin();
+    if input.is_terminal() {
+        printer.note(&format!("Paste {what} and press Enter (it shows on the screen):"));
+    }
     let mut bounded = input.lock().take(limit.saturating_add(1));
     let read = if input.is_terminal() { bounded.read_line(&mut text) } else { bounded.read_to_string(&mut text) };
     read.map_err(failed)?;

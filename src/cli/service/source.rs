@@ -54,7 +54,7 @@ impl SecretSource {
             let text = files::read_text(file, MAX_BYTES).map_err(|error| failed(format!("{place}: {error}")))?;
             (Zeroizing::new(text), place)
         } else if self.upstream_secret_stdin {
-            (owner::read_stdin("the secret", MAX_BYTES)?, "standard input".to_owned())
+            (owner::read_stdin("the secret", MAX_BYTES, printer)?, "standard input".to_owned())
         } else if let Some(secret) = &self.upstream_secret {
             printer
                 .warn("every process of this machine can read arguments; use --upstream-secret-env, -file or -stdin");
