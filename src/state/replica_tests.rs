@@ -5,10 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::approval::Approval;
+use crate::domain::ids::PublicKey;
 use crate::domain::time::Now;
 use crate::domain::time::UnixMillis;
+use crate::state::change::Change;
 use crate::state::cursor::Cursor;
-use crate::state::published::Change;
 use crate::state::published::Published;
 use crate::state::published::PublishedState;
 
@@ -235,6 +236,9 @@ fn message(version: u64, message: Message) -> proto::StateResponse {
     let version = proto::StateVersion { epoch: "epoch-1".to_owned(), version };
     proto::StateResponse { version: Some(version), message: Some(message) }
 }
+
+#[path = "restart_tests.rs"]
+mod restarts;
 
 #[test]
 fn an_older_full_state_of_the_same_epoch_is_refused() {
