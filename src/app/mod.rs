@@ -4,4 +4,6 @@ pub mod admin;
 pub mod authz;
 pub mod down;
 pub mod gateway;
+pub mod simulator;
 pub mod up;
+mod web;
