@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::Method;
 use reqwest::Url;
 
+use crate::app::json_api::chain;
 use crate::sys::http;
 use crate::sys::http::HttpError;
 
@@ -84,19 +85,4 @@ pub(super) fn below(base: &Url, path: &str) -> Url {
     let whole = format!("{}/{}", base.path().trim_end_matches('/'), path.trim_start_matches('/'));
     url.set_path(&whole);
     url
-}
-
-/// An error with its causes in one line; the outermost text of an HTTP client rarely says why.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

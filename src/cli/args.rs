@@ -57,6 +57,12 @@ pub struct Globals {
     /// Port of the admin API on loopback
     #[arg(long, global = true, value_name = "PORT", hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
     pub gateway_port: Option<u16>,
+    /// Port of the local API on loopback
+    #[arg(long, global = true, value_name = "PORT", hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
+    pub api_port: Option<u16>,
+    /// Port of the demo's native service
+    #[arg(long, global = true, value_name = "PORT", hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
+    pub native_port: Option<u16>,
     /// Port of the demo upstream
     #[arg(long, global = true, value_name = "PORT", hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
     pub upstream_port: Option<u16>,

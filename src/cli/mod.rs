@@ -12,8 +12,10 @@ mod down;
 mod exec_envoy;
 mod gateway;
 mod identity;
+mod owner;
 mod request;
 mod settings;
+mod token;
 mod up;
 
 pub use args::Cli;

@@ -66,6 +66,12 @@ fn saved_text() -> Result<String, CliError> {
     }
 }
 
+/// The value of the first of these names that `config.env` has.
+pub(crate) fn saved(names: &[&str]) -> Result<Option<String>, CliError> {
+    let text = saved_text()?;
+    Ok(names.iter().find_map(|name| defaults::find(&text, name)))
+}
+
 /// Where the identities of this person are, and which one is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityPlace {
