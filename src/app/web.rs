@@ -8,8 +8,8 @@ use http::Method;
 use reqwest::Url;
 
 use crate::app::json_api::chain;
-use crate::sys::http;
 use crate::sys::http::HttpError;
+use crate::sys::http::client;
 
 /// Largest answer that is read.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -37,7 +37,7 @@ impl Web {
     /// For these addresses; certificates are only loaded where one of them is `https`.
     pub(super) fn new(urls: &[&Url], deadline: Duration) -> Result<Self, HttpError> {
         let tls = urls.iter().any(|url| url.scheme() == "https");
-        Ok(Self { plain: http::client(false)?, tls: tls.then(|| http::client(true)).transpose()?, deadline })
+        Ok(Self { plain: client(false)?, tls: tls.then(|| client(true)).transpose()?, deadline })
     }
 
     /// One request. The error is a sentence without the URL, which may hold what nobody should see.

@@ -81,6 +81,7 @@ impl Globals {
         flags.set(&keys::ADMIN_URL, self.gateway_admin_url.clone());
         flags.set(&keys::DATA_DIR, text(&self.gateway_data_dir));
         flags.set(&keys::ADMIN_ADDR, self.gateway_port.map(|port| format!(":{port}")));
+        flags.set(&keys::NATIVE_PORT, self.native_port.map(|port| port.to_string()));
         flags.set(&keys::UPSTREAM_PORT, self.upstream_port.map(|port| port.to_string()));
         flags
     }

@@ -136,6 +136,7 @@ fn every_bound_holds_at_its_edge() {
         ("GATEWAY_CLAIMS_GRACE_SECONDS", "0", "86400", "+1", "86401"),
         ("GATEWAY_TRUSTED_HOPS", "0", "16", "1 ", "17"),
         ("GATEWAY_ENVOY_CONCURRENCY", "0", "512", "0x1", "513"),
+        ("NATIVE_PORT", "1", "65535", "0", "65536"),
         ("UPSTREAM_PORT", "1", "65535", "0", "65536"),
     ];
     for (name, least, most, below, above) in edges {

@@ -30,7 +30,6 @@ use axum::http::header::HOST;
 use axum::http::header::RETRY_AFTER;
 use axum::middleware;
 use axum::middleware::Next;
-use axum::response::IntoResponse as _;
 use axum::response::Response;
 use axum::routing::get;
 use serde_json::json;

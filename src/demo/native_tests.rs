@@ -103,9 +103,7 @@ async fn an_approved_agent_gets_in_once_per_nonce() {
 async fn nobody_gets_in_without_a_signature_of_this_very_request() {
     let service = start(false).await;
     let (now, port) = (SystemClock.now().seconds(), service.at.port());
-    let plain = |request: http::request::Builder| {
-        local_http::exchange(&Endpoint::Tcp(service.at), request, Bytes::new(), SOON)
-    };
+    let plain = |request| async { local_http::exchange(&Endpoint::Tcp(service.at), request, Bytes::new(), SOON).await };
     assert_eq!(plain(http::Request::post("/v1/ping")).await.unwrap().status, 401);
     assert_eq!(plain(http::Request::get("/v1/nothing")).await.unwrap().status, 401);
     assert_eq!(plain(http::Request::get("/")).await.unwrap().status, 200);

@@ -238,7 +238,8 @@ impl Supervisor {
             .iter()
             .map(|(role, running)| ChildIdentity { role: *role, process: running.process.clone() })
             .collect();
-        let instance = Instance { supervisor, children, addresses: self.addresses.clone() };
+        let (addresses, beside) = (self.addresses.clone(), self.config.beside.clone());
+        let instance = Instance { supervisor, children, addresses, beside };
         if let Err(error) = instance.write(&self.config.run_dir) {
             let _ = self.progress.try_send(Progress::Note(format!("instance.json: {error}")));
         }

@@ -168,6 +168,7 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
         .into_iter()
         .flatten()
         .collect(),
+        beside: Vec::new(),
         environment: vec![
             own("SIGILUM_LOG", config.log_level),
             own("GATEWAY_REPLAY_CAPACITY", config.replay_capacity.to_string()),
