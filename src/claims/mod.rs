@@ -4,3 +4,11 @@
 //! submission of claims for unapproved callers, and usage events. Promises: no request of an agent ever waits
 //! for it, no approval is dropped silently, and only services that have a connection are asked for. Never
 //! decides anything: what it learns goes to authz over the state stream.
+
+pub mod client;
+pub mod feed;
+pub mod keys;
+
+#[cfg(test)]
+#[path = "fake_api_tests.rs"]
+mod fake_api;
