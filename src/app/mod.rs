@@ -1,9 +1,11 @@
 //! Wiring, straight-line: Config, build, Bound, run.
 
 pub mod admin;
+pub mod api;
 pub mod authz;
 pub mod connections_api;
 pub mod down;
+pub mod e2e;
 pub mod gateway;
 pub mod owner_api;
 pub mod simulator;

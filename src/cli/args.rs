@@ -6,7 +6,9 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::cli::agent_simulator::AgentSimulatorArgs;
 use crate::cli::down::DownArgs;
+use crate::cli::e2e_tests::E2eTestsArgs;
 use crate::cli::exec_envoy::ExecEnvoyArgs;
 use crate::cli::gateway::GatewayArgs;
 use crate::cli::identity::IdentityArgs;
@@ -100,6 +102,10 @@ pub enum Command {
     Up(UpArgs),
     /// Stop what this installation started
     Down(DownArgs),
+    /// Start a stack of its own, try it from outside, stop it
+    E2eTests(E2eTestsArgs),
+    /// Try the running stack with an approved, an unapproved and an unsigned agent
+    AgentSimulator(AgentSimulatorArgs),
     /// Print the version
     Version,
     /// Ties Envoy's life to the supervisor's; started by it alone.

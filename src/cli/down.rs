@@ -10,6 +10,7 @@ use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::stack;
 use crate::config::Config;
 use crate::sys::process::PortHolder;
 
@@ -58,7 +59,7 @@ pub(crate) async fn run(args: &DownArgs, globals: &Globals, printer: &mut Printe
 fn ports(config: &Config, globals: &Globals) -> Vec<(&'static str, u16)> {
     let first = |list: &[std::net::SocketAddr]| list.first().map(std::net::SocketAddr::port);
     [
-        ("api", Some(api_port(globals))),
+        ("api", Some(stack::api_port(globals))),
         ("gateway admin", first(&config.listen.admin)),
         ("native demo", Some(config.native_port)),
         ("upstream demo", Some(config.upstream_port)),

@@ -6,15 +6,18 @@
 pub mod outcome;
 pub mod printer;
 
+mod agent_simulator;
 mod args;
 mod dispatch;
 mod down;
+mod e2e_tests;
 mod exec_envoy;
 mod gateway;
 mod identity;
 mod owner;
 mod request;
 mod settings;
+mod stack;
 mod token;
 mod up;
 

@@ -29,6 +29,7 @@ use crate::app::up::demo::Source;
 use crate::demo as services;
 use crate::domain::secret::Secret;
 use crate::identity::Identity;
+use crate::sys::files;
 use crate::sys::local_http;
 use crate::sys::tasks::Ended;
 use crate::sys::tasks::StopHandle;
@@ -52,6 +53,8 @@ pub struct StackConfig {
     pub identity: Identity,
     /// Where the keys of services are kept.
     pub home: PathBuf,
+    /// The token of the test seed that was made for this run, and where others of this user find it meanwhile.
+    pub seed_file: Option<(PathBuf, Secret)>,
     /// The demo, where it is wanted.
     pub demo: Option<DemoPorts>,
 }
@@ -93,7 +96,7 @@ pub async fn run(
     stop: StopHandle,
     progress: mpsc::Sender<Progress>,
 ) -> Result<(), UpError> {
-    let StackConfig { api, identity, home, demo } = stack;
+    let StackConfig { api, identity, home, seed_file, demo } = stack;
     // Locks and ports first: a second start must find them taken, and leave everything as it is.
     let api = api::build(api).await?;
     let listeners = match demo {
@@ -107,6 +110,7 @@ pub async fn run(
     let Some(mut bound) = gateway::Bound::build_unless_stopped(config, &mut stops, progress.clone()).await? else {
         return Ok(());
     };
+    let _seed = seed_file.map(|(file, token)| SeedFile::write(file, &token)).transpose()?;
     let keys = Keys::of(&home, demo.is_some())?;
     configure(bound.config_mut(), &base, &keys.gateway);
     let token = admin_token(bound.config_mut());
@@ -203,6 +207,25 @@ struct Demo {
     listeners: Listeners,
     secret: Secret,
     source: Source,
+}
+
+/// The file with the token of the test seed; gone when the run is over.
+struct SeedFile(PathBuf);
+
+impl SeedFile {
+    fn write(path: PathBuf, token: &Secret) -> Result<Self, SetupError> {
+        match files::write_private(&path, token.expose().as_bytes()) {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err(SetupError::Io { path, source }),
+        }
+    }
+}
+
+impl Drop for SeedFile {
+    fn drop(&mut self) {
+        // One that stays opens nothing: the next run has another.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// The end of one part stops the others.
