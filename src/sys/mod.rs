@@ -4,6 +4,7 @@
 
 pub mod boot;
 pub mod clock;
+pub mod database;
 pub mod env;
 pub mod files;
 pub mod grpc;

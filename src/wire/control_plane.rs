@@ -31,7 +31,7 @@ pub const USAGE_BATCH_PATH: &str = "/v1/usage/events/batch";
 pub const MAX_BATCH: usize = 500;
 
 /// One page of the approved feed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FeedPage {
     /// Newest approval first.
     pub claims: Vec<FeedClaim>,
@@ -40,7 +40,7 @@ pub struct FeedPage {
 }
 
 /// One approved claim.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FeedClaim {
     /// `cl_` and 24 hex digits.
     #[serde(default)]
@@ -101,7 +101,7 @@ pub struct FeedRow<'a> {
 pub struct FeedText<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// Position and size of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Pagination {
     /// Most rows of this page, as granted.
     pub limit: u64,
@@ -124,7 +124,7 @@ pub mod change_event {
 }
 
 /// A claim as it is submitted. Members are sorted by name on the wire.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ClaimSubmission {
     /// Which agent of the namespace; at most 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,7 +148,7 @@ pub struct ClaimSubmission {
 }
 
 /// Answer to a submission.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct ClaimAnswer {
     /// The claim, new or known.
@@ -162,7 +162,7 @@ pub struct ClaimAnswer {
 }
 
 /// Body of every error of the API.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct ErrorBody {
     /// For people.
@@ -176,7 +176,7 @@ pub struct ErrorBody {
 }
 
 /// One request an agent made through a gateway.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UsageEvent {
     /// Unique; the same event sent again counts once.
     pub event_id: String,
@@ -218,14 +218,14 @@ pub struct UsageEvent {
 }
 
 /// Many events; at most [`MAX_BATCH`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UsageBatch {
     /// In the order they happened.
     pub events: Vec<UsageEvent>,
 }
 
 /// Answer to a batch. What is not listed as refused is stored.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct UsageBatchAnswer {
     /// Events that are new.
@@ -237,7 +237,7 @@ pub struct UsageBatchAnswer {
 }
 
 /// An event of a batch that will never be accepted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct RefusedEvent {
     /// Which.
