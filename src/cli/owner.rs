@@ -51,6 +51,9 @@ pub(crate) struct OwnerArgs {
     /// The owner's token; visible to every process of this machine
     #[arg(long, value_name = "TOKEN", hide = true)]
     pub(crate) owner_token: Option<String>,
+    /// E-mail address in a token of the local API that is made for this command
+    #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
+    pub(crate) email: Option<String>,
 }
 
 /// An owner who may speak to the API.
@@ -206,7 +209,7 @@ pub(crate) fn handed_token(
         };
     }
     if let Some(argument) = argument {
-        printer.note("warning: every process of this machine can read arguments; use --owner-token-stdin");
+        printer.warn("every process of this machine can read arguments; use --owner-token-stdin");
         return Ok(token::tidy(argument));
     }
     Ok(env::lookup("SIGILUM_OWNER_TOKEN").and_then(|token| token::tidy(&token)))
@@ -245,7 +248,7 @@ pub(crate) fn open(
     let base = api_address(args.api_url.as_deref(), config, globals)?;
     let local = is_loopback(&base);
     if !local && base.starts_with("http:") {
-        printer.note(&format!("warning: the token goes to {base} in clear; use https"));
+        printer.warn(&format!("the token goes to {base} in clear; use https"));
     }
     let handed = handed_token(args.owner_token_stdin, args.owner_token.as_deref(), printer)?;
     let said = handed.as_ref().and_then(Said::by);
@@ -255,21 +258,21 @@ pub(crate) fn open(
             check_alive(&token, "sign in again and hand over the new one")?;
             token
         }
-        None => own_token(&namespace, local)?,
+        None => own_token(&namespace, local, args.email.as_deref())?,
     };
     let api = OwnerApi::new(&base, &token).map_err(|error| failed(&error))?;
     Ok(Owner { api, base, namespace })
 }
 
 /// What `auth login` stored, else where the API is this machine's one that lives for this command.
-fn own_token(namespace: &Namespace, local: bool) -> Result<Secret, CliError> {
+fn own_token(namespace: &Namespace, local: bool, email: Option<&str>) -> Result<Secret, CliError> {
     let stored = stored_token(&token_file(&openclaw_home(), namespace))?;
     let ended = stored.as_ref().map(|token| check_alive(token, "sigilum auth login"));
     if let (Some(token), Some(Ok(()))) = (&stored, &ended) {
         return Ok(token.duplicate());
     }
     if local && let Some(secret) = jwt_secret()? {
-        return issue(&secret, namespace, None, COMMAND_TTL);
+        return issue(&secret, namespace, email, COMMAND_TTL);
     }
     match ended {
         Some(Err(expired)) => Err(expired),

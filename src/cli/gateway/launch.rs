@@ -24,6 +24,7 @@ use crate::cli::gateway::master_key;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::progress::Spinner;
 use crate::cli::stack;
 use crate::config::Config;
 use crate::config::keys;
@@ -206,9 +207,15 @@ pub(crate) async fn foreground(
         }
     };
     let show = async {
+        let mut spinner = Spinner::begin("starting the gateway");
         while let Some(event) = progress.recv().await {
+            match &event {
+                Progress::Note(text) => spinner.doing(text),
+                Progress::Restarting { .. } => {}
+                Progress::Ready(_) | Progress::StackReady { .. } | Progress::Draining => spinner.end(),
+            }
             // Whoever closed the output may still want the gateway.
-            let _ = show(&event, printer);
+            let _ = spinner.aside(|| show(&event, printer));
         }
     };
     let (ended, ()) = tokio::join!(run, show);
