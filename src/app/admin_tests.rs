@@ -21,7 +21,6 @@ use tokio::task::JoinHandle as Task;
 
 use super::*;
 use crate::domain::ids::ConnectionId;
-use crate::domain::ids::Namespace;
 use crate::domain::ids::PublicKey;
 use crate::domain::snapshot::Snapshot;
 use crate::state::StateSource;
@@ -87,6 +86,7 @@ fn config(folder: &Path) -> AdminConfig {
         own_ports: vec![38000],
         supervised: false,
         grace: Duration::from_secs(10),
+        claims: None,
     }
 }
 

@@ -24,6 +24,7 @@ use crate::claims::client::Call;
 use crate::domain::ids::Namespace;
 use crate::domain::ids::PublicKey;
 use crate::domain::secret::Secret;
+use crate::domain::time::MonotonicMillis;
 use crate::domain::time::UnixSeconds;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
@@ -37,6 +38,8 @@ use crate::wire::control_plane::Pagination;
 
 /// Largest page, in bytes: 4 KiB a row.
 const MAX_PAGE_BYTES: usize = 8 << 20;
+/// Longest time for one page: beyond it the approvals would be stale anyway, and an API that hangs is noticed sooner.
+const PAGE_PATIENCE: Duration = Duration::from_secs(30);
 /// How often all is read before the last reading counts, whatever has changed meanwhile.
 const MAX_PASSES: u32 = 3;
 /// Requests of one pass beyond four for every page there should be.
@@ -87,6 +90,8 @@ pub struct Read<C = Vec<Approved>> {
     pub cursor: Option<String>,
     /// To be asked with next time.
     pub etag: Option<String>,
+    /// When the reading that counts began: what it says is at least as young as that.
+    pub began: MonotonicMillis,
     /// Requests it took.
     pub requests: u64,
 }
@@ -153,7 +158,7 @@ pub struct Source<'a> {
 /// collection, so that a large list is never held twice.
 #[derive(Debug)]
 pub struct Collector<C> {
-    /// An empty collection.
+    /// An empty collection; made anew just before each reading begins.
     pub new: fn() -> C,
     /// Adds one approval; each is added once.
     pub push: fn(&mut C, &str, PublicKey, Option<u64>),
@@ -192,6 +197,7 @@ pub async fn read_into<C: Send + 'static>(
                 skipped: pass.skipped,
                 cursor: pass.cursor,
                 etag: pass.etag,
+                began: pass.began,
                 requests,
             }));
         }
@@ -215,6 +221,7 @@ struct Pass<C> {
     etag: Option<String>,
     pages: u64,
     requests: u64,
+    began: MonotonicMillis,
 }
 
 /// What a page was, once its rows are taken.
@@ -231,10 +238,12 @@ async fn read_pass<C: Send + 'static>(
     collector: Collector<C>,
 ) -> Result<Option<Pass<C>>, FeedError> {
     let began = SystemClock.now().monotonic;
+    // Made first, for those collections that note when they were.
+    let list = (collector.new)();
     let Some(answer) = fetch(source, 0, etag).await? else { return Ok(None) };
     let mut pass = Pass {
         collector,
-        list: (collector.new)(),
+        list,
         service: source.service.to_owned(),
         allowed: source.limits.max_approvals,
         seen: HashSet::new(),
@@ -246,6 +255,7 @@ async fn read_pass<C: Send + 'static>(
         etag: answer.header(header::ETAG.as_str()).map(str::to_owned),
         pages: 1,
         requests: 1,
+        began,
     };
     let mut taken;
     (pass, taken) = take(pass, answer, 0, false).await?;
@@ -317,7 +327,8 @@ async fn fetch(source: Source<'_>, offset: u64, etag: Option<&str>) -> Result<Op
     let path = format!("{FEED_PATH}?limit={}&offset={offset}&service={service}", limits.page);
     let condition = etag.map(|etag| [("if-none-match", etag)]);
     let headers = condition.as_ref().map_or(&[][..], |condition| &condition[..]);
-    let answer = client.send(Call { headers, ..Call::get(&path, key, MAX_PAGE_BYTES) }).await?;
+    let answer =
+        client.send(Call { headers, patience: PAGE_PATIENCE, ..Call::get(&path, key, MAX_PAGE_BYTES) }).await?;
     Ok((answer.status != StatusCode::NOT_MODIFIED).then_some(answer))
 }
 
@@ -382,8 +393,18 @@ impl<C> Pass<C> {
     }
 }
 
+/// What a change of the stream is about: namespace, key, expiry. One that ends needs no readable expiry. `None` where
+/// it cannot be told, or where it is about another service.
+pub(super) fn row_of_event(data: &str, service: &str, ends: bool) -> Option<(String, PublicKey, Option<u64>)> {
+    let mut row: FeedRow<'_> = serde_json::from_str(data).ok()?;
+    if ends {
+        row.expires_at = None;
+    }
+    understood(&row, service).map(|(namespace, key, expires_at)| (namespace.to_owned(), key, expires_at))
+}
+
 /// What a row approves; `None` where it cannot be told, or where it is about another service.
-pub(super) fn understood<'a>(row: &'a FeedRow<'_>, service: &str) -> Option<(&'a str, PublicKey, Option<u64>)> {
+fn understood<'a>(row: &'a FeedRow<'_>, service: &str) -> Option<(&'a str, PublicKey, Option<u64>)> {
     let of = text(row.service.as_ref());
     if !of.is_empty() && of != service {
         return None;

@@ -6,8 +6,14 @@
 //! decides anything: what it learns goes to authz over the state stream.
 
 pub mod client;
+pub mod events;
 pub mod feed;
 pub mod keys;
+pub mod overview;
+pub mod refresh;
+
+mod attendant;
+mod follow;
 
 #[cfg(test)]
 #[path = "fake_api_tests.rs"]

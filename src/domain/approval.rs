@@ -1,37 +1,17 @@
 //! Who may use what: approvals by key, with the freshness of their source.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::domain::grants::GrantTable;
+use crate::domain::grants::Position;
 use crate::domain::ids::PublicKey;
 use crate::domain::time::MonotonicMillis;
 use crate::domain::time::Now;
-use crate::domain::time::UnixSeconds;
 
-/// Number of parts the table is split into: a change copies one part, not a million approvals.
-const SHARDS: usize = 256;
-
-/// Where an approval comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// Written in `gateway.yaml`: holds as long as it stands there.
-    Declared,
-    /// The control plane's feed: holds as long as the feed is confirmed.
-    Claims,
-}
-
-/// One approval: this namespace may use this service with this key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
-    /// Connection id.
-    pub service: Arc<str>,
-    /// The agent's namespace.
-    pub namespace: Arc<str>,
-    /// Who says so.
-    pub source: Source,
-    /// Not after this second; `None` = open end.
-    pub expires_at: Option<UnixSeconds>,
-}
+pub use crate::domain::grants::Grant;
+pub use crate::domain::grants::Source;
 
 /// What the table says of one (key, namespace, service).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,53 +33,39 @@ pub enum Freshness {
     ConfirmedAt(MonotonicMillis),
 }
 
-type Shard = HashMap<PublicKey, Vec<Grant>>;
-
 /// All approvals. Cloning is cheap; a change copies the parts it touches.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Approvals {
-    shards: Vec<Arc<Shard>>,
+    grants: GrantTable,
     /// Services that have a claims source; others are judged by declared approvals alone.
-    claims: HashMap<Arc<str>, Freshness>,
-    count: usize,
-}
-
-impl Default for Approvals {
-    fn default() -> Self {
-        Self { shards: vec![Arc::default(); SHARDS], claims: HashMap::new(), count: 0 }
-    }
+    sources: Sources,
 }
 
 impl Approvals {
     /// How many approvals there are.
     pub const fn len(&self) -> usize {
-        self.count
+        self.grants.len()
     }
 
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
-        self.count == 0
+        self.grants.is_empty()
     }
 
     /// Whether this key is approved for anything, by any namespace: such keys are not strangers.
     pub fn knows(&self, key: &PublicKey) -> bool {
-        self.shard(key).contains_key(key)
+        self.grants.knows(key)
     }
 
     /// Judges one (key, namespace, service). `hold_ms` is how long claims hold after a confirmation.
     pub fn judge(&self, key: &PublicKey, namespace: &str, service: &str, now: Now, hold_ms: u64) -> Approval {
-        let fresh = match self.claims.get(service) {
+        let fresh = match self.sources.get(service) {
             None => None,
             Some(Freshness::Never) => Some(false),
-            Some(Freshness::ConfirmedAt(at)) => Some(now.monotonic.since(*at) <= hold_ms),
+            Some(Freshness::ConfirmedAt(at)) => Some(now.monotonic.since(at) <= hold_ms),
         };
-        let grants = self.shard(key).get(key).map_or(&[][..], Vec::as_slice);
-        let matching = grants.iter().filter(|grant| {
-            &*grant.service == service
-                && &*grant.namespace == namespace
-                && grant.expires_at.is_none_or(|end| now.seconds() <= end)
-        });
-        for grant in matching {
+        let grants = self.grants.of(key, service, namespace);
+        for grant in grants.filter(|grant| grant.expires_at.is_none_or(|end| now.seconds() <= end)) {
             match grant.source {
                 Source::Declared => return Approval::Approved,
                 Source::Claims if fresh == Some(true) => return Approval::Approved,
@@ -110,86 +76,99 @@ impl Approvals {
     }
 
     /// Adds one approval; one that is there already has its expiry replaced.
-    pub fn add(&mut self, key: PublicKey, grant: Grant) {
-        let grants = self.shard_mut(&key).entry(key).or_default();
-        match grants.iter_mut().find(|held| same_place(held, &grant)) {
-            Some(held) => *held = grant,
-            None => {
-                // Most keys have one approval; a Vec would reserve room for four.
-                grants.reserve_exact(1);
-                grants.push(grant);
-                self.count = self.count.saturating_add(1);
-            }
-        }
+    pub fn add(&mut self, key: PublicKey, grant: Grant<'_>) {
+        self.grants.add(&key, &grant);
     }
 
     /// Removes one approval, whatever its expiry.
-    pub fn remove(&mut self, key: &PublicKey, grant: &Grant) {
-        let shard = self.shard_mut(key);
-        let Some(grants) = shard.get_mut(key) else { return };
-        let before = grants.len();
-        grants.retain(|held| !same_place(held, grant));
-        let gone = before.saturating_sub(grants.len());
-        if grants.is_empty() {
-            shard.remove(key);
-        }
-        self.count = self.count.saturating_sub(gone);
+    pub fn remove(&mut self, key: &PublicKey, grant: &Grant<'_>) {
+        self.grants.remove(key, grant);
     }
 
     /// Removes everything one source says of a service.
     pub fn clear(&mut self, service: &str, source: Source) {
-        let mut gone = 0_usize;
-        for shard in &mut self.shards {
-            let touched = shard.values().flatten().any(|held| &*held.service == service && held.source == source);
-            if !touched {
-                continue;
-            }
-            Arc::make_mut(shard).retain(|_, grants| {
-                let before = grants.len();
-                grants.retain(|held| !(&*held.service == service && held.source == source));
-                gone = gone.saturating_add(before.saturating_sub(grants.len()));
-                !grants.is_empty()
-            });
-        }
-        self.count = self.count.saturating_sub(gone);
+        self.grants.clear(service, source);
     }
 
     /// Says that a service has a claims source, and how fresh it is.
     pub fn set_freshness(&mut self, service: &str, freshness: Freshness) {
-        match self.claims.get_mut(service) {
-            Some(held) => *held = freshness,
-            None => {
-                self.claims.insert(Arc::from(service), freshness);
-            }
-        }
+        self.sources.set(service, freshness);
     }
 
     /// Freshness of a service's claims; `None` where it has no claims source.
     pub fn freshness(&self, service: &str) -> Option<Freshness> {
-        self.claims.get(service).copied()
+        self.sources.get(service)
     }
 
-    fn shard(&self, key: &PublicKey) -> &Shard {
-        static EMPTY: std::sync::LazyLock<Shard> = std::sync::LazyLock::new(HashMap::new);
-        // Keys are points of a curve: their first byte is evenly spread.
-        self.shards.get(usize::from(key.as_bytes()[0])).map_or(&EMPTY, |shard| &**shard)
+    /// Says that a service has no claims source any more: what the source said of it counts no longer.
+    pub fn end_claims(&mut self, service: &str) {
+        self.grants.clear(service, Source::Claims);
+        self.sources.remove(service);
     }
 
-    fn shard_mut(&mut self, key: &PublicKey) -> &mut Shard {
-        let at = usize::from(key.as_bytes()[0]);
-        while self.shards.len() <= at {
-            self.shards.push(Arc::default());
+    /// Takes over from `older` what the claims sources of these services said, with its age. A service of
+    /// which `older` knows nothing becomes one whose source was never read.
+    pub fn keep_claims<'a>(&mut self, older: &Self, services: impl Iterator<Item = &'a str>) {
+        let mut kept = HashSet::new();
+        for service in services {
+            let freshness = older.freshness(service);
+            self.sources.set(service, freshness.unwrap_or(Freshness::Never));
+            if freshness.is_some() && older.grants.count(service, Source::Claims) > 0 {
+                kept.insert(service);
+            }
         }
-        // The loop above made it exist; `get_mut` keeps the lint table honest.
-        match self.shards.get_mut(at) {
-            Some(shard) => Arc::make_mut(shard),
-            None => unreachable!("shards were extended to hold {at}"),
+        if kept.is_empty() {
+            return;
         }
+        for (_, key, grant) in older.grants.walk(Position::default()) {
+            if grant.source == Source::Claims && kept.contains(grant.service) {
+                self.grants.add(key, &grant);
+            }
+        }
+    }
+
+    /// The grants themselves.
+    pub const fn grants(&self) -> &GrantTable {
+        &self.grants
     }
 }
 
-fn same_place(held: &Grant, grant: &Grant) -> bool {
-    held.service == grant.service && held.namespace == grant.namespace && held.source == grant.source
+/// Services with a claims source. Which they are changes rarely, how fresh they are every few seconds:
+/// only the latter is copied with a confirmation.
+#[derive(Debug, Clone, Default)]
+struct Sources {
+    places: Arc<HashMap<Arc<str>, usize>>,
+    freshness: Vec<Freshness>,
+}
+
+impl Sources {
+    fn get(&self, service: &str) -> Option<Freshness> {
+        self.places.get(service).and_then(|place| self.freshness.get(*place)).copied()
+    }
+
+    fn set(&mut self, service: &str, freshness: Freshness) {
+        match self.places.get(service).and_then(|place| self.freshness.get_mut(*place)) {
+            Some(held) => *held = freshness,
+            None => {
+                Arc::make_mut(&mut self.places).insert(Arc::from(service), self.freshness.len());
+                self.freshness.push(freshness);
+            }
+        }
+    }
+
+    fn remove(&mut self, service: &str) {
+        if !self.places.contains_key(service) {
+            return;
+        }
+        let places = Arc::make_mut(&mut self.places);
+        let Some(place) = places.remove(service) else { return };
+        self.freshness.swap_remove(place);
+        // What was last has moved to the place that became free.
+        let last = self.freshness.len();
+        if let Some(moved) = places.values_mut().find(|held| **held == last) {
+            *moved = place;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -198,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::domain::time::UnixMillis;
+    use crate::domain::time::UnixSeconds;
 
     const HOLD: u64 = 30_000;
 
@@ -205,8 +185,8 @@ mod tests {
         Now { wall: UnixMillis(1_700_000_000_000), monotonic: MonotonicMillis(monotonic) }
     }
 
-    fn grant(source: Source, expires_at: Option<UnixSeconds>) -> Grant {
-        Grant { service: Arc::from("svc"), namespace: Arc::from("ns"), source, expires_at }
+    fn grant(source: Source, expires_at: Option<UnixSeconds>) -> Grant<'static> {
+        Grant { service: "svc", namespace: "ns", source, expires_at }
     }
 
     #[test]
@@ -254,5 +234,38 @@ mod tests {
         assert!(table.knows(&key));
         table.remove(&key, &grant(Source::Declared, None));
         assert!(table.is_empty() && !table.knows(&key));
+    }
+
+    #[test]
+    fn a_service_without_its_source_is_judged_by_declared_approvals() {
+        let key = PublicKey::new([7; 32]);
+        let mut table = Approvals::default();
+        for service in ["one", "svc", "two"] {
+            table.set_freshness(service, Freshness::ConfirmedAt(MonotonicMillis(1)));
+        }
+        table.add(key, grant(Source::Claims, None));
+        let before = table.clone();
+        table.end_claims("svc");
+        assert_eq!(table.judge(&key, "ns", "svc", at(2), HOLD), Approval::Missing);
+        assert_eq!(table.freshness("svc"), None);
+        assert_eq!(table.freshness("one"), Some(Freshness::ConfirmedAt(MonotonicMillis(1))));
+        table.set_freshness("two", Freshness::Never);
+        assert_eq!((table.freshness("one"), table.freshness("two")), (before.freshness("one"), Some(Freshness::Never)));
+        assert_eq!(before.judge(&key, "ns", "svc", at(2), HOLD), Approval::Approved, "a clone keeps what it had");
+    }
+
+    #[test]
+    fn kept_claims_keep_their_age_and_nothing_declared_comes_with_them() {
+        let key = PublicKey::new([7; 32]);
+        let mut older = Approvals::default();
+        older.add(key, grant(Source::Claims, None));
+        older.add(PublicKey::new([8; 32]), grant(Source::Declared, None));
+        older.set_freshness("svc", Freshness::ConfirmedAt(MonotonicMillis(1000)));
+        let mut table = Approvals::default();
+        table.keep_claims(&older, ["svc", "new"].into_iter());
+        assert_eq!(table.len(), 1);
+        assert_eq!(table.judge(&key, "ns", "svc", at(31_000), HOLD), Approval::Approved);
+        assert_eq!(table.judge(&key, "ns", "svc", at(31_001), HOLD), Approval::Stale);
+        assert_eq!(table.freshness("new"), Some(Freshness::Never));
     }
 }

@@ -50,6 +50,11 @@ impl Namespace {
         check_slug(raw).map(|()| Self(Arc::from(raw)))
     }
 
+    /// Whether [`Namespace::parse`] would accept it; for lists that are not kept as namespaces.
+    pub fn is_valid(raw: &str) -> bool {
+        check_slug(raw).is_ok()
+    }
+
     /// Trims and lower-cases first, as every SDK does with what a person typed.
     pub fn normalise(raw: &str) -> Result<Self, InvalidId> {
         Self::parse(&raw.trim().to_lowercase())

@@ -74,7 +74,7 @@ impl Default for Settings {
     }
 }
 
-/// Connections with their secrets, approvals, settings. Cloning is cheap enough for one change.
+/// Connections with their secrets, approvals, settings. A clone shares them all; a change copies what it touches.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// What this state is.
@@ -82,7 +82,7 @@ pub struct Snapshot {
     /// See [`Settings`].
     pub settings: Arc<Settings>,
     /// By id.
-    pub connections: HashMap<ConnectionId, Arc<Connection>>,
+    pub connections: Arc<HashMap<ConnectionId, Arc<Connection>>>,
     /// By key.
     pub approvals: Approvals,
 }

@@ -215,7 +215,7 @@ fn change(bench: &mut Bench, change: impl FnOnce(&mut ConnectionSettings)) {
 fn unusable(bench: &mut Bench) {
     let settings = bench.snapshot.connection("demo-service").unwrap().settings.clone();
     let connection = Connection::new(settings, Err("no secret".to_owned()));
-    bench.snapshot.connections.insert(connection.settings.id.clone(), connection);
+    Arc::make_mut(&mut bench.snapshot.connections).insert(connection.settings.id.clone(), connection);
 }
 
 /// In the order of the checks. Each can stand together with all that follow.

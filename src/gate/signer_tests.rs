@@ -285,7 +285,7 @@ pub(super) fn empty() -> Snapshot {
     Snapshot {
         version: StateVersion { epoch: "test".to_owned(), version: 1 },
         settings: Arc::new(Settings::default()),
-        connections: std::collections::HashMap::new(),
+        connections: Arc::default(),
         approvals: Approvals::default(),
     }
 }
@@ -293,12 +293,11 @@ pub(super) fn empty() -> Snapshot {
 /// Adds a connection whose secret is `s3cret`.
 pub(super) fn connect(snapshot: &mut Snapshot, settings: ConnectionSettings) {
     let connection = Connection::new(settings, Ok(&Secret::new("s3cret".to_owned())));
-    snapshot.connections.insert(connection.settings.id.clone(), connection);
+    Arc::make_mut(&mut snapshot.connections).insert(connection.settings.id.clone(), connection);
 }
 
 /// Approves an agent for a service.
 pub(super) fn approve(snapshot: &mut Snapshot, agent: &Agent, service: &str, source: Source) {
-    let grant =
-        Grant { service: Arc::from(service), namespace: Arc::from(agent.namespace.as_str()), source, expires_at: None };
+    let grant = Grant { service, namespace: agent.namespace.as_str(), source, expires_at: None };
     snapshot.approvals.add(agent.public_key(), grant);
 }

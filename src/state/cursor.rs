@@ -1,7 +1,7 @@
 //! What one authz holds, and what it is to be sent next: the part of a stream that needs no socket.
 
 use crate::domain::time::MonotonicMillis;
-use crate::state::published::FullParts;
+use crate::state::full::FullParts;
 use crate::state::published::Published;
 use crate::state::published::Step;
 use crate::wire::state::proto;

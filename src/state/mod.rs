@@ -1,20 +1,28 @@
 //! The two ends of the state stream: admin publishes, authz keeps.
 //!
 //! Owns the protocol of `proto/sigilum/gateway/v1/state.proto`: full states in parts, deltas that name
-//! the version they follow, confirmations, acknowledgements. Promises that a subscriber's state is
-//! always one the publisher had, whatever was lost in between. Never reads the store.
+//! the version they follow, confirmations, acknowledgements; and the registrations that come the other
+//! way. Promises that a subscriber's state is always one the publisher had, whatever was lost in between,
+//! and that a restart of the publisher makes no claim look fresher. Never reads the store.
 
+mod change;
+mod claims;
 mod cursor;
+mod full;
 mod published;
 mod publisher;
+mod registration;
 mod replica;
 mod session;
 mod subscriber;
 
-pub use published::Change;
+pub use change::Change;
+pub use claims::ClaimList;
 pub use published::PublishedState;
 pub use publisher::PeerState;
 pub use publisher::Publisher;
+pub use registration::RegistrarLink;
+pub use registration::Registration;
 pub use replica::Applied;
 pub use replica::Refused;
 pub use replica::Replica;

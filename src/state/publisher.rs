@@ -10,15 +10,20 @@ use std::sync::PoisonError;
 use futures_util::Stream;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 use tonic::Streaming;
 
-use crate::state::published::Change;
+use crate::state::change::CLAIMS;
+use crate::state::change::Change;
+use crate::state::claims::ClaimList;
 use crate::state::published::Published;
 use crate::state::published::PublishedState;
+use crate::state::registration::Office;
+use crate::state::registration::Registration;
 use crate::state::session::Session;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
@@ -46,6 +51,7 @@ pub struct Publisher {
 struct Shared {
     published: Mutex<Published>,
     peers: Mutex<Peers>,
+    office: Office,
     /// Counts changes and confirmations, so that a waiting session notices them.
     changed: watch::Sender<u64>,
     /// Becomes true when this process is about to end: streams have no end of their own.
@@ -77,7 +83,8 @@ impl Publisher {
         let published = Mutex::new(Published::new(initial, SystemClock.now().monotonic));
         let (changed, _) = watch::channel(0);
         let (closing, _) = watch::channel(false);
-        Self { shared: Arc::new(Shared { published, peers: Mutex::default(), changed, closing }) }
+        let (peers, office) = (Mutex::default(), Office::default());
+        Self { shared: Arc::new(Shared { published, peers, office, changed, closing }) }
     }
 
     /// Publishes a committed change. Calls must come in the order of the commits, each version one
@@ -95,6 +102,56 @@ impl Publisher {
     pub fn confirm(&self, services: Vec<proto::ServiceAge>) {
         self.published().confirm(services, SystemClock.now().monotonic);
         self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// What is to be published, one after the other, for the claims of a service to become exactly `list`; nothing
+    /// where they are. With a hundred thousand approvals this computes for tens of milliseconds.
+    pub fn claims_difference(&self, service: &str, list: ClaimList) -> Vec<Change> {
+        let published = {
+            let published = self.published();
+            (published.claims_source(service) == Some(true)).then(|| published.grants())
+        };
+        // Not under the lock: every stream waits for that.
+        match published {
+            Some(grants) => list.difference(service, &grants),
+            None => list.load(service),
+        }
+    }
+
+    /// What is to be published for a service to have a claims source, not read yet; `None` where it has one. Until it
+    /// is read, an authz that still knows what an earlier admin read goes on with that.
+    pub fn begin_claims(&self, service: &str) -> Option<Change> {
+        let known = self.published().claims_source(service).is_some();
+        let list = proto::ServiceApprovals { service: service.to_owned(), source: CLAIMS, ..Default::default() };
+        (!known).then_some(Change::ReplaceApprovals(list))
+    }
+
+    /// What is to be published for a service to have no claims source any more; `None` where it has none.
+    pub fn end_claims(&self, service: &str) -> Option<Change> {
+        let known = self.published().claims_source(service).is_some();
+        known.then(|| Change::EndClaims(service.to_owned()))
+    }
+
+    /// Each service with a claims source: how old what it said is, in milliseconds (`None`: not read since this
+    /// process began), and how many approvals that is.
+    pub fn claims_ages(&self) -> Vec<(String, Option<u64>, usize)> {
+        self.published().claims_ages(SystemClock.now().monotonic)
+    }
+
+    /// Ids of all connections, in order.
+    pub fn connection_ids(&self) -> Vec<String> {
+        self.published().connection_ids()
+    }
+
+    /// Changes with everything that is published or confirmed; the number means nothing.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+
+    /// The registrations every authz asks for, from now on; an earlier receiver gets none any more. While nobody
+    /// receives, and where too many wait, authz is told at once that nothing was sent.
+    pub fn registrations(&self) -> mpsc::Receiver<Registration> {
+        self.shared.office.open()
     }
 
     /// The version published now.
@@ -152,8 +209,8 @@ impl Publisher {
         self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<u64> {
-        self.shared.changed.subscribe()
+    pub(super) fn office(&self) -> &Office {
+        &self.shared.office
     }
 
     pub(super) fn closing(&self) -> watch::Receiver<bool> {

@@ -1,15 +1,14 @@
 //! authz's end without its socket: messages in, snapshots out. No IO and no clock.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::domain::approval::Approvals;
 use crate::domain::approval::Freshness;
-use crate::domain::approval::Grant;
 use crate::domain::approval::Source;
 use crate::domain::connection::Connection;
 use crate::domain::ids::ConnectionId;
-use crate::domain::ids::PublicKey;
 use crate::domain::snapshot::Settings;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::snapshot::StateVersion;
@@ -68,6 +67,8 @@ struct Pending {
     settings: Settings,
     connections: HashMap<ConnectionId, Arc<Connection>>,
     approvals: Approvals,
+    /// Services with a claims source admin has not read: what is held of them is held on.
+    kept: BTreeSet<String>,
     unreadable: usize,
     /// When its first part came: the ages in all parts were true then or earlier.
     since: MonotonicMillis,
@@ -123,6 +124,7 @@ impl Replica {
                     settings: state::decode_settings(settings).map_err(|error| error.to_string())?,
                     connections: HashMap::new(),
                     approvals: Approvals::default(),
+                    kept: BTreeSet::new(),
                     unreadable: 0,
                     since: now,
                 }
@@ -137,20 +139,32 @@ impl Replica {
             pending.unreadable = pending.unreadable.saturating_add(upsert(&mut pending.connections, record));
         }
         for list in full.approvals {
+            if is_unread(&list) {
+                pending.kept.insert(list.service);
+                continue;
+            }
             pending.unreadable =
-                pending.unreadable.saturating_add(add_list(&mut pending.approvals, list, pending.since));
+                pending.unreadable.saturating_add(add_list(&mut pending.approvals, &list, pending.since));
         }
         check_bounds(pending.connections.len(), &pending.approvals)?;
         if !full.last {
             self.pending = Some(pending);
             return Ok(Applied::Part);
         }
+        // Of another epoch is what another store's source said.
+        let nothing = Approvals::default();
+        let older = self.held.as_ref().filter(|held| held.version.epoch == pending.version.epoch);
+        let older = older.map_or(&nothing, |held| &held.approvals);
+        let Pending { approvals, kept, .. } = &mut pending;
+        kept.retain(|service| approvals.freshness(service).is_none());
+        approvals.keep_claims(older, kept.iter().map(String::as_str));
+        check_bounds(pending.connections.len(), &pending.approvals)?;
         self.wants_full = false;
         let unreadable = pending.unreadable;
         self.held = Some(Arc::new(Snapshot {
             version: pending.version,
             settings: Arc::new(pending.settings),
-            connections: pending.connections,
+            connections: Arc::new(pending.connections),
             approvals: pending.approvals,
         }));
         Ok(Applied::Version { version: version.clone(), unreadable })
@@ -173,22 +187,32 @@ impl Replica {
         if let Some(settings) = delta.settings {
             next.settings = Arc::new(state::decode_settings(settings).map_err(|error| error.to_string())?);
         }
-        for record in delta.upsert_connections {
-            unreadable = unreadable.saturating_add(upsert(&mut next.connections, record));
+        if !delta.upsert_connections.is_empty() || !delta.delete_connections.is_empty() {
+            let connections = Arc::make_mut(&mut next.connections);
+            for record in delta.upsert_connections {
+                unreadable = unreadable.saturating_add(upsert(connections, record));
+            }
+            for id in &delta.delete_connections {
+                connections.remove(id.as_str());
+            }
         }
-        for id in &delta.delete_connections {
-            next.connections.remove(id.as_str());
+        for service in &delta.end_claims {
+            next.approvals.end_claims(service);
         }
         for list in delta.replace_approvals {
             let Some(source) = state::decode_source(list.source) else {
                 unreadable = unreadable.saturating_add(1);
                 continue;
             };
+            if is_unread(&list) {
+                begin_claims(&mut next.approvals, &list.service);
+                continue;
+            }
             next.approvals.clear(&list.service, source);
-            unreadable = unreadable.saturating_add(add_list(&mut next.approvals, list, now));
+            unreadable = unreadable.saturating_add(add_list(&mut next.approvals, &list, now));
         }
-        unreadable = unreadable.saturating_add(add_single(&mut next.approvals, delta.add_approvals));
-        unreadable = unreadable.saturating_add(remove_single(&mut next.approvals, delta.remove_approvals));
+        unreadable = unreadable.saturating_add(add_single(&mut next.approvals, &delta.add_approvals));
+        unreadable = unreadable.saturating_add(remove_single(&mut next.approvals, &delta.remove_approvals));
         check_bounds(next.connections.len(), &next.approvals)?;
         self.wants_full = false;
         self.held = Some(Arc::new(next));
@@ -237,16 +261,27 @@ fn upsert(connections: &mut HashMap<ConnectionId, Arc<Connection>>, record: prot
     }
 }
 
+/// Whether a list says only that there is a claims source, which admin has not read.
+fn is_unread(list: &proto::ServiceApprovals) -> bool {
+    state::decode_source(list.source) == Some(Source::Claims) && list.age_ms.is_none()
+}
+
+/// From now on the service has a claims source; what is held of it is held on.
+fn begin_claims(approvals: &mut Approvals, service: &str) {
+    if approvals.freshness(service).is_none() {
+        approvals.set_freshness(service, Freshness::Never);
+    }
+}
+
 /// Returns how many grants could not be read.
-fn add_list(approvals: &mut Approvals, list: proto::ServiceApprovals, now: MonotonicMillis) -> usize {
+fn add_list(approvals: &mut Approvals, list: &proto::ServiceApprovals, now: MonotonicMillis) -> usize {
     let Some(source) = state::decode_source(list.source) else { return list.grants.len().max(1) };
-    let service: Arc<str> = Arc::from(list.service.as_str());
     if source == Source::Claims {
-        approvals.set_freshness(&service, freshness(list.age_ms, now));
+        approvals.set_freshness(&list.service, freshness(list.age_ms, now));
     }
     let mut unreadable = 0_usize;
     for grant in &list.grants {
-        match state::decode_grant(&service, source, grant) {
+        match state::decode_grant(&list.service, source, grant) {
             Some((key, grant)) => approvals.add(key, grant),
             None => unreadable = unreadable.saturating_add(1),
         }
@@ -254,13 +289,13 @@ fn add_list(approvals: &mut Approvals, list: proto::ServiceApprovals, now: Monot
     unreadable
 }
 
-fn add_single(approvals: &mut Approvals, list: Vec<proto::Approval>) -> usize {
+fn add_single(approvals: &mut Approvals, list: &[proto::Approval]) -> usize {
     let mut unreadable = 0_usize;
     for approval in list {
-        match decode_single(&approval) {
+        match state::decode_approval(approval) {
             Some((key, grant)) => {
-                if grant.source == Source::Claims && approvals.freshness(&grant.service).is_none() {
-                    approvals.set_freshness(&grant.service, Freshness::Never);
+                if grant.source == Source::Claims {
+                    begin_claims(approvals, grant.service);
                 }
                 approvals.add(key, grant);
             }
@@ -270,20 +305,15 @@ fn add_single(approvals: &mut Approvals, list: Vec<proto::Approval>) -> usize {
     unreadable
 }
 
-fn remove_single(approvals: &mut Approvals, list: Vec<proto::Approval>) -> usize {
+fn remove_single(approvals: &mut Approvals, list: &[proto::Approval]) -> usize {
     let mut unreadable = 0_usize;
     for approval in list {
-        match decode_single(&approval) {
+        match state::decode_approval(approval) {
             Some((key, grant)) => approvals.remove(&key, &grant),
             None => unreadable = unreadable.saturating_add(1),
         }
     }
     unreadable
-}
-
-fn decode_single(approval: &proto::Approval) -> Option<(PublicKey, Grant)> {
-    let service: Arc<str> = Arc::from(approval.service.as_str());
-    state::decode_grant(&service, state::decode_source(approval.source)?, approval.grant.as_ref()?)
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::approval::Approval;
+use crate::domain::ids::PublicKey;
 use crate::domain::time::Now;
 use crate::domain::time::UnixMillis;
+use crate::state::change::Change;
 use crate::state::cursor::Cursor;
-use crate::state::published::Change;
 use crate::state::published::Published;
 use crate::state::published::PublishedState;
 

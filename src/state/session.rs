@@ -12,6 +12,7 @@ use tonic::Streaming;
 
 use crate::state::cursor::Cursor;
 use crate::state::publisher::Registered;
+use crate::state::registration::Counter;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
 use crate::wire::state::proto;
@@ -31,13 +32,15 @@ pub(super) struct Session {
     changed: watch::Receiver<u64>,
     closing: watch::Receiver<bool>,
     cursor: Cursor,
+    registrations: Counter,
     ended: bool,
 }
 
 impl Session {
     pub(super) fn new(place: Registered, inbound: Streaming<proto::StateRequest>) -> Self {
-        let (changed, closing) = (place.publisher.watch(), place.publisher.closing());
-        Self { place, inbound, changed, closing, cursor: Cursor::default(), ended: false }
+        let (changed, closing) = (place.publisher.changes(), place.publisher.closing());
+        let (cursor, registrations) = (Cursor::default(), Counter::default());
+        Self { place, inbound, changed, closing, cursor, registrations, ended: false }
     }
 
     /// The next message for this authz, made when it can be sent. `None` ends the stream.
@@ -48,6 +51,11 @@ impl Session {
         loop {
             // Marked first: a change that comes while we look is noticed by the wait below.
             self.changed.mark_unchanged();
+            // Somebody waits for it, and it says nothing of the state.
+            if let Some(registered) = self.registrations.ready() {
+                let message = Some(proto::state_response::Message::Registered(registered));
+                return Some((Ok(proto::StateResponse { version: None, message }), self));
+            }
             let message = self.cursor.step(&self.place.publisher.published(), SystemClock.now().monotonic);
             if let Some(message) = message {
                 return Some((Ok(message), self));
@@ -72,6 +80,7 @@ impl Session {
         tokio::select! {
             () = async { drop(self.closing.wait_for(|closing| *closing).await) } => Err(None),
             changed = self.changed.changed() => changed.map_err(|_| None),
+            () = self.registrations.wait() => Ok(()),
             request = self.inbound.next() => match request {
                 Some(Ok(request)) => self.hear(request).map_err(Some),
                 Some(Err(_)) | None => Err(None),
@@ -113,8 +122,11 @@ impl Session {
                 self.place.update(|peer| peer.report = Some(report));
                 Ok(())
             }
-            // Nobody registers anything yet.
-            Some(Message::Register(_)) | None => Ok(()),
+            Some(Message::Register(register)) => {
+                self.registrations.take(self.place.publisher.office(), register);
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 }

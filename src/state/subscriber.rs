@@ -24,6 +24,8 @@ use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 
 use crate::domain::snapshot::Snapshot;
+use crate::state::registration::MAX_IN_FLIGHT;
+use crate::state::registration::RegistrarLink;
 use crate::state::replica::Applied;
 use crate::state::replica::Replica;
 use crate::sys::clock::Clock;
@@ -34,6 +36,7 @@ use crate::sys::tasks::Stop;
 use crate::sys::tls::ClientTls;
 use crate::wire::state::proto;
 use crate::wire::state::proto::state_request::Message;
+use crate::wire::state::proto::state_response;
 use crate::wire::state::proto::state_service_client::StateServiceClient;
 
 /// How long connecting may take.
@@ -46,9 +49,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// A silent connection is asked this often whether it lives, and has this long to answer.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
-/// Words of ours that wait to be sent: acknowledgements and reports. More means that admin is stuck.
-const OUTGOING: usize = 16;
-/// Largest message: a part of a full state has about 1 MiB, a single record less than 1 MiB.
+/// Words of ours that wait to be sent: registrations, and a few acknowledgements and reports. More means that
+/// admin is stuck.
+const OUTGOING: usize = MAX_IN_FLIGHT + 16;
+/// Largest message: a part of a full state has about 256 KiB, a delta 1 MiB, a single record less than 1 MiB.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 /// Where the state comes from.
@@ -65,11 +69,12 @@ pub enum StateSource {
 pub struct Subscriber {
     current: Arc<ArcSwapOption<Snapshot>>,
     arrived: watch::Sender<bool>,
+    registrar: RegistrarLink,
 }
 
 impl Default for Subscriber {
     fn default() -> Self {
-        Self { current: Arc::default(), arrived: watch::channel(false).0 }
+        Self { current: Arc::default(), arrived: watch::channel(false).0, registrar: RegistrarLink::default() }
     }
 }
 
@@ -87,6 +92,11 @@ impl Subscriber {
     /// Becomes `true` with the first full state and stays so.
     pub fn arrived(&self) -> watch::Receiver<bool> {
         self.arrived.subscribe()
+    }
+
+    /// Asks admin for registrations, on the stream the state comes on.
+    pub fn registrar(&self) -> RegistrarLink {
+        self.registrar.clone()
     }
 
     /// Keeps the state up to date until told to stop. `report` is asked about once a second.
@@ -152,6 +162,7 @@ impl Subscriber {
             Ok(responses) => responses.into_inner(),
             Err(status) => return status.to_string(),
         };
+        let mut registrations = self.registrar.begin();
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -162,8 +173,22 @@ impl Subscriber {
                     say(&outgoing, Message::Report(report()));
                     continue;
                 }
+                register = registrations.next() => {
+                    let id = register.id;
+                    if !say(&outgoing, Message::Register(register)) {
+                        registrations.unsent(id);
+                    }
+                    continue;
+                }
             };
             let answer = match response {
+                Some(Ok(proto::StateResponse {
+                    message: Some(state_response::Message::Registered(answer)), ..
+                })) => {
+                    *heard = true;
+                    registrations.answered(answer);
+                    None
+                }
                 Some(Ok(response)) => {
                     *heard = true;
                     self.take(replica, response, clock)
@@ -241,8 +266,9 @@ async fn connect(source: &StateSource) -> Result<Channel, tonic::transport::Erro
         .http2_keep_alive_interval(interval)
         .keep_alive_timeout(timeout)
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(8 << 20)
+        // What admin may send ahead of what is applied; a full state is read part by part.
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(2 << 20)
         .connect_with_connector(Connector(source.clone()))
         .await
 }

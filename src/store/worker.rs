@@ -94,6 +94,17 @@ impl Store {
         .await
     }
 
+    /// Takes the next version for a change that does not lie in the store, and calls `work` with it once it is
+    /// committed: on the store's thread, so in one order with what the listener is told.
+    pub async fn advance(&self, work: impl FnOnce(u64) + Send + 'static) -> Result<(), StoreError> {
+        self.run(move |vault, _| {
+            vault.advance()?;
+            work(vault.state().version);
+            Ok(())
+        })
+        .await
+    }
+
     /// Epoch and version of the last commit.
     pub async fn state(&self) -> Result<StateVersion, StoreError> {
         self.read(|vault| Ok(vault.state().clone())).await

@@ -305,16 +305,36 @@ pub fn encode_source(source: Source) -> i32 {
 }
 
 /// Reads a grant. `None` where key or namespace are malformed: no grant.
-pub fn decode_grant(service: &Arc<str>, source: Source, grant: &proto::Grant) -> Option<(PublicKey, Grant)> {
+pub fn decode_grant<'a>(service: &'a str, source: Source, grant: &'a proto::Grant) -> Option<(PublicKey, Grant<'a>)> {
     let key = <[u8; 32]>::try_from(grant.public_key.as_slice()).ok()?;
-    Namespace::parse(&grant.namespace).ok()?;
-    let grant = Grant {
-        service: Arc::clone(service),
-        namespace: Arc::from(grant.namespace.as_str()),
-        source,
-        expires_at: grant.expires_at.map(UnixSeconds),
-    };
-    Some((PublicKey::new(key), grant))
+    if !Namespace::is_valid(&grant.namespace) {
+        return None;
+    }
+    let expires_at = grant.expires_at.map(UnixSeconds);
+    Some((PublicKey::new(key), Grant { service, namespace: &grant.namespace, source, expires_at }))
+}
+
+/// Reads a single approval. `None` where any part of it is malformed: no approval.
+pub fn decode_approval(approval: &proto::Approval) -> Option<(PublicKey, Grant<'_>)> {
+    decode_grant(&approval.service, decode_source(approval.source)?, approval.grant.as_ref()?)
+}
+
+/// Writes a grant as a list's member; the list names service and source.
+pub fn encode_listed(key: &PublicKey, grant: &Grant<'_>) -> proto::Grant {
+    proto::Grant {
+        namespace: grant.namespace.to_owned(),
+        public_key: key.as_bytes().to_vec(),
+        expires_at: grant.expires_at.map(|at| at.0),
+    }
+}
+
+/// Writes a grant as a single approval.
+pub fn encode_approval(key: &PublicKey, grant: &Grant<'_>) -> proto::Approval {
+    proto::Approval {
+        service: grant.service.to_owned(),
+        source: encode_source(grant.source),
+        grant: Some(encode_listed(key, grant)),
+    }
 }
 
 /// Writes a grant.
@@ -409,14 +429,14 @@ mod tests {
 
     #[test]
     fn a_malformed_grant_is_no_grant() {
-        let service = Arc::from("svc");
+        let service = "svc";
         let good = proto::Grant { namespace: "abc".to_owned(), public_key: vec![7; 32], expires_at: Some(9) };
-        let (key, grant) = decode_grant(&service, Source::Claims, &good).unwrap();
+        let (key, grant) = decode_grant(service, Source::Claims, &good).unwrap();
         assert_eq!((key, grant.expires_at), (PublicKey::new([7; 32]), Some(UnixSeconds(9))));
         let short = proto::Grant { public_key: vec![7; 31], ..good.clone() };
         let nameless = proto::Grant { namespace: "A".to_owned(), ..good };
-        assert!(decode_grant(&service, Source::Claims, &short).is_none());
-        assert!(decode_grant(&service, Source::Claims, &nameless).is_none());
+        assert!(decode_grant(service, Source::Claims, &short).is_none());
+        assert!(decode_grant(service, Source::Claims, &nameless).is_none());
         assert_eq!(decode_source(0), None);
         assert_eq!(decode_source(77), None);
     }

@@ -15,7 +15,6 @@
 )]
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -166,14 +165,13 @@ fn state(approvals: usize, connections: usize, key: &SigningKey) -> Snapshot {
     let mut snapshot = Snapshot {
         version: StateVersion { epoch: "bench".to_owned(), version: 1 },
         settings: Arc::new(Settings::default()),
-        connections: HashMap::new(),
+        connections: Arc::default(),
         approvals: Approvals::default(),
     };
-    let services: Vec<Arc<str>> = (0..connections).map(|number| Arc::from(id(number))).collect();
-    let namespace: Arc<str> = Arc::from("alice");
+    let services: Vec<String> = (0..connections).map(id).collect();
     let grant = |service: usize| Grant {
-        service: Arc::clone(&services[service]),
-        namespace: Arc::clone(&namespace),
+        service: &services[service],
+        namespace: "alice",
         source: Source::Declared,
         expires_at: None,
     };
@@ -209,7 +207,7 @@ fn state(approvals: usize, connections: usize, key: &SigningKey) -> Snapshot {
             secret_version: 1,
         };
         let connection = Connection::new(settings, Ok(&Secret::new("secret".to_owned())));
-        snapshot.connections.insert(connection.settings.id.clone(), connection);
+        Arc::make_mut(&mut snapshot.connections).insert(connection.settings.id.clone(), connection);
     }
     snapshot
 }

@@ -143,12 +143,17 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
     let own = |name: &str, value: String| (name.to_owned(), value);
     let mut admin_environment: Vec<_> =
         names.filter_map(|name| env::lookup(name).map(|value| own(name, value))).collect();
-    // Typed, or found elsewhere: the environment says the same.
-    for (name, value) in [("SIGILUM_NAMESPACE", namespace.to_string()), ("SIGILUM_API_URL", config.api_url.clone())] {
+    // Typed, or found elsewhere: the environment says the same. An address that nobody set stays unset, for which
+    // admin has a meaning of its own.
+    let api_url = config.api_url_set.then(|| ("SIGILUM_API_URL", config.api_url.clone()));
+    for (name, value) in [("SIGILUM_NAMESPACE", namespace.to_string())].into_iter().chain(api_url) {
         admin_environment.retain(|(known, _)| known != name);
         admin_environment.push(own(name, value));
     }
     let secret = |name: &str, secret: Option<Secret>| secret.map(|secret| (name.to_owned(), secret));
+    let mut admin_secrets = service_keys();
+    admin_secrets.extend(secret("GATEWAY_MASTER_KEY", config.master_key));
+    admin_secrets.extend(secret("GATEWAY_ADMIN_TOKEN", config.admin.token));
     GatewayConfig {
         admin: config.listen.admin,
         ingress: config.listen.ingress,
@@ -165,13 +170,7 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
         patience: Patience::default(),
         program: None,
         admin_environment,
-        admin_secrets: [
-            secret("GATEWAY_MASTER_KEY", config.master_key),
-            secret("GATEWAY_ADMIN_TOKEN", config.admin.token),
-        ]
-        .into_iter()
-        .flatten()
-        .collect(),
+        admin_secrets,
         beside: Vec::new(),
         environment: vec![
             own("SIGILUM_LOG", config.log_level),
@@ -181,6 +180,13 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
             own("GATEWAY_LOG_PROXY_REQUESTS", config.decisions.name().to_owned()),
         ],
     }
+}
+
+/// The service keys of the environment, by variable: one for all, and those of single services.
+pub(crate) fn service_keys() -> Vec<(String, Secret)> {
+    let names = env::names_with(&[keys::SERVICE_KEY_PREFIX]).into_iter();
+    let names = names.chain(keys::SERVICE_API_KEY.env.iter().map(|name| (*name).to_owned()));
+    names.filter_map(|name| env::lookup(&name).map(|value| (name, Secret::new(value)))).collect()
 }
 
 /// Runs the gateway, with `stack` what stands beside it, until a signal comes or it cannot go on; a second
