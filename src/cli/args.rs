@@ -110,6 +110,8 @@ impl Command {
             Self::Gateway(args) => args.announced(),
             Self::Up(_) => Some("up"),
             Self::Down(_) => Some("down"),
+            Self::E2eTests(_) => Some("e2e-tests"),
+            Self::AgentSimulator(_) => Some("agent-simulator"),
             Self::Install(_) => Some("install"),
             Self::Versions => Some("versions"),
             Self::Request(_) | Self::Completions(_) | Self::Version | Self::Help(_) | Self::ExecEnvoy(_) => None,

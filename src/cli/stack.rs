@@ -1,11 +1,18 @@
 //! What commands know of the local stack: its control plane's port, the token of the test seed, what to show.
 
 use std::io;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::app::api::ApiConfig;
 use crate::app::api::ApiError;
+use crate::app::api::Limits;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Beside;
 use crate::cli::args::Globals;
@@ -20,6 +27,11 @@ use crate::sys::files;
 
 /// Port of the local control plane where nobody sets it.
 const API_PORT: u16 = 8787;
+/// Web pages that may call it where nobody says.
+const ORIGINS: &str =
+    "http://localhost:3000,http://127.0.0.1:3000,http://localhost:5000,http://127.0.0.1:5000";
+/// How long its requests may take once told to stop; change streams end at once.
+const GRACE: Duration = Duration::from_secs(5);
 /// Longest token file, in bytes.
 const MAX_TOKEN: u64 = 4096;
 /// The file's name.
@@ -28,6 +40,33 @@ const SEED_TOKEN_FILE: &str = "test-seed-token";
 /// Port of the local control plane: option, environment, default.
 pub(crate) fn api_port(globals: &Globals) -> u16 {
     globals.api_port.or_else(|| env::lookup("API_PORT")?.trim().parse().ok()).unwrap_or(API_PORT)
+}
+
+/// How the local control plane is run: `API_HOST`, `API_PORT`, `API_DATA_DIR`, `ALLOWED_ORIGINS`, `JWT_SECRET`.
+pub(crate) fn api_config(globals: &Globals, seed: Option<Secret>) -> Result<ApiConfig, CliError> {
+    let host = env::lookup("API_HOST").unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
+    let host: IpAddr = match host.trim() {
+        "localhost" => Ipv4Addr::LOCALHOST.into(),
+        host => host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse()
+            .map_err(|_| CliError::new(Outcome::Config, "API_HOST must be localhost or an IP address"))?,
+    };
+    let origins = env::lookup("ALLOWED_ORIGINS").unwrap_or_else(|| ORIGINS.to_owned());
+    let file = owner::jwt_secret_file();
+    Ok(ApiConfig {
+        addresses: vec![SocketAddr::from((host, api_port(globals)))],
+        data_dir: file.parent().map(Path::to_owned).unwrap_or_default(),
+        allowed_origins: origins.split(',').map(|origin| origin.trim().to_owned()).collect(),
+        public_urls: Vec::new(),
+        allow_remote: false,
+        jwt_secret: env::lookup("JWT_SECRET").map(Secret::new),
+        environment: "local".to_owned(),
+        seed,
+        limits: Limits::default(),
+        grace: GRACE,
+    })
 }
 
 /// Where the token of a test seed is kept that was made for one run: beside the secret of the owners' tokens.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 use reqwest::Url;
 
-use crate::app::api::ApiConfig;
 use crate::app::up::DemoPorts;
 use crate::app::up::StackConfig;
 use crate::cli::args::Globals;
@@ -19,8 +18,7 @@ use crate::cli::printer::Printer;
 use crate::cli::settings;
 use crate::cli::stack;
 use crate::config::Config;
-use crate::config::keys;
-use crate::config::keys::Fallback;
+use crate::config::parts::ClaimsSource;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
 use crate::sys::env;
@@ -70,6 +68,10 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         check_api_url(&config, globals)?;
         config.api_url = format!("http://127.0.0.1:{}", stack::api_port(globals));
     }
+    if args.demo && config.claims.source == ClaimsSource::Off {
+        let message = "claims.source is off, but the demo's agent is approved through the local API";
+        return Err(CliError::new(Outcome::Config, message).hint("set claims.source (GATEWAY_CLAIMS_SOURCE) to api"));
+    }
     let prepared = launch::prepare(&config, &namespace)?;
     launch::announce(&config, &namespace, &prepared, printer)?;
     if args.no_api {
@@ -81,7 +83,7 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         printer.note("warning: the test seed is open: whoever can read its token can approve agents");
     }
     let stack = StackConfig {
-        api: api_config(globals, seed)?,
+        api: stack::api_config(globals, seed)?,
         identity: prepared.identity,
         home: home.clone(),
         seed_file,
@@ -113,8 +115,7 @@ fn seed(handed: &[(String, Secret)]) -> Result<(Option<Secret>, Option<(PathBuf,
 
 /// Somebody who named another API means that one, which this command does not run.
 fn check_api_url(config: &Config, globals: &Globals) -> Result<(), CliError> {
-    let set = !matches!(keys::API_URL.fallback, Fallback::Text(default) if default == config.api_url);
-    let named = if set { Some(config.api_url.clone()) } else { owner::named_address(None)? };
+    let named = if config.api_url_set { Some(config.api_url.clone()) } else { owner::named_address(None)? };
     let Some(named) = named else { return Ok(()) };
     let port = Url::parse(&named).ok().and_then(|url| url.port_or_known_default());
     if owner::is_loopback(&named) && port == Some(stack::api_port(globals)) {
@@ -123,9 +124,4 @@ fn check_api_url(config: &Config, globals: &Globals) -> Result<(), CliError> {
     let message = format!("the API is set to {named}, but `up` runs its own on port {}", stack::api_port(globals));
     Err(CliError::new(Outcome::Config, message)
         .hint("add --no-api to use that one, or unset SIGILUM_API_URL and --api-url"))
-}
-
-fn api_config(globals: &Globals, seed: Option<Secret>) -> Result<ApiConfig, CliError> {
-    let _ = seed;
-    Ok(ApiConfig { addresses: vec![([127, 0, 0, 1], stack::api_port(globals)).into()] })
 }

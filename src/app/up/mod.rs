@@ -10,6 +10,7 @@ mod demo;
 mod error;
 mod keys;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -17,10 +18,12 @@ use tokio::sync::mpsc;
 
 use crate::app::api;
 use crate::app::api::ApiConfig;
+use crate::app::api::ApiError;
 use crate::app::gateway;
 use crate::app::gateway::Stops;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
+use crate::app::gateway::instance::Instance;
 use crate::app::gateway::progress::Beside;
 use crate::app::gateway::progress::Progress;
 use crate::app::up::bootstrap::Keys;
@@ -30,7 +33,9 @@ use crate::demo as services;
 use crate::domain::secret::Secret;
 use crate::identity::Identity;
 use crate::sys::files;
+use crate::sys::http_server::BindError;
 use crate::sys::local_http;
+use crate::sys::process;
 use crate::sys::tasks::Ended;
 use crate::sys::tasks::StopHandle;
 use crate::sys::tasks::stop_pair;
@@ -76,7 +81,7 @@ pub enum UpError {
     Gateway(#[from] GatewayError),
     /// The control plane did not start.
     #[error("the local API does not start: {0}")]
-    Api(#[from] api::ApiError),
+    Api(#[from] ApiError),
     /// The control plane ended by itself.
     #[error("the local API ended by itself ({0})")]
     ApiEnded(String),
@@ -98,7 +103,8 @@ pub async fn run(
 ) -> Result<(), UpError> {
     let StackConfig { api, identity, home, seed_file, demo } = stack;
     // Locks and ports first: a second start must find them taken, and leave everything as it is.
-    let api = api::build(api).await?;
+    refuse_second(&config)?;
+    let api = api::build(api).await.map_err(taken)?;
     let listeners = match demo {
         Some(ports) => Some(Listeners::bind(ports.native, ports.upstream).await?),
         None => None,
@@ -200,6 +206,26 @@ pub async fn run(
     demo_ended?;
     lived?;
     done
+}
+
+/// A second start of this installation is told so before it trips over a port. What decides is the lock.
+fn refuse_second(config: &GatewayConfig) -> Result<(), GatewayError> {
+    let Some(instance) = Instance::read(&config.run_dir).filter(|instance| instance.supervisor.is_alive()) else {
+        return Ok(());
+    };
+    let holder = format!("pid {}", instance.supervisor.pid);
+    Err(GatewayError::AlreadyRunning { lock: config.data_dir.join("supervisor.lock"), holder })
+}
+
+/// A port that somebody has is told with its holder, as the gateway's are.
+fn taken(error: ApiError) -> UpError {
+    match error {
+        ApiError::Bind(BindError::Io { address, source }) if source.kind() == io::ErrorKind::AddrInUse => {
+            let holder = process::port_holder(address.port());
+            UpError::Gateway(GatewayError::PortInUse { what: "the local API", address, holder })
+        }
+        error => UpError::Api(error),
+    }
 }
 
 /// What it takes to run the demo.
