@@ -200,6 +200,13 @@ pub fn approve(
     Ok(db.prepare_cached(sql)?.execute(params![claim_id, now_ms, expires_at_ms])? == 1)
 }
 
+/// Sets when an approval ends by itself.
+pub fn set_end(db: &Connection, claim_id: &str, expires_at_ms: i64) -> Result<(), rusqlite::Error> {
+    let sql = "UPDATE authorizations SET expires_at_ms = ?2 WHERE claim_id = ?1 AND status = 'approved'";
+    db.prepare_cached(sql)?.execute(params![claim_id, expires_at_ms])?;
+    Ok(())
+}
+
 /// Ends a claim that has status `from`; `false` where it has another.
 pub fn end(db: &Connection, claim_id: &str, from: Status, into: Status, now_ms: i64) -> Result<bool, rusqlite::Error> {
     let sql = "UPDATE authorizations SET status = ?3, ended_at_ms = ?4 WHERE claim_id = ?1 AND status = ?2";

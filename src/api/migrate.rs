@@ -167,6 +167,19 @@ const STEPS: &[&str] = &[
     INSERT INTO nonce_count (held) VALUES (0);
     CREATE TRIGGER nonce_added AFTER INSERT ON nonces BEGIN UPDATE nonce_count SET held = held + 1; END;
     CREATE TRIGGER nonce_gone AFTER DELETE ON nonces BEGIN UPDATE nonce_count SET held = held - 1; END;",
+    // 1 -> 2
+    "-- Owners who left: their tokens stay worthless, and resolvers are told that the namespace has ended.
+    CREATE TABLE departed_users (
+        id TEXT NOT NULL PRIMARY KEY,
+        namespace TEXT NOT NULL,
+        at_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX departed_users_by_namespace ON departed_users (namespace);
+    -- A service made again may bear the id of one that was removed: who followed that one must hear what ended.
+    DROP TRIGGER service_removed;
+    -- Everything a summary asks for, in the order it is grouped in.
+    CREATE INDEX usage_events_summary
+        ON usage_events (namespace, subject, service, agent_id, public_key, outcome, created_at_ms);",
 ];
 
 /// Changes of claims that are kept, as the trigger above has it.

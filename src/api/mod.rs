@@ -4,10 +4,13 @@
 //! never sees or changes what is another's, every refusal has a status and a code, and bad input is never a 500.
 //! Never holds a provider's credential.
 
+pub mod account;
 pub mod changes;
 pub mod claims;
 pub mod cors;
 pub mod db;
+pub mod decide;
+pub mod did;
 pub mod did_document;
 pub mod feed;
 pub mod health;
@@ -17,15 +20,27 @@ pub mod ledger;
 pub mod limits;
 pub mod migrate;
 pub mod moment;
+pub mod namespace_claims;
+pub mod namespaces;
 pub mod nonces;
+pub mod openapi;
+pub mod owner;
 pub mod policy;
 pub mod problem;
 pub mod router;
+pub mod seed;
 pub mod service_key;
+pub mod service_keys;
+pub mod services;
+pub mod settings;
 pub mod signed;
+pub mod text;
 pub mod token;
+pub mod unsupported;
 pub mod upkeep;
 pub mod usage_events;
+pub mod usage_summary;
+pub mod users;
 pub mod verify;
 
 use crate::api::cors::Origins;

@@ -23,14 +23,25 @@ use tokio::task::JoinSet;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::api::Api;
+use crate::api::account;
 use crate::api::changes;
 use crate::api::claims;
 use crate::api::cors;
+use crate::api::decide;
+use crate::api::did;
 use crate::api::feed;
 use crate::api::health;
+use crate::api::namespace_claims;
+use crate::api::namespaces;
+use crate::api::openapi;
 use crate::api::problem::Problem;
+use crate::api::seed;
+use crate::api::service_keys;
+use crate::api::services;
 use crate::api::signed;
+use crate::api::unsupported;
 use crate::api::usage_events;
+use crate::api::usage_summary;
 use crate::api::verify;
 use crate::sys::http_server::Peer;
 use crate::sys::random;
@@ -48,6 +59,17 @@ pub const REQUEST_ID_HEADER: &str = "x-request-id";
 pub fn table() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .merge(health::routes())
+        .merge(account::routes())
+        .merge(services::routes())
+        .merge(service_keys::routes())
+        .merge(namespaces::routes())
+        .merge(namespace_claims::routes())
+        .merge(decide::routes())
+        .merge(usage_summary::routes())
+        .merge(did::routes())
+        .merge(seed::routes())
+        .merge(openapi::routes())
+        .merge(unsupported::routes())
         .merge(claims::routes())
         .merge(feed::routes())
         .merge(changes::routes())
