@@ -25,6 +25,7 @@ use crate::api::token;
 use crate::api::token::Owner;
 use crate::api::token::TokenError;
 use crate::api::upkeep;
+use crate::config::api::ApiSettings;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
 use crate::sys::clock::Clock as _;
@@ -66,6 +67,34 @@ pub struct ApiConfig {
     pub limits: Limits,
     /// How long requests in flight may take once told to stop.
     pub grace: Duration,
+}
+
+impl ApiConfig {
+    /// What the settings say.
+    pub fn new(settings: ApiSettings, grace: Duration) -> Self {
+        Self {
+            addresses: settings.addresses,
+            data_dir: settings.data_dir,
+            allowed_origins: settings.allowed_origins,
+            public_urls: settings.public_urls,
+            allow_remote: settings.allow_remote,
+            jwt_secret: settings.jwt_secret,
+            environment: settings.environment,
+            seed: settings.seed_token.filter(|_| settings.seed_enabled),
+            limits: Limits {
+                max_pending: settings.max_pending,
+                max_agents_per_service: settings.max_agents_per_service,
+                max_services_per_namespace: settings.max_services_per_namespace,
+                max_services_per_account: settings.max_services_per_account,
+                max_keys_per_service: settings.max_keys_per_service,
+                pending_expiry: settings.pending_expiry,
+                signature_max_age: settings.signature_max_age,
+                nonce_ttl: settings.nonce_ttl,
+                token_ttl: settings.token_ttl,
+            },
+            grace,
+        }
+    }
 }
 
 /// Why the control plane could not start.

@@ -7,6 +7,7 @@ use clap::Parser;
 use clap::Subcommand;
 
 use crate::cli::agent_simulator::AgentSimulatorArgs;
+use crate::cli::api::ApiArgs;
 use crate::cli::auth::AuthArgs;
 use crate::cli::auth::LoginArgs;
 use crate::cli::claim::ClaimArgs;
@@ -108,6 +109,7 @@ impl Command {
             Self::Auth(_) => Some("auth"),
             Self::Login(_) => Some("login"),
             Self::Gateway(args) => args.announced(),
+            Self::Api(_) => Some("api"),
             Self::Up(_) => Some("up"),
             Self::Down(_) => Some("down"),
             Self::E2eTests(_) => Some("e2e-tests"),
@@ -136,6 +138,8 @@ pub enum Command {
     Login(LoginArgs),
     /// Run the gateway, or one of its parts
     Gateway(GatewayArgs),
+    /// Run the local control plane: services, keys, claims, usage
+    Api(ApiArgs),
     /// Run the local stack in the foreground
     Up(UpArgs),
     /// Stop what this installation started

@@ -7,6 +7,7 @@ pub mod outcome;
 pub mod printer;
 
 mod agent_simulator;
+mod api;
 mod args;
 mod auth;
 mod claim;

@@ -1,18 +1,11 @@
 //! What commands know of the local stack: its control plane's port, the token of the test seed, what to show.
 
 use std::io;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::app::api::ApiConfig;
 use crate::app::api::ApiError;
-use crate::app::api::Limits;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Beside;
 use crate::cli::args::Globals;
@@ -21,6 +14,9 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::printer::Printer;
+use crate::config::api;
+use crate::config::api::ApiFlags;
+use crate::config::api::ApiSettings;
 use crate::domain::secret::Secret;
 use crate::sys::env;
 use crate::sys::files;
@@ -28,10 +24,8 @@ use crate::sys::files;
 /// Port of the local control plane where nobody sets it.
 const API_PORT: u16 = 8787;
 /// Web pages that may call it where nobody says.
-const ORIGINS: &str =
-    "http://localhost:3000,http://127.0.0.1:3000,http://localhost:5000,http://127.0.0.1:5000";
-/// How long its requests may take once told to stop; change streams end at once.
-const GRACE: Duration = Duration::from_secs(5);
+const ORIGINS: [&str; 4] =
+    ["http://localhost:3000", "http://127.0.0.1:3000", "http://localhost:5000", "http://127.0.0.1:5000"];
 /// Longest token file, in bytes.
 const MAX_TOKEN: u64 = 4096;
 /// The file's name.
@@ -42,42 +36,23 @@ pub(crate) fn api_port(globals: &Globals) -> u16 {
     globals.api_port.or_else(|| env::lookup("API_PORT")?.trim().parse().ok()).unwrap_or(API_PORT)
 }
 
-/// How the local control plane is run: `API_HOST`, `API_PORT`, `API_DATA_DIR`, `ALLOWED_ORIGINS`, `JWT_SECRET`.
-pub(crate) fn api_config(globals: &Globals, seed: Option<Secret>) -> Result<ApiConfig, CliError> {
-    let host = env::lookup("API_HOST").unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string());
-    let host: IpAddr = match host.trim() {
-        "localhost" => Ipv4Addr::LOCALHOST.into(),
-        host => host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse()
-            .map_err(|_| CliError::new(Outcome::Config, "API_HOST must be localhost or an IP address"))?,
-    };
-    let origins = env::lookup("ALLOWED_ORIGINS").unwrap_or_else(|| ORIGINS.to_owned());
-    let file = owner::jwt_secret_file();
-    Ok(ApiConfig {
-        addresses: vec![SocketAddr::from((host, api_port(globals)))],
-        data_dir: file.parent().map(Path::to_owned).unwrap_or_default(),
-        allowed_origins: origins.split(',').map(|origin| origin.trim().to_owned()).collect(),
-        public_urls: Vec::new(),
-        allow_remote: false,
-        jwt_secret: env::lookup("JWT_SECRET").map(Secret::new),
-        environment: "local".to_owned(),
-        seed,
-        limits: Limits::default(),
-        grace: GRACE,
-    })
+/// How the local control plane is run, by its own settings. `handed`: secrets a supervisor handed over.
+pub(crate) fn api_settings(globals: &Globals, handed: &[(String, Secret)]) -> Result<ApiSettings, CliError> {
+    let flags = ApiFlags { port: globals.api_port, ..ApiFlags::default() };
+    let given =
+        |name: &str| handed.iter().find(|(known, _)| known == name).map(|(_, secret)| secret.expose().to_owned());
+    let lookup = |name: &str| given(name).or_else(|| env::lookup(name));
+    let mut settings =
+        api::load(&flags, &lookup).map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))?;
+    if lookup("ALLOWED_ORIGINS").is_none() {
+        settings.allowed_origins = ORIGINS.map(str::to_owned).to_vec();
+    }
+    Ok(settings)
 }
 
 /// Where the token of a test seed is kept that was made for one run: beside the secret of the owners' tokens.
 pub(crate) fn seed_token_file() -> PathBuf {
     owner::jwt_secret_file().with_file_name(SEED_TOKEN_FILE)
-}
-
-/// Whether the environment asks for the test seed.
-pub(crate) fn seed_wanted() -> bool {
-    env::lookup("ENABLE_TEST_SEED_ENDPOINT")
-        .is_some_and(|text| matches!(text.trim().to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
 }
 
 /// The token of the stack that runs, where it was made for it.

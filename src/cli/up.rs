@@ -1,10 +1,12 @@
 //! `up`: the local stack in the foreground; with `--demo` something to try it on.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use reqwest::Url;
 
+use crate::app::api::ApiConfig;
 use crate::app::up::DemoPorts;
 use crate::app::up::StackConfig;
 use crate::cli::args::Globals;
@@ -18,17 +20,18 @@ use crate::cli::printer::Printer;
 use crate::cli::settings;
 use crate::cli::stack;
 use crate::config::Config;
+use crate::config::api::ApiSettings;
 use crate::config::parts::ClaimsSource;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
-use crate::sys::env;
+use crate::sys::local_http;
 use crate::sys::random;
 use crate::sys::supervision;
 
 /// The demo's namespace where none is set.
 const DEMO_NAMESPACE: &str = "demo";
-/// The variable that may name the token of the test seed.
-const SEED_TOKEN: &str = "SIGILUM_TEST_SEED_TOKEN";
+/// How long requests to the local API may take once told to stop; change streams end at once.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Options of `up`.
 #[derive(Debug, Clone, Args)]
@@ -64,9 +67,11 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
             .map_err(|invalid| CliError::new(Outcome::Failed, format!("the demo's namespace {invalid}")))?,
         _ => launch::namespace(&config, printer)?,
     };
+    let mut api = stack::api_settings(globals, &handed)?;
     if !args.no_api {
         check_api_url(&config, globals)?;
-        config.api_url = format!("http://127.0.0.1:{}", stack::api_port(globals));
+        let address = api.addresses.first().copied().map(local_http::reachable);
+        config.api_url = address.map(|address| format!("http://{address}")).unwrap_or_default();
     }
     if args.demo && config.claims.source == ClaimsSource::Off {
         let message = "claims.source is off, but the demo's agent is approved through the local API";
@@ -78,12 +83,12 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         return launch::foreground(launch::gateway_config(config, &namespace), None, args.supervised, printer).await;
     }
     let home = config.paths.home.clone();
-    let (seed, seed_file) = seed(&handed)?;
-    if seed_file.is_some() {
-        printer.note("warning: the test seed is open: whoever can read its token can approve agents");
+    let seed_file = seed(&mut api)?;
+    if api.seed_enabled {
+        printer.note("warning: the test seed is open: whoever knows its token can approve agents");
     }
     let stack = StackConfig {
-        api: stack::api_config(globals, seed)?,
+        api: ApiConfig::new(api, GRACE),
         identity: prepared.identity,
         home: home.clone(),
         seed_file,
@@ -97,20 +102,15 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
     launch::foreground(launch::gateway_config(config, &namespace), Some(stack), args.supervised, printer).await
 }
 
-/// The token of the test seed where it is wanted; and where one is made for this run, the file it is to be
-/// kept in.
-fn seed(handed: &[(String, Secret)]) -> Result<(Option<Secret>, Option<(PathBuf, Secret)>), CliError> {
-    if !stack::seed_wanted() {
-        return Ok((None, None));
-    }
-    let handed = handed.iter().find(|(name, _)| name == SEED_TOKEN).map(|(_, token)| token.duplicate());
-    if let Some(given) = handed.or_else(|| env::lookup(SEED_TOKEN).map(Secret::new)) {
-        return Ok((Some(given), None));
+/// Makes a token for the test seed where it is wanted and has none: for this run, with the file it is kept in.
+fn seed(settings: &mut ApiSettings) -> Result<Option<(PathBuf, Secret)>, CliError> {
+    if !settings.seed_enabled || settings.seed_token.is_some() {
+        return Ok(None);
     }
     let made = random::hex::<24>().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
     let token = Secret::new(format!("seed_{made}"));
-    let kept = (stack::seed_token_file(), token.duplicate());
-    Ok((Some(token), Some(kept)))
+    settings.seed_token = Some(token.duplicate());
+    Ok(Some((stack::seed_token_file(), token)))
 }
 
 /// Somebody who named another API means that one, which this command does not run.

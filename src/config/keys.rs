@@ -29,7 +29,7 @@ pub struct Key {
 }
 
 impl Key {
-    const fn new(
+    pub(super) const fn new(
         yaml: Option<&'static str>,
         env: &'static [&'static str],
         flag: Option<&'static str>,
@@ -441,10 +441,15 @@ pub const SERVICE_KEY_PREFIX: &str = "SIGILUM_SERVICE_API_KEY_";
 
 /// The settings as a Markdown table, one line each, ending with a line feed.
 pub fn table() -> String {
+    table_of(ALL)
+}
+
+/// The same of some settings.
+pub fn table_of(keys: &[Key]) -> String {
     let mut out = String::from(
         "| `gateway.yaml` | environment | option | default | meaning |\n| --- | --- | --- | --- | --- |\n",
     );
-    for key in ALL {
+    for key in keys {
         let code = |text: &str| format!("`{text}`");
         let yaml = key.yaml.map_or_else(String::new, code);
         let env = key.env.iter().map(|name| code(name)).collect::<Vec<_>>().join(", ");

@@ -469,7 +469,7 @@ fn is_word(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().as_str(), "yes" | "no" | "on" | "off")
 }
 
-fn parse_boolean(text: &str) -> Result<bool, String> {
+pub(super) fn parse_boolean(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),
@@ -477,7 +477,7 @@ fn parse_boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-fn parse_number(text: &str, least: u64, most: u64) -> Result<u64, String> {
+pub(super) fn parse_number(text: &str, least: u64, most: u64) -> Result<u64, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = if digits { text.parse::<u64>().ok() } else { None };
     number
