@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::domain::grants::GrantTable;
-use crate::domain::grants::Position;
+use crate::domain::grants::Marks;
 use crate::domain::ids::PublicKey;
 use crate::domain::time::MonotonicMillis;
 use crate::domain::time::Now;
@@ -106,30 +106,66 @@ impl Approvals {
         self.sources.remove(service);
     }
 
-    /// Takes over from `older` what the claims sources of these services said, with its age. A service of
-    /// which `older` knows nothing becomes one whose source was never read.
-    pub fn keep_claims<'a>(&mut self, older: &Self, services: impl Iterator<Item = &'a str>) {
-        let mut kept = HashSet::new();
-        for service in services {
-            let freshness = older.freshness(service);
-            self.sources.set(service, freshness.unwrap_or(Freshness::Never));
-            if freshness.is_some() && older.grants.count(service, Source::Claims) > 0 {
-                kept.insert(service);
-            }
-        }
-        if kept.is_empty() {
-            return;
-        }
-        for (_, key, grant) in older.grants.walk(Position::default()) {
-            if grant.source == Source::Claims && kept.contains(grant.service) {
-                self.grants.add(key, &grant);
-            }
-        }
-    }
-
     /// The grants themselves.
     pub const fn grants(&self) -> &GrantTable {
         &self.grants
+    }
+}
+
+/// Approvals on their way to being stated anew as a whole. What is stated as it was is not copied, so that a
+/// repetition takes no memory.
+#[derive(Debug)]
+pub struct Restatement {
+    next: Approvals,
+    marks: Marks,
+    older: Sources,
+    /// Services with a claims source of which nothing is stated: what is held of them is held on.
+    kept: HashSet<Arc<str>>,
+}
+
+impl Restatement {
+    /// Begins with what is held.
+    pub fn new(older: Approvals) -> Self {
+        let Approvals { grants, sources } = older;
+        let next = Approvals { grants, sources: Sources::default() };
+        Self { next, marks: Marks::default(), older: sources, kept: HashSet::new() }
+    }
+
+    /// How many approvals were stated so far.
+    pub const fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Whether none was.
+    pub const fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// States an approval.
+    pub fn add(&mut self, key: PublicKey, grant: Grant<'_>) {
+        self.next.grants.add_marked(&key, &grant, &mut self.marks);
+    }
+
+    /// States that a service has a claims source, and how fresh it is.
+    pub fn set_freshness(&mut self, service: &str, freshness: Freshness) {
+        self.kept.remove(service);
+        self.next.set_freshness(service, freshness);
+    }
+
+    /// States that a service has a claims source, and nothing of what it said: that stays as it was, with its age. A
+    /// source of which nothing was held was never read.
+    pub fn keep_claims(&mut self, service: &str) {
+        if self.next.freshness(service).is_none() {
+            self.next.set_freshness(service, self.older.get(service).unwrap_or(Freshness::Never));
+            self.kept.insert(Arc::from(service));
+        }
+    }
+
+    /// Everything was stated: what was not is gone.
+    pub fn finish(self) -> Approvals {
+        let Self { mut next, marks, kept, .. } = self;
+        next.grants.sweep(&marks, |grant| grant.source == Source::Claims && kept.contains(grant.service));
+        next
     }
 }
 
@@ -173,7 +209,7 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+    #![allow(clippy::indexing_slicing, reason = "test code may panic")]
 
     use super::*;
     use crate::domain::time::UnixMillis;
@@ -255,17 +291,42 @@ mod tests {
     }
 
     #[test]
-    fn kept_claims_keep_their_age_and_nothing_declared_comes_with_them() {
+    fn a_restatement_keeps_what_it_is_told_to_and_what_it_states() {
+        let keys = [7, 8, 9].map(|byte| PublicKey::new([byte; 32]));
+        let mut older = Approvals::default();
+        older.add(keys[0], grant(Source::Claims, None));
+        older.add(keys[1], grant(Source::Declared, None));
+        older.add(keys[1], Grant { service: "two", ..grant(Source::Claims, None) });
+        older.set_freshness("svc", Freshness::ConfirmedAt(MonotonicMillis(1000)));
+        older.set_freshness("two", Freshness::ConfirmedAt(MonotonicMillis(1000)));
+        let mut restated = Restatement::new(older.clone());
+        restated.keep_claims("svc");
+        restated.keep_claims("new");
+        restated.add(keys[2], grant(Source::Declared, None));
+        restated.add(keys[2], grant(Source::Declared, None));
+        assert_eq!(restated.len(), 1);
+        let table = restated.finish();
+        assert_eq!(table.len(), 2);
+        assert_eq!(table.judge(&keys[0], "ns", "svc", at(31_000), HOLD), Approval::Approved);
+        assert_eq!(table.judge(&keys[0], "ns", "svc", at(31_001), HOLD), Approval::Stale, "its age went on");
+        assert_eq!(table.judge(&keys[2], "ns", "svc", at(99_999), HOLD), Approval::Approved);
+        assert!(!table.knows(&keys[1]) && table.freshness("two").is_none(), "neither stated nor to be kept");
+        assert_eq!(table.freshness("new"), Some(Freshness::Never));
+        assert_eq!(older.len(), 3);
+    }
+
+    #[test]
+    fn what_is_stated_after_all_is_not_kept() {
         let key = PublicKey::new([7; 32]);
         let mut older = Approvals::default();
         older.add(key, grant(Source::Claims, None));
-        older.add(PublicKey::new([8; 32]), grant(Source::Declared, None));
         older.set_freshness("svc", Freshness::ConfirmedAt(MonotonicMillis(1000)));
-        let mut table = Approvals::default();
-        table.keep_claims(&older, ["svc", "new"].into_iter());
-        assert_eq!(table.len(), 1);
-        assert_eq!(table.judge(&key, "ns", "svc", at(31_000), HOLD), Approval::Approved);
-        assert_eq!(table.judge(&key, "ns", "svc", at(31_001), HOLD), Approval::Stale);
-        assert_eq!(table.freshness("new"), Some(Freshness::Never));
+        let mut restated = Restatement::new(older);
+        restated.keep_claims("svc");
+        restated.set_freshness("svc", Freshness::ConfirmedAt(MonotonicMillis(2000)));
+        restated.keep_claims("svc");
+        let table = restated.finish();
+        assert!(table.is_empty());
+        assert_eq!(table.freshness("svc"), Some(Freshness::ConfirmedAt(MonotonicMillis(2000))));
     }
 }

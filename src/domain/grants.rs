@@ -81,6 +81,17 @@ struct Record {
     terms: Terms,
 }
 
+impl Record {
+    fn grant<'a>(&self, names: &'a Names) -> Grant<'a> {
+        Grant {
+            service: names.text(self.service),
+            namespace: names.text(self.namespace),
+            source: self.terms.source(),
+            expires_at: self.terms.expires_at(),
+        }
+    }
+}
+
 /// Expiry in the upper 63 bits (all of them: open end), source in the lowest.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Terms(u64);
@@ -101,6 +112,45 @@ impl Terms {
     fn expires_at(self) -> Option<UnixSeconds> {
         let end = self.0 >> 1;
         (end != Self::OPEN).then_some(UnixSeconds(end))
+    }
+}
+
+/// Which grants of a table were seen again: a bit for each.
+#[derive(Debug, Clone, Default)]
+pub struct Marks {
+    shards: Vec<Vec<u64>>,
+    count: usize,
+}
+
+impl Marks {
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn set(&mut self, place: Position) {
+        if self.shards.len() <= place.shard {
+            self.shards.resize(place.shard.saturating_add(1), Vec::new());
+        }
+        let Some(words) = self.shards.get_mut(place.shard) else { return };
+        if words.len() <= place.record / 64 {
+            words.resize((place.record / 64).saturating_add(1), 0);
+        }
+        if let Some(word) = words.get_mut(place.record / 64) {
+            let bit = 1 << (place.record % 64);
+            self.count = self.count.saturating_add(usize::from(*word & bit == 0));
+            *word |= bit;
+        }
+    }
+
+    fn has(&self, place: Position) -> bool {
+        let word = self.shards.get(place.shard).and_then(|words| words.get(place.record / 64));
+        word.is_some_and(|word| word >> (place.record % 64) & 1 == 1)
     }
 }
 
@@ -153,109 +203,141 @@ impl GrantTable {
         service: &'a str,
         namespace: &'a str,
     ) -> impl Iterator<Item = Grant<'a>> {
-        let hash = self.hasher.hash_one(key);
-        let names = self.names.find(&self.hasher, service).zip(self.names.find(&self.hasher, namespace));
-        let place = self.shard(hash).zip(names);
-        place.into_iter().flat_map(move |(shard, (service_id, namespace_id))| {
-            let candidates = shard.places.iter_hash(place_hash(hash, service_id, namespace_id));
-            candidates
-                .filter_map(|at| shard.at(*at))
-                .filter(move |record| {
-                    record.key == *key && record.service == service_id && record.namespace == namespace_id
-                })
-                .map(move |record| Grant {
-                    service,
-                    namespace,
-                    source: record.terms.source(),
-                    expires_at: record.terms.expires_at(),
-                })
+        self.records(key, service, namespace).map(move |(_, record)| Grant {
+            service,
+            namespace,
+            source: record.terms.source(),
+            expires_at: record.terms.expires_at(),
         })
     }
 
     /// Whether exactly this is held, expiry included.
     pub fn holds(&self, key: &PublicKey, grant: &Grant<'_>) -> bool {
         let terms = Terms::new(grant.source, grant.expires_at);
-        self.of(key, grant.service, grant.namespace).any(|held| Terms::new(held.source, held.expires_at) == terms)
+        self.records(key, grant.service, grant.namespace).any(|(_, held)| held.terms == terms)
     }
 
     /// Whether this is held, with whatever expiry.
     pub fn has(&self, key: &PublicKey, grant: &Grant<'_>) -> bool {
-        self.of(key, grant.service, grant.namespace).any(|held| held.source == grant.source)
+        self.record(key, grant).is_some()
     }
 
     /// Adds a grant, or gives one that is held another expiry. `false`: nothing had to be changed.
     pub fn add(&mut self, key: &PublicKey, grant: &Grant<'_>) -> bool {
-        let terms = Terms::new(grant.source, grant.expires_at);
-        let held = self.of(key, grant.service, grant.namespace).find(|held| held.source == grant.source);
-        if held.is_some_and(|held| Terms::new(held.source, held.expires_at) == terms) {
-            return false;
+        self.put(key, grant).is_some_and(|(_, changed)| changed)
+    }
+
+    /// Adds a grant and marks it, for a [`GrantTable::sweep`] to come. Between the two nothing may be removed.
+    pub fn add_marked(&mut self, key: &PublicKey, grant: &Grant<'_>, marks: &mut Marks) {
+        if let Some((place, _)) = self.put(key, grant) {
+            marks.set(place);
         }
-        // Taken also where the grant is held: the second use is given back below.
-        let Some(service) = self.names.take(&self.hasher, grant.service) else { return false };
+    }
+
+    /// Removes everything that is not marked, unless it is to be kept all the same.
+    pub fn sweep(&mut self, marks: &Marks, keep: impl Fn(&Grant<'_>) -> bool) {
+        self.retain(|names, place, record| marks.has(place) || keep(&record.grant(names)));
+    }
+
+    /// Where the grant is held now, and whether anything had to be changed for it. `None`: there is no room.
+    fn put(&mut self, key: &PublicKey, grant: &Grant<'_>) -> Option<(Position, bool)> {
+        let terms = Terms::new(grant.source, grant.expires_at);
+        let hash = self.hasher.hash_one(key);
+        let held = self.record(key, grant).map(|(position, held)| (position, held.terms));
+        let at = shard_of(hash);
+        if let Some((record, held)) = held {
+            if held != terms {
+                Arc::make_mut(self.shards.get_mut(at)?).records.get_mut(record)?.terms = terms;
+            }
+            return Some((Position { shard: at, record }, held != terms));
+        }
+        let service = self.names.take(&self.hasher, grant.service)?;
         let Some(namespace) = self.names.take(&self.hasher, grant.namespace) else {
             self.names.release(&self.hasher, service);
-            return false;
+            return None;
         };
+        let shard = Arc::make_mut(self.shards.get_mut(at)?);
+        let record = shard.records.len();
+        shard.push(&self.hasher, hash, Record { key: *key, service, namespace, terms });
+        self.count = self.count.saturating_add(1);
+        let count = self.counts.entry((service, grant.source)).or_default();
+        *count = count.saturating_add(1);
+        Some((Position { shard: at, record }, true))
+    }
+
+    /// The records of a key for a service in a namespace, with their positions in their shard.
+    fn records(&self, key: &PublicKey, service: &str, namespace: &str) -> impl Iterator<Item = (usize, &Record)> {
+        let key = *key;
         let hash = self.hasher.hash_one(key);
-        let record = Record { key: *key, service, namespace, terms };
-        let Some(shard) = self.shards.get_mut(shard_of(hash)) else { return false };
-        if Arc::make_mut(shard).put(&self.hasher, hash, record) {
-            self.count = self.count.saturating_add(1);
-            let count = self.counts.entry((service, grant.source)).or_default();
-            *count = count.saturating_add(1);
-        } else {
-            self.names.release(&self.hasher, service);
-            self.names.release(&self.hasher, namespace);
-        }
-        true
+        let names = self.names.find(&self.hasher, service).zip(self.names.find(&self.hasher, namespace));
+        let place = self.shard(hash).zip(names);
+        place.into_iter().flat_map(move |(shard, (service, namespace))| {
+            let positions = shard.places.iter_hash(place_hash(hash, service, namespace));
+            let records =
+                positions.filter_map(|position| Some((usize::try_from(*position).ok()?, shard.at(*position)?)));
+            records.filter(move |(_, record)| {
+                record.key == key && record.service == service && record.namespace == namespace
+            })
+        })
+    }
+
+    fn record(&self, key: &PublicKey, grant: &Grant<'_>) -> Option<(usize, &Record)> {
+        let mut records = self.records(key, grant.service, grant.namespace);
+        records.find(|(_, record)| record.terms.source() == grant.source)
     }
 
     /// Removes a grant, whatever its expiry. `false`: it was not held.
     pub fn remove(&mut self, key: &PublicKey, grant: &Grant<'_>) -> bool {
-        let service = self.names.find(&self.hasher, grant.service);
-        let Some((service, namespace)) = service.zip(self.names.find(&self.hasher, grant.namespace)) else {
+        let Some((position, record)) = self.record(key, grant).map(|(position, record)| (position, *record)) else {
             return false;
         };
-        if !self.has(key, grant) {
-            return false;
-        }
-        let hash = self.hasher.hash_one(key);
-        let wanted = |record: &Record| {
-            record.key == *key
-                && record.service == service
-                && record.namespace == namespace
-                && record.terms.source() == grant.source
-        };
-        let Some(shard) = self.shards.get_mut(shard_of(hash)) else { return false };
-        if !Arc::make_mut(shard).take(&self.hasher, hash, place_hash(hash, service, namespace), wanted) {
-            return false;
-        }
-        self.names.release(&self.hasher, namespace);
-        self.forget(service, grant.source, 1);
+        let Some(shard) = self.shards.get_mut(shard_of(self.hasher.hash_one(key))) else { return false };
+        Arc::make_mut(shard).take(&self.hasher, position);
+        self.forget(&record);
         true
     }
 
     /// Removes everything one source gives for a service.
     pub fn clear(&mut self, service: &str, source: Source) {
         let Some(service) = self.names.find(&self.hasher, service) else { return };
-        let mut gone = 0_usize;
-        if !self.counts.contains_key(&(service, source)) {
-            return;
+        if self.counts.contains_key(&(service, source)) {
+            self.retain(|_, _, record| record.service != service || record.terms.source() != source);
         }
-        let matches = |record: &Record| record.service == service && record.terms.source() == source;
-        for shard in &mut self.shards {
-            let count = shard.records.iter().filter(|record| matches(record)).count();
-            if count == 0 {
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Names, Position, &Record) -> bool) {
+        for at in 0..self.shards.len() {
+            let Some(shard) = self.shards.get(at).cloned() else { return };
+            let kept =
+                |number: usize, record: &Record| keep(&self.names, Position { shard: at, record: number }, record);
+            let stays: Vec<_> = shard.records.iter().enumerate().map(|(number, record)| kept(number, record)).collect();
+            let count = stays.iter().filter(|stays| **stays).count();
+            if count == stays.len() {
                 continue;
             }
-            for record in shard.records.iter().filter(|record| matches(record)) {
-                self.names.release(&self.hasher, record.namespace);
+            let rest = shard.records.iter().zip(&stays).filter(|(_, stays)| **stays).map(|(record, _)| *record);
+            let rest = Shard::build(&self.hasher, rest, count);
+            if let Some(place) = self.shards.get_mut(at) {
+                *place = Arc::new(rest);
             }
-            gone = gone.saturating_add(count);
-            let rest = shard.records.iter().filter(|record| !matches(record)).copied();
-            *shard = Shard::build(&self.hasher, rest, shard.records.len().saturating_sub(count));
+            for (record, _) in shard.records.iter().zip(&stays).filter(|(_, stays)| !**stays) {
+                self.forget(record);
+            }
         }
-        self.forget(service, source, gone);
+    }
+
+    /// A record is gone from its shard.
+    fn forget(&mut self, record: &Record) {
+        let place = (record.service, record.terms.source());
+        self.count = self.count.saturating_sub(1);
+        if let Some(count) = self.counts.get_mut(&place) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.counts.remove(&place);
+            }
+        }
+        self.names.release(&self.hasher, record.service);
+        self.names.release(&self.hasher, record.namespace);
     }
 
     /// Walks through all grants from `from` on, in an order of no meaning; with each comes where the walk
@@ -264,7 +346,7 @@ impl GrantTable {
         self.shards.iter().enumerate().skip(from.shard).flat_map(move |(at, shard)| {
             let skip = if at == from.shard { from.record } else { 0 };
             shard.records.iter().enumerate().skip(skip).map(move |(number, record)| {
-                (Position { shard: at, record: number.saturating_add(1) }, &record.key, self.grant(record))
+                (Position { shard: at, record: number.saturating_add(1) }, &record.key, record.grant(&self.names))
             })
         })
     }
@@ -273,35 +355,13 @@ impl GrantTable {
     pub fn consume(mut self, mut visit: impl FnMut(&PublicKey, &Grant<'_>)) {
         for shard in std::mem::take(&mut self.shards) {
             for record in &shard.records {
-                visit(&record.key, &self.grant(record));
+                visit(&record.key, &record.grant(&self.names));
             }
-        }
-    }
-
-    fn grant(&self, record: &Record) -> Grant<'_> {
-        Grant {
-            service: self.names.text(record.service),
-            namespace: self.names.text(record.namespace),
-            source: record.terms.source(),
-            expires_at: record.terms.expires_at(),
         }
     }
 
     fn shard(&self, hash: u64) -> Option<&Shard> {
         self.shards.get(shard_of(hash)).map(|shard| &**shard)
-    }
-
-    fn forget(&mut self, service: NameId, source: Source, gone: usize) {
-        self.count = self.count.saturating_sub(gone);
-        if let Some(count) = self.counts.get_mut(&(service, source)) {
-            *count = count.saturating_sub(gone);
-            if *count == 0 {
-                self.counts.remove(&(service, source));
-            }
-        }
-        for _ in 0..gone {
-            self.names.release(&self.hasher, service);
-        }
     }
 
     /// Bytes allocated, without the allocator's own.
@@ -330,16 +390,16 @@ fn place_hash(key_hash: u64, service: NameId, namespace: NameId) -> u64 {
 }
 
 impl Shard {
-    fn build(hasher: &RandomState, records: impl Iterator<Item = Record>, count: usize) -> Arc<Self> {
+    fn build(hasher: &RandomState, records: impl Iterator<Item = Record>, count: usize) -> Self {
         let mut shard = Self {
             records: Vec::with_capacity(count),
             places: HashTable::with_capacity(count),
             keys: HashTable::with_capacity(count),
         };
         for record in records {
-            shard.put(hasher, hasher.hash_one(record.key), record);
+            shard.push(hasher, hasher.hash_one(record.key), record);
         }
-        Arc::new(shard)
+        shard
     }
 
     fn at(&self, position: u32) -> Option<&Record> {
@@ -350,72 +410,57 @@ impl Shard {
         self.at(position).is_some_and(|record| record.key == *key)
     }
 
-    /// Returns whether the record is new; one of the same place has its expiry replaced.
-    fn put(&mut self, hasher: &RandomState, hash: u64, record: Record) -> bool {
-        let place = place_hash(hash, record.service, record.namespace);
-        let same = |held: &Record| {
-            held.key == record.key
-                && held.service == record.service
-                && held.namespace == record.namespace
-                && held.terms.source() == record.terms.source()
-        };
-        let held = self.places.find(place, |at| self.at(*at).is_some_and(same)).copied();
-        if let Some(held) = held.and_then(|at| usize::try_from(at).ok()).and_then(|at| self.records.get_mut(at)) {
-            held.terms = record.terms;
-            return false;
-        }
-        let Ok(position) = u32::try_from(self.records.len()) else { return false };
+    /// Adds a record that is not there. One beyond the four thousand millionth could not be found again.
+    fn push(&mut self, hasher: &RandomState, hash: u64, record: Record) {
+        let Ok(position) = u32::try_from(self.records.len()) else { return };
         grow(&mut self.records);
         self.records.push(record);
         let Self { records, places, keys } = self;
         let at = |position: &u32| usize::try_from(*position).ok().and_then(|position| records.get(position));
+        let place = place_hash(hash, record.service, record.namespace);
         places.insert_unique(place, position, |position| {
             at(position).map_or(0, |held| place_hash(hasher.hash_one(held.key), held.service, held.namespace))
         });
         if keys.find(hash, |position| at(position).is_some_and(|held| held.key == record.key)).is_none() {
             keys.insert_unique(hash, position, |position| at(position).map_or(0, |held| hasher.hash_one(held.key)));
         }
-        true
     }
 
-    /// Removes one record of the key with this hash; `false` where none is `wanted`.
-    fn take(&mut self, hasher: &RandomState, hash: u64, place: u64, wanted: impl Fn(&Record) -> bool) -> bool {
+    /// Removes a record; the last one takes its place.
+    fn take(&mut self, hasher: &RandomState, position: usize) {
         let Self { records, places, keys } = self;
-        let at = |position: u32| usize::try_from(position).ok().and_then(|position| records.get(position));
-        let Ok(found) = places.find_entry(place, |position| at(*position).is_some_and(&wanted)) else { return false };
-        let (gone, _) = found.remove();
-        let Some(key) = at(gone).map(|record| record.key) else { return false };
-        if let Ok(mut entry) = keys.find_entry(hash, |position| *position == gone) {
-            let another = records.iter().zip(0_u32..).find(|(record, number)| record.key == key && *number != gone);
-            match another {
-                Some((_, number)) => *entry.get_mut() = number,
+        let (Some(last), Ok(gone)) = (records.len().checked_sub(1), u32::try_from(position)) else { return };
+        let (Some(record), Ok(last)) = (records.get(position).copied(), u32::try_from(last)) else { return };
+        let hash = hasher.hash_one(record.key);
+        if let Ok(entry) = places.find_entry(place_hash(hash, record.service, record.namespace), |held| *held == gone) {
+            entry.remove();
+        }
+        if let Ok(mut entry) = keys.find_entry(hash, |held| *held == gone) {
+            let mut others = records.iter().zip(0_u32..);
+            match others.find(|(other, number)| other.key == record.key && *number != gone) {
+                Some((_, other)) => *entry.get_mut() = other,
                 None => drop(entry.remove()),
             }
         }
-        // The last record takes the place that has become free.
-        let Some(last) = records.len().checked_sub(1).and_then(|last| u32::try_from(last).ok()) else { return false };
         if last != gone
-            && let Some(moved) = at(last)
+            && let Some(moved) = records.last()
         {
-            let moved_hash = hasher.hash_one(moved.key);
-            let moved_place = place_hash(moved_hash, moved.service, moved.namespace);
-            for (table, hash) in [(&mut *places, moved_place), (&mut *keys, moved_hash)] {
-                if let Some(position) = table.find_mut(hash, |position| *position == last) {
-                    *position = gone;
+            let hash = hasher.hash_one(moved.key);
+            let place = place_hash(hash, moved.service, moved.namespace);
+            for (table, hash) in [(&mut *places, place), (&mut *keys, hash)] {
+                if let Some(held) = table.find_mut(hash, |held| *held == last) {
+                    *held = gone;
                 }
             }
         }
-        if let Ok(gone) = usize::try_from(gone) {
-            records.swap_remove(gone);
-        }
+        records.swap_remove(position);
         if records.capacity() > 16 && records.len() < records.capacity() / 2 {
-            *self = Arc::unwrap_or_clone(Self::build(hasher, records.iter().copied(), records.len()));
+            *self = Self::build(hasher, self.records.iter().copied(), self.records.len());
         }
-        true
     }
 }
 
 #[cfg(test)]
 #[path = "grants_tests.rs"]
-#[allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code may panic and print")]
+#[allow(clippy::indexing_slicing, clippy::print_stdout, reason = "test code may panic and print")]
 mod tests;

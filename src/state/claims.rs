@@ -41,6 +41,12 @@ impl ClaimList {
         Self { began: SystemClock.now().monotonic, grants: GrantTable::default() }
     }
 
+    /// As if the reading had begun then.
+    #[cfg(test)]
+    pub(super) fn at(began: MonotonicMillis) -> Self {
+        Self { began, ..Self::new() }
+    }
+
     /// Adds an approval; `expires_at` in Unix seconds. One that is listed already counts once, with the later
     /// word on its expiry. `false`: the namespace is none, and the approval is left out.
     pub fn push(&mut self, namespace: &str, key: PublicKey, expires_at: Option<u64>) -> bool {

@@ -28,3 +28,13 @@ pub use replica::Refused;
 pub use replica::Replica;
 pub use subscriber::StateSource;
 pub use subscriber::Subscriber;
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "test code may panic, print and read the clock"
+)]
+mod scale_tests;

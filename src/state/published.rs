@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::domain::approval::Grant;
 use crate::domain::approval::Source;
 use crate::domain::grants::GrantTable;
+use crate::domain::grants::Marks;
 use crate::domain::ids::PublicKey;
 use crate::domain::time::MonotonicMillis;
 use crate::state::change::CLAIMS;
@@ -176,11 +177,10 @@ impl Published {
             Change::RemoveApprovals(list) => Change::RemoveApprovals(self.enact_each(list, GrantTable::remove)),
             Change::LoadClaims { service, list } => {
                 self.read_at(&service, list.began().min(now));
-                self.grants.clear(&service, Source::Claims);
                 let message = (list.bytes() <= LOG_BYTES).then(|| list.encode(&service));
-                list.consume(&service, |key, grant| {
-                    self.grants.add(key, grant);
-                });
+                let mut marks = Marks::default();
+                list.consume(&service, |key, grant| self.grants.add_marked(key, grant, &mut marks));
+                self.grants.sweep(&marks, |grant| grant.source != Source::Claims || grant.service != service);
                 Change::ReplaceApprovals(message?)
             }
             Change::EndClaims(service) => {

@@ -1,14 +1,16 @@
 //! authz's end without its socket: messages in, snapshots out. No IO and no clock.
 
-use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::domain::approval::Approvals;
 use crate::domain::approval::Freshness;
+use crate::domain::approval::Grant;
+use crate::domain::approval::Restatement;
 use crate::domain::approval::Source;
 use crate::domain::connection::Connection;
 use crate::domain::ids::ConnectionId;
+use crate::domain::ids::PublicKey;
 use crate::domain::snapshot::Settings;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::snapshot::StateVersion;
@@ -66,9 +68,7 @@ struct Pending {
     next_part: u32,
     settings: Settings,
     connections: HashMap<ConnectionId, Arc<Connection>>,
-    approvals: Approvals,
-    /// Services with a claims source admin has not read: what is held of them is held on.
-    kept: BTreeSet<String>,
+    approvals: Restatement,
     unreadable: usize,
     /// When its first part came: the ages in all parts were true then or earlier.
     since: MonotonicMillis,
@@ -117,14 +117,16 @@ impl Replica {
         }
         let mut pending = match (full.part, self.pending.take()) {
             (0, _) => {
+                // Of another epoch is what another store's source said.
+                let older = self.held.as_ref().filter(|held| held.version.epoch == version.epoch);
+                let older = older.map_or_else(Approvals::default, |held| held.approvals.clone());
                 let settings = full.settings.ok_or_else(|| "the first part carries no settings".to_owned())?;
                 Pending {
                     version: version.clone(),
                     next_part: 0,
                     settings: state::decode_settings(settings).map_err(|error| error.to_string())?,
                     connections: HashMap::new(),
-                    approvals: Approvals::default(),
-                    kept: BTreeSet::new(),
+                    approvals: Restatement::new(older),
                     unreadable: 0,
                     since: now,
                 }
@@ -140,32 +142,26 @@ impl Replica {
         }
         for list in full.approvals {
             if is_unread(&list) {
-                pending.kept.insert(list.service);
+                pending.approvals.keep_claims(&list.service);
                 continue;
             }
             pending.unreadable =
                 pending.unreadable.saturating_add(add_list(&mut pending.approvals, &list, pending.since));
         }
-        check_bounds(pending.connections.len(), &pending.approvals)?;
+        check_bounds(pending.connections.len(), pending.approvals.len())?;
         if !full.last {
             self.pending = Some(pending);
             return Ok(Applied::Part);
         }
-        // Of another epoch is what another store's source said.
-        let nothing = Approvals::default();
-        let older = self.held.as_ref().filter(|held| held.version.epoch == pending.version.epoch);
-        let older = older.map_or(&nothing, |held| &held.approvals);
-        let Pending { approvals, kept, .. } = &mut pending;
-        kept.retain(|service| approvals.freshness(service).is_none());
-        approvals.keep_claims(older, kept.iter().map(String::as_str));
-        check_bounds(pending.connections.len(), &pending.approvals)?;
+        let approvals = pending.approvals.finish();
+        check_bounds(pending.connections.len(), approvals.len())?;
         self.wants_full = false;
         let unreadable = pending.unreadable;
         self.held = Some(Arc::new(Snapshot {
             version: pending.version,
             settings: Arc::new(pending.settings),
             connections: Arc::new(pending.connections),
-            approvals: pending.approvals,
+            approvals,
         }));
         Ok(Applied::Version { version: version.clone(), unreadable })
     }
@@ -213,7 +209,7 @@ impl Replica {
         }
         unreadable = unreadable.saturating_add(add_single(&mut next.approvals, &delta.add_approvals));
         unreadable = unreadable.saturating_add(remove_single(&mut next.approvals, &delta.remove_approvals));
-        check_bounds(next.connections.len(), &next.approvals)?;
+        check_bounds(next.connections.len(), next.approvals.len())?;
         self.wants_full = false;
         self.held = Some(Arc::new(next));
         Ok(Applied::Version { version: version.clone(), unreadable })
@@ -243,8 +239,8 @@ fn freshness(age: Option<u64>, now: MonotonicMillis) -> Freshness {
     }
 }
 
-fn check_bounds(connections: usize, approvals: &Approvals) -> Result<(), String> {
-    if connections > MAX_CONNECTIONS || approvals.len() > MAX_APPROVALS {
+fn check_bounds(connections: usize, approvals: usize) -> Result<(), String> {
+    if connections > MAX_CONNECTIONS || approvals > MAX_APPROVALS {
         return Err(format!("larger than {MAX_CONNECTIONS} connections or {MAX_APPROVALS} approvals"));
     }
     Ok(())
@@ -273,8 +269,32 @@ fn begin_claims(approvals: &mut Approvals, service: &str) {
     }
 }
 
+/// What a list is added to: approvals that are changed, or ones that are stated anew.
+trait Listed {
+    fn add(&mut self, key: PublicKey, grant: Grant<'_>);
+    fn set_freshness(&mut self, service: &str, freshness: Freshness);
+}
+
+impl Listed for Approvals {
+    fn add(&mut self, key: PublicKey, grant: Grant<'_>) {
+        Self::add(self, key, grant);
+    }
+    fn set_freshness(&mut self, service: &str, freshness: Freshness) {
+        Self::set_freshness(self, service, freshness);
+    }
+}
+
+impl Listed for Restatement {
+    fn add(&mut self, key: PublicKey, grant: Grant<'_>) {
+        Self::add(self, key, grant);
+    }
+    fn set_freshness(&mut self, service: &str, freshness: Freshness) {
+        Self::set_freshness(self, service, freshness);
+    }
+}
+
 /// Returns how many grants could not be read.
-fn add_list(approvals: &mut Approvals, list: &proto::ServiceApprovals, now: MonotonicMillis) -> usize {
+fn add_list(approvals: &mut impl Listed, list: &proto::ServiceApprovals, now: MonotonicMillis) -> usize {
     let Some(source) = state::decode_source(list.source) else { return list.grants.len().max(1) };
     if source == Source::Claims {
         approvals.set_freshness(&list.service, freshness(list.age_ms, now));

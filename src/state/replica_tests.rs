@@ -237,6 +237,9 @@ fn message(version: u64, message: Message) -> proto::StateResponse {
     proto::StateResponse { version: Some(version), message: Some(message) }
 }
 
+#[path = "restart_tests.rs"]
+mod restarts;
+
 #[test]
 fn an_older_full_state_of_the_same_epoch_is_refused() {
     let mut replica = fresh(&start(7));

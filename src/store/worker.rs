@@ -128,3 +128,8 @@ impl Store {
         answered.await.map_err(|_| StoreError::Closed)?
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+#[allow(clippy::unwrap_used, reason = "test code may panic")]
+mod tests;

@@ -28,12 +28,36 @@ pub const ROTATE_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct AccessEntry {
+    /// When the request began: RFC 3339 with milliseconds and `Z`.
+    #[serde(deserialize_with = "text")]
+    pub timestamp: String,
     /// Id of the decision; absent where none was made.
     #[serde(deserialize_with = "text")]
     pub decision_id: String,
     /// Connection id.
     #[serde(deserialize_with = "text")]
     pub connection: String,
+    /// The agent's request target without query, at most 1024 bytes.
+    #[serde(deserialize_with = "text")]
+    pub path: String,
+    /// The agent's namespace; this and the next four are there where the signature was verified.
+    #[serde(deserialize_with = "text")]
+    pub namespace: String,
+    /// Who the agent acted for, at most 1024 bytes.
+    #[serde(deserialize_with = "text")]
+    pub subject: String,
+    /// Fingerprint of the agent's key: 16 hex digits.
+    #[serde(deserialize_with = "text")]
+    pub agent_key: String,
+    /// The agent's key, `ed25519:` and base64.
+    #[serde(deserialize_with = "text")]
+    pub public_key: String,
+    /// Which agent of the namespace, at most 1024 bytes; absent where none was signed.
+    #[serde(deserialize_with = "text")]
+    pub agent_id: String,
+    /// As sent.
+    #[serde(deserialize_with = "text")]
+    pub method: String,
     /// Why it was refused by authz; absent on requests let through.
     #[serde(deserialize_with = "text")]
     pub reason: String,
@@ -46,6 +70,12 @@ pub struct AccessEntry {
     /// Milliseconds from the first byte of the request to the last of the response.
     #[serde(deserialize_with = "number")]
     pub duration_ms: u64,
+    /// Bytes of the response body.
+    #[serde(deserialize_with = "number")]
+    pub bytes_sent: u64,
+    /// The client, as counted by trusted hops, without port.
+    #[serde(deserialize_with = "text")]
+    pub client_address: String,
 }
 
 impl AccessEntry {
