@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use http::Method;
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use http::header::HeaderName;
 use http::header::HeaderValue;
@@ -26,6 +25,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// Longest text of an answer that is repeated to a person, in characters.
 const MAX_TEXT: usize = 300;
+
+/// Most mistakes of a refusal that are repeated to a person.
+const MAX_DETAILS: usize = 8;
 
 /// What an API said no with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,7 +212,7 @@ impl JsonApi {
 
     async fn judge(&self, mut answer: Response) -> Result<Value, ApiError> {
         let status = answer.status();
-        if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+        if status.is_redirection() {
             let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or("nowhere");
             return Err(ApiError::Redirect {
                 base: self.name(),
@@ -247,11 +249,16 @@ impl JsonApi {
 
 fn refusal(status: u16, body: &Value) -> Refusal {
     let text = |name: &str| body.get(name).and_then(Value::as_str).map(readable).unwrap_or_default();
-    let message = match text("error") {
+    let mut message = match text("error") {
         empty if empty.is_empty() => "refused without a reason".to_owned(),
         said => said.trim_end_matches('.').to_owned(),
     };
-    Refusal { status, code: text("code"), message, details: body.get("details").cloned().unwrap_or_default() }
+    let details = body.get("details").cloned().unwrap_or_default();
+    for wrong in details.as_array().into_iter().flatten().take(MAX_DETAILS) {
+        let part = |name: &str| wrong.get(name).and_then(Value::as_str).map(readable).unwrap_or_default();
+        message.push_str(&format!("; {}: {}", part("field"), part("message")));
+    }
+    Refusal { status, code: text("code"), message, details }
 }
 
 /// What a stranger wrote, so that it can be shown on a terminal: one line of bounded length without control

@@ -3,6 +3,8 @@
 //! Works against our API and the hosted one: what only ours has (a key that is brought along, an expiry)
 //! is asked for in a way the other ignores, and the answer is looked at.
 
+use std::time::Duration;
+
 use http::Method;
 use http::header::AUTHORIZATION;
 use http::header::HeaderName;
@@ -15,6 +17,8 @@ use serde_json::json;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::api::token;
+pub use crate::api::token::TokenError;
 pub use crate::app::json_api::ApiError;
 use crate::app::json_api::JsonApi;
 pub use crate::app::json_api::Refusal;
@@ -321,18 +325,9 @@ pub fn issue_local_token(
     email: &str,
     ttl: u64,
     now: UnixSeconds,
-) -> Result<Secret, jsonwebtoken::errors::Error> {
-    let claims = json!({
-        "sub": format!("user_local_{namespace}"),
-        "email": email,
-        "namespace": namespace.as_str(),
-        "iss": "sigilum-api",
-        "aud": "sigilum-dashboard",
-        "iat": now.0,
-        "exp": now.0.saturating_add(ttl),
-    });
-    let key = jsonwebtoken::EncodingKey::from_secret(secret.expose().as_bytes());
-    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).map(Secret::new)
+) -> Result<Secret, TokenError> {
+    let owner = token::Owner::local(namespace.clone(), Some(email.to_owned()));
+    token::issue(secret, &owner, Duration::from_secs(ttl), now)
 }
 
 /// Submits the claim of `identity` for a service, with the service's key.

@@ -109,14 +109,18 @@ impl Command {
             Self::Auth(_) => Some("auth"),
             Self::Login(_) => Some("login"),
             Self::Gateway(args) => args.announced(),
-            Self::Api(_) => Some("api"),
             Self::Up(_) => Some("up"),
             Self::Down(_) => Some("down"),
             Self::E2eTests(_) => Some("e2e-tests"),
             Self::AgentSimulator(_) => Some("agent-simulator"),
             Self::Install(_) => Some("install"),
             Self::Versions => Some("versions"),
-            Self::Request(_) | Self::Completions(_) | Self::Version | Self::Help(_) | Self::ExecEnvoy(_) => None,
+            Self::Api(_)
+            | Self::Request(_)
+            | Self::Completions(_)
+            | Self::Version
+            | Self::Help(_)
+            | Self::ExecEnvoy(_) => None,
         }
     }
 }

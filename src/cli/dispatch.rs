@@ -76,7 +76,7 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
         Command::Versions => small(versions::run(&globals, printer)),
         Command::Help(args) => help::run(&args, printer),
         Command::Gateway(args) => gateway::run(&args, &globals, printer),
-        Command::Api(args) => role(api::run(&args, printer)),
+        Command::Api(args) => role(api::run(&args, &globals, printer)),
         Command::Up(args) => role(up::run(&args, &globals, printer)),
         Command::Down(args) => small(down::run(&args, &globals, printer)),
         Command::E2eTests(args) => role(e2e_tests::run(&args, &globals, printer)),

@@ -10,6 +10,7 @@ use clap::Args;
 use reqwest::Url;
 use zeroize::Zeroizing;
 
+use crate::app::api;
 use crate::app::owner_api;
 use crate::app::owner_api::ApiError;
 use crate::app::owner_api::OwnerApi;
@@ -22,6 +23,7 @@ use crate::cli::settings::IdentityPlace;
 use crate::cli::token;
 use crate::cli::token::Said;
 use crate::config::Config;
+use crate::config::api as api_settings;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
 use crate::identity::Home;
@@ -149,15 +151,9 @@ pub(crate) fn named_address(given: Option<&str>) -> Result<Option<String>, CliEr
     Ok(settings::saved(API_NAMES)?.map(|saved| tidy(&saved)))
 }
 
-/// Where the local API keeps the secret its tokens are signed with: `$API_DATA_DIR/jwt-secret`, else in
-/// `$XDG_DATA_HOME/sigilum-api`, else in `~/.local/share/sigilum-api`.
+/// Where the local API keeps the secret its tokens are signed with.
 pub(crate) fn jwt_secret_file() -> PathBuf {
-    let data = || env::lookup("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || env::lookup("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
-    let folder = env::lookup("API_DATA_DIR")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| data().unwrap_or_else(|| home().join(".local/share")).join("sigilum-api"));
-    folder.join("jwt-secret")
+    api_settings::data_dir(&env::lookup).join(api::JWT_SECRET_FILE)
 }
 
 /// The secret of the local API: `JWT_SECRET`, else its file; `None` where this machine has neither.
@@ -165,12 +161,8 @@ pub(crate) fn jwt_secret() -> Result<Option<Secret>, CliError> {
     if let Some(secret) = env::lookup("JWT_SECRET") {
         return Ok(Some(Secret::new(secret)));
     }
-    let path = jwt_secret_file();
-    match files::read_text(&path, token::MAX_BYTES).map(Zeroizing::new) {
-        Ok(text) => Ok(token::tidy(&text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(CliError::new(Outcome::Config, format!("{}: {error}", path.display()))),
-    }
+    api::local_jwt_secret(&api_settings::data_dir(&env::lookup))
+        .map_err(|error| CliError::new(Outcome::Config, error.to_string()))
 }
 
 /// The folder of OpenClaw, under which tokens are kept: `$OPENCLAW_HOME`, else `~/.openclaw`.
@@ -266,7 +258,10 @@ pub(crate) fn open(
 
 /// What `auth login` stored, else where the API is this machine's one that lives for this command.
 fn own_token(namespace: &Namespace, local: bool, email: Option<&str>) -> Result<Secret, CliError> {
-    let stored = stored_token(&token_file(&openclaw_home(), namespace))?;
+    // A token this machine's API made is worth nothing elsewhere, and goes nowhere else.
+    let of_this_machine = |token: &Secret| Said::by(token).is_some_and(|said| said.is_local());
+    let stored =
+        stored_token(&token_file(&openclaw_home(), namespace))?.filter(|token| local || !of_this_machine(token));
     let ended = stored.as_ref().map(|token| check_alive(token, "sigilum auth login"));
     if let (Some(token), Some(Ok(()))) = (&stored, &ended) {
         return Ok(token.duplicate());

@@ -18,6 +18,8 @@ pub(crate) const MAX_BYTES: u64 = 8 * 1024;
 pub(crate) struct Said {
     /// Whose token it is.
     pub(crate) namespace: String,
+    /// Whose it is, as a user id.
+    sub: String,
     /// Not after this second.
     exp: Option<u64>,
 }
@@ -31,6 +33,11 @@ impl Said {
         };
         let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(payload).ok()?);
         serde_json::from_slice(&payload).ok()
+    }
+
+    /// Whether the API of a machine made it for that machine's own owner.
+    pub(crate) fn is_local(&self) -> bool {
+        self.sub.starts_with("user_local_")
     }
 
     /// When it ended, where that is before `now`.
@@ -58,6 +65,7 @@ mod tests {
         let said = Said::by(&token(r#"{"sub":"u","namespace":"acme","exp":1000}"#));
         let ends = |now| said.as_ref().and_then(|said| said.expired(UnixSeconds(now)));
         assert_eq!(said.as_ref().map(|said| said.namespace.as_str()), Some("acme"));
+        assert!(said.as_ref().is_some_and(|said| !said.is_local()));
         assert_eq!((ends(999), ends(1000)), (None, Some(UnixSeconds(1000))));
         for bad in ["", "a.b", "a.b.c", "a.e30.c.d", "a.!!.c"] {
             assert_eq!(Said::by(&Secret::new(bad.to_owned())), None, "{bad}");

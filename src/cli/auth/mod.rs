@@ -87,11 +87,12 @@ fn show(args: &ShowArgs, globals: &Globals, printer: &mut Printer) -> Result<Out
 /// The namespace that is meant: option, environment, `config.env`, the token's own, the user's name, `default`.
 fn namespace(globals: &Globals, said: Option<&Said>) -> Result<Namespace, CliError> {
     const NAMES: &[&str] = &["SIGILUM_NAMESPACE", "GATEWAY_SIGILUM_NAMESPACE"];
+    const SAVED: &[&str] = &["GATEWAY_SIGILUM_NAMESPACE", "SIGILUM_NAMESPACE"];
     let named = match &globals.namespace {
         Some(named) => Some(named.clone()),
         None => match NAMES.iter().find_map(|name| env::lookup(name)) {
             Some(named) => Some(named),
-            None => settings::saved(NAMES)?,
+            None => settings::saved(SAVED)?,
         },
     };
     let of_token = || said.map(|said| said.namespace.clone()).filter(|namespace| !namespace.is_empty());

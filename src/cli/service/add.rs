@@ -250,8 +250,14 @@ async fn ensure_key(
             minted
         }
     };
-    let valid =
-        owner.api.import_key(service, "sigilum service add", &key).await.map_err(|error| owner::failed(&error))?;
+    let imported = owner.api.import_key(service, "sigilum service add", &key).await;
+    let valid = imported.map_err(|error| match error.code() {
+        // Revoked, or another service's.
+        "CONFLICT" => {
+            owner::failed(&error).hint(format!("remove {} (and unset SERVICE_API_KEY) for a new key", file.display()))
+        }
+        _ => owner::failed(&error),
+    })?;
     if stored.as_ref() != Some(&valid) {
         keep(&valid)?;
     }
