@@ -229,3 +229,7 @@ pub fn issue_local_token(
 ) -> Result<Secret, TokenError> {
     token::issue(secret, &Owner::local(namespace.clone(), email), ttl, SystemClock.now().seconds())
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;
