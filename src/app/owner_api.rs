@@ -246,6 +246,12 @@ impl OwnerApi {
         Ok(Secret::new(valid.to_owned()))
     }
 
+    /// Revokes a key of a service.
+    pub async fn revoke_key(&self, service_id: &str, key_id: &str) -> Result<(), ApiError> {
+        let url = self.api.url(&["v1", "services", service_id, "keys", key_id]);
+        self.api.call(Method::DELETE, url, None).await.map(drop)
+    }
+
     /// The claims of a namespace, at most `most` of them; and whether there are more.
     pub async fn claims(
         &self,

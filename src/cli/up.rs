@@ -89,6 +89,7 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
     }
     let stack = StackConfig {
         api: ApiConfig::new(api, GRACE),
+        log_level: config.log_level.clone(),
         identity: prepared.identity,
         home: home.clone(),
         seed_file,

@@ -24,6 +24,7 @@ use crate::app::gateway::Stops;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::instance::Instance;
+use crate::app::gateway::logs::Log;
 use crate::app::gateway::progress::Beside;
 use crate::app::gateway::progress::Progress;
 use crate::app::up::bootstrap::Keys;
@@ -39,9 +40,13 @@ use crate::sys::process;
 use crate::sys::tasks::Ended;
 use crate::sys::tasks::StopHandle;
 use crate::sys::tasks::stop_pair;
+use crate::telemetry::log;
+use crate::telemetry::log::LogError;
 pub use demo::CONNECTION;
 pub use error::SetupError;
 
+/// Name of the log of this process, and of the part that speaks in it.
+const API_LOG: &str = "api";
 /// The variable that may name the admin token.
 const ADMIN_TOKEN: &str = "GATEWAY_ADMIN_TOKEN";
 /// The variable under which admin finds the key for connections without one of their own.
@@ -54,6 +59,8 @@ const API_URL: [&str; 2] = ["SIGILUM_API_URL", "SIGILUM_REGISTRY_URL"];
 pub struct StackConfig {
     /// The local control plane.
     pub api: ApiConfig,
+    /// Level of what this process itself logs, to `api.log` beside the logs of the gateway.
+    pub log_level: String,
     /// The gateway's identity; its namespace owns the services, and it is the demo's agent.
     pub identity: Identity,
     /// Where the keys of services are kept.
@@ -88,6 +95,9 @@ pub enum UpError {
     /// The stack could not be set up.
     #[error("the local stack could not be set up: {0}")]
     Setup(#[from] SetupError),
+    /// The log could not be begun.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A demo service ended.
     #[error(transparent)]
     Demo(#[from] services::DemoError),
@@ -101,9 +111,10 @@ pub async fn run(
     stop: StopHandle,
     progress: mpsc::Sender<Progress>,
 ) -> Result<(), UpError> {
-    let StackConfig { api, identity, home, seed_file, demo } = stack;
+    let StackConfig { api, log_level, identity, home, seed_file, demo } = stack;
     // Locks and ports first: a second start must find them taken, and leave everything as it is.
     refuse_second(&config)?;
+    begin_log(&config, &log_level, &progress)?;
     let api = api::build(api).await.map_err(taken)?;
     let listeners = match demo {
         Some(ports) => Some(Listeners::bind(ports.native, ports.upstream).await?),
@@ -177,17 +188,14 @@ pub async fn run(
     };
     let live = async {
         let prepared = tokio::select! {
-            prepared = bootstrap::run(&base, &secret, &identity, &keys) => prepared.map(Some).map_err(UpError::from),
-            () = stops.called() => Ok(None),
+            prepared = bootstrap::run(&base, &secret, &identity, &keys, &progress) => {
+                prepared.map(|()| true).map_err(UpError::from)
+            }
+            () = stops.called() => Ok(false),
         };
         let ended = match prepared {
-            Ok(Some(notes)) => {
-                for note in notes {
-                    let _ = progress.try_send(Progress::Note(note));
-                }
-                bound.run(stops).await.map_err(UpError::from)
-            }
-            Ok(None) => {
+            Ok(true) => bound.run(stops).await.map_err(UpError::from),
+            Ok(false) => {
                 drop(bound);
                 Ok(())
             }
@@ -215,6 +223,24 @@ fn refuse_second(config: &GatewayConfig) -> Result<(), GatewayError> {
     };
     let holder = format!("pid {}", instance.supervisor.pid);
     Err(GatewayError::AlreadyRunning { lock: config.data_dir.join("supervisor.lock"), holder })
+}
+
+/// What runs within this process is logged beside the logs of the gateway's processes.
+fn begin_log(config: &GatewayConfig, level: &str, progress: &mpsc::Sender<Progress>) -> Result<(), UpError> {
+    let folder = config.log_dir();
+    let at = |source| GatewayError::Io { path: folder.clone(), source };
+    for folder in [&config.data_dir, &folder] {
+        files::own_folder(folder).map_err(at)?;
+    }
+    let log = Log::open(&folder, API_LOG).map_err(at)?;
+    let progress = progress.clone();
+    // Weak: what is logged at the very end must not keep the one waiting who shows it.
+    let progress = progress.downgrade();
+    let sink = move |event: &[u8]| match progress.upgrade() {
+        Some(progress) => log.event(API_LOG, event, &progress),
+        None => log.keep(event),
+    };
+    Ok(log::begin_into(level, sink)?)
 }
 
 /// A port that somebody has is told with its holder, as the gateway's are.

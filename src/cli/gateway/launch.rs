@@ -228,7 +228,9 @@ pub(crate) async fn foreground(
     ended.map(|()| Outcome::Done).map_err(|error| match error {
         UpError::Gateway(ref error) => gateway_error(error),
         UpError::Api(ref error) => stack::api_error(error),
-        UpError::ApiEnded(_) | UpError::Setup(_) | UpError::Demo(_) => CliError::new(Outcome::Failed, error.to_string()),
+        UpError::ApiEnded(_) | UpError::Setup(_) | UpError::Demo(_) | UpError::Log(_) => {
+            CliError::new(Outcome::Failed, error.to_string())
+        }
     })
 }
 
