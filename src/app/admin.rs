@@ -168,7 +168,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     // Deriving a key from a passphrase and reading the store take a while; nothing else runs yet.
     let mut open = OpenStore::open(&config.data_dir, &config.master_key, &holder)?;
     drop(config.master_key);
-    let connected = config.claims.and_then(|setup| connect(setup));
+    let connected = config.claims.and_then(connect);
     let mut settings = config.settings;
     // Nobody can be submitted to an API that is not asked.
     settings.auto_register &= connected.is_some();
@@ -306,7 +306,7 @@ fn connect(setup: ClaimsSetup) -> Option<ClaimsConfig> {
     match ApiClient::new(&api_url, Arc::new(opened.identity)) {
         Ok(client) => {
             tracing::info!(api = client.address(), %namespace, "approvals are read from the Sigilum API");
-            Some(ClaimsConfig { client: Arc::new(client), keys, every_service, refresh, max_approvals })
+            Some(ClaimsConfig { client: Arc::new(client), keys: Arc::new(keys), every_service, refresh, max_approvals })
         }
         Err(error) => {
             tracing::error!(%error, "the Sigilum API cannot be asked: only declared approvals count");

@@ -47,6 +47,8 @@ pub(super) struct Attendant {
     pub(super) cursor: Option<String>,
     /// Approvals published, about.
     pub(super) count: usize,
+    /// A list was read before: later ones may take their time.
+    loaded: bool,
     skipped: usize,
     failures: u32,
     short_streams: u32,
@@ -74,6 +76,7 @@ impl Attendant {
             etag: None,
             cursor: None,
             count: 0,
+            loaded: false,
             skipped: 0,
             failures: 0,
             short_streams: 0,
@@ -84,10 +87,10 @@ impl Attendant {
     /// Works until the process ends or the connection is gone.
     pub(super) async fn run(mut self) {
         loop {
-            let next = match self.read().await {
-                Next::Follow => self.follow_changes().await,
-                other => other,
-            };
+            let mut next = self.read().await;
+            if matches!(next, Next::Follow) {
+                next = self.follow_changes().await;
+            }
             let pause = match next {
                 Next::Read(pause) => pause,
                 Next::Follow => Duration::ZERO,
@@ -115,8 +118,7 @@ impl Attendant {
             self.shared.overview.set(&self.service, Standing::Reading);
         }
         let shared = Arc::clone(&self.shared);
-        // The first list is wanted at once; later ones may take their time.
-        let pace = self.etag.is_some().then_some(shared.config.refresh);
+        let pace = self.loaded.then_some(shared.config.refresh);
         let limits = FeedLimits { max_approvals: shared.config.max_approvals, page: MAX_PAGE, pace };
         let source = Source { client: &shared.config.client, service: &self.service, key: &key, limits: &limits };
         let push = |list: &mut ClaimList, namespace: &str, key, expires_at| {
@@ -165,7 +167,7 @@ impl Attendant {
         }
         tracing::debug!(service = self.service, count, requests, "approvals read");
         self.shared.metrics.record_claims_refresh("read");
-        (self.etag, self.cursor, self.count) = (etag, cursor, count);
+        (self.etag, self.cursor, self.count, self.loaded) = (etag, cursor, count, true);
         self.confirmed(began);
         self.after(began)
     }

@@ -17,4 +17,4 @@ mod follow;
 
 #[cfg(test)]
 #[path = "fake_api_tests.rs"]
-mod fake_api;
+pub(crate) mod fake_api;

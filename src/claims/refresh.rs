@@ -48,7 +48,7 @@ pub struct ClaimsConfig {
     /// Whom to ask.
     pub client: Arc<ApiClient>,
     /// Where the service keys are.
-    pub keys: KeyPlaces,
+    pub keys: Arc<KeyPlaces>,
     /// Whether every connection is to be approved by the API; else only those that have a service key.
     pub every_service: bool,
     /// Time between two readings.

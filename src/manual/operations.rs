@@ -41,12 +41,27 @@
 //! | `:38100/health/ready` | the store answers, and an `authz` holds the published state and would decide a request signed now |
 //! | `:38200/ready` | Envoy itself |
 //!
+//! Readiness also carries the condition `ClaimsFresh`, where approvals come from the Sigilum API. It turns `False` with the
+//! first confirmation that is missed (`ClaimsStale`, or `NoServiceKey`), and the status stays 200: declared approvals go on,
+//! and claims hold on until they are too old. The log says once per service what is wrong and what to do, and once when it is
+//! well again.
+//!
+//! # Approvals of the Sigilum API
+//!
+//! `admin` asks for each connection by its id, signed with the gateway's own identity (`<home>/identities/<namespace>`, never made
+//! by `admin`) and with the service's key. Where the API's address was set by anybody, every connection is to be approved
+//! there, and one without a key is refused to everybody but declared agents; where it is the built-in one, only services
+//! with a key are asked for. Keys are searched at every reading, so a new file needs no restart. Our API tells changes as they
+//! happen ([`crate::claims`]); one without that stream is read every `claims.refresh_seconds`. More approvals than
+//! `claims.max_approvals` are never cut: the last complete list ages, and the log says so.
+//!
 //! # Metrics
 //!
 //! `:38100/metrics` (with the admin token), all under `sigilum_gateway_`. `auth_allow_total`, `auth_reject_total` by reason and
 //! `replay_detected_total` come from the reports of `authz`; `upstream_requests_total`, `upstream_error_total` and the latencies
 //! from Envoy's access log; `envoy_up` and `requests_in_flight` from Envoy's admin interface; `state_version`, `authz_ready`,
-//! `replay_entries` and `replay_capacity` from the state stream. Watch `replay_entries` against its capacity: a full
+//! `replay_entries` and `replay_capacity` from the state stream; `claims_age_seconds` by service, `claims_approvals`,
+//! `claims_refresh_total` by result and `claims_streams` from the reader of approvals. Watch `replay_entries` against its capacity: a full
 //! window refuses.
 //!
 //! # Rotation of a secret

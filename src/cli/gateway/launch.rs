@@ -44,6 +44,10 @@ use crate::sys::tasks::Tasks;
 /// What authz and admin may take to end: Envoy has finished its requests by then, and the supervisor
 /// waits no longer than twice that.
 const CHILD_DRAIN_SECONDS: u64 = 5;
+/// Service keys of the environment that are taken; more services have their keys in files.
+const MAX_SERVICE_KEYS: usize = 1000;
+/// A longer value is no key, and would not fit through the pipe.
+const MAX_SERVICE_KEY_BYTES: usize = 16 * 1024;
 /// Lines that may wait to be shown; more are only in the log files.
 const PROGRESS: usize = 256;
 /// Where admin finds `config.env`, so that it reads the same defaults.
@@ -186,7 +190,12 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
 pub(crate) fn service_keys() -> Vec<(String, Secret)> {
     let names = env::names_with(&[keys::SERVICE_KEY_PREFIX]).into_iter();
     let names = names.chain(keys::SERVICE_API_KEY.env.iter().map(|name| (*name).to_owned()));
-    names.filter_map(|name| env::lookup(&name).map(|value| (name, Secret::new(value)))).collect()
+    let values = names.filter_map(|name| env::lookup(&name).map(|value| (name, value)));
+    values
+        .filter(|(_, value)| value.len() <= MAX_SERVICE_KEY_BYTES)
+        .take(MAX_SERVICE_KEYS)
+        .map(|(name, value)| (name, Secret::new(value)))
+        .collect()
 }
 
 /// Runs the gateway, with `stack` what stands beside it, until a signal comes or it cannot go on; a second
