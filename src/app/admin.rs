@@ -1,6 +1,7 @@
 //! The admin process: locked, opened, proven and bound first; then served.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -14,6 +15,7 @@ use crate::admin::ClaimsWatch;
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
 use crate::admin::feed;
+use crate::admin::meter::ACCESS_LOG;
 use crate::admin::meter::Meter;
 use crate::admin::origin::DEFAULT_ORIGINS;
 use crate::admin::origin::Origins;
@@ -24,8 +26,15 @@ use crate::claims::client::ApiClient;
 use crate::claims::refresh::Advance;
 use crate::claims::refresh::Claims;
 use crate::claims::refresh::ClaimsConfig;
+use crate::claims::registrar;
+use crate::claims::registrar::RegistrarConfig;
+use crate::claims::usage;
+use crate::claims::usage::Pace;
+use crate::claims::usage::Usage;
+use crate::claims::usage::UsageConfig;
 use crate::config::parts::AccessMode;
 use crate::config::parts::DeclaredApproval;
+use crate::config::parts::UsageOptions;
 use crate::domain::address::AddressPolicy;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
@@ -106,6 +115,10 @@ pub struct ClaimsSetup {
     pub refresh: Duration,
     /// Most approvals of one service.
     pub max_approvals: usize,
+    /// Submissions of unapproved callers in any minute, all together; 0 = no limit.
+    pub registrations_per_minute: u32,
+    /// What it is told of usage.
+    pub usage: UsageOptions,
 }
 
 /// Why the admin process could not start.
@@ -149,6 +162,8 @@ pub struct Bound {
     store_thread: JoinHandle<()>,
     meter: Meter,
     claims: Option<Claims>,
+    registrar: Option<RegistrarConfig>,
+    usage: Option<Usage>,
     supervised: bool,
     grace: Duration,
     tasks: Tasks,
@@ -168,6 +183,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     // Deriving a key from a passphrase and reading the store take a while; nothing else runs yet.
     let mut open = OpenStore::open(&config.data_dir, &config.master_key, &holder)?;
     drop(config.master_key);
+    let outward = config.claims.as_ref().map(|setup| (setup.registrations_per_minute, setup.usage));
     let connected = config.claims.and_then(connect);
     let mut settings = config.settings;
     // Nobody can be submitted to an API that is not asked.
@@ -184,11 +200,28 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let (store, store_thread) = open.start(feed::listener(publisher.clone()))?;
     let metrics = Arc::new(Metrics::new().map_err(|error| AdminError::Metrics(error.to_string()))?);
     let envoy_socket = config.run_dir.join(launch::ADMIN_SOCKET);
-    let meter = Meter::new(publisher.clone(), Arc::clone(&metrics), &config.run_dir, &envoy_socket);
-    let claims = connected.map(|config| {
-        let advance = advance(store.clone());
-        Claims::new(config, publisher.clone(), advance, Arc::clone(&metrics))
-    });
+    let mut meter = Meter::new(publisher.clone(), Arc::clone(&metrics), &config.run_dir, &envoy_socket);
+    let usage = match (&connected, outward) {
+        (Some(claims), Some((_, UsageOptions { enabled: true, max_backlog_bytes }))) => {
+            let usage = report_usage(claims, &config.run_dir, max_backlog_bytes, &metrics);
+            meter = meter.also_read(usage::position_file(&config.run_dir));
+            Some(usage.map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?)
+        }
+        _ => {
+            usage::forget(&config.run_dir)
+                .map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
+            None
+        }
+    };
+    let (claims, registrar) = connected
+        .map(|claims_config| {
+            let (client, keys) = (Arc::clone(&claims_config.client), Arc::clone(&claims_config.keys));
+            let claims = Claims::new(claims_config, publisher.clone(), advance(store.clone()), Arc::clone(&metrics));
+            let per_minute = outward.map_or(0, |(per_minute, _)| per_minute);
+            let (poke, metrics) = (claims.poke(), Arc::clone(&metrics));
+            (claims, RegistrarConfig { client, keys, per_minute, poke, metrics })
+        })
+        .unzip();
     let watch = |claims: &Claims| ClaimsWatch { overview: claims.overview(), late_ms: claims.late_ms() };
     let mut own_ports = config.own_ports;
     own_ports.extend(listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()));
@@ -216,6 +249,8 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         store_thread,
         meter,
         claims,
+        registrar: registrar.filter(|_| settings.auto_register),
+        usage,
         supervised: config.supervised,
         grace: config.grace,
         tasks: Tasks::default(),
@@ -235,15 +270,22 @@ impl Bound {
 
     /// Serves until told to stop or until a part fails; then finishes requests in flight and closes the store.
     pub async fn run(self) -> Ended {
-        let Self { listeners, state, admin, store, store_thread, meter, claims, supervised, grace, mut tasks } = self;
+        let Self { listeners, state, admin, store, store_thread, supervised, grace, mut tasks, .. } = self;
         let peers = if supervised { supervised_peers(tasks.stop_handle()) } else { unsupervised_peers() };
         let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let publisher = admin.publisher.clone();
         let metrics = Arc::clone(&admin.metrics);
         tasks.spawn("state-stream", |stop| publisher.serve_unix(state, peers, stop));
-        tasks.spawn("meter", |stop| meter.run(stop));
-        if let Some(claims) = claims {
+        tasks.spawn("meter", |stop| self.meter.run(stop));
+        if let Some(claims) = self.claims {
             tasks.spawn("claims", |stop| claims.run(stop));
+        }
+        if let Some(config) = self.registrar {
+            let registrations = admin.publisher.registrations();
+            tasks.spawn("registrar", |stop| registrar::run(config, registrations, stop));
+        }
+        if let Some(usage) = self.usage {
+            tasks.spawn("usage", |stop| usage.run(stop));
         }
         tasks.spawn("store", |mut stop| async move {
             tokio::select! {
@@ -287,7 +329,7 @@ pub async fn run(config: AdminConfig) -> Result<Ended, AdminError> {
 /// The API's client, with the gateway's own identity. Without either the gateway still serves: by declared approvals
 /// alone, which is said once and loudly.
 fn connect(setup: ClaimsSetup) -> Option<ClaimsConfig> {
-    let ClaimsSetup { api_url, every_service, namespace, home, keys, refresh, max_approvals } = setup;
+    let ClaimsSetup { api_url, every_service, namespace, home, keys, refresh, max_approvals, .. } = setup;
     let opened = match Home::new(home).load(&namespace, SystemClock.now().seconds()) {
         Ok(opened) => opened,
         Err(error) => {
@@ -315,6 +357,24 @@ fn connect(setup: ClaimsSetup) -> Option<ClaimsConfig> {
     }
 }
 
+/// Usage events from the access log of this run folder, to the API that claims come from.
+fn report_usage(
+    claims: &ClaimsConfig,
+    run_dir: &Path,
+    max_backlog_bytes: u64,
+    metrics: &Arc<Metrics>,
+) -> std::io::Result<Usage> {
+    Usage::build(UsageConfig {
+        log: run_dir.join(ACCESS_LOG),
+        position: usage::position_file(run_dir),
+        max_backlog_bytes,
+        client: Arc::clone(&claims.client),
+        keys: Arc::clone(&claims.keys),
+        metrics: Arc::clone(metrics),
+        pace: Pace::default(),
+    })
+}
+
 /// A version of the store for each change of claims, made on its thread.
 fn advance(store: Store) -> Advance {
     Box::new(move |work| {
@@ -336,3 +396,7 @@ fn warn_of_mode(mode: AccessMode) {
 #[cfg(test)]
 #[path = "admin_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "admin_outward_tests.rs"]
+mod outward_tests;

@@ -521,7 +521,7 @@ async fn a_long_access_log_is_put_aside_and_opened_anew() {
     let run = folder.path();
     let log = run.join("access.log");
     let line = format!("{{\"path\":\"{}\"}}\n", "x".repeat(100_000));
-    let lines = usize::try_from(crate::telemetry::access_log::ROTATE_BYTES).unwrap() / line.len() + 1;
+    let lines = usize::try_from(crate::admin::meter::ROTATE_BYTES).unwrap() / line.len() + 1;
     std::fs::write(&log, line.repeat(lines)).unwrap();
     let socket = run.join(launch::ADMIN_SOCKET);
     let publisher = Publisher::new(crate::state::PublishedState::default());
@@ -794,6 +794,8 @@ fn with_claims(config: &mut AdminConfig, api: &str, folder: &Path) {
         keys: KeyPlaces::new([], vec![folder.to_owned()]),
         refresh: Duration::from_millis(300),
         max_approvals: 1000,
+        registrations_per_minute: 30,
+        usage: UsageOptions { enabled: false, max_backlog_bytes: 1 << 30 },
     });
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::claims::feed::Collector;
 use crate::claims::feed::FeedError;
 use crate::claims::feed::FeedLimits;
@@ -40,6 +42,8 @@ pub(super) struct Attendant {
     pub(super) stop: Stop,
     /// The connection is gone: what is known of the service is forgotten.
     pub(super) gone: Stop,
+    /// Somebody has reason to think that the approvals have changed.
+    poke: Arc<Notify>,
     pub(super) key: Option<Secret>,
     /// Of the last complete list, as long as it is what is published.
     pub(super) etag: Option<String>,
@@ -66,12 +70,13 @@ enum Next {
 }
 
 impl Attendant {
-    pub(super) fn new(shared: Arc<Shared>, service: String, stop: Stop, gone: Stop) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, service: String, stop: Stop, gone: Stop, poke: Arc<Notify>) -> Self {
         Self {
             shared,
             service,
             stop,
             gone,
+            poke,
             key: None,
             etag: None,
             cursor: None,
@@ -298,6 +303,8 @@ impl Attendant {
     async fn ended_within(&mut self, pause: Duration) -> bool {
         tokio::select! {
             () = tokio::time::sleep(pause) => false,
+            // A failing API is not asked sooner for it.
+            () = self.poke.notified(), if self.failures == 0 => false,
             () = self.stop.wait() => true,
             () = self.gone.wait() => true,
         }

@@ -27,6 +27,7 @@ use crate::identity::Identity;
 pub(crate) struct Asked {
     pub(crate) target: String,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
@@ -116,12 +117,22 @@ async fn serve(mut stream: TcpStream, handler: Handler, log: Arc<Mutex<Vec<Asked
             Ok(length) => head.extend_from_slice(&chunk[..length]),
         }
     }
+    let end = head.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let mut body = head.split_off(end);
     let text = String::from_utf8(head).unwrap();
     let mut lines = text.lines();
     let target = lines.next().unwrap().split(' ').nth(1).unwrap().to_owned();
     let headers = lines.filter_map(|line| line.split_once(": "));
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let asked = Asked { target, headers };
+    let mut asked = Asked { target, headers, body: Vec::new() };
+    let length: usize = asked.header("content-length").map_or(0, |length| length.parse().unwrap());
+    while body.len() < length {
+        match stream.read(&mut chunk).await {
+            Ok(0) | Err(_) => return,
+            Ok(length) => body.extend_from_slice(&chunk[..length]),
+        }
+    }
+    asked.body = body;
     log.lock().unwrap().push(asked.clone());
     match handler(&asked) {
         Reply::Raw(bytes) => {

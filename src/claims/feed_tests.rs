@@ -118,7 +118,7 @@ async fn an_api_that_contradicts_itself_is_left() {
     assert!(matches!(read(&say(elsewhere).await, &limits(2)).await.unwrap_err(), FeedError::Senseless(_)));
     // The same rows for ever.
     let api = FakeApi::start(|asked| {
-        let two = Asked { target: "/x?limit=2&offset=0".to_owned(), headers: Vec::new() };
+        let two = Asked { target: "/x?limit=2&offset=0".to_owned(), headers: Vec::new(), body: Vec::new() };
         let body = page(&two, &[1, 2, 3], 2);
         json("200 OK", "", &body.replace("\"offset\":0", &format!("\"offset\":{}", asked.number("offset"))))
     })

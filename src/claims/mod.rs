@@ -11,6 +11,8 @@ pub mod feed;
 pub mod keys;
 pub mod overview;
 pub mod refresh;
+pub mod registrar;
+pub mod usage;
 
 mod attendant;
 mod follow;

@@ -10,7 +10,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 use tokio::task::Id;
 use tokio::task::JoinSet;
 
@@ -32,6 +34,8 @@ const READS: usize = 8;
 const STREAMS: usize = 256;
 /// How long changes of the published state gather before the connections are looked at again.
 const GATHER: Duration = Duration::from_millis(250);
+/// Pokes that wait; a service that finds no room is read at its own time.
+const POKES: usize = 64;
 /// How long a service whose task broke down is left alone.
 const BROKEN_PAUSE: Duration = Duration::from_secs(5);
 /// Claims without confirmation for two intervals and this have missed one.
@@ -41,6 +45,9 @@ const LATE: Duration = Duration::from_secs(5);
 pub type Work = Box<dyn FnOnce(u64) + Send>;
 /// Makes a new version of the state and runs the work with it; an error is a text for the log.
 pub type Advance = Box<dyn Fn(Work) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// Asks for a service's approvals to be read soon; by its name.
+pub type Poke = mpsc::Sender<String>;
 
 /// What claims are read with.
 #[derive(Debug)]
@@ -61,6 +68,8 @@ pub struct ClaimsConfig {
 #[derive(Debug)]
 pub struct Claims {
     shared: Arc<Shared>,
+    poke: Poke,
+    poked: mpsc::Receiver<String>,
 }
 
 /// What all tasks work with.
@@ -102,7 +111,13 @@ impl Claims {
     pub fn new(config: ClaimsConfig, publisher: Publisher, advance: Advance, metrics: Arc<Metrics>) -> Self {
         let overview = Arc::default();
         let (reads, streams) = (Semaphore::new(READS), Semaphore::new(STREAMS));
-        Self { shared: Arc::new(Shared { config, publisher, advance, overview, metrics, reads, streams }) }
+        let (poke, poked) = mpsc::channel(POKES);
+        Self { shared: Arc::new(Shared { config, publisher, advance, overview, metrics, reads, streams }), poke, poked }
+    }
+
+    /// Has a service's approvals read sooner than at their own time.
+    pub fn poke(&self) -> Poke {
+        self.poke.clone()
     }
 
     /// How it stands with each service.
@@ -117,7 +132,7 @@ impl Claims {
     }
 
     /// Reads until told to stop. What is published stays.
-    pub async fn run(self, mut stop: Stop) {
+    pub async fn run(mut self, mut stop: Stop) {
         let mut changes = self.shared.publisher.changes();
         let mut crew = Crew::default();
         loop {
@@ -131,6 +146,10 @@ impl Claims {
                     None
                 }
                 Some(ended) = crew.tasks.join_next_with_id() => Some(ended),
+                Some(service) = self.poked.recv() => {
+                    crew.poke(&service);
+                    continue;
+                }
             };
             match ended {
                 Some(Ok((id, ()))) => crew.ended(id),
@@ -156,14 +175,14 @@ async fn pause(duration: Duration, stop: &mut Stop) {
 struct Crew {
     tasks: JoinSet<()>,
     names: HashMap<Id, String>,
-    gone: BTreeMap<String, StopHandle>,
+    gone: BTreeMap<String, (StopHandle, Arc<Notify>)>,
 }
 
 impl Crew {
     /// A task for every connection, and none for others.
     fn man(&mut self, shared: &Arc<Shared>, stop: &Stop) {
         let wanted = shared.publisher.connection_ids();
-        for (service, gone) in &self.gone {
+        for (service, (gone, _)) in &self.gone {
             if wanted.binary_search(service).is_err() {
                 gone.stop();
             }
@@ -174,10 +193,17 @@ impl Crew {
                 continue;
             }
             let (handle, gone) = stop_pair();
-            let attendant = Attendant::new(Arc::clone(shared), service.clone(), stop.clone(), gone);
+            let poke = Arc::default();
+            let attendant = Attendant::new(Arc::clone(shared), service.clone(), stop.clone(), gone, Arc::clone(&poke));
             let task = self.tasks.spawn(attendant.run());
             self.names.insert(task.id(), service.clone());
-            self.gone.insert(service, handle);
+            self.gone.insert(service, (handle, poke));
+        }
+    }
+
+    fn poke(&self, service: &str) {
+        if let Some((_, poke)) = self.gone.get(service) {
+            poke.notify_one();
         }
     }
 

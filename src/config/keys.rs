@@ -235,7 +235,23 @@ pub const REGISTRATION_RATE: Key = Key::new(
     &["GATEWAY_CLAIM_REGISTRATION_RATE_LIMIT_PER_MINUTE"],
     None,
     Fallback::Text("30"),
-    "submissions to the Sigilum API per minute in all, at most 100000; 0 = none",
+    "submissions of agents to the Sigilum API in any minute, all together, at most 100000; 0 = no limit",
+);
+/// Reports of usage.
+pub const USAGE_ENABLED: Key = Key::new(
+    Some("usage.enabled"),
+    &["GATEWAY_USAGE_EVENTS"],
+    None,
+    Fallback::Text("true"),
+    "whether the Sigilum API is told of each forwarded request of the gateway's own namespace: who, which service, method and path without query, status; nothing of header and body",
+);
+/// How many of them wait.
+pub const USAGE_MAX_BACKLOG: Key = Key::new(
+    Some("usage.max_backlog_bytes"),
+    &["GATEWAY_USAGE_MAX_BACKLOG_BYTES"],
+    None,
+    Fallback::Text("1073741824"),
+    "bytes of the access log kept in the run folder while the Sigilum API takes no usage events, 67108864 to 1099511627776; beyond it the oldest are lost and counted",
 );
 /// Keys of the services at the control plane.
 pub const SERVICE_API_KEY: Key = Key::new(
@@ -408,6 +424,8 @@ pub const ALL: &[Key] = &[
     CLAIMS_MAX_APPROVALS,
     AUTO_REGISTER,
     REGISTRATION_RATE,
+    USAGE_ENABLED,
+    USAGE_MAX_BACKLOG,
     SERVICE_API_KEY,
     ADMIN_ACCESS_MODE,
     ADMIN_TOKEN,

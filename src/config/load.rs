@@ -26,6 +26,7 @@ use crate::config::parts::DecisionLog;
 use crate::config::parts::EnvoyOptions;
 use crate::config::parts::Listeners;
 use crate::config::parts::Paths;
+use crate::config::parts::UsageOptions;
 use crate::config::syntax::Node;
 use crate::config::syntax::Value;
 use crate::config::syntax::is_boolean;
@@ -37,6 +38,10 @@ use crate::domain::snapshot::Settings;
 
 /// Shortest admin token: below it somebody could try them all.
 const MIN_TOKEN_CHARACTERS: usize = 16;
+/// Least backlog of usage events: one file of the access log.
+const LEAST_BACKLOG: u64 = 64 * 1024 * 1024;
+/// Most of it.
+const MOST_BACKLOG: u64 = 1 << 40;
 /// Longest list of addresses or authorities.
 const MAX_LIST: usize = 64;
 
@@ -125,6 +130,8 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let claims_ttl = loader.number(&keys::CLAIMS_TTL, 1, 86_400);
     let max_approvals = loader.number(&keys::CLAIMS_MAX_APPROVALS, 1, 10_000_000);
     let auto_register = loader.read(&keys::AUTO_REGISTER, Shape::Boolean, parse_boolean);
+    let usage_enabled = loader.read(&keys::USAGE_ENABLED, Shape::Boolean, parse_boolean);
+    let usage_backlog = loader.number(&keys::USAGE_MAX_BACKLOG, LEAST_BACKLOG, MOST_BACKLOG);
     let registration_rate = loader.number(&keys::REGISTRATION_RATE, 0, 100_000);
     let mode = loader.read(&keys::ADMIN_ACCESS_MODE, Shape::Text, |text| {
         AccessMode::parse(text).ok_or_else(|| "must be token, hybrid or loopback".to_owned())
@@ -214,6 +221,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
             max_approvals: usize::try_from(max_approvals?).ok()?,
             registrations_per_minute: u32::try_from(registration_rate?).ok()?,
         },
+        usage: UsageOptions { enabled: usage_enabled?, max_backlog_bytes: usage_backlog? },
         replay_capacity: usize::try_from(replay_capacity?).ok()?,
         drain: Duration::from_secs(drain?),
         log_level: log_level?,

@@ -34,6 +34,8 @@ pub struct Config {
     pub settings: Settings,
     /// How approvals are read from the Sigilum API, and strangers submitted to it.
     pub claims: ClaimsOptions,
+    /// What it is told of usage.
+    pub usage: UsageOptions,
     /// Entries of the replay window.
     pub replay_capacity: usize,
     /// How long open requests have to end at a stop.
@@ -96,8 +98,17 @@ pub struct ClaimsOptions {
     pub ttl: Duration,
     /// Most approvals of one service.
     pub max_approvals: usize,
-    /// Submissions per minute in all; 0 = none.
+    /// Submissions in any minute, all together; 0 = no limit.
     pub registrations_per_minute: u32,
+}
+
+/// What the control plane is told of usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageOptions {
+    /// Whether it is told.
+    pub enabled: bool,
+    /// Bytes of the access log that may wait for it.
+    pub max_backlog_bytes: u64,
 }
 
 /// How the admin API decides who asks.

@@ -64,6 +64,31 @@
 //! `claims_refresh_total` by result and `claims_streams` from the reader of approvals. Watch `replay_entries` against its capacity: a full
 //! window refuses.
 //!
+//! `usage_sent_total`, `usage_duplicate_total`, `usage_refused_total` by code, `usage_skipped_total` by reason,
+//! `usage_dropped_total`, `usage_retries_total`, `usage_pending`, `usage_lag_bytes` and `claim_submit_total` by result are
+//! about what goes out to the Sigilum API. Watch `usage_lag_bytes`: it grows while the API takes nothing.
+//!
+//! # Usage events
+//!
+//! Where approvals come from the Sigilum API, it is told of each request that was forwarded, and of each that an overdue
+//! rotation stopped (`forbidden`): who, which service, method, path without query, status, duration, bytes. Nothing is sent
+//! while a request is served. The access log is the queue, so a crash, a stop or an outage of the API loses no event, and
+//! the event's id, which is the decision's, keeps the API from counting one twice. While the API takes nothing the log
+//! grows in the run folder up to `usage.max_backlog_bytes`; beyond that its oldest file is given up, which is an error in the
+//! log and `usage_dropped_total`. A run folder on a RAM disk needs that much memory, or a smaller bound.
+//!
+//! Not reported, and counted as `usage_skipped_total`:
+//!
+//! | reason | what to do |
+//! | --- | --- |
+//! | `no_key` | the service has no service key, so it is none of the API's; give it one to have it reported |
+//! | `foreign_namespace` | the agent is of another namespace than the gateway. The API takes reports of a namespace only from that namespace, so nobody can report these |
+//! | `incomplete` | the line does not say who called: written by an older version |
+//! | `unauthorized` | the API refused the service's key for ten minutes: events of other services wait no longer for it. Put the right key in place; until it is accepted, each look tries once |
+//!
+//! The hosted API knows no batches: events then go one by one. Where it demands that the reporter's key is the agent's, it
+//! refuses every event of every other key for good; they are counted in `usage_refused_total` as `signature_key_mismatch`.
+//!
 //! # Rotation of a secret
 //!
 //! `POST /api/admin/connections/{id}/rotate` adds a version and publishes it: the next decision injects the new value. Requests

@@ -18,6 +18,7 @@ use prometheus::Registry;
 use prometheus::TextEncoder;
 
 use crate::telemetry::access_log::AccessEntry;
+use crate::telemetry::usage::UsageMetrics;
 
 /// Content type of the rendered text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -84,6 +85,7 @@ pub struct Metrics {
     claims_approvals: IntGauge,
     claims_unconfirmed: IntGauge,
     claims_streams: IntGauge,
+    usage: UsageMetrics,
     seen: Mutex<Seen>,
 }
 
@@ -155,6 +157,7 @@ impl Metrics {
             claims_unconfirmed: gauge("claims_unconfirmed_services", "Services whose approvals were never confirmed")?,
             claims_streams: gauge("claims_streams", "Open streams of changes of approvals")?,
             claims_age,
+            usage: UsageMetrics::new(&registry)?,
             requests_in_flight,
             seen: Mutex::default(),
             registry,
@@ -276,6 +279,11 @@ impl Metrics {
         self.access_log_unreadable.inc();
     }
 
+    /// What goes out to the control plane.
+    pub const fn usage(&self) -> &UsageMetrics {
+        &self.usage
+    }
+
     /// Counts a shutdown.
     pub fn record_drain(&self, outcome: DrainOutcome, seconds: f64) {
         self.drain.with_label_values(&[outcome.label()]).inc();
@@ -315,12 +323,12 @@ impl Seen {
     }
 }
 
-fn options(name: &str, help: &str) -> Opts {
+pub(in crate::telemetry) fn options(name: &str, help: &str) -> Opts {
     Opts::new(format!("sigilum_gateway_{name}"), help)
 }
 
 /// Lower case; everything but `a-z0-9` becomes `_`; trimmed of it; bounded; never empty.
-fn clean_label(raw: &str) -> String {
+pub(in crate::telemetry) fn clean_label(raw: &str) -> String {
     let clean: String = raw
         .chars()
         .take(MAX_LABEL_BYTES)

@@ -82,6 +82,8 @@ fn admin_config(config: Config, master_key: Secret, keys: KeyPlaces, supervised:
         keys,
         refresh: config.claims.refresh,
         max_approvals: config.claims.max_approvals,
+        registrations_per_minute: config.claims.registrations_per_minute,
+        usage: config.usage,
     });
     let all = config.listen.ingress.iter().chain(&config.listen.envoy_admin);
     AdminConfig {
