@@ -1,5 +1,6 @@
 //! The control plane's database behind one thread: callers wait without blocking the runtime, and one thread gives
-//! one order. What is answered was committed and is on disk.
+//! one order. What is answered was committed and is on disk. A second thread reads what takes long, from the moment
+//! it begins, so that nobody waits for a summary of a million rows but whoever asked for it.
 
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -38,7 +39,11 @@ pub const LOCK_FILE: &str = "api.lock";
 /// Name of the database file in the data folder.
 pub const DATABASE_FILE: &str = "api.db";
 
+/// Long reads that may wait for one another; further ones wait in front of their thread.
+const SURVEYS: usize = 16;
+
 type Job = Box<dyn FnOnce(&mut Connection, &watch::Sender<i64>) + Send>;
+type Survey = Box<dyn FnOnce(&Connection) + Send>;
 
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +77,7 @@ impl From<rusqlite::Error> for DbError {
 #[derive(Debug)]
 pub struct OpenDb {
     db: Connection,
+    reader: Connection,
     lock: FileLock,
     epoch: Arc<str>,
 }
@@ -95,26 +101,44 @@ impl OpenDb {
         }
         let epoch = epoch(&transaction)?;
         transaction.commit()?;
-        Ok(Self { db, lock, epoch: Arc::from(epoch) })
+        let reader = match database::look(&path, mark)? {
+            Found::Empty(db) | Found::Ours(db, _) => db,
+        };
+        reader.pragma_update(None, "query_only", true)?;
+        reader.pragma_update(None, "temp_store", "MEMORY")?;
+        reader.pragma_update(None, "trusted_schema", false)?;
+        Ok(Self { db, reader, lock, epoch: Arc::from(epoch) })
     }
 
-    /// Hands the database to a thread of its own, which closes it and ends when the last [`Db`] is dropped.
+    /// Hands the database to threads of its own, which close it and end when the last [`Db`] is dropped. The one that
+    /// is returned ends last.
     pub fn start(self) -> Result<(Db, JoinHandle<()>), DbError> {
         let (sender, mut jobs) = mpsc::channel::<Job>(QUEUE);
-        let Self { mut db, lock, epoch } = self;
+        let (surveys, mut surveyed) = mpsc::channel::<Survey>(SURVEYS);
+        let Self { mut db, reader, lock, epoch } = self;
         let (changed, changes) = watch::channel(last_change(&db)?);
+        let no_thread = |source| DbError::Folder { path: LOCK_FILE.into(), source };
+        let reading = thread::Builder::new()
+            .name("api-db-survey".to_owned())
+            .spawn(move || {
+                while let Some(survey) = surveyed.blocking_recv() {
+                    survey(&reader);
+                }
+            })
+            .map_err(no_thread)?;
         let thread = thread::Builder::new()
             .name("api-db".to_owned())
             .spawn(move || {
                 while let Some(job) = jobs.blocking_recv() {
                     job(&mut db, &changed);
                 }
-                // The database closes before the lock goes.
+                // The database closes before the lock goes. A survey cannot panic: its work is contained.
+                let _ = reading.join();
                 drop(db);
                 drop(lock);
             })
-            .map_err(|source| DbError::Folder { path: LOCK_FILE.into(), source })?;
-        Ok((Db { jobs: sender, changes, epoch }, thread))
+            .map_err(no_thread)?;
+        Ok((Db { jobs: sender, surveys, changes, epoch }, thread))
     }
 }
 
@@ -140,6 +164,7 @@ fn last_change(db: &Connection) -> Result<i64, rusqlite::Error> {
 #[derive(Debug, Clone)]
 pub struct Db {
     jobs: mpsc::Sender<Job>,
+    surveys: mpsc::Sender<Survey>,
     changes: watch::Receiver<i64>,
     epoch: Arc<str>,
 }
@@ -151,6 +176,25 @@ impl Db {
         work: impl FnOnce(&Connection) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         self.run(move |db, _| work(db)).await
+    }
+
+    /// Runs `work`, which only reads and may take long, beside everything else: it sees the database as it was when
+    /// its statement began. Nothing is done for a caller who has left.
+    pub async fn survey<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (answer, answered) = oneshot::channel();
+        let survey: Survey = Box::new(move |db| {
+            if answer.is_closed() {
+                return;
+            }
+            if let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| work(db))) {
+                let _ = answer.send(outcome);
+            }
+        });
+        self.surveys.send(survey).await.map_err(|_| Problem::database())?;
+        received(answered).await
     }
 
     /// Runs `work` in one write transaction: all of it is on disk when this returns, or none, also where `work`
@@ -198,11 +242,15 @@ impl Db {
             }
         });
         self.jobs.send(job).await.map_err(|_| Problem::database())?;
-        answered.await.unwrap_or_else(|_| {
-            tracing::error!("work on the database panicked");
-            Err(Problem::internal())
-        })
+        received(answered).await
     }
+}
+
+async fn received<T>(answered: oneshot::Receiver<Result<T, Problem>>) -> Result<T, Problem> {
+    answered.await.unwrap_or_else(|_| {
+        tracing::error!("work on the database panicked");
+        Err(Problem::internal())
+    })
 }
 
 #[cfg(test)]

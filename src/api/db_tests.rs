@@ -69,3 +69,30 @@ async fn failed_work_leaves_nothing_behind_and_a_panic_does_not_end_the_thread()
     drop(db);
     thread.join().unwrap();
 }
+
+#[tokio::test]
+async fn a_long_read_holds_nobody_up_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, thread) = open(folder.path()).unwrap().start().unwrap();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let long = db.survey(move |db| {
+        begun.send(()).unwrap();
+        may_go_on.recv().unwrap();
+        assert!(db.execute("DELETE FROM meta", []).is_err());
+        Ok(())
+    });
+    let others = async {
+        has_begun.await.unwrap();
+        let put = db.write(|db| Ok(db.execute("INSERT INTO meta (name, value) VALUES ('a', 'b')", [])?)).await;
+        assert_eq!(put.unwrap(), 1);
+        go_on.send(()).unwrap();
+    };
+    let (read, ()) = tokio::join!(long, others);
+    read.unwrap();
+    let count =
+        db.survey(|db| Ok(db.query_row("SELECT count(*) FROM meta WHERE name = 'a'", [], |row| row.get::<_, i64>(0))?));
+    assert_eq!(count.await.unwrap(), 1);
+    drop(db);
+    thread.join().unwrap();
+}

@@ -233,5 +233,5 @@ async fn show(
 ) -> Result<Response<Body>, Problem> {
     let namespace = own_namespace(&owner, &namespace)?;
     let wanted = Wanted::read(namespace.as_str(), &query)?;
-    Ok(json(StatusCode::OK, &api.db.read(move |db| wanted.run(db)).await?))
+    Ok(json(StatusCode::OK, &api.db.survey(move |db| wanted.run(db)).await?))
 }

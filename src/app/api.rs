@@ -229,3 +229,27 @@ pub fn issue_local_token(
 ) -> Result<Secret, TokenError> {
     token::issue(secret, &Owner::local(namespace.clone(), email), ttl, SystemClock.now().seconds())
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "api_support_tests.rs"]
+mod support;
+
+#[cfg(test)]
+#[path = "api_account_tests.rs"]
+mod account_tests;
+
+#[cfg(test)]
+#[path = "api_services_tests.rs"]
+mod services_tests;
+
+#[cfg(test)]
+#[path = "api_decisions_tests.rs"]
+mod decisions_tests;
+
+#[cfg(test)]
+#[path = "api_face_tests.rs"]
+mod face_tests;

@@ -271,7 +271,7 @@ pub fn readable(text: &str) -> String {
 }
 
 /// An error with its causes in one line; the outermost text of an HTTP client rarely says why.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

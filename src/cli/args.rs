@@ -6,12 +6,14 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::cli::agent_simulator::AgentSimulatorArgs;
 use crate::cli::api::ApiArgs;
 use crate::cli::auth::AuthArgs;
 use crate::cli::auth::LoginArgs;
 use crate::cli::claim::ClaimArgs;
 use crate::cli::completions::CompletionsArgs;
 use crate::cli::down::DownArgs;
+use crate::cli::e2e_tests::E2eTestsArgs;
 use crate::cli::exec_envoy::ExecEnvoyArgs;
 use crate::cli::gateway::GatewayArgs;
 use crate::cli::help::HelpArgs;
@@ -90,6 +92,7 @@ impl Globals {
         flags.set(&keys::ADMIN_URL, self.gateway_admin_url.clone());
         flags.set(&keys::DATA_DIR, text(&self.gateway_data_dir));
         flags.set(&keys::ADMIN_ADDR, self.gateway_port.map(|port| format!(":{port}")));
+        flags.set(&keys::NATIVE_PORT, self.native_port.map(|port| port.to_string()));
         flags.set(&keys::UPSTREAM_PORT, self.upstream_port.map(|port| port.to_string()));
         flags
     }
@@ -108,6 +111,8 @@ impl Command {
             Self::Gateway(args) => args.announced(),
             Self::Up(_) => Some("up"),
             Self::Down(_) => Some("down"),
+            Self::E2eTests(_) => Some("e2e-tests"),
+            Self::AgentSimulator(_) => Some("agent-simulator"),
             Self::Install(_) => Some("install"),
             Self::Versions => Some("versions"),
             Self::Api(_)
@@ -143,6 +148,10 @@ pub enum Command {
     Up(UpArgs),
     /// Stop what this installation started
     Down(DownArgs),
+    /// Start a stack of its own, try it from outside, stop it
+    E2eTests(E2eTestsArgs),
+    /// Try the running stack with an approved, an unapproved and an unsigned agent
+    AgentSimulator(AgentSimulatorArgs),
     /// Put this program on PATH
     Install(InstallArgs),
     /// Print what completes commands in a shell

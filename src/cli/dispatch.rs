@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use tokio::runtime::Builder;
 use tokio::runtime::Runtime;
 
+use crate::cli::agent_simulator;
 use crate::cli::api;
 use crate::cli::args::Cli;
 use crate::cli::args::Command;
@@ -17,6 +18,7 @@ use crate::cli::auth;
 use crate::cli::claim;
 use crate::cli::completions;
 use crate::cli::down;
+use crate::cli::e2e_tests;
 use crate::cli::exec_envoy;
 use crate::cli::gateway;
 use crate::cli::help;
@@ -77,6 +79,8 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
         Command::Api(args) => role(api::run(&args, &globals, printer)),
         Command::Up(args) => role(up::run(&args, &globals, printer)),
         Command::Down(args) => small(down::run(&args, &globals, printer)),
+        Command::E2eTests(args) => role(e2e_tests::run(&args, &globals, printer)),
+        Command::AgentSimulator(args) => small(agent_simulator::run(&args, &globals, printer)),
         Command::ExecEnvoy(args) => Err(exec_envoy::run(&args)),
         Command::Identity(args) => identity::run(&args, &globals, printer),
         Command::Request(args) => small(request::run(&args, &globals, printer)),

@@ -6,6 +6,7 @@
 pub mod outcome;
 pub mod printer;
 
+mod agent_simulator;
 mod api;
 mod args;
 mod auth;
@@ -13,6 +14,7 @@ mod claim;
 mod completions;
 mod dispatch;
 mod down;
+mod e2e_tests;
 mod exec_envoy;
 mod gateway;
 mod help;
@@ -23,6 +25,7 @@ mod progress;
 mod request;
 mod service;
 mod settings;
+mod stack;
 mod table;
 mod token;
 mod up;

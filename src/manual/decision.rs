@@ -55,6 +55,9 @@
 //!
 //! # Freshness
 //!
-//! Approvals declared in `gateway.yaml` do not age. Approvals of another source hold for 30 s plus
-//! `gateway.claims_grace` since `admin` last confirmed their service, by this process's own monotonic clock. This
-//! version has the first kind of source only; the state stream and the snapshot carry both.
+//! Approvals declared in `gateway.yaml` do not age. Those of the Sigilum API hold for `claims.ttl_seconds` (30) plus
+//! `gateway.claims_grace` since `admin` last confirmed their service, by this process's own monotonic clock. A
+//! confirmation is as old as the *beginning* of the reading it comes from, or as the sign of life of the stream of changes.
+//! So a restart of `admin` interrupts nobody, and an outage of it or of the API longer than that stops what claims approved,
+//! and only that. A service that has a claims source of which nothing is known, or nothing recent, is
+//! `AUTH_CLAIMS_LOOKUP_FAILED`; one without a claims source is judged by declared approvals alone.

@@ -3,6 +3,8 @@
 //! Both ends are here, so that what we send is what we accept. Unknown members are ignored in both directions; what
 //! the hosted API does not send is optional. Times are RFC 3339 text with milliseconds and `Z`.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -66,6 +68,37 @@ pub struct FeedClaim {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
 }
+
+/// What a gateway reads of a [`FeedPage`], without copying it.
+#[derive(Debug, Deserialize)]
+pub struct FeedRows<'a> {
+    /// Newest approval first.
+    #[serde(borrow)]
+    pub claims: Vec<FeedRow<'a>>,
+    /// Where the page stands.
+    pub pagination: Pagination,
+}
+
+/// What a gateway reads of a [`FeedClaim`]; what is missing is judged by the reader.
+#[derive(Debug, Deserialize)]
+pub struct FeedRow<'a> {
+    /// The agent's namespace.
+    #[serde(borrow, default)]
+    pub namespace: Option<FeedText<'a>>,
+    /// `ed25519:` and base64 of 32 bytes.
+    #[serde(borrow, default)]
+    pub public_key: Option<FeedText<'a>>,
+    /// Slug of the service.
+    #[serde(borrow, default)]
+    pub service: Option<FeedText<'a>>,
+    /// When the approval ends by itself.
+    #[serde(borrow, default)]
+    pub expires_at: Option<FeedText<'a>>,
+}
+
+/// Text of a [`FeedRow`], borrowed where it holds no escapes.
+#[derive(Debug, Deserialize)]
+pub struct FeedText<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// Position and size of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -229,6 +262,10 @@ mod tests {
         let page: FeedPage = serde_json::from_str(text).unwrap();
         assert_eq!(page.claims.first().unwrap().agent_id.as_deref(), Some("x"));
         assert_eq!(page.pagination.total, 1);
+        let rows: FeedRows<'_> = serde_json::from_str(text).unwrap();
+        let row = rows.claims.first().unwrap();
+        let namespace = &row.namespace.as_ref().unwrap().0;
+        assert!(matches!(namespace, Cow::Borrowed("a-b")) && row.expires_at.is_none());
     }
 
     #[test]
