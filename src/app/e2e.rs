@@ -158,7 +158,11 @@ pub async fn probe(places: &Places, admin_token: &Secret) -> Result<(), E2eError
     let through = format!("/proxy/{id}/v1/ping");
     let asked = [
         (what, 200, web.ask(Method::GET, &connection, headers, Bytes::new()).await),
-        ("an unsigned POST to the native service".to_owned(), 401, unsigned(&web, &ping(&places.native, "/v1/ping")).await),
+        (
+            "an unsigned POST to the native service".to_owned(),
+            401,
+            unsigned(&web, &ping(&places.native, "/v1/ping")).await,
+        ),
         ("an unsigned POST to the gateway".to_owned(), 403, unsigned(&web, &ping(&places.gateway, &through)).await),
     ];
     for (what, expected, answer) in asked {

@@ -69,7 +69,10 @@ async fn play(stack: Stack) -> (SimulatorConfig, Shared, tempfile::TempDir, Task
         .route("/", get(|| async { "" }))
         .route("/health", get(|| async { "" }))
         .route("/v1/test/seed", post(seed))
-        .route("/v1/ping", post(|State(stack): State<Shared>, headers: HeaderMap| async move { ping(&stack, &headers, false) }))
+        .route(
+            "/v1/ping",
+            post(|State(stack): State<Shared>, headers: HeaderMap| async move { ping(&stack, &headers, false) }),
+        )
         .route(
             "/proxy/demo/v1/ping",
             post(|State(stack): State<Shared>, headers: HeaderMap| async move { ping(&stack, &headers, true) }),

@@ -56,18 +56,18 @@ pub(crate) fn simulator_config(
     seed_token: Option<Secret>,
 ) -> Result<SimulatorConfig, CliError> {
     let loopback = |port: u16| format!("http://127.0.0.1:{port}");
-    let api_url = url("SIM_API_URL", || loopback(stack::api_port(globals)))?;
+    let api_url = url("SIM_API_URL", globals.api_port, || loopback(stack::api_port(globals)))?;
     let seed = || format!("{}/v1/test/seed", api_url.as_str().trim_end_matches('/'));
     let ingress = || {
         let address = config.listen.ingress.first().copied().map(local_http::reachable);
         address.map_or_else(|| loopback(38_000), |address| format!("http://{address}"))
     };
     Ok(SimulatorConfig {
-        native_url: url("SIM_NATIVE_URL", || loopback(config.native_port))?,
-        gateway_url: url("SIM_GATEWAY_URL", ingress)?,
+        native_url: url("SIM_NATIVE_URL", globals.native_port, || loopback(config.native_port))?,
+        gateway_url: url("SIM_GATEWAY_URL", None, ingress)?,
         connection: text("SIM_GATEWAY_CONNECTION_ID", up::CONNECTION),
-        upstream_url: url("SIM_GATEWAY_UPSTREAM_URL", || loopback(config.upstream_port))?,
-        seed_endpoint: url("SIM_SEED_ENDPOINT", seed)?,
+        upstream_url: url("SIM_GATEWAY_UPSTREAM_URL", globals.upstream_port, || loopback(config.upstream_port))?,
+        seed_endpoint: url("SIM_SEED_ENDPOINT", None, seed)?,
         seed_token: match seed_token.or_else(|| env::lookup("SIM_SEED_TOKEN").map(Secret::new)) {
             Some(token) => token,
             None => stack::kept_seed_token()?.unwrap_or_else(|| Secret::new(SEED_TOKEN.to_owned())),
@@ -114,8 +114,10 @@ fn text(name: &str, default: &str) -> String {
     env::lookup(name).map_or_else(|| default.to_owned(), |value| value.trim().to_owned())
 }
 
-fn url(name: &str, default: impl FnOnce() -> String) -> Result<Url, CliError> {
-    let text = env::lookup(name).unwrap_or_else(default);
+/// An address: the port a person typed, the variable, else the default.
+fn url(name: &str, typed: Option<u16>, default: impl FnOnce() -> String) -> Result<Url, CliError> {
+    let typed = typed.map(|port| format!("http://127.0.0.1:{port}"));
+    let text = typed.or_else(|| env::lookup(name)).unwrap_or_else(default);
     let url = Url::parse(text.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     url.ok_or_else(|| {
         CliError::new(Outcome::Config, format!("{name} must be an address that begins with http:// or https://"))

@@ -43,7 +43,8 @@ pub(crate) async fn run(args: &DownArgs, globals: &Globals, printer: &mut Printe
             Port::Quiet => printer.line(&format!("[ok] {label}: no listeners on :{port}"))?,
             Port::Foreign(holder) => {
                 let who = who(holder.as_ref());
-                printer.line(&format!("[warn] {label}: {who} listens on :{port}; it was not started here, left alone"))?;
+                printer
+                    .line(&format!("[warn] {label}: {who} listens on :{port}; it was not started here, left alone"))?;
             }
             Port::Kept(holder) => kept.push(format!("{label} (:{port}, {})", who(holder.as_ref()))),
         }

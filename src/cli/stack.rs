@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::app::api::ApiError;
@@ -17,6 +18,7 @@ use crate::cli::printer::Printer;
 use crate::config::api;
 use crate::config::api::ApiFlags;
 use crate::config::api::ApiSettings;
+use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
 use crate::sys::env;
 use crate::sys::files;
@@ -28,6 +30,8 @@ const ORIGINS: [&str; 4] =
     ["http://localhost:3000", "http://127.0.0.1:3000", "http://localhost:5000", "http://127.0.0.1:5000"];
 /// Longest token file, in bytes.
 const MAX_TOKEN: u64 = 4096;
+/// Largest settings file of OpenClaw that is read.
+const MAX_OPENCLAW: u64 = 4 * 1024 * 1024;
 /// The file's name.
 const SEED_TOKEN_FILE: &str = "test-seed-token";
 
@@ -48,6 +52,16 @@ pub(crate) fn api_settings(globals: &Globals, handed: &[(String, Secret)]) -> Re
         settings.allowed_origins = ORIGINS.map(str::to_owned).to_vec();
     }
     Ok(settings)
+}
+
+/// The namespace OpenClaw's plugin was set up with: `hooks.internal.entries["sigilum-plugin"].env.SIGILUM_NAMESPACE`
+/// of `$OPENCLAW_CONFIG_PATH`, else of `openclaw.json` in its home. What cannot be read there says nothing.
+pub(crate) fn plugin_namespace() -> Option<Namespace> {
+    let file = env::lookup("OPENCLAW_CONFIG_PATH").map(PathBuf::from);
+    let file = file.unwrap_or_else(|| owner::openclaw_home().join("openclaw.json"));
+    let settings: Value = serde_json::from_str(&files::read_text(&file, MAX_OPENCLAW).ok()?).ok()?;
+    let entry = settings.pointer("/hooks/internal/entries/sigilum-plugin/env/SIGILUM_NAMESPACE")?;
+    Namespace::normalise(entry.as_str()?).ok()
 }
 
 /// Where the token of a test seed is kept that was made for one run: beside the secret of the owners' tokens.

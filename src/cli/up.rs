@@ -62,6 +62,9 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         Vec::new()
     };
     let mut config = args.settings.load_with(globals, &handed)?;
+    if config.namespace.is_none() {
+        config.namespace = stack::plugin_namespace();
+    }
     let namespace = match &config.namespace {
         None if args.demo => Namespace::parse(DEMO_NAMESPACE)
             .map_err(|invalid| CliError::new(Outcome::Failed, format!("the demo's namespace {invalid}")))?,

@@ -124,7 +124,11 @@ impl Approvals {
         let held = self.held.borrow();
         let standing = match &held.found {
             Some((approved, began)) if began.elapsed() <= self.pace.hold => {
-                if approved.contains(caller, now) { Standing::Approved } else { Standing::Unapproved }
+                if approved.contains(caller, now) {
+                    Standing::Approved
+                } else {
+                    Standing::Unapproved
+                }
             }
             Some(_) | None => Standing::Unknown,
         };

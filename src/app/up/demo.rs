@@ -206,12 +206,7 @@ pub(super) async fn prove(
     Ok(())
 }
 
-async fn ask(
-    what: &'static str,
-    address: SocketAddr,
-    path: &str,
-    identity: &Identity,
-) -> Result<Answer, SetupError> {
+async fn ask(what: &'static str, address: SocketAddr, path: &str, identity: &Identity) -> Result<Answer, SetupError> {
     let endpoint = Endpoint::Tcp(address);
     let url = format!("http://{}{path}", endpoint.authority());
     let (created, nonce) = (SystemClock.now().seconds(), random::uuid()?);
