@@ -18,7 +18,6 @@ use crate::cli::args::Globals;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
-use crate::cli::settings;
 use crate::cli::settings::IdentityPlace;
 use crate::cli::token;
 use crate::cli::token::Said;
@@ -38,8 +37,6 @@ const LOCAL_PORT: u16 = 8787;
 const HOSTED: &str = "https://api.sigilum.id";
 /// Seconds a token lives that is issued for one command.
 const COMMAND_TTL: u64 = 60;
-/// Names of the API's address in the environment and in `config.env`, strongest first.
-const API_NAMES: &[&str] = &["SIGILUM_API_URL", "SIGILUM_REGISTRY_URL"];
 
 /// Options of the commands that speak to the API as an owner.
 #[derive(Debug, Clone, Default, Args)]
@@ -126,9 +123,7 @@ pub(crate) fn api_address(given: Option<&str>, config: &Config, globals: &Global
     if globals.api_port.is_some() {
         return Ok(local_address(globals));
     }
-    // The default may also have been asked for by name.
-    let is_named = API_NAMES.iter().any(|name| env::lookup(name).is_some()) || settings::saved(API_NAMES)?.is_some();
-    if config.api_url != HOSTED || is_named {
+    if config.api_url_set {
         return Ok(config.api_url.clone());
     }
     let mode = match Mode::of_environment()? {

@@ -119,10 +119,12 @@ fn seed(settings: &mut ApiSettings) -> Result<Option<(PathBuf, Secret)>, CliErro
 
 /// Somebody who named another API means that one, which this command does not run.
 fn check_api_url(config: &Config, globals: &Globals) -> Result<(), CliError> {
-    let named = if config.api_url_set { Some(config.api_url.clone()) } else { owner::named_address(None)? };
-    let Some(named) = named else { return Ok(()) };
-    let port = Url::parse(&named).ok().and_then(|url| url.port_or_known_default());
-    if owner::is_loopback(&named) && port == Some(stack::api_port(globals)) {
+    if !config.api_url_set {
+        return Ok(());
+    }
+    let named = &config.api_url;
+    let port = Url::parse(named).ok().and_then(|url| url.port_or_known_default());
+    if owner::is_loopback(named) && port == Some(stack::api_port(globals)) {
         return Ok(());
     }
     let message = format!("the API is set to {named}, but `up` runs its own on port {}", stack::api_port(globals));
