@@ -29,6 +29,21 @@ use ed25519_dalek::VerifyingKey;
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "cli/auth.rs"]
+mod auth;
+#[path = "cli/claim.rs"]
+mod claim;
+#[path = "cli/fake.rs"]
+mod fake;
+#[path = "cli/install.rs"]
+mod install;
+#[path = "cli/local_api.rs"]
+mod local_api;
+#[path = "cli/service.rs"]
+mod service;
+#[path = "cli/terminal.rs"]
+mod terminal;
+
 /// A home folder of its own and nothing of the caller's environment.
 struct Person {
     folder: TempDir,
@@ -47,6 +62,19 @@ impl Person {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sigilum"));
         command.env_clear().env("HOME", self.home()).args(arguments).stdin(Stdio::null());
         command
+    }
+
+    /// Writes a file below the home folder and returns its path.
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.home().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        #[allow(clippy::disallowed_methods, reason = "a file of the test")]
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.home().join(name)).unwrap()
     }
 
     fn run(&self, arguments: &[&str]) -> Output {

@@ -92,7 +92,9 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::NotFound => Self::new(StatusCode::NOT_FOUND, "", error.to_string()),
             StoreError::Exists | StoreError::Full => Self::new(StatusCode::CONFLICT, "", error.to_string()),
-            StoreError::Unchanged | StoreError::Invalid(_) => Self::invalid(error.to_string()),
+            // With a code of its own: for a command that is run again this is success.
+            StoreError::Unchanged => Self::new(StatusCode::BAD_REQUEST, "SECRET_UNCHANGED", error.to_string()),
+            StoreError::Invalid(_) => Self::invalid(error.to_string()),
             StoreError::Locked(_)
             | StoreError::Io { .. }
             | StoreError::Newer { .. }

@@ -233,6 +233,10 @@ pub fn issue_local_token(
 }
 
 #[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;
+
+#[cfg(test)]
 #[path = "api_support_tests.rs"]
 mod support;
 
@@ -251,7 +255,3 @@ mod decisions_tests;
 #[cfg(test)]
 #[path = "api_face_tests.rs"]
 mod face_tests;
-
-#[cfg(test)]
-#[path = "api_tests.rs"]
-mod tests;

@@ -3,9 +3,16 @@
 pub mod admin;
 pub mod api;
 pub mod authz;
+pub mod connections_api;
 pub mod down;
+pub mod e2e;
 pub mod gateway;
+pub mod owner_api;
+pub mod simulator;
 pub mod up;
+
+mod json_api;
+mod web;
 
 #[cfg(test)]
 #[path = "claims_tests.rs"]

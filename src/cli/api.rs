@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::app::api;
 use crate::app::api::ApiConfig;
+use crate::cli::args::Globals;
 use crate::cli::gateway::role;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -36,9 +37,10 @@ pub struct ApiArgs {
 }
 
 /// Runs until told to stop.
-pub(crate) async fn run(args: &ApiArgs, printer: &mut Printer) -> Result<Outcome, CliError> {
+pub(crate) async fn run(args: &ApiArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     role::harden()?;
-    let flags = ApiFlags { host: args.host.clone(), port: args.port, data_dir: args.api_data_dir.clone() };
+    let flags =
+        ApiFlags { host: args.host.clone(), port: args.port.or(globals.api_port), data_dir: args.api_data_dir.clone() };
     let settings = settings::load(&flags, &env::lookup)
         .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))?;
     role::begin_log(&env::lookup(log::LEVEL_VARIABLE).unwrap_or_else(|| "info".to_owned()))?;

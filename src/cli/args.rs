@@ -6,12 +6,21 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::cli::agent_simulator::AgentSimulatorArgs;
 use crate::cli::api::ApiArgs;
+use crate::cli::auth::AuthArgs;
+use crate::cli::auth::LoginArgs;
+use crate::cli::claim::ClaimArgs;
+use crate::cli::completions::CompletionsArgs;
 use crate::cli::down::DownArgs;
+use crate::cli::e2e_tests::E2eTestsArgs;
 use crate::cli::exec_envoy::ExecEnvoyArgs;
 use crate::cli::gateway::GatewayArgs;
+use crate::cli::help::HelpArgs;
 use crate::cli::identity::IdentityArgs;
+use crate::cli::install::InstallArgs;
 use crate::cli::request::RequestArgs;
+use crate::cli::service::ServiceArgs;
 use crate::cli::up::UpArgs;
 use crate::config::Flags;
 use crate::config::keys;
@@ -23,6 +32,7 @@ use crate::sys::supervision;
     name = "sigilum",
     version,
     disable_version_flag = true,
+    disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "Settings: option, then environment, then gateway.yaml, then default; the README lists them all."
@@ -58,6 +68,12 @@ pub struct Globals {
     /// Port of the admin API on loopback
     #[arg(long, global = true, value_name = "PORT", hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
     pub gateway_port: Option<u16>,
+    /// Port of the local API on loopback
+    #[arg(long, global = true, value_name = "PORT", hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
+    pub api_port: Option<u16>,
+    /// Port of the demo's native service
+    #[arg(long, global = true, value_name = "PORT", hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
+    pub native_port: Option<u16>,
     /// Port of the demo upstream
     #[arg(long, global = true, value_name = "PORT", hide_short_help = true, value_parser = clap::value_parser!(u16).range(1..))]
     pub upstream_port: Option<u16>,
@@ -76,8 +92,36 @@ impl Globals {
         flags.set(&keys::ADMIN_URL, self.gateway_admin_url.clone());
         flags.set(&keys::DATA_DIR, text(&self.gateway_data_dir));
         flags.set(&keys::ADMIN_ADDR, self.gateway_port.map(|port| format!(":{port}")));
+        flags.set(&keys::NATIVE_PORT, self.native_port.map(|port| port.to_string()));
         flags.set(&keys::UPSTREAM_PORT, self.upstream_port.map(|port| port.to_string()));
         flags
+    }
+}
+
+impl Command {
+    /// The command's name where it announces itself on standard error; `None` for those whose streams belong to
+    /// somebody else: an agent's answer, a log, a script.
+    pub(crate) const fn announced(&self) -> Option<&'static str> {
+        match self {
+            Self::Identity(_) => Some("identity"),
+            Self::Service(_) => Some("service"),
+            Self::Claim(_) => Some("claim"),
+            Self::Auth(_) => Some("auth"),
+            Self::Login(_) => Some("login"),
+            Self::Gateway(args) => args.announced(),
+            Self::Up(_) => Some("up"),
+            Self::Down(_) => Some("down"),
+            Self::E2eTests(_) => Some("e2e-tests"),
+            Self::AgentSimulator(_) => Some("agent-simulator"),
+            Self::Install(_) => Some("install"),
+            Self::Versions => Some("versions"),
+            Self::Api(_)
+            | Self::Request(_)
+            | Self::Completions(_)
+            | Self::Version
+            | Self::Help(_)
+            | Self::ExecEnvoy(_) => None,
+        }
     }
 }
 
@@ -88,6 +132,14 @@ pub enum Command {
     Identity(IdentityArgs),
     /// Sign a request with the local identity, send it, stream the answer
     Request(RequestArgs),
+    /// Services of the namespace: their keys, their connections
+    Service(ServiceArgs),
+    /// Who may use which service: list, approve, reject, revoke
+    Claim(ClaimArgs),
+    /// The owner's token: login, refresh, show
+    Auth(AuthArgs),
+    /// The same as `auth login`
+    Login(LoginArgs),
     /// Run the gateway, or one of its parts
     Gateway(GatewayArgs),
     /// Run the local control plane: services, keys, claims, usage
@@ -96,8 +148,20 @@ pub enum Command {
     Up(UpArgs),
     /// Stop what this installation started
     Down(DownArgs),
+    /// Start a stack of its own, try it from outside, stop it
+    E2eTests(E2eTestsArgs),
+    /// Try the running stack with an approved, an unapproved and an unsigned agent
+    AgentSimulator(AgentSimulatorArgs),
+    /// Put this program on PATH
+    Install(InstallArgs),
+    /// Print what completes commands in a shell
+    Completions(CompletionsArgs),
     /// Print the version
     Version,
+    /// Print the versions of all parts, one line each
+    Versions,
+    /// Print help on a command or topic
+    Help(HelpArgs),
     /// Ties Envoy's life to the supervisor's; started by it alone.
     #[command(name = supervision::EXEC_ENVOY, hide = true)]
     ExecEnvoy(ExecEnvoyArgs),

@@ -10,18 +10,27 @@ use clap::error::ErrorKind;
 use tokio::runtime::Builder;
 use tokio::runtime::Runtime;
 
+use crate::cli::agent_simulator;
 use crate::cli::api;
 use crate::cli::args::Cli;
 use crate::cli::args::Command;
+use crate::cli::auth;
+use crate::cli::claim;
+use crate::cli::completions;
 use crate::cli::down;
+use crate::cli::e2e_tests;
 use crate::cli::exec_envoy;
 use crate::cli::gateway;
+use crate::cli::help;
 use crate::cli::identity;
+use crate::cli::install;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::request;
+use crate::cli::service;
 use crate::cli::up;
+use crate::cli::versions;
 
 /// Runs the command that `arguments` (the program's name first) ask for.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -54,16 +63,29 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
         )
         .hint("set GATEWAY_MASTER_KEY, or put it into <home>/gateway-master-key with mode 0600"));
     }
+    if let Some(name) = cli.command.announced() {
+        printer.note(&format!("[i] sigilum {} ({name})", versions::OWN));
+    }
     match cli.command {
+        Command::Service(args) => small(service::run(&args, &globals, printer)),
+        Command::Claim(args) => small(claim::run(&args, &globals, printer)),
+        Command::Auth(args) => auth::run(&args, &globals, printer),
+        Command::Login(args) => auth::login(&args, &globals, printer),
+        Command::Install(args) => install::run(&args, printer),
+        Command::Completions(args) => completions::run(&args, printer),
+        Command::Versions => small(versions::run(&globals, printer)),
+        Command::Help(args) => help::run(&args, printer),
         Command::Gateway(args) => gateway::run(&args, &globals, printer),
-        Command::Api(args) => role(api::run(&args, printer)),
+        Command::Api(args) => role(api::run(&args, &globals, printer)),
         Command::Up(args) => role(up::run(&args, &globals, printer)),
         Command::Down(args) => small(down::run(&args, &globals, printer)),
+        Command::E2eTests(args) => role(e2e_tests::run(&args, &globals, printer)),
+        Command::AgentSimulator(args) => small(agent_simulator::run(&args, &globals, printer)),
         Command::ExecEnvoy(args) => Err(exec_envoy::run(&args)),
         Command::Identity(args) => identity::run(&args, &globals, printer),
         Command::Request(args) => small(request::run(&args, &globals, printer)),
         Command::Version => {
-            printer.line(concat!("sigilum ", env!("CARGO_PKG_VERSION")))?;
+            printer.line(&format!("sigilum {}", versions::OWN))?;
             Ok(Outcome::Done)
         }
     }

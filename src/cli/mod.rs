@@ -6,16 +6,30 @@
 pub mod outcome;
 pub mod printer;
 
+mod agent_simulator;
 mod api;
 mod args;
+mod auth;
+mod claim;
+mod completions;
 mod dispatch;
 mod down;
+mod e2e_tests;
 mod exec_envoy;
 mod gateway;
+mod help;
 mod identity;
+mod install;
+mod owner;
+mod progress;
 mod request;
+mod service;
 mod settings;
+mod stack;
+mod table;
+mod token;
 mod up;
+mod versions;
 
 pub use args::Cli;
 pub use dispatch::run;

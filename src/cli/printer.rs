@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
+use crate::cli::table::Tone;
+use crate::sys::env;
 
 /// Where a command's words go. A reader that went away (a closed pipe) ends the command quietly.
 pub struct Printer {
@@ -15,13 +17,59 @@ pub struct Printer {
     err: Box<dyn Write + Send>,
     terminal: bool,
     line_open: bool,
+    coloured_out: bool,
+    coloured_err: bool,
+}
+
+/// Whether colours are wanted at all: not with `NO_COLOR` (any value but a blank one) or a dumb terminal.
+pub(crate) fn may_colour() -> bool {
+    env::lookup("NO_COLOR").is_none() && !is_dumb()
+}
+
+/// Whether the terminal can do nothing but print: then it cannot take a line back either.
+pub(crate) fn is_dumb() -> bool {
+    env::lookup("TERM").is_some_and(|kind| kind == "dumb")
 }
 
 impl Printer {
     /// The process's own stdout and stderr.
     pub fn standard() -> Self {
         let terminal = io::stdout().is_terminal();
-        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), terminal, line_open: false }
+        let colour = may_colour();
+        Self {
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+            terminal,
+            line_open: false,
+            coloured_out: colour && terminal,
+            coloured_err: colour && io::stderr().is_terminal(),
+        }
+    }
+
+    /// Whether stdout takes colours.
+    pub(crate) const fn is_coloured(&self) -> bool {
+        self.coloured_out
+    }
+
+    /// Data: `[ok]` and what was done, a line on stdout.
+    pub(crate) fn ok(&mut self, text: &str) -> Result<(), CliError> {
+        let tag = if self.coloured_out { Tone::Good.paint("[ok]") } else { "[ok]".to_owned() };
+        self.line(&format!("{tag} {text}"))
+    }
+
+    /// Data: several lines on stdout.
+    pub(crate) fn lines(&mut self, lines: &[String]) -> Result<(), CliError> {
+        lines.iter().try_for_each(|line| self.line(line))
+    }
+
+    /// A warning: a line on stderr.
+    pub(crate) fn warn(&mut self, text: &str) {
+        let tag = self.tag("warning:", Tone::Attention);
+        self.note(&format!("{tag} {text}"));
+    }
+
+    fn tag(&self, tag: &str, tone: Tone) -> String {
+        if self.coloured_err { tone.paint(tag) } else { tag.to_owned() }
     }
 
     /// Data: a line on stdout.
@@ -61,10 +109,12 @@ impl Printer {
     /// An error with its hint on stderr. One without a message says nothing.
     pub fn error(&mut self, error: &CliError) {
         if !error.message.is_empty() {
-            self.note(&format!("error: {}", error.message));
+            let tag = self.tag("error:", Tone::Bad);
+            self.note(&format!("{tag} {}", error.message));
         }
         if let Some(hint) = &error.hint {
-            self.note(&format!("hint: {hint}"));
+            let tag = self.tag("hint:", Tone::Strong);
+            self.note(&format!("{tag} {hint}"));
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::sys::files;
 
 /// Names under which a namespace is found, strongest first.
 const NAMESPACE_NAMES: &[&str] = &["SIGILUM_NAMESPACE", "GATEWAY_SIGILUM_NAMESPACE"];
+/// The same in `config.env`, where the gateway's own name is the stronger one.
+const SAVED_NAMESPACE_NAMES: &[&str] = &["GATEWAY_SIGILUM_NAMESPACE", "SIGILUM_NAMESPACE"];
 /// Names under which the folder of the identities is found, strongest first.
 const HOME_NAMES: &[&str] = &["SIGILUM_HOME", "GATEWAY_SIGILUM_HOME"];
 
@@ -66,6 +68,12 @@ fn saved_text() -> Result<String, CliError> {
     }
 }
 
+/// The value of the first of these names that `config.env` has.
+pub(crate) fn saved(names: &[&str]) -> Result<Option<String>, CliError> {
+    let text = saved_text()?;
+    Ok(names.iter().find_map(|name| defaults::find(&text, name)))
+}
+
 /// Where the identities of this person are, and which one is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityPlace {
@@ -86,7 +94,7 @@ impl IdentityPlace {
         // What is saved belongs together: its namespace says nothing about another folder.
         let saved_home = from_saved(HOME_NAMES).map(PathBuf::from);
         let elsewhere = typed.is_some() && typed.as_deref().map(absolute) != saved_home.as_deref().map(absolute);
-        let namespace = named.or_else(|| if elsewhere { None } else { from_saved(NAMESPACE_NAMES) });
+        let namespace = named.or_else(|| if elsewhere { None } else { from_saved(SAVED_NAMESPACE_NAMES) });
         let home = typed.or(saved_home).unwrap_or_else(default_home);
         Ok(Self { home, namespace })
     }
@@ -101,7 +109,12 @@ fn absolute(path: &Path) -> PathBuf {
 /// through a supervisor's pipe; they stand in for the variables of their names.
 pub(crate) fn load(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config, CliError> {
     let saved = saved_text()?;
-    let find = |name: &str| defaults::find(&saved, name);
+    let find = |name: &str| {
+        if NAMESPACE_NAMES.contains(&name) {
+            return SAVED_NAMESPACE_NAMES.iter().find_map(|name| defaults::find(&saved, name));
+        }
+        defaults::find(&saved, name)
+    };
     let given =
         |name: &str| handed.iter().find(|(known, _)| known == name).map(|(_, secret)| secret.expose().to_owned());
     let lookup = |name: &str| given(name).or_else(|| env::lookup(name));

@@ -18,12 +18,11 @@ pub fn find(text: &str, key: &str) -> Option<String> {
 /// `text` with `pairs` set: the first line of a key is replaced, later lines of it are dropped (they had
 /// no effect), a missing key is added at the end, and every other line stays as it is.
 ///
-/// `None` where a value cannot be written in this syntax (line breaks, or quotes at its ends).
+/// A value that a shell would not read as one plain word is written in quotes: people source this file.
+/// `None` where a value cannot be written so that both read the same (line breaks, both kinds of quotes).
 pub fn update(text: &str, pairs: &[(&str, &str)]) -> Option<String> {
-    let ends_quoted = |value: &str| value.starts_with(['"', '\'']) || value.ends_with(['"', '\'']);
-    if pairs.iter().any(|(_, value)| value.contains(['\n', '\r']) || value.trim() != *value || ends_quoted(value)) {
-        return None;
-    }
+    let quoted = pairs.iter().map(|(key, value)| quote(value).map(|value| (*key, value)));
+    let pairs = quoted.collect::<Option<Vec<_>>>()?;
     let mut written = vec![false; pairs.len()];
     let mut out = String::with_capacity(text.len().saturating_add(128));
     for line in text.lines() {
@@ -46,6 +45,22 @@ pub fn update(text: &str, pairs: &[(&str, &str)]) -> Option<String> {
         }
     }
     Some(out)
+}
+
+/// The value as it stands in the file.
+fn quote(value: &str) -> Option<String> {
+    let plain = |letter: char| letter.is_alphanumeric() || "_./:@%+,=-~".contains(letter);
+    if value.contains(char::is_control) || value.trim() != value {
+        None
+    } else if value.chars().all(plain) && !value.starts_with('~') {
+        Some(value.to_owned())
+    } else if !value.contains('\'') {
+        Some(format!("'{value}'"))
+    } else if !value.contains(['"', '$', '`', '\\']) {
+        Some(format!("\"{value}\""))
+    } else {
+        None
+    }
 }
 
 /// Name and raw value of a line; `None` for comments, blank lines and anything else.
@@ -84,13 +99,19 @@ mod tests {
         assert_eq!(updated, "# mine\nOTHER=1\nSIGILUM_NAMESPACE=demo\nNEW=x\n");
         assert_eq!(update(&updated, &[("SIGILUM_NAMESPACE", "demo"), ("NEW", "x")]).unwrap(), updated);
         assert_eq!(update("", &[("A", "b\nc")]), None);
+        for (value, line) in [("/a b", "A='/a b'\n"), ("it's", "A=\"it's\"\n"), ("$x", "A='$x'\n"), ("", "A=\n")] {
+            assert_eq!(update("", &[("A", value)]).as_deref(), Some(line));
+            assert_eq!(find(line, "A").unwrap_or_default(), value);
+        }
+        assert_eq!(update("", &[("A", "it's $x")]), None);
     }
 
     proptest! {
         #[test]
-        fn what_was_written_is_found(text in "\\PC{0,200}", value in "[a-z/~._-]{1,40}") {
-            let updated = update(&text, &[("SIGILUM_HOME", &value)]).unwrap();
-            prop_assert_eq!(find(&updated, "SIGILUM_HOME"), Some(value));
+        fn what_was_written_is_found(text in "\\PC{0,200}", value in "[ -~]{1,40}") {
+            if let Some(updated) = update(&text, &[("SIGILUM_HOME", &value)]) {
+                prop_assert_eq!(find(&updated, "SIGILUM_HOME"), Some(value));
+            }
         }
     }
 }

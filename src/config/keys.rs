@@ -365,6 +365,14 @@ pub const LOG_DECISIONS: Key = Key::new(
     Fallback::Text("all"),
     "which decisions are logged, one line each: `all`, `denied` or `off`; `true` is `all`, `false` is `off`",
 );
+/// Port of the demo's native service.
+pub const NATIVE_PORT: Key = Key::new(
+    None,
+    &["NATIVE_PORT"],
+    Some("--native-port"),
+    Fallback::Text("11000"),
+    "port of the demo service that verifies its callers itself (`up --demo`)",
+);
 /// Port of the demo upstream.
 pub const UPSTREAM_PORT: Key = Key::new(
     None,
@@ -432,6 +440,7 @@ pub const ALL: &[Key] = &[
     ROTATION_GRACE_DAYS,
     LOG_LEVEL,
     LOG_DECISIONS,
+    NATIVE_PORT,
     UPSTREAM_PORT,
     ALLOW_UNSIGNED_PROXY,
     REQUIRE_SIGNED_ADMIN_CHECKS,

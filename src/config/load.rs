@@ -158,6 +158,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let log_level = loader.read(&keys::LOG_LEVEL, Shape::Word, parse_level);
     let decisions = loader.read(&keys::LOG_DECISIONS, Shape::Word, parse_decisions);
     let admin_url = loader.read(&keys::ADMIN_URL, Shape::Text, parse_url);
+    let native_port = loader.read(&keys::NATIVE_PORT, Shape::Number, address::parse_port);
     let upstream_port = loader.read(&keys::UPSTREAM_PORT, Shape::Number, address::parse_port);
 
     if let (Some(max_age), Some(nonce_ttl)) = (max_age, nonce_ttl)
@@ -226,6 +227,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         log_level: log_level?,
         decisions: decisions?,
         master_key,
+        native_port: native_port?,
         upstream_port: upstream_port?,
         approvals: std::mem::take(&mut loader.file.approvals),
     })

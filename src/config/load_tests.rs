@@ -140,6 +140,7 @@ fn every_bound_holds_at_its_edge() {
         ("GATEWAY_CLAIM_REGISTRATION_RATE_LIMIT_PER_MINUTE", "0", "100000", "-1", "100001"),
         ("GATEWAY_TRUSTED_HOPS", "0", "16", "1 ", "17"),
         ("GATEWAY_ENVOY_CONCURRENCY", "0", "512", "0x1", "513"),
+        ("NATIVE_PORT", "1", "65535", "0", "65536"),
         ("UPSTREAM_PORT", "1", "65535", "0", "65536"),
     ];
     for (name, least, most, below, above) in edges {

@@ -46,6 +46,8 @@ pub struct Config {
     pub decisions: DecisionLog,
     /// The master key where the environment names it; otherwise it is in its file.
     pub master_key: Option<Secret>,
+    /// Port of the demo's native service.
+    pub native_port: u16,
     /// Port of the demo upstream.
     pub upstream_port: u16,
     /// Approvals declared in the file; no two of the same namespace, key and service.

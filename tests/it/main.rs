@@ -26,3 +26,4 @@ mod replay;
 mod soak;
 mod sockets;
 mod start;
+mod up_stack;

@@ -229,7 +229,10 @@ fn a_plain_network_address_is_refused_for_authz() {
 
 #[test]
 fn the_demo_works_as_the_readme_says() {
-    let setup = Setup::new().env("UPSTREAM_PORT", &crate::support::gateway::free_port().to_string());
+    let port = || crate::support::gateway::free_port().to_string();
+    let setup = Setup::new().env("UPSTREAM_PORT", &port()).env("NATIVE_PORT", &port()).env("API_PORT", &port());
+    let api_data = setup.root.path().join("api").display().to_string();
+    let setup = setup.env("API_DATA_DIR", &api_data);
     let mut up = setup.command(&["up", "--demo"]);
     up.env_remove("GATEWAY_SIGILUM_HOME").env_remove("GATEWAY_SIGILUM_NAMESPACE");
     let running = crate::support::gateway::Running::spawn(up);

@@ -51,7 +51,7 @@ impl Stops {
     }
 
     /// Returns when the stop is called.
-    pub(super) async fn called(&mut self) {
+    pub(in crate::app) async fn called(&mut self) {
         tokio::select! {
             _ = self.signals.next() => {}
             () = self.also.wait() => {}

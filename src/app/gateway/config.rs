@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::app::gateway::progress::Beside;
 use crate::app::gateway::restart::Patience;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
@@ -43,6 +44,8 @@ pub struct GatewayConfig {
     pub admin_environment: Vec<(String, String)>,
     /// Secrets admin needs, by variable name; handed over through its pipe.
     pub admin_secrets: Vec<(String, Secret)>,
+    /// What else this process serves, to be written down for `down`.
+    pub beside: Vec<Beside>,
     /// Variables every process of ours gets, e.g. the log level. No secret may stand here.
     pub environment: Vec<(String, String)>,
 }

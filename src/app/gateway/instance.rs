@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::app::gateway::progress::Addresses;
+use crate::app::gateway::progress::Beside;
 use crate::app::gateway::progress::Role;
 use crate::sys::files;
 use crate::sys::process::ProcessIdentity;
@@ -26,6 +27,9 @@ pub struct Instance {
     pub children: Vec<ChildIdentity>,
     /// Where it listens.
     pub addresses: Addresses,
+    /// What else its supervisor serves.
+    #[serde(default)]
+    pub beside: Vec<Beside>,
 }
 
 /// A process of a gateway.

@@ -1,4 +1,4 @@
-//! What the three processes say: kept in files of bounded size, warnings shown to the person as well.
+//! What the processes say: kept in files of bounded size, warnings shown to the person as well.
 
 use std::fs;
 use std::fs::File;
@@ -32,7 +32,7 @@ const MAX_SHOWN: usize = 600;
 
 /// The log file of one process.
 #[derive(Debug, Clone)]
-pub(super) struct Log {
+pub(in crate::app) struct Log {
     path: Arc<PathBuf>,
     open: Arc<Mutex<Open>>,
 }
@@ -45,8 +45,8 @@ struct Open {
 
 impl Log {
     /// Opens it for appending.
-    pub(super) fn open(folder: &Path, role: Role) -> io::Result<Self> {
-        let path = folder.join(format!("{}.log", role.name()));
+    pub(in crate::app) fn open(folder: &Path, name: &str) -> io::Result<Self> {
+        let path = folder.join(format!("{name}.log"));
         let open = Open::append(&path)?;
         Ok(Self { path: Arc::new(path), open: Arc::new(Mutex::new(open)) })
     }
@@ -67,6 +67,20 @@ impl Log {
                 let _ = progress.try_send(Progress::Note(note));
             }
         }
+    }
+
+    /// The same for one event of this very process, by the name of the part that is in it.
+    pub(in crate::app) fn event(&self, name: &str, event: &[u8], progress: &mpsc::Sender<Progress>) {
+        self.keep(event);
+        if let Some(text) = ours(&String::from_utf8_lossy(event)) {
+            let _ = progress.try_send(Progress::Note(shown(name, &text)));
+        }
+    }
+
+    /// Keeps it without showing it.
+    pub(in crate::app) fn keep(&self, event: &[u8]) {
+        let line = event.strip_suffix(b"\n").unwrap_or(event);
+        self.append(line.get(..MAX_LINE).unwrap_or(line));
     }
 
     fn append(&self, line: &[u8]) {
@@ -136,8 +150,12 @@ fn notable(role: Role, line: &str) -> Option<String> {
             matches!(level, "error" | "critical").then(|| line.to_owned())?
         }
     };
+    Some(shown(role.name(), &text))
+}
+
+fn shown(name: &str, text: &str) -> String {
     let shown: String = text.chars().filter(|character| !character.is_control()).take(MAX_SHOWN).collect();
-    Some(format!("{}: {shown}", role.name()))
+    format!("{name}: {shown}")
 }
 
 fn ours(line: &str) -> Option<String> {
@@ -185,10 +203,22 @@ mod tests {
         assert_eq!(notable(Role::Admin, "\u{1b}[31mred").unwrap(), "admin: [31mred");
     }
 
+    #[test]
+    fn an_event_of_this_process_is_kept_and_shown_where_it_matters() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::open(folder.path(), "api").unwrap();
+        let (progress, mut reader) = mpsc::channel(4);
+        log.event("api", b"{\"level\":\"INFO\",\"message\":\"served\"}\n", &progress);
+        log.event("api", b"{\"level\":\"WARN\",\"message\":\"slow disk\"}\n", &progress);
+        assert_eq!(fs::read_to_string(log.path()).unwrap().lines().count(), 2);
+        assert_eq!(reader.try_recv().unwrap(), Progress::Note("api: warn: slow disk".to_owned()));
+        assert!(reader.try_recv().is_err());
+    }
+
     #[tokio::test]
     async fn lines_are_cut_and_files_set_aside() {
         let folder = tempfile::tempdir().unwrap();
-        let log = Log::open(folder.path(), Role::Admin).unwrap();
+        let log = Log::open(folder.path(), "admin").unwrap();
         let (progress, _reader) = mpsc::channel(1);
         let lines = MAX_FILE as usize / MAX_LINE + 2;
         let stream = vec![b"x".repeat(MAX_LINE * 2); lines].join(&b'\n');

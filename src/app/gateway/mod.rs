@@ -9,7 +9,7 @@ pub mod config;
 mod drain;
 pub mod error;
 pub mod instance;
-mod logs;
+pub(in crate::app) mod logs;
 mod ports;
 pub mod progress;
 pub mod restart;

@@ -36,6 +36,15 @@ pub struct Addresses {
     pub envoy_admin: Vec<SocketAddr>,
 }
 
+/// A listener of the supervisor's own process that is no part of the gateway: the local control plane, a demo.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Beside {
+    /// What listens, in one word.
+    pub name: String,
+    /// Where.
+    pub address: SocketAddr,
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
@@ -43,12 +52,14 @@ pub enum Progress {
     Note(String),
     /// Everything answers.
     Ready(Addresses),
-    /// The demo can be tried.
-    DemoReady {
-        /// Where its agent sends requests.
-        ingress: Addresses,
-        /// Where the demo upstream listens.
-        upstream: SocketAddr,
+    /// The whole local stack can be tried.
+    StackReady {
+        /// Where the gateway listens.
+        gateway: Addresses,
+        /// What listens beside it.
+        beside: Vec<Beside>,
+        /// The path of the demo's connection, where there is one.
+        demo: Option<&'static str>,
     },
     /// A process ended by itself and will be started again.
     Restarting {

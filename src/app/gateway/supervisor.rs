@@ -67,7 +67,7 @@ impl Supervisor {
         let mut logs = BTreeMap::new();
         for role in [Role::Admin, Role::Authz, Role::Envoy] {
             let folder = bound.config.log_dir();
-            let log = Log::open(&folder, role).map_err(|source| GatewayError::Io { path: folder, source })?;
+            let log = Log::open(&folder, role.name()).map_err(|source| GatewayError::Io { path: folder, source })?;
             logs.insert(role, log);
         }
         let spawner = Spawner::start().map_err(|source| GatewayError::Spawn { role: Role::Admin, source })?;
@@ -238,7 +238,8 @@ impl Supervisor {
             .iter()
             .map(|(role, running)| ChildIdentity { role: *role, process: running.process.clone() })
             .collect();
-        let instance = Instance { supervisor, children, addresses: self.addresses.clone() };
+        let (addresses, beside) = (self.addresses.clone(), self.config.beside.clone());
+        let instance = Instance { supervisor, children, addresses, beside };
         if let Err(error) = instance.write(&self.config.run_dir) {
             let _ = self.progress.try_send(Progress::Note(format!("instance.json: {error}")));
         }

@@ -78,6 +78,7 @@ impl Fake {
             program: Some(self.root.path().join("role")),
             admin_environment: vec![("FOR_ADMIN".to_owned(), "1".to_owned())],
             admin_secrets: vec![("GATEWAY_MASTER_KEY".to_owned(), Secret::new("canary".to_owned()))],
+            beside: Vec::new(),
             environment: vec![("FOR_ALL".to_owned(), "1".to_owned())],
         }
     }
@@ -299,7 +300,7 @@ async fn what_a_killed_gateway_left_is_ended_first() {
     let dead = ProcessIdentity { pid: process.pid, started: "earlier".to_owned() };
     let addresses = Addresses { ingress: vec![], admin: vec![], envoy_admin: vec![] };
     let children = vec![ChildIdentity { role: Role::Envoy, process }];
-    Instance { supervisor: dead, children, addresses }.write(&fake.run_dir()).unwrap();
+    Instance { supervisor: dead, children, addresses, beside: Vec::new() }.write(&fake.run_dir()).unwrap();
     let reaped = std::thread::spawn(move || orphan.wait().unwrap());
     let (progress, mut reported) = mpsc::channel(10);
     Bound::build(fake.config(), progress).await.unwrap();

@@ -1,196 +1,155 @@
-//! Setting the demo up: its key, its approval, its connection. Doing it again changes nothing.
+//! The demo: its listeners, its connection, and the proof that its agent is served.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
 use http::Request;
 use serde_json::Value;
 use serde_json::json;
-use serde_yaml::Value as Yaml;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::app::gateway::config::GatewayConfig;
-use crate::app::gateway::progress::Addresses;
+use crate::app::connections_api::ConnectionsApi;
+use crate::app::gateway::error::GatewayError;
+use crate::app::gateway::progress::Beside;
 use crate::app::gateway::progress::Progress;
-use crate::app::up::DemoConfig;
-use crate::app::up::admin_api::AdminApi;
-use crate::config::MAX_FILE_BYTES;
+use crate::app::up::bootstrap::BEHIND;
+use crate::app::up::bootstrap::NATIVE;
+use crate::app::up::error::SetupError;
+use crate::app::up::keys;
+use crate::claims::client::ApiClient;
+use crate::claims::feed;
+use crate::claims::feed::FeedError;
+use crate::claims::feed::FeedLimits;
+use crate::demo::Approved;
 use crate::demo::KEY_HEADER;
+use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
+use crate::identity::Home;
 use crate::identity::Identity;
 use crate::identity::Outgoing;
-use crate::identity::SignError;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
-use crate::sys::files;
 use crate::sys::local_http;
 use crate::sys::local_http::Answer;
 use crate::sys::local_http::Endpoint;
-use crate::sys::local_http::ExchangeError;
+use crate::sys::process;
 use crate::sys::random;
-use crate::sys::random::RandomError;
 
 /// The id of the demo's connection.
-pub const CONNECTION: &str = "demo-service-gateway";
-/// Its name.
-const NAME: &str = "Demo Service (Gateway)";
+pub const CONNECTION: &str = BEHIND.slug;
 /// The name of its secret.
 const SECRET: &str = "upstream_key";
-/// The settings admin runs with: the person's own and the demo's approval.
-const SETTINGS_FILE: &str = "demo-gateway.yaml";
-/// Longest secret or token file.
-const MAX_SECRET: u64 = 4096;
+/// Who the native service is when it reads its approvals.
+const SIGNER: &str = "demo-service-native-signer";
+/// Most approvals the native service holds.
+const MAX_APPROVALS: usize = 100_000;
+/// The path below both services that proves them.
+const PROOF: &str = "/v1/balance";
 
 /// How long the first request may take to get through, and how often it is tried.
 const SERVED_DEADLINE: Duration = Duration::from_secs(30);
 const SERVED_LOOK: Duration = Duration::from_millis(250);
 
-/// Why the demo could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum DemoSetupError {
-    /// A file.
-    #[error("{path}: {source}")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The settings file is no mapping, so no approval can be added.
-    #[error("{path}: {reason}")]
-    Settings {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// No key could be made.
-    #[error(transparent)]
-    Random(#[from] RandomError),
-    /// The admin API does not answer.
-    #[error("the admin API {0}")]
-    Unreachable(#[from] ExchangeError),
-    /// A request of the demo's agent does not get through.
-    #[error("a request of the demo's agent was answered {status}: {body}")]
-    NotServed {
-        /// HTTP status.
-        status: u16,
-        /// The start of the answer.
-        body: String,
-    },
-    /// It could not be signed.
-    #[error(transparent)]
-    Sign(#[from] SignError),
-    /// The ingress does not answer.
-    #[error("the ingress {0}")]
-    Ingress(ExchangeError),
-    /// The admin API refused.
-    #[error("the admin API answered {status} to {what}: {body}")]
-    Refused {
-        /// What was asked.
-        what: &'static str,
-        /// HTTP status.
-        status: u16,
-        /// The start of its answer.
-        body: String,
-    },
+/// The demo's ports, held.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    /// Of the service that verifies its callers itself.
+    pub(super) native: TcpListener,
+    /// Of the service behind the gateway.
+    pub(super) upstream: TcpListener,
+    /// Where both are.
+    pub(super) addresses: [SocketAddr; 2],
 }
 
-/// The key the demo upstream wants: minted once, kept 0600.
-pub(super) fn secret(file: &Path) -> Result<Secret, DemoSetupError> {
-    if let Some(folder) = file.parent() {
-        files::private_folder(folder).map_err(io_at(folder))?;
+impl Listeners {
+    /// Takes both ports on loopback; 0: any.
+    pub(super) async fn bind(native: u16, upstream: u16) -> Result<Self, GatewayError> {
+        let (native, first) = bind("the native demo service", native).await?;
+        let (upstream, second) = bind("the demo upstream", upstream).await?;
+        Ok(Self { native, upstream, addresses: [first, second] })
     }
-    match files::read_text(file, MAX_SECRET) {
-        Ok(text) if !text.trim().is_empty() => return Ok(Secret::new(text.trim().to_owned())),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io_at(file)(error)),
+
+    /// As they are written down and shown.
+    pub(super) fn beside(&self) -> [Beside; 2] {
+        let [native, upstream] = self.addresses;
+        [("native", native), ("upstream", upstream)].map(|(name, address)| Beside { name: name.to_owned(), address })
     }
-    let minted = format!("gw_demo_{}", random::hex::<24>()?);
-    files::write_private(file, format!("{minted}\n").as_bytes()).map_err(io_at(file))?;
-    Ok(Secret::new(minted))
 }
 
-/// Hands admin the person's settings with the demo's approval added, in a file of its own: the approval
-/// holds as long as the demo runs, and the person's file stays as it is.
-pub(super) fn approve(config: &mut GatewayConfig, demo: &DemoConfig) -> Result<(), DemoSetupError> {
-    let base = match &config.config_file {
-        Some(file) => files::read_text(file, MAX_FILE_BYTES).map_err(io_at(file))?,
-        None => String::new(),
-    };
-    let named = config.config_file.clone().unwrap_or_else(|| PathBuf::from("gateway.yaml"));
-    let merged = merge(&base, demo).map_err(|reason| DemoSetupError::Settings { path: named, reason })?;
-    files::private_folder(&config.data_dir).map_err(io_at(&config.data_dir))?;
-    let file = config.data_dir.join(SETTINGS_FILE);
-    files::write_private(&file, merged.as_bytes()).map_err(io_at(&file))?;
-    config.config_file = Some(file);
-    Ok(())
-}
-
-fn merge(base: &str, demo: &DemoConfig) -> Result<String, String> {
-    let parsed: Yaml = serde_yaml::from_str(base).map_err(|error| error.to_string())?;
-    let mut settings = match parsed {
-        Yaml::Null => serde_yaml::Mapping::new(),
-        Yaml::Mapping(settings) => settings,
-        Yaml::Bool(_) | Yaml::Number(_) | Yaml::String(_) | Yaml::Sequence(_) | Yaml::Tagged(_) => {
-            return Err("the settings are no mapping".to_owned());
+async fn bind(what: &'static str, port: u16) -> Result<(TcpListener, SocketAddr), GatewayError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let bound = TcpListener::bind(address).await.and_then(|listener| listener.local_addr().map(|at| (listener, at)));
+    bound.map_err(|source| {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            GatewayError::PortInUse { what, address, holder: process::port_holder(port) }
+        } else {
+            GatewayError::Bind { what, address, source }
         }
-    };
-    let approvals = settings.entry(Yaml::from("approvals")).or_insert(Yaml::Null);
-    if approvals.is_null() {
-        *approvals = Yaml::Sequence(Vec::new());
-    }
-    let list = approvals.as_sequence_mut().ok_or_else(|| "approvals is no list".to_owned())?;
-    let wanted = [
-        ("namespace", demo.identity.namespace().as_str().to_owned()),
-        ("public_key", demo.identity.public_key().text()),
-        ("service", CONNECTION.to_owned()),
-    ];
-    let same = |entry: &Yaml| wanted.iter().all(|(name, value)| entry.get(name).and_then(Yaml::as_str) == Some(value));
-    // One that ends with time is replaced: the demo's does not.
-    list.retain(|entry| !same(entry));
-    list.push(Yaml::Mapping(
-        wanted.iter().map(|(name, value)| (Yaml::from(*name), Yaml::from(value.as_str()))).collect(),
-    ));
-    serde_yaml::to_string(&settings).map_err(|error| error.to_string())
+    })
 }
 
-/// Creates the connection, or brings the one that is there up to date.
+/// The native service's way to its approvals.
+pub(super) struct Source {
+    client: ApiClient,
+    key: Secret,
+}
+
+impl Source {
+    /// With an identity of its own, made where it is missing.
+    pub(super) fn new(base: &str, home: &Path, key: Secret) -> Result<Self, SetupError> {
+        let signer = Namespace::parse(SIGNER).map_err(|invalid| SetupError::Token(format!("{SIGNER} {invalid}")))?;
+        let identity = Home::new(home).create(&signer, SystemClock.now().seconds())?.identity;
+        Ok(Self { client: ApiClient::new(base, Arc::new(identity))?, key })
+    }
+
+    /// Everything that is approved now.
+    pub(super) async fn read(&self) -> Result<Approved, FeedError> {
+        let limits = FeedLimits { max_approvals: MAX_APPROVALS, ..FeedLimits::default() };
+        let read = feed::read_all(&self.client, NATIVE.slug, &self.key, &limits).await?;
+        let mut approved = Approved::default();
+        for row in read.approvals {
+            approved.insert(row.namespace, row.public_key, row.expires_at);
+        }
+        Ok(approved)
+    }
+}
+
+/// Creates the connection, or brings the one that is there up to date. `token`: the admin API's, where the
+/// environment names it; otherwise it is in its file.
 pub(super) async fn connect(
-    addresses: &Addresses,
+    admin: SocketAddr,
     token: Option<Secret>,
     token_file: &Path,
     upstream: SocketAddr,
     secret: &Secret,
-) -> Result<(), DemoSetupError> {
-    let Some(address) = addresses.admin.first() else { return Ok(()) };
+) -> Result<(), SetupError> {
     let token = match token {
-        Some(token) => token,
-        None => {
-            let text = files::read_text(token_file, MAX_SECRET).map_err(io_at(token_file))?;
-            Secret::new(text.trim().to_owned())
-        }
+        Some(token) => Some(token),
+        None => keys::read(token_file)?,
     };
-    let api = AdminApi::new(local_http::reachable(*address), token);
+    let base = format!("http://{}", local_http::reachable(admin));
+    let api = ConnectionsApi::new(&base, token.as_ref()).map_err(SetupError::Connection)?;
     let base_url = format!("http://{upstream}");
-    let path = format!("/connections/{CONNECTION}");
-    let found = api.call(Method::GET, &path, None).await?;
-    if found.status == 200 {
-        if update(&api, &path, &found, &base_url, secret).await? {
-            return Ok(());
+    if let Some(found) = api.find(CONNECTION).await.map_err(SetupError::Connection)? {
+        if is_current(&found, &base_url) {
+            match api.rotate(CONNECTION, (SECRET, secret), "sigilum up --demo", "start of the demo").await {
+                // 400: it is that secret already.
+                Err(error) if error.status() != 400 => {}
+                Ok(_) | Err(_) => return Ok(()),
+            }
         }
-        expect("DELETE of the demo connection", api.call(Method::DELETE, &path, None).await?, &[204, 404])?;
+        api.delete(CONNECTION).await.map_err(SetupError::Connection)?;
     }
     let input = json!({
         "id": CONNECTION,
-        "name": NAME,
+        "name": BEHIND.name,
         "protocol": "http",
         "base_url": base_url,
         "auth_mode": "header_key",
@@ -198,129 +157,66 @@ pub(super) async fn connect(
         "auth_secret_key": SECRET,
         "secrets": { SECRET: secret.expose() },
     });
-    expect("creating the demo connection", api.call(Method::POST, "/connections", Some(&input)).await?, &[201])
+    api.create(&input).await.map(drop).map_err(SetupError::Connection)
 }
 
-/// Whether what is there now serves the demo; where not, it is made anew.
-async fn update(
-    api: &AdminApi,
-    path: &str,
-    found: &Answer,
-    base_url: &str,
-    secret: &Secret,
-) -> Result<bool, DemoSetupError> {
-    let connection: Value = serde_json::from_slice(&found.body).unwrap_or_default();
+/// Whether what is there serves the demo, its secret aside.
+fn is_current(connection: &Value, base_url: &str) -> bool {
     let text = |name: &str| connection.get(name).and_then(Value::as_str).unwrap_or_default();
-    let same = text("base_url") == base_url
+    text("base_url") == base_url
         && text("auth_mode") == "header_key"
         && text("auth_header_name").eq_ignore_ascii_case(KEY_HEADER)
         && text("auth_secret_key") == SECRET
-        && text("status") == "active";
-    if !same {
-        return Ok(false);
-    }
-    // 400 is the answer where the secret is the same already.
-    let input = json!({ "secrets": { SECRET: secret.expose() }, "rotated_by": "sigilum up --demo" });
-    let rotated = api.call(Method::POST, &format!("{path}/rotate"), Some(&input)).await?;
-    Ok(matches!(rotated.status, 200 | 400))
+        && text("status") == "active"
 }
 
-/// Sends one request as the demo's agent, until it comes back from the upstream: what is announced works.
-/// At a first start that takes some seconds, in which authz cannot tell new requests from replayed ones.
+/// Sends a request as the demo's agent through the gateway, and one to the native service, until both are
+/// served: what is announced works. At a first start that takes some seconds, in which new requests cannot
+/// be told from replayed ones.
 pub(super) async fn prove(
-    addresses: &Addresses,
+    ingress: SocketAddr,
+    native: SocketAddr,
     identity: &Identity,
     progress: &mpsc::Sender<Progress>,
-) -> Result<(), DemoSetupError> {
-    let Some(address) = addresses.ingress.first() else { return Ok(()) };
-    let endpoint = Endpoint::Tcp(local_http::reachable(*address));
-    let path = format!("/proxy/{CONNECTION}/v1/balance");
+) -> Result<(), SetupError> {
+    let through = format!("/proxy/{CONNECTION}{PROOF}");
+    let ways = [("the gateway", local_http::reachable(ingress), through.as_str()), (NATIVE.slug, native, PROOF)];
     let started = Instant::now();
     let mut told = false;
-    loop {
-        let url = format!("http://{}{path}", endpoint.authority());
-        let (created, nonce) = (SystemClock.now().seconds(), random::uuid()?);
-        let outgoing =
-            Outgoing { method: "GET", url: &url, body: &[], subject: None, agent_id: None, created, nonce: &nonce };
-        let mut request = Request::get(&path);
-        for (name, value) in identity.signer().sign(&outgoing)? {
-            request = request.header(name, value);
-        }
-        let answer = local_http::exchange(&endpoint, request, Bytes::new(), SERVED_DEADLINE)
-            .await
-            .map_err(DemoSetupError::Ingress)?;
-        match answer.status {
-            200 => return Ok(()),
-            503 if started.elapsed() < SERVED_DEADLINE => {
-                if !told {
-                    let note = "waiting some seconds: until then, new requests cannot be told from replayed ones";
-                    let _ = progress.try_send(Progress::Note(note.to_owned()));
-                }
+    for (what, address, path) in ways {
+        loop {
+            let answer = ask(what, address, path, identity).await?;
+            if answer.status == 200 {
+                break;
+            }
+            let text: String = String::from_utf8_lossy(&answer.body).chars().take(300).collect();
+            // The gateway reads the approval when it learns of the connection; until then it knows none.
+            let coming = answer.status == 503 || answer.status == 403 && text.contains("AUTH_CLAIM");
+            if !coming || started.elapsed() > SERVED_DEADLINE {
+                return Err(SetupError::NotServed { what, status: answer.status, body: text });
+            }
+            if answer.status == 503 && !told {
+                let note = "waiting some seconds: until then, new requests cannot be told from replayed ones";
+                let _ = progress.try_send(Progress::Note(note.to_owned()));
                 told = true;
-                tokio::time::sleep(SERVED_LOOK).await;
             }
-            status => {
-                let body = String::from_utf8_lossy(&answer.body).chars().take(300).collect();
-                return Err(DemoSetupError::NotServed { status, body });
-            }
+            tokio::time::sleep(SERVED_LOOK).await;
         }
     }
+    Ok(())
 }
 
-fn expect(what: &'static str, answer: Answer, wanted: &[u16]) -> Result<(), DemoSetupError> {
-    if wanted.contains(&answer.status) {
-        return Ok(());
+async fn ask(what: &'static str, address: SocketAddr, path: &str, identity: &Identity) -> Result<Answer, SetupError> {
+    let endpoint = Endpoint::Tcp(address);
+    let url = format!("http://{}{path}", endpoint.authority());
+    let (created, nonce) = (SystemClock.now().seconds(), random::uuid()?);
+    let outgoing =
+        Outgoing { method: "GET", url: &url, body: &[], subject: None, agent_id: None, created, nonce: &nonce };
+    let mut request = Request::get(path);
+    for (name, value) in identity.signer().sign(&outgoing)? {
+        request = request.header(name, value);
     }
-    let body = String::from_utf8_lossy(&answer.body).chars().take(300).collect();
-    Err(DemoSetupError::Refused { what, status: answer.status, body })
-}
-
-fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DemoSetupError {
-    let path = path.to_owned();
-    move |source| DemoSetupError::Io { path, source }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code may panic")]
-
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-    use crate::domain::ids::Namespace;
-    use crate::domain::time::UnixSeconds;
-
-    fn demo() -> DemoConfig {
-        DemoConfig {
-            port: 0,
-            identity: Identity::from_seed(Namespace::parse("demo").unwrap(), &[7; 32], UnixSeconds(1_700_000_000)),
-            secret_file: PathBuf::new(),
-        }
-    }
-
-    #[test]
-    fn the_persons_settings_stay_and_the_approval_is_added_once() {
-        let own =
-            "gateway:\n  trusted_hops: 1\napprovals:\n- namespace: other\n  public_key: ed25519:AA==\n  service: svc\n";
-        let once = merge(own, &demo()).unwrap();
-        assert_eq!(merge(&once, &demo()).unwrap(), once);
-        let parsed: Yaml = serde_yaml::from_str(&once).unwrap();
-        assert_eq!(parsed["gateway"]["trusted_hops"], 1);
-        assert_eq!(parsed["approvals"].as_sequence().unwrap().len(), 2);
-        assert_eq!(parsed["approvals"][1]["service"], CONNECTION);
-        assert!(merge("", &demo()).unwrap().contains("namespace: demo"));
-        assert!(merge("approvals:\n", &demo()).is_ok());
-        assert!(merge("- a\n", &demo()).is_err());
-        assert!(merge("approvals: x\n", &demo()).is_err());
-    }
-
-    #[test]
-    fn the_key_is_minted_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("home").join("key");
-        let first = secret(&file).unwrap();
-        assert!(first.expose().starts_with("gw_demo_") && first.expose().len() == 8 + 48);
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(secret(&file).unwrap(), first);
-    }
+    local_http::exchange(&endpoint, request, Bytes::new(), SERVED_DEADLINE)
+        .await
+        .map_err(|source| SetupError::Silent { what, source })
 }

@@ -1,41 +1,83 @@
-//! `up`: the gateway in the foreground, with `--demo` something to try it on.
+//! `up`: the local stack as one life in the foreground: control plane and gateway, with `--demo` something to
+//! try them on.
+//!
+//! The control plane and the demos are tasks of this process, the gateway is supervised by it. The first that
+//! ends stops the rest. At a stop the gateway drains first: requests in flight still reach the demo, and what
+//! the gateway has to report still reaches the control plane.
 
-mod admin_api;
+mod bootstrap;
 mod demo;
+mod error;
+mod keys;
 
 use std::io;
-use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::app::api;
+use crate::app::api::ApiConfig;
+use crate::app::api::ApiError;
 use crate::app::gateway;
 use crate::app::gateway::Stops;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
-use crate::app::gateway::progress::Addresses;
+use crate::app::gateway::instance::Instance;
+use crate::app::gateway::logs::Log;
+use crate::app::gateway::progress::Beside;
 use crate::app::gateway::progress::Progress;
-use crate::demo as upstream;
+use crate::app::up::bootstrap::Keys;
+use crate::app::up::demo::Listeners;
+use crate::app::up::demo::Source;
+use crate::demo as services;
+use crate::domain::secret::Secret;
 use crate::identity::Identity;
+use crate::sys::files;
+use crate::sys::http_server::BindError;
+use crate::sys::local_http;
 use crate::sys::process;
+use crate::sys::tasks::Ended;
 use crate::sys::tasks::StopHandle;
+use crate::sys::tasks::stop_pair;
+use crate::telemetry::log;
+use crate::telemetry::log::LogError;
 pub use demo::CONNECTION;
-pub use demo::DemoSetupError;
+pub use error::SetupError;
 
+/// Name of the log of this process, and of the part that speaks in it.
+const API_LOG: &str = "api";
 /// The variable that may name the admin token.
 const ADMIN_TOKEN: &str = "GATEWAY_ADMIN_TOKEN";
+/// The variable under which admin finds the key for connections without one of their own.
+const SERVICE_KEY: &str = "SIGILUM_SERVICE_API_KEY";
+/// The variables that name the control plane.
+const API_URL: [&str; 2] = ["SIGILUM_API_URL", "SIGILUM_REGISTRY_URL"];
 
-/// The demo: an upstream, a connection to it, and who may use it.
+/// What stands beside the gateway.
 #[derive(Debug)]
-pub struct DemoConfig {
-    /// Where the demo upstream listens, on loopback.
-    pub port: u16,
-    /// Who signs as the demo's agent.
+pub struct StackConfig {
+    /// The local control plane.
+    pub api: ApiConfig,
+    /// Level of what this process itself logs, to `api.log` beside the logs of the gateway.
+    pub log_level: String,
+    /// The gateway's identity; its namespace owns the services, and it is the demo's agent.
     pub identity: Identity,
-    /// Where the upstream's key is kept: `<home>/gateway-connection-secret-demo-service-gateway`.
-    pub secret_file: PathBuf,
+    /// Where the keys of services are kept.
+    pub home: PathBuf,
+    /// The token of the test seed that was made for this run, and where others of this user find it meanwhile.
+    pub seed_file: Option<(PathBuf, Secret)>,
+    /// The demo, where it is wanted.
+    pub demo: Option<DemoPorts>,
+}
+
+/// Where the demo services listen, on loopback.
+#[derive(Debug, Clone, Copy)]
+pub struct DemoPorts {
+    /// The one that verifies its callers itself.
+    pub native: u16,
+    /// The one behind the gateway.
+    pub upstream: u16,
 }
 
 /// Why `up` ended early.
@@ -44,85 +86,224 @@ pub enum UpError {
     /// The gateway did.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
-    /// The demo could not be set up.
-    #[error("the demo could not be set up: {0}")]
-    Demo(#[from] DemoSetupError),
-    /// The demo upstream ended.
+    /// The control plane did not start.
+    #[error("the local API does not start: {0}")]
+    Api(#[from] ApiError),
+    /// The control plane ended by itself.
+    #[error("the local API ended by itself ({0})")]
+    ApiEnded(String),
+    /// The stack could not be set up.
+    #[error("the local stack could not be set up: {0}")]
+    Setup(#[from] SetupError),
+    /// The log could not be begun.
     #[error(transparent)]
-    Upstream(#[from] upstream::DemoError),
+    Log(#[from] LogError),
+    /// A demo service ended.
+    #[error(transparent)]
+    Demo(#[from] services::DemoError),
 }
 
-/// Runs a gateway, and with it the demo, until the stop. `stop` is the handle behind `stops`: whatever
-/// fails stops the rest.
+/// Runs the stack until the stop. `stop` is the handle behind `stops`: whatever fails stops the rest.
 pub async fn run(
-    config: GatewayConfig,
-    demo: Option<DemoConfig>,
+    mut config: GatewayConfig,
+    stack: StackConfig,
     mut stops: Stops,
     stop: StopHandle,
     progress: mpsc::Sender<Progress>,
 ) -> Result<(), UpError> {
-    let Some(demo) = demo else { return Ok(gateway::run(config, stops, progress).await?) };
-    let given = config.admin_secrets.iter().find(|(name, _)| name == ADMIN_TOKEN);
-    let given = given.map(|(_, token)| token.duplicate());
-    let token_file = config.data_dir.join("admin-token");
-    // First the gateway's lock: a second start must find that one, and leave the demo's files alone.
-    let built = gateway::Bound::build_unless_stopped(config, &mut stops, progress.clone()).await?;
-    let Some(mut bound) = built else { return Ok(()) };
-    let (listener, upstream_address) = bind_upstream(demo.port).await?;
-    demo::approve(bound.config_mut(), &demo)?;
-    let secret = demo::secret(&demo.secret_file)?;
-    let addresses: Addresses = bound.addresses().clone();
-    let mut ready = bound.ready();
-
-    // The upstream outlives the gateway: requests in flight still reach it while Envoy drains.
-    let tasks = crate::sys::tasks::Tasks::default();
-    let (upstream_stop, upstream_stopped) = (tasks.stop_handle(), tasks.stop_signal());
-    let key = secret.duplicate();
-    let serve = async {
-        let ended = upstream::run(listener, key, upstream_stopped).await;
-        stop.stop();
-        ended
+    let StackConfig { api, log_level, identity, home, seed_file, demo } = stack;
+    // Locks and ports first: a second start must find them taken, and leave everything as it is.
+    refuse_second(&config)?;
+    begin_log(&config, &log_level, &progress)?;
+    let api = api::build(api).await.map_err(taken)?;
+    let listeners = match demo {
+        Some(ports) => Some(Listeners::bind(ports.native, ports.upstream).await?),
+        None => None,
     };
+    let (address, base) = place(&api.addresses());
+    let secret = api.jwt_secret().duplicate();
+    config.beside = address.map(|address| Beside { name: "api".to_owned(), address }).into_iter().collect();
+    config.beside.extend(listeners.iter().flat_map(Listeners::beside));
+    let Some(mut bound) = gateway::Bound::build_unless_stopped(config, &mut stops, progress.clone()).await? else {
+        return Ok(());
+    };
+    let _seed = seed_file.map(|(file, token)| SeedFile::write(file, &token)).transpose()?;
+    let keys = Keys::of(&home, demo.is_some())?;
+    configure(bound.config_mut(), &base, &keys.gateway);
+    let token = admin_token(bound.config_mut());
+    let token_file = bound.config_mut().data_dir.join("admin-token");
+    let beside = bound.config_mut().beside.clone();
+    let addresses = bound.addresses().clone();
+    let demo = match (listeners, &keys.demo) {
+        (Some(listeners), Some((native, _))) => {
+            let secret = keys::connection_secret(&home, CONNECTION)?;
+            let source = Source::new(&base, &home, native.duplicate())?;
+            Some(Demo { listeners, secret, source })
+        }
+        _ => None,
+    };
+
+    let api_stop = api.stop_handle();
+    let serve_api = async {
+        let ended = api.run().await;
+        stop.stop();
+        match ended {
+            // Somebody's request that does not end is no failure of ours.
+            Ended::Stopped | Ended::Forced => Ok(()),
+            Ended::Early(task) => Err(UpError::ApiEnded(task.unwrap_or("a task failed").to_owned())),
+        }
+    };
+    let (demo_stop, demo_stopped) = stop_pair();
+    let demo_places = demo.as_ref().map(|demo| (demo.listeners.addresses, demo.secret.duplicate()));
+    let serve_demo = async {
+        let Some(Demo { listeners, secret, source }) = demo else { return Ok(()) };
+        let Listeners { native, upstream, .. } = listeners;
+        let behind = services::run(upstream, secret, demo_stopped.clone());
+        let itself = services::run_native(native, || source.read(), demo_stopped.clone());
+        let ended = tokio::try_join!(stopping(behind, &stop), stopping(itself, &stop));
+        ended.map(drop).map_err(UpError::from)
+    };
+    let mut ready = bound.ready();
     let set_up = async {
         if ready.wait_for(|ready| *ready).await.is_err() {
             // It never became ready; why is said elsewhere.
             return Ok(());
         }
         let done = async {
-            demo::connect(&addresses, given, &token_file, upstream_address, &secret).await?;
-            demo::prove(&addresses, &demo.identity, &progress).await
+            let places = demo_places.zip(addresses.admin.first()).zip(addresses.ingress.first());
+            if let Some(((([native, upstream], secret), admin), ingress)) = places {
+                demo::connect(*admin, token, &token_file, upstream, &secret).await?;
+                demo::prove(*ingress, native, &identity, &progress).await?;
+            }
+            let connection = keys.demo.as_ref().map(|_| CONNECTION);
+            let stands = Progress::StackReady { gateway: addresses.clone(), beside, demo: connection };
+            let _ = progress.try_send(stands);
+            Ok::<_, SetupError>(())
         };
         let done = done.await;
-        match &done {
-            Ok(()) => {
-                let _ =
-                    progress.try_send(Progress::DemoReady { ingress: addresses.clone(), upstream: upstream_address });
-            }
-            Err(_) => stop.stop(),
+        if done.is_err() {
+            stop.stop();
         }
-        done
+        done.map_err(UpError::from)
     };
     let live = async {
-        let ended = bound.run(stops).await;
-        upstream_stop.stop();
+        let prepared = tokio::select! {
+            prepared = bootstrap::run(&base, &secret, &identity, &keys, &progress) => {
+                prepared.map(|()| true).map_err(UpError::from)
+            }
+            () = stops.called() => Ok(false),
+        };
+        let ended = match prepared {
+            Ok(true) => bound.run(stops).await.map_err(UpError::from),
+            Ok(false) => {
+                drop(bound);
+                Ok(())
+            }
+            Err(error) => {
+                drop(bound);
+                Err(error)
+            }
+        };
+        demo_stop.stop();
+        api_stop.stop();
         ended
     };
-    let (lived, served, done) = tokio::join!(live, serve, set_up);
+    let (lived, api_ended, demo_ended, done) = tokio::join!(live, serve_api, serve_demo, set_up);
+    // A part that ended by itself is the cause of what the others say.
+    api_ended?;
+    demo_ended?;
     lived?;
-    done?;
-    served?;
-    Ok(())
+    done
 }
 
-async fn bind_upstream(port: u16) -> Result<(TcpListener, SocketAddr), GatewayError> {
-    let what = "the demo upstream";
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let bound = TcpListener::bind(address).await.and_then(|listener| listener.local_addr().map(|at| (listener, at)));
-    bound.map_err(|source| {
-        if source.kind() == io::ErrorKind::AddrInUse {
-            GatewayError::PortInUse { what, address, holder: process::port_holder(port) }
-        } else {
-            GatewayError::Bind { what, address, source }
+/// A second start of this installation is told so before it trips over a port. What decides is the lock.
+fn refuse_second(config: &GatewayConfig) -> Result<(), GatewayError> {
+    let Some(instance) = Instance::read(&config.run_dir).filter(|instance| instance.supervisor.is_alive()) else {
+        return Ok(());
+    };
+    let holder = format!("pid {}", instance.supervisor.pid);
+    Err(GatewayError::AlreadyRunning { lock: config.data_dir.join("supervisor.lock"), holder })
+}
+
+/// What runs within this process is logged beside the logs of the gateway's processes.
+fn begin_log(config: &GatewayConfig, level: &str, progress: &mpsc::Sender<Progress>) -> Result<(), UpError> {
+    let folder = config.log_dir();
+    let at = |source| GatewayError::Io { path: folder.clone(), source };
+    for folder in [&config.data_dir, &folder] {
+        files::own_folder(folder).map_err(at)?;
+    }
+    let log = Log::open(&folder, API_LOG).map_err(at)?;
+    let progress = progress.clone();
+    // Weak: what is logged at the very end must not keep the one waiting who shows it.
+    let progress = progress.downgrade();
+    let sink = move |event: &[u8]| match progress.upgrade() {
+        Some(progress) => log.event(API_LOG, event, &progress),
+        None => log.keep(event),
+    };
+    Ok(log::begin_into(level, sink)?)
+}
+
+/// A port that somebody has is told with its holder, as the gateway's are.
+fn taken(error: ApiError) -> UpError {
+    match error {
+        ApiError::Bind(BindError::Io { address, source }) if source.kind() == io::ErrorKind::AddrInUse => {
+            let holder = process::port_holder(address.port());
+            UpError::Gateway(GatewayError::PortInUse { what: "the local API", address, holder })
         }
-    })
+        error => UpError::Api(error),
+    }
+}
+
+/// What it takes to run the demo.
+struct Demo {
+    listeners: Listeners,
+    secret: Secret,
+    source: Source,
+}
+
+/// The file with the token of the test seed; gone when the run is over.
+struct SeedFile(PathBuf);
+
+impl SeedFile {
+    fn write(path: PathBuf, token: &Secret) -> Result<Self, SetupError> {
+        match files::write_private(&path, token.expose().as_bytes()) {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err(SetupError::Io { path, source }),
+        }
+    }
+}
+
+impl Drop for SeedFile {
+    fn drop(&mut self) {
+        // One that stays opens nothing: the next run has another.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The end of one part stops the others.
+async fn stopping<T>(part: impl Future<Output = T>, stop: &StopHandle) -> T {
+    let ended = part.await;
+    stop.stop();
+    ended
+}
+
+/// Where this machine reaches the control plane.
+fn place(addresses: &[SocketAddr]) -> (Option<SocketAddr>, String) {
+    let first = addresses.first().copied();
+    let reached = first.map(local_http::reachable).map(|address| address.to_string()).unwrap_or_default();
+    (first, format!("http://{reached}"))
+}
+
+/// Has admin ask this control plane, with this key where a connection has none of its own.
+fn configure(config: &mut GatewayConfig, base: &str, key: &Secret) {
+    config.admin_environment.retain(|(name, _)| !API_URL.contains(&name.as_str()));
+    config.admin_environment.extend(API_URL.map(|name| (name.to_owned(), base.to_owned())));
+    if !config.admin_secrets.iter().any(|(name, _)| name == SERVICE_KEY) {
+        config.admin_secrets.push((SERVICE_KEY.to_owned(), key.duplicate()));
+    }
+}
+
+fn admin_token(config: &GatewayConfig) -> Option<Secret> {
+    let given = config.admin_secrets.iter().find(|(name, _)| name == ADMIN_TOKEN);
+    given.map(|(_, token)| token.duplicate())
 }

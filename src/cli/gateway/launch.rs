@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
+use crate::app::gateway;
 use crate::app::gateway::Stops;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::Class;
@@ -17,12 +18,14 @@ use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::restart::Patience;
 use crate::app::up;
-use crate::app::up::DemoConfig;
+use crate::app::up::StackConfig;
 use crate::app::up::UpError;
 use crate::cli::gateway::master_key;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::progress::Spinner;
+use crate::cli::stack;
 use crate::config::Config;
 use crate::config::keys;
 use crate::domain::ids::Namespace;
@@ -35,6 +38,7 @@ use crate::sys::clock::SystemClock;
 use crate::sys::env;
 use crate::sys::files;
 use crate::sys::signal::StopSignals;
+use crate::sys::supervision;
 use crate::sys::tasks::Tasks;
 
 /// What authz and admin may take to end: Envoy has finished its requests by then, and the supervisor
@@ -171,6 +175,7 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
         program: None,
         admin_environment,
         admin_secrets,
+        beside: Vec::new(),
         environment: vec![
             own("SIGILUM_LOG", config.log_level),
             own("GATEWAY_REPLAY_CAPACITY", config.replay_capacity.to_string()),
@@ -193,28 +198,48 @@ pub(crate) fn service_keys() -> Vec<(String, Secret)> {
         .collect()
 }
 
-/// Runs until a signal comes or it cannot go on; a second signal does not wait for requests in flight.
+/// Runs the gateway, with `stack` what stands beside it, until a signal comes or it cannot go on; a second
+/// signal does not wait for requests in flight. `supervised`: ends as well when standard input does.
 pub(crate) async fn foreground(
     config: GatewayConfig,
-    demo: Option<DemoConfig>,
+    stack: Option<StackConfig>,
+    supervised: bool,
     printer: &mut Printer,
 ) -> Result<Outcome, CliError> {
     let failed = |error: io::Error| CliError::new(Outcome::Failed, error.to_string());
     let signals = StopSignals::install().map_err(failed)?;
     let tasks = Tasks::default();
+    if supervised {
+        // Nobody connects to us; what matters is that the one who started us lives.
+        let _ = supervision::supervised_peers(tasks.stop_handle());
+    }
     let stops = Stops::new(signals, tasks.stop_signal());
     let (sender, mut progress) = mpsc::channel(PROGRESS);
-    let run = up::run(config, demo, stops, tasks.stop_handle(), sender);
+    let run = async {
+        match stack {
+            Some(stack) => up::run(config, stack, stops, tasks.stop_handle(), sender).await,
+            None => gateway::run(config, stops, sender).await.map_err(UpError::from),
+        }
+    };
     let show = async {
+        let mut spinner = Spinner::begin("starting the gateway");
         while let Some(event) = progress.recv().await {
+            match &event {
+                Progress::Note(text) => spinner.doing(text),
+                Progress::Restarting { .. } => {}
+                Progress::Ready(_) | Progress::StackReady { .. } | Progress::Draining => spinner.end(),
+            }
             // Whoever closed the output may still want the gateway.
-            let _ = show(&event, printer);
+            let _ = spinner.aside(|| show(&event, printer));
         }
     };
     let (ended, ()) = tokio::join!(run, show);
     ended.map(|()| Outcome::Done).map_err(|error| match error {
         UpError::Gateway(ref error) => gateway_error(error),
-        UpError::Demo(_) | UpError::Upstream(_) => CliError::new(Outcome::Failed, error.to_string()),
+        UpError::Api(ref error) => stack::api_error(error),
+        UpError::ApiEnded(_) | UpError::Setup(_) | UpError::Demo(_) | UpError::Log(_) => {
+            CliError::new(Outcome::Failed, error.to_string())
+        }
     })
 }
 
@@ -240,17 +265,7 @@ fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
             printer.note(&format!("{} ended ({ended}); starting it again in {after_ms} ms", role.name()));
         }
         Progress::Draining => printer.note("stopping: requests in flight are finished; a second signal does not wait"),
-        Progress::DemoReady { ingress, upstream } => {
-            let ingress = first(&ingress.ingress);
-            let command = command();
-            printer.line("")?;
-            printer.line("The demo is up.")?;
-            printer.line(&format!("  gateway:  http://{ingress}  (signed requests of agents)"))?;
-            printer.line(&format!("  upstream: http://{upstream}  (a demo API that wants a key no agent has)"))?;
-            printer.line("Try it in another shell:")?;
-            let path = format!("http://{ingress}/proxy/{}/v1/ping", up::CONNECTION);
-            printer.line(&format!("  {command} request POST {path} -d '\"ping\"'"))?;
-        }
+        Progress::StackReady { gateway, beside, demo } => stack::show_ready(gateway, beside, *demo, printer)?,
     }
     Ok(())
 }
@@ -264,13 +279,13 @@ fn places(addresses: &Addresses) -> String {
     )
 }
 
-fn first(addresses: &[std::net::SocketAddr]) -> String {
+pub(crate) fn first(addresses: &[std::net::SocketAddr]) -> String {
     addresses.first().map(ToString::to_string).unwrap_or_default()
 }
 
 /// How this program is typed: by name where it is on `PATH`, through cargo where it was built in a
 /// checkout, else by its place.
-fn command() -> String {
+pub(crate) fn command() -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sigilum"));
     let path = env::lookup("PATH").unwrap_or_default();
     let installed = path.split(':').any(|folder| Path::new(folder).join("sigilum") == program);

@@ -30,6 +30,16 @@ pub struct GatewayArgs {
     command: GatewayCommand,
 }
 
+impl GatewayArgs {
+    /// Its name where it announces itself: the roles write a log where the announcement would stand.
+    pub(crate) const fn announced(&self) -> Option<&'static str> {
+        match &self.command {
+            GatewayCommand::Start(_) => Some("gateway"),
+            GatewayCommand::Admin(_) | GatewayCommand::Authz(_) | GatewayCommand::EnvoyConfig(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum GatewayCommand {
     /// Run admin, authz and Envoy as one life in the foreground

@@ -26,5 +26,5 @@ pub(crate) async fn run(args: &StartArgs, globals: &Globals, printer: &mut Print
     let namespace = launch::namespace(&config, printer)?;
     let prepared = launch::prepare(&config, &namespace)?;
     launch::announce(&config, &namespace, &prepared, printer)?;
-    launch::foreground(launch::gateway_config(config, &namespace), None, printer).await
+    launch::foreground(launch::gateway_config(config, &namespace), None, false, printer).await
 }

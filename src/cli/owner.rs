@@ -1,0 +1,348 @@
+//! Which Sigilum API a command talks to, and as whom: its address and the owner's token.
+
+use std::io;
+use std::io::BufRead as _;
+use std::io::IsTerminal as _;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use reqwest::Url;
+use zeroize::Zeroizing;
+
+use crate::app::api;
+use crate::app::owner_api;
+use crate::app::owner_api::ApiError;
+use crate::app::owner_api::OwnerApi;
+use crate::cli::args::Globals;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::cli::printer::Printer;
+use crate::cli::settings::IdentityPlace;
+use crate::cli::token;
+use crate::cli::token::Said;
+use crate::config::Config;
+use crate::config::api as api_settings;
+use crate::domain::ids::Namespace;
+use crate::domain::secret::Secret;
+use crate::identity::Home;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
+use crate::sys::env;
+use crate::sys::files;
+
+/// Port of the local API.
+const LOCAL_PORT: u16 = 8787;
+/// The hosted API.
+const HOSTED: &str = "https://api.sigilum.id";
+/// Seconds a token lives that is issued for one command.
+const COMMAND_TTL: u64 = 60;
+
+/// Options of the commands that speak to the API as an owner.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct OwnerArgs {
+    /// Address of the Sigilum API [default: the local one where there is one, else https://api.sigilum.id]
+    #[arg(long, value_name = "URL")]
+    pub(crate) api_url: Option<String>,
+    /// Read the owner's token from standard input [default: SIGILUM_OWNER_TOKEN, else what `auth login` stored]
+    #[arg(long, conflicts_with = "owner_token")]
+    pub(crate) owner_token_stdin: bool,
+    /// The owner's token; visible to every process of this machine
+    #[arg(long, value_name = "TOKEN", hide = true)]
+    pub(crate) owner_token: Option<String>,
+    /// E-mail address in a token of the local API that is made for this command
+    #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
+    pub(crate) email: Option<String>,
+}
+
+/// An owner who may speak to the API.
+pub(crate) struct Owner {
+    /// The API.
+    pub(crate) api: OwnerApi,
+    /// Its address, for people.
+    pub(crate) base: String,
+    /// Whose token it is.
+    pub(crate) namespace: Namespace,
+}
+
+/// Where the hosted or the local API is, by mode, where nothing names an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The hosted API.
+    Managed,
+    /// The API of this machine.
+    OssLocal,
+}
+
+impl Mode {
+    /// Reads the name used in options and in `SIGILUM_MODE`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "managed" => Ok(Self::Managed),
+            "oss-local" => Ok(Self::OssLocal),
+            _ => Err("must be managed or oss-local".to_owned()),
+        }
+    }
+
+    /// The name used in options.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Managed => "managed",
+            Self::OssLocal => "oss-local",
+        }
+    }
+
+    /// What the environment says.
+    pub(crate) fn of_environment() -> Result<Option<Self>, CliError> {
+        let read = |text: String| {
+            Self::parse(&text).map_err(|wrong| CliError::new(Outcome::Config, format!("SIGILUM_MODE {wrong}")))
+        };
+        env::lookup("SIGILUM_MODE").map(read).transpose()
+    }
+
+    /// The address of its API.
+    pub(crate) fn address(self, globals: &Globals) -> String {
+        match self {
+            Self::Managed => HOSTED.to_owned(),
+            Self::OssLocal => local_address(globals),
+        }
+    }
+}
+
+fn local_address(globals: &Globals) -> String {
+    let port = globals.api_port.or_else(|| env::lookup("API_PORT")?.trim().parse().ok()).unwrap_or(LOCAL_PORT);
+    format!("http://127.0.0.1:{port}")
+}
+
+/// The address of the API: option, environment, `gateway.yaml`, `config.env`, then by mode; without a mode
+/// the local one where this machine has one.
+pub(crate) fn api_address(given: Option<&str>, config: &Config, globals: &Globals) -> Result<String, CliError> {
+    if let Some(given) = given.map(|given| given.trim().trim_end_matches('/')).filter(|given| !given.is_empty()) {
+        return Ok(given.to_owned());
+    }
+    if globals.api_port.is_some() {
+        return Ok(local_address(globals));
+    }
+    if config.api_url_set {
+        return Ok(config.api_url.clone());
+    }
+    let mode = match Mode::of_environment()? {
+        Some(mode) => mode,
+        None if jwt_secret_file().is_file() => Mode::OssLocal,
+        None => Mode::Managed,
+    };
+    Ok(mode.address(globals))
+}
+
+/// Where the local API keeps the secret its tokens are signed with.
+pub(crate) fn jwt_secret_file() -> PathBuf {
+    api_settings::data_dir(&env::lookup).join(api::JWT_SECRET_FILE)
+}
+
+/// The secret of the local API: `JWT_SECRET`, else its file; `None` where this machine has neither.
+pub(crate) fn jwt_secret() -> Result<Option<Secret>, CliError> {
+    if let Some(secret) = env::lookup("JWT_SECRET") {
+        return Ok(Some(Secret::new(secret)));
+    }
+    api::local_jwt_secret(&api_settings::data_dir(&env::lookup))
+        .map_err(|error| CliError::new(Outcome::Config, error.to_string()))
+}
+
+/// The folder of OpenClaw, under which tokens are kept: `$OPENCLAW_HOME`, else `~/.openclaw`.
+pub(crate) fn openclaw_home() -> PathBuf {
+    env::lookup("OPENCLAW_HOME").map_or_else(
+        || env::lookup("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from).join(".openclaw"),
+        PathBuf::from,
+    )
+}
+
+/// Where `auth login` keeps the token of a namespace.
+pub(crate) fn token_file(openclaw: &std::path::Path, namespace: &Namespace) -> PathBuf {
+    openclaw.join(".sigilum").join(format!("owner-token-{namespace}.jwt"))
+}
+
+/// The stored token of a namespace.
+pub(crate) fn stored_token(file: &std::path::Path) -> Result<Option<Secret>, CliError> {
+    match files::read_text(file, token::MAX_BYTES).map(Zeroizing::new) {
+        Ok(text) => Ok(token::tidy(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(CliError::new(Outcome::Config, format!("{}: {error}", file.display()))),
+    }
+}
+
+/// The token a person hands over: standard input, argument, environment.
+pub(crate) fn handed_token(
+    from_stdin: bool,
+    argument: Option<&str>,
+    printer: &mut Printer,
+) -> Result<Option<Secret>, CliError> {
+    if from_stdin {
+        let token = read_stdin("the owner's token", token::MAX_BYTES, printer)?;
+        return match token::tidy(&token) {
+            Some(token) => Ok(Some(token)),
+            None => Err(CliError::new(Outcome::Failed, "there is no token on standard input")),
+        };
+    }
+    if let Some(argument) = argument {
+        printer.warn("every process of this machine can read arguments; use --owner-token-stdin");
+        return Ok(token::tidy(argument));
+    }
+    Ok(env::lookup("SIGILUM_OWNER_TOKEN").and_then(|token| token::tidy(&token)))
+}
+
+/// Standard input as text: to its end, on a terminal one line.
+pub(crate) fn read_stdin(what: &str, limit: u64, printer: &mut Printer) -> Result<Zeroizing<String>, CliError> {
+    let failed = |error: io::Error| CliError::new(Outcome::Failed, format!("standard input: {error}"));
+    let mut text = Zeroizing::new(String::new());
+    let input = io::stdin();
+    if input.is_terminal() {
+        printer.note(&format!("Paste {what} and press Enter (it shows on the screen):"));
+    }
+    let mut bounded = input.lock().take(limit.saturating_add(1));
+    let read = if input.is_terminal() { bounded.read_line(&mut text) } else { bounded.read_to_string(&mut text) };
+    read.map_err(failed)?;
+    if text.len() as u64 > limit {
+        return Err(CliError::new(Outcome::Failed, format!("{what} on standard input is longer than {limit} bytes")));
+    }
+    Ok(text)
+}
+
+/// Refuses a token that has ended.
+pub(crate) fn check_alive(token: &Secret, next: &str) -> Result<(), CliError> {
+    let Some(ended) = Said::by(token).and_then(|said| said.expired(SystemClock.now().seconds())) else {
+        return Ok(());
+    };
+    let message = format!("the owner's token expired at {}", ended.rfc3339());
+    Err(CliError::new(Outcome::Unauthorized, message).hint(next))
+}
+
+/// Opens the API as the owner that is meant.
+pub(crate) fn open(
+    args: &OwnerArgs,
+    config: &Config,
+    globals: &Globals,
+    printer: &mut Printer,
+) -> Result<Owner, CliError> {
+    let base = api_address(args.api_url.as_deref(), config, globals)?;
+    let local = is_loopback(&base);
+    if !local && base.starts_with("http:") {
+        printer.warn(&format!("the token goes to {base} in clear; use https"));
+    }
+    let handed = handed_token(args.owner_token_stdin, args.owner_token.as_deref(), printer)?;
+    let said = handed.as_ref().and_then(Said::by);
+    let namespace = namespace(config, globals, said.as_ref())?;
+    let token = match handed {
+        Some(token) => {
+            check_alive(&token, "sign in again and hand over the new one")?;
+            token
+        }
+        None => own_token(&namespace, local, args.email.as_deref())?,
+    };
+    let api = OwnerApi::new(&base, &token).map_err(|error| failed(&error))?;
+    Ok(Owner { api, base, namespace })
+}
+
+/// What `auth login` stored, else where the API is this machine's one that lives for this command.
+fn own_token(namespace: &Namespace, local: bool, email: Option<&str>) -> Result<Secret, CliError> {
+    // A token this machine's API made is worth nothing elsewhere, and goes nowhere else.
+    let of_this_machine = |token: &Secret| Said::by(token).is_some_and(|said| said.is_local());
+    let stored =
+        stored_token(&token_file(&openclaw_home(), namespace))?.filter(|token| local || !of_this_machine(token));
+    let ended = stored.as_ref().map(|token| check_alive(token, "sigilum auth login"));
+    if let (Some(token), Some(Ok(()))) = (&stored, &ended) {
+        return Ok(token.duplicate());
+    }
+    if local && let Some(secret) = jwt_secret()? {
+        return issue(&secret, namespace, email, COMMAND_TTL);
+    }
+    match ended {
+        Some(Err(expired)) => Err(expired),
+        Some(Ok(())) | None => {
+            let next = if local { "sigilum auth login --mode oss-local" } else { "sigilum auth login" };
+            let message = format!("there is no owner token for the namespace {namespace}");
+            Err(CliError::new(Outcome::Unauthorized, message)
+                .hint(format!("{next}, or set SIGILUM_OWNER_TOKEN, or use --owner-token-stdin")))
+        }
+    }
+}
+
+/// A token of the local API. `email`: `SIGILUM_OWNER_EMAIL`, else `<namespace>@local.sigilum`.
+pub(crate) fn issue(secret: &Secret, namespace: &Namespace, email: Option<&str>, ttl: u64) -> Result<Secret, CliError> {
+    let email = email.map(ToOwned::to_owned).or_else(|| env::lookup("SIGILUM_OWNER_EMAIL"));
+    let email = email.unwrap_or_else(|| format!("{namespace}@local.sigilum"));
+    owner_api::issue_local_token(secret, namespace, &email, ttl, SystemClock.now().seconds())
+        .map_err(|error| CliError::new(Outcome::Failed, error.to_string()))
+}
+
+/// The namespace that is meant: the settings', else the token's, else the only identity there is.
+fn namespace(config: &Config, globals: &Globals, said: Option<&Said>) -> Result<Namespace, CliError> {
+    if let Some(namespace) = &config.namespace {
+        return Ok(namespace.clone());
+    }
+    if let Some(namespace) = said.and_then(|said| Namespace::parse(&said.namespace).ok()) {
+        return Ok(namespace);
+    }
+    let only = |home: PathBuf| Home::new(home).namespace(None, |_| None).ok();
+    only(config.paths.home.clone()).or_else(|| only(IdentityPlace::find(globals).ok()?.home)).ok_or_else(|| {
+        CliError::new(Outcome::Config, "no namespace is named").hint("give --namespace NAME, or set SIGILUM_NAMESPACE")
+    })
+}
+
+/// Whether the API is on this machine.
+pub(crate) fn is_loopback(address: &str) -> bool {
+    let Some(url) = Url::parse(address).ok() else { return false };
+    match url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']') {
+        "localhost" => true,
+        host => host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()),
+    }
+}
+
+/// An error of the API with its exit code and what to do next.
+pub(crate) fn failed(error: &ApiError) -> CliError {
+    let shown = |outcome| CliError::new(outcome, error.to_string());
+    match error {
+        ApiError::Address { .. } => shown(Outcome::Config).hint("give --api-url, or set SIGILUM_API_URL"),
+        ApiError::Client(_) | ApiError::Token => shown(Outcome::Failed),
+        ApiError::Unreachable { base, .. } if is_loopback(base) => shown(Outcome::Unreachable)
+            .hint("start the local API with `sigilum up` or `sigilum api`, or name another with --api-url"),
+        ApiError::Unreachable { .. } => shown(Outcome::Unreachable).hint("check the network and --api-url"),
+        ApiError::Redirect { .. } | ApiError::Unexpected { .. } => {
+            shown(Outcome::Failed).hint("is that the address of a Sigilum API? see --api-url and SIGILUM_API_URL")
+        }
+        ApiError::Refused(refusal) => refused(&shown, refusal.status, &refusal.code),
+    }
+}
+
+fn refused(shown: &dyn Fn(Outcome) -> CliError, status: u16, code: &str) -> CliError {
+    match (status, code) {
+        (_, "SERVICE_LIMIT_REACHED") => shown(Outcome::Failed)
+            .hint("give up a service that is not needed any more: revoke its claims, or remove it at the API"),
+        (_, "AGENT_LIMIT_REACHED") => {
+            shown(Outcome::Failed).hint("revoke an agent of this service first: sigilum claim list --status approved")
+        }
+        (_, "KEY_LIMIT_REACHED") => {
+            shown(Outcome::Failed).hint("revoke one first: sigilum service key list, sigilum service key revoke")
+        }
+        (401, _) => shown(Outcome::Unauthorized).hint("sign in again: sigilum auth login"),
+        (403, _) => shown(Outcome::Unauthorized)
+            .hint("the token is for another owner; see --namespace and `sigilum auth login`"),
+        (429, _) => shown(Outcome::Failed).hint("wait a moment and try again"),
+        (500.., _) => shown(Outcome::Failed).hint("the API has a problem of its own; its log says more"),
+        _ => shown(Outcome::Failed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_told_from_others() {
+        for here in ["http://127.0.0.1:8787", "http://localhost", "http://[::1]:1/x", "http://127.9.9.9"] {
+            assert!(is_loopback(here), "{here}");
+        }
+        for elsewhere in ["https://api.sigilum.id", "http://localhost.evil.example", "http://10.0.0.1", "x"] {
+            assert!(!is_loopback(elsewhere), "{elsewhere}");
+        }
+    }
+}
