@@ -250,7 +250,9 @@ fn taken(error: ApiError) -> UpError {
             let holder = process::port_holder(address.port());
             UpError::Gateway(GatewayError::PortInUse { what: "the local API", address, holder })
         }
-        error => UpError::Api(error),
+        other @ (ApiError::Db(_) | ApiError::Secret(_) | ApiError::Bind(_) | ApiError::Remote(_)) => {
+            UpError::Api(other)
+        }
     }
 }
 
