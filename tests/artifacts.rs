@@ -13,12 +13,14 @@ use std::path::PathBuf;
 
 use serde::Deserialize as _;
 use serde_yaml::Value;
+use sigilum::config::api;
 use sigilum::config::keys;
 
 /// Set to write what is generated instead of comparing it.
 const UPDATE: &str = "SIGILUM_UPDATE_ARTIFACTS";
-/// What stands around the generated table in the README.
-const TABLE: (&str, &str) = ("<!-- settings -->\n", "<!-- /settings -->");
+/// What stands around the generated tables in the README.
+const TABLES: [(&str, &str); 2] =
+    [("<!-- settings -->\n", "<!-- /settings -->"), ("<!-- api settings -->\n", "<!-- /api settings -->")];
 /// Everything the top level may hold besides dot files and what cargo builds.
 const TOP_LEVEL: [&str; 10] =
     ["CHANGELOG.md", "Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "deploy", "envoy", "proto", "src", "tests"];
@@ -63,11 +65,14 @@ fn each_mapping(value: &Value, visit: &mut impl FnMut(&serde_yaml::Mapping)) {
 }
 
 #[test]
-fn the_settings_table_of_the_readme_is_the_generated_one() {
+fn the_settings_tables_of_the_readme_are_the_generated_ones() {
     let readme = read("README.md");
-    let (before, rest) = readme.split_once(TABLE.0).unwrap();
-    let (_, after) = rest.split_once(TABLE.1).unwrap();
-    let wanted = format!("{before}{}{}{}{after}", TABLE.0, keys::table(), TABLE.1);
+    let mut wanted = readme.clone();
+    for ((begin, end), table) in TABLES.into_iter().zip([keys::table(), keys::table_of(api::ALL)]) {
+        let (before, rest) = wanted.split_once(begin).unwrap();
+        let (_, after) = rest.split_once(end).unwrap();
+        wanted = format!("{before}{begin}{table}{end}{after}");
+    }
     if std::env::var_os(UPDATE).is_some() {
         fs::write(root().join("README.md"), wanted).unwrap();
         return;

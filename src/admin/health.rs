@@ -10,11 +10,13 @@ use http::StatusCode;
 use http::header;
 
 use crate::admin::Admin;
+use crate::admin::ClaimsWatch;
 use crate::admin::respond::Problem;
 use crate::admin::respond::json;
 use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::exchange;
 use crate::telemetry::metrics;
+use crate::wire::admin::ConditionBody;
 use crate::wire::admin::HealthBody;
 
 /// How long the store may take to say that it is there.
@@ -26,7 +28,7 @@ const IN_FLIGHT_QUERY: &str = "/stats?filter=%5Ehttp%5C.ingress%5C.downstream_rq
 
 /// `GET /health` and `/health/live`: the process answers.
 pub fn alive(check: &'static str) -> Result<Response<Body>, Problem> {
-    json(StatusCode::OK, &HealthBody { check, status: "ok" })
+    json(StatusCode::OK, &HealthBody { check, status: "ok", conditions: None })
 }
 
 /// `GET /health/ready`.
@@ -50,7 +52,16 @@ pub async fn ready(admin: &Admin) -> Result<Response<Body>, Problem> {
     if !peers.iter().any(|peer| peer.current && peer.report.as_ref().is_some_and(|report| report.ready)) {
         return Err(not_ready("no authz process is ready yet"));
     }
-    alive("readiness")
+    // Stale claims do not make the gateway unready: declared approvals go on, each request is judged by its own, and
+    // taking the gateway out of service would turn away those too.
+    let conditions = admin.claims.as_ref().map(|claims| vec![condition(admin, claims)]);
+    json(StatusCode::OK, &HealthBody { check: "readiness", status: "ok", conditions })
+}
+
+fn condition(admin: &Admin, claims: &ClaimsWatch) -> ConditionBody {
+    let judged = claims.overview.judge(&admin.publisher.claims_ages(), claims.late_ms);
+    let status = if judged.fresh { "True" } else { "False" };
+    ConditionBody { kind: "ClaimsFresh", status, reason: judged.reason, message: judged.message }
 }
 
 /// `GET /metrics`.
@@ -60,6 +71,8 @@ pub async fn metrics(admin: &Admin) -> Result<Response<Body>, Problem> {
     let ready = peers.iter().filter(|peer| peer.current && peer.report.as_ref().is_some_and(|report| report.ready));
     let (connected, ready) = (peers.len() as u64, ready.count() as u64);
     admin.metrics.record_state(admin.publisher.version().version, connections, connected, ready);
+    let streams = admin.claims.as_ref().map_or(0, |claims| claims.overview.streams());
+    admin.metrics.record_claims(&admin.publisher.claims_ages(), streams);
     admin.metrics.record_in_flight(in_flight(admin).await);
     let text = admin.metrics.render().map_err(|error| {
         tracing::error!(%error, "the metrics could not be written");

@@ -1,4 +1,5 @@
-//! Keeps the metrics fed: authz reports and Envoy's access log, once a second.
+//! Keeps the metrics fed, once a second: authz reports and Envoy's access log. Keeps the log itself in bounds:
+//! puts it aside when it is long, and removes what all its readers are done with.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -13,15 +14,18 @@ use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::exchange;
 use crate::sys::tasks::Stop;
 use crate::telemetry::access_log::AccessEntry;
-use crate::telemetry::access_log::Tail;
-use crate::telemetry::access_log::put_aside;
 use crate::telemetry::metrics::AuthzCounters;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::segments;
+use crate::telemetry::tail::Line;
+use crate::telemetry::tail::Tail;
 
 /// How often everything is read.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Chunks of the log read in one turn, so that a long backlog does not hold up a stop.
-const CHUNKS: usize = 8;
+/// Bytes of the log read in one turn, so that a long backlog does not hold up a stop.
+const TURN_BYTES: usize = 32 * 1024 * 1024;
+/// A log longer than this is put aside.
+pub const ROTATE_BYTES: u64 = 64 * 1024 * 1024;
 /// How long Envoy may take to open its log anew.
 const ENVOY_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -37,6 +41,8 @@ pub struct Meter {
     metrics: Arc<Metrics>,
     tail: Option<Tail>,
     log: PathBuf,
+    /// Position files of all readers of the log, ours first.
+    positions: Vec<PathBuf>,
     envoy_socket: PathBuf,
 }
 
@@ -44,8 +50,17 @@ impl Meter {
     /// Goes on where the last one of this run folder ended.
     pub fn new(publisher: Publisher, metrics: Arc<Metrics>, run_dir: &Path, envoy_socket: &Path) -> Self {
         let log = run_dir.join(ACCESS_LOG);
-        let tail = Some(Tail::new(&log, &run_dir.join(POSITION_FILE)));
-        Self { publisher, metrics, tail, log, envoy_socket: envoy_socket.to_owned() }
+        let position = run_dir.join(POSITION_FILE);
+        let tail = Some(Tail::new(&log, &position));
+        let positions = vec![position];
+        Self { publisher, metrics, tail, log, positions, envoy_socket: envoy_socket.to_owned() }
+    }
+
+    /// Another reader's position file: what it is not done with is kept.
+    #[must_use]
+    pub fn also_read(mut self, position: PathBuf) -> Self {
+        self.positions.push(position);
+        self
     }
 
     /// Reads once a second until told to stop, and once more then.
@@ -78,10 +93,8 @@ impl Meter {
                 if let Err(error) = result {
                     tracing::warn!(%error, "the access log cannot be read");
                 }
-                if tail.wants_rotation() {
-                    self.rotate().await;
-                }
                 self.tail = Some(tail);
+                self.keep_in_bounds().await;
             }
             Err(error) => tracing::error!(%error, "the reader of the access log is gone"),
         }
@@ -103,20 +116,39 @@ impl Meter {
         counters.collect()
     }
 
+    async fn keep_in_bounds(&self) {
+        let (log, positions) = (self.log.clone(), self.positions.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            segments::remove_read(&log, &positions)?;
+            let segments = segments::list(&log)?;
+            Ok::<_, std::io::Error>(
+                segments.last().is_some_and(|last| last.number.is_none() && last.length > ROTATE_BYTES),
+            )
+        });
+        match looked.await {
+            Ok(Ok(true)) => self.rotate().await,
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the files of the access log cannot be kept in bounds"),
+            Err(error) => tracing::error!(%error, "the files of the access log cannot be kept in bounds"),
+        }
+    }
+
     /// Puts the log aside and has Envoy open a new one. Where Envoy does not answer the log goes back.
     async fn rotate(&self) {
-        let aside = put_aside(&self.log);
-        if let Err(error) = std::fs::rename(&self.log, &aside) {
-            tracing::warn!(%error, "the access log cannot be put aside");
-            return;
-        }
+        let aside = match segments::put_aside(&self.log, &self.positions) {
+            Ok(aside) => aside,
+            Err(error) => {
+                tracing::warn!(%error, "the access log cannot be put aside");
+                return;
+            }
+        };
         let endpoint = Endpoint::Unix(self.envoy_socket.clone());
         let asked = exchange(&endpoint, Request::post("/reopen_logs"), Bytes::new(), ENVOY_PATIENCE).await;
         match asked {
             Ok(answer) if answer.status == 200 => tracing::info!("the access log was put aside"),
             Ok(_) | Err(_) => {
                 tracing::warn!("Envoy does not open its access log anew; it goes on with the old one");
-                if let Err(error) = std::fs::rename(&aside, &self.log) {
+                if let Err(error) = segments::put_back(&self.log, &aside) {
                     tracing::warn!(%error, "the access log cannot be put back");
                 }
             }
@@ -125,14 +157,18 @@ impl Meter {
 }
 
 fn read(tail: &mut Tail, metrics: &Metrics) -> std::io::Result<()> {
-    for _ in 0..CHUNKS {
-        let more = tail.read(|line| match line.and_then(AccessEntry::parse) {
-            Some(entry) => metrics.record_access(&entry),
-            None => metrics.record_unreadable(),
-        })?;
-        if !more {
-            break;
+    let mut bytes = 0;
+    while bytes < TURN_BYTES
+        && let Some(line) = tail.next_line()?
+    {
+        match line {
+            Line::Whole(line) => {
+                bytes += line.len();
+                AccessEntry::parse(line)
+                    .map_or_else(|| metrics.record_unreadable(), |entry| metrics.record_access(&entry));
+            }
+            Line::TooLong => metrics.record_unreadable(),
         }
     }
-    tail.store_position()
+    tail.store(&tail.position())
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
 use crate::admin::origin::Origins;
+use crate::claims::overview::Overview;
 use crate::domain::address::AddressPolicy;
 use crate::state::Publisher;
 use crate::store::worker::Store;
@@ -44,8 +45,19 @@ pub struct Admin {
     pub addresses: AddressPolicy,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How it stands with the claims; `None` where they have no source.
+    pub claims: Option<ClaimsWatch>,
     /// Envoy's own admin interface, asked for its gauge of open requests.
     pub envoy_socket: PathBuf,
     /// Time of changes and answers.
     pub clock: SystemClock,
+}
+
+/// What readiness and metrics look at.
+#[derive(Debug)]
+pub struct ClaimsWatch {
+    /// How it stands with each service.
+    pub overview: Arc<Overview>,
+    /// Age from which on claims have missed a confirmation, in milliseconds.
+    pub late_ms: u64,
 }

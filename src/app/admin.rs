@@ -1,6 +1,7 @@
 //! The admin process: locked, opened, proven and bound first; then served.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,21 +11,36 @@ use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 
 use crate::admin::Admin;
+use crate::admin::ClaimsWatch;
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
 use crate::admin::feed;
+use crate::admin::meter::ACCESS_LOG;
 use crate::admin::meter::Meter;
 use crate::admin::origin::DEFAULT_ORIGINS;
 use crate::admin::origin::Origins;
 use crate::admin::router::router;
 use crate::admin::token;
 use crate::admin::token::TokenError;
+use crate::claims::client::ApiClient;
+use crate::claims::refresh::Advance;
+use crate::claims::refresh::Claims;
+use crate::claims::refresh::ClaimsConfig;
+use crate::claims::registrar;
+use crate::claims::registrar::RegistrarConfig;
+use crate::claims::usage;
+use crate::claims::usage::Pace;
+use crate::claims::usage::Usage;
+use crate::claims::usage::UsageConfig;
 use crate::config::parts::AccessMode;
 use crate::config::parts::DeclaredApproval;
+use crate::config::parts::UsageOptions;
 use crate::domain::address::AddressPolicy;
+use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
 use crate::domain::snapshot::Settings;
 use crate::envoy::launch;
+use crate::identity::Home;
 use crate::state::Publisher;
 use crate::store::StoreError;
 use crate::store::worker::OpenStore;
@@ -45,6 +61,7 @@ use crate::sys::tasks::Tasks;
 use crate::telemetry::metrics::DrainOutcome;
 use crate::telemetry::metrics::Metrics;
 
+pub use crate::claims::keys::KeyPlaces;
 pub use crate::store::worker::DATABASE_FILE;
 
 /// Name of the state stream's socket in the run folder.
@@ -77,6 +94,31 @@ pub struct AdminConfig {
     pub supervised: bool,
     /// How long requests in flight may take once told to stop.
     pub grace: Duration,
+    /// How approvals come from the Sigilum API; `None`: only declared ones count.
+    pub claims: Option<ClaimsSetup>,
+}
+
+/// What the control plane is asked with. Where the identity is missing nobody is asked.
+#[derive(Debug)]
+pub struct ClaimsSetup {
+    /// Address of the Sigilum API.
+    pub api_url: String,
+    /// Whether every connection is to be approved there; else only those that have a service key.
+    pub every_service: bool,
+    /// The gateway's own namespace, and the folder of its identity; nothing is made there.
+    pub namespace: Namespace,
+    /// Folder that holds `identities/`.
+    pub home: PathBuf,
+    /// Where the service keys are.
+    pub keys: KeyPlaces,
+    /// Time between two readings.
+    pub refresh: Duration,
+    /// Most approvals of one service.
+    pub max_approvals: usize,
+    /// Submissions of unapproved callers in any minute, all together; 0 = no limit.
+    pub registrations_per_minute: u32,
+    /// What it is told of usage.
+    pub usage: UsageOptions,
 }
 
 /// Why the admin process could not start.
@@ -119,6 +161,9 @@ pub struct Bound {
     store: Store,
     store_thread: JoinHandle<()>,
     meter: Meter,
+    claims: Option<Claims>,
+    registrar: Option<RegistrarConfig>,
+    usage: Option<Usage>,
     supervised: bool,
     grace: Duration,
     tasks: Tasks,
@@ -138,7 +183,12 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     // Deriving a key from a passphrase and reading the store take a while; nothing else runs yet.
     let mut open = OpenStore::open(&config.data_dir, &config.master_key, &holder)?;
     drop(config.master_key);
-    let initial = feed::initial_state(&mut open.vault, &config.settings, &config.approvals)?;
+    let outward = config.claims.as_ref().map(|setup| (setup.registrations_per_minute, setup.usage));
+    let connected = config.claims.and_then(connect);
+    let mut settings = config.settings;
+    // Nobody can be submitted to an API that is not asked.
+    settings.auto_register &= connected.is_some();
+    let initial = feed::initial_state(&mut open.vault, &settings, &config.approvals)?;
     let token = match config.token {
         Some(token) => token,
         None => token::load_or_mint(&config.data_dir)?,
@@ -150,7 +200,29 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let (store, store_thread) = open.start(feed::listener(publisher.clone()))?;
     let metrics = Arc::new(Metrics::new().map_err(|error| AdminError::Metrics(error.to_string()))?);
     let envoy_socket = config.run_dir.join(launch::ADMIN_SOCKET);
-    let meter = Meter::new(publisher.clone(), Arc::clone(&metrics), &config.run_dir, &envoy_socket);
+    let mut meter = Meter::new(publisher.clone(), Arc::clone(&metrics), &config.run_dir, &envoy_socket);
+    let usage = match (&connected, outward) {
+        (Some(claims), Some((_, UsageOptions { enabled: true, max_backlog_bytes }))) => {
+            let usage = report_usage(claims, &config.run_dir, max_backlog_bytes, &metrics);
+            meter = meter.also_read(usage::position_file(&config.run_dir));
+            Some(usage.map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?)
+        }
+        _ => {
+            usage::forget(&config.run_dir)
+                .map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
+            None
+        }
+    };
+    let (claims, registrar) = connected
+        .map(|claims_config| {
+            let (client, keys) = (Arc::clone(&claims_config.client), Arc::clone(&claims_config.keys));
+            let claims = Claims::new(claims_config, publisher.clone(), advance(store.clone()), Arc::clone(&metrics));
+            let per_minute = outward.map_or(0, |(per_minute, _)| per_minute);
+            let (poke, metrics) = (claims.poke(), Arc::clone(&metrics));
+            (claims, RegistrarConfig { client, keys, per_minute, poke, metrics })
+        })
+        .unzip();
+    let watch = |claims: &Claims| ClaimsWatch { overview: claims.overview(), late_ms: claims.late_ms() };
     let mut own_ports = config.own_ports;
     own_ports.extend(listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()));
     let admin = Arc::new(Admin {
@@ -160,11 +232,12 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         attempts: Attempts::default(),
         origins: Origins::new(config.allowed_origins.unwrap_or_else(|| DEFAULT_ORIGINS.map(str::to_owned).to_vec())),
         addresses: AddressPolicy {
-            allow_loopback: config.settings.allow_loopback,
-            allow_private: config.settings.allow_private,
+            allow_loopback: settings.allow_loopback,
+            allow_private: settings.allow_private,
             own_ports,
         },
         metrics,
+        claims: claims.as_ref().map(watch),
         envoy_socket,
         clock: SystemClock,
     });
@@ -175,6 +248,9 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         store,
         store_thread,
         meter,
+        claims,
+        registrar: registrar.filter(|_| settings.auto_register),
+        usage,
         supervised: config.supervised,
         grace: config.grace,
         tasks: Tasks::default(),
@@ -194,13 +270,23 @@ impl Bound {
 
     /// Serves until told to stop or until a part fails; then finishes requests in flight and closes the store.
     pub async fn run(self) -> Ended {
-        let Self { listeners, state, admin, store, store_thread, meter, supervised, grace, mut tasks } = self;
+        let Self { listeners, state, admin, store, store_thread, supervised, grace, mut tasks, .. } = self;
         let peers = if supervised { supervised_peers(tasks.stop_handle()) } else { unsupervised_peers() };
         let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let publisher = admin.publisher.clone();
         let metrics = Arc::clone(&admin.metrics);
         tasks.spawn("state-stream", |stop| publisher.serve_unix(state, peers, stop));
-        tasks.spawn("meter", |stop| meter.run(stop));
+        tasks.spawn("meter", |stop| self.meter.run(stop));
+        if let Some(claims) = self.claims {
+            tasks.spawn("claims", |stop| claims.run(stop));
+        }
+        if let Some(config) = self.registrar {
+            let registrations = admin.publisher.registrations();
+            tasks.spawn("registrar", |stop| registrar::run(config, registrations, stop));
+        }
+        if let Some(usage) = self.usage {
+            tasks.spawn("usage", |stop| usage.run(stop));
+        }
         tasks.spawn("store", |mut stop| async move {
             tokio::select! {
                 () = store.closed() => tracing::error!("the store's thread has ended"),
@@ -240,6 +326,63 @@ pub async fn run(config: AdminConfig) -> Result<Ended, AdminError> {
     Ok(build(config).await?.run().await)
 }
 
+/// The API's client, with the gateway's own identity. Without either the gateway still serves: by declared approvals
+/// alone, which is said once and loudly.
+fn connect(setup: ClaimsSetup) -> Option<ClaimsConfig> {
+    let ClaimsSetup { api_url, every_service, namespace, home, keys, refresh, max_approvals, .. } = setup;
+    let opened = match Home::new(home).load(&namespace, SystemClock.now().seconds()) {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::warn!(
+                %namespace,
+                %error,
+                "the gateway has no identity of its own: the Sigilum API is not asked, and only declared approvals \
+                 count; start admin again when it has one"
+            );
+            return None;
+        }
+    };
+    for warning in &opened.warnings {
+        tracing::warn!(%warning, "the gateway's identity");
+    }
+    match ApiClient::new(&api_url, Arc::new(opened.identity)) {
+        Ok(client) => {
+            tracing::info!(api = client.address(), %namespace, "approvals are read from the Sigilum API");
+            Some(ClaimsConfig { client: Arc::new(client), keys: Arc::new(keys), every_service, refresh, max_approvals })
+        }
+        Err(error) => {
+            tracing::error!(%error, "the Sigilum API cannot be asked: only declared approvals count");
+            None
+        }
+    }
+}
+
+/// Usage events from the access log of this run folder, to the API that claims come from.
+fn report_usage(
+    claims: &ClaimsConfig,
+    run_dir: &Path,
+    max_backlog_bytes: u64,
+    metrics: &Arc<Metrics>,
+) -> std::io::Result<Usage> {
+    Usage::build(UsageConfig {
+        log: run_dir.join(ACCESS_LOG),
+        position: usage::position_file(run_dir),
+        max_backlog_bytes,
+        client: Arc::clone(&claims.client),
+        keys: Arc::clone(&claims.keys),
+        metrics: Arc::clone(metrics),
+        pace: Pace::default(),
+    })
+}
+
+/// A version of the store for each change of claims, made on its thread.
+fn advance(store: Store) -> Advance {
+    Box::new(move |work| {
+        let store = store.clone();
+        Box::pin(async move { store.advance(work).await.map_err(|error| error.to_string()) })
+    })
+}
+
 fn warn_of_mode(mode: AccessMode) {
     match mode {
         AccessMode::Token => {}
@@ -253,3 +396,7 @@ fn warn_of_mode(mode: AccessMode) {
 #[cfg(test)]
 #[path = "admin_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "admin_outward_tests.rs"]
+mod outward_tests;

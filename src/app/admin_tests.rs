@@ -20,8 +20,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
 
 use super::*;
+use crate::claims::fake_api;
+use crate::claims::fake_api::FakeApi;
+use crate::domain::approval::Approval;
 use crate::domain::ids::ConnectionId;
-use crate::domain::ids::Namespace;
 use crate::domain::ids::PublicKey;
 use crate::domain::snapshot::Snapshot;
 use crate::state::StateSource;
@@ -87,6 +89,7 @@ fn config(folder: &Path) -> AdminConfig {
         own_ports: vec![38000],
         supervised: false,
         grace: Duration::from_secs(10),
+        claims: None,
     }
 }
 
@@ -518,7 +521,7 @@ async fn a_long_access_log_is_put_aside_and_opened_anew() {
     let run = folder.path();
     let log = run.join("access.log");
     let line = format!("{{\"path\":\"{}\"}}\n", "x".repeat(100_000));
-    let lines = usize::try_from(crate::telemetry::access_log::ROTATE_BYTES).unwrap() / line.len() + 1;
+    let lines = usize::try_from(crate::admin::meter::ROTATE_BYTES).unwrap() / line.len() + 1;
     std::fs::write(&log, line.repeat(lines)).unwrap();
     let socket = run.join(launch::ADMIN_SOCKET);
     let publisher = Publisher::new(crate::state::PublishedState::default());
@@ -776,4 +779,107 @@ async fn a_state_subscriber_that_is_not_the_named_process_is_turned_away() {
     assert!(bytes.is_empty() && publisher.peers().is_empty());
     stop.stop();
     tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap();
+}
+
+/// Admin as a client of this API, with an identity and a service key in the folder of its test.
+fn with_claims(config: &mut AdminConfig, api: &str, folder: &Path) {
+    let (namespace, now) = (Namespace::parse("acme").unwrap(), SystemClock.now().seconds());
+    Home::new(folder).create(&namespace, now).unwrap();
+    config.settings.auto_register = true;
+    config.claims = Some(ClaimsSetup {
+        api_url: api.to_owned(),
+        every_service: true,
+        namespace,
+        home: folder.to_owned(),
+        keys: KeyPlaces::new([], vec![folder.to_owned()]),
+        refresh: Duration::from_millis(300),
+        max_approvals: 1000,
+        registrations_per_minute: 30,
+        usage: UsageOptions { enabled: false, max_backlog_bytes: 1 << 30 },
+    });
+}
+
+fn judged(snapshot: &Snapshot, row: u32) -> Approval {
+    let mut key = [0; 32];
+    key[..4].copy_from_slice(&row.to_be_bytes());
+    let namespace = format!("team-{}", row % 7);
+    snapshot.approvals.judge(&PublicKey::new(key), &namespace, "linear", SystemClock.now(), 30_000)
+}
+
+#[tokio::test]
+async fn approvals_of_the_api_reach_authz_and_a_restart_of_admin_interrupts_nobody() {
+    let rows = Arc::new(Mutex::new(vec![1, 2]));
+    let down = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (listed, fails) = (Arc::clone(&rows), Arc::clone(&down));
+    let api = FakeApi::start(move |asked| match fails.load(std::sync::atomic::Ordering::SeqCst) {
+        true => fake_api::json("500 Internal Server Error", "", r#"{"error":"down"}"#),
+        false => fake_api::json("200 OK", "", &fake_api::page(asked, &listed.lock().unwrap(), 2000)),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().to_owned();
+    std::fs::write(home.join("service-api-key-linear"), "sk_test").unwrap();
+    let gateway = Gateway::start_in(folder, |config| with_claims(config, &api.address, &home)).await;
+    gateway.ask("POST", CONNECTIONS, &connection("linear")).await;
+    let authz = gateway.authz();
+    authz.until(|snapshot| judged(snapshot, 1) == Approval::Approved).await;
+    let snapshot = authz.current.load_full().unwrap();
+    assert!(snapshot.settings.auto_register && judged(&snapshot, 3) == Approval::Missing);
+    *rows.lock().unwrap() = vec![2, 3];
+    authz.until(|snapshot| judged(snapshot, 1) == Approval::Missing && judged(snapshot, 3) == Approval::Approved).await;
+
+    let condition = async || {
+        let ready = gateway.send("GET", "/health/ready", &[], "").await;
+        let condition = ready.json()["conditions"][0].clone();
+        (ready.status, condition["status"].as_str().unwrap_or_default().to_owned(), condition)
+    };
+    wait_until(async || matches!(condition().await, (200, status, _) if status == "True")).await;
+    down.store(true, std::sync::atomic::Ordering::SeqCst);
+    wait_until(async || matches!(condition().await, (200, status, _) if status == "False")).await;
+    let (_, _, said) = condition().await;
+    assert_eq!((&said["type"], &said["reason"]), (&"ClaimsFresh".into(), &"ClaimsStale".into()));
+    assert!(!said["message"].as_str().unwrap().contains("linear"), "everybody may read it: {said}");
+    let metrics = gateway.ask("GET", "/metrics", "").await.body;
+    for line in ["claims_approvals 2\n", "claims_age_seconds{service=\"linear\"}", "refresh_total{result=\"failed\"}"] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+
+    // The API is down, and admin begins anew: what authz holds stays, and ages on.
+    let (folder, _) = gateway.end().await;
+    let epoch = authz.current.load_full().unwrap().version.epoch.clone();
+    let gateway = Gateway::start_in(folder, |config| with_claims(config, &api.address, &home)).await;
+    wait_until(async || gateway.send("GET", "/health/ready", &[], "").await.status == 200).await;
+    gateway.ask("POST", CONNECTIONS, &connection("github")).await;
+    authz.until(|snapshot| snapshot.connection("github").is_some()).await;
+    let snapshot = authz.current.load_full().unwrap();
+    assert_eq!((snapshot.version.epoch.as_str(), judged(&snapshot, 3)), (epoch.as_str(), Approval::Approved));
+    *rows.lock().unwrap() = vec![2];
+    down.store(false, std::sync::atomic::Ordering::SeqCst);
+    authz.until(|snapshot| judged(snapshot, 3) == Approval::Missing && judged(snapshot, 2) == Approval::Approved).await;
+    authz.end().await;
+    assert_eq!(gateway.end().await.1, Ended::Stopped);
+}
+
+#[tokio::test]
+async fn without_an_identity_only_declared_approvals_count() {
+    let api = FakeApi::start(|_| fake_api::json("200 OK", "", "{}")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().to_owned();
+    std::fs::write(home.join("service-api-key-linear"), "sk_test").unwrap();
+    let gateway = Gateway::start_in(folder, |config| {
+        with_claims(config, &api.address, &home);
+        std::fs::remove_dir_all(home.join("identities")).unwrap();
+    })
+    .await;
+    gateway.ask("POST", CONNECTIONS, &connection("linear")).await;
+    let authz = gateway.authz();
+    authz.until(|snapshot| snapshot.connection("linear").is_some()).await;
+    let snapshot = authz.current.load_full().unwrap();
+    assert!(!snapshot.settings.auto_register, "nobody can be submitted");
+    assert_eq!(judged(&snapshot, 1), Approval::Missing);
+    assert!(!home.join("identities").exists(), "none is made");
+    assert!(gateway.send("GET", "/health/ready", &[], "").await.json().get("conditions").is_none());
+    authz.end().await;
+    assert!(api.asked().is_empty());
+    gateway.end().await;
 }

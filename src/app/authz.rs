@@ -13,6 +13,8 @@ use crate::authz::Authz;
 use crate::authz::Found;
 use crate::authz::Journal;
 use crate::authz::JournalError;
+use crate::authz::Registrar;
+use crate::authz::Registrations;
 use crate::authz::Server;
 use crate::gate::Gate;
 use crate::state::StateSource;
@@ -150,6 +152,7 @@ pub struct Bound<C> {
     source: StateSource,
     subscriber: Subscriber,
     authz: Arc<Authz<C>>,
+    registrar: Registrar,
     decisions: Arc<Decisions>,
     // Dropped last: the journal must not be shared while we write to it.
     lock: FileLock,
@@ -185,15 +188,17 @@ pub async fn build<C: Clock + Clone>(
     let inbound = bind(&config.listen, peers).await?;
     let subscriber = Subscriber::new();
     let decisions = Arc::new(Decisions::new(config.decisions, now.wall));
+    let (registrations, registrar) = Registrations::new();
     let authz = Arc::new(Authz::new(
         Gate::new(random::bytes()?),
         subscriber.current(),
         Admissions::new(journal, window),
         Arc::clone(&decisions),
         DecisionIds::new()?,
+        registrations,
         clock.clone(),
     ));
-    Ok(Bound { config, clock, inbound, source, subscriber, authz, decisions, lock })
+    Ok(Bound { config, clock, inbound, source, subscriber, authz, registrar, decisions, lock })
 }
 
 async fn bind(listen: &Listen, peers: watch::Receiver<Option<PeerRule>>) -> Result<Inbound, AuthzError> {
@@ -219,10 +224,17 @@ impl<C: Clock + Clone> Bound<C> {
 
     /// Serves until the stop is called on `tasks`.
     pub async fn run(self, mut tasks: Tasks) -> Ended {
-        let Self { config, clock, inbound, source, subscriber, authz, decisions, lock } = self;
+        let Self { config, clock, inbound, source, subscriber, authz, registrar, decisions, lock } = self;
         let ready = subscriber.arrived();
         let node = format!("authz-{}", std::process::id());
         let reporter = Arc::clone(&authz);
+        let link = subscriber.registrar();
+        let register = move |message| {
+            let link = link.clone();
+            async move { link.register(message).await }
+        };
+        let (state, log, ticking) = (subscriber.current(), Arc::clone(&decisions), clock.clone());
+        tasks.spawn("registrations", |stop| registrar.run(register, state, log, ticking, stop));
         tasks.spawn("state-stream", |stop| subscriber.run(source, node, clock, move || reporter.report(), stop));
         tasks.spawn("decision-log", |stop| decisions.write(stop));
         let server = Server::new(authz, config.max_body_bytes, config.drain_pause, config.grace);

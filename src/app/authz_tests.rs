@@ -523,6 +523,184 @@ async fn a_stop_withdraws_health_first_and_ends_what_is_idle() {
     admin.end().await;
 }
 
+/// A gateway of namespace `acme` that registers its own and has approved nobody.
+fn registering(settings: Settings) -> PublishedState {
+    PublishedState { settings: state::encode_settings(&settings), approvals: Vec::new(), ..published() }
+}
+
+fn ours() -> Settings {
+    Settings { auto_register: true, gateway_namespace: "acme".to_owned(), ..Settings::default() }
+}
+
+/// The Markdown of a refusal.
+fn text(response: &CheckResponse) -> &str {
+    match response.http_response.as_ref().unwrap() {
+        HttpResponse::DeniedResponse(denied) => &denied.body,
+        HttpResponse::OkResponse(_) | HttpResponse::ErrorResponse(_) => "",
+    }
+}
+
+fn recorded(status: &str) -> proto::Registered {
+    proto::Registered {
+        result: proto::RegisterResult::Recorded.into(),
+        http_status: 201,
+        claim_id: "cl_1".to_owned(),
+        claim_status: status.to_owned(),
+        ..proto::Registered::default()
+    }
+}
+
+/// What the one authz of this admin has refused with `code`, once that is so many.
+async fn refused(publisher: &Publisher, code: &str, wanted: u64) {
+    let wait = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        while publisher.reports().pop().and_then(|report| report.denied.get(code).copied()) != Some(wanted) {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, wait).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_caller_is_registered_told_and_let_in_once_approved() {
+    let folder = tempfile::tempdir().unwrap();
+    let admin = Admin::serve(folder.path(), registering(ours()));
+    let mut registrations = admin.publisher.registrations();
+    let gateway = Gateway::start(folder.path()).await;
+    let channel = gateway.channel().await;
+    serving(&channel).await;
+    gateway.settle();
+    let now = gateway.clock.seconds();
+    let target = "/proxy/svc-one/";
+    // At the head stage already: that is where a request with a body is refused.
+    let asking = ask(&channel, "head", signed(target, b"x", "n-1", now));
+    let answering = async {
+        let proto::Register { service, namespace, public_key, subject, agent_id, .. } = {
+            let registration = tokio::time::timeout(TIMEOUT, registrations.recv()).await.unwrap().unwrap();
+            registration.answer.send(recorded("pending")).unwrap();
+            registration.register
+        };
+        assert_eq!((service.as_str(), namespace.as_str(), subject.as_str()), ("svc-one", "acme", "acme"));
+        assert_eq!((public_key.as_slice(), agent_id.as_str()), (&identity().public_key().as_bytes()[..], ""));
+    };
+    let (response, ()) = tokio::join!(asking, answering);
+    assert_eq!(outcome(&response), "AUTH_CLAIM_REQUIRED");
+    for line in [
+        "- Auto-registration mode: `enabled` (gateway)\n",
+        "- Claim submit result: `recorded`\n",
+        "- Claim API status: `201`\n",
+        "- Claim ID: `cl_1`\n",
+        "- Claim state: `pending`\n",
+    ] {
+        assert!(text(&response).contains(line), "{line}");
+    }
+    // It polls, and is told the same; nothing is submitted anew.
+    let again = ask(&channel, "body", signed(target, b"x", "n-2", now)).await;
+    assert!(text(&again).contains("- Claim ID: `cl_1`\n"));
+    assert!(registrations.try_recv().is_err());
+    refused(&admin.publisher, "AUTH_CLAIM_REQUIRED", 2).await;
+    admin.publisher.publish(2, Change::ReplaceApprovals(approvals()));
+    applied(&admin.publisher).await;
+    assert_eq!(outcome(&ask(&channel, "body", signed(target, b"x", "n-3", now)).await), "Bearer canary-one");
+    gateway.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_registered_for_others_or_for_what_is_not_there() {
+    let target = "/proxy/svc-one/";
+    for (settings, target, said) in [
+        (Settings { gateway_namespace: "other".to_owned(), ..ours() }, target, Some("`failed-before-response`")),
+        (
+            Settings { gateway_namespace: "other".to_owned(), ..ours() },
+            "/proxy/absent/",
+            Some("`failed-before-response`"),
+        ),
+        (Settings { gateway_namespace: String::new(), ..ours() }, target, Some("`failed-before-response`")),
+        (ours(), "/proxy/absent/", None),
+        (Settings { auto_register: false, ..ours() }, target, None),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = if settings.auto_register { "`enabled` (gateway)" } else { "`disabled`" };
+        let admin = Admin::serve(folder.path(), registering(settings));
+        let mut registrations = admin.publisher.registrations();
+        let gateway = Gateway::start(folder.path()).await;
+        let channel = gateway.channel().await;
+        serving(&channel).await;
+        gateway.settle();
+        let response = ask(&channel, "body", signed(target, b"x", "n-1", gateway.clock.seconds())).await;
+        assert_eq!(outcome(&response), "AUTH_CLAIM_REQUIRED");
+        assert!(text(&response).contains(&format!("- Auto-registration mode: {mode}\n")), "{}", text(&response));
+        let result = text(&response).lines().find_map(|line| line.strip_prefix("- Claim submit result: "));
+        assert_eq!(result, said);
+        let step = text(&response).contains("`GATEWAY_SIGILUM_NAMESPACE`");
+        assert_eq!(step, said.is_some(), "{}", text(&response));
+        // Not approved, but also not genuine: no word of registrations at all.
+        let unsigned = ask(&channel, "body", check(target, b"x", &[])).await;
+        assert_eq!(outcome(&unsigned), "AUTH_SIGNATURE_INVALID");
+        assert!(registrations.try_recv().is_err());
+        gateway.end().await;
+        admin.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_that_takes_long_delays_only_its_own_refusal_and_not_for_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = PublishedState {
+        connections: vec![connection("svc-one", "canary-one"), connection("svc-two", "canary-two")],
+        approvals: vec![approvals()],
+        settings: state::encode_settings(&ours()),
+        ..published()
+    };
+    let admin = Admin::serve(folder.path(), state);
+    let mut registrations = admin.publisher.registrations();
+    let gateway = Gateway::start(folder.path()).await;
+    let channel = gateway.channel().await;
+    serving(&channel).await;
+    gateway.settle();
+    let now = gateway.clock.seconds();
+    // One client leaves while it waits: it was refused all the same.
+    let mut leaving = Box::pin(ask(&channel, "body", signed("/proxy/svc-two/", b"x", "n-1", now)));
+    let held = tokio::select! {
+        registration = registrations.recv() => registration.unwrap(),
+        _ = &mut leaving => panic!("answered before it was registered"),
+    };
+    drop(leaving);
+    refused(&admin.publisher, "AUTH_CLAIM_REQUIRED", 1).await;
+    // Another is told nothing of it in time; what is approved does not wait.
+    let waiting = ask(&channel, "body", signed("/proxy/svc-two/", b"x", "n-2", now));
+    let others = async {
+        for number in 0..20 {
+            let request = signed("/proxy/svc-one/", b"x", &format!("o-{number}"), now);
+            assert_eq!(outcome(&ask(&channel, "body", request).await), "Bearer canary-one");
+        }
+    };
+    let (untold, ()) = tokio::join!(waiting, others);
+    assert!(text(&untold).contains("- Auto-registration mode: `enabled` (gateway)\n\n"), "{}", text(&untold));
+    assert!(registrations.try_recv().is_err(), "one is under way");
+    // Too many registrations: said so, and counted as that.
+    held.answer
+        .send(proto::Registered { result: proto::RegisterResult::RateLimited.into(), ..proto::Registered::default() })
+        .unwrap();
+    let limited = async {
+        let mut number = 0;
+        loop {
+            let request = signed("/proxy/svc-two/", b"x", &format!("l-{number}"), now);
+            let response = ask(&channel, "body", request).await;
+            number += 1;
+            if outcome(&response) == "AUTH_CLAIM_SUBMIT_RATE_LIMITED" {
+                return response;
+            }
+        }
+    };
+    let limited = tokio::time::timeout(TIMEOUT, limited).await.unwrap();
+    assert!(text(&limited).starts_with('{'), "{}", text(&limited));
+    refused(&admin.publisher, "AUTH_CLAIM_SUBMIT_RATE_LIMITED", 1).await;
+    gateway.end().await;
+    admin.end().await;
+}
+
 /// A certificate authority, and certificates with one name each.
 struct Authority {
     certificate: rcgen::Certificate,

@@ -1,11 +1,12 @@
 //! Envoy ext_authz v3 over gRPC: decode, ask the gate, admit, encode.
 //!
-//! Owns the replay window with its journal and the one answer per check. Promises that a denial is an
+//! Owns the replay window with its journal, the registrations of refused callers, and the one answer per check. Promises that a denial is an
 //! answer and never a gRPC error, that nothing is allowed before its admission is written down, and
 //! that every process that cannot decide refuses. Never opens the store.
 
 mod admission;
 mod journal;
+mod registrations;
 mod server;
 mod service;
 
@@ -13,5 +14,7 @@ pub use admission::Admissions;
 pub use journal::Found;
 pub use journal::Journal;
 pub use journal::JournalError;
+pub use registrations::Registrar;
+pub use registrations::Registrations;
 pub use server::Server;
 pub use service::Authz;

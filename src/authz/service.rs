@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
@@ -12,11 +13,17 @@ use tonic::Response;
 use tonic::Status;
 
 use crate::authz::admission::Admissions;
+use crate::authz::registrations::Refused;
+use crate::authz::registrations::Registrations;
+use crate::authz::registrations::WAIT;
 use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
 use crate::domain::decision::Passed;
 use crate::domain::decision::Plan;
 use crate::domain::decision::Verdict;
+use crate::domain::registration::Registering;
+use crate::domain::registration::Registration;
+use crate::domain::registration::Submission;
 use crate::domain::request::RequestView as _;
 use crate::domain::request::Stage;
 use crate::domain::snapshot::Snapshot;
@@ -50,8 +57,40 @@ pub struct Authz<C> {
     admissions: Admissions,
     decisions: Arc<Decisions>,
     ids: DecisionIds,
+    registrations: Registrations,
     clock: C,
     draining: AtomicBool,
+}
+
+/// What a refusal leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Nothing: another reason, or nothing there to register.
+    Nothing,
+    /// Nothing: this gateway registers nobody.
+    Disabled,
+    /// Nothing: this gateway does not register agents of other namespaces.
+    Foreign,
+    /// The control plane is asked for an approval.
+    Register,
+}
+
+/// A refusal on its way out. It is written down when it is dropped: a client that leaves while its registration is
+/// waited for was refused all the same.
+struct Refusal<'a, C: Clock> {
+    authz: &'a Authz<C>,
+    stage: Stage,
+    check: &'a Check<'a>,
+    decision_id: &'a str,
+    now: Now,
+    denial: Box<Denial>,
+}
+
+impl<C: Clock> Drop for Refusal<'_, C> {
+    fn drop(&mut self) {
+        let outcome = Outcome::Denied(&self.denial);
+        self.authz.record(self.stage, self.check, self.decision_id, self.now, outcome);
+    }
 }
 
 /// What Envoy is to do.
@@ -70,9 +109,10 @@ impl<C: Clock> Authz<C> {
         admissions: Admissions,
         decisions: Arc<Decisions>,
         ids: DecisionIds,
+        registrations: Registrations,
         clock: C,
     ) -> Self {
-        Self { gate, state, admissions, decisions, ids, clock, draining: AtomicBool::new(false) }
+        Self { gate, state, admissions, decisions, ids, registrations, clock, draining: AtomicBool::new(false) }
     }
 
     /// From now on every check is answered with `GATEWAY_DRAINING`.
@@ -96,35 +136,80 @@ impl<C: Clock> Authz<C> {
     }
 
     /// Answers one check. Every outcome is an answer; what cannot be decided is refused.
-    pub fn answer(&self, stage: Result<Stage, Unreadable>, request: &CheckRequest) -> CheckResponse {
+    ///
+    /// Does not wait, but where an approval is missing that may be registered. `timeout` is how long Envoy waits, where
+    /// it said so.
+    pub async fn answer(
+        &self,
+        stage: Result<Stage, Unreadable>,
+        timeout: Option<Duration>,
+        request: &CheckRequest,
+    ) -> CheckResponse {
         let now = self.clock.now();
         let id = self.ids.next();
-        let state = self.state.load();
         let check = stage.and_then(|stage| Check::read(request).map(|check| (stage, check)));
-        let auto_register = state.as_ref().is_some_and(|snapshot| snapshot.settings.auto_register);
         let readable = check.as_ref().ok().map(|(_, check)| check);
-        let answering = Answering { check: readable, decision_id: &id, at: now.wall, auto_register };
-        let response = match &check {
-            Ok((stage, check)) => self.rule(*stage, check, state.as_deref(), now).and_then(|ruling| match ruling {
-                Ruling::Proceed => Ok(answer::proceed()),
-                Ruling::Allow(plan) => {
-                    let response = answering.allow(&plan).map_err(|reason| refuse(reason, &plan))?;
-                    let connection = plan.connection.settings.id.as_str();
-                    self.record(*stage, check, &id, now, Outcome::Allowed(connection, &plan.caller));
-                    Ok(response)
-                }
-            }),
+        let answering = Answering { check: readable, decision_id: &id, at: now.wall };
+        let (stage, check) = match &check {
+            Ok((stage, check)) => (*stage, check),
             Err(unreadable) => {
                 tracing::error!(reason = %unreadable, "a check could not be read");
-                Err(Box::new(Denial::from(DenyReason::Unavailable)))
+                return answering.deny(&Denial::from(DenyReason::Unavailable), Registering::Untold);
             }
         };
-        response.unwrap_or_else(|denial| {
-            if let Ok((stage, check)) = &check {
-                self.record(*stage, check, &id, now, Outcome::Denied(&denial));
+        let (denial, next) = match self.decide(stage, check, &answering, now) {
+            Ok(response) => return response,
+            Err(refused) => refused,
+        };
+        let mut refusal = Refusal { authz: self, stage, check, decision_id: &id, now, denial };
+        let told = match next {
+            // Apart, so that a request that waits for nothing carries no room for a wait.
+            Next::Register => Box::pin(self.register(&refusal, timeout)).await,
+            Next::Foreign => Some(Arc::new(Registration::foreign())),
+            Next::Disabled | Next::Nothing => None,
+        };
+        if told.as_ref().is_some_and(|told| told.submission == Submission::RateLimited) {
+            refusal.denial.reason = DenyReason::ClaimSubmitRateLimited;
+        }
+        let registering = match (&told, next) {
+            (Some(told), _) => Registering::Told(told),
+            (None, Next::Disabled) => Registering::Disabled,
+            (None, Next::Nothing | Next::Foreign | Next::Register) => Registering::Untold,
+        };
+        answering.deny(&refusal.denial, registering)
+    }
+
+    /// The whole decision, without waiting: the answer, or what is against one and what that leads to.
+    fn decide(
+        &self,
+        stage: Stage,
+        check: &Check<'_>,
+        answering: &Answering<'_>,
+        now: Now,
+    ) -> Result<CheckResponse, (Box<Denial>, Next)> {
+        let state = self.state.load();
+        let snapshot = state.as_deref();
+        let ruled = self.rule(stage, check, snapshot, now).and_then(|ruling| match ruling {
+            Ruling::Proceed => Ok(answer::proceed()),
+            Ruling::Allow(plan) => {
+                let response = answering.allow(&plan).map_err(|reason| refuse(reason, &plan))?;
+                let connection = plan.connection.settings.id.as_str();
+                self.record(stage, check, answering.decision_id, now, Outcome::Allowed(connection, &plan.caller));
+                Ok(response)
             }
-            answering.deny(&denial)
+        });
+        ruled.map_err(|denial| {
+            let next = next(&denial, snapshot);
+            (denial, next)
         })
+    }
+
+    async fn register(&self, refusal: &Refusal<'_, C>, timeout: Option<Duration>) -> Option<Arc<Registration>> {
+        let Refusal { check, decision_id, now, .. } = *refusal;
+        let (caller, service) = (refusal.denial.caller.as_ref()?, refusal.denial.connection.as_ref()?);
+        let refused =
+            Refused { caller, service, address: check.client_address(), decision_id, wait: patience(timeout) };
+        self.registrations.ask(refused, now).await
     }
 
     /// The decision: state at hand, nothing against it, nonce admitted.
@@ -171,6 +256,27 @@ impl<C: Clock> Authz<C> {
     }
 }
 
+/// How long a refusal may wait. An answer that comes too late is none, and somebody else's Envoy may give a check less
+/// time than ours does; a quarter is for the way there and back.
+fn patience(timeout: Option<Duration>) -> Duration {
+    timeout.map_or(WAIT, |timeout| WAIT.min(timeout.saturating_mul(3) / 4))
+}
+
+/// Whether a refusal is registered. Only for connections that exist: a stranger must not choose the names the
+/// control plane hears of. To a caller of another namespace nothing tells which connections there are.
+fn next(denial: &Denial, snapshot: Option<&Snapshot>) -> Next {
+    let Some(snapshot) = snapshot.filter(|_| denial.reason == DenyReason::ClaimRequired) else { return Next::Nothing };
+    let settings = &*snapshot.settings;
+    if !settings.auto_register {
+        return Next::Disabled;
+    }
+    match (&denial.caller, &denial.connection) {
+        (Some(caller), _) if caller.namespace.as_str() != settings.gateway_namespace => Next::Foreign,
+        (Some(_), Some(id)) if snapshot.connection(id.as_str()).is_some() => Next::Register,
+        (Some(_) | None, _) => Next::Nothing,
+    }
+}
+
 /// A refusal of a request whose caller and connection are known.
 fn refuse(reason: DenyReason, plan: &Plan) -> Box<Denial> {
     let connection = Some(plan.connection.settings.id.clone());
@@ -180,7 +286,23 @@ fn refuse(reason: DenyReason, plan: &Plan) -> Box<Denial> {
 #[tonic::async_trait]
 impl<C: Clock> Authorization for Authz<C> {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        let stage = envoy::decode_stage(request.metadata().get(envoy::STAGE_METADATA).map(|value| value.as_bytes()));
-        Ok(Response::new(self.answer(stage, request.get_ref())))
+        let said = |name| request.metadata().get(name).map(|value| value.as_bytes());
+        let stage = envoy::decode_stage(said(envoy::STAGE_METADATA));
+        let timeout = envoy::decode_timeout(said(envoy::TIMEOUT_METADATA));
+        Ok(Response::new(self.answer(stage, timeout, request.get_ref()).await))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_answered_after_their_envoy_gave_up() {
+        assert_eq!(patience(None), WAIT);
+        assert_eq!(patience(Some(Duration::from_millis(500))), WAIT);
+        assert_eq!(patience(Some(Duration::from_millis(200))), Duration::from_millis(150));
+        assert_eq!(patience(Some(Duration::ZERO)), Duration::ZERO);
+        assert_eq!(patience(Some(Duration::from_secs(99_999_999 * 3600))), WAIT);
     }
 }

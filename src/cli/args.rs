@@ -6,6 +6,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
+use crate::cli::api::ApiArgs;
 use crate::cli::down::DownArgs;
 use crate::cli::exec_envoy::ExecEnvoyArgs;
 use crate::cli::gateway::GatewayArgs;
@@ -89,6 +90,8 @@ pub enum Command {
     Request(RequestArgs),
     /// Run the gateway, or one of its parts
     Gateway(GatewayArgs),
+    /// Run the local control plane: services, keys, claims, usage
+    Api(ApiArgs),
     /// Run the local stack in the foreground
     Up(UpArgs),
     /// Stop what this installation started

@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use tokio::runtime::Builder;
 use tokio::runtime::Runtime;
 
+use crate::cli::api;
 use crate::cli::args::Cli;
 use crate::cli::args::Command;
 use crate::cli::down;
@@ -55,6 +56,7 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
     }
     match cli.command {
         Command::Gateway(args) => gateway::run(&args, &globals, printer),
+        Command::Api(args) => role(api::run(&args, printer)),
         Command::Up(args) => role(up::run(&args, &globals, printer)),
         Command::Down(args) => small(down::run(&args, &globals, printer)),
         Command::ExecEnvoy(args) => Err(exec_envoy::run(&args)),

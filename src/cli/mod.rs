@@ -6,6 +6,7 @@
 pub mod outcome;
 pub mod printer;
 
+mod api;
 mod args;
 mod dispatch;
 mod down;

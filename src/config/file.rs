@@ -54,7 +54,7 @@ fn section(entry: Entry, settings: &mut BTreeMap<&'static str, Node>, mistakes: 
     let prefix = format!("{group}.");
     let names = || keys::ALL.iter().filter_map(|key| key.yaml).filter(|name| name.starts_with(&prefix));
     if names().next().is_none() {
-        let known = "gateway, envoy, admin, limits, rotation, logging, approvals";
+        let known = "gateway, envoy, claims, admin, limits, rotation, logging, approvals";
         mistakes.push(wrong(mark, format!("unknown key {}; known are {known}", shown(&group))));
         return;
     }

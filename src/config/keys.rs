@@ -29,7 +29,7 @@ pub struct Key {
 }
 
 impl Key {
-    const fn new(
+    pub(super) const fn new(
         yaml: Option<&'static str>,
         env: &'static [&'static str],
         flag: Option<&'static str>,
@@ -187,7 +187,79 @@ pub const CLAIMS_GRACE: Key = Key::new(
     &["GATEWAY_CLAIMS_GRACE_SECONDS"],
     None,
     Fallback::Text("0"),
-    "seconds approvals of the Sigilum API hold beyond their 30 s without confirmation, at most 86400; declared approvals never age",
+    "seconds approvals of the Sigilum API hold beyond `claims.ttl_seconds` without confirmation, at most 86400; declared approvals never age",
+);
+/// Where claims come from.
+pub const CLAIMS_SOURCE: Key = Key::new(
+    Some("claims.source"),
+    &["GATEWAY_CLAIMS_SOURCE"],
+    None,
+    Fallback::Text("api"),
+    "`api`: approvals are read from the Sigilum API, for every connection where its address is set, else for those that have a service key; `off`: only those of `gateway.yaml` count",
+);
+/// How often claims are read.
+pub const CLAIMS_REFRESH: Key = Key::new(
+    Some("claims.refresh_seconds"),
+    &["GATEWAY_CLAIMS_CACHE_REFRESH_SECONDS"],
+    None,
+    Fallback::Text("10"),
+    "seconds between two readings of a service's approvals where the API has no stream of changes, 1 to 3600; never more than `claims.ttl_seconds`",
+);
+/// How long claims hold.
+pub const CLAIMS_TTL: Key = Key::new(
+    Some("claims.ttl_seconds"),
+    &["GATEWAY_CLAIMS_CACHE_TTL_SECONDS"],
+    None,
+    Fallback::Text("30"),
+    "seconds approvals of the Sigilum API hold without confirmation, 1 to 86400",
+);
+/// Most claims of a service.
+pub const CLAIMS_MAX_APPROVALS: Key = Key::new(
+    Some("claims.max_approvals"),
+    &["GATEWAY_CLAIMS_CACHE_MAX_APPROVED"],
+    None,
+    Fallback::Text("1000000"),
+    "most approvals of one service, 1 to 10000000; more is an error that is logged, and the last complete list ages",
+);
+/// Registration of strangers.
+pub const AUTO_REGISTER: Key = Key::new(
+    Some("claims.auto_register"),
+    &["GATEWAY_AUTO_REGISTER_CLAIMS"],
+    None,
+    Fallback::Text("true"),
+    "whether agents of the gateway's own namespace without an approval are submitted to the Sigilum API for one",
+);
+/// How many of them.
+pub const REGISTRATION_RATE: Key = Key::new(
+    Some("claims.registrations_per_minute"),
+    &["GATEWAY_CLAIM_REGISTRATION_RATE_LIMIT_PER_MINUTE"],
+    None,
+    Fallback::Text("30"),
+    "submissions of agents to the Sigilum API in any minute, all together, at most 100000; 0 = no limit",
+);
+/// Reports of usage.
+pub const USAGE_ENABLED: Key = Key::new(
+    Some("usage.enabled"),
+    &["GATEWAY_USAGE_EVENTS"],
+    None,
+    Fallback::Text("true"),
+    "whether the Sigilum API is told of each forwarded request of the gateway's own namespace: who, which service, method and path without query, status; nothing of header and body",
+);
+/// How many of them wait.
+pub const USAGE_MAX_BACKLOG: Key = Key::new(
+    Some("usage.max_backlog_bytes"),
+    &["GATEWAY_USAGE_MAX_BACKLOG_BYTES"],
+    None,
+    Fallback::Text("1073741824"),
+    "bytes of the access log kept in the run folder while the Sigilum API takes no usage events, 67108864 to 1099511627776; beyond it the oldest are lost and counted",
+);
+/// Keys of the services at the control plane.
+pub const SERVICE_API_KEY: Key = Key::new(
+    None,
+    &["SIGILUM_SERVICE_API_KEY"],
+    None,
+    Fallback::Computed("`service-api-key-<service>` in the home folder"),
+    "service key at the Sigilum API for every service without one of its own; a service's own is in this variable with `_` and its name in upper case, `_` for every other character (`SIGILUM_SERVICE_API_KEY_MY_SERVICE`)",
 );
 /// Who may use the admin API.
 pub const ADMIN_ACCESS_MODE: Key = Key::new(
@@ -337,7 +409,16 @@ pub const ALL: &[Key] = &[
     ALLOW_PRIVATE,
     TRUSTED_HOPS,
     SHUTDOWN_TIMEOUT,
+    CLAIMS_SOURCE,
+    CLAIMS_REFRESH,
+    CLAIMS_TTL,
     CLAIMS_GRACE,
+    CLAIMS_MAX_APPROVALS,
+    AUTO_REGISTER,
+    REGISTRATION_RATE,
+    USAGE_ENABLED,
+    USAGE_MAX_BACKLOG,
+    SERVICE_API_KEY,
     ADMIN_ACCESS_MODE,
     ADMIN_TOKEN,
     ALLOWED_ORIGINS,
@@ -362,15 +443,22 @@ pub fn environment() -> impl Iterator<Item = &'static str> {
     ALL.iter().flat_map(|key| key.env.iter().copied())
 }
 
-/// Variables whose values are secrets.
-pub const SECRET_ENVIRONMENT: &[&str] = &["GATEWAY_MASTER_KEY", "GATEWAY_ADMIN_TOKEN"];
+/// Variables whose values are secrets; so are those that begin with [`SERVICE_KEY_PREFIX`].
+pub const SECRET_ENVIRONMENT: &[&str] = &["GATEWAY_MASTER_KEY", "GATEWAY_ADMIN_TOKEN", "SIGILUM_SERVICE_API_KEY"];
+/// Every variable that begins so holds the key of a service.
+pub const SERVICE_KEY_PREFIX: &str = "SIGILUM_SERVICE_API_KEY_";
 
 /// The settings as a Markdown table, one line each, ending with a line feed.
 pub fn table() -> String {
+    table_of(ALL)
+}
+
+/// The same of some settings.
+pub fn table_of(keys: &[Key]) -> String {
     let mut out = String::from(
         "| `gateway.yaml` | environment | option | default | meaning |\n| --- | --- | --- | --- | --- |\n",
     );
-    for key in ALL {
+    for key in keys {
         let code = |text: &str| format!("`{text}`");
         let yaml = key.yaml.map_or_else(String::new, code);
         let env = key.env.iter().map(|name| code(name)).collect::<Vec<_>>().join(", ");

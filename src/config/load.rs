@@ -19,11 +19,14 @@ use crate::config::mistake::Mistakes;
 use crate::config::mistake::Place;
 use crate::config::parts::AccessMode;
 use crate::config::parts::AdminAccess;
+use crate::config::parts::ClaimsOptions;
+use crate::config::parts::ClaimsSource;
 use crate::config::parts::Config;
 use crate::config::parts::DecisionLog;
 use crate::config::parts::EnvoyOptions;
 use crate::config::parts::Listeners;
 use crate::config::parts::Paths;
+use crate::config::parts::UsageOptions;
 use crate::config::syntax::Node;
 use crate::config::syntax::Value;
 use crate::config::syntax::is_boolean;
@@ -33,10 +36,12 @@ use crate::domain::secret::Secret;
 use crate::domain::snapshot::Rotation;
 use crate::domain::snapshot::Settings;
 
-/// Claims hold this long after a confirmation; the grace comes on top.
-const CLAIMS_TTL: Duration = Duration::from_secs(30);
 /// Shortest admin token: below it somebody could try them all.
 const MIN_TOKEN_CHARACTERS: usize = 16;
+/// Least backlog of usage events: one file of the access log.
+const LEAST_BACKLOG: u64 = 64 * 1024 * 1024;
+/// Most of it.
+const MOST_BACKLOG: u64 = 1 << 40;
 /// Longest list of addresses or authorities.
 const MAX_LIST: usize = 64;
 
@@ -120,6 +125,14 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let allow_private = loader.read(&keys::ALLOW_PRIVATE, Shape::Boolean, parse_boolean);
     let drain = loader.number(&keys::SHUTDOWN_TIMEOUT, 1, 3600);
     let claims_grace = loader.number(&keys::CLAIMS_GRACE, 0, 86_400);
+    let claims_source = loader.read(&keys::CLAIMS_SOURCE, Shape::Word, parse_claims_source);
+    let claims_refresh = loader.number(&keys::CLAIMS_REFRESH, 1, 3600);
+    let claims_ttl = loader.number(&keys::CLAIMS_TTL, 1, 86_400);
+    let max_approvals = loader.number(&keys::CLAIMS_MAX_APPROVALS, 1, 10_000_000);
+    let auto_register = loader.read(&keys::AUTO_REGISTER, Shape::Boolean, parse_boolean);
+    let usage_enabled = loader.read(&keys::USAGE_ENABLED, Shape::Boolean, parse_boolean);
+    let usage_backlog = loader.number(&keys::USAGE_MAX_BACKLOG, LEAST_BACKLOG, MOST_BACKLOG);
+    let registration_rate = loader.number(&keys::REGISTRATION_RATE, 0, 100_000);
     let mode = loader.read(&keys::ADMIN_ACCESS_MODE, Shape::Text, |text| {
         AccessMode::parse(text).ok_or_else(|| "must be token, hybrid or loopback".to_owned())
     });
@@ -180,14 +193,16 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         allow_loopback: address::all_loopback(&listen.ingress) && address::all_loopback(&listen.admin),
         rotation: rotation?,
         rotation_grace_days: u32::try_from(rotation_grace_days?).ok()?,
-        claims_hold: CLAIMS_TTL.saturating_add(Duration::from_secs(claims_grace?)),
+        claims_hold: Duration::from_secs(claims_ttl?.saturating_add(claims_grace?)),
         stranger_rate_per_second: u32::try_from(stranger_rate?).ok()?,
-        auto_register: false,
+        // Whoever has no name cannot vouch for anybody.
+        auto_register: auto_register? && namespace.is_some() && claims_source? == ClaimsSource::Api,
         gateway_namespace: namespace.as_ref().map_or_else(String::new, ToString::to_string),
     };
     Some(Config {
         namespace,
         api_url: api_url?,
+        api_url_set: loader.is_set(&keys::API_URL),
         admin_url: admin_url.unwrap_or_else(|| format!("http://127.0.0.1:{admin_port}")),
         paths: Paths { home: loader.home(), config_file, data_dir, run_dir },
         listen,
@@ -198,6 +213,14 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
             trusted_hops: u32::try_from(trusted_hops?).ok()?,
         },
         settings,
+        claims: ClaimsOptions {
+            source: claims_source?,
+            refresh: Duration::from_secs(claims_refresh?.min(claims_ttl?)),
+            ttl: Duration::from_secs(claims_ttl?),
+            max_approvals: usize::try_from(max_approvals?).ok()?,
+            registrations_per_minute: u32::try_from(registration_rate?).ok()?,
+        },
+        usage: UsageOptions { enabled: usage_enabled?, max_backlog_bytes: usage_backlog? },
         replay_capacity: usize::try_from(replay_capacity?).ok()?,
         drain: Duration::from_secs(drain?),
         log_level: log_level?,
@@ -452,7 +475,7 @@ fn is_word(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().as_str(), "yes" | "no" | "on" | "off")
 }
 
-fn parse_boolean(text: &str) -> Result<bool, String> {
+pub(super) fn parse_boolean(text: &str) -> Result<bool, String> {
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),
@@ -460,7 +483,7 @@ fn parse_boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-fn parse_number(text: &str, least: u64, most: u64) -> Result<u64, String> {
+pub(super) fn parse_number(text: &str, least: u64, most: u64) -> Result<u64, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = if digits { text.parse::<u64>().ok() } else { None };
     number
@@ -474,6 +497,15 @@ fn parse_rotation(text: &str) -> Result<Rotation, String> {
         "warn" => Ok(Rotation::Warn),
         "block" => Ok(Rotation::Block),
         _ => Err("must be off, warn or block".to_owned()),
+    }
+}
+
+/// `off` is a truth value in YAML; here it is a word.
+fn parse_claims_source(text: &str) -> Result<ClaimsSource, String> {
+    match text.trim() {
+        "api" => Ok(ClaimsSource::Api),
+        "off" => Ok(ClaimsSource::Off),
+        _ => Err("must be api or off".to_owned()),
     }
 }
 

@@ -134,6 +134,10 @@ fn every_bound_holds_at_its_edge() {
         ("GATEWAY_ROTATION_GRACE_DAYS", "0", "3650", "-1", "3651"),
         ("GATEWAY_SHUTDOWN_TIMEOUT_SECONDS", "1", "3600", "0", "3601"),
         ("GATEWAY_CLAIMS_GRACE_SECONDS", "0", "86400", "+1", "86401"),
+        ("GATEWAY_CLAIMS_CACHE_TTL_SECONDS", "1", "86400", "0", "86401"),
+        ("GATEWAY_CLAIMS_CACHE_REFRESH_SECONDS", "1", "3600", "0", "3601"),
+        ("GATEWAY_CLAIMS_CACHE_MAX_APPROVED", "1", "10000000", "0", "10000001"),
+        ("GATEWAY_CLAIM_REGISTRATION_RATE_LIMIT_PER_MINUTE", "0", "100000", "-1", "100001"),
         ("GATEWAY_TRUSTED_HOPS", "0", "16", "1 ", "17"),
         ("GATEWAY_ENVOY_CONCURRENCY", "0", "512", "0x1", "513"),
         ("UPSTREAM_PORT", "1", "65535", "0", "65536"),
@@ -307,6 +311,30 @@ fn authorities_are_hosts_with_or_without_port() {
     for bad in ["https://a", "a/b", "u@a", "a:0", "a:x", "a b", "é.example", "[::1", "[x]:1", ":80", "a:1:2"] {
         assert!(env(&[("GATEWAY_AUTHORITIES", bad)]).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn claims_come_from_the_api_unless_they_are_switched_off() {
+    let config = env(&[]).unwrap();
+    assert_eq!((config.claims.source, config.api_url_set), (ClaimsSource::Api, false));
+    assert_eq!((config.claims.refresh.as_secs(), config.claims.ttl.as_secs()), (10, 30));
+    assert_eq!((config.claims.max_approvals, config.claims.registrations_per_minute), (1_000_000, 30));
+    assert!(!config.settings.auto_register, "there is no namespace");
+    let named = [("SIGILUM_NAMESPACE", "acme"), ("SIGILUM_REGISTRY_URL", "http://127.0.0.1:8787/")];
+    let config = env(&named).unwrap();
+    assert!(config.settings.auto_register && config.api_url_set);
+    assert_eq!(config.settings.gateway_namespace, "acme");
+    let off = "gateway: {namespace: acme, api_url: 'https://a.example', claims_grace: 5}\n\
+               claims: {source: off, ttl_seconds: 4, refresh_seconds: 9, max_approvals: 7}\n";
+    let config = yaml(off).unwrap();
+    assert_eq!((config.claims.source, config.api_url_set), (ClaimsSource::Off, true));
+    assert!(!config.settings.auto_register);
+    assert_eq!(config.claims.refresh.as_secs(), 4, "never longer than they hold");
+    assert_eq!((config.settings.claims_hold.as_secs(), config.claims.max_approvals), (9, 7));
+    let quiet =
+        yaml("gateway: {namespace: acme}\nclaims: {auto_register: false, registrations_per_minute: 0}").unwrap();
+    assert!(!quiet.settings.auto_register && quiet.claims.registrations_per_minute == 0);
+    assert!(yaml("claims: {source: somewhere}").is_err() && env(&[("GATEWAY_CLAIMS_SOURCE", "no")]).is_err());
 }
 
 #[test]

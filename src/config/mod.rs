@@ -4,6 +4,7 @@
 //! default. Every setting is declared once, in [`keys`].
 
 pub mod address;
+pub mod api;
 pub mod defaults;
 pub mod keys;
 pub mod load;

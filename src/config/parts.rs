@@ -18,6 +18,8 @@ pub struct Config {
     pub namespace: Option<Namespace>,
     /// Address of the Sigilum API, without a trailing slash.
     pub api_url: String,
+    /// Whether somebody set that address: then every connection is to be approved there.
+    pub api_url_set: bool,
     /// Where commands of this machine reach the admin API, without a trailing slash.
     pub admin_url: String,
     /// Where things lie.
@@ -30,6 +32,10 @@ pub struct Config {
     pub envoy: EnvoyOptions,
     /// What a decision depends on; the state stream carries it to authz.
     pub settings: Settings,
+    /// How approvals are read from the Sigilum API, and strangers submitted to it.
+    pub claims: ClaimsOptions,
+    /// What it is told of usage.
+    pub usage: UsageOptions,
     /// Entries of the replay window.
     pub replay_capacity: usize,
     /// How long open requests have to end at a stop.
@@ -68,6 +74,39 @@ pub struct Listeners {
     pub admin: Vec<SocketAddr>,
     /// Read-only face of Envoy's admin interface; loopback.
     pub envoy_admin: Vec<SocketAddr>,
+}
+
+/// Where claims come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimsSource {
+    /// The Sigilum API.
+    Api,
+    /// Nowhere: only declared approvals count.
+    Off,
+}
+
+/// How claims are read and submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimsOptions {
+    /// Where they come from.
+    pub source: ClaimsSource,
+    /// Time between two readings; never more than `ttl`.
+    pub refresh: Duration,
+    /// How long they hold without confirmation, the grace not counted.
+    pub ttl: Duration,
+    /// Most approvals of one service.
+    pub max_approvals: usize,
+    /// Submissions in any minute, all together; 0 = no limit.
+    pub registrations_per_minute: u32,
+}
+
+/// What the control plane is told of usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageOptions {
+    /// Whether it is told.
+    pub enabled: bool,
+    /// Bytes of the access log that may wait for it.
+    pub max_backlog_bytes: u64,
 }
 
 /// How the admin API decides who asks.

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod limits;
 mod names;
 pub mod record;
+pub mod registration;
 pub mod replay;
 pub mod request;
 pub mod route;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 use time::format_description::well_known::Rfc3339;
 
 /// Allowance for clocks that disagree, in both directions: a `created` at most this far in the
@@ -59,11 +60,31 @@ impl UnixSeconds {
         let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         u64::try_from(at.unix_timestamp()).ok().map(Self)
     }
+
+    /// Reads the date of an HTTP header in its preferred form (RFC 9110 section 5.6.7, IMF-fixdate), e.g.
+    /// `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        let at = OffsetDateTime::parse(text.trim(), &Rfc2822).ok()?;
+        u64::try_from(at.unix_timestamp()).ok().map(Self)
+    }
 }
 
 impl MonotonicMillis {
     /// Milliseconds from `earlier` to here; 0 where `earlier` is later.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_date_of_an_http_header_is_read() {
+        assert_eq!(UnixSeconds::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(UnixSeconds(784_111_777)));
+        for bad in ["", "Sun, 06 Nov 1994", "1994-11-06T08:49:37Z", "784111777"] {
+            assert_eq!(UnixSeconds::parse_http_date(bad), None, "{bad}");
+        }
     }
 }

@@ -27,6 +27,18 @@
 //! leaving it out opens nothing. *body* runs everything. It does not verify the same signature again: *head* leaves a
 //! keyed 128-bit hash of what it verified, and *body* takes it away. A hash that is lost costs a verification.
 //!
+//! # Registration
+//!
+//! Where step 8 misses an approval, the connection exists and the caller is of the gateway's own namespace, `authz` asks
+//! `admin` over the state stream to register the caller with the control plane (`GATEWAY_AUTO_REGISTER_CLAIMS`). The
+//! refusal waits at most 300 ms (less where the calling Envoy waits less than 400 ms) for what became of it, and at most 32 refusals wait at a time; the others are told at once what
+//! is known. One registration is under way per (key, namespace, service), 64 in all; an answer stands for 30 s, a failure for
+//! 5 s, so an agent that polls does not submit with each request; 4,096 outcomes are remembered, in two
+//! generations. The wait is a timer and a channel: no lock is held, and no other request is behind it.
+//!
+//! Namespaces of certificates are self-asserted, so anybody may pretend to be of ours and fill these bounds, at the rate
+//! strangers have (below). What that costs is that others are registered later; nobody gets in by it.
+//!
 //! # Who pays
 //!
 //! Certificates are self-signed, so a stranger can make us verify. Keys without any approval share one token bucket
@@ -43,6 +55,9 @@
 //!
 //! # Freshness
 //!
-//! Approvals declared in `gateway.yaml` do not age. Approvals of another source hold for 30 s plus
-//! `gateway.claims_grace` since `admin` last confirmed their service, by this process's own monotonic clock. This
-//! version has the first kind of source only; the state stream and the snapshot carry both.
+//! Approvals declared in `gateway.yaml` do not age. Those of the Sigilum API hold for `claims.ttl_seconds` (30) plus
+//! `gateway.claims_grace` since `admin` last confirmed their service, by this process's own monotonic clock. A
+//! confirmation is as old as the *beginning* of the reading it comes from, or as the sign of life of the stream of changes.
+//! So a restart of `admin` interrupts nobody, and an outage of it or of the API longer than that stops what claims approved,
+//! and only that. A service that has a claims source of which nothing is known, or nothing recent, is
+//! `AUTH_CLAIMS_LOOKUP_FAILED`; one without a claims source is judged by declared approvals alone.

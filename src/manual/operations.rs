@@ -41,13 +41,53 @@
 //! | `:38100/health/ready` | the store answers, and an `authz` holds the published state and would decide a request signed now |
 //! | `:38200/ready` | Envoy itself |
 //!
+//! Readiness also carries the condition `ClaimsFresh`, where approvals come from the Sigilum API. It turns `False` with the
+//! first confirmation that is missed (`ClaimsStale`, or `NoServiceKey`), and the status stays 200: declared approvals go on,
+//! and claims hold on until they are too old. The log says once per service what is wrong and what to do, and once when it is
+//! well again.
+//!
+//! # Approvals of the Sigilum API
+//!
+//! `admin` asks for each connection by its id, signed with the gateway's own identity (`<home>/identities/<namespace>`, never made
+//! by `admin`) and with the service's key. Where the API's address was set by anybody, every connection is to be approved
+//! there, and one without a key is refused to everybody but declared agents; where it is the built-in one, only services
+//! with a key are asked for. Keys are searched at every reading, so a new file needs no restart. Our API tells changes as they
+//! happen ([`crate::claims`]); one without that stream is read every `claims.refresh_seconds`. More approvals than
+//! `claims.max_approvals` are never cut: the last complete list ages, and the log says so.
+//!
 //! # Metrics
 //!
 //! `:38100/metrics` (with the admin token), all under `sigilum_gateway_`. `auth_allow_total`, `auth_reject_total` by reason and
 //! `replay_detected_total` come from the reports of `authz`; `upstream_requests_total`, `upstream_error_total` and the latencies
 //! from Envoy's access log; `envoy_up` and `requests_in_flight` from Envoy's admin interface; `state_version`, `authz_ready`,
-//! `replay_entries` and `replay_capacity` from the state stream. Watch `replay_entries` against its capacity: a full
+//! `replay_entries` and `replay_capacity` from the state stream; `claims_age_seconds` by service, `claims_approvals`,
+//! `claims_refresh_total` by result and `claims_streams` from the reader of approvals. Watch `replay_entries` against its capacity: a full
 //! window refuses.
+//!
+//! `usage_sent_total`, `usage_duplicate_total`, `usage_refused_total` by code, `usage_skipped_total` by reason,
+//! `usage_dropped_total`, `usage_retries_total`, `usage_pending`, `usage_lag_bytes` and `claim_submit_total` by result are
+//! about what goes out to the Sigilum API. Watch `usage_lag_bytes`: it grows while the API takes nothing.
+//!
+//! # Usage events
+//!
+//! Where approvals come from the Sigilum API, it is told of each request that was forwarded, and of each that an overdue
+//! rotation stopped (`forbidden`): who, which service, method, path without query, status, duration, bytes. Nothing is sent
+//! while a request is served. The access log is the queue, so a crash, a stop or an outage of the API loses no event, and
+//! the event's id, which is the decision's, keeps the API from counting one twice. While the API takes nothing the log
+//! grows in the run folder up to `usage.max_backlog_bytes`; beyond that its oldest file is given up, which is an error in the
+//! log and `usage_dropped_total`. A run folder on a RAM disk needs that much memory, or a smaller bound.
+//!
+//! Not reported, and counted as `usage_skipped_total`:
+//!
+//! | reason | what to do |
+//! | --- | --- |
+//! | `no_key` | the service has no service key, so it is none of the API's; give it one to have it reported |
+//! | `foreign_namespace` | the agent is of another namespace than the gateway. The API takes reports of a namespace only from that namespace, so nobody can report these |
+//! | `incomplete` | the line does not say who called: written by an older version |
+//! | `unauthorized` | the API refused the service's key for ten minutes: events of other services wait no longer for it. Put the right key in place; until it is accepted, each look tries once |
+//!
+//! The hosted API knows no batches: events then go one by one. Where it demands that the reporter's key is the agent's, it
+//! refuses every event of every other key for good; they are counted in `usage_refused_total` as `signature_key_mismatch`.
 //!
 //! # Rotation of a secret
 //!

@@ -69,8 +69,14 @@
 //! | --- | --- |
 //! | `<data_dir>/admin-token` | token of the admin API: 64 hex digits and a line feed, 0600 |
 //! | `<data_dir>/logs/{admin,authz,envoy}.log` | what the processes say; 10 MiB, three older ones kept |
-//! | `<run_dir>/access.log` | Envoy's JSON lines; put aside beyond 64 MiB |
-//! | `<run_dir>/access.position` | how far `admin` has read it |
+//! | `<run_dir>/access.log` | Envoy's JSON lines; put aside beyond 64 MiB as `access.log.1`, `access.log.2` and so on: numbers only rise |
+//! | `<run_dir>/access.position` | how far the metrics have read it |
+//! | `<run_dir>/usage.position` | how far usage events are settled |
 //! | `<run_dir>/envoy.yaml` | Envoy's configuration as rendered for this start; holds no secret |
 //! | `<run_dir>/instance.json` | which processes run, with their start times, for `down` and for the start after a crash |
 //! | `<run_dir>/{authz,state,envoy-admin}.sock` | the three sockets |
+//!
+//! A position file is one JSON object: device, inode and offset of the next line, the number of the file (of the last one
+//! before it, for the one being written), and a digest of the first 256 bytes, because inodes are used again. A file put
+//! aside is removed when every reader's position is behind it; the newest one stays. Positions lie beside the log: where the
+//! run folder does not survive a reboot, neither does what they point into.

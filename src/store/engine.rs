@@ -1,28 +1,18 @@
 //! The embedded database: SQLite in WAL mode. Its rows are bytes and text here; what they mean is `vault`'s.
 
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rusqlite::Connection;
-use rusqlite::OpenFlags;
 use rusqlite::OptionalExtension as _;
 use rusqlite::Transaction;
 use rusqlite::TransactionBehavior;
-use rusqlite::config::DbConfig;
 use rusqlite::params;
 
 use crate::store::StoreError;
 use crate::store::migrate;
-use crate::sys::files::PRIVATE_FILE;
-
-/// How long a statement waits for a reader from outside, such as a backup.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The WAL file is cut back to this many bytes after a checkpoint.
-const WAL_BYTES: i64 = 4 * 1024 * 1024;
+use crate::sys::database;
+use crate::sys::database::Mark;
 
 /// A connection's row.
 #[derive(Debug)]
@@ -68,54 +58,19 @@ impl Engine {
     /// Opens or makes the file (mode 0600) and looks at it. A newer schema or a foreign database is refused, and
     /// then no byte of the file has changed.
     pub fn look(path: &Path) -> Result<Found, StoreError> {
-        let io = |source| StoreError::Io { path: path.to_owned(), source };
-        match OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(io(error)),
-        }
-        let flags =
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        // SQLite's NOFOLLOW refuses links in any part of the path; only the file itself must not be one.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let real = folder.canonicalize().map_err(io)?.join(path.file_name().unwrap_or_default());
-        let db = Connection::open_with_flags(real, flags)?;
-        // Closing must not fold a WAL of a database that is not ours to touch.
-        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        db.busy_timeout(BUSY_TIMEOUT)?;
-        let foreign = || StoreError::Foreign { path: path.to_owned() };
-        let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        let application = pragma("application_id").map_err(|_| foreign())?;
-        let version = pragma("user_version").map_err(|_| foreign())?;
-        let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        let engine = Self { db, path: path.to_owned() };
-        match (application, version, tables) {
-            (0, 0, 0) => Ok(Found::Empty(engine)),
-            (migrate::APPLICATION_ID, version, _) if version > migrate::NEWEST => {
-                Err(StoreError::Newer { path: path.to_owned(), found: version, known: migrate::NEWEST })
-            }
-            (migrate::APPLICATION_ID, 1.., _) => Ok(Found::Store(engine, version)),
-            _ => Err(foreign()),
-        }
+        let mark = Mark { application: migrate::APPLICATION_ID, newest: migrate::NEWEST };
+        let engine = |db| Self { db, path: path.to_owned() };
+        Ok(match database::look(path, mark)? {
+            database::Found::Empty(db) => Found::Empty(engine(db)),
+            database::Found::Ours(db, version) => Found::Store(engine(db), version),
+        })
     }
 
     /// Sets the database up for use. Called once the store is known to be ours and its key to be right.
     pub fn prepare(&mut self) -> Result<(), StoreError> {
-        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        self.db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-        self.db.pragma_update(None, "synchronous", "FULL")?;
+        // What was deleted held secrets, even if sealed ones.
         self.db.pragma_update(None, "secure_delete", true)?;
-        self.db.pragma_update(None, "foreign_keys", true)?;
-        self.db.pragma_update(None, "temp_store", "MEMORY")?;
-        self.db.pragma_update(None, "trusted_schema", false)?;
-        self.db.pragma_update(None, "cell_size_check", true)?;
-        self.db.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
-        let verdict: String = self.db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if verdict != "ok" {
-            return Err(StoreError::Damaged { path: self.path.clone(), detail: verdict });
-        }
-        Ok(())
+        Ok(database::prepare(&self.db, &self.path)?)
     }
 
     /// The database file.

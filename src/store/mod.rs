@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use crate::domain::connection::InvalidConnection;
 use crate::store::seal::SealError;
+use crate::sys::database::DatabaseError;
 use crate::sys::files::LockError;
 use crate::sys::random::RandomError;
 
@@ -97,4 +98,16 @@ pub enum StoreError {
     /// The store's thread has ended.
     #[error("the store is closed")]
     Closed,
+}
+
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Io { path, source } => Self::Io { path, source },
+            DatabaseError::Newer { path, found, known } => Self::Newer { path, found, known },
+            DatabaseError::Foreign { path } => Self::Foreign { path },
+            DatabaseError::Damaged { path, detail } => Self::Damaged { path, detail },
+            DatabaseError::Sqlite(error) => Self::Database(error),
+        }
+    }
 }

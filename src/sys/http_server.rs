@@ -18,12 +18,15 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::sys::patient::Patient;
 use crate::sys::tasks::Stop;
 
 /// Connections at a time, on all addresses together; further ones wait in the backlog.
 const MAX_CONNECTIONS: usize = 256;
 /// How long a connection may take to send a request's head, and how long it may idle between requests.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client may take nothing of an answer.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of a request's head that are held.
 const HEAD_BYTES: usize = 64 * 1024;
 /// How long to wait after the system refused to accept, e.g. for want of file descriptors.
@@ -120,7 +123,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut sto
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_PATIENCE)), service);
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

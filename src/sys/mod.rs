@@ -4,6 +4,7 @@
 
 pub mod boot;
 pub mod clock;
+pub mod database;
 pub mod env;
 pub mod files;
 pub mod grpc;
@@ -12,6 +13,7 @@ pub mod http;
 pub mod http_server;
 pub mod inbound;
 pub mod local_http;
+pub mod patient;
 pub mod peer;
 pub mod process;
 pub mod random;

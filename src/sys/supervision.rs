@@ -27,8 +27,8 @@ pub const EXEC_ENVOY: &str = "__exec-envoy";
 
 /// Longest line: a secret of 16 KiB in hex and its name.
 const MAX_LINE: usize = 40 * 1024;
-/// Most secrets that are handed over.
-const MAX_SECRETS: usize = 16;
+/// Most secrets that are handed over: each service may have a key of its own.
+const MAX_SECRETS: usize = 1024;
 
 /// Why the parent was not understood.
 #[derive(Debug, thiserror::Error)]

@@ -20,6 +20,9 @@ use sha2::Sha256;
 use crate::domain::decision::Caller;
 use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
+use crate::domain::ids::PublicKey;
+use crate::domain::registration::Registration;
+use crate::domain::registration::Submission;
 use crate::domain::time::UnixMillis;
 use crate::sys::random;
 use crate::sys::random::RandomError;
@@ -33,6 +36,8 @@ const MAX_WAITING: usize = 1 << 20;
 const WRITE_EVERY: Duration = Duration::from_millis(100);
 /// Longest path in an event, in bytes.
 const MAX_PATH: usize = 256;
+/// Longest word of the control plane in an event, in bytes.
+const MAX_WORD: usize = 64;
 
 /// What is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +101,45 @@ pub enum Outcome<'a> {
     Allowed(&'a str, &'a Caller),
     /// Refused.
     Denied(&'a Denial),
+}
+
+/// What became of registering one refused caller with the control plane.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimSubmit<'a> {
+    /// Of the refusal that began it.
+    pub decision_id: &'a str,
+    /// When it ended.
+    pub at: UnixMillis,
+    /// Connection id.
+    pub connection: &'a str,
+    /// The caller's.
+    pub namespace: &'a str,
+    /// The caller's.
+    pub key: &'a PublicKey,
+    /// How it ended.
+    pub outcome: &'a Registration,
+}
+
+#[derive(Serialize)]
+struct ClaimEvent<'a> {
+    timestamp: String,
+    level: &'static str,
+    component: &'static str,
+    kind: &'static str,
+    event: &'static str,
+    decision_id: &'a str,
+    connection: &'a str,
+    namespace: String,
+    agent_key: String,
+    result: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claim_id: Option<String>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    claim_status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason_code: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -183,7 +227,7 @@ impl Decisions {
             }
         };
         if wanted {
-            self.keep(decided);
+            self.keep(&event(decided));
         }
     }
 
@@ -209,8 +253,15 @@ impl Decisions {
         room
     }
 
-    fn keep(&self, decided: &Decided<'_>) {
-        let Ok(mut line) = serde_json::to_vec(&event(decided)) else { return };
+    /// Keeps the event of one registration, under the same bound as refusals.
+    pub fn record_claim_submit(&self, submit: &ClaimSubmit<'_>) {
+        if self.level != Level::Off && self.admits(submit.at) {
+            self.keep(&claim_event(submit));
+        }
+    }
+
+    fn keep(&self, event: &impl Serialize) {
+        let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len().saturating_add(line.len()) > MAX_WAITING {
@@ -280,6 +331,35 @@ fn event<'a>(decided: &Decided<'a>) -> Event<'a> {
     }
 }
 
+fn claim_event<'a>(submit: &ClaimSubmit<'a>) -> ClaimEvent<'a> {
+    let outcome = submit.outcome;
+    let reason = match outcome.submission {
+        Submission::Recorded => None,
+        Submission::RateLimited => Some(DenyReason::ClaimSubmitRateLimited.label().to_owned()),
+        Submission::ApiRejected if !outcome.code.is_empty() => Some(shorten(outcome.code.as_bytes(), MAX_WORD)),
+        Submission::ApiRejected
+        | Submission::NoResponse
+        | Submission::FailedBeforeResponse
+        | Submission::ForeignNamespace => Some("CLAIM_SUBMIT_FAILED".to_owned()),
+    };
+    ClaimEvent {
+        timestamp: submit.at.rfc3339(),
+        level: "INFO",
+        component: "gateway",
+        kind: "decision",
+        event: "proxy_claim_submit",
+        decision_id: submit.decision_id,
+        connection: submit.connection,
+        namespace: fingerprint(submit.namespace),
+        agent_key: submit.key.fingerprint(),
+        result: outcome.submission.word(),
+        claim_id: (!outcome.claim_id.is_empty()).then(|| fingerprint(&outcome.claim_id)),
+        claim_status: shorten(outcome.claim_status.as_bytes(), MAX_WORD),
+        http_status: outcome.http_status,
+        reason_code: reason,
+    }
+}
+
 fn shorten(bytes: &[u8], limit: usize) -> String {
     let cut = bytes.get(..limit).unwrap_or(bytes);
     let mut text = String::from_utf8_lossy(cut).into_owned();
@@ -319,7 +399,6 @@ mod tests {
     use super::*;
     use crate::domain::decision::SignatureFault;
     use crate::domain::ids::Namespace;
-    use crate::domain::ids::PublicKey;
 
     fn decided<'a>(outcome: Outcome<'a>, path: &'a [u8]) -> Decided<'a> {
         Decided {
@@ -382,6 +461,54 @@ mod tests {
         assert_eq!(shown["path"].as_str().unwrap().len(), MAX_PATH + "...(truncated)".len());
         let counts = decisions.counts();
         assert_eq!((counts.allowed, counts.denied["AUTH_SIGNATURE_INVALID"]), (0, 1));
+    }
+
+    #[test]
+    fn a_registration_is_told_without_naming_anybody() {
+        let decisions = Decisions::new(Level::Denied, UnixMillis(0));
+        let key = PublicKey::new([7; 32]);
+        let told = |outcome: Registration| {
+            let submit = ClaimSubmit {
+                decision_id: "dec-1",
+                at: UnixMillis(5),
+                connection: "svc-one",
+                namespace: "acme-corp",
+                key: &key,
+                outcome: &outcome,
+            };
+            decisions.record_claim_submit(&submit);
+            lines(&decisions).pop().unwrap()
+        };
+        let recorded = Registration {
+            http_status: Some(201),
+            claim_id: "cl_secret".to_owned(),
+            claim_status: "pending".to_owned(),
+            message: "about acme-corp".to_owned(),
+            ..Registration::unsent(Submission::Recorded, "")
+        };
+        let shown = told(recorded.clone());
+        assert_eq!((&shown["event"], &shown["result"]), (&"proxy_claim_submit".into(), &"recorded".into()));
+        assert_eq!((&shown["claim_status"], &shown["http_status"]), (&"pending".into(), &201.into()));
+        assert_eq!(shown["claim_id"], fingerprint("cl_secret"));
+        assert!(!shown.to_string().contains("acme") && !shown.to_string().contains("cl_secret"), "{shown}");
+        assert!(shown.get("reason_code").is_none());
+        let failed = Registration::unsent(Submission::FailedBeforeResponse, "no key");
+        assert_eq!(told(failed)["reason_code"], "CLAIM_SUBMIT_FAILED");
+        let limited = Registration::unsent(Submission::RateLimited, "");
+        assert_eq!(told(limited)["reason_code"], "AUTH_CLAIM_SUBMIT_RATE_LIMITED");
+        let refused = Registration { submission: Submission::ApiRejected, code: "FORBIDDEN".to_owned(), ..recorded };
+        assert_eq!(told(refused)["reason_code"], "FORBIDDEN");
+        let silent = Decisions::new(Level::Off, UnixMillis(0));
+        let outcome = Registration::foreign();
+        silent.record_claim_submit(&ClaimSubmit {
+            decision_id: "dec-1",
+            at: UnixMillis(5),
+            connection: "svc-one",
+            namespace: "acme-corp",
+            key: &key,
+            outcome: &outcome,
+        });
+        assert!(lines(&silent).is_empty());
     }
 
     #[test]

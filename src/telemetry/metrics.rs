@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 
 use prometheus::Encoder as _;
 use prometheus::Gauge;
+use prometheus::GaugeVec;
 use prometheus::HistogramOpts;
 use prometheus::HistogramVec;
 use prometheus::IntCounter;
@@ -17,6 +18,7 @@ use prometheus::Registry;
 use prometheus::TextEncoder;
 
 use crate::telemetry::access_log::AccessEntry;
+use crate::telemetry::usage::UsageMetrics;
 
 /// Content type of the rendered text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -78,6 +80,12 @@ pub struct Metrics {
     authz_ready: IntGauge,
     replay_entries: IntGauge,
     replay_capacity: IntGauge,
+    claims_refresh: IntCounterVec,
+    claims_age: GaugeVec,
+    claims_approvals: IntGauge,
+    claims_unconfirmed: IntGauge,
+    claims_streams: IntGauge,
+    usage: UsageMetrics,
     seen: Mutex<Seen>,
 }
 
@@ -114,6 +122,11 @@ impl Metrics {
         };
         let requests_in_flight = Gauge::with_opts(options("requests_in_flight", "Requests Envoy is working on"))?;
         registry.register(Box::new(requests_in_flight.clone()))?;
+        let claims_age = GaugeVec::new(
+            options("claims_age_seconds", "Age of the last confirmation of a service's approvals by the Sigilum API"),
+            &["service"],
+        )?;
+        registry.register(Box::new(claims_age.clone()))?;
         let made = Self {
             auth_reject: counters("auth_reject_total", "Refused requests by reason", &["reason"])?,
             auth_allow: counter("auth_allow_total", "Requests let through")?,
@@ -139,6 +152,12 @@ impl Metrics {
             authz_ready: gauge("authz_ready", "Connected authz processes that answer and hold the published state")?,
             replay_entries: gauge("replay_entries", "Live entries of the replay windows")?,
             replay_capacity: gauge("replay_capacity", "Entries the replay windows may hold")?,
+            claims_refresh: counters("claims_refresh_total", "Readings of approvals by result", &["result"])?,
+            claims_approvals: gauge("claims_approvals", "Approvals held from the Sigilum API")?,
+            claims_unconfirmed: gauge("claims_unconfirmed_services", "Services whose approvals were never confirmed")?,
+            claims_streams: gauge("claims_streams", "Open streams of changes of approvals")?,
+            claims_age,
+            usage: UsageMetrics::new(&registry)?,
             requests_in_flight,
             seen: Mutex::default(),
             registry,
@@ -147,6 +166,9 @@ impl Metrics {
         for outcome in [DrainOutcome::Clean, DrainOutcome::Forced] {
             made.drain.with_label_values(&[outcome.label()]).inc_by(0);
             let _ = made.drain_seconds.with_label_values(&[outcome.label()]);
+        }
+        for result in ["read", "unchanged", "failed", "no_key"] {
+            made.claims_refresh.with_label_values(&[result]).inc_by(0);
         }
         for outcome in ["success", "error"] {
             made.upstream_requests.with_label_values(&["http", outcome]).inc_by(0);
@@ -199,6 +221,31 @@ impl Metrics {
         self.authz_ready.set(gauge_value(ready));
     }
 
+    /// Counts one reading of a service's approvals: `read`, `unchanged`, `failed` or `no_key`.
+    pub fn record_claims_refresh(&self, result: &'static str) {
+        self.claims_refresh.with_label_values(&[result]).inc();
+    }
+
+    /// Sets the gauges of the claims: service, milliseconds since its confirmation (`None`: never), approvals. The
+    /// oldest services are shown by name, the rest as `other` with the oldest of them.
+    pub fn record_claims(&self, services: &[(String, Option<u64>, usize)], streams: u64) {
+        let mut ages: Vec<_> =
+            services.iter().filter_map(|(service, age, _)| age.map(|age| (age, service.as_str()))).collect();
+        self.claims_unconfirmed.set(gauge_value(services.len().saturating_sub(ages.len()) as u64));
+        self.claims_approvals.set(gauge_value(services.iter().map(|(_, _, count)| *count as u64).sum()));
+        self.claims_streams.set(gauge_value(streams));
+        ages.sort_unstable_by(|one, other| other.cmp(one));
+        self.claims_age.reset();
+        let seconds = |age: u64| age as f64 / 1000.0;
+        for (age, service) in ages.iter().take(MAX_LABEL_VALUES) {
+            // A connection's id, which is clean by its own rule.
+            self.claims_age.with_label_values(&[*service]).set(seconds(*age));
+        }
+        if let Some((age, _)) = ages.get(MAX_LABEL_VALUES) {
+            self.claims_age.with_label_values(&["other"]).set(seconds(*age));
+        }
+    }
+
     /// Requests Envoy is working on; `None` where it does not answer.
     pub fn record_in_flight(&self, requests: Option<f64>) {
         self.envoy_up.set(i64::from(requests.is_some()));
@@ -230,6 +277,11 @@ impl Metrics {
     /// Counts a line of the access log that was not understood.
     pub fn record_unreadable(&self) {
         self.access_log_unreadable.inc();
+    }
+
+    /// What goes out to the control plane.
+    pub const fn usage(&self) -> &UsageMetrics {
+        &self.usage
     }
 
     /// Counts a shutdown.
@@ -271,12 +323,12 @@ impl Seen {
     }
 }
 
-fn options(name: &str, help: &str) -> Opts {
+pub(in crate::telemetry) fn options(name: &str, help: &str) -> Opts {
     Opts::new(format!("sigilum_gateway_{name}"), help)
 }
 
 /// Lower case; everything but `a-z0-9` becomes `_`; trimmed of it; bounded; never empty.
-fn clean_label(raw: &str) -> String {
+pub(in crate::telemetry) fn clean_label(raw: &str) -> String {
     let clean: String = raw
         .chars()
         .take(MAX_LABEL_BYTES)

@@ -123,3 +123,26 @@ proptest! {
         prop_assert!(clean.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'));
     }
 }
+
+#[test]
+fn the_oldest_claims_are_shown_by_name_and_the_rest_together() {
+    let metrics = Metrics::new().unwrap();
+    let services: Vec<_> = (0..100_u64).map(|number| (format!("svc-{number:03}"), Some(number * 1000), 2)).collect();
+    metrics.record_claims(&services, 7);
+    let text = metrics.render().unwrap();
+    let ages = text.lines().filter(|line| line.starts_with("sigilum_gateway_claims_age_seconds{")).count();
+    assert_eq!(ages, MAX_LABEL_VALUES + 1);
+    for line in [
+        "sigilum_gateway_claims_age_seconds{service=\"svc-099\"} 99",
+        "sigilum_gateway_claims_age_seconds{service=\"other\"} 35",
+        "sigilum_gateway_claims_approvals 200",
+        "sigilum_gateway_claims_streams 7",
+        "sigilum_gateway_claims_refresh_total{result=\"no_key\"} 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    // A service that is gone has no age any more.
+    metrics.record_claims(&[("github".to_owned(), None, 0)], 0);
+    let text = metrics.render().unwrap();
+    assert!(!text.contains("claims_age_seconds{") && text.contains("sigilum_gateway_claims_unconfirmed_services 1"));
+}

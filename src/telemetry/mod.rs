@@ -4,3 +4,6 @@ pub mod access_log;
 pub mod decisions;
 pub mod log;
 pub mod metrics;
+pub mod segments;
+pub mod tail;
+pub mod usage;

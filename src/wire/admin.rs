@@ -402,6 +402,23 @@ pub struct HealthBody {
     pub check: &'static str,
     /// `ok`.
     pub status: &'static str,
+    /// What an operator should know although requests are answered; only readiness says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Vec<ConditionBody>>,
+}
+
+/// One condition of readiness.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConditionBody {
+    /// `ClaimsFresh`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// `True` or `False`.
+    pub status: &'static str,
+    /// One word for programs.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
 }
 
 /// A text member of a patch: `None` = leave as it is, empty = back to the default.

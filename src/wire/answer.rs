@@ -25,6 +25,7 @@ use crate::domain::decision::Caller;
 use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
 use crate::domain::decision::Plan;
+use crate::domain::registration::Registering;
 use crate::domain::request::RequestView as _;
 use crate::domain::time::UnixMillis;
 use crate::wire::envelope;
@@ -74,8 +75,6 @@ pub struct Answering<'a> {
     pub decision_id: &'a str,
     /// Timestamp of an error body.
     pub at: UnixMillis,
-    /// Whether the gateway registers unapproved callers by itself.
-    pub auto_register: bool,
 }
 
 /// Head stage: nothing against it so far.
@@ -109,12 +108,12 @@ impl Answering<'_> {
         })
     }
 
-    /// A refusal, with the body and headers of its code.
-    pub fn deny(&self, denial: &Denial) -> CheckResponse {
+    /// A refusal, with the body and headers of its code. `registering` is told where an approval is missing.
+    pub fn deny(&self, denial: &Denial, registering: Registering<'_>) -> CheckResponse {
         let (code, status) = denial.reason.wire();
         let request_id = self.request_id();
         let (content_type, body) = match (denial.reason, &denial.caller) {
-            (DenyReason::ClaimRequired, Some(_)) => (markdown::CONTENT_TYPE, self.claim_required(denial)),
+            (DenyReason::ClaimRequired, Some(_)) => (markdown::CONTENT_TYPE, self.claim_required(denial, registering)),
             (reason, _) => {
                 let envelope = Envelope { code, status, message: reason.message() };
                 (envelope::CONTENT_TYPE, envelope.json(request_id, self.at))
@@ -152,7 +151,7 @@ impl Answering<'_> {
         }
     }
 
-    fn claim_required(&self, denial: &Denial) -> String {
+    fn claim_required(&self, denial: &Denial, registering: Registering<'_>) -> String {
         let key = denial.caller.as_ref().map(|caller| caller.key.text()).unwrap_or_default();
         let address = self.check.and_then(|check| check.client_address()).map(|address| address.to_string());
         ClaimRequired {
@@ -161,7 +160,7 @@ impl Answering<'_> {
             service: denial.connection.as_ref().map_or("", |connection| connection.as_str()),
             agent_key: &key,
             remote_address: address.as_deref().unwrap_or_default(),
-            auto_register: self.auto_register,
+            registering,
         }
         .markdown()
     }
@@ -257,6 +256,10 @@ fn identify(fields: &mut HashMap<String, Value>, caller: &Caller) {
     fields.insert("namespace".to_owned(), text(caller.namespace.as_str()));
     fields.insert("subject".to_owned(), text(cut(&caller.subject)));
     fields.insert("agent_key".to_owned(), text(&caller.key.fingerprint()));
+    fields.insert("public_key".to_owned(), text(&caller.key.text()));
+    if let Some(agent_id) = &caller.agent_id {
+        fields.insert("agent_id".to_owned(), text(cut(agent_id)));
+    }
 }
 
 /// The fields that must not reach the provider. What is set is never removed: Envoy removes last.

@@ -3,6 +3,8 @@
 //! Both ends are here, so that what we send is what we accept. Unknown members are ignored in both directions; what
 //! the hosted API does not send is optional. Times are RFC 3339 text with milliseconds and `Z`.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -29,7 +31,7 @@ pub const USAGE_BATCH_PATH: &str = "/v1/usage/events/batch";
 pub const MAX_BATCH: usize = 500;
 
 /// One page of the approved feed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FeedPage {
     /// Newest approval first.
     pub claims: Vec<FeedClaim>,
@@ -38,7 +40,7 @@ pub struct FeedPage {
 }
 
 /// One approved claim.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FeedClaim {
     /// `cl_` and 24 hex digits.
     #[serde(default)]
@@ -67,8 +69,39 @@ pub struct FeedClaim {
     pub expires_at: Option<String>,
 }
 
+/// What a gateway reads of a [`FeedPage`], without copying it.
+#[derive(Debug, Deserialize)]
+pub struct FeedRows<'a> {
+    /// Newest approval first.
+    #[serde(borrow)]
+    pub claims: Vec<FeedRow<'a>>,
+    /// Where the page stands.
+    pub pagination: Pagination,
+}
+
+/// What a gateway reads of a [`FeedClaim`]; what is missing is judged by the reader.
+#[derive(Debug, Deserialize)]
+pub struct FeedRow<'a> {
+    /// The agent's namespace.
+    #[serde(borrow, default)]
+    pub namespace: Option<FeedText<'a>>,
+    /// `ed25519:` and base64 of 32 bytes.
+    #[serde(borrow, default)]
+    pub public_key: Option<FeedText<'a>>,
+    /// Slug of the service.
+    #[serde(borrow, default)]
+    pub service: Option<FeedText<'a>>,
+    /// When the approval ends by itself.
+    #[serde(borrow, default)]
+    pub expires_at: Option<FeedText<'a>>,
+}
+
+/// Text of a [`FeedRow`], borrowed where it holds no escapes.
+#[derive(Debug, Deserialize)]
+pub struct FeedText<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
 /// Position and size of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Pagination {
     /// Most rows of this page, as granted.
     pub limit: u64,
@@ -91,7 +124,7 @@ pub mod change_event {
 }
 
 /// A claim as it is submitted. Members are sorted by name on the wire.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ClaimSubmission {
     /// Which agent of the namespace; at most 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,7 +148,7 @@ pub struct ClaimSubmission {
 }
 
 /// Answer to a submission.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct ClaimAnswer {
     /// The claim, new or known.
@@ -129,7 +162,7 @@ pub struct ClaimAnswer {
 }
 
 /// Body of every error of the API.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct ErrorBody {
     /// For people.
@@ -143,7 +176,7 @@ pub struct ErrorBody {
 }
 
 /// One request an agent made through a gateway.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UsageEvent {
     /// Unique; the same event sent again counts once.
     pub event_id: String,
@@ -185,14 +218,14 @@ pub struct UsageEvent {
 }
 
 /// Many events; at most [`MAX_BATCH`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UsageBatch {
     /// In the order they happened.
     pub events: Vec<UsageEvent>,
 }
 
 /// Answer to a batch. What is not listed as refused is stored.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct UsageBatchAnswer {
     /// Events that are new.
@@ -204,7 +237,7 @@ pub struct UsageBatchAnswer {
 }
 
 /// An event of a batch that will never be accepted.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct RefusedEvent {
     /// Which.
@@ -229,6 +262,10 @@ mod tests {
         let page: FeedPage = serde_json::from_str(text).unwrap();
         assert_eq!(page.claims.first().unwrap().agent_id.as_deref(), Some("x"));
         assert_eq!(page.pagination.total, 1);
+        let rows: FeedRows<'_> = serde_json::from_str(text).unwrap();
+        let row = rows.claims.first().unwrap();
+        let namespace = &row.namespace.as_ref().unwrap().0;
+        assert!(matches!(namespace, Cow::Borrowed("a-b")) && row.expires_at.is_none());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! without it, it joins repeated fields with commas and replaces bytes that are not UTF-8.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
 use envoy_types::pb::envoy::config::core::v3::address::Address;
@@ -18,6 +19,8 @@ use crate::domain::request::Stage;
 
 /// gRPC metadata in which our Envoy says which of its two questions this is: `head` or `body`.
 pub const STAGE_METADATA: &str = "x-sigilum-stage";
+/// gRPC metadata in which any caller says how long it waits.
+pub const TIMEOUT_METADATA: &str = "grpc-timeout";
 /// `context_extensions` key by which somebody else's Envoy names the connection.
 pub const CONNECTION_EXTENSION: &str = "connection";
 /// `context_extensions` key by which somebody else's Envoy says whether it buffers the body:
@@ -52,6 +55,25 @@ pub fn decode_stage(metadata: Option<&[u8]>) -> Result<Stage, Unreadable> {
         None | Some(b"body") => Ok(Stage::Body),
         Some(b"head") => Ok(Stage::Head),
         Some(_) => Err(Unreadable::Stage),
+    }
+}
+
+/// How long Envoy waits for the answer, as gRPC says it (`grpc-timeout`: at most eight digits and a unit). `None`
+/// where it is not said, or not in this form.
+pub fn decode_timeout(metadata: Option<&[u8]>) -> Option<Duration> {
+    let (unit, digits) = metadata?.split_last()?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    match unit {
+        b'H' => Some(Duration::from_secs(count.saturating_mul(3600))),
+        b'M' => Some(Duration::from_secs(count.saturating_mul(60))),
+        b'S' => Some(Duration::from_secs(count)),
+        b'm' => Some(Duration::from_millis(count)),
+        b'u' => Some(Duration::from_micros(count)),
+        b'n' => Some(Duration::from_nanos(count)),
+        _ => None,
     }
 }
 

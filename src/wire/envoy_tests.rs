@@ -20,6 +20,8 @@ use crate::domain::decision::SignatureFault;
 use crate::domain::ids::ConnectionId;
 use crate::domain::ids::Namespace;
 use crate::domain::ids::PublicKey;
+use crate::domain::registration::Registering;
+use crate::domain::registration::Registration;
 use crate::domain::time::UnixMillis;
 use crate::domain::time::UnixSeconds;
 use crate::wire::answer;
@@ -154,6 +156,24 @@ fn the_stage_is_named_or_it_is_the_decision() {
     assert_eq!(decode_stage(Some(b"HEAD")), Err(Unreadable::Stage));
 }
 
+#[test]
+fn the_time_envoy_waits_is_read_in_grpcs_form_only() {
+    for (text, wanted) in [
+        ("500m", Duration::from_millis(500)),
+        ("2S", Duration::from_secs(2)),
+        ("3M", Duration::from_secs(180)),
+        ("99999999H", Duration::from_secs(99_999_999 * 3600)),
+        ("7u", Duration::from_micros(7)),
+        ("0n", Duration::ZERO),
+    ] {
+        assert_eq!(decode_timeout(Some(text.as_bytes())), Some(wanted), "{text}");
+    }
+    for text in ["", "m", "500", "500 m", "+500m", "-1m", "1.5S", "123456789m", "500ms"] {
+        assert_eq!(decode_timeout(Some(text.as_bytes())), None, "{text}");
+    }
+    assert_eq!(decode_timeout(None), None);
+}
+
 proptest! {
     #[test]
     fn stray_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
@@ -199,7 +219,7 @@ fn plan(connection: Arc<Connection>) -> Plan {
 }
 
 fn answering<'a>(check: &'a Check<'a>) -> Answering<'a> {
-    Answering { check: Some(check), decision_id: "dec-1", at: UnixMillis(1_700_000_000_000), auto_register: false }
+    Answering { check: Some(check), decision_id: "dec-1", at: UnixMillis(1_700_000_000_000) }
 }
 
 fn sets(response: &CheckResponse) -> HashMap<String, String> {
@@ -290,6 +310,8 @@ fn a_plan_sets_the_whole_upstream_request_and_strips_the_proof() {
     assert_eq!(fields["connection"], Kind::StringValue("svc-one".to_owned()));
     assert_eq!(fields["namespace"], Kind::StringValue("acme".to_owned()));
     assert_eq!(fields["agent_key"], Kind::StringValue(PublicKey::new([7; 32]).fingerprint()));
+    assert_eq!(fields["public_key"], Kind::StringValue(PublicKey::new([7; 32]).text()));
+    assert!(!fields.contains_key("agent_id"), "none was signed");
     assert_eq!(fields["allow_loopback"], Kind::BoolValue(true));
     assert_eq!(fields["allow_private"], Kind::BoolValue(false));
     assert!(!fields.contains_key("query_param"));
@@ -297,6 +319,20 @@ fn a_plan_sets_the_whole_upstream_request_and_strips_the_proof() {
     let Some(HttpResponse::OkResponse(ok)) = &response.http_response else { return };
     let back: Vec<_> = ok.response_headers_to_add.iter().map(|option| option.header.clone().unwrap().key).collect();
     assert_eq!(back, ["x-sigilum-decision-id", "x-request-id", "x-sigilum-rotation-warning"]);
+}
+
+#[test]
+fn a_signed_agent_id_is_in_the_metadata_and_bounded() {
+    let message = request(&[], b"");
+    let check = Check::read(&message).unwrap();
+    let mut named = plan(connection(proto::AuthMode::Bearer, "Authorization"));
+    named.caller.agent_id = Some("x".repeat(4000));
+    let response = answering(&check).allow(&named).unwrap();
+    assert_eq!(metadata(&response)["agent_id"], Kind::StringValue("x".repeat(1024)));
+    let (reason, caller) =
+        (DenyReason::RotationRequired, Some(Caller { agent_id: Some("bot".to_owned()), ..caller() }));
+    let response = answering(&check).deny(&Denial { reason, connection: None, caller }, Registering::Disabled);
+    assert_eq!(metadata(&response)["agent_id"], Kind::StringValue("bot".to_owned()));
 }
 
 #[test]
@@ -349,16 +385,18 @@ fn a_refusal_carries_status_code_and_envelope() {
     let message = request(&[], b"");
     let check = Check::read(&message).unwrap();
     let reason = DenyReason::SignatureInvalid(SignatureFault::KeyMismatch);
-    let (status, headers, body) = denied(&answering(&check).deny(&Denial::from(reason)));
+    let (status, headers, body) = denied(&answering(&check).deny(&Denial::from(reason), Registering::Disabled));
     assert_eq!(status, 403);
     assert_eq!(headers["content-type"], "application/json");
     assert_eq!(headers["x-sigilum-code"], "AUTH_SIGNATURE_INVALID");
     assert_eq!(headers["cache-control"], "no-store");
     assert_eq!(headers["x-request-id"], "req-1");
     assert!(body.contains("\"code\":\"AUTH_SIGNATURE_INVALID\",\"request_id\":\"req-1\""));
-    let (status, headers, _) = denied(&answering(&check).deny(&Denial::from(DenyReason::ReplayWindowFull)));
+    let (status, headers, _) =
+        denied(&answering(&check).deny(&Denial::from(DenyReason::ReplayWindowFull), Registering::Disabled));
     assert_eq!((status, headers["retry-after"].as_str()), (503, "5"));
-    let (status, headers, body) = denied(&answering(&check).deny(&Denial::from(DenyReason::PathInvalid)));
+    let (status, headers, body) =
+        denied(&answering(&check).deny(&Denial::from(DenyReason::PathInvalid), Registering::Disabled));
     assert_eq!((status, headers.contains_key("x-sigilum-code"), body.contains("\"code\"")), (400, false, false));
 }
 
@@ -371,13 +409,24 @@ fn an_unapproved_caller_is_answered_in_markdown() {
         connection: Some(ConnectionId::parse("svc-one").unwrap()),
         caller: Some(caller()),
     };
-    let response = answering(&check).deny(&denial);
+    let response = answering(&check).deny(&denial, Registering::Disabled);
     let (status, headers, body) = denied(&response);
     assert_eq!((status, headers["content-type"].as_str()), (403, "text/markdown; charset=utf-8"));
     assert_eq!(headers["x-sigilum-code"], "AUTH_CLAIM_REQUIRED");
     assert!(body.contains("- Remote IP: 192.0.2.7") && body.contains("- Service: svc-one"));
     assert_eq!(metadata(&response)["reason"], Kind::StringValue("AUTH_CLAIM_REQUIRED".to_owned()));
     assert_eq!(metadata(&response)["subject"], Kind::StringValue("alice".to_owned()));
+    let foreign = Registration::foreign();
+    let (_, _, told) = denied(&answering(&check).deny(&denial, Registering::Told(&foreign)));
+    assert!(told.contains("- Claim submit result: `failed-before-response`") && !body.contains("Claim submit result"));
+    // Too many registrations: for programs, and with a time to come back.
+    let limited = Denial { reason: DenyReason::ClaimSubmitRateLimited, ..denial };
+    let (status, headers, body) = denied(&answering(&check).deny(&limited, Registering::Untold));
+    assert_eq!(
+        (status, headers["content-type"].as_str(), headers["retry-after"].as_str()),
+        (429, "application/json", "60")
+    );
+    assert!(body.contains("\"code\":\"AUTH_CLAIM_SUBMIT_RATE_LIMITED\""));
 }
 
 #[test]

@@ -6,4 +6,5 @@ pub mod control_plane;
 pub mod envelope;
 pub mod envoy;
 pub mod markdown;
+pub mod registration;
 pub mod state;

@@ -192,3 +192,20 @@ fn a_query_credential_is_in_no_log_and_no_dump() {
     assert_eq!(line["path"], connection.at("/v1"));
     assert_eq!(line["connection"], connection.id.as_str());
 }
+
+#[test]
+fn the_access_log_names_who_called() {
+    let (gateway, upstream) = (Gateway::start(), Upstream::start());
+    let connection = gateway.connect(&upstream, json!({}));
+    let agent = gateway.agent();
+    let draft = agent.prepare("GET", &gateway.authority(), &connection.at("/named"));
+    assert_eq!(gateway.send(&draft.with(|draft| draft.agent_id = Some("agent-7".into())).sign()).status, 200);
+    assert_eq!(gateway.get(&connection.at("/unnamed")).status, 200);
+    let line = wait_for_log(&gateway, &connection.at("/named"));
+    assert_eq!((&line["public_key"], &line["agent_id"]), (&json!(agent.public_key), &json!("agent-7")));
+    assert_eq!((&line["namespace"], &line["subject"]), (&json!(agent.namespace), &json!(agent.namespace)));
+    assert_eq!((&line["method"], &line["client_address"]), (&json!("GET"), &json!("127.0.0.1")));
+    // What was not signed is not there at all, nor a dash or an empty text for it.
+    let line = wait_for_log(&gateway, &connection.at("/unnamed"));
+    assert_eq!((&line["public_key"], line.get("agent_id")), (&json!(agent.public_key), None));
+}

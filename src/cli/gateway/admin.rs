@@ -7,7 +7,10 @@ use clap::Args;
 use crate::app::admin;
 use crate::app::admin::AdminConfig;
 use crate::app::admin::AdminError;
+use crate::app::admin::ClaimsSetup;
+use crate::app::admin::KeyPlaces;
 use crate::cli::args::Globals;
+use crate::cli::gateway::launch;
 use crate::cli::gateway::master_key;
 use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::gateway::role;
@@ -15,7 +18,9 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::config::Config;
+use crate::config::parts::ClaimsSource;
 use crate::domain::secret::Secret;
+use crate::sys::env;
 use crate::sys::signal::StopSignals;
 use crate::sys::supervision;
 
@@ -39,15 +44,17 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
         Vec::new()
     };
     let mut config = args.settings.load_with(globals, &handed)?;
-    drop(handed);
+    // A supervisor hands over what stands in its own environment, and leaves ours without.
+    let service_keys = handed.into_iter().chain(launch::service_keys());
+    let keys = KeyPlaces::new(service_keys, KeyPlaces::folders(&config.paths.home, env::lookup));
     role::begin_log(&config.log_level)?;
     if let Some(file) = master_key::make_if_missing(&config)? {
         printer.note(&format!("generated the master key: {}", file.display()));
     }
     let master_key = master_key::read(&mut config)?;
     let mut signals = StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
-    let bound =
-        admin::build(admin_config(config, master_key, args.supervised)).await.map_err(|error| failed(&error))?;
+    let admin_config = admin_config(config, master_key, keys, args.supervised);
+    let bound = admin::build(admin_config).await.map_err(|error| failed(&error))?;
     let stop = bound.stop_handle();
     let told = async {
         let signal = signals.next().await;
@@ -62,7 +69,22 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     }
 }
 
-fn admin_config(config: Config, master_key: Secret, supervised: bool) -> AdminConfig {
+fn admin_config(config: Config, master_key: Secret, keys: KeyPlaces, supervised: bool) -> AdminConfig {
+    let api = config.claims.source == ClaimsSource::Api;
+    if api && config.namespace.is_none() {
+        tracing::warn!("the gateway has no namespace: the Sigilum API is not asked, only declared approvals count");
+    }
+    let claims = config.namespace.filter(|_| api).map(|namespace| ClaimsSetup {
+        api_url: config.api_url,
+        every_service: config.api_url_set,
+        namespace,
+        home: config.paths.home,
+        keys,
+        refresh: config.claims.refresh,
+        max_approvals: config.claims.max_approvals,
+        registrations_per_minute: config.claims.registrations_per_minute,
+        usage: config.usage,
+    });
     let all = config.listen.ingress.iter().chain(&config.listen.envoy_admin);
     AdminConfig {
         own_ports: all.map(SocketAddr::port).collect(),
@@ -77,6 +99,7 @@ fn admin_config(config: Config, master_key: Secret, supervised: bool) -> AdminCo
         approvals: config.approvals,
         supervised,
         grace: config.drain,
+        claims,
     }
 }
 

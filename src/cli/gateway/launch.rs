@@ -40,6 +40,10 @@ use crate::sys::tasks::Tasks;
 /// What authz and admin may take to end: Envoy has finished its requests by then, and the supervisor
 /// waits no longer than twice that.
 const CHILD_DRAIN_SECONDS: u64 = 5;
+/// Service keys of the environment that are taken; more services have their keys in files.
+const MAX_SERVICE_KEYS: usize = 1000;
+/// A longer value is no key, and would not fit through the pipe.
+const MAX_SERVICE_KEY_BYTES: usize = 16 * 1024;
 /// Lines that may wait to be shown; more are only in the log files.
 const PROGRESS: usize = 256;
 /// Where admin finds `config.env`, so that it reads the same defaults.
@@ -139,12 +143,17 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
     let own = |name: &str, value: String| (name.to_owned(), value);
     let mut admin_environment: Vec<_> =
         names.filter_map(|name| env::lookup(name).map(|value| own(name, value))).collect();
-    // Typed, or found elsewhere: the environment says the same.
-    for (name, value) in [("SIGILUM_NAMESPACE", namespace.to_string()), ("SIGILUM_API_URL", config.api_url.clone())] {
+    // Typed, or found elsewhere: the environment says the same. An address that nobody set stays unset, for which
+    // admin has a meaning of its own.
+    let api_url = config.api_url_set.then(|| ("SIGILUM_API_URL", config.api_url.clone()));
+    for (name, value) in [("SIGILUM_NAMESPACE", namespace.to_string())].into_iter().chain(api_url) {
         admin_environment.retain(|(known, _)| known != name);
         admin_environment.push(own(name, value));
     }
     let secret = |name: &str, secret: Option<Secret>| secret.map(|secret| (name.to_owned(), secret));
+    let mut admin_secrets = service_keys();
+    admin_secrets.extend(secret("GATEWAY_MASTER_KEY", config.master_key));
+    admin_secrets.extend(secret("GATEWAY_ADMIN_TOKEN", config.admin.token));
     GatewayConfig {
         admin: config.listen.admin,
         ingress: config.listen.ingress,
@@ -161,13 +170,7 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
         patience: Patience::default(),
         program: None,
         admin_environment,
-        admin_secrets: [
-            secret("GATEWAY_MASTER_KEY", config.master_key),
-            secret("GATEWAY_ADMIN_TOKEN", config.admin.token),
-        ]
-        .into_iter()
-        .flatten()
-        .collect(),
+        admin_secrets,
         environment: vec![
             own("SIGILUM_LOG", config.log_level),
             own("GATEWAY_REPLAY_CAPACITY", config.replay_capacity.to_string()),
@@ -176,6 +179,18 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
             own("GATEWAY_LOG_PROXY_REQUESTS", config.decisions.name().to_owned()),
         ],
     }
+}
+
+/// The service keys of the environment, by variable: one for all, and those of single services.
+pub(crate) fn service_keys() -> Vec<(String, Secret)> {
+    let names = env::names_with(&[keys::SERVICE_KEY_PREFIX]).into_iter();
+    let names = names.chain(keys::SERVICE_API_KEY.env.iter().map(|name| (*name).to_owned()));
+    let values = names.filter_map(|name| env::lookup(&name).map(|value| (name, value)));
+    values
+        .filter(|(_, value)| value.len() <= MAX_SERVICE_KEY_BYTES)
+        .take(MAX_SERVICE_KEYS)
+        .map(|(name, value)| (name, Secret::new(value)))
+        .collect()
 }
 
 /// Runs until a signal comes or it cannot go on; a second signal does not wait for requests in flight.

@@ -248,6 +248,23 @@ impl<'a> SignatureParams<'a> {
     /// Parses both headers. Faults in the SDKs' order: missing, input, algorithm, created,
     /// signature header, component list; `NonceInvalid` for a nonce of white space.
     pub fn parse(headers: &SignedHeaders<'a>) -> Result<Self, DenyReason> {
+        UnlistedParams::parse(headers)?.listed()
+    }
+}
+
+/// The parameters before their component list is judged: a control plane judges it later than a gateway.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UnlistedParams<'a> {
+    pub(super) created: UnixSeconds,
+    pub(super) key_id: &'a str,
+    components: &'a str,
+    nonce: &'a str,
+    signature: [u8; 64],
+}
+
+impl<'a> UnlistedParams<'a> {
+    /// Parses both headers, up to the signature header.
+    pub(super) fn parse(headers: &SignedHeaders<'a>) -> Result<Self, DenyReason> {
         let (Some(input), Some(signature)) = (headers.signature_input, headers.signature) else {
             return Err(DenyReason::SignatureInvalid(SignatureFault::MissingSignatureHeaders));
         };
@@ -260,11 +277,18 @@ impl<'a> SignatureParams<'a> {
         let created = created.filter(|seconds| *seconds > 0);
         let created = created.ok_or(DenyReason::SignatureInvalid(SignatureFault::CreatedInvalid))?;
         let signature = decode_signature(signature).map_err(DenyReason::SignatureInvalid)?;
-        let components = ComponentSet::parse(input.components).map_err(DenyReason::SignatureInvalid)?;
-        if input.nonce.trim().is_empty() {
+        let Input { components, key_id, nonce, .. } = input;
+        Ok(Self { created: UnixSeconds(created), key_id, components, nonce, signature })
+    }
+
+    /// Judges the component list, then the nonce.
+    pub(super) fn listed(self) -> Result<SignatureParams<'a>, DenyReason> {
+        let Self { created, key_id, components, nonce, signature } = self;
+        let components = ComponentSet::parse(components).map_err(DenyReason::SignatureInvalid)?;
+        if nonce.trim().is_empty() {
             return Err(DenyReason::NonceInvalid);
         }
-        Ok(Self { components, created: UnixSeconds(created), key_id: input.key_id, nonce: input.nonce, signature })
+        Ok(SignatureParams { components, created, key_id, nonce, signature })
     }
 }
 

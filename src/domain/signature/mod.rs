@@ -17,6 +17,7 @@ mod comb;
 mod digest;
 mod fields;
 mod hot_keys;
+pub mod received;
 mod strict_json;
 mod verify;
 

@@ -102,6 +102,7 @@ pub async fn allow(socket: &Path, authority: &str, path: &str) {
         ("namespace", text("alice")),
         ("subject", text("alice")),
         ("agent_key", text("99fb00dc16ee555a")),
+        ("public_key", text("ed25519:1HhV0nyHK4hO9DXgtuy3BxVHbQjIlwLcFu1KT5Q+cU8=")),
         ("allow_private", flag(false)),
         ("allow_loopback", flag(true)),
         ("allow_set_cookie", flag(false)),

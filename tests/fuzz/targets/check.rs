@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use sigilum::domain::approval::Approvals;
 use sigilum::domain::decision::Verdict;
+use sigilum::domain::registration::Registering;
 use sigilum::domain::request::Stage;
 use sigilum::domain::snapshot::Settings;
 use sigilum::domain::snapshot::Snapshot;
@@ -39,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
         let Verdict::Deny(denial) = gate.decide(stage, &check, snapshot, now, &mut Scratch::default()) else {
             panic!("let through");
         };
-        let answering = Answering { check: Some(&check), decision_id: "d", at: now.wall, auto_register: false };
-        assert_eq!(answering.deny(&denial).status.map(|status| status.code), Some(7));
+        let answering = Answering { check: Some(&check), decision_id: "d", at: now.wall };
+        assert_eq!(answering.deny(&denial, Registering::Untold).status.map(|status| status.code), Some(7));
     }
 });

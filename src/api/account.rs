@@ -1,0 +1,215 @@
+//! The owner's own endpoints: who am I, settings, signing in and out by token, leaving.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::Method;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::Api;
+use crate::api::input;
+use crate::api::input::Fields;
+use crate::api::moment;
+use crate::api::moment::iso;
+use crate::api::openapi::Refusal;
+use crate::api::owner;
+use crate::api::owner::SignedIn;
+use crate::api::problem::Problem;
+use crate::api::problem::json;
+use crate::api::settings;
+use crate::api::users;
+use crate::api::users::User;
+use crate::sys::clock::Clock as _;
+
+/// Longest token that is read from a body, in characters.
+const MAX_TOKEN: usize = 4096;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(me))
+        .routes(routes!(change_settings))
+        .routes(routes!(sign_in))
+        .routes(routes!(sign_out))
+        .routes(routes!(leave))
+}
+
+/// An owner as they see themselves.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct UserView {
+    id: String,
+    email: String,
+    namespace: String,
+    #[schema(value_type = Object)]
+    settings: Map<String, Value>,
+    /// Always absent: nothing is written to a chain here.
+    registration_tx_hash: Option<String>,
+    created_at: String,
+    updated_at: String,
+    /// Always empty: this API is signed in to by token.
+    passkeys: Vec<String>,
+}
+
+impl UserView {
+    fn of(user: User) -> Self {
+        let settings = settings::read(&user.settings);
+        Self {
+            id: user.id,
+            email: user.email,
+            namespace: user.namespace,
+            settings,
+            registration_tx_hash: None,
+            created_at: iso(user.created_at_ms),
+            updated_at: iso(user.updated_at_ms),
+            passkeys: Vec::new(),
+        }
+    }
+}
+
+/// Answer of a sign-in.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct SignedInBody {
+    user: UserView,
+}
+
+/// Body of a sign-in.
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
+#[expect(dead_code, reason = "describes the body, which is read member by member")]
+struct TokenBody {
+    /// An owner token.
+    token: String,
+}
+
+/// That something was done.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Done {
+    /// `true`.
+    pub success: bool,
+}
+
+/// What settings are now.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct SettingsBody {
+    success: bool,
+    #[schema(value_type = Object)]
+    settings: Map<String, Value>,
+}
+
+/// What became of an account.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct LeftBody {
+    success: bool,
+    message: &'static str,
+}
+
+/// The signed-in owner.
+#[utoipa::path(get, path = "/v1/auth/me", tag = "auth", security(("owner" = [])), responses(
+    (status = 200, body = UserView),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
+    (status = 403, description = "FORBIDDEN: the namespace is another user's", body = Refusal),
+))]
+async fn me(owner: SignedIn) -> Response<Body> {
+    json(StatusCode::OK, &UserView::of(owner.user))
+}
+
+/// Replaces the members of the settings that are sent; `policy` is the one there is.
+#[utoipa::path(patch, path = "/v1/auth/settings", tag = "auth", security(("owner" = [])),
+    request_body = settings::SettingsBody, responses(
+    (status = 200, body = SettingsBody),
+    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = Refusal),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
+))]
+async fn change_settings(State(api): State<Arc<Api>>, owner: SignedIn, body: Bytes) -> Result<Response<Body>, Problem> {
+    let change = input::object(&body)?;
+    settings::check(&change)?;
+    let now_ms = moment::now_ms(api.clock);
+    let merge = move |db: &rusqlite::Transaction<'_>| {
+        let user = users::find(db, &owner.user.id)?.ok_or_else(gone)?;
+        let mut merged = settings::read(&user.settings);
+        merged.extend(change);
+        users::set_settings(db, &user.id, &Value::Object(merged.clone()).to_string(), now_ms)?;
+        Ok(merged)
+    };
+    let settings = api.db.write(merge).await?;
+    Ok(json(StatusCode::OK, &SettingsBody { success: true, settings }))
+}
+
+/// Keeps an owner token as the browser's cookie.
+#[utoipa::path(post, path = "/v1/auth/token", tag = "auth", request_body = TokenBody, responses(
+    (status = 200, body = SignedInBody),
+    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = Refusal),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
+    (status = 403, description = "FORBIDDEN: not from this page, or the namespace is another user's", body = Refusal),
+))]
+async fn sign_in(
+    State(api): State<Arc<Api>>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response<Body>, Problem> {
+    // A page of elsewhere must not sign somebody in as its own author.
+    owner::check_page(&api, &method, &headers)?;
+    let object = input::object(&body)?;
+    let mut fields = Fields::of(&object);
+    let text = fields.text("token", 1, MAX_TOKEN);
+    fields.finish()?;
+    let token = owner::verified(&api, &text)?;
+    let seconds = token.expires_at().0.saturating_sub(api.clock.now().seconds().0);
+    let signed_in = owner::admit(&api, token).await?;
+    let mut response = json(StatusCode::OK, &SignedInBody { user: UserView::of(signed_in.user) });
+    response.headers_mut().insert(header::SET_COOKIE, owner::set_cookie(&api, &headers, &text, seconds)?);
+    Ok(response)
+}
+
+/// Makes the presented token worthless and forgets the cookie. Without a token, or with one that has ended, there
+/// is nothing left to do.
+#[utoipa::path(post, path = "/v1/auth/logout", tag = "auth", responses(
+    (status = 200, body = Done),
+    (status = 403, description = "FORBIDDEN: not from this page", body = Refusal),
+))]
+async fn sign_out(State(api): State<Arc<Api>>, method: Method, headers: HeaderMap) -> Result<Response<Body>, Problem> {
+    if let Some(text) = owner::presented(&api, &method, &headers)?
+        && let Ok(token) = owner::verified(&api, &text)
+    {
+        let now_ms = moment::now_ms(api.clock);
+        api.db.write(move |db| Ok(users::revoke_token(db, &token, now_ms)?)).await?;
+    }
+    let mut response = json(StatusCode::OK, &Done { success: true });
+    response.headers_mut().insert(header::SET_COOKIE, owner::set_cookie(&api, &headers, "", 0)?);
+    Ok(response)
+}
+
+/// Removes the owner with services, keys, claims and usage; every token issued until now is worthless.
+#[utoipa::path(delete, path = "/v1/auth/account", tag = "auth", security(("owner" = [])), responses(
+    (status = 200, body = LeftBody),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
+))]
+async fn leave(State(api): State<Arc<Api>>, headers: HeaderMap, owner: SignedIn) -> Result<Response<Body>, Problem> {
+    let now_ms = moment::now_ms(api.clock);
+    let namespace = owner.user.namespace.clone();
+    let remove = move |db: &rusqlite::Transaction<'_>| {
+        let user = users::find(db, &owner.user.id)?.ok_or_else(gone)?;
+        Ok(users::remove(db, &user, now_ms)?)
+    };
+    api.db.write(remove).await?;
+    tracing::info!(namespace, "an owner has left; services, keys, claims and usage are removed");
+    let message = "the account and everything of it are removed";
+    let mut response = json(StatusCode::OK, &LeftBody { success: true, message });
+    response.headers_mut().insert(header::SET_COOKIE, owner::set_cookie(&api, &headers, "", 0)?);
+    Ok(response)
+}
+
+/// 401 `USER_NOT_FOUND`: removed by another request in the meantime.
+pub fn gone() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "USER_NOT_FOUND", "the user of this token does not exist")
+}

@@ -1,0 +1,67 @@
+//! `api`: the local control plane in the foreground.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::app::api;
+use crate::app::api::ApiConfig;
+use crate::cli::gateway::role;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::cli::printer::Printer;
+use crate::config::api as settings;
+use crate::config::api::ApiFlags;
+use crate::sys::env;
+use crate::sys::signal::StopSignals;
+use crate::telemetry::log;
+
+/// How long requests in flight may take once told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Options of `api`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "All other settings are environment variables; the README lists them.")]
+pub struct ApiArgs {
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+    /// Port to listen on; 0 = one the system chooses [default: 8787]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// Folder of the database and the token secret [default: ~/.local/share/sigilum-api]
+    #[arg(long, value_name = "PATH")]
+    api_data_dir: Option<PathBuf>,
+}
+
+/// Runs until told to stop.
+pub(crate) async fn run(args: &ApiArgs, printer: &mut Printer) -> Result<Outcome, CliError> {
+    role::harden()?;
+    let flags = ApiFlags { host: args.host.clone(), port: args.port, data_dir: args.api_data_dir.clone() };
+    let settings = settings::load(&flags, &env::lookup)
+        .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))?;
+    role::begin_log(&env::lookup(log::LEVEL_VARIABLE).unwrap_or_else(|| "info".to_owned()))?;
+    if settings.seed_enabled && settings.seed_token.is_none() {
+        printer.note("[warn] the test seed stays closed: SIGILUM_TEST_SEED_TOKEN is not set");
+    }
+    let mut signals = StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
+    let bound = api::build(ApiConfig::new(settings, GRACE))
+        .await
+        .map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
+    for address in bound.addresses() {
+        printer.line(&format!("[ok] API listening on http://{address}"))?;
+    }
+    let stop = bound.stop_handle();
+    let told = async {
+        let signal = signals.next().await;
+        tracing::info!(signal, "told to stop");
+        stop.stop();
+        // A second one: whoever asks twice does not want to wait.
+        signals.next().await
+    };
+    tokio::select! {
+        ended = bound.run() => role::ended(&ended),
+        _ = told => role::forced(),
+    }
+}

@@ -1,0 +1,53 @@
+//! The local control plane (`sigilum api`), and what it decides where the hosted API leaves room.
+//!
+//! # Who is asked for what
+//!
+//! Paths under `/v1/` and `/.well-known/` are signed unless they are listed as open or as the owner's (token): a path nobody
+//! thought of is refused with 401, not served. The check is the gateway's ([`crate::domain::signature::received`]), with component sets A
+//! and B, in the order and with the codes of the hosted API. A request must be addressed to loopback or to an origin of
+//! `API_PUBLIC_URL`: what somebody signed for another host is `403 AUTHORITY_NOT_ACCEPTED`. `/health` alone is exempt, so that probes
+//! may use any name.
+//!
+//! Nonces are kept in the database, so a restart forgets none; by namespace, key and nonce, and only once the signature has been
+//! verified. A full table refuses (503), it never evicts. Callers without a service key share a budget by address (IPv6 by
+//! /64: 50 a second, 200 at once) and one for all of them (200 a second, 400 at once); beyond, `429 RATE_LIMITED`. A valid service
+//! key exempts, except for signatures that fail.
+//!
+//! # Whose is what
+//!
+//! A slug is unique for one owner only. Claims, limits, nonces of claims, usage and the feed go by the service's id, so two
+//! owners of one slug have nothing in common. `GET /v1/verify`, which names a slug and brings no key, means the
+//! service of the namespace's own owner where there is one. A usage event is taken where its namespace is the service
+//! owner's, or has asked for the service.
+//!
+//! # Claims
+//!
+//! One transaction judges a claim and writes it, so limits hold whoever comes at the same time. A rejected or
+//! revoked key may ask again a minute later; until then it gets the old answer. A claim that is written anew begins its life
+//! anew, with an id and a date of its own. A namespace keeps at most 1000 claims that are neither pending nor approved.
+//!
+//! A policy never trusts what a stranger chose. `trustedServices` holds ids, or slugs of the owner's own services.
+//! `trustedIPRanges` is compared with the address the API itself saw where the agent signed for itself, or with the one reported by
+//! another signer with a key of the namespace owner's own service (its gateway); an agent's word for its own address counts
+//! for nothing. Whether a signer registers another key of its namespace is said by a header outside of the
+//! signature; adding or removing it can only make a refusal of it, or leave the signer within its own namespace.
+//!
+//! # Changes
+//!
+//! Triggers write every change of an approval down in the transaction that makes it, at most 50,000 of them. A cursor is
+//! `<epoch>.<number>`; the epoch is made with the database. The first page of the feed carries the cursor of its service; a
+//! stream from there is told every change since, within 100 ms of the commit, and `alive` every two seconds. Whoever's
+//! cursor is older than the history, and has missed something, is told `410 CURSOR_GONE`. A stream ends when its key is
+//! revoked (noticed with the next event or beat), when the process stops, and when nothing is read for 30 s.
+//! 256 streams, 64 of one service.
+//!
+//! # Bounds
+//!
+//! 512 connections, 48 bodies above 64 KiB at a time, 1 MiB each; 1,000,000 nonces; 5,000,000 usage events, for 90 days.
+//! Approvals end within a second of their time, and are never read as approved after it; pending claims after 24 hours unless
+//! the owner's policy lets them wait.
+//!
+//! # Other machines
+//!
+//! The API speaks plain HTTP to loopback. Another address is refused unless `API_ALLOW_REMOTE` and `JWT_SECRET` are set: a secret
+//! minted into a file of this machine was not meant for a network. Put TLS in front and name it in `API_PUBLIC_URL`.
