@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::api::problem::Problem;
 use crate::api::problem::Violation;
+use crate::wire::control_plane::Pagination;
 
 /// Largest offset of a page: more rows than any list here may have.
 const MAX_OFFSET: u64 = 100_000_000;
@@ -95,6 +96,13 @@ pub struct Page {
 }
 
 impl Page {
+    /// How it lies in a list of `total` rows, of which it has `rows`.
+    pub fn position(self, rows: usize, total: i64) -> Pagination {
+        let total = u64::try_from(total).unwrap_or(0);
+        let end = self.offset.saturating_add(rows as u64);
+        Pagination { limit: self.limit, offset: self.offset, total, has_more: rows > 0 && end < total }
+    }
+
     /// For a statement.
     pub fn sql_limit(self) -> i64 {
         i64::try_from(self.limit).unwrap_or(i64::MAX)

@@ -319,6 +319,7 @@ async fn the_history_is_bounded() {
     assert_eq!(server.number("SELECT count(*) FROM claim_changes").await, 50_000);
     let ended = server.number("SELECT count(*) FROM claim_changes WHERE approved = 0").await;
     assert!(ended >= 49_000, "{ended}");
+    assert_eq!(server.number("SELECT approved FROM claim_changes ORDER BY number DESC LIMIT 1").await, 0);
     server.end().await;
 }
 
