@@ -42,7 +42,7 @@ impl Query {
         pair.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// `limit` and `offset`: whole numbers, `limit` from 1 to `max`.
+    /// `limit` and `offset`: whole numbers, `limit` from 1; more than `max` is `max`, which the answer's page says.
     pub fn page(&self, default: u64, max: u64) -> Result<Page, Problem> {
         let mut violations = Vec::new();
         let mut number = |name: &'static str, default: u64, least: u64, most: u64| {
@@ -55,7 +55,7 @@ impl Query {
                 default
             })
         };
-        let limit = number("limit", default, 1, max);
+        let limit = number("limit", default, 1, MAX_OFFSET).min(max);
         let offset = number("offset", 0, 0, MAX_OFFSET);
         if violations.is_empty() { Ok(Page { limit, offset }) } else { Err(Problem::validation(&violations)) }
     }
@@ -211,7 +211,9 @@ mod tests {
         let page = |text: &str| Query::parse(text).unwrap().page(50, 200);
         assert_eq!(page("").unwrap(), Page { limit: 50, offset: 0 });
         assert_eq!(page("limit=200&offset=7").unwrap(), Page { limit: 200, offset: 7 });
-        for bad in ["limit=-1", "limit=0", "limit=201", "limit=NaN", "limit=1.5", "limit=+1", "offset=-1", "offset=x"] {
+        assert_eq!(page("limit=201").unwrap(), Page { limit: 200, offset: 0 });
+        assert_eq!(page("limit=5000&offset=1").unwrap(), Page { limit: 200, offset: 1 });
+        for bad in ["limit=-1", "limit=0", "limit=NaN", "limit=1.5", "limit=+1", "offset=-1", "offset=x"] {
             assert_eq!(page(bad).unwrap_err().code(), "VALIDATION_ERROR", "{bad}");
         }
         assert!(page(&format!("offset={}", u128::MAX)).is_err());
