@@ -49,7 +49,7 @@ pub struct Cli {
 
 /// What may stand in front of a `--`.
 #[derive(Debug, Parser)]
-#[command(disable_version_flag = true, disable_help_flag = true)]
+#[command(version, disable_version_flag = true, disable_help_flag = true)]
 struct Leading {
     #[command(flatten)]
     _globals: Globals,
