@@ -120,14 +120,6 @@ impl Api {
         });
     }
 
-    /// Ends it in order.
-    pub fn stop(&self) {
-        let mut running = self.running.lock().unwrap().take().unwrap();
-        running.signal(Signal::TERM);
-        let status = running.wait(LIMIT);
-        assert!(status.success(), "{status}: {}", running.said());
-    }
-
     /// Ends it at once.
     pub fn kill(&self) {
         let mut running = self.running.lock().unwrap().take().unwrap();
