@@ -25,6 +25,7 @@ use crate::support::gateway::LIMIT;
 use crate::support::plane;
 use crate::support::plane::OWN;
 use crate::support::plane::SERVICE;
+use crate::support::process::freeze;
 use crate::support::process::signal;
 use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
@@ -176,6 +177,66 @@ fn a_killed_admin_interrupts_nobody_with_the_api_or_without_it() {
     let claim = api.claims("acme")[0]["claim_id"].as_str().unwrap().to_owned();
     api.decide("acme", &claim, "revoke");
     plane::until(&gateway, &agent, "AUTH_CLAIM_REQUIRED");
+}
+
+#[test]
+fn what_was_decided_while_a_part_was_away_counts_when_it_is_back() {
+    let (api, upstream) = (Api::start(), Upstream::start());
+    let service = api.service(OWN, SERVICE);
+    let gateway = plane::pace(plane::setup(&api.url(), &service), 1, 120).start();
+    gateway.connect(&upstream, json!({}));
+    let (gone, new, steady) = (Agent::new("acme"), Agent::new("acme"), Agent::new("acme"));
+    let claim = api.approve(&gone, &service);
+    api.approve(&steady, &service);
+    plane::until(&gateway, &gone, "OK");
+    // Admin stands still, and the API restarts as well: neither end remembers where the stream was.
+    let admin = gateway.role("admin");
+    freeze(admin);
+    api.decide("acme", &claim, "revoke");
+    api.approve(&new, &service);
+    api.kill();
+    api.go();
+    assert_eq!(plane::outcome(&gateway, &gone), "OK", "nobody could tell authz yet");
+    signal(admin, Signal::KILL);
+    gateway.wait_replaced("admin", admin);
+    plane::until(&gateway, &gone, "AUTH_CLAIM_REQUIRED");
+    plane::until(&gateway, &new, "OK");
+    plane::until_fresh(&gateway, true);
+
+    // A new authz is told everything by admin, also where the API cannot be asked.
+    api.kill();
+    plane::until_fresh(&gateway, false);
+    let authz = gateway.role("authz");
+    signal(authz, Signal::KILL);
+    gateway.wait_replaced("authz", authz);
+    gateway.wait_ready(LIMIT);
+    plane::until(&gateway, &steady, "OK");
+    assert_eq!(plane::outcome(&gateway, &gone), "AUTH_CLAIM_REQUIRED");
+}
+
+#[test]
+fn a_connection_that_goes_takes_its_approvals_along_and_one_that_comes_has_them_read() {
+    let (api, upstream) = (Api::start(), Upstream::start());
+    let service = api.service(OWN, SERVICE);
+    let gateway = plane::pace(plane::setup(&api.url(), &service), 1, 120).start();
+    gateway.connect(&upstream, json!({}));
+    let agent = Agent::new("acme");
+    api.approve(&agent, &service);
+    plane::until(&gateway, &agent, "OK");
+    let held = |wanted: f64| {
+        wait_until(&format!("{wanted} approvals are held"), LIMIT, || {
+            plane::metric(&gateway, "claims_approvals") == Some(wanted)
+        });
+    };
+    held(1.0);
+    for _ in 0..3 {
+        assert_eq!(gateway.admin("DELETE", &format!("/connections/{SERVICE}"), None).status, 204);
+        held(0.0);
+        assert_ne!(plane::outcome(&gateway, &agent), "OK");
+        assert_eq!(gateway.create(SERVICE, &upstream.base_url(), "again", json!({})).status, 201);
+        plane::until(&gateway, &agent, "OK");
+    }
+    held(1.0);
 }
 
 #[test]

@@ -263,6 +263,13 @@ fn a_wrong_service_key_is_named_and_a_right_one_needs_no_restart() {
     plane::until(&gateway, &agent, "OK");
     plane::until_fresh(&gateway, true);
 
+    // Revoked at the API: its word is not taken any more, and it is said.
+    let keys = api.owner(OWN, "GET", &format!("/v1/services/{}/keys", service.id), None);
+    let id = keys["keys"][0]["id"].as_str().unwrap();
+    api.owner(OWN, "DELETE", &format!("/v1/services/{}/keys/{id}", service.id), None);
+    plane::until_fresh(&gateway, false);
+    assert_eq!(plane::outcome(&gateway, &agent), "OK", "approvals hold for their time");
+
     // Taken away altogether: what to do is said with the file's name.
     let file = gateway.setup.home().join(format!("service-api-key-{SERVICE}"));
     std::fs::remove_file(&file).unwrap();
@@ -270,8 +277,7 @@ fn a_wrong_service_key_is_named_and_a_right_one_needs_no_restart() {
         let log = plane::admin_log(&gateway);
         log.contains("SIGILUM_SERVICE_API_KEY_CONN_000") && log.contains(&file.display().to_string())
     });
-    plane::until_fresh(&gateway, false);
-    assert_eq!(plane::fresh(&gateway).1, "NoServiceKey");
+    wait_until("readiness names the reason", LIMIT, || plane::fresh(&gateway).1 == "NoServiceKey");
 }
 
 /// The claim ids of the first page of a service's feed, as `signer` sees it with `key`.
