@@ -192,6 +192,21 @@ async fn a_pending_claim_expires_unless_its_owner_lets_it_wait() {
     let left = "SELECT count(*) FROM authorizations WHERE status = 'pending' AND namespace = 'bob'";
     assert_eq!(server.number(left).await, 1);
     assert_eq!(server.number("SELECT count(*) FROM authorizations WHERE status = 'expired'").await, 1);
+    // However many namespaces let theirs wait, the others' end.
+    let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600)
+                INSERT INTO users (id, email, namespace, settings, created_at_ms, updated_at_ms)
+                SELECT 'user_a' || i, 'x', 'a' || i, '{\"policy\":{\"autoExpire\":false}}', 0, 0 FROM n";
+    server.sql(many, Vec::new()).await;
+    let claims = "INSERT INTO authorizations (service_id, namespace, public_key, claim_id, status, agent_ip,
+                      created_at_ms)
+                  SELECT ?1, namespace, 'k', 'cl_' || namespace, 'pending', '', 0 FROM users WHERE id LIKE 'user_a%'
+                  UNION ALL SELECT ?1, 'zoe', 'k', 'cl_zoe', 'pending', '', 0";
+    server.sql(claims, vec![service.id.clone()]).await;
+    expire(1).await.unwrap();
+    let expired = "SELECT count(*) FROM authorizations WHERE status = 'expired' AND claim_id = 'cl_zoe'";
+    assert_eq!(server.number(expired).await, 1);
+    let waiting = "SELECT count(*) FROM authorizations WHERE status = 'pending' AND claim_id LIKE 'cl_a%'";
+    assert_eq!(server.number(waiting).await, 600);
     server.end().await;
 }
 
