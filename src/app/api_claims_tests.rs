@@ -276,6 +276,27 @@ async fn a_batch_stores_what_is_good_and_names_the_rest() {
     let expected = [("e-3", "SIGNATURE_NAMESPACE_MISMATCH"), ("", "VALIDATION_ERROR"), ("e-4", "VALIDATION_ERROR")];
     assert_eq!(refused, expected);
     assert_eq!(server.number("SELECT count(*) FROM usage_events").await, 2);
+    // When it happened counts, where that can be: an event may have waited for us.
+    let (begun, day) = (now_ms(), 24 * 3_600_000);
+    let at = |id: &str, ms: i64| {
+        let mut event = event(&agent, id);
+        event["occurred_at"] = moment::iso(ms).into();
+        event
+    };
+    let mut never = event(&agent, "t-4");
+    never["occurred_at"] = "noon".into();
+    let times = [at("t-1", begun - 7 * day), at("t-2", begun - 31 * day), at("t-3", begun + day), never];
+    let json = send(&serde_json::json!({ "events": times }).to_string()).await.json();
+    assert_eq!((json["accepted"].as_u64(), &json["refused"][0]["event_id"]), (Some(3), &Value::from("t-4")));
+    let stored = "SELECT created_at_ms FROM usage_events WHERE event_id = 't-1'";
+    assert_eq!(server.number(stored).await, begun - 7 * day);
+    for stored in [
+        "SELECT created_at_ms FROM usage_events WHERE event_id = 't-2'",
+        "SELECT created_at_ms FROM usage_events WHERE event_id = 't-3'",
+    ] {
+        let stored = server.number(stored).await;
+        assert!((begun..=now_ms()).contains(&stored), "{stored}");
+    }
     let many: Vec<Value> = (0..501).map(|_| Value::Null).collect();
     let many = serde_json::json!({ "events": many }).to_string();
     assert_eq!(send(&many).await.code(), (400, "VALIDATION_ERROR".to_owned()));
