@@ -54,17 +54,7 @@ pub(crate) async fn run(args: &ApiArgs, globals: &Globals, printer: &mut Printer
         printer.line(&format!("[ok] API listening on http://{address}"))?;
     }
     let stop = bound.stop_handle();
-    let told = async {
-        let signal = signals.next().await;
-        tracing::info!(signal, "told to stop");
-        stop.stop();
-        // A second one: whoever asks twice does not want to wait.
-        signals.next().await
-    };
-    tokio::select! {
-        ended = bound.run() => role::ended(&ended),
-        _ = told => role::forced(),
-    }
+    role::run_until_told(bound.run(), &stop, &mut signals).await
 }
 
 fn not_built(error: &ApiError) -> CliError {

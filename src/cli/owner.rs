@@ -5,13 +5,13 @@ use std::io::BufRead as _;
 use std::io::IsTerminal as _;
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use reqwest::Url;
 use zeroize::Zeroizing;
 
 use crate::app::api;
-use crate::app::owner_api;
 use crate::app::owner_api::ApiError;
 use crate::app::owner_api::OwnerApi;
 use crate::cli::args::Globals;
@@ -280,8 +280,7 @@ fn own_token(namespace: &Namespace, local: bool, email: Option<&str>) -> Result<
 /// A token of the local API. `email`: `SIGILUM_OWNER_EMAIL`, else `<namespace>@local.sigilum`.
 pub(crate) fn issue(secret: &Secret, namespace: &Namespace, email: Option<&str>, ttl: u64) -> Result<Secret, CliError> {
     let email = email.map(ToOwned::to_owned).or_else(|| env::lookup("SIGILUM_OWNER_EMAIL"));
-    let email = email.unwrap_or_else(|| format!("{namespace}@local.sigilum"));
-    owner_api::issue_local_token(secret, namespace, &email, ttl, SystemClock.now().seconds())
+    api::issue_local_token(secret, namespace, email, Duration::from_secs(ttl))
         .map_err(|error| CliError::new(Outcome::Failed, error.to_string()))
 }
 
