@@ -13,6 +13,7 @@ use crate::admin::Admin;
 use crate::admin::ClaimsWatch;
 use crate::admin::respond::Problem;
 use crate::admin::respond::json;
+use crate::state::PeerState;
 use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::exchange;
 use crate::telemetry::metrics;
@@ -23,12 +24,30 @@ use crate::wire::admin::HealthBody;
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long Envoy may take to say how many requests are open.
 const ENVOY_PATIENCE: Duration = Duration::from_millis(500);
+/// How long an authz may take to apply what was just published before that is worth telling.
+const APPLY_PATIENCE: Duration = Duration::from_millis(500);
+/// How often that is looked at.
+const APPLY_POLL: Duration = Duration::from_millis(10);
 /// Envoy's gauge of open requests on the agents' listener.
 const IN_FLIGHT_QUERY: &str = "/stats?filter=%5Ehttp%5C.ingress%5C.downstream_rq_active%24";
 
 /// `GET /health` and `/health/live`: the process answers.
 pub fn alive(check: &'static str) -> Result<Response<Body>, Problem> {
     json(StatusCode::OK, &HealthBody { check, status: "ok", conditions: None })
+}
+
+/// The connected authz processes, once one of them has applied what is published now: each change of an approval is a
+/// version of its own, and the moment between publishing and applying it is no reason to be taken out of service.
+async fn peers(admin: &Admin) -> Vec<PeerState> {
+    let deadline = tokio::time::Instant::now() + APPLY_PATIENCE;
+    loop {
+        let peers = admin.publisher.peers();
+        let settled = peers.is_empty() || peers.iter().any(|peer| peer.current);
+        if settled || tokio::time::Instant::now() >= deadline {
+            return peers;
+        }
+        tokio::time::sleep(APPLY_POLL).await;
+    }
 }
 
 /// `GET /health/ready`.
@@ -42,7 +61,7 @@ pub async fn ready(admin: &Admin) -> Result<Response<Body>, Problem> {
         }
         Err(_) => return Err(not_ready("the store does not answer in time")),
     }
-    let peers = admin.publisher.peers();
+    let peers = peers(admin).await;
     if peers.is_empty() {
         return Err(not_ready("no authz process is connected"));
     }
