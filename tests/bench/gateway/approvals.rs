@@ -12,11 +12,11 @@ use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
+use sigilum::app::api::issue_local_token;
 use sigilum::app::api::local_jwt_secret;
 use sigilum::app::owner_api::NewService;
 use sigilum::app::owner_api::OwnerApi;
 use sigilum::app::owner_api::Submission;
-use sigilum::app::owner_api::issue_local_token;
 use sigilum::app::owner_api::mint_service_key;
 use sigilum::app::owner_api::submit_claim;
 use sigilum::domain::ids::Namespace;
@@ -136,7 +136,7 @@ impl Api {
         let secret = local_jwt_secret(&data).unwrap().unwrap();
         let owner = |namespace: &str| {
             let namespace = Namespace::parse(namespace).unwrap();
-            let token = issue_local_token(&secret, &namespace, "bench@localhost", 3600, UnixSeconds(now())).unwrap();
+            let token = issue_local_token(&secret, &namespace, None, Duration::from_secs(3600)).unwrap();
             OwnerApi::new(&format!("http://{address}"), &token).unwrap()
         };
         let key = background().block_on(async {
