@@ -22,7 +22,6 @@ use crate::api::input;
 use crate::api::input::Fields;
 use crate::api::moment;
 use crate::api::moment::iso;
-use crate::api::openapi::Refusal;
 use crate::api::owner;
 use crate::api::owner::SignedIn;
 use crate::api::problem::Problem;
@@ -32,6 +31,7 @@ use crate::api::settings;
 use crate::api::users;
 use crate::api::users::User;
 use crate::sys::clock::Clock as _;
+use crate::wire::control_plane::ErrorBody;
 
 /// Longest token that is read from a body, in characters.
 const MAX_TOKEN: usize = 4096;
@@ -117,8 +117,8 @@ struct LeftBody {
 /// The signed-in owner.
 #[utoipa::path(get, path = "/v1/auth/me", tag = "auth", security(("owner" = [])), responses(
     (status = 200, body = UserView),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 403, description = "FORBIDDEN: the namespace is another user's", body = Refusal),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 403, description = "FORBIDDEN: the namespace is another user's", body = ErrorBody),
 ))]
 async fn me(owner: SignedIn) -> Response<Body> {
     json(StatusCode::OK, &UserView::of(owner.user))
@@ -128,8 +128,8 @@ async fn me(owner: SignedIn) -> Response<Body> {
 #[utoipa::path(patch, path = "/v1/auth/settings", tag = "auth", security(("owner" = [])),
     request_body = settings::SettingsBody, responses(
     (status = 200, body = SettingsBody),
-    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = Refusal),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
+    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = ErrorBody),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
 ))]
 async fn change_settings(State(api): State<Arc<Api>>, owner: SignedIn, body: Bytes) -> Result<Response<Body>, Problem> {
     let change = input::object(&body)?;
@@ -149,9 +149,9 @@ async fn change_settings(State(api): State<Arc<Api>>, owner: SignedIn, body: Byt
 /// Keeps an owner token as the browser's cookie.
 #[utoipa::path(post, path = "/v1/auth/token", tag = "auth", request_body = TokenBody, responses(
     (status = 200, body = SignedInBody),
-    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = Refusal),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 403, description = "FORBIDDEN: not from this page, or the namespace is another user's", body = Refusal),
+    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = ErrorBody),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 403, description = "FORBIDDEN: not from this page, or the namespace is another user's", body = ErrorBody),
 ))]
 async fn sign_in(
     State(api): State<Arc<Api>>,
@@ -177,7 +177,7 @@ async fn sign_in(
 /// is nothing left to do.
 #[utoipa::path(post, path = "/v1/auth/logout", tag = "auth", responses(
     (status = 200, body = Done),
-    (status = 403, description = "FORBIDDEN: not from this page", body = Refusal),
+    (status = 403, description = "FORBIDDEN: not from this page", body = ErrorBody),
 ))]
 async fn sign_out(State(api): State<Arc<Api>>, method: Method, headers: HeaderMap) -> Result<Response<Body>, Problem> {
     // Without a cookie there is nothing to revoke, but one to be cleared: neither is for a page of elsewhere.
@@ -198,7 +198,7 @@ async fn sign_out(State(api): State<Arc<Api>>, method: Method, headers: HeaderMa
 /// Removes the owner with services, keys, claims and usage; every token issued until now is worthless.
 #[utoipa::path(delete, path = "/v1/auth/account", tag = "auth", security(("owner" = [])), responses(
     (status = 200, body = LeftBody),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
 ))]
 async fn leave(State(api): State<Arc<Api>>, headers: HeaderMap, owner: SignedIn) -> Result<Response<Body>, Problem> {
     let now_ms = moment::now_ms(api.clock);

@@ -28,11 +28,11 @@ use crate::api::moment;
 use crate::api::moment::iso;
 use crate::api::namespace_claims;
 use crate::api::namespace_claims::ClaimView;
-use crate::api::openapi::Refusal;
 use crate::api::owner::SignedIn;
 use crate::api::problem::Problem;
 use crate::api::problem::json as answer;
 use crate::api::text;
+use crate::wire::control_plane::ErrorBody;
 
 /// Longest time an approval may be given for, in seconds: ten years. Without an end it needs no number.
 const MAX_EXPIRY_SECONDS: i64 = 10 * 366 * 24 * 3600;
@@ -117,9 +117,9 @@ fn wrong_state(needed: &str, status: &str) -> Problem {
 #[utoipa::path(get, path = "/v1/claims/{id}", tag = "claims", security(("owner" = [])),
     params(("id" = String, Path, description = "Id of the claim")), responses(
     (status = 200, body = WholeClaim),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 403, description = "FORBIDDEN: of another owner's namespace", body = Refusal),
-    (status = 404, description = "NOT_FOUND", body = Refusal),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 403, description = "FORBIDDEN: of another owner's namespace", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND", body = ErrorBody),
 ))]
 async fn show(State(api): State<Arc<Api>>, owner: SignedIn, Path(id): Path<String>) -> Result<Response<Body>, Problem> {
     let claim = api.db.read(move |db| decidable(db, &owner, &id)).await?;
@@ -131,11 +131,11 @@ async fn show(State(api): State<Arc<Api>>, owner: SignedIn, Path(id): Path<Strin
 #[utoipa::path(post, path = "/v1/claims/{id}/approve", tag = "claims", security(("owner" = [])),
     params(("id" = String, Path, description = "Id of the claim")), request_body = Option<ExpiryBody>, responses(
     (status = 200, body = Approved),
-    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = Refusal),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 403, description = "FORBIDDEN, SERVICE_LIMIT_REACHED", body = Refusal),
-    (status = 404, description = "NOT_FOUND: unknown or not pending", body = Refusal),
-    (status = 409, description = "AGENT_LIMIT_REACHED", body = Refusal),
+    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = ErrorBody),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 403, description = "FORBIDDEN, SERVICE_LIMIT_REACHED", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND: unknown or not pending", body = ErrorBody),
+    (status = 409, description = "AGENT_LIMIT_REACHED", body = ErrorBody),
 ))]
 async fn approve(
     State(api): State<Arc<Api>>,
@@ -224,9 +224,9 @@ async fn end(api: &Api, owner: SignedIn, id: String, from: Status, into: Status)
 #[utoipa::path(post, path = "/v1/claims/{id}/reject", tag = "claims", security(("owner" = [])),
     params(("id" = String, Path, description = "Id of the claim")), responses(
     (status = 200, body = Rejected),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 403, description = "FORBIDDEN: of another owner's namespace", body = Refusal),
-    (status = 404, description = "NOT_FOUND: unknown or not pending", body = Refusal),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 403, description = "FORBIDDEN: of another owner's namespace", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND: unknown or not pending", body = ErrorBody),
 ))]
 async fn reject(
     State(api): State<Arc<Api>>,
@@ -241,9 +241,9 @@ async fn reject(
 #[utoipa::path(post, path = "/v1/claims/{id}/revoke", tag = "claims", security(("owner" = [])),
     params(("id" = String, Path, description = "Id of the claim")), responses(
     (status = 200, body = Revoked),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 403, description = "FORBIDDEN: of another owner's namespace", body = Refusal),
-    (status = 404, description = "NOT_FOUND: unknown or not approved", body = Refusal),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 403, description = "FORBIDDEN: of another owner's namespace", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND: unknown or not approved", body = ErrorBody),
 ))]
 async fn revoke(
     State(api): State<Arc<Api>>,

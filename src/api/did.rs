@@ -21,13 +21,13 @@ use crate::api::did_document;
 use crate::api::did_document::Subject;
 use crate::api::moment;
 use crate::api::moment::iso;
-use crate::api::openapi::Refusal;
 use crate::api::owner::origin;
 use crate::api::problem::Problem;
 use crate::api::problem::json;
 use crate::api::users;
 use crate::domain::ids::Namespace;
 use crate::domain::ids::PublicKey;
+use crate::wire::control_plane::ErrorBody;
 
 /// Most keys and most services of a document: ten times what limits allow a namespace to have.
 const MAX_ENTRIES: i64 = 1000;
@@ -86,9 +86,9 @@ fn typed(status: StatusCode, body: &Value, content_type: &'static str) -> Respon
 #[utoipa::path(get, path = "/.well-known/did/{did}", tag = "did",
     params(("did" = String, Path, description = "did:sigilum:<namespace>")), responses(
     (status = 200, description = "The document", body = Object, content_type = "application/did+ld+json"),
-    (status = 400, description = "VALIDATION_ERROR", body = Refusal),
-    (status = 404, description = "NOT_FOUND", body = Refusal),
-    (status = 503, description = "DB_UNAVAILABLE", body = Refusal),
+    (status = 400, description = "VALIDATION_ERROR", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND", body = ErrorBody),
+    (status = 503, description = "DB_UNAVAILABLE", body = ErrorBody),
 ))]
 async fn document(
     State(api): State<Arc<Api>>,

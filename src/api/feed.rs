@@ -48,7 +48,7 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
     tag = "claims",
     params(
         ("service" = String, Query, description = "Slug of the key's service"),
-        ("limit" = Option<u64>, Query, description = "Rows, 1 to 2000; 500 where absent"),
+        ("limit" = Option<u64>, Query, description = "Rows, at most 2000; 500 where absent"),
         ("offset" = Option<u64>, Query, description = "Rows to pass over"),
     ),
     responses(

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::api::problem::Problem;
 use crate::api::problem::Violation;
+use crate::wire::control_plane::Pagination;
 
 /// Largest offset of a page: more rows than any list here may have.
 const MAX_OFFSET: u64 = 100_000_000;
@@ -41,7 +42,8 @@ impl Query {
         pair.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// `limit` and `offset`: whole numbers, `limit` from 1 to `max`.
+    /// `limit` and `offset`: whole numbers, `limit` at least 1. Who asks for more than `max` rows gets `max`, and is told
+    /// so by `pagination.limit`: clients that know a larger page from elsewhere go on by the number of rows they got.
     pub fn page(&self, default: u64, max: u64) -> Result<Page, Problem> {
         let mut violations = Vec::new();
         let mut number = |name: &'static str, default: u64, least: u64, most: u64| {
@@ -49,12 +51,15 @@ impl Query {
             let digits = text.bytes().all(|byte| byte.is_ascii_digit());
             let number = text.parse().ok().filter(|number| digits && (least..=most).contains(number));
             number.unwrap_or_else(|| {
-                let message = format!("must be a whole number from {least} to {most}");
+                let message = match most {
+                    u64::MAX => format!("must be a whole number of at least {least}"),
+                    most => format!("must be a whole number from {least} to {most}"),
+                };
                 violations.push(Violation { field: name.into(), message: message.into() });
                 default
             })
         };
-        let limit = number("limit", default, 1, max);
+        let limit = number("limit", default, 1, u64::MAX).min(max);
         let offset = number("offset", 0, 0, MAX_OFFSET);
         if violations.is_empty() { Ok(Page { limit, offset }) } else { Err(Problem::validation(&violations)) }
     }
@@ -95,6 +100,13 @@ pub struct Page {
 }
 
 impl Page {
+    /// How it lies in a list of `total` rows, of which it has `rows`.
+    pub fn position(self, rows: usize, total: i64) -> Pagination {
+        let total = u64::try_from(total).unwrap_or(0);
+        let end = self.offset.saturating_add(rows as u64);
+        Pagination { limit: self.limit, offset: self.offset, total, has_more: rows > 0 && end < total }
+    }
+
     /// For a statement.
     pub fn sql_limit(self) -> i64 {
         i64::try_from(self.limit).unwrap_or(i64::MAX)
@@ -203,9 +215,10 @@ mod tests {
         let page = |text: &str| Query::parse(text).unwrap().page(50, 200);
         assert_eq!(page("").unwrap(), Page { limit: 50, offset: 0 });
         assert_eq!(page("limit=200&offset=7").unwrap(), Page { limit: 200, offset: 7 });
-        for bad in ["limit=-1", "limit=0", "limit=201", "limit=NaN", "limit=1.5", "limit=+1", "offset=-1", "offset=x"] {
+        for bad in ["limit=-1", "limit=0", "limit=NaN", "limit=1.5", "limit=+1", "offset=-1", "offset=x"] {
             assert_eq!(page(bad).unwrap_err().code(), "VALIDATION_ERROR", "{bad}");
         }
+        assert_eq!(page("limit=201").unwrap(), Page { limit: 200, offset: 0 });
         assert!(page(&format!("offset={}", u128::MAX)).is_err());
     }
 }

@@ -19,12 +19,12 @@ use crate::api::Api;
 use crate::api::input::Query;
 use crate::api::ledger::Status;
 use crate::api::moment::iso;
-use crate::api::openapi::Position;
-use crate::api::openapi::Refusal;
 use crate::api::owner::SignedIn;
 use crate::api::problem::Problem;
 use crate::api::problem::json;
 use crate::domain::ids::Namespace;
+use crate::wire::control_plane::ErrorBody;
+use crate::wire::control_plane::Pagination;
 
 /// What a status may be, for whoever gave another one.
 const STATUSES: &str = "must be pending, approved, rejected, revoked or expired";
@@ -74,7 +74,7 @@ pub struct ClaimView {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct ClaimList {
     claims: Vec<ClaimView>,
-    pagination: Position,
+    pagination: Pagination,
 }
 
 const VIEW: &str = "SELECT a.claim_id, a.namespace, s.slug, s.id, u.namespace, a.public_key, a.agent_ip, a.subject,
@@ -126,10 +126,10 @@ pub fn own_namespace(owner: &SignedIn, raw: &str) -> Result<Namespace, Problem> 
     ("offset" = Option<u64>, Query, description = "Rows to pass over"),
 ), responses(
     (status = 200, body = ClaimList),
-    (status = 400, description = "VALIDATION_ERROR", body = Refusal),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 403, description = "FORBIDDEN: another owner's namespace", body = Refusal),
-    (status = 503, description = "DB_UNAVAILABLE", body = Refusal),
+    (status = 400, description = "VALIDATION_ERROR", body = ErrorBody),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 403, description = "FORBIDDEN: another owner's namespace", body = ErrorBody),
+    (status = 503, description = "DB_UNAVAILABLE", body = ErrorBody),
 ))]
 async fn list(
     State(api): State<Arc<Api>>,
@@ -157,7 +157,7 @@ async fn list(
         let wanted = named_params! {":namespace": namespace.as_str(), ":status": status, ":service": service,
         ":limit": page.sql_limit(), ":offset": page.sql_offset()};
         let claims = statement.query_map(wanted, view)?.collect::<Result<Vec<_>, _>>()?;
-        Ok(ClaimList { pagination: Position::of(page, claims.len(), total), claims })
+        Ok(ClaimList { pagination: page.position(claims.len(), total), claims })
     };
     Ok(json(StatusCode::OK, &api.db.read(read).await?))
 }

@@ -16,11 +16,11 @@ use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::api::moment::iso;
-use crate::api::openapi::Refusal;
 use crate::api::problem::Problem;
 use crate::api::problem::json;
 use crate::api::signed::Signed;
 use crate::api::users;
+use crate::wire::control_plane::ErrorBody;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -46,9 +46,9 @@ struct NamespaceView {
 #[utoipa::path(get, path = "/v1/namespaces/{namespace}", tag = "namespaces", security(("signature" = [])),
     params(("namespace" = String, Path, description = "The signer's namespace")), responses(
     (status = 200, body = NamespaceView),
-    (status = 401, description = "SIGNATURE_*", body = Refusal),
-    (status = 403, description = "SIGNATURE_NAMESPACE_MISMATCH", body = Refusal),
-    (status = 404, description = "NOT_FOUND: nobody owns it", body = Refusal),
+    (status = 401, description = "SIGNATURE_*", body = ErrorBody),
+    (status = 403, description = "SIGNATURE_NAMESPACE_MISMATCH", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND: nobody owns it", body = ErrorBody),
 ))]
 async fn show(
     State(api): State<Arc<Api>>,

@@ -8,8 +8,6 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::Response;
 use http::header;
-use serde::Serialize;
-use serde_json::Value;
 use utoipa::openapi::InfoBuilder;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::ApiKey;
@@ -21,42 +19,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::Api;
-use crate::api::input::Page;
 use crate::api::owner::COOKIE;
 use crate::api::router;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(show))
-}
-
-/// Body of every error.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Refusal {
-    /// For people.
-    error: String,
-    /// For programs.
-    code: Option<String>,
-    /// What exactly, by code: `[{field, message}]` for `VALIDATION_ERROR`.
-    details: Option<Value>,
-}
-
-/// Position and size of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Position {
-    limit: u64,
-    offset: u64,
-    total: u64,
-    has_more: bool,
-}
-
-impl Position {
-    /// Of a page of which `rows` were found, out of `total`.
-    pub fn of(page: Page, rows: usize, total: i64) -> Self {
-        let total = u64::try_from(total).unwrap_or(0);
-        let end = page.offset.saturating_add(rows as u64);
-        Self { limit: page.limit, offset: page.offset, total, has_more: rows > 0 && end < total }
-    }
 }
 
 /// Adds to the description of the routes what is true of all of them.

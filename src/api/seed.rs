@@ -29,7 +29,6 @@ use crate::api::ledger;
 use crate::api::ledger::Claim;
 use crate::api::ledger::Status;
 use crate::api::moment;
-use crate::api::openapi::Refusal;
 use crate::api::problem::Problem;
 use crate::api::problem::json;
 use crate::domain::ids::ConnectionId;
@@ -38,6 +37,7 @@ use crate::domain::ids::Namespace;
 use crate::domain::ids::PublicKey;
 use crate::sys::http_server::Peer;
 use crate::sys::random;
+use crate::wire::control_plane::ErrorBody;
 
 /// Header with the operator's token.
 const TOKEN_HEADER: &str = "x-sigilum-test-seed-token";
@@ -115,10 +115,10 @@ struct Entry {
 #[utoipa::path(post, path = "/v1/test/seed", tag = "test", request_body = SeedBody,
     params(("x-sigilum-test-seed-token" = String, Header, description = "The operator's token")), responses(
     (status = 200, body = Seeded),
-    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = Refusal),
-    (status = 401, description = "UNAUTHORIZED: no token, or another", body = Refusal),
-    (status = 404, description = "NOT_FOUND: not enabled, or not from this machine", body = Refusal),
-    (status = 409, description = "CONFLICT: a chosen claim id is another claim's", body = Refusal),
+    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = ErrorBody),
+    (status = 401, description = "UNAUTHORIZED: no token, or another", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND: not enabled, or not from this machine", body = ErrorBody),
+    (status = 409, description = "CONFLICT: a chosen claim id is another claim's", body = ErrorBody),
 ))]
 async fn seed(
     State(api): State<Arc<Api>>,

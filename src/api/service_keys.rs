@@ -25,8 +25,6 @@ use crate::api::input::Fields;
 use crate::api::input::Query;
 use crate::api::moment;
 use crate::api::moment::iso;
-use crate::api::openapi::Position;
-use crate::api::openapi::Refusal;
 use crate::api::owner::SignedIn;
 use crate::api::problem::Problem;
 use crate::api::problem::json as answer;
@@ -40,6 +38,8 @@ use crate::api::text;
 use crate::api::users::User;
 use crate::domain::secret::Secret;
 use crate::sys::random;
+use crate::wire::control_plane::ErrorBody;
+use crate::wire::control_plane::Pagination;
 
 /// Random bytes of a key; it is written as twice as many hex digits.
 const KEY_BYTES: usize = 24;
@@ -70,7 +70,7 @@ struct KeyView {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct KeyList {
     keys: Vec<KeyView>,
-    pagination: Position,
+    pagination: Pagination,
 }
 
 /// A key to be made.
@@ -109,9 +109,9 @@ struct Marked {
     ("offset" = Option<u64>, Query, description = "Rows to pass over"),
 ), responses(
     (status = 200, body = KeyList),
-    (status = 400, description = "VALIDATION_ERROR", body = Refusal),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 404, description = "NOT_FOUND", body = Refusal),
+    (status = 400, description = "VALIDATION_ERROR", body = ErrorBody),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND", body = ErrorBody),
 ))]
 async fn list(
     State(api): State<Arc<Api>>,
@@ -129,7 +129,7 @@ async fn list(
         let mut statement = db.prepare_cached(sql)?;
         let rows = statement.query_map(params![service.id, page.sql_limit(), page.sql_offset()], view)?;
         let keys = rows.collect::<Result<Vec<_>, _>>()?;
-        Ok(KeyList { pagination: Position::of(page, keys.len(), total), keys })
+        Ok(KeyList { pagination: page.position(keys.len(), total), keys })
     };
     Ok(answer(StatusCode::OK, &api.db.read(read).await?))
 }
@@ -156,10 +156,10 @@ fn active(db: &Connection, service: &OwnedService) -> Result<i64, rusqlite::Erro
     params(("id" = String, Path, description = "Id of the service")), request_body = KeyBody, responses(
     (status = 201, body = MadeKey),
     (status = 200, description = "The service has this key already", body = MadeKey),
-    (status = 400, description = "KEY_LIMIT_REACHED, VALIDATION_ERROR, INVALID_JSON", body = Refusal),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 404, description = "NOT_FOUND", body = Refusal),
-    (status = 409, description = "CONFLICT: the key was revoked or is another service's", body = Refusal),
+    (status = 400, description = "KEY_LIMIT_REACHED, VALIDATION_ERROR, INVALID_JSON", body = ErrorBody),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND", body = ErrorBody),
+    (status = 409, description = "CONFLICT: the key was revoked or is another service's", body = ErrorBody),
 ))]
 async fn create(
     State(api): State<Arc<Api>>,
@@ -254,8 +254,8 @@ fn insert(db: &Connection, owner: &User, service_id: &str, new: NewKey) -> Resul
     ("key_id" = String, Path, description = "Id of the key"),
 ), responses(
     (status = 200, body = Done),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 404, description = "NOT_FOUND", body = Refusal),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND", body = ErrorBody),
 ))]
 async fn revoke(
     State(api): State<Arc<Api>>,
@@ -281,8 +281,8 @@ async fn revoke(
     ("key_id" = String, Path, description = "Id of the key"),
 ), responses(
     (status = 200, body = Marked),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 404, description = "NOT_FOUND", body = Refusal),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND", body = ErrorBody),
 ))]
 async fn mark_gateway(
     State(api): State<Arc<Api>>,

@@ -24,7 +24,6 @@ use crate::api::input;
 use crate::api::input::Fields;
 use crate::api::moment;
 use crate::api::moment::iso;
-use crate::api::openapi::Refusal;
 use crate::api::owner::SignedIn;
 use crate::api::problem::Problem;
 use crate::api::problem::json as answer;
@@ -34,6 +33,7 @@ use crate::api::users;
 use crate::api::users::User;
 use crate::domain::ids::ConnectionId;
 use crate::sys::random;
+use crate::wire::control_plane::ErrorBody;
 
 /// Longest name, in characters.
 pub const MAX_NAME: usize = 100;
@@ -139,7 +139,7 @@ fn read_view(db: &Connection, owner: &User, id: &str) -> Result<ServiceView, Pro
 /// The owner's services.
 #[utoipa::path(get, path = "/v1/services", tag = "services", security(("owner" = [])), responses(
     (status = 200, body = ServiceList),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
 ))]
 async fn list(State(api): State<Arc<Api>>, owner: SignedIn) -> Result<Response<Body>, Problem> {
     let read = move |db: &Connection| {
@@ -156,11 +156,11 @@ async fn list(State(api): State<Arc<Api>>, owner: SignedIn) -> Result<Response<B
 #[utoipa::path(post, path = "/v1/services", tag = "services", security(("owner" = [])), request_body = ServiceBody,
     responses(
     (status = 201, body = ServiceView),
-    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = Refusal),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 403, description = "SERVICE_LIMIT_REACHED", body = Refusal),
-    (status = 409, description = "CONFLICT: the slug is taken", body = Refusal),
-    (status = 501, description = "NOT_IMPLEMENTED: a webhook was asked for", body = Refusal),
+    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = ErrorBody),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 403, description = "SERVICE_LIMIT_REACHED", body = ErrorBody),
+    (status = 409, description = "CONFLICT: the slug is taken", body = ErrorBody),
+    (status = 501, description = "NOT_IMPLEMENTED: a webhook was asked for", body = ErrorBody),
 ))]
 async fn create(State(api): State<Arc<Api>>, owner: SignedIn, body: Bytes) -> Result<Response<Body>, Problem> {
     let object = input::object(&body)?;
@@ -216,8 +216,8 @@ fn free_id(db: &Connection, owner: &User, slug: &str, spare: String) -> Result<S
 #[utoipa::path(get, path = "/v1/services/{id}", tag = "services", security(("owner" = [])),
     params(("id" = String, Path, description = "Id of the service")), responses(
     (status = 200, body = ServiceView),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 404, description = "NOT_FOUND", body = Refusal),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND", body = ErrorBody),
 ))]
 async fn show(State(api): State<Arc<Api>>, owner: SignedIn, Path(id): Path<String>) -> Result<Response<Body>, Problem> {
     let found = api.db.read(move |db| read_view(db, &owner.user, &id)).await?;
@@ -228,9 +228,9 @@ async fn show(State(api): State<Arc<Api>>, owner: SignedIn, Path(id): Path<Strin
 #[utoipa::path(patch, path = "/v1/services/{id}", tag = "services", security(("owner" = [])),
     params(("id" = String, Path, description = "Id of the service")), request_body = ServiceChange, responses(
     (status = 200, body = Done),
-    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = Refusal),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 404, description = "NOT_FOUND", body = Refusal),
+    (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = ErrorBody),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND", body = ErrorBody),
 ))]
 async fn change(
     State(api): State<Arc<Api>>,
@@ -261,8 +261,8 @@ async fn change(
 #[utoipa::path(delete, path = "/v1/services/{id}", tag = "services", security(("owner" = [])),
     params(("id" = String, Path, description = "Id of the service")), responses(
     (status = 200, body = Done),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 404, description = "NOT_FOUND", body = Refusal),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 404, description = "NOT_FOUND", body = ErrorBody),
 ))]
 async fn remove(
     State(api): State<Arc<Api>>,

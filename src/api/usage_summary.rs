@@ -19,13 +19,13 @@ use crate::api::input::Page;
 use crate::api::input::Query;
 use crate::api::moment::iso;
 use crate::api::namespace_claims::own_namespace;
-use crate::api::openapi::Position;
-use crate::api::openapi::Refusal;
 use crate::api::owner::SignedIn;
 use crate::api::problem::Problem;
 use crate::api::problem::Violation;
 use crate::api::problem::json;
 use crate::api::text;
+use crate::wire::control_plane::ErrorBody;
+use crate::wire::control_plane::Pagination;
 
 /// The orders a client may ask for; the first is the default.
 const SORTS: [&str; 3] = ["recent", "calls_desc", "subject_asc"];
@@ -77,7 +77,7 @@ struct UsageFilters {
 struct UsageSummary {
     rows: Vec<UsageRow>,
     summary: UsageTotals,
-    pagination: Position,
+    pagination: Pagination,
     applied_filters: UsageFilters,
 }
 
@@ -177,7 +177,7 @@ impl Wanted {
                 rows.push(usage_row(row, subject)?);
             }
         }
-        let pagination = Position::of(self.page, rows.len(), groups);
+        let pagination = self.page.position(rows.len(), groups);
         Ok(UsageSummary { rows, summary, pagination, applied_filters: self.filters })
     }
 }
@@ -221,9 +221,9 @@ fn usage_row(row: &Row<'_>, subject: String) -> Result<UsageRow, rusqlite::Error
     ("offset" = Option<u64>, Query, description = "Rows to pass over"),
 ), responses(
     (status = 200, body = UsageSummary),
-    (status = 400, description = "VALIDATION_ERROR", body = Refusal),
-    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = Refusal),
-    (status = 403, description = "FORBIDDEN: another owner's namespace", body = Refusal),
+    (status = 400, description = "VALIDATION_ERROR", body = ErrorBody),
+    (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
+    (status = 403, description = "FORBIDDEN: another owner's namespace", body = ErrorBody),
 ))]
 async fn show(
     State(api): State<Arc<Api>>,

@@ -141,7 +141,7 @@ async fn pages_hold_every_row_once_newest_first() {
     assert!(seen.windows(2).all(|pair| pair[0] > pair[1]), "by approval, then by id, both descending");
     let beyond = page(&server, &service, "mail", "&offset=5000").await;
     assert_eq!(beyond.json()["claims"], Value::Array(Vec::new()));
-    for bad in ["&limit=-1", "&limit=0", "&limit=2001", "&limit=NaN", "&offset=-1", "&limit=1&limit=2", "&offset=1e3"] {
+    for bad in ["&limit=-1", "&limit=0", "&limit=NaN", "&offset=-1", "&limit=1&limit=2", "&offset=1e3"] {
         let reply = page(&server, &service, "mail", bad).await;
         assert_eq!(reply.code(), (400, "VALIDATION_ERROR".to_owned()), "{bad}");
     }
@@ -319,6 +319,7 @@ async fn the_history_is_bounded() {
     assert_eq!(server.number("SELECT count(*) FROM claim_changes").await, 50_000);
     let ended = server.number("SELECT count(*) FROM claim_changes WHERE approved = 0").await;
     assert!(ended >= 49_000, "{ended}");
+    assert_eq!(server.number("SELECT approved FROM claim_changes ORDER BY number DESC LIMIT 1").await, 0);
     server.end().await;
 }
 

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::claims::attendant::Attendant;
 use crate::claims::client::ApiClient;
 use crate::claims::keys::KeyPlaces;
+use crate::claims::keys::service_key;
 use crate::claims::overview::Overview;
 use crate::state::Change;
 use crate::state::Publisher;
@@ -109,6 +110,10 @@ impl Shared {
 impl Claims {
     /// Nothing is asked before [`Claims::run`].
     pub fn new(config: ClaimsConfig, publisher: Publisher, advance: Advance, metrics: Arc<Metrics>) -> Self {
+        // Nothing is served yet. An authz that comes back after a restart of ours goes on with what it holds of
+        // these, until they are read.
+        let has_source = |service: &String| config.every_service || service_key(service, &config.keys).is_some();
+        publisher.expect_claims(publisher.connection_ids().into_iter().filter(has_source).collect());
         let overview = Arc::default();
         let (reads, streams) = (Semaphore::new(READS), Semaphore::new(STREAMS));
         let (poke, poked) = mpsc::channel(POKES);

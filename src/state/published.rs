@@ -35,8 +35,10 @@ pub struct PublishedState {
     pub settings: proto::Settings,
     /// All connections with their secrets.
     pub connections: Vec<proto::Connection>,
-    /// One entry per (service, source). A claims entry with `age_ms` absent, whose source was not read yet, must
-    /// be here for every service that has one: an authz that is sent the full state forgets the claims of others.
+    /// One entry per (service, source). A claims entry with `age_ms` absent is of a source that was not read yet.
+    /// Every service with a claims source belongs in here, or is told by
+    /// [`Publisher::expect_claims`](crate::state::Publisher::expect_claims): an authz that is sent the full state
+    /// forgets the claims of all others.
     pub approvals: Vec<proto::ServiceApprovals>,
 }
 
@@ -116,6 +118,13 @@ impl Published {
     /// Whether the service has a claims source, and whether that was read.
     pub(super) fn claims_source(&self, service: &str) -> Option<bool> {
         self.sources.get(service).map(|source| source.at.is_some())
+    }
+
+    /// As if the state had begun with these claims sources, not read yet.
+    pub(super) fn expect_claims(&mut self, services: Vec<String>) {
+        for service in services {
+            self.sources.entry(service).or_insert(ClaimsSource { at: None, number: self.confirmations });
+        }
     }
 
     /// Each service with a claims source: age of what it said in milliseconds (`None`: not read), and how many

@@ -135,6 +135,16 @@ impl Publisher {
         (!known).then_some(Change::ReplaceApprovals(list))
     }
 
+    /// Says which services have a claims source, before anybody is told anything; afterwards it does nothing. An
+    /// authz that comes back is sent the full state, and forgets the claims of every service that has no source in it.
+    pub fn expect_claims(&self, services: Vec<String>) {
+        let mut published = self.published();
+        // Under the lock: who connects now is told with them.
+        if self.peers_locked().last == 0 {
+            published.expect_claims(services);
+        }
+    }
+
     /// What is to be published for a service to have no claims source any more; `None` where it has none.
     pub fn end_claims(&self, service: &str) -> Option<Change> {
         let known = self.published().claims_source(service).is_some();

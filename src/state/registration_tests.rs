@@ -2,12 +2,16 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::domain::approval::Freshness;
+use crate::domain::ids::PublicKey;
 use crate::domain::snapshot::Settings;
+use crate::domain::snapshot::Snapshot;
 use crate::state::PublishedState;
 use crate::state::Publisher;
 use crate::state::StateSource;
@@ -36,9 +40,15 @@ struct Admin {
 
 impl Admin {
     async fn serve(path: &Path) -> Self {
+        Self::serve_from(path, 1, |_| {}).await
+    }
+
+    /// With the store at this version, and something said before anything is served.
+    async fn serve_from(path: &Path, version: u64, prepare: impl FnOnce(&Publisher)) -> Self {
         let settings = state::encode_settings(&Settings::default());
         let publisher =
-            Publisher::new(PublishedState { epoch: "e".to_owned(), version: 1, settings, ..PublishedState::default() });
+            Publisher::new(PublishedState { epoch: "e".to_owned(), version, settings, ..PublishedState::default() });
+        prepare(&publisher);
         let (stop, stopped) = stop_pair();
         let (peers, rule) = watch::channel(Some(PeerRule::same_user()));
         let listener = bind_private(path).await.unwrap();
@@ -56,6 +66,7 @@ impl Admin {
 struct Pair {
     admin: Admin,
     registrar: RegistrarLink,
+    current: Arc<ArcSwapOption<Snapshot>>,
     path: PathBuf,
     stop: StopHandle,
     following: JoinHandle<()>,
@@ -69,12 +80,13 @@ impl Pair {
         let admin = Admin::serve(&path).await;
         let subscriber = Subscriber::new();
         let (registrar, mut arrived) = (subscriber.registrar(), subscriber.arrived());
+        let current = subscriber.current();
         assert_eq!(registrar.register(register("early")).await, None, "there is no stream yet");
         let (stop, stopped) = stop_pair();
         let (source, report) = (StateSource::Unix(path.clone()), proto::Report::default);
         let following = tokio::spawn(subscriber.run(source, "test".to_owned(), SystemClock, report, stopped));
         in_time(arrived.wait_for(|arrived| *arrived)).await.unwrap();
-        Self { admin, registrar, path, stop, following, _folder: folder }
+        Self { admin, registrar, current, path, stop, following, _folder: folder }
     }
 
     async fn end(self) {
@@ -214,7 +226,7 @@ async fn the_end_of_the_stream_ends_the_waiting() {
     let registrar = pair.registrar.clone();
     let asked = tokio::spawn(async move { registrar.register(register("caught")).await });
     let held = in_time(desk.recv()).await.unwrap();
-    let Pair { admin, registrar, path, stop, following, _folder } = pair;
+    let Pair { admin, registrar, path, stop, following, _folder, current: _ } = pair;
     admin.end().await;
     assert_eq!(in_time(asked).await.unwrap(), None);
     drop(held);
@@ -272,6 +284,44 @@ async fn an_authz_that_floods_is_answered_every_time() {
     }
     assert_eq!(desk.len(), MAX_IN_FLIGHT);
     drop(in_time(flood).await.unwrap());
+    admin.end().await;
+}
+
+#[tokio::test]
+async fn an_authz_goes_on_with_its_claims_while_admin_begins_anew() {
+    let Pair { admin, path, current, stop, following, _folder, registrar: _ } = Pair::start().await;
+    let version = async |wanted| {
+        while current.load().as_ref().is_none_or(|held| held.version.version != wanted) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let mut list = admin.publisher.claim_list("svc");
+    list.push("abc", PublicKey::new([7; 32]), None);
+    let changes = admin.publisher.claims_difference("svc", list);
+    for (change, version) in changes.into_iter().zip(2..) {
+        admin.publisher.publish(version, change);
+    }
+    in_time(version(2)).await;
+    admin.publisher.expect_claims(vec!["too-late".to_owned()]);
+    assert_eq!(admin.publisher.claims_ages().len(), 1);
+    let held = current.load_full().unwrap();
+    let age = held.approvals.freshness("svc");
+    assert!(age.is_some() && held.approvals.len() == 1);
+    admin.end().await;
+    let expected = ["svc", "new"].map(str::to_owned).to_vec();
+    let admin = Admin::serve_from(&path, 3, |publisher| publisher.expect_claims(expected)).await;
+    assert!(admin.publisher.begin_claims("svc").is_none(), "it is said already");
+    in_time(version(3)).await;
+    let held = current.load_full().unwrap();
+    assert_eq!((held.approvals.len(), held.approvals.freshness("svc")), (1, age));
+    assert_eq!(held.approvals.freshness("new"), Some(Freshness::Never));
+    let change = admin.publisher.end_claims("svc").unwrap();
+    admin.publisher.publish(4, change);
+    in_time(version(4)).await;
+    let held = current.load_full().unwrap();
+    assert_eq!((held.approvals.len(), held.approvals.freshness("svc")), (0, None));
+    stop.stop();
+    in_time(following).await.unwrap();
     admin.end().await;
 }
 
