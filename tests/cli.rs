@@ -124,7 +124,14 @@ fn usage_errors_exit_64_and_say_nothing_on_stdout() {
 fn the_version_is_one_line() {
     let person = Person::new();
     let expected = format!("sigilum {}\n", env!("CARGO_PKG_VERSION"));
-    for arguments in [&["version"][..], &["-v"], &["--version"], &["--namespace", "demo", "version"]] {
+    for arguments in [
+        &["version"][..],
+        &["-v"],
+        &["--version"],
+        &["--namespace", "demo", "version"],
+        &["--", "version"],
+        &["--namespace", "demo", "--", "version"],
+    ] {
         assert_eq!(person.done(arguments), expected);
     }
     assert!(person.done(&["help", "request"]).contains("--dry-run"));

@@ -124,7 +124,7 @@ async fn me(owner: SignedIn) -> Response<Body> {
     json(StatusCode::OK, &UserView::of(owner.user))
 }
 
-/// Replaces the members of the settings that are sent; `policy` is the one there is.
+/// Replaces the members of the settings that are sent; `policy` is the one the API itself reads.
 #[utoipa::path(patch, path = "/v1/auth/settings", tag = "auth", security(("owner" = [])),
     request_body = settings::SettingsBody, responses(
     (status = 200, body = SettingsBody),
@@ -139,7 +139,14 @@ async fn change_settings(State(api): State<Arc<Api>>, owner: SignedIn, body: Byt
         let user = users::find(db, &owner.user.id)?.ok_or_else(gone)?;
         let mut merged = settings::read(&user.settings);
         merged.extend(change);
-        users::set_settings(db, &user.id, &Value::Object(merged.clone()).to_string(), now_ms)?;
+        let text = Value::Object(merged.clone()).to_string();
+        if text.len() > settings::MAX_BYTES {
+            return Err(Problem::invalid(
+                "settings",
+                format!("must be at most {} bytes together", settings::MAX_BYTES),
+            ));
+        }
+        users::set_settings(db, &user.id, &text, now_ms)?;
         Ok(merged)
     };
     let settings = api.db.write(merge).await?;

@@ -3,7 +3,8 @@
 //!
 //! A reader begins where a page of the feed stood and is told every change since, in the order of the commits, each
 //! with the cursor it leads to. The stream ends when its key is revoked, when the history no longer reaches back to
-//! where the reader is, and with the process; a reader that does not read is cut off by the server's sockets.
+//! where the reader is, and with the process. Where its service is removed it first says what has ended with it. A
+//! reader that does not read is cut off by the server's sockets.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -91,6 +92,7 @@ async fn changes(
         news,
         waiting: VecDeque::new(),
         behind: false,
+        over: false,
         next_beat: Instant::now(),
         service,
         api,
@@ -135,6 +137,8 @@ struct Reader {
     waiting: VecDeque<Bytes>,
     /// Whether there is more to read.
     behind: bool,
+    /// Whether nothing follows what was read.
+    over: bool,
     next_beat: Instant,
     /// Held as long as the reader is here.
     _room: StreamRoom,
@@ -149,6 +153,9 @@ impl Reader {
             }
             if let Some(piece) = self.waiting.pop_front() {
                 return Some(piece);
+            }
+            if self.over {
+                return None;
             }
             let beat = Instant::now() >= self.next_beat;
             if beat || self.behind {
@@ -188,8 +195,9 @@ impl Reader {
         self.news.mark_unchanged();
         let (service, after, epoch) = (self.service.clone(), self.last, self.api.db.epoch().to_owned());
         let read = self.api.db.read(move |db| Ok(read(db, &service, after, &epoch)?)).await?;
-        let Some((last, events)) = read else { return Ok(false) };
+        let Some(News { last, events, removed }) = read else { return Ok(false) };
         self.behind = events.len() >= AT_ONCE;
+        self.over = removed && !self.behind;
         self.last = last;
         self.waiting.extend(events);
         Ok(true)
@@ -200,23 +208,39 @@ impl Reader {
     }
 }
 
-type News = (i64, Vec<Bytes>);
+/// What a look at the history found.
+struct News {
+    /// Number of the last change that was read.
+    last: i64,
+    events: Vec<Bytes>,
+    /// Whether the service is no more: these are the last.
+    removed: bool,
+}
 
-/// The changes of a service after a number, and the number of the last of them.
+/// The changes of a service after a number; `None` where the reader may not have them, or would miss some.
 fn read(db: &Connection, service: &KeyedService, after: i64, epoch: &str) -> Result<Option<News>, rusqlite::Error> {
-    let newest = feed::last_change(db, &service.service_id)?;
     let latest = "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'claim_changes'), 0)";
     let latest: i64 = db.prepare_cached(latest)?.query_row([], |row| row.get(0))?;
-    // Complete from here on; and whoever has the newest change of this service has missed none.
-    let complete = after >= latest.saturating_sub(KEPT_CHANGES) || after == newest;
-    if after > newest || !complete || !service_key::is_active(db, &service.key_id)? {
+    let kept = after >= latest.saturating_sub(KEPT_CHANGES);
+    let newest = feed::last_change(db, &service.service_id)?;
+    let allowed = match newest {
+        // Whoever has the newest change of this service has missed none, however old it is.
+        Some(newest) => after <= newest && (kept || after == newest) && service_key::is_active(db, &service.key_id)?,
+        // The key went with its service. That its claims have ended is still told: they would be held until they are
+        // too old.
+        None => after <= latest && kept,
+    };
+    if !allowed {
         return Ok(None);
     }
+    let removed = newest.is_none();
     let sql = "SELECT number, approved, claim_id, namespace, public_key, subject, agent_id, agent_name,
                       approved_at_ms, expires_at_ms
-               FROM claim_changes WHERE service_id = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
+               FROM claim_changes WHERE service_id = ?1 AND number > ?2 AND (NOT ?4 OR approved = 0)
+               ORDER BY number LIMIT ?3";
     let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query(params![service.service_id, after, i64::try_from(AT_ONCE).unwrap_or(i64::MAX)])?;
+    let most = i64::try_from(AT_ONCE).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![service.service_id, after, most, removed])?;
     let (mut last, mut events) = (after, Vec::new());
     while let Some(row) = rows.next()? {
         last = row.get(0)?;
@@ -236,5 +260,5 @@ fn read(db: &Connection, service: &KeyedService, after: i64, epoch: &str) -> Res
         let data = serde_json::to_string(&claim).unwrap_or_default();
         events.push(Bytes::from(format!("event: {event}\nid: {epoch}.{last}\ndata: {data}\n\n")));
     }
-    Ok(Some((last, events)))
+    Ok(Some(News { last, events, removed }))
 }

@@ -1,8 +1,9 @@
 //! `POST /v1/claims`: an agent's key asks for a service.
 //!
 //! Everything is judged and written in one transaction, so that limits hold whoever comes at the same time. A key
-//! that was rejected or revoked may ask again, but once a minute: until then the answer is the old one. A claim that
-//! is written anew begins its life anew.
+//! that was rejected or revoked may ask again, three times at once and once a minute in the long run; beyond that
+//! the answer is the old one. A claim that is written anew begins its life anew, and where the key's last
+//! claim was rejected or revoked, no policy approves the next one: the owner is asked.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -44,8 +45,10 @@ use crate::wire::control_plane::ClaimAnswer;
 use crate::wire::control_plane::ClaimSubmission;
 use crate::wire::control_plane::ErrorBody;
 
-/// How long a rejected or revoked key must wait before it may ask again.
-const ASK_AGAIN_MS: i64 = 60_000;
+/// How often a rejected or revoked key may ask again within [`ASKED_MS`].
+const ASKS: u8 = 3;
+/// How long asking again counts.
+const ASKED_MS: i64 = 3 * 60_000;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -142,10 +145,12 @@ fn decide(
     };
     ledger::expire_approved(db, now_ms)?;
     let known = ledger::find(db, &service.service_id, &submission.namespace, &submission.public_key)?;
-    if let Some(known) = known.as_ref().and_then(|claim| standing(claim, now_ms).map(|text| (claim, text))) {
-        let (claim, text) = known;
+    if let Some(claim) = &known
+        && let Some(text) = standing(db, claim, now_ms)?
+    {
         return Ok((StatusCode::OK, answer(&claim.claim_id, claim.status, &service.slug, text)));
     }
+    let refused_before = known.is_some_and(|claim| matches!(claim.status, Status::Rejected | Status::Revoked));
     let policy = Policy::of(&settings);
     let taken = ledger::taken(db, &service.service_id, &submission.namespace)?;
     let facts = Facts {
@@ -160,7 +165,7 @@ fn decide(
         (Status::Rejected, "this namespace has as many approved agents for this service as it may have")
     } else if policy.max_pending_limit && taken.pending >= i64::from(limits.max_pending) {
         (Status::Rejected, "too many claims of this namespace wait for a decision")
-    } else if policy.approves(&facts) {
+    } else if !refused_before && policy.approves(&facts) {
         (Status::Approved, "approved by the owner's policy")
     } else {
         (Status::Pending, "waiting for the owner's decision")
@@ -189,15 +194,21 @@ fn decide(
 }
 
 /// What to answer where the claim that is there stands; `None` where it may be asked for anew.
-fn standing(claim: &Claim, now_ms: i64) -> Option<&'static str> {
-    let waits = claim.ended_at_ms.is_some_and(|ended| now_ms.saturating_sub(ended) < ASK_AGAIN_MS);
-    match claim.status {
-        Status::Pending => Some("still waiting for the owner's decision"),
-        Status::Approved => Some("approved already"),
-        Status::Rejected if waits => Some("rejected; it may be asked for again in a minute"),
-        Status::Revoked if waits => Some("revoked; it may be asked for again in a minute"),
-        Status::Rejected | Status::Revoked | Status::Expired => None,
+fn standing(db: &Connection, claim: &Claim, now_ms: i64) -> Result<Option<&'static str>, Problem> {
+    let text = match claim.status {
+        Status::Pending => return Ok(Some("still waiting for the owner's decision")),
+        Status::Approved => return Ok(Some("approved already")),
+        Status::Expired => return Ok(None),
+        Status::Rejected => "rejected; it may be asked for again in a few minutes",
+        Status::Revoked => "revoked; it may be asked for again in a few minutes",
+    };
+    for ask in 0..ASKS {
+        let ask = Nonce::Ask(&claim.service_id, &claim.namespace, &claim.public_key, ask);
+        if nonces::admit(db, ask, now_ms, now_ms.saturating_add(ASKED_MS))? {
+            return Ok(None);
+        }
     }
+    Ok(Some(text))
 }
 
 fn answer(claim_id: &str, status: Status, service: &str, message: &str) -> ClaimAnswer {

@@ -31,7 +31,6 @@ use crate::wire::control_plane::ErrorBody;
 use crate::wire::control_plane::FeedClaim;
 use crate::wire::control_plane::FeedPage;
 use crate::wire::control_plane::MAX_PAGE;
-use crate::wire::control_plane::Pagination;
 
 /// Rows of a page where the client does not say.
 const DEFAULT_PAGE: u64 = 500;
@@ -73,7 +72,7 @@ async fn approved(
     let epoch = api.db.epoch().to_owned();
     let known = headers.get(header::IF_NONE_MATCH).cloned();
     let work = move |db: &Connection| {
-        let cursor = format!("{epoch}.{}", last_change(db, &service.service_id)?);
+        let cursor = format!("{epoch}.{}", last_change(db, &service.service_id)?.unwrap_or(0));
         let tag = format!("\"{cursor}.{}\"", page.limit);
         let unchanged = page.offset == 0 && known.is_some_and(|known| matches(&known, &tag));
         let body = if unchanged { None } else { Some(read(db, &service, page)?) };
@@ -115,10 +114,10 @@ pub(super) async fn end_what_is_over(api: &Api) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Number of the last change of a service's claims; 0 where there was none.
-pub(super) fn last_change(db: &Connection, service_id: &str) -> Result<i64, rusqlite::Error> {
+/// Number of the last change of a service's claims, 0 where there was none; `None` where the service is no more.
+pub(super) fn last_change(db: &Connection, service_id: &str) -> Result<Option<i64>, rusqlite::Error> {
     let mut statement = db.prepare_cached("SELECT last_change FROM services WHERE id = ?1")?;
-    Ok(statement.query_row([service_id], |row| row.get(0)).optional()?.unwrap_or(0))
+    statement.query_row([service_id], |row| row.get(0)).optional()
 }
 
 /// Whether `If-None-Match` (RFC 9110 section 13.1.2) names the tag; it compares weakly.
@@ -131,7 +130,6 @@ fn read(db: &Connection, service: &KeyedService, page: Page) -> Result<FeedPage,
     // Counting a hundred thousand rows for each page would take longer than reading one.
     let mut counted = db.prepare_cached("SELECT approved FROM services WHERE id = ?1")?;
     let total: i64 = counted.query_row([&service.service_id], |row| row.get(0)).optional()?.unwrap_or(0);
-    let total = u64::try_from(total).unwrap_or(0);
     let sql = "SELECT claim_id, namespace, public_key, subject, agent_id, agent_name, approved_at_ms, expires_at_ms
                FROM authorizations WHERE service_id = ?1 AND status = 'approved'
                ORDER BY approved_at_ms DESC, claim_id DESC LIMIT ?2 OFFSET ?3";
@@ -151,7 +149,5 @@ fn read(db: &Connection, service: &KeyedService, page: Page) -> Result<FeedPage,
             expires_at: row.get::<_, Option<i64>>(7)?.map(moment::iso),
         });
     }
-    let seen = page.offset.saturating_add(u64::try_from(claims.len()).unwrap_or(0));
-    let has_more = !claims.is_empty() && seen < total;
-    Ok(FeedPage { claims, pagination: Pagination { limit: page.limit, offset: page.offset, total, has_more } })
+    Ok(FeedPage { pagination: page.position(claims.len(), total), claims })
 }

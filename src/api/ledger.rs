@@ -14,8 +14,8 @@ use crate::sys::random::RandomError;
 
 /// Claims of a namespace that are neither pending nor approved; beyond, the oldest are forgotten.
 const MAX_ENDED: i64 = 1000;
-/// Overdue claims that are looked at in one transaction.
-const AT_ONCE: i64 = 500;
+/// Namespaces with overdue claims that are read at a time, and about how many claims end in one transaction.
+const AT_ONCE: usize = 500;
 
 /// What has become of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,24 +231,34 @@ pub fn has_expired(db: &Connection, now_ms: i64) -> Result<bool, rusqlite::Error
     db.prepare_cached(sql)?.exists([now_ms])
 }
 
-/// Ends pending claims made before `before_ms`, except where the namespace's owner lets them wait.
+/// Ends pending claims made before `before_ms`, except where the namespace's owner lets them wait. Where there are
+/// many, only some of them: what is left is for the next call.
 pub fn expire_pending(db: &Connection, before_ms: i64, now_ms: i64) -> Result<usize, rusqlite::Error> {
     let sql = "SELECT DISTINCT a.namespace, COALESCE(u.settings, '{}')
                FROM authorizations a LEFT JOIN users u ON u.namespace = a.namespace
-               WHERE a.status = 'pending' AND a.created_at_ms < ?1 LIMIT ?2";
+               WHERE a.status = 'pending' AND a.created_at_ms < ?1 AND a.namespace > ?2
+               ORDER BY a.namespace LIMIT ?3";
     let mut overdue = db.prepare_cached(sql)?;
-    let rows = overdue.query_map(params![before_ms, AT_ONCE], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let rows = rows.collect::<Result<Vec<(String, String)>, _>>()?;
     let sql = "UPDATE authorizations SET status = 'expired', ended_at_ms = ?3
                WHERE namespace = ?1 AND status = 'pending' AND created_at_ms < ?2";
     let mut expire = db.prepare_cached(sql)?;
-    let mut expired = 0_usize;
-    for (namespace, settings) in rows {
-        if Policy::of(&settings).auto_expire {
-            expired = expired.saturating_add(expire.execute(params![namespace, before_ms, now_ms])?);
+    let most = i64::try_from(AT_ONCE).unwrap_or(i64::MAX);
+    let (mut expired, mut last) = (0_usize, String::new());
+    // Page by page, not the first page alone: claims that are let wait would keep the others' from their end.
+    loop {
+        let rows = overdue.query_map(params![before_ms, last, most], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows = rows.collect::<Result<Vec<(String, String)>, _>>()?;
+        let is_last = rows.len() < AT_ONCE;
+        for (namespace, settings) in rows {
+            if Policy::of(&settings).auto_expire {
+                expired = expired.saturating_add(expire.execute(params![namespace, before_ms, now_ms])?);
+            }
+            last = namespace;
+        }
+        if is_last || expired >= AT_ONCE {
+            return Ok(expired);
         }
     }
-    Ok(expired)
 }
 
 /// Forgets the oldest ended claims of a namespace beyond a bound: strangers could otherwise fill the disk with them.

@@ -25,14 +25,21 @@ pub enum Nonce<'a> {
     Signature(&'a str, &'a [u8; 32], &'a str),
     /// Of a claim's body: the service's id.
     Claim(&'a str, &'a str),
+    /// No nonce, but counted in the same way: a refused key asks again, by service id, namespace and key, which time.
+    Ask(&'a str, &'a str, &'a str, u8),
 }
 
 impl Nonce<'_> {
     /// Each part with its length in front, so that no two nonces read the same.
     fn hash(self) -> [u8; 32] {
-        let parts: [&[u8]; 4] = match self {
-            Self::Signature(namespace, key, nonce) => [b"signature", namespace.as_bytes(), key, nonce.as_bytes()],
-            Self::Claim(service, nonce) => [b"claim", service.as_bytes(), b"", nonce.as_bytes()],
+        let time: [u8; 1];
+        let parts: [&[u8]; 5] = match self {
+            Self::Signature(namespace, key, nonce) => [b"signature", namespace.as_bytes(), key, nonce.as_bytes(), b""],
+            Self::Claim(service, nonce) => [b"claim", service.as_bytes(), b"", nonce.as_bytes(), b""],
+            Self::Ask(service, namespace, key, which) => {
+                time = [which];
+                [b"ask", service.as_bytes(), namespace.as_bytes(), key.as_bytes(), &time]
+            }
         };
         let mut hash = Sha256::new();
         for part in parts {
@@ -53,8 +60,10 @@ pub fn admit(db: &Connection, nonce: Nonce<'_>, now_ms: i64, expires_at_ms: i64)
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NONCE_STORE_UNAVAILABLE", text);
         return Err(problem.retry_after(RETRY_SECONDS));
     }
-    let sql = "INSERT INTO nonces (hash, expires_at_ms) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-    Ok(db.prepare_cached(sql)?.execute(params![nonce.hash(), expires_at_ms])? == 1)
+    // One that has expired and not left yet is as good as gone.
+    let sql = "INSERT INTO nonces (hash, expires_at_ms) VALUES (?1, ?2)
+               ON CONFLICT DO UPDATE SET expires_at_ms = excluded.expires_at_ms WHERE expires_at_ms < ?3";
+    Ok(db.prepare_cached(sql)?.execute(params![nonce.hash(), expires_at_ms, now_ms])? == 1)
 }
 
 /// Removes what has expired; at start, when more may have than leave one by one.

@@ -1,6 +1,8 @@
-//! Settings of an owner: `{policy}`, which decides what becomes of claims without anybody looking at them. Pure.
+//! Settings of an owner. One is ours: `policy`, which decides what becomes of claims without anybody looking at them;
+//! all others belong to whoever wrote them (a dashboard, say) and are kept as they are. Pure.
 //!
-//! A member nobody knows is refused: a policy with a slip of the pen in it must not look as if it were in force.
+//! A member of a policy that nobody knows is refused: a policy with a slip of the pen in it must not look as if it were
+//! in force.
 
 use serde_json::Map;
 use serde_json::Value;
@@ -13,10 +15,14 @@ use crate::api::problem::Problem;
 const SWITCHES: [&str; 4] = ["autoApproveTrusted", "autoApproveIP", "maxPendingLimit", "autoExpire"];
 /// Most entries of a list of a policy.
 const MAX_ENTRIES: usize = 100;
+/// Longest name of a setting, in bytes.
+const MAX_NAME_BYTES: usize = 64;
+/// Most that all settings of an owner may be together, as compact JSON, in bytes: they are read with every request.
+pub const MAX_BYTES: usize = 64 * 1024;
 /// Longest id of a service: `svc_local_` and the longest slug.
 const MAX_SERVICE_BYTES: usize = 74;
 
-/// Settings as they are sent; what is absent stays as it is.
+/// Settings as they are sent; what is absent stays as it is. Other members than `policy` are kept as they are.
 #[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[expect(dead_code, reason = "describes the body, which is read member by member")]
 pub struct SettingsBody {
@@ -62,7 +68,8 @@ pub fn check(settings: &Map<String, Value>) -> Result<(), Problem> {
         match (name.as_str(), value) {
             ("policy", Value::Object(policy)) => check_policy(&mut fields, policy),
             ("policy", _) => fields.refuse("policy", "must be an object"),
-            _ => fields.refuse(shown(name), "is not a setting"),
+            _ if (1..=MAX_NAME_BYTES).contains(&name.len()) => {}
+            _ => fields.refuse(shown(name), format!("a setting's name has 1 to {MAX_NAME_BYTES} bytes")),
         }
     }
     fields.finish()
@@ -130,7 +137,9 @@ mod tests {
             ),
             (json!({"policy": null}), false),
             (json!({"policy": []}), false),
-            (json!({"theme": "dark"}), false),
+            (json!({"theme": "dark", "columns": [1, null]}), true),
+            (json!({"": 1}), false),
+            (json!({"n".repeat(65): 1}), false),
             (json!({"policy": {"autoApproveIp": true}}), false),
             (json!({"policy": {"autoApproveIP": "yes"}}), false),
             (json!({"policy": {"trustedServices": "slack"}}), false),

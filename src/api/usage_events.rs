@@ -1,8 +1,9 @@
 //! `POST /v1/usage/events` and `/batch`: what agents did through a gateway.
 //!
 //! An event counts once by its id within its service, so that a sender may repeat itself and no owner can suppress
-//! another's. It is taken where the namespace has to do with the service: it is the service owner's own, or a key
-//! of it was approved for the service: anybody can ask in another's name, and nobody fills another owner's statistics.
+//! another's. It is of the moment its sender says, where that can be, else of the moment it came. It is taken where
+//! the namespace has to do with the service: it is the service owner's own, or a key of it was approved for the
+//! service: anybody can ask in another's name, and nobody fills another owner's statistics.
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use crate::api::problem::json;
 use crate::api::service_key::Keyed;
 use crate::api::service_key::KeyedService;
 use crate::api::signed::Signed;
+use crate::api::text;
 use crate::wire::control_plane::ErrorBody;
 use crate::wire::control_plane::MAX_BATCH;
 use crate::wire::control_plane::RefusedEvent;
@@ -35,6 +37,8 @@ use crate::wire::control_plane::UsageBatch;
 use crate::wire::control_plane::UsageBatchAnswer;
 use crate::wire::control_plane::UsageEvent;
 
+/// How long ago an event may have been: an outage of the control plane delays them.
+const MAX_LATE_MS: i64 = 30 * 24 * 3_600_000;
 /// Events that are kept, about 300 bytes each; the oldest go first.
 const MAX_EVENTS: i64 = 5_000_000;
 
@@ -165,6 +169,10 @@ fn read(object: &Map<String, Value>) -> Result<UsageEvent, Problem> {
     let request_method = fields.optional_text("request_method", 16);
     let request_path = fields.optional_text("request_path", 512);
     let remote_ip = fields.optional_text("remote_ip", 128);
+    let occurred_at = fields.optional_text("occurred_at", 64);
+    if occurred_at.as_deref().is_some_and(|at| text::instant(at).is_none()) {
+        fields.refuse("occurred_at", "must be a time as in 2026-01-31T12:00:00.000Z");
+    }
     fields.finish()?;
     Ok(UsageEvent {
         event_id,
@@ -182,6 +190,7 @@ fn read(object: &Map<String, Value>) -> Result<UsageEvent, Problem> {
         request_method,
         request_path,
         remote_ip,
+        occurred_at,
     })
 }
 
@@ -208,6 +217,9 @@ fn put(
                    request_path, remote_ip, created_at_ms)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
                ON CONFLICT (service_id, event_id) DO NOTHING";
+    let occurred_ms = event.occurred_at.as_deref().and_then(text::instant);
+    let possible = now_ms.saturating_sub(MAX_LATE_MS)..=now_ms;
+    let at_ms = occurred_ms.filter(|at_ms| possible.contains(at_ms)).unwrap_or(now_ms);
     let number = |number: Option<u64>| number.and_then(|number| i64::try_from(number).ok());
     let added = db.prepare_cached(sql)?.execute(params![
         service.service_id,
@@ -226,7 +238,7 @@ fn put(
         event.request_method,
         event.request_path,
         event.remote_ip,
-        now_ms,
+        at_ms,
     ])?;
     Ok(added == 1)
 }

@@ -165,7 +165,7 @@ async fn who_leaves_takes_everything_along() {
 }
 
 #[tokio::test]
-async fn settings_are_known_and_merged() {
+async fn settings_are_merged_and_a_policy_is_checked() {
     let api = ControlPlane::start().await;
     let patch = || api.owner("acme", "PATCH", "/v1/auth/settings");
     let policy = json!({"policy": {"autoApproveTrusted": true, "trustedServices": ["slack"]}});
@@ -174,9 +174,14 @@ async fn settings_are_known_and_merged() {
     assert_eq!(patch().json(&json!({})).send().await.expect(200)["settings"], policy);
     let other = json!({"policy": {"maxPendingLimit": false}});
     assert_eq!(patch().json(&other).send().await.expect(200)["settings"], other);
-    let wrong = json!({"theme": 1, "policy": {"autoApproveIP": "yes", "typo": true, "trustedIPRanges": ["x"]}});
+    let wrong = json!({"policy": {"autoApproveIP": "yes", "typo": true, "trustedIPRanges": ["x"]}});
     let fields = patch().json(&wrong).send().await.invalid();
-    assert_eq!(fields, ["theme", "policy.autoApproveIP", "policy.typo", "policy.trustedIPRanges[0]"]);
+    assert_eq!(fields, ["policy.autoApproveIP", "policy.typo", "policy.trustedIPRanges[0]"]);
+    let theme = patch().json(&json!({"theme": {"dark": true}})).send().await.expect(200);
+    assert_eq!(theme["settings"], json!({"policy": {"maxPendingLimit": false}, "theme": {"dark": true}}));
+    let large = json!({"note": "n".repeat(64 * 1024)});
+    assert_eq!(patch().json(&large).send().await.invalid(), ["settings"]);
+    let other = theme["settings"].clone();
     patch().raw(b"{").send().await.refused(400, "INVALID_JSON");
     patch().send().await.refused(400, "INVALID_JSON");
     api.ask("PATCH", "/v1/auth/settings").json(&other).send().await.refused(401, "UNAUTHORIZED");

@@ -113,7 +113,7 @@ async fn claims_are_listed_by_status_and_service_in_pages() {
         assert_eq!(page["claims"].as_array().unwrap().len(), rows, "{query}");
         assert_eq!((&page["pagination"]["total"], &page["pagination"]["has_more"]), (&json!(total), &json!(more)));
     }
-    for query in ["?status=Pending", "?limit=201", "?limit=0", "?offset=-1", "?limit=1&limit=2", "?service=%zz"] {
+    for query in ["?status=Pending", "?limit=0", "?offset=-1", "?limit=1&limit=2", "?service=%zz"] {
         list(query).await.invalid();
     }
     api.owner("acme", "GET", "/v1/namespaces/A/claims").send().await.invalid();

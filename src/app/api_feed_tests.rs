@@ -298,6 +298,33 @@ async fn a_stream_ends_with_its_key_and_a_lost_cursor_is_gone() {
 }
 
 #[tokio::test]
+async fn a_stream_tells_what_ended_with_its_service_before_it_ends() {
+    let server = Server::start().await;
+    server.owner("alice").await;
+    let (service, other) = (server.service("alice", "mail").await, server.service("alice", "docs").await);
+    // More than are read at a time.
+    fill(&server, &service, 1201).await;
+    server.approved(&Agent::new("alice"), &other, "docs").await;
+    let cursor = page(&server, &service, "mail", "").await.header("sigilum-claims-cursor").unwrap().to_owned();
+    let mut events = Events::open(&server, &service, "mail", &cursor).await.unwrap();
+    assert_eq!(events.next().await.unwrap().name, "alive");
+    server.sql("DELETE FROM services WHERE slug = 'mail'", Vec::new()).await;
+    let mut ended = std::collections::HashSet::new();
+    while let Some(event) = events.news().await {
+        assert_eq!((event.name.as_str(), event.data["service"].as_str()), ("ended", Some("mail")));
+        assert!(ended.insert(event.data["claim_id"].to_string()));
+    }
+    assert_eq!(ended.len(), 1201);
+    // One without claims has nothing to say.
+    let empty = server.service("alice", "empty").await;
+    let cursor = page(&server, &empty, "empty", "").await.header("sigilum-claims-cursor").unwrap().to_owned();
+    let mut events = Events::open(&server, &empty, "empty", &cursor).await.unwrap();
+    server.sql("DELETE FROM services WHERE slug = 'empty'", Vec::new()).await;
+    assert_eq!(events.news().await, None);
+    server.end().await;
+}
+
+#[tokio::test]
 async fn the_history_is_bounded() {
     let server = Server::start().await;
     server.owner("alice").await;

@@ -134,7 +134,7 @@ async fn a_made_key_is_shown_once_and_kept_as_a_hash() {
     assert_eq!(limit, json!({"key_limit": 2, "active_keys": 2}));
     let page = api.owner("acme", "GET", &format!("{target}?limit=1")).send().await.expect(200);
     assert_eq!((page["keys"].as_array().unwrap().len(), &page["pagination"]["has_more"]), (1, &json!(true)));
-    for bad in ["limit=-1", "limit=0", "limit=201", "offset=-1", "limit=NaN", "offset=1e3"] {
+    for bad in ["limit=-1", "limit=0", "offset=-1", "limit=NaN", "offset=1e3"] {
         api.owner("acme", "GET", &format!("{target}?{bad}")).send().await.invalid();
     }
     // On disk there is no key.

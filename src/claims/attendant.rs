@@ -129,7 +129,9 @@ impl Attendant {
         let push = |list: &mut ClaimList, namespace: &str, key, expires_at| {
             list.push(namespace, key, expires_at);
         };
-        let collector = Collector { new: ClaimList::new, push };
+        // What is published already takes next to nothing in such a list.
+        let list = || shared.publisher.claim_list(&self.service);
+        let collector = Collector { new: &list, push };
         let work = async {
             // Closed never; an error would only mean that nobody is in anybody's way.
             let _room = shared.reads.acquire().await;

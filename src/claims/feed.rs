@@ -135,7 +135,7 @@ pub async fn read_all(client: &ApiClient, service: &str, key: &Secret, limits: &
             list.push(Approved { namespace, public_key, expires_at: expires_at.map(UnixSeconds) });
         }
     };
-    match read_into(source, None, Collector { new: Vec::new, push }).await? {
+    match read_into(source, None, Collector { new: &Vec::new, push }).await? {
         Some(read) => Ok(read),
         None => Err(FeedError::Senseless("it answers 304 to a question without a condition")),
     }
@@ -156,27 +156,32 @@ pub struct Source<'a> {
 
 /// How approvals are collected: namespace, key, and the second after which it ends. Pages go straight into the
 /// collection, so that a large list is never held twice.
-#[derive(Debug)]
-pub struct Collector<C> {
+pub struct Collector<'a, C> {
     /// An empty collection; made anew just before each reading begins.
-    pub new: fn() -> C,
+    pub new: &'a (dyn Fn() -> C + Sync),
     /// Adds one approval; each is added once.
     pub push: fn(&mut C, &str, PublicKey, Option<u64>),
 }
 
-impl<C> Clone for Collector<C> {
+impl<C> Clone for Collector<'_, C> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<C> Copy for Collector<C> {}
+impl<C> Copy for Collector<'_, C> {}
+
+impl<C> std::fmt::Debug for Collector<'_, C> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Collector").finish_non_exhaustive()
+    }
+}
 
 /// Reads everything into a collection. `None`: nothing has changed since the answer that `etag` came with.
 pub async fn read_into<C: Send + 'static>(
     source: Source<'_>,
     etag: Option<&str>,
-    collector: Collector<C>,
+    collector: Collector<'_, C>,
 ) -> Result<Option<Read<C>>, FeedError> {
     let mut requests = 0;
     let mut passes = 0;
@@ -206,7 +211,7 @@ pub async fn read_into<C: Send + 'static>(
 
 /// One reading from the first page to the last.
 struct Pass<C> {
-    collector: Collector<C>,
+    push: fn(&mut C, &str, PublicKey, Option<u64>),
     list: C,
     service: String,
     allowed: usize,
@@ -235,14 +240,14 @@ enum Taken {
 async fn read_pass<C: Send + 'static>(
     source: Source<'_>,
     etag: Option<&str>,
-    collector: Collector<C>,
+    collector: Collector<'_, C>,
 ) -> Result<Option<Pass<C>>, FeedError> {
     let began = SystemClock.now().monotonic;
     // Made first, for those collections that note when they were.
     let list = (collector.new)();
     let Some(answer) = fetch(source, 0, etag).await? else { return Ok(None) };
     let mut pass = Pass {
-        collector,
+        push: collector.push,
         list,
         service: source.service.to_owned(),
         allowed: source.limits.max_approvals,
@@ -384,7 +389,7 @@ impl<C> Pass<C> {
         }
         match understood(row, &self.service) {
             Some((namespace, key, expires_at)) => {
-                (self.collector.push)(&mut self.list, namespace, key, expires_at);
+                (self.push)(&mut self.list, namespace, key, expires_at);
                 self.count += 1;
             }
             None => self.skipped += 1,

@@ -64,7 +64,7 @@ async fn an_unchanged_feed_costs_one_request_without_rows() {
     assert_eq!((first.cursor.as_deref(), first.etag.as_deref()), (Some("e.4"), Some("\"e.4\"")));
     let (client, key, limits) = (api.client(), Secret::new("sk".to_owned()), limits(2));
     let source = Source { client: &client, service: "linear", key: &key, limits: &limits };
-    let collector = Collector { new: Vec::<u32>::new, push: |_, _, _, _| {} };
+    let collector = Collector { new: &Vec::<u32>::new, push: |_, _, _, _| {} };
     let before = api.asked().len();
     assert!(read_into(source, Some("\"e.4\""), collector).await.unwrap().is_none());
     assert_eq!(api.asked().len(), before + 1);

@@ -1,5 +1,6 @@
 //! The commands and the options that may stand before any of them.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -44,6 +45,24 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What may stand in front of a `--`.
+#[derive(Debug, Parser)]
+#[command(version, disable_version_flag = true, disable_help_flag = true)]
+struct Leading {
+    #[command(flatten)]
+    _globals: Globals,
+}
+
+/// Takes out the `--` between global options and the command: clap reads it as the end of commands too.
+pub(crate) fn without_separator(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if let Some(at) = arguments.iter().position(|argument| argument == "--")
+        && arguments.get(..at).is_some_and(|leading| Leading::try_parse_from(leading).is_ok())
+    {
+        arguments.remove(at);
+    }
+    arguments
 }
 
 /// Options that may stand before or after the command.

@@ -14,6 +14,7 @@ use crate::cli::agent_simulator;
 use crate::cli::api;
 use crate::cli::args::Cli;
 use crate::cli::args::Command;
+use crate::cli::args::without_separator;
 use crate::cli::auth;
 use crate::cli::claim;
 use crate::cli::completions;
@@ -35,7 +36,7 @@ use crate::cli::versions;
 /// Runs the command that `arguments` (the program's name first) ask for.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut printer = Printer::standard();
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::try_parse_from(without_separator(arguments.collect())) {
         Ok(cli) => cli,
         Err(error) => return refused(&error).into(),
     };

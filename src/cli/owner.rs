@@ -235,7 +235,7 @@ pub(crate) fn open(
     let namespace = namespace(config, globals, said.as_ref())?;
     let token = match handed {
         Some(token) => {
-            check_alive(&token, "sign in again and hand over the new one")?;
+            check_alive(&token, "sigilum auth login, or hand over a new token")?;
             token
         }
         None => {

@@ -39,7 +39,7 @@ impl Now {
 }
 
 impl UnixMillis {
-    /// RFC 3339 in UTC with milliseconds, e.g. `2026-02-20T18:04:26.123Z`.
+    /// RFC 3339 in UTC with the milliseconds there are, e.g. `2026-02-20T18:04:26.123Z`, `2026-02-20T18:04:26Z`.
     pub fn rfc3339(self) -> String {
         let nanos = i128::from(self.0) * 1_000_000;
         OffsetDateTime::from_unix_timestamp_nanos(nanos)

@@ -215,6 +215,10 @@ pub struct UsageEvent {
     /// The agent's address; at most 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_ip: Option<String>,
+    /// When the request began. Only our API knows it, so it is sent in batches alone; where it is absent, in the
+    /// future or more than 30 days ago, the event is of the moment it is received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub occurred_at: Option<String>,
 }
 
 /// Many events; at most [`MAX_BATCH`].

@@ -14,11 +14,15 @@ use serde_json::json;
 
 use crate::support::agent::Agent;
 use crate::support::agent::random_hex;
+use crate::support::api::Api;
 use crate::support::client::Request;
 use crate::support::client::Response;
 use crate::support::client::send;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
+use crate::support::plane;
+use crate::support::plane::OWN;
+use crate::support::plane::SERVICE;
 use crate::support::process;
 use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
@@ -208,4 +212,92 @@ fn the_access_log_names_who_called() {
     // What was not signed is not there at all, nor a dash or an empty text for it.
     let line = wait_for_log(&gateway, &connection.at("/unnamed"));
     assert_eq!((&line["public_key"], line.get("agent_id")), (&json!(agent.public_key), None));
+}
+
+#[test]
+fn the_keys_and_tokens_of_the_control_plane_are_found_nowhere_else() {
+    let seed = format!("seed-{}", random_hex(16));
+    let api = Api::start_with(&[("ENABLE_TEST_SEED_ENDPOINT", "true"), ("SIGILUM_TEST_SEED_TOKEN", &seed)]);
+    let upstream = Upstream::start();
+    let (in_file, in_variable) = (api.service(OWN, SERVICE), api.service(OWN, "conn-001"));
+    let setup = plane::pace(plane::setup(&api.url(), &in_file), 1, 60).env("SIGILUM_LOG", "debug");
+    let gateway = setup.env("SIGILUM_SERVICE_API_KEY_CONN_001", &in_variable.key).start();
+    for _ in 0..2 {
+        gateway.connect(&upstream, json!({}));
+    }
+    let (secret, token) = (api.jwt_secret(), api.token(OWN));
+    let mut answers = Artefacts::new();
+
+    // Used for everything they are for: approvals, registrations, usage; and refused, and in an outage.
+    let agent = Agent::new(OWN);
+    for service in [&in_file, &in_variable] {
+        let request = || agent.get(&gateway.authority(), &format!("/proxy/{}/v1", service.slug));
+        let refused = gateway.send(&request());
+        assert_eq!(refused.code(), "AUTH_CLAIM_REQUIRED");
+        note(&mut answers, &refused);
+        let mut claim = None;
+        wait_until("the agent is registered", LIMIT, || {
+            claim = api.claims(OWN).into_iter().find(|claim| claim["service"] == service.slug.as_str());
+            claim.is_some()
+        });
+        api.decide(OWN, claim.unwrap()["claim_id"].as_str().unwrap(), "approve");
+        wait_until("the agent is served", LIMIT, || gateway.send(&request()).status == 200);
+        let wrong = format!("{}0", service.key);
+        let feed = format!("/v1/namespaces/claims?limit=10&offset=0&service={}", service.slug);
+        for (key, target) in
+            [(wrong.as_str(), feed.as_str()), (&service.key, "/v1/namespaces/claims?service=other-one")]
+        {
+            let refused = api.signed(&agent, Some(key), "GET", target, b"");
+            assert!(matches!(refused.status, 401 | 403), "{}", refused.text());
+            note(&mut answers, &refused);
+        }
+    }
+    for (bearer, target) in [
+        (format!("{token}x"), "/v1/services".to_owned()),
+        (token.clone(), "/v1/namespaces/other/claims".to_owned()),
+        (in_file.key.clone(), "/v1/auth/me".to_owned()),
+    ] {
+        let refused = api.ask(&bearer, "GET", &target, None);
+        assert!(matches!(refused.status, 401 | 403), "{}", refused.text());
+        note(&mut answers, &refused);
+    }
+    for (presented, status) in [(seed.clone(), 400), (format!("{seed}0"), 401)] {
+        let request = Request::new("POST", &api.address.to_string(), "/v1/test/seed");
+        let request = request.header("x-sigilum-test-seed-token", &presented);
+        let body = crate::support::client::Body::Sized(br#"{"upserts":[{}]}"#.to_vec());
+        let refused = send(api.address, &request.header("content-type", "application/json").with_body(body));
+        assert_eq!(refused.status, status, "{}", refused.text());
+        note(&mut answers, &refused);
+    }
+    let mut listing = api.command(&["claim", "list", "--namespace", "other", "--api-url", &api.url()]);
+    let listed = listing.env("SIGILUM_OWNER_TOKEN", &token).output().unwrap();
+    assert!(!listed.status.success());
+    answers.insert("a command's output".into(), [listed.stdout, listed.stderr].concat());
+    wait_until("usage is counted", LIMIT, || api.usage(OWN) >= 2);
+    let (mut log, pid) = (api.said(), api.pid());
+    let arguments = process::arguments(pid).into_bytes();
+    let environment = process::environment(pid);
+    api.kill();
+    plane::until_fresh(&gateway, false);
+    api.go();
+    plane::until_fresh(&gateway, true);
+    log.push_str(&api.said());
+
+    let mut artefacts = gather(&gateway);
+    artefacts.append(&mut answers);
+    files(api.folder(), &mut artefacts);
+    artefacts.insert("log of the API".into(), log.into_bytes());
+    artefacts.insert("arguments of the API".into(), arguments);
+    artefacts.insert("environment of the API".into(), environment);
+    let only = |what: &str, secret: &str, places: &[&str]| {
+        let found = search(&artefacts, secret);
+        let elsewhere: Vec<_> = found.iter().filter(|name| !places.iter().any(|place| name.ends_with(place))).collect();
+        assert_eq!(elsewhere, Vec::<&String>::new(), "{what} was found");
+        assert_eq!(found.len(), places.len(), "{what} is not even where it belongs: {found:?}");
+    };
+    only("the service key of a file", &in_file.key, &["/service-api-key-conn-000"]);
+    only("the service key of a variable", &in_variable.key, &[&format!("environment of {}", gateway.pid())]);
+    only("the secret of the tokens", &secret, &["/data/jwt-secret"]);
+    only("an owner token", &token, &[]);
+    only("the seed token", &seed, &["environment of the API"]);
 }

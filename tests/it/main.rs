@@ -16,14 +16,21 @@ mod support;
 mod addresses;
 mod approved;
 mod canary;
+mod claims;
 mod connections;
+mod control_plane;
 mod envoy_file;
 mod limits;
 mod outages;
 mod refusals;
+mod registration;
 mod replay;
 #[path = "../soak/traffic.rs"]
 mod soak;
+#[path = "../soak/claims.rs"]
+mod soak_claims;
 mod sockets;
+mod stack;
 mod start;
 mod up_stack;
+mod usage_events;

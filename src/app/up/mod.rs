@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use crate::app::api;
 use crate::app::api::ApiConfig;
@@ -155,8 +156,13 @@ pub async fn run(
     };
     let (demo_stop, demo_stopped) = stop_pair();
     let demo_places = demo.as_ref().map(|demo| (demo.listeners.addresses, demo.secret.duplicate()));
+    let (prepared, preparing) = oneshot::channel();
     let serve_demo = async {
         let Some(Demo { listeners, secret, source }) = demo else { return Ok(()) };
+        // Before that the API does not know the key the native service reads its approvals with.
+        if preparing.await.is_err() {
+            return Ok(());
+        }
         let Listeners { native, upstream, .. } = listeners;
         let behind = services::run(upstream, secret, demo_stopped.clone());
         let itself = services::run_native(native, || source.read(), demo_stopped.clone());
@@ -187,14 +193,18 @@ pub async fn run(
         done.map_err(UpError::from)
     };
     let live = async {
-        let prepared = tokio::select! {
-            prepared = bootstrap::run(&base, &secret, &identity, &keys, &progress) => {
-                prepared.map(|()| true).map_err(UpError::from)
+        let bootstrapped = tokio::select! {
+            done = bootstrap::run(&base, &secret, &identity, &keys, &progress) => {
+                done.map(|()| true).map_err(UpError::from)
             }
             () = stops.called() => Ok(false),
         };
-        let ended = match prepared {
-            Ok(true) => bound.run(stops).await.map_err(UpError::from),
+        let ended = match bootstrapped {
+            Ok(true) => {
+                // Nobody listens where there is no demo.
+                let _ = prepared.send(());
+                bound.run(stops).await.map_err(UpError::from)
+            }
             Ok(false) => {
                 drop(bound);
                 Ok(())

@@ -247,7 +247,8 @@ impl Delivery {
     async fn attempt(&self, events: &[&Pending], key: &Secret) -> Outcome {
         let one = events.first().filter(|_| events.len() == 1 && !self.sends_batches());
         let body = match one {
-            Some(one) => serde_json::to_vec(&one.event),
+            // Who takes no batches may not know this member, and refuse it.
+            Some(one) => serde_json::to_vec(&UsageEvent { occurred_at: None, ..one.event.clone() }),
             None => serde_json::to_vec(&Batch { events: events.iter().map(|pending| &pending.event).collect() }),
         };
         let body = body.unwrap_or_default();

@@ -3,6 +3,7 @@
 use crate::domain::ids::ConnectionId;
 use crate::domain::ids::Namespace;
 use crate::domain::ids::PublicKey;
+use crate::domain::time::UnixSeconds;
 use crate::telemetry::access_log::AccessEntry;
 use crate::telemetry::usage::Skipped;
 use crate::wire::control_plane::UsageEvent;
@@ -68,6 +69,7 @@ pub(in crate::claims) fn read(line: &[u8], gateway: &Namespace) -> Found {
         request_method: some(&entry.method.to_ascii_uppercase(), MAX_METHOD),
         request_path: some(path, MAX_PATH),
         remote_ip: some(&entry.client_address, MAX_ADDRESS),
+        occurred_at: UnixSeconds::parse_rfc3339(&entry.timestamp).map(|_| entry.timestamp),
         namespace: entry.namespace,
         service: entry.connection,
         public_key: entry.public_key,
@@ -134,6 +136,7 @@ mod tests {
             request_method: Some("POST".to_owned()),
             request_path: Some("/proxy/linear/graphql".to_owned()),
             remote_ip: Some("192.0.2.7".to_owned()),
+            occurred_at: Some("2026-01-01T00:00:00.000Z".to_owned()),
         };
         assert_eq!(event(&json!({})), expected);
     }
@@ -186,5 +189,8 @@ mod tests {
             event(&json!({"subject": " ", "agent_id": "", "duration_ms": 0, "client_address": "", "path": "?x"}));
         assert_eq!((event.subject.as_str(), event.agent_id, event.duration_ms), ("acme", None, None));
         assert_eq!((event.remote_ip, event.request_path), (None, None));
+        for timestamp in ["", "-", "yesterday", "2026-01-01"] {
+            assert_eq!(self::event(&json!({"timestamp": timestamp})).occurred_at, None, "{timestamp}");
+        }
     }
 }

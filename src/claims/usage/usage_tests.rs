@@ -245,11 +245,13 @@ impl Rig {
     }
 }
 
+const BEGAN: &str = "2026-01-01T00:00:00.000Z";
+
 fn entry(id: &str, service: &str) -> Value {
     json!({
         "decision_id": id, "connection": service, "path": "/x", "namespace": "acme", "subject": "alice",
         "public_key": PublicKey::new([7; 32]).text(), "method": "GET", "status": 200, "duration_ms": 3,
-        "bytes_sent": 10, "client_address": "192.0.2.7",
+        "bytes_sent": 10, "client_address": "192.0.2.7", "timestamp": BEGAN,
     })
 }
 
@@ -290,6 +292,7 @@ async fn every_event_is_sent_once_in_batches_of_one_service() {
         assert_eq!(asked.header("x-sigilum-claim-binding"), Some("namespace-only"));
         let events = serde_json::from_slice::<Value>(&asked.body).unwrap()["events"].as_array().unwrap().clone();
         let service = events[0]["service"].as_str().unwrap();
+        assert!(events.iter().all(|event| event["occurred_at"] == BEGAN), "{events:?}");
         assert!(events.len() <= MAX_BATCH && events.iter().all(|event| event["service"] == service));
         let key = if service == "linear" { "Bearer key-1" } else { "Bearer key-2" };
         assert_eq!(asked.header("authorization"), Some(key));
@@ -447,6 +450,8 @@ async fn an_api_without_batches_gets_events_one_by_one_signed_for_their_subject(
     for single in asked.iter().filter(|asked| asked.target == USAGE_PATH) {
         assert_eq!(single.header("sigilum-subject"), Some("alice"));
         assert_eq!(single.header("x-sigilum-claim-binding"), Some("namespace-only"));
+        let event: Value = serde_json::from_slice(&single.body).unwrap();
+        assert_eq!(event.get("occurred_at"), None, "who takes no batches may not know it");
     }
     assert_eq!(rig.metric("usage_sent_total"), 80);
 }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -43,6 +44,48 @@ pub async fn send_all(address: SocketAddr, requests: Vec<Vec<u8>>, connections: 
     }
     burst.elapsed = start.elapsed();
     assert_eq!(burst.latencies.len(), requests.len());
+    burst
+}
+
+/// Sends `requests` at `rate` per second until `done` says so or none is left. A latency counts from the moment at
+/// which its request was to be sent, so that what holds several up is seen in all of them.
+pub async fn send_paced(
+    address: SocketAddr,
+    requests: Vec<Vec<u8>>,
+    connections: usize,
+    rate: f64,
+    done: Arc<AtomicBool>,
+) -> Burst {
+    let requests = Arc::new(requests);
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut workers = JoinSet::new();
+    let start = Instant::now();
+    for _ in 0..connections {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (requests, next, done) = (Arc::clone(&requests), Arc::clone(&next), Arc::clone(&done));
+        workers.spawn(async move {
+            let mut latencies = Vec::new();
+            let mut buffer = vec![0_u8; 64 * 1024];
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(request) = requests.get(at) else { return latencies };
+                let due = start + Duration::from_secs_f64(at as f64 / rate);
+                tokio::time::sleep_until(due.into()).await;
+                if done.load(Ordering::Relaxed) {
+                    return latencies;
+                }
+                stream.write_all(request).await.unwrap();
+                read_answer(&mut stream, &mut buffer).await;
+                latencies.push(u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX));
+            }
+        });
+    }
+    let mut burst = Burst::default();
+    while let Some(latencies) = workers.join_next().await {
+        burst.latencies.extend(latencies.unwrap());
+    }
+    burst.elapsed = start.elapsed();
     burst
 }
 

@@ -6,9 +6,10 @@
 //! are taken in turns within one run on one machine, so that what disturbs one disturbs all. (b) and (c)
 //! receive the same requests. Processor time is what the kernel counted for each process.
 //!
-//! Then what size costs: approvals, connections, nonces, and the memory of each.
+//! Then what size costs: approvals, connections, nonces, and the memory of each. Then the approvals of a control
+//! plane: how soon a decision is enforced, what a hundred thousand take, and what reading them again does to requests.
 //!
-//! `--quick` takes fewer rounds; `--rows a,b,size` takes some rows only.
+//! `--quick` takes fewer rounds; `--rows a,b,size,approvals` takes some rows only.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,6 +23,8 @@
 #![allow(unreachable_pub, missing_docs, reason = "a bench has no outside")]
 
 mod accounting;
+mod approvals;
+mod feed;
 mod load;
 mod report;
 mod roles;
@@ -73,13 +76,17 @@ fn main() {
         let (rounds, burst) = if quick { (2, BURST / 4) } else { (ROUNDS, BURST) };
         scale::run(&runtime, &ground, rounds, burst);
     }
+    if wanted("approvals") {
+        approvals::run(&runtime, &ground, quick);
+    }
 }
 
-/// The provider or the check that allows, as another process.
+/// The provider, the check that allows or the feed, as another process.
 fn run_role(arguments: &[&str]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match arguments {
         ["provider", address] => runtime.block_on(roles::provider(address.parse().unwrap())),
+        ["feed", address] => runtime.block_on(feed::serve(address.parse().unwrap())),
         ["allow", socket, authority, path] => {
             runtime.block_on(roles::allow(&PathBuf::from(socket), authority, path));
         }

@@ -59,7 +59,7 @@ pub async fn provider(address: SocketAddr) {
 }
 
 /// Where the first request in `bytes` ends, if it is all there.
-fn whole_request(bytes: &[u8]) -> Option<usize> {
+pub fn whole_request(bytes: &[u8]) -> Option<usize> {
     let head = find(bytes, b"\r\n\r\n")? + 4;
     let length = find(&bytes[..head], b"content-length: ").map_or(0, |at| {
         let digits = bytes[at + 16..head].iter().take_while(|byte| byte.is_ascii_digit());

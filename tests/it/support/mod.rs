@@ -1,9 +1,12 @@
 //! What the tests are made of: an agent that signs, a client that sends exact bytes, a provider that
-//! remembers, the gateway as its users start it.
+//! remembers, the gateway and the control plane as their users start them, and a control plane that misbehaves.
 
 pub mod agent;
+pub mod api;
 pub mod client;
+pub mod fake_api;
 pub mod gateway;
 pub mod parts;
+pub mod plane;
 pub mod process;
 pub mod upstream;
