@@ -96,14 +96,10 @@ impl From<StoreError> for Problem {
             StoreError::Unchanged => Self::new(StatusCode::BAD_REQUEST, "SECRET_UNCHANGED", error.to_string()),
             StoreError::Invalid(_) => Self::invalid(error.to_string()),
             StoreError::Locked(_)
-            | StoreError::Io { .. }
-            | StoreError::Newer { .. }
-            | StoreError::Foreign { .. }
-            | StoreError::Damaged { .. }
+            | StoreError::Database(_)
             | StoreError::WrongMasterKey { .. }
             | StoreError::Seal(_)
             | StoreError::Record { .. }
-            | StoreError::Database(_)
             | StoreError::Random(_)
             | StoreError::Closed => {
                 tracing::error!(%error, "the store failed");

@@ -19,6 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::Api;
+use crate::api::feed;
 use crate::api::input;
 use crate::api::input::Fields;
 use crate::api::ledger;
@@ -122,6 +123,7 @@ fn wrong_state(needed: &str, status: &str) -> Problem {
     (status = 404, description = "NOT_FOUND", body = ErrorBody),
 ))]
 async fn show(State(api): State<Arc<Api>>, owner: SignedIn, Path(id): Path<String>) -> Result<Response<Body>, Problem> {
+    feed::end_what_is_over(&api).await?;
     let claim = api.db.read(move |db| decidable(db, &owner, &id)).await?;
     let whole = WholeClaim { claim, approval_tx_hash: None, revocation_tx_hash: None };
     Ok(answer(StatusCode::OK, &whole))

@@ -16,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::Api;
+use crate::api::feed;
 use crate::api::input::Query;
 use crate::api::ledger::Status;
 use crate::api::moment::iso;
@@ -145,6 +146,7 @@ async fn list(
         Some(Err(message)) => return Err(Problem::invalid("status", message)),
     };
     let service = query.find("service").map(str::to_owned);
+    feed::end_what_is_over(&api).await?;
     let read = move |db: &Connection| {
         // Named only where it is asked for: then the index gives the order too.
         let by_status = if status.is_some() { "AND a.status = :status" } else { "AND :status IS NULL" };

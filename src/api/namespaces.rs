@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::Api;
+use crate::api::feed;
 use crate::api::moment::iso;
 use crate::api::problem::Problem;
 use crate::api::problem::json;
@@ -59,6 +60,7 @@ async fn show(
     if signer.caller.namespace.as_str() != namespace {
         return Err(Problem::forbidden("the signer's namespace is another"));
     }
+    feed::end_what_is_over(&api).await?;
     let read = move |db: &Connection| {
         let user = users::find_by_namespace(db, &namespace)?.ok_or_else(Problem::not_found)?;
         let sql = "SELECT count(*) FROM authorizations WHERE namespace = ?1 AND status = 'approved'";

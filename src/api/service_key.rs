@@ -18,6 +18,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::api::problem::Problem;
+use crate::domain::hex;
 
 /// What every service key begins with; 48 hex digits follow.
 pub const KEY_PREFIX: &str = "sk_live_";
@@ -45,7 +46,7 @@ pub struct KeyedService {
 
 /// Lower-case hex of a key's SHA-256, as it is stored.
 pub fn key_hash(key: &str) -> String {
-    Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::text(&Sha256::digest(key.as_bytes()))
 }
 
 /// The credential of `Authorization: Bearer`, where there is exactly one such header and it is not empty.

@@ -7,6 +7,7 @@ use rusqlite::params;
 
 use crate::api::token::Owner;
 use crate::api::token::VerifiedToken;
+use crate::domain::hex;
 use crate::domain::ids::Namespace;
 
 /// Milliseconds a revoked token is remembered after it has expired: longer than clocks may disagree.
@@ -166,7 +167,7 @@ fn one(db: &Connection, sql: &str, key: &str) -> Result<Option<User>, rusqlite::
 }
 
 fn hash(token: &VerifiedToken) -> String {
-    token.hash().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::text(token.hash())
 }
 
 fn ms(seconds: u64) -> i64 {

@@ -183,6 +183,8 @@ async fn an_approval_may_have_an_end() {
     let seen = api.owner("acme", "GET", &format!("/v1/claims/{claim}")).send().await.expect(200);
     assert_eq!(seen["expires_at"], again["expires_at"]);
     api.sql(|db| db.execute("UPDATE authorizations SET expires_at_ms = 1", []));
+    let seen = api.owner("acme", "GET", &format!("/v1/claims/{claim}")).send().await.expect(200);
+    assert_eq!(seen["status"], "expired", "nobody has read the feed yet");
     assert_eq!(approved_in_feed(&api, &key, "slack").await, Vec::<String>::new());
     let seen = api.owner("acme", "GET", "/v1/namespaces/acme/claims?status=expired").send().await.expect(200);
     assert_eq!(seen["claims"][0]["claim_id"], json!(claim));

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::domain::secret::Secret;
 use crate::sys::http::HttpError;
+use crate::sys::http::chain;
 use crate::sys::http::client;
 
 /// A change waits for a disk, on a busy machine for long.
@@ -268,21 +269,6 @@ pub fn readable(text: &str) -> String {
         |letter: char| matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let shown = |letter: char| if letter.is_control() || turning(letter) { '\u{fffd}' } else { letter };
     text.trim().chars().take(MAX_TEXT).map(shown).collect()
-}
-
-/// An error with its causes in one line; the outermost text of an HTTP client rarely says why.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -3,8 +3,6 @@
 //! Works against our API and the hosted one: what only ours has (a key that is brought along, an expiry)
 //! is asked for in a way the other ignores, and the answer is looked at.
 
-use std::time::Duration;
-
 use http::Method;
 use http::header::AUTHORIZATION;
 use http::header::HeaderName;
@@ -17,13 +15,11 @@ use serde_json::json;
 use sha2::Digest as _;
 use sha2::Sha256;
 
-use crate::api::token;
-pub use crate::api::token::TokenError;
 pub use crate::app::json_api::ApiError;
 use crate::app::json_api::JsonApi;
 pub use crate::app::json_api::Refusal;
 pub use crate::app::json_api::readable;
-use crate::domain::ids::Namespace;
+use crate::domain::hex;
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixSeconds;
 use crate::identity::Identity;
@@ -190,9 +186,7 @@ struct Position {
 
 /// The id our API gives an imported key: `key_local_<slug>_` and the first 12 hex digits of SHA-256.
 pub fn local_key_id(slug: &str, key: &Secret) -> String {
-    let digest = Sha256::digest(key.expose().as_bytes());
-    let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("key_local_{slug}_{hex}")
+    format!("key_local_{slug}_{}", hex::begin(&Sha256::digest(key.expose().as_bytes()), 6))
 }
 
 /// A new service key: `sk_live_` and 48 hex digits.
@@ -342,18 +336,6 @@ impl OwnerApi {
         let answer = self.api.call(Method::POST, self.api.url(path), Some(body)).await?;
         self.api.read(answer)
     }
-}
-
-/// A token of the local API for the owner of a namespace: `user_local_<namespace>`, HS256, valid for `ttl` seconds.
-pub fn issue_local_token(
-    secret: &Secret,
-    namespace: &Namespace,
-    email: &str,
-    ttl: u64,
-    now: UnixSeconds,
-) -> Result<Secret, TokenError> {
-    let owner = token::Owner::local(namespace.clone(), Some(email.to_owned()));
-    token::issue(secret, &owner, Duration::from_secs(ttl), now)
 }
 
 /// Submits the claim of `identity` for a service, with the service's key.

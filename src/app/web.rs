@@ -7,8 +7,8 @@ use http::HeaderMap;
 use http::Method;
 use reqwest::Url;
 
-use crate::app::json_api::chain;
 use crate::sys::http::HttpError;
+use crate::sys::http::chain;
 use crate::sys::http::client;
 
 /// Largest answer that is read.

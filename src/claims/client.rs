@@ -395,16 +395,16 @@ impl ApiClient {
     fn failed(&self, error: reqwest::Error) -> ApiError {
         let error = error.without_url();
         if error.is_builder() {
-            return ApiError::Request(chain(&error));
+            return ApiError::Request(quoted(&outbound::chain(&error)));
         }
         if error.is_connect() {
-            return ApiError::Unreachable { address: self.base.clone(), reason: chain(&error) };
+            return ApiError::Unreachable { address: self.base.clone(), reason: quoted(&outbound::chain(&error)) };
         }
         self.broken(error)
     }
 
     fn broken(&self, error: reqwest::Error) -> ApiError {
-        ApiError::Broken { address: self.base.clone(), reason: chain(&error.without_url()) }
+        ApiError::Broken { address: self.base.clone(), reason: quoted(&outbound::chain(&error.without_url())) }
     }
 }
 
@@ -466,21 +466,6 @@ const fn advice(status: u16) -> &'static str {
         500.. => "; it is asked again",
         _ => "",
     }
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        source = inner.source();
-    }
-    quoted(&text)
 }
 
 #[cfg(test)]

@@ -163,7 +163,11 @@ impl Claims {
                     pause(BROKEN_PAUSE, &mut stop).await;
                     crew.ended(error.id());
                 }
-                None => pause(GATHER, &mut stop).await,
+                None => {
+                    // A new connection has its source at once: until then strangers and approved agents look alike.
+                    crew.man(&self.shared, &stop);
+                    pause(GATHER, &mut stop).await;
+                }
             }
         }
         // Each has heard the same stop.

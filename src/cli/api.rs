@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::app::api;
 use crate::app::api::ApiConfig;
+use crate::app::api::ApiError;
 use crate::cli::args::Globals;
 use crate::cli::gateway::role;
 use crate::cli::outcome::CliError;
@@ -48,22 +49,20 @@ pub(crate) async fn run(args: &ApiArgs, globals: &Globals, printer: &mut Printer
         printer.note("[warn] the test seed stays closed: SIGILUM_TEST_SEED_TOKEN is not set");
     }
     let mut signals = StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
-    let bound = api::build(ApiConfig::new(settings, GRACE))
-        .await
-        .map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
+    let bound = api::build(ApiConfig::new(settings, GRACE)).await.map_err(|error| not_built(&error))?;
     for address in bound.addresses() {
         printer.line(&format!("[ok] API listening on http://{address}"))?;
     }
     let stop = bound.stop_handle();
-    let told = async {
-        let signal = signals.next().await;
-        tracing::info!(signal, "told to stop");
-        stop.stop();
-        // A second one: whoever asks twice does not want to wait.
-        signals.next().await
-    };
-    tokio::select! {
-        ended = bound.run() => role::ended(&ended),
-        _ = told => role::forced(),
+    role::run_until_told(bound.run(), &stop, &mut signals).await
+}
+
+fn not_built(error: &ApiError) -> CliError {
+    let failed = CliError::new(Outcome::Config, error.to_string());
+    if matches!(error, ApiError::Bind(_)) {
+        return failed.hint(
+            "name another port with --port or API_PORT, or stop what is there: sigilum down ends a stack of yours",
+        );
     }
+    failed
 }

@@ -6,13 +6,13 @@ use std::io::IsTerminal as _;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use reqwest::Url;
 use zeroize::Zeroizing;
 
 use crate::app::api;
-use crate::app::owner_api;
 use crate::app::owner_api::ApiError;
 use crate::app::owner_api::OwnerApi;
 use crate::cli::args::Globals;
@@ -117,7 +117,7 @@ fn local_address(globals: &Globals) -> String {
 }
 
 /// The address of the API: option, environment, `gateway.yaml`, `config.env`, then by mode; without a mode
-/// the local one where this machine has one.
+/// the local one where this machine has one, or where `auth login` stored a token of it.
 pub(crate) fn api_address(given: Option<&str>, config: &Config, globals: &Globals) -> Result<String, CliError> {
     if let Some(given) = given.map(|given| given.trim().trim_end_matches('/')).filter(|given| !given.is_empty()) {
         return Ok(given.to_owned());
@@ -130,10 +130,22 @@ pub(crate) fn api_address(given: Option<&str>, config: &Config, globals: &Global
     }
     let mode = match Mode::of_environment()? {
         Some(mode) => mode,
-        None if jwt_secret_file().is_file() => Mode::OssLocal,
+        None if jwt_secret_file().is_file() || has_local_token(config) => Mode::OssLocal,
         None => Mode::Managed,
     };
     Ok(mode.address(globals))
+}
+
+/// Whether the token that is stored for the namespace of the settings was made for this machine's API.
+fn has_local_token(config: &Config) -> bool {
+    let file = config.namespace.as_ref().map(|namespace| token_file(&openclaw_home(), namespace));
+    let stored = file.and_then(|file| stored_token(&file).ok().flatten());
+    stored.as_ref().is_some_and(of_this_machine)
+}
+
+/// Whether a token was made by this machine's API.
+fn of_this_machine(token: &Secret) -> bool {
+    Said::by(token).is_some_and(|said| said.is_local())
 }
 
 /// Where the local API keeps the secret its tokens are signed with.
@@ -252,7 +264,6 @@ pub(crate) fn open(
 /// What `auth login` stored, else where the API is this machine's one that lives for this command.
 fn own_token(namespace: &Namespace, local: bool, email: Option<&str>) -> Result<Secret, CliError> {
     // A token this machine's API made is worth nothing elsewhere, and goes nowhere else.
-    let of_this_machine = |token: &Secret| Said::by(token).is_some_and(|said| said.is_local());
     let stored =
         stored_token(&token_file(&openclaw_home(), namespace))?.filter(|token| local || !of_this_machine(token));
     let ended = stored.as_ref().map(|token| check_alive(token, "sigilum auth login"));
@@ -276,8 +287,7 @@ fn own_token(namespace: &Namespace, local: bool, email: Option<&str>) -> Result<
 /// A token of the local API. `email`: `SIGILUM_OWNER_EMAIL`, else `<namespace>@local.sigilum`.
 pub(crate) fn issue(secret: &Secret, namespace: &Namespace, email: Option<&str>, ttl: u64) -> Result<Secret, CliError> {
     let email = email.map(ToOwned::to_owned).or_else(|| env::lookup("SIGILUM_OWNER_EMAIL"));
-    let email = email.unwrap_or_else(|| format!("{namespace}@local.sigilum"));
-    owner_api::issue_local_token(secret, namespace, &email, ttl, SystemClock.now().seconds())
+    api::issue_local_token(secret, namespace, email, Duration::from_secs(ttl))
         .map_err(|error| CliError::new(Outcome::Failed, error.to_string()))
 }
 

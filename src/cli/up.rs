@@ -30,12 +30,15 @@ use crate::sys::supervision;
 
 /// The demo's namespace where none is set.
 const DEMO_NAMESPACE: &str = "demo";
+/// The namespace of a local stack where none is set.
+const LOCAL_NAMESPACE: &str = "johndee";
 /// How long requests to the local API may take once told to stop; change streams end at once.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Options of `up`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Variables: API_HOST, API_PORT and API_DATA_DIR of the local API; \
+#[command(after_help = "Without a namespace it is `johndee`, with --demo `demo`; later commands then use it too.\n\
+    Variables: API_HOST, API_PORT and API_DATA_DIR of the local API; \
     ENABLE_TEST_SEED_ENDPOINT=true opens its test seed, with the token SIGILUM_TEST_SEED_TOKEN or one made for this run")]
 pub struct UpArgs {
     /// Add two demo services, a connection to one of them, and an agent that may use both
@@ -52,7 +55,8 @@ pub struct UpArgs {
     pub settings: SettingsArgs,
 }
 
-/// Runs control plane and gateway; with `--demo` the agent becomes the default of later commands.
+/// Runs control plane and gateway; with `--demo`, or where no namespace was set, its namespace becomes the default of
+/// later commands.
 pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     // The master key passes through this process.
     role::harden()?;
@@ -66,10 +70,12 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         config.namespace = stack::plugin_namespace();
     }
     let namespace = match &config.namespace {
-        None if args.demo => Namespace::parse(DEMO_NAMESPACE)
-            .map_err(|invalid| CliError::new(Outcome::Failed, format!("the demo's namespace {invalid}")))?,
+        // With another API the namespace is somebody's: it is asked for.
+        None if !args.no_api => Namespace::parse(if args.demo { DEMO_NAMESPACE } else { LOCAL_NAMESPACE })
+            .map_err(|invalid| CliError::new(Outcome::Failed, format!("the default namespace {invalid}")))?,
         _ => launch::namespace(&config, printer)?,
     };
+    let remembered = args.demo || config.namespace.is_none();
     let mut api = stack::api_settings(globals, &handed)?;
     if !args.no_api {
         check_api_url(&config, globals)?;
@@ -98,7 +104,7 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         seed_file,
         demo: args.demo.then_some(DemoPorts { native: config.native_port, upstream: config.upstream_port }),
     };
-    if args.demo {
+    if remembered {
         let home = std::path::absolute(&home).unwrap_or(home);
         let home = home.display().to_string();
         settings::save(&[("SIGILUM_NAMESPACE", namespace.as_str()), ("GATEWAY_SIGILUM_HOME", &home)])?;

@@ -9,6 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::domain::hex;
+
 /// Shortest slug, in bytes.
 pub const MIN_SLUG_BYTES: usize = 3;
 /// Longest slug, in bytes.
@@ -146,8 +148,7 @@ impl PublicKey {
 
     /// Lower-case hex of the first 8 bytes of SHA-256 of the key: 16 characters, public.
     pub fn fingerprint(&self) -> String {
-        let digest = Sha256::digest(self.0);
-        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hex::begin(&Sha256::digest(self.0), 8)
     }
 
     /// `did:sigilum:<namespace>#ed25519-<fingerprint>`.

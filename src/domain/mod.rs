@@ -11,6 +11,7 @@ pub mod connection;
 pub mod decision;
 pub mod draft;
 pub mod grants;
+pub mod hex;
 pub mod ids;
 pub mod limits;
 mod names;

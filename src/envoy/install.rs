@@ -15,6 +15,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 use tokio::process::Command;
 
+use crate::domain::hex;
 use crate::envoy::binary::EnvoyError;
 use crate::envoy::binary::PINNED;
 use crate::envoy::binary::on_path;
@@ -153,7 +154,7 @@ async fn digest(path: &Path) -> io::Result<String> {
             }
             hasher.update(buffer.get(..length).unwrap_or_default());
         }
-        Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex::text(&hasher.finalize()))
     };
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

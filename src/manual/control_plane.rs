@@ -20,6 +20,9 @@
 //! service of the namespace's own owner where there is one. A usage event is taken where its namespace is the service
 //! owner's, or has asked for the service.
 //!
+//! A usage event is of the moment its sender names (`occurred_at`, in batches of our gateway), because an outage may have held
+//! it up; a moment in the future or more than 30 days ago is not believed, and the event is of the moment it came.
+//!
 //! # Claims
 //!
 //! One transaction judges a claim and writes it, so limits hold whoever comes at the same time. A rejected or
@@ -38,7 +41,8 @@
 //! `<epoch>.<number>`; the epoch is made with the database. The first page of the feed carries the cursor of its service; a
 //! stream from there is told every change since, within 100 ms of the commit, and `alive` every two seconds. Whoever's
 //! cursor is older than the history, and has missed something, is told `410 CURSOR_GONE`. A stream ends when its key is
-//! revoked (noticed with the next event or beat), when the process stops, and when nothing is read for 30 s.
+//! revoked (noticed with the next event or beat), when the process stops, and when nothing is read for 30 s. Where its
+//! service is removed it tells what has ended with it first.
 //! 256 streams, 64 of one service.
 //!
 //! # Bounds

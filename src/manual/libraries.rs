@@ -8,12 +8,12 @@
 //! | --- | --- | --- |
 //! | `tonic`, `prost`, `envoy-types` | ext_authz and the state stream | Envoy's own protocol, generated; `envoy-types` spares every user a protoc |
 //! | `tonic-prost-build`, `protox` | compiling our proto file | pure Rust, so that no protoc has to be installed |
-//! | `axum`, `hyper` | the admin API, the demo upstream | the server side of the same HTTP stack tonic uses already |
+//! | `axum`, `hyper` | the admin API, the local control plane, the demos | the server side of the same HTTP stack tonic uses already |
 //! | `ed25519-dalek` | signatures | strict verification as a call of its own, run-time choice of the vector back end; see [`verification`](super::verification) |
 //! | `aes-gcm` | sealing | audited implementation, constant time on the processors we run on |
 //! | `ring` | deriving keys from the master key (HKDF, PBKDF2) | in the tree for TLS already |
-//! | `reqwest` | the client of `sigilum request` | TLS with the system's authorities and streamed answers, without redirects or a proxy of the environment |
-//! | `rusqlite` (bundled SQLite) | the store | one process writes, transactions are short: an async pool would add threads, not speed |
+//! | `reqwest` | `sigilum request`, and every call of the Sigilum API | TLS with the system's authorities and streamed answers, without redirects or a proxy of the environment |
+//! | `rusqlite` (bundled SQLite) | the store, the control plane's database | one process writes, transactions are short: an async pool would add threads, not speed |
 //! | `rustls` with `ring` | mutual TLS | no C++ tool chain needed to build, one crypto provider in the tree |
 //! | `saphyr-parser` | `gateway.yaml` with line and column | a marked syntax tree; serde alone loses positions after the first mistake |
 //! | `serde_yaml` (the maintained fork `serde_yaml_ng`) | the demo's approval in a copy of `gateway.yaml`; reading Envoy's file in tests | the original is archived; the fork keeps its interface |
@@ -21,3 +21,14 @@
 //! | `prometheus` | `/metrics` | the text format and the registry, without a server of its own |
 //! | `siphasher` | the keyed hash of the replay window | the 128-bit form of the hash the standard library keeps to 64 |
 //! | `arc-swap` | the snapshot | readers never wait for a writer |
+//! | `hashbrown` | the tables of grants and names | the standard library's own table, with the part it keeps to itself: entries that are found by a hash and an equality of ours, so that a record is held once, at 4 bytes an index entry |
+//! | `utoipa`, `utoipa-axum` | the description of the control plane (OpenAPI) | a handler is registered once, for serving and for the description, which therefore cannot leave one out; written beside the handler as attributes, checked by the compiler |
+//! | `jsonwebtoken` | owner tokens (HS256) | in use since 2015, on `ring`; the algorithm is fixed by the verifier, never read from the token |
+//! | `bs58` | keys in DID documents (multibase `z`) | the encoder of base58 most others build on, without dependencies in the form we use |
+//! | `clap_complete` | `sigilum completions` | of clap's own repository: scripts are made from the commands themselves |
+//! | `indicatif` | the spinner while a gateway starts | knows terminals and their absence; in use since 2017 |
+//!
+//! The last six came with the control plane. In lines of their own: `hashbrown` 24,000 (in every program already, inside of the
+//! standard library), `utoipa` 10,000 without its macros and `utoipa-axum` 900, `indicatif` 6,600, `clap_complete` 4,900,
+//! `jsonwebtoken` 2,700, `bs58` 1,600. `utoipa-axum` is the youngest, of 2024, and the only one that all of the API's
+//! routes go through: should it end, its router is axum's own with a second list.

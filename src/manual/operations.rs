@@ -73,7 +73,8 @@
 //! Where approvals come from the Sigilum API, it is told of each request that was forwarded, and of each that an overdue
 //! rotation stopped (`forbidden`): who, which service, method, path without query, status, duration, bytes. Nothing is sent
 //! while a request is served. The access log is the queue, so a crash, a stop or an outage of the API loses no event, and
-//! the event's id, which is the decision's, keeps the API from counting one twice. While the API takes nothing the log
+//! the event's id, which is the decision's, keeps the API from counting one twice. Our API files it under the time of the request,
+//! the hosted one under the time it came. While the API takes nothing the log
 //! grows in the run folder up to `usage.max_backlog_bytes`; beyond that its oldest file is given up, which is an error in the
 //! log and `usage_dropped_total`. A run folder on a RAM disk needs that much memory, or a smaller bound.
 //!

@@ -28,7 +28,8 @@ const QUEUE: usize = 64;
 pub struct Registration {
     /// What authz asks for. Its `id` means nothing here.
     pub register: proto::Register,
-    /// What became of it; the `id` is filled in on the way back. Dropped: authz is told that nothing was sent.
+    /// What became of it; the `id` is filled in on the way back. Dropped: authz is told that it failed, whether or not
+    /// anything was sent.
     pub answer: oneshot::Sender<proto::Registered>,
 }
 

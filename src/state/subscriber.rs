@@ -29,6 +29,7 @@ use crate::state::registration::RegistrarLink;
 use crate::state::replica::Applied;
 use crate::state::replica::Replica;
 use crate::sys::clock::Clock;
+use crate::sys::http::chain;
 use crate::sys::peer::PeerRule;
 use crate::sys::random;
 use crate::sys::stream::VerifiedStream;
@@ -127,7 +128,7 @@ impl Subscriber {
             }
             tokio::select! {
                 () = stop.wait() => return,
-                () = tokio::time::sleep(jittered(pause)) => {}
+                () = tokio::time::sleep(random::jittered(pause)) => {}
             }
             pause = pause.saturating_mul(2).min(MAX_PAUSE);
         }
@@ -145,7 +146,7 @@ impl Subscriber {
     ) -> String {
         let channel = match connect(source).await {
             Ok(channel) => channel,
-            Err(error) => return describe(&error),
+            Err(error) => return chain(&error),
         };
         let (outgoing, requests) = mpsc::channel(OUTGOING);
         replica.reconnect();
@@ -237,25 +238,6 @@ impl Subscriber {
 /// Queues one word for admin; `false` where there is no room or no connection.
 fn say(outgoing: &mpsc::Sender<proto::StateRequest>, message: Message) -> bool {
     outgoing.try_send(proto::StateRequest { message: Some(message) }).is_ok()
-}
-
-/// Between half and all of `pause`, so that many authz do not come back in step.
-fn jittered(pause: Duration) -> Duration {
-    // Without randomness the whole pause is kept.
-    let share = random::bytes::<1>().map_or(255, |[byte]| byte);
-    pause.mul_f64(0.5 + f64::from(share) / 510.0)
-}
-
-/// An error with its causes: tonic's own text is "transport error".
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 async fn connect(source: &StateSource) -> Result<Channel, tonic::transport::Error> {

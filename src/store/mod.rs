@@ -25,38 +25,9 @@ pub enum StoreError {
     /// Another process owns the data folder.
     #[error(transparent)]
     Locked(#[from] LockError),
-    /// A file or folder could not be used.
-    #[error("{path}: {source}")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// What went wrong.
-        source: std::io::Error,
-    },
-    /// Written by a newer version of this program.
-    #[error("{path} has schema version {found}, this program knows versions up to {known}; it was left as it is")]
-    Newer {
-        /// The database file.
-        path: PathBuf,
-        /// What the file says.
-        found: i64,
-        /// The newest version known here.
-        known: i64,
-    },
-    /// A SQLite database of some other program, or not a database.
-    #[error("{path} is not a database of this program; it was left as it is")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is damaged.
-    #[error("{path} is damaged: {detail}")]
-    Damaged {
-        /// The database file.
-        path: PathBuf,
-        /// What the check said.
-        detail: String,
-    },
+    /// The database file, or the folder it lies in.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     /// The master key is not the one the store was sealed with.
     #[error("the master key does not open {path}: it was sealed with another key; nothing was changed")]
     WrongMasterKey {
@@ -89,9 +60,6 @@ pub enum StoreError {
     /// What was asked for is not valid.
     #[error(transparent)]
     Invalid(#[from] InvalidConnection),
-    /// The database failed.
-    #[error("database: {0}")]
-    Database(#[from] rusqlite::Error),
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -100,14 +68,8 @@ pub enum StoreError {
     Closed,
 }
 
-impl From<DatabaseError> for StoreError {
-    fn from(error: DatabaseError) -> Self {
-        match error {
-            DatabaseError::Io { path, source } => Self::Io { path, source },
-            DatabaseError::Newer { path, found, known } => Self::Newer { path, found, known },
-            DatabaseError::Foreign { path } => Self::Foreign { path },
-            DatabaseError::Damaged { path, detail } => Self::Damaged { path, detail },
-            DatabaseError::Sqlite(error) => Self::Database(error),
-        }
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(DatabaseError::Sqlite(error))
     }
 }

@@ -22,6 +22,7 @@ use crate::store::seal::MasterKey;
 use crate::store::seal::Place;
 use crate::store::seal::SALT_BYTES;
 use crate::store::seal::SealError;
+use crate::sys::database::DatabaseError;
 use crate::sys::random;
 
 /// Versions of a connection's secrets that are kept: the one in use and four to look back at.
@@ -99,7 +100,9 @@ impl Vault {
 
     fn unlock(mut engine: Engine, schema: i64, master_key: &Secret) -> Result<Self, StoreError> {
         let path = engine.path().to_owned();
-        let missing = |name: &str| StoreError::Damaged { path: path.clone(), detail: format!("meta has no {name}") };
+        let missing = |name: &str| {
+            StoreError::Database(DatabaseError::Damaged { path: path.clone(), detail: format!("meta has no {name}") })
+        };
         let meta = |name: &str| engine.meta(name)?.ok_or_else(|| missing(name));
         let salt: [u8; SALT_BYTES] = meta("salt")?.as_slice().try_into().map_err(|_| missing("usable salt"))?;
         let key = MasterKey::derive(master_key, &salt)?;

@@ -23,6 +23,7 @@ use crate::domain::address::AddressPolicy;
 use crate::domain::draft::Draft;
 use crate::store::worker::DATABASE_FILE;
 use crate::store::worker::OpenStore;
+use crate::sys::database::DatabaseError;
 
 const KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
 const CANARY: &str = "canary-8d1f0c2e";
@@ -207,7 +208,7 @@ fn a_newer_schema_is_refused_untouched() {
     raw.pragma_update(None, "user_version", 99).unwrap();
     drop(raw);
     let before = contents(&folder);
-    assert!(matches!(open(&folder), Err(StoreError::Newer { found: 99, known: 1, .. })));
+    assert!(matches!(open(&folder), Err(StoreError::Database(DatabaseError::Newer { found: 99, known: 1, .. }))));
     assert_eq!(contents(&folder), before);
 }
 
@@ -225,7 +226,7 @@ fn what_is_not_our_database_is_refused_untouched() {
     raw.execute_batch("CREATE TABLE theirs (a)").unwrap();
     drop(raw);
     let before = contents(&folder);
-    assert!(matches!(open(&folder), Err(StoreError::Foreign { .. })));
+    assert!(matches!(open(&folder), Err(StoreError::Database(DatabaseError::Foreign { .. }))));
     assert_eq!(contents(&folder), before);
 }
 

@@ -12,6 +12,7 @@ use crate::domain::snapshot::StateVersion;
 use crate::store::StoreError;
 use crate::store::vault::Change;
 use crate::store::vault::Vault;
+use crate::sys::database::DatabaseError;
 use crate::sys::files::FileLock;
 use crate::sys::files::own_folder;
 
@@ -39,7 +40,7 @@ pub struct OpenStore {
 impl OpenStore {
     /// Locks `folder` (made with mode 0700 where it is missing) and opens the store in it.
     pub fn open(folder: &Path, master_key: &Secret, holder: &str) -> Result<Self, StoreError> {
-        own_folder(folder).map_err(|source| StoreError::Io { path: folder.to_owned(), source })?;
+        own_folder(folder).map_err(|source| DatabaseError::Io { path: folder.to_owned(), source })?;
         let lock = FileLock::take(&folder.join(LOCK_FILE), holder)?;
         let vault = Vault::open(&folder.join(DATABASE_FILE), master_key)?;
         Ok(Self { vault, lock })
@@ -61,7 +62,7 @@ impl OpenStore {
                 drop(vault);
                 drop(lock);
             })
-            .map_err(|source| StoreError::Io { path: LOCK_FILE.into(), source })?;
+            .map_err(|source| DatabaseError::Io { path: LOCK_FILE.into(), source })?;
         Ok((Store { jobs: sender }, thread))
     }
 }

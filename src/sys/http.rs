@@ -30,3 +30,18 @@ pub fn client(tls: bool) -> Result<Client, HttpError> {
     let builder = if tls { builder.https_only(true) } else { builder.tls_certs_only([]) };
     Ok(builder.build()?)
 }
+
+/// An error with its causes in one line; the outermost text of an HTTP client rarely says why.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,5 +1,9 @@
 //! Randomness from the operating system.
 
+use std::time::Duration;
+
+use crate::domain::hex;
+
 /// The operating system gave no randomness; nothing that needs any may go on.
 #[derive(Debug, thiserror::Error)]
 #[error("the operating system gave no randomness: {0}")]
@@ -14,7 +18,14 @@ pub fn bytes<const N: usize>() -> Result<[u8; N], RandomError> {
 
 /// `N` random bytes as lower-case hex (2 × N characters).
 pub fn hex<const N: usize>() -> Result<String, RandomError> {
-    Ok(bytes::<N>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::text(&bytes::<N>()?))
+}
+
+/// Between half of a pause and all of it, so that many who wait do not come back in step.
+pub fn jittered(pause: Duration) -> Duration {
+    // Without randomness the whole pause is kept.
+    let share = bytes::<2>().map_or(u16::MAX, u16::from_be_bytes);
+    pause.mul_f64(0.5 + f64::from(share) / f64::from(u16::MAX) / 2.0)
 }
 
 /// A random UUID, version 4 (RFC 9562 section 5.4), lower case with hyphens.

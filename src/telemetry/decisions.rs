@@ -20,6 +20,7 @@ use sha2::Sha256;
 use crate::domain::decision::Caller;
 use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
+use crate::domain::hex;
 use crate::domain::ids::PublicKey;
 use crate::domain::registration::Registration;
 use crate::domain::registration::Submission;
@@ -371,9 +372,7 @@ fn shorten(bytes: &[u8], limit: usize) -> String {
 
 /// `sha256:` and the first six bytes in hex: enough to tell names apart and to find a known one.
 pub fn fingerprint(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("sha256:{}", hex::begin(&Sha256::digest(text.as_bytes()), 6))
 }
 
 /// The network an address is in: /24 for IPv4, /64 for IPv6.

@@ -16,6 +16,7 @@ use serde::Serialize;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::domain::hex;
 use crate::sys::files::read_text;
 use crate::sys::files::write_private;
 
@@ -209,7 +210,7 @@ pub(in crate::telemetry) fn head(file: &File, length: usize) -> io::Result<Vec<u
 
 /// Sixteen hex digits of SHA-256.
 pub(in crate::telemetry) fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex::begin(&Sha256::digest(bytes), 8)
 }
 
 /// Reads at most `limit` bytes from where the file stands.

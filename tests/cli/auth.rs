@@ -50,6 +50,22 @@ fn a_token_is_stored_privately_and_not_printed() {
 }
 
 #[test]
+fn who_signed_in_to_the_local_api_is_not_sent_to_the_hosted_one() {
+    let person = Person::new();
+    let command = |arguments: &[&str]| {
+        let mut command = person.command(arguments);
+        command.env("SIGILUM_NAMESPACE", "acme").env("API_PORT", "1");
+        command
+    };
+    let login = command(&["login", "--mode", "oss-local"]).env("JWT_SECRET", SECRET).output().unwrap();
+    assert_eq!(login.status.code(), Some(0), "{login:?}");
+    // Nothing listens there: the address that was tried is in the sentence.
+    let output = command(&["claim", "list"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(text_of(&output.stderr).contains("http://127.0.0.1:1 "), "{output:?}");
+}
+
+#[test]
 fn a_token_that_cannot_be_right_is_refused_and_the_old_one_stays() {
     let person = Person::new();
     person.file(".openclaw/.sigilum/owner-token-acme.jwt", "old\n");

@@ -36,6 +36,17 @@ impl Drop for LocalApi {
 }
 
 #[test]
+fn a_port_that_is_taken_is_said_with_the_way_out() {
+    let person = Person::new();
+    let api = LocalApi::start(&person);
+    let folder = person.home().join("other").display().to_string();
+    let output = person.run(&["api", "--port", &api.port, "--api-data-dir", &folder]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = text_of(&output.stderr);
+    assert!(said.contains(&format!("127.0.0.1:{}", api.port)) && said.contains("API_PORT"), "{said}");
+}
+
+#[test]
 fn an_owner_registers_a_service_and_decides_who_uses_it() {
     let person = Person::new();
     let api = LocalApi::start(&person);

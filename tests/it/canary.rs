@@ -231,6 +231,7 @@ fn the_keys_and_tokens_of_the_control_plane_are_found_nowhere_else() {
     // Used for everything they are for: approvals, registrations, usage; and refused, and in an outage.
     let agent = Agent::new(OWN);
     for service in [&in_file, &in_variable] {
+        plane::until_read(&gateway, &service.slug);
         let request = || agent.get(&gateway.authority(), &format!("/proxy/{}/v1", service.slug));
         let refused = gateway.send(&request());
         assert_eq!(refused.code(), "AUTH_CLAIM_REQUIRED");

@@ -39,6 +39,7 @@ fn an_approval_lets_in_and_a_revocation_keeps_out() {
     let service = api.service(OWN, SERVICE);
     let gateway = plane::setup(&api.url(), &service).start();
     gateway.connect(&upstream, json!({}));
+    plane::until_read(&gateway, SERVICE);
     let (mut approving, mut revoking) = (Vec::new(), Vec::new());
     for _ in 0..8 {
         let agent = Agent::new("acme");
@@ -67,7 +68,7 @@ fn an_approval_with_an_end_ends() {
     api.owner("acme", "POST", &format!("/v1/claims/{claim}/approve"), Some(&until));
     plane::until(&gateway, &agent, "OK");
     plane::until(&gateway, &agent, "AUTH_CLAIM_REQUIRED");
-    assert_eq!(api.claims("acme")[0]["status"], "expired");
+    wait_until("the API says so, too", LIMIT, || api.claims("acme")[0]["status"] == "expired");
 }
 
 #[test]

@@ -631,7 +631,8 @@ fn an_overdue_secret_is_said_where_the_policy_warns() {
 
 #[test]
 fn strangers_have_a_budget() {
-    let gateway = Setup::new().start();
+    // Small, so that a slow machine exceeds it, too.
+    let gateway = Setup::new().env("GATEWAY_STRANGER_RATE_PER_SECOND", "20").start();
     let upstream = Upstream::start();
     let connection = gateway.connect(&upstream, json!({}));
     let stranger = Agent::new("bob");

@@ -47,6 +47,7 @@ fn a_stranger_of_the_gateways_namespace_waits_for_its_owner_and_is_then_let_in()
     let proxy = proxy(&api);
     let gateway = plane::pace(plane::setup(&proxy.url(), &service), 1, 60).start();
     gateway.connect(&upstream, json!({}));
+    plane::until_read(&gateway, SERVICE);
     let agent = Agent::new(OWN);
     // Many at once, as a program that begins with a burst.
     thread::scope(|scope| {
@@ -92,6 +93,7 @@ fn registrations_have_a_limit_and_are_for_the_own_namespace() {
         .env("GATEWAY_CLAIM_REGISTRATION_RATE_LIMIT_PER_MINUTE", &LIMIT_PER_MINUTE.to_string());
     let gateway = setup.start();
     let connection = gateway.connect(&upstream, json!({}));
+    plane::until_read(&gateway, SERVICE);
     let foreign = ask(&gateway, &Agent::new("acme"));
     assert_eq!(foreign.code(), "AUTH_CLAIM_REQUIRED");
     assert!(foreign.text().contains("own namespace") && !foreign.text().contains("Claim ID"), "{}", foreign.text());
@@ -128,7 +130,7 @@ fn a_slow_api_delays_no_refusal_for_long() {
     let proxy = proxy(&api);
     let gateway = plane::setup(&proxy.url(), &service).start();
     let connection = gateway.connect(&upstream, json!({}));
-    plane::until_fresh(&gateway, true);
+    plane::until_read(&gateway, SERVICE);
     let (to, open) = (api.address, Arc::new(AtomicBool::new(false)));
     let gate = Arc::clone(&open);
     proxy.set(move |asked| {

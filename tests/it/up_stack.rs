@@ -168,6 +168,19 @@ fn an_empty_home_becomes_a_stack_whose_approvals_are_enforced() {
 }
 
 #[test]
+fn without_a_namespace_the_stack_has_one_and_later_commands_use_it() {
+    let stack = Stack::new();
+    let mut running = Running::spawn_in(stack.command(&["up"]), Some(stack.setup.root.path()));
+    wait_until("the stack is up", LONG, || {
+        assert!(running.ended().is_none(), "{}", running.said());
+        running.said().contains("claim list")
+    });
+    assert!(running.said().contains("namespace: johndee"), "{}", running.said());
+    assert_eq!(stack.done(&["claim", "list"]), "No claims for namespace \"johndee\".\n");
+    end(running);
+}
+
+#[test]
 fn a_second_start_changes_nothing_and_a_second_stack_is_refused() {
     let stack = Stack::new();
     let running = stack.start();

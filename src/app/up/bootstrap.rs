@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::app::api;
 use crate::app::gateway::progress::Progress;
 use crate::app::owner_api;
 use crate::app::owner_api::ApiError;
@@ -20,8 +21,6 @@ use crate::app::up::keys;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
 use crate::identity::Identity;
-use crate::sys::clock::Clock as _;
-use crate::sys::clock::SystemClock;
 
 /// The gateway's own service: its key is the one for connections that have none of their own.
 pub(super) const GATEWAY: Wanted =
@@ -44,7 +43,7 @@ const DOMAIN: &str = "localhost";
 /// What the keys we import are called.
 const KEY_NAME: &str = "sigilum up";
 /// How long the owner's token holds: far longer than setting up takes.
-const TOKEN_SECONDS: u64 = 600;
+const TOKEN_TTL: Duration = Duration::from_secs(600);
 /// How long a claim that was revoked or rejected is asked for again, and how often: the API waits a minute.
 const COOLDOWN: Duration = Duration::from_secs(75);
 const COOLDOWN_LOOK: Duration = Duration::from_secs(2);
@@ -112,9 +111,7 @@ pub(super) async fn run(
 }
 
 fn token(secret: &Secret, namespace: &Namespace) -> Result<Secret, SetupError> {
-    let email = format!("{namespace}@local.sigilum");
-    owner_api::issue_local_token(secret, namespace, &email, TOKEN_SECONDS, SystemClock.now().seconds())
-        .map_err(|error| SetupError::Token(error.to_string()))
+    api::issue_local_token(secret, namespace, None, TOKEN_TTL).map_err(|error| SetupError::Token(error.to_string()))
 }
 
 /// The service exists and this key is one of its keys.

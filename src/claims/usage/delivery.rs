@@ -237,7 +237,7 @@ impl Delivery {
             }
             let wished = answer.as_ref().err().and_then(ApiError::retry_after).unwrap_or_default();
             tokio::select! {
-                () = tokio::time::sleep(jittered(pause).max(wished)) => {}
+                () = tokio::time::sleep(random::jittered(pause).max(wished)) => {}
                 () = halt.wait() => return,
             }
             pause = pause.saturating_mul(2).min(self.pace.longest);
@@ -352,11 +352,4 @@ impl Delivery {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Between half of it and all of it, so that many gateways do not come back at once.
-fn jittered(pause: Duration) -> Duration {
-    let random = random::bytes::<2>().map_or(u16::MAX, u16::from_be_bytes);
-    let half = pause / 2;
-    half + half.mul_f64(f64::from(random) / f64::from(u16::MAX))
 }

@@ -56,17 +56,7 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     let admin_config = admin_config(config, master_key, keys, args.supervised);
     let bound = admin::build(admin_config).await.map_err(|error| failed(&error))?;
     let stop = bound.stop_handle();
-    let told = async {
-        let signal = signals.next().await;
-        tracing::info!(signal, "told to stop");
-        stop.stop();
-        // A second one: whoever asks twice does not want to wait.
-        signals.next().await
-    };
-    tokio::select! {
-        ended = bound.run() => role::ended(&ended),
-        _ = told => role::forced(),
-    }
+    role::run_until_told(bound.run(), &stop, &mut signals).await
 }
 
 fn admin_config(config: Config, master_key: Secret, keys: KeyPlaces, supervised: bool) -> AdminConfig {

@@ -3,7 +3,9 @@
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::sys::hardening;
+use crate::sys::signal::StopSignals;
 use crate::sys::tasks::Ended;
+use crate::sys::tasks::StopHandle;
 use crate::telemetry::log;
 
 /// Hardens the process; nothing secret may have been read before, apart from the environment the process
@@ -16,6 +18,24 @@ pub(crate) fn harden() -> Result<(), CliError> {
 /// Begins the log.
 pub(crate) fn begin_log(level: &str) -> Result<(), CliError> {
     log::begin_at(level).map_err(|error| CliError::new(Outcome::Config, error.to_string()))
+}
+
+/// Runs a role until it ends; the first signal calls its stop, the second does not wait for it.
+pub(crate) async fn run_until_told(
+    running: impl Future<Output = Ended>,
+    stop: &StopHandle,
+    signals: &mut StopSignals,
+) -> Result<Outcome, CliError> {
+    let told = async {
+        let signal = signals.next().await;
+        tracing::info!(signal, "told to stop");
+        stop.stop();
+        signals.next().await
+    };
+    tokio::select! {
+        how = running => ended(&how),
+        _ = told => forced(),
+    }
 }
 
 /// How a role's end counts: told to stop is done, everything else is a failure a supervisor should see.

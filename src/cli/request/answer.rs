@@ -5,6 +5,7 @@ use reqwest::Response;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::sys::http::chain;
 
 /// Streams the answer to stdout; `include` puts status and headers before it.
 pub(crate) async fn show(mut answer: Response, include: bool, printer: &mut Printer) -> Result<Outcome, CliError> {
@@ -46,19 +47,4 @@ fn head(answer: &Response) -> Vec<u8> {
     }
     out.push(b'\n');
     out
-}
-
-/// An error with its causes in one line; the outermost text of an HTTP client rarely says why.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

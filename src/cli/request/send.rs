@@ -8,7 +8,6 @@ use crate::cli::identity;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
-use crate::cli::request::answer::chain;
 use crate::cli::request::input::Draft;
 use crate::cli::settings::IdentityPlace;
 use crate::identity::Home;
@@ -16,6 +15,7 @@ use crate::identity::Outgoing;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::http;
+use crate::sys::http::chain;
 use crate::sys::random;
 
 /// Adds the headers of the signature; nothing that is signed may change after this.

@@ -182,6 +182,8 @@ fn bench(runtime: &tokio::runtime::Runtime, ground: &Ground, wanted: &dyn Fn(&st
         }
     }
     let rows: Vec<Row> = rows.into_iter().map(|(row, stack, _)| row.finish(stack)).collect();
-    report::print(&rows, &isolated);
+    if !rows.is_empty() || !isolated.is_empty() {
+        report::print(&rows, &isolated);
+    }
     drop((gateway, allowing, alone, token));
 }

@@ -79,6 +79,13 @@ pub fn until_fresh(gateway: &Gateway, wanted: bool) {
     wait_until(&format!("ClaimsFresh is {wanted}"), LIMIT, || gateway.admin_ready() && fresh(gateway).0 == wanted);
 }
 
+/// Waits until the approvals of a service have been read: before that nobody can say who is a stranger.
+pub fn until_read(gateway: &Gateway, service: &str) {
+    wait_until("the approvals are read", LIMIT, || {
+        metric(gateway, &format!("claims_age_seconds{{service=\"{service}\"}}")).is_some()
+    });
+}
+
 /// One sample of admin's metrics, by its name with labels and without `sigilum_gateway_`.
 pub fn metric(gateway: &Gateway, name: &str) -> Option<f64> {
     let request = Request::new("GET", &gateway.setup.admin.to_string(), "/metrics")
