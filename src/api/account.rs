@@ -17,6 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::Api;
+use crate::api::cors;
 use crate::api::input;
 use crate::api::input::Fields;
 use crate::api::moment;
@@ -25,6 +26,7 @@ use crate::api::owner;
 use crate::api::owner::SignedIn;
 use crate::api::problem::Problem;
 use crate::api::problem::json;
+use crate::api::service_key::bearer;
 use crate::api::settings;
 use crate::api::users;
 use crate::api::users::User;
@@ -185,6 +187,10 @@ async fn sign_in(
     (status = 403, description = "FORBIDDEN: not from this page", body = ErrorBody),
 ))]
 async fn sign_out(State(api): State<Arc<Api>>, method: Method, headers: HeaderMap) -> Result<Response<Body>, Problem> {
+    // Without a cookie there is nothing to revoke, but one to be cleared: neither is for a page of elsewhere.
+    if bearer(&headers).is_none() && cors::is_of_page(&headers) {
+        owner::check_page(&api, &method, &headers)?;
+    }
     if let Some(text) = owner::presented(&api, &method, &headers)?
         && let Ok(token) = owner::verified(&api, &text)
     {

@@ -80,7 +80,10 @@ async fn changes(
 ) -> Result<Response<Body>, Problem> {
     feed::check_service(&query, &service)?;
     let after = cursor(query.find("after"), api.db.epoch())?;
-    let room = api.streams.open(&service.service_id).ok_or_else(|| Problem::rate_limited(RETRY_SECONDS))?;
+    let room = api
+        .streams
+        .open(&service.owner_user_id, &service.service_id)
+        .ok_or_else(|| Problem::rate_limited(RETRY_SECONDS))?;
     // Watched before the first look: no change falls between.
     let news = api.db.changes();
     let mut reader = Reader {

@@ -77,6 +77,11 @@ impl Origins {
     }
 }
 
+/// Whether a browser says that a page is behind a request.
+pub fn is_of_page(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN) || headers.contains_key(SEC_FETCH_SITE)
+}
+
 /// Whether this is a browser's question before the request itself.
 pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::OPTIONS

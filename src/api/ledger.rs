@@ -142,7 +142,8 @@ pub struct Taken {
     pub connected: bool,
     /// Approved keys for that service.
     pub agents: i64,
-    /// Pending claims, whatever the service.
+    /// Pending claims for services of the namespace's own owner, or for those of others, as the service in question
+    /// is: whoever has a service can ask in any namespace, and must not fill the room of its own ones.
     pub pending: i64,
 }
 
@@ -155,8 +156,11 @@ pub fn taken(db: &Connection, service_id: &str, namespace: &str) -> Result<Taken
                       WHERE namespace = ?1 AND service_id = ?2 AND status = 'approved'")?;
     let services = "SELECT count(DISTINCT service_id) FROM authorizations WHERE namespace = ?1 AND status = 'approved'";
     let services = db.prepare_cached(services)?.query_row([namespace], |row| row.get(0))?;
-    let pending = "SELECT count(*) FROM authorizations WHERE namespace = ?1 AND status = 'pending'";
-    let pending = db.prepare_cached(pending)?.query_row([namespace], |row| row.get(0))?;
+    let pending = one("SELECT count(*) FROM authorizations a JOIN services s ON s.id = a.service_id
+                       JOIN users u ON u.id = s.owner_user_id
+                       WHERE a.namespace = ?1 AND a.status = 'pending' AND (u.namespace = ?1) =
+                           (SELECT o.namespace = ?1 FROM services t JOIN users o ON o.id = t.owner_user_id
+                            WHERE t.id = ?2)")?;
     Ok(Taken { services, connected: agents > 0, agents, pending })
 }
 

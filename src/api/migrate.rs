@@ -185,6 +185,19 @@ const STEPS: &[&str] = &[
     -- Everything a summary asks for, in the order it is grouped in.
     CREATE INDEX usage_events_summary
         ON usage_events (namespace, subject, service, agent_id, public_key, outcome, created_at_ms);",
+    // 2 -> 3
+    "-- Who had an id that is made of a slug. The history of claims and what owners trust go by ids, so one that was
+    -- somebody's is never another's. Of ids that only the history knows, nobody knows whose they were.
+    CREATE TABLE local_service_ids (
+        id TEXT NOT NULL PRIMARY KEY,
+        owner_user_id TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO local_service_ids (id, owner_user_id) SELECT id, owner_user_id FROM services WHERE id GLOB 'svc_local_*';
+    INSERT OR IGNORE INTO local_service_ids (id, owner_user_id)
+        SELECT DISTINCT service_id, '' FROM claim_changes WHERE service_id GLOB 'svc_local_*';
+    CREATE TRIGGER service_added AFTER INSERT ON services WHEN NEW.id GLOB 'svc_local_*' BEGIN
+        INSERT INTO local_service_ids (id, owner_user_id) VALUES (NEW.id, NEW.owner_user_id) ON CONFLICT DO NOTHING;
+    END;",
 ];
 
 /// Changes of claims that are kept, as the trigger above has it.

@@ -75,6 +75,6 @@ async fn show(
         })
     };
     let mut response = json(StatusCode::OK, &api.db.read(read).await?);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=300"));
     Ok(response)
 }

@@ -194,7 +194,7 @@ async fn create(State(api): State<Arc<Api>>, owner: SignedIn, body: Bytes) -> Re
             let problem = Problem::new(StatusCode::FORBIDDEN, "SERVICE_LIMIT_REACHED", text);
             return Err(problem.details(json!({"service_limit": most, "services": count})));
         }
-        let id = free_id(db, &slug, spare)?;
+        let id = free_id(db, &user, &slug, spare)?;
         let sql = "INSERT INTO services (id, owner_user_id, name, slug, domain, description, created_at_ms,
                                          updated_at_ms)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)";
@@ -204,10 +204,11 @@ async fn create(State(api): State<Arc<Api>>, owner: SignedIn, body: Bytes) -> Re
     Ok(answer(StatusCode::CREATED, &api.db.write(insert).await?))
 }
 
-/// `svc_local_<slug>`, where no owner has it; ids are of all owners together, slugs of each.
-fn free_id(db: &Connection, slug: &str, spare: String) -> Result<String, rusqlite::Error> {
+/// `svc_local_<slug>`, where no other owner has or had it; ids are of all owners together, slugs of each.
+fn free_id(db: &Connection, owner: &User, slug: &str, spare: String) -> Result<String, rusqlite::Error> {
     let local = format!("svc_local_{slug}");
-    let taken = db.prepare_cached("SELECT 1 FROM services WHERE id = ?1")?.exists([&local])?;
+    let sql = "SELECT 1 FROM local_service_ids WHERE id = ?1 AND owner_user_id <> ?2";
+    let taken = db.prepare_cached(sql)?.exists([&local, &owner.id])?;
     Ok(if taken { spare } else { local })
 }
 

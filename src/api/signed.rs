@@ -263,8 +263,8 @@ async fn verify(
         None => None,
     };
     let now = api.clock.now();
-    if service.is_some() {
-        api.strangers.check(client, now.monotonic)?;
+    if let Some(service) = &service {
+        api.strangers.check(&service.key_id, client, now.monotonic)?;
     } else if parts.headers.contains_key("signature") {
         // Without that header there is nothing to verify, and the refusal costs nothing.
         api.strangers.charge(client, now.monotonic)?;
@@ -276,9 +276,8 @@ async fn verify(
     let verified = match verify_request(&view, max_age, now.seconds(), &expected) {
         Ok(verified) => verified,
         Err(fault) => {
-            if service.is_some() {
-                // A key that leaked must not buy verifications without end.
-                api.strangers.charge(client, now.monotonic)?;
+            if let Some(service) = &service {
+                api.strangers.failed(&service.key_id, client, now.monotonic);
             }
             return Err(fault.into());
         }

@@ -1,8 +1,9 @@
 //! `POST /v1/usage/events` and `/batch`: what agents did through a gateway.
 //!
 //! An event counts once by its id within its service, so that a sender may repeat itself and no owner can suppress
-//! another's. It is of the moment its sender says, where that can be, else of the moment it came. It is taken where the namespace has to do with the service: it is the service owner's own, or a key
-//! of it has asked for the service; nobody can fill another owner's statistics otherwise.
+//! another's. It is of the moment its sender says, where that can be, else of the moment it came. It is taken where
+//! the namespace has to do with the service: it is the service owner's own, or a key of it was approved for the
+//! service: anybody can ask in another's name, and nobody fills another owner's statistics.
 
 use std::sync::Arc;
 
@@ -208,8 +209,8 @@ fn put(
     if event.service != service.slug {
         return Err(Problem::forbidden("the service key is of another service"));
     }
-    if event.namespace != service.owner_namespace && !has_asked(db, service, &event.namespace)? {
-        return Err(Problem::forbidden("no key of this namespace has asked for this service"));
+    if event.namespace != service.owner_namespace && !was_approved(db, service, &event.namespace)? {
+        return Err(Problem::forbidden("no key of this namespace was approved for this service"));
     }
     let sql = "INSERT INTO usage_events (service_id, event_id, namespace, service, public_key, subject, agent_id,
                    protocol, action, outcome, status_code, duration_ms, response_bytes, request_method,
@@ -242,8 +243,9 @@ fn put(
     Ok(added == 1)
 }
 
-fn has_asked(db: &Connection, service: &KeyedService, namespace: &str) -> Result<bool, rusqlite::Error> {
-    let sql = "SELECT 1 FROM authorizations WHERE service_id = ?1 AND namespace = ?2 LIMIT 1";
+fn was_approved(db: &Connection, service: &KeyedService, namespace: &str) -> Result<bool, rusqlite::Error> {
+    let sql = "SELECT 1 FROM authorizations
+               WHERE service_id = ?1 AND namespace = ?2 AND approved_at_ms IS NOT NULL LIMIT 1";
     db.prepare_cached(sql)?.exists([&service.service_id, namespace])
 }
 

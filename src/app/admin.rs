@@ -348,6 +348,13 @@ fn connect(setup: ClaimsSetup) -> Option<ClaimsConfig> {
     match ApiClient::new(&api_url, Arc::new(opened.identity)) {
         Ok(client) => {
             tracing::info!(api = client.address(), %namespace, "approvals are read from the Sigilum API");
+            if client.is_exposed() {
+                let api = client.address();
+                tracing::warn!(
+                    api,
+                    "service keys and approvals travel in clear and could be changed on the way; use https"
+                );
+            }
             Some(ClaimsConfig { client: Arc::new(client), keys: Arc::new(keys), every_service, refresh, max_approvals })
         }
         Err(error) => {

@@ -115,6 +115,12 @@ pub enum ApiError {
         "{0} is no loopback address: the API is for this machine unless API_ALLOW_REMOTE is true and JWT_SECRET is set"
     )]
     Remote(SocketAddr),
+    /// Whoever reaches the address could guess the secret, and with it be every owner.
+    #[error(
+        "{0} is no loopback address, and JWT_SECRET has less than {least} characters: it could be guessed there",
+        least = jwt_secret::MIN_BYTES
+    )]
+    Guessable(SocketAddr),
 }
 
 /// Everything held; nothing served yet.
@@ -134,11 +140,15 @@ pub async fn build(config: ApiConfig) -> Result<Bound, ApiError> {
     if let (Some(address), false) = (remote, config.allow_remote && config.jwt_secret.is_some()) {
         return Err(ApiError::Remote(*address));
     }
+    let short = |secret: &Secret| secret.expose().len() < jwt_secret::MIN_BYTES;
+    if let (Some(address), true) = (remote, config.jwt_secret.as_ref().is_some_and(short)) {
+        return Err(ApiError::Guessable(*address));
+    }
     let listeners = http_server::bind(&config.addresses).await?;
     let open = OpenDb::open(&config.data_dir, &format!("pid {} (api)", std::process::id()))?;
     let jwt_secret = match config.jwt_secret {
         Some(secret) => {
-            if secret.expose().len() < jwt_secret::MIN_BYTES {
+            if short(&secret) {
                 tracing::warn!("JWT_SECRET has less than {} characters and could be guessed", jwt_secret::MIN_BYTES);
             }
             secret

@@ -113,6 +113,12 @@ async fn signing_out_ends_the_token_and_no_other() {
     api.ask("POST", "/v1/auth/logout").bearer("wrong").send().await.expect(200);
     // A page of elsewhere signs nobody out.
     api.ask("POST", "/v1/auth/logout").cookie(&two).send().await.refused(403, "FORBIDDEN");
+    // Not even by having the cookie cleared, which would come along with no request of such a page.
+    for (name, value) in [("origin", "http://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
+        let out = api.ask("POST", "/v1/auth/logout").header(name, value).send().await;
+        out.refused(403, "FORBIDDEN");
+        assert_eq!(out.header("set-cookie"), None, "{name}: {value}");
+    }
     me(&two).await.expect(200);
     api.stop().await;
 }

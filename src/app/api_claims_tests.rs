@@ -227,6 +227,23 @@ fn event(agent: &Agent, id: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
+async fn the_claims_of_another_owner_do_not_fill_the_room_of_ones_own() {
+    let server = Server::start_with(|config| config.limits.max_pending = 2).await;
+    server.owner("alice").await;
+    server.owner("mallory").await;
+    let (own, foreign) = (server.service("alice", "mail").await, server.service("mallory", "mall").await);
+    let status =
+        async |service: &Service, slug: &str| server.claim(&Agent::new("alice"), service, slug).await.text("/status");
+    for expected in ["pending", "pending", "rejected"] {
+        assert_eq!(status(&foreign, "mall").await, expected);
+    }
+    for expected in ["pending", "pending", "rejected"] {
+        assert_eq!(status(&own, "mail").await, expected);
+    }
+    server.end().await;
+}
+
+#[tokio::test]
 async fn a_usage_event_counts_once_per_service() {
     let server = Server::start().await;
     server.owner("alice").await;
@@ -243,7 +260,10 @@ async fn a_usage_event_counts_once_per_service() {
     assert_eq!(send(None, &body).await.code(), (401, "UNAUTHORIZED".to_owned()));
     // Another owner's service: only once the namespace has to do with it, and then the same id is another event.
     assert_eq!(send(Some(&foreign), &body).await.code(), (403, "FORBIDDEN".to_owned()));
-    server.claim(&alice, &foreign, "mail").await;
+    let claim = server.claim(&alice, &foreign, "mail").await.text("/claim_id");
+    // Asking is not enough: anybody can, in any name.
+    assert_eq!(send(Some(&foreign), &body).await.code(), (403, "FORBIDDEN".to_owned()));
+    server.approve(&claim, None).await;
     assert_eq!(send(Some(&foreign), &body).await.status, 201);
     let mut bad = event(&alice, "e-2");
     bad["status_code"] = 99.into();

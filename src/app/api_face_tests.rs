@@ -27,7 +27,7 @@ async fn a_namespace_is_shown_to_its_own_agents() {
     api.owner("acme", "GET", "/v1/auth/me").send().await.expect(200);
     let answer = ask().signed(&one).send().await;
     let shown = answer.expect(200);
-    assert_eq!(answer.header("cache-control"), Some("public, max-age=300"));
+    assert_eq!(answer.header("cache-control"), Some("private, max-age=300"));
     assert_eq!((&shown["did"], &shown["owner"]), (&json!("did:sigilum:acme"), &json!("user_local_acme")));
     assert_eq!((&shown["active"], &shown["active_claims"]), (&json!(true), &json!(0)));
     ask().send().await.refused(401, "SIGNATURE_MISSING");

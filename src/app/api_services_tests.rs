@@ -227,3 +227,35 @@ async fn a_removed_service_tells_what_has_ended() {
     assert_eq!(listed["claims"], json!([]));
     api.stop().await;
 }
+
+#[tokio::test]
+async fn the_id_of_a_removed_service_is_never_another_owners() {
+    let api = ControlPlane::start().await;
+    let first = api.service("acme", "slack").await;
+    let key = api.key("acme", &first).await;
+    let claim = api.claim(&agent("acme"), "slack", &key).await;
+    api.owner("acme", "POST", &format!("/v1/claims/{claim}/approve")).send().await.expect(200);
+    api.owner("acme", "DELETE", &format!("/v1/services/{first}")).send().await.expect(200);
+    let second = api.service("mallory", "slack").await;
+    assert_ne!(second, first);
+    // What happened to the claims of the one is no news of the other.
+    let (key, mallory) = (api.key("mallory", &second).await, agent("mallory"));
+    let feed = api.ask("GET", "/v1/namespaces/claims?service=slack").bearer(&key).signed(&mallory).send().await;
+    let cursor = feed.header("sigilum-claims-cursor").unwrap();
+    let (epoch, number) = cursor.split_once('.').unwrap();
+    assert_eq!(number, "0");
+    let seen: i64 = api.sql(|db| {
+        let sql = "SELECT count(*) FROM claim_changes WHERE service_id = ?1";
+        db.query_row(sql, [&second], |row| row.get(0))
+    });
+    assert_eq!((seen, epoch.len()), (0, 16));
+    // Also where the owner leaves; who had it may have it again.
+    api.owner("mallory", "DELETE", &format!("/v1/services/{second}")).send().await.expect(200);
+    api.owner("acme", "DELETE", "/v1/auth/account").send().await.expect(200);
+    assert_ne!(api.service("mallory", "slack").await, first);
+    let own = api.service("other", "mail").await;
+    assert_eq!(own, "svc_local_mail");
+    api.owner("other", "DELETE", &format!("/v1/services/{own}")).send().await.expect(200);
+    assert_eq!(api.service("other", "mail").await, own);
+    api.stop().await;
+}

@@ -182,9 +182,28 @@ async fn a_flood_of_strangers_is_slowed_down_and_holders_of_a_key_are_served() {
     let refused = refused.unwrap();
     assert_eq!(refused.code().1, "RATE_LIMITED");
     assert_eq!(refused.header("retry-after"), Some("1"));
-    // Unsigned requests cost nothing and are told so; the budget comes back.
+    // Unsigned requests cost nothing and are told so.
     assert_eq!(server.send("GET", "/v1/x", &[], b"").await.code().1, "SIGNATURE_MISSING");
+    // A gateway is served while the stranger goes on, although both have the address of this machine.
     let agent = Agent::new("alice");
+    for _ in 0..20 {
+        while server.send("GET", "/v1/x", &headers, b"").await.status != 429 {}
+        let reply = server.get("/v1/namespaces/claims?service=mail", &agent, Some(&service)).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    // What fails under the key is bounded too, and hurts no other key's requests.
+    let other = server.service("alice", "docs").await;
+    let mut keyed = headers.clone();
+    keyed.push(service.bearer());
+    let mut refused = false;
+    for _ in 0..1000 {
+        refused = server.send("GET", "/v1/x", &keyed, b"").await.status == 429;
+        if refused {
+            break;
+        }
+    }
+    assert!(refused);
+    assert_eq!(server.get("/v1/namespaces/claims?service=docs", &agent, Some(&other)).await.status, 200);
     until("the budget has come back", async || {
         server.get("/v1/namespaces/claims?service=mail", &agent, Some(&service)).await.status == 200
     })

@@ -439,6 +439,9 @@ async fn folder_and_address_are_judged_before_anything_is_served() {
     assert!(matches!(build(remote).await, Err(ApiError::Remote(_))));
     let half = ApiConfig { addresses: open(), allow_remote: true, ..config(other.path()) };
     assert!(matches!(build(half).await, Err(ApiError::Remote(_))));
+    let short = Some(Secret::new("x".repeat(31)));
+    let guessed = ApiConfig { addresses: open(), allow_remote: true, jwt_secret: short, ..config(other.path()) };
+    assert!(matches!(build(guessed).await, Err(ApiError::Guessable(_))));
     let folder = server.end().await;
     // What was minted stays.
     let again = build(config(folder.path())).await.unwrap();

@@ -84,6 +84,9 @@ pub struct Claim {
     pub namespace: String,
     /// Slug of the service.
     pub service: String,
+    /// Namespace of the service's owner, who need not be the claim's; only our API sends it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub service_owner: String,
     /// `ed25519:` and base64 of 32 bytes.
     pub public_key: String,
     /// `pending`, `approved`, `rejected`, `revoked` or `expired`.
@@ -104,6 +107,23 @@ pub struct Claim {
     pub revoked_at: Option<String>,
     /// When its approval ends by itself; only our API sends it.
     pub expires_at: Option<String>,
+}
+
+impl Claim {
+    /// The service for people: with its owner where that is another than the claim's. Anybody may call a service of
+    /// theirs as one of ours is called.
+    pub fn service_shown(&self) -> String {
+        if self.is_for_own_service() {
+            self.service.clone()
+        } else {
+            format!("{} (of {})", self.service, self.service_owner)
+        }
+    }
+
+    /// Whether the service belongs to the claim's own namespace, as far as the API says.
+    pub fn is_for_own_service(&self) -> bool {
+        self.service_owner.is_empty() || self.service_owner == self.namespace
+    }
 }
 
 /// Which claims to list; empty: all.

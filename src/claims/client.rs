@@ -4,6 +4,7 @@
 //! not followed: they would carry the service key elsewhere. Answers are bounded in size and time. What went wrong is
 //! a typed error whose text says what to do next and holds no secret.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -263,6 +264,15 @@ impl ApiClient {
     /// The API's address, without a trailing slash.
     pub fn address(&self) -> &str {
         &self.base
+    }
+
+    /// Whether what is sent could be read on its way: without TLS to another machine.
+    pub fn is_exposed(&self) -> bool {
+        let url = Url::parse(&self.base).ok().filter(|url| url.scheme() == "http");
+        url.is_some_and(|url| {
+            let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+            host != "localhost" && !host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+        })
     }
 
     /// The namespace requests are signed in.

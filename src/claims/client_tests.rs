@@ -144,3 +144,20 @@ async fn a_key_that_no_header_can_carry_is_not_sent() {
         assert!(matches!(ApiClient::new(bad, Arc::clone(&identity)), Err(ClientError::Address(_))), "{bad}");
     }
 }
+
+#[test]
+fn an_address_that_shows_what_is_sent_is_known() {
+    for (base, exposed) in [
+        ("http://127.0.0.1:8787", false),
+        ("http://127.8.9.1", false),
+        ("http://[::1]:8787", false),
+        ("http://localhost:8787", false),
+        ("https://api.example.com", false),
+        ("http://api.example.com", true),
+        ("http://192.0.2.1:8787", true),
+        ("http://localhost.example.com", true),
+    ] {
+        let identity = Identity::generate(Namespace::parse("acme").unwrap(), SystemClock.now().seconds()).unwrap();
+        assert_eq!(ApiClient::new(base, Arc::new(identity)).unwrap().is_exposed(), exposed, "{base}");
+    }
+}

@@ -4,6 +4,7 @@ use std::io;
 use std::io::BufRead as _;
 use std::io::IsTerminal as _;
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
 use crate::sys::files;
+use crate::sys::process;
 
 /// Port of the local API.
 const LOCAL_PORT: u16 = 8787;
@@ -248,7 +250,12 @@ pub(crate) fn open(
             check_alive(&token, "sigilum auth login, or hand over a new token")?;
             token
         }
-        None => own_token(&namespace, local, args.email.as_deref())?,
+        None => {
+            if local {
+                check_listener(&base)?;
+            }
+            own_token(&namespace, local, args.email.as_deref())?
+        }
     };
     let api = OwnerApi::new(&base, &token).map_err(|error| failed(&error))?;
     Ok(Owner { api, base, namespace })
@@ -296,6 +303,22 @@ fn namespace(config: &Config, globals: &Globals, said: Option<&Said>) -> Result<
     only(config.paths.home.clone()).or_else(|| only(IdentityPlace::find(globals).ok()?.home)).ok_or_else(|| {
         CliError::new(Outcome::Config, "no namespace is named").hint("give --namespace NAME, or set SIGILUM_NAMESPACE")
     })
+}
+
+/// That no other user of this machine listens where the API should: while it does not run, anybody could, and would
+/// be handed what makes him the owner. The user whose API it is may, and root.
+fn check_listener(base: &str) -> Result<(), CliError> {
+    let owner = std::fs::metadata(jwt_secret_file()).ok().map(|file| file.uid());
+    let port = Url::parse(base).ok().and_then(|url| url.port_or_known_default());
+    match port.and_then(|port| process::foreign_listener(port, owner)) {
+        None => Ok(()),
+        Some(user) => {
+            let message =
+                format!("another user of this machine (id {user}) listens at {base}: the owner's token stays here");
+            Err(CliError::new(Outcome::Unauthorized, message)
+                .hint("end that program; if it is the right API, hand a token over with --owner-token-stdin"))
+        }
+    }
 }
 
 /// Whether the API is on this machine.

@@ -65,7 +65,7 @@ impl Printer {
     /// A warning: a line on stderr.
     pub(crate) fn warn(&mut self, text: &str) {
         let tag = self.tag("warning:", Tone::Attention);
-        self.note(&format!("{tag} {text}"));
+        self.note(&format!("{tag} {}", tame(text)));
     }
 
     fn tag(&self, tag: &str, tone: Tone) -> String {
@@ -81,7 +81,7 @@ impl Printer {
     pub fn json(&mut self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| CliError::new(Outcome::Failed, format!("could not write JSON: {error}")))?;
-        self.line(&text)
+        self.line(&escaped(&text))
     }
 
     /// Data: raw bytes on stdout, flushed, so that a stream shows as it comes.
@@ -110,13 +110,38 @@ impl Printer {
     pub fn error(&mut self, error: &CliError) {
         if !error.message.is_empty() {
             let tag = self.tag("error:", Tone::Bad);
-            self.note(&format!("{tag} {}", error.message));
+            self.note(&format!("{tag} {}", tame(&error.message)));
         }
         if let Some(hint) = &error.hint {
             let tag = self.tag("hint:", Tone::Strong);
-            self.note(&format!("{tag} {hint}"));
+            self.note(&format!("{tag} {}", tame(hint)));
         }
     }
+}
+
+/// A sentence that may quote somebody else: a terminal gets to see letters and line ends, and no orders.
+fn tame(text: &str) -> String {
+    let orders = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t') || turns(letter);
+    text.chars().map(|letter| if orders(letter) { '\u{fffd}' } else { letter }).collect()
+}
+
+/// JSON with what a terminal obeys written as `\u....` too: JSON itself escapes only the controls below U+0020. Such
+/// letters stand in strings alone, where that means the same.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for letter in json.chars() {
+        if matches!(letter, '\u{7f}'..='\u{9f}') || turns(letter) {
+            out.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            out.push(letter);
+        }
+    }
+    out
+}
+
+/// Letters that turn the direction of the writing around, so that a line shows other than it is.
+const fn turns(letter: char) -> bool {
+    matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn gone(error: &io::Error) -> CliError {
@@ -124,4 +149,21 @@ fn gone(error: &io::Error) -> CliError {
         return CliError::new(Outcome::Failed, "");
     }
     CliError::new(Outcome::Failed, format!("could not write the output: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_no_orders_from_strangers() {
+        let shown = tame("claim \u{1b}]0;x\u{7}\u{9b}2J\u{202e}cl_1\nnext");
+        assert_eq!(shown, "claim \u{fffd}]0;x\u{fffd}\u{fffd}2J\u{fffd}cl_1\nnext");
+        let name = "a\u{9b}2J\u{7f}\u{202e}\u{1b}[m\u{e4}";
+        let json = escaped(&serde_json::to_string(name).unwrap());
+        assert!(!json.chars().any(|letter| letter.is_control() || turns(letter)), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), name);
+    }
 }

@@ -98,7 +98,8 @@ pub const MAX_PENDING: Key = key(
     &["MAX_PENDING_AUTHORIZATIONS"],
     None,
     Fallback::Text("20"),
-    "pending claims of a namespace; further ones are rejected",
+    "pending claims of a namespace for its owner's services, and as many for those of others; further ones are \
+     rejected",
 );
 /// Limit.
 pub const MAX_AGENTS: Key =

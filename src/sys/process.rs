@@ -103,18 +103,32 @@ pub fn port_holder(port: u16) -> Option<PortHolder> {
     None
 }
 
+/// A user (its id) of this machine who listens on a TCP port and is neither us nor root nor `friend`; `None` also
+/// where the system does not tell, as on macOS. Whoever is about to hand a secret to a port of this machine asks this:
+/// any user can listen there while the program that should is not running.
+pub fn foreign_listener(port: u16, friend: Option<u32>) -> Option<u32> {
+    let us = rustix::process::geteuid().as_raw();
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|table| fs::read_to_string(table).ok());
+    let mut users = tables.flat_map(|table| listening_users(&table, port));
+    users.find(|user| ![us, 0].contains(user) && Some(*user) != friend)
+}
+
 /// The sockets of `/proc/net/tcp` in state LISTEN (0A) on a port, as the links in `/proc/<pid>/fd` name them.
 fn listening(table: &str, port: u16) -> Vec<String> {
+    listeners(table, port).filter_map(|fields| fields.get(9).map(|inode| format!("socket:[{inode}]"))).collect()
+}
+
+/// The users these sockets belong to.
+fn listening_users(table: &str, port: u16) -> Vec<u32> {
+    listeners(table, port).filter_map(|fields| fields.get(7)?.parse().ok()).collect()
+}
+
+/// The lines of `/proc/net/tcp` of sockets that listen on a port, in fields.
+fn listeners(table: &str, port: u16) -> impl Iterator<Item = Vec<&str>> {
     let wanted = format!(":{port:04X}");
-    table
-        .lines()
-        .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
-        .filter(|fields| {
-            fields.get(1).is_some_and(|local| local.ends_with(&wanted))
-                && fields.get(3).is_some_and(|state| *state == "0A")
-        })
-        .filter_map(|fields| fields.get(9).map(|inode| format!("socket:[{inode}]")))
-        .collect()
+    table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>()).filter(move |fields| {
+        fields.get(1).is_some_and(|local| local.ends_with(&wanted)) && fields.get(3).is_some_and(|state| *state == "0A")
+    })
 }
 
 #[cfg(test)]
@@ -159,5 +173,13 @@ mod tests {
              1: 0100007F:94D4 0100007F:0050 01 00000000:00000000 00:00000000 00000000 0 0 222 1 0 100 0 0 10 0\n";
         assert_eq!(listening(table, 38100), ["socket:[111]"]);
         assert!(listening(table, 38101).is_empty());
+        assert_eq!(listening_users(&table.replace(" 0 0 111", " 1001 0 111"), 38100), [1001]);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn we_are_no_strangers_to_ourselves() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(foreign_listener(listener.local_addr().unwrap().port(), None), None);
     }
 }

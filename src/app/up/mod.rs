@@ -260,9 +260,11 @@ fn taken(error: ApiError) -> UpError {
             let holder = process::port_holder(address.port());
             UpError::Gateway(GatewayError::PortInUse { what: "the local API", address, holder })
         }
-        other @ (ApiError::Db(_) | ApiError::Secret(_) | ApiError::Bind(_) | ApiError::Remote(_)) => {
-            UpError::Api(other)
-        }
+        other @ (ApiError::Db(_)
+        | ApiError::Secret(_)
+        | ApiError::Bind(_)
+        | ApiError::Remote(_)
+        | ApiError::Guessable(_)) => UpError::Api(other),
     }
 }
 

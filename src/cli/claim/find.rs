@@ -43,6 +43,10 @@ impl Which {
         let listed = owner.api.claims(owner.namespace.as_str(), filter, MOST).await;
         let (claims, _) = listed.map_err(|error| owner::failed(&error))?;
         let mut meant: Vec<Claim> = claims.into_iter().filter(|claim| self.is_of_key(claim)).collect();
+        // A slug means a service of our own; somebody else's of the same slug is named by the claim's id.
+        if self.service.is_some() && meant.iter().any(Claim::is_for_own_service) {
+            meant.retain(Claim::is_for_own_service);
+        }
         // Where some could be meant and others not, the others are not.
         if meant.len() > 1 && meant.iter().any(|claim| status.is_some_and(|status| claim.status == status)) {
             meant.retain(|claim| status.is_some_and(|status| claim.status == status));

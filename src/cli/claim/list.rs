@@ -69,7 +69,7 @@ fn table(claims: &[Claim]) -> Table {
         table.row(vec![
             claim.claim_id.as_str().into(),
             Cell::toned(&claim.status, tone(&claim.status)),
-            claim.service.as_str().into(),
+            claim.service_shown().as_str().into(),
             agent.map_or("", String::as_str).into(),
             fingerprint(&claim.public_key).as_str().into(),
             age(claim.created_at.as_deref(), now).as_str().into(),

@@ -93,7 +93,7 @@ fn details(claim: &Claim) -> Vec<String> {
         ("claim", claim.claim_id.clone()),
         ("status", claim.status.clone()),
         ("namespace", claim.namespace.clone()),
-        ("service", claim.service.clone()),
+        ("service", claim.service_shown()),
         ("public key", claim.public_key.clone()),
         ("fingerprint", fingerprint),
         ("agent id", text(&claim.agent_id)),
