@@ -34,6 +34,12 @@ const TELL: Duration = Duration::from_secs(2);
 /// The variables that tell admin where Envoy listens.
 const LISTENERS: [&str; 2] = ["GATEWAY_INGRESS_ADDR", "GATEWAY_ENVOY_ADMIN_ADDR"];
 
+/// How admin's allocator is set (glibc; others do not read it): one heap for all threads, and large pieces given back at
+/// once. Nobody waits for admin, and a list of approvals read page by page by changing threads would leave holes in the
+/// heap of each, in all more than the list itself.
+const ADMIN_MEMORY: [(&str, &str); 3] =
+    [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
+
 /// The command line and environment of one process.
 pub(super) struct Plan {
     role: Role,
@@ -100,6 +106,7 @@ impl Plan {
         // What is really listened on: no upstream may be there.
         let listens = [listed(&addresses.ingress), listed(&addresses.envoy_admin)];
         environment.extend(LISTENERS.iter().map(|name| (*name).to_owned()).zip(listens));
+        environment.extend(ADMIN_MEMORY.map(|(name, value)| (name.to_owned(), value.to_owned())));
         Self {
             role: Role::Admin,
             program: program(config),

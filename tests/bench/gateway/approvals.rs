@@ -259,8 +259,8 @@ impl Feed {
     }
 }
 
-/// Resident memory in KiB once it stands still.
-fn settled(pid: i32) -> u64 {
+/// Resident memory in KiB once it stands still: all of it, and what lies in no file, which is not the program.
+fn settled(pid: i32) -> [f64; 2] {
     let start = Instant::now();
     let (mut held, mut since) = (memory_kib(pid, "VmRSS"), Instant::now());
     while since.elapsed() < SETTLED && start.elapsed() < LIMIT {
@@ -270,7 +270,7 @@ fn settled(pid: i32) -> u64 {
             (held, since) = (now, Instant::now());
         }
     }
-    memory_kib(pid, "VmRSS")
+    ["VmRSS", "RssAnon"].map(|field| memory_kib(pid, field) as f64 / 1024.0)
 }
 
 /// What the requests of one kind of burst showed.
@@ -319,10 +319,13 @@ fn size_and_refresh(runtime: &Runtime, ground: &Ground, namespaces: usize, pairs
         began.elapsed().as_secs_f64()
     );
     let memory = |what: &str| {
-        let grown = [settled(admin), settled(authz)];
-        let [admin, authz] = [0, 1].map(|at| (grown[at] as f64 - before[at] as f64) / 1024.0);
-        println!("memory {what}: admin {admin:+.1} MB, authz {authz:+.1} MB");
-        admin + authz
+        let now = [settled(admin), settled(authz)];
+        let [admin, authz] = [0, 1].map(|at| [now[at][0] - before[at][0], now[at][1] - before[at][1]]);
+        println!(
+            "memory {what}: admin {:+.1} MB, authz {:+.1} MB; without what lies in files {:+.1} MB, {:+.1} MB",
+            admin[0], authz[0], admin[1], authz[1]
+        );
+        admin[0] + authz[0]
     };
     memory("after the first reading");
 
