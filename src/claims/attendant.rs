@@ -33,6 +33,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const SHORT_STREAM_MS: u64 = 10_000;
 /// How long an API without a stream is not asked for one.
 const NO_STREAM: Duration = Duration::from_secs(600);
+/// A list is read whole when the last whole reading is older than this, whatever the API says of its tag: one that
+/// answers "not modified" by mistake must not keep a revoked approval in force for ever.
+const WHOLE_EVERY_MS: u64 = 600_000;
 
 /// One service's task and what it remembers.
 pub(super) struct Attendant {
@@ -47,6 +50,8 @@ pub(super) struct Attendant {
     pub(super) key: Option<Secret>,
     /// Of the last complete list, as long as it is what is published.
     pub(super) etag: Option<String>,
+    /// When the last reading of the whole list began.
+    whole_at: Option<MonotonicMillis>,
     /// Where the stream of changes goes on.
     pub(super) cursor: Option<String>,
     /// Approvals published, about.
@@ -79,6 +84,7 @@ impl Attendant {
             poke,
             key: None,
             etag: None,
+            whole_at: None,
             cursor: None,
             count: 0,
             loaded: false,
@@ -121,6 +127,10 @@ impl Attendant {
         if let Some(change) = self.shared.publisher.begin_claims(&self.service) {
             self.shared.publish(change).await;
             self.shared.overview.set(&self.service, Standing::Reading);
+        }
+        let now = SystemClock.now().monotonic;
+        if self.whole_at.is_none_or(|at| now.since(at) > WHOLE_EVERY_MS) {
+            self.etag = None;
         }
         let shared = Arc::clone(&self.shared);
         let pace = self.loaded.then_some(shared.config.refresh);
@@ -175,6 +185,7 @@ impl Attendant {
         tracing::debug!(service = self.service, count, requests, "approvals read");
         self.shared.metrics.record_claims_refresh("read");
         (self.etag, self.cursor, self.count, self.loaded) = (etag, cursor, count, true);
+        self.whole_at = Some(began);
         self.confirmed(began);
         self.after(began)
     }
