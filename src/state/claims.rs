@@ -133,10 +133,17 @@ impl ClaimList {
     /// Puts the list in the place of everything `held` has of the service's claims.
     pub(super) fn load_into(self, service: &str, held: &mut GrantTable) {
         let is_other = |grant: &Grant<'_>| grant.source != Source::Claims || grant.service != service;
-        if self.base.is_none() && self.grants.len() > held.len() {
+        if self.grants.len() > held.len() {
             // The smaller is moved to the larger: at no time is the list held twice.
-            let mut grants = self.grants;
+            let Self { mut grants, base, marks, .. } = self;
             grants.rename(THIS_SERVICE, service);
+            let unchanged = base.iter().flat_map(|(base, _)| base.walk_marked(&marks));
+            for (key, grant) in unchanged {
+                // What the list says itself is the later word.
+                if !grants.has(key, &grant) {
+                    grants.add(key, &grant);
+                }
+            }
             for (_, key, grant) in held.walk(Position::default()).filter(|(_, _, grant)| is_other(grant)) {
                 grants.add(key, &grant);
             }

@@ -77,6 +77,26 @@ fn started(pid: i32) -> Option<String> {
     (!state.starts_with('Z')).then(|| date.trim().to_owned())
 }
 
+/// Lets other processes go first where processors are scarce: this process gets the niceness `nice` (1 to 19), unless it
+/// is nicer already. Holds for all threads it has, and for those they start.
+pub fn step_back(nice: i32) -> io::Result<()> {
+    let step = |thread: Option<Pid>| -> io::Result<()> {
+        if rustix::process::getpriority_process(thread)? < nice {
+            rustix::process::setpriority_process(thread, nice)?;
+        }
+        Ok(())
+    };
+    // On Linux niceness is a thread's own.
+    #[cfg(target_os = "linux")]
+    for task in fs::read_dir("/proc/self/task")?.flatten() {
+        let thread = task.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        if thread.is_some() {
+            step(thread)?;
+        }
+    }
+    step(None)
+}
+
 /// Who listens on a TCP port of this machine, where the system tells: not on macOS, and not for processes
 /// of other users.
 pub fn port_holder(port: u16) -> Option<PortHolder> {
@@ -164,6 +184,31 @@ mod tests {
         let holder = port_holder(listener.local_addr().unwrap().port()).unwrap();
         assert_eq!(holder.pid, i32::try_from(std::process::id()).unwrap());
         assert!(!holder.name.is_empty());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn all_threads_step_back() {
+        let own = || {
+            let link = fs::read_link("/proc/thread-self").unwrap();
+            Pid::from_raw(link.file_name().unwrap().to_str().unwrap().parse().unwrap()).unwrap()
+        };
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let (name, named) = std::sync::mpsc::channel();
+        let other = std::thread::spawn(move || {
+            name.send(own()).unwrap();
+            wait.recv().unwrap_err();
+        });
+        let threads = [named.recv().unwrap(), own()];
+        let niceness = || threads.map(|thread| rustix::process::getpriority_process(Some(thread)).unwrap());
+        step_back(3).unwrap();
+        assert!(niceness().iter().all(|nice| *nice >= 3), "{:?}", niceness());
+        // Never back: that is for the privileged.
+        let before = niceness();
+        step_back(1).unwrap();
+        assert_eq!(niceness(), before);
+        drop(done);
+        other.join().unwrap();
     }
 
     #[test]

@@ -21,8 +21,13 @@ use crate::config::Config;
 use crate::config::parts::ClaimsSource;
 use crate::domain::secret::Secret;
 use crate::sys::env;
+use crate::sys::process;
 use crate::sys::signal::StopSignals;
 use crate::sys::supervision;
+
+/// Niceness beside authz and Envoy: no request waits for admin, and reading a long list of approvals takes a processor
+/// for some time. Where processors are scarce it still gets a tenth of what each of the others does.
+const NICE: i32 = 10;
 
 /// Options of `gateway admin`.
 #[derive(Debug, Clone, Args)]
@@ -48,6 +53,12 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     let service_keys = handed.into_iter().chain(launch::service_keys());
     let keys = KeyPlaces::new(service_keys, KeyPlaces::folders(&config.paths.home, env::lookup));
     role::begin_log(&config.log_level)?;
+    // Elsewhere it has a machine, or a container with a share, of its own.
+    if args.supervised
+        && let Err(error) = process::step_back(NICE)
+    {
+        tracing::warn!(%error, "requests do not go before the work of admin");
+    }
     if let Some(file) = master_key::make_if_missing(&config)? {
         printer.note(&format!("generated the master key: {}", file.display()));
     }

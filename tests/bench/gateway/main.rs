@@ -9,7 +9,7 @@
 //! Then what size costs: approvals, connections, nonces, and the memory of each. Then the approvals of a control
 //! plane: how soon a decision is enforced, what a hundred thousand take, and what reading them again does to requests.
 //!
-//! `--quick` takes fewer rounds; `--rows a,b,size,approvals` takes some rows only.
+//! `--quick` takes fewer rounds; `--rows a,b,size,decisions,approvals` takes some rows only.
 
 #![allow(
     clippy::unwrap_used,
@@ -76,8 +76,11 @@ fn main() {
         let (rounds, burst) = if quick { (2, BURST / 4) } else { (ROUNDS, BURST) };
         scale::run(&runtime, &ground, rounds, burst);
     }
+    if wanted("decisions") {
+        approvals::time_decisions(&ground, quick);
+    }
     if wanted("approvals") {
-        approvals::run(&runtime, &ground, quick);
+        approvals::measure_lists(&runtime, &ground, quick);
     }
 }
 
