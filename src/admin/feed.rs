@@ -61,6 +61,7 @@ fn encode_change(change: &Change) -> crate::state::Change {
             crate::state::Change::Upsert(Box::new(message))
         }
         Change::Deleted(id) => crate::state::Change::Delete(id.as_str().to_owned()),
+        Change::Together(changes) => crate::state::Change::Together(changes.iter().map(encode_change).collect()),
     }
 }
 

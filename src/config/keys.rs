@@ -13,6 +13,28 @@ pub enum Fallback {
     None,
 }
 
+/// What it takes for a new value of the file to count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reload {
+    /// Nothing: the next decision or request of the admin API goes by it.
+    Hot,
+    /// A new configuration of Envoy, which takes it while it runs.
+    HotEnvoy,
+    /// The processes start anew.
+    Restart,
+}
+
+impl Reload {
+    /// The name in tables and answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hot => "hot",
+            Self::HotEnvoy => "hot-envoy",
+            Self::Restart => "restart",
+        }
+    }
+}
+
 /// One setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -26,6 +48,8 @@ pub struct Key {
     pub fallback: Fallback,
     /// What it means, with its unit and bounds; Markdown.
     pub meaning: &'static str,
+    /// What a change of it in the file takes.
+    pub reload: Reload,
 }
 
 impl Key {
@@ -36,7 +60,17 @@ impl Key {
         fallback: Fallback,
         meaning: &'static str,
     ) -> Self {
-        Self { yaml, env, flag, fallback, meaning }
+        Self { yaml, env, flag, fallback, meaning, reload: Reload::Restart }
+    }
+
+    /// A change of it in the file counts at once.
+    pub(super) const fn hot(self) -> Self {
+        Self { reload: Reload::Hot, ..self }
+    }
+
+    /// A change of it in the file is a new configuration of Envoy.
+    pub(super) const fn hot_envoy(self) -> Self {
+        Self { reload: Reload::HotEnvoy, ..self }
     }
 
     /// The name to use in a message.
@@ -124,7 +158,8 @@ pub const INGRESS_ADDR: Key = Key::new(
     Some("--ingress-addr"),
     Fallback::Text(":38000"),
     "where agents connect (Envoy)",
-);
+)
+.hot_envoy();
 /// The read-only face of Envoy's admin interface.
 pub const ENVOY_ADMIN_ADDR: Key = Key::new(
     Some("envoy.admin_addr"),
@@ -156,7 +191,8 @@ pub const AUTHORITIES: Key = Key::new(
     None,
     Fallback::Text(""),
     "hosts (`host` or `host:port`) the gateway answers for besides the loopback names; a list, in the environment with commas",
-);
+)
+.hot();
 /// Private upstream addresses.
 pub const ALLOW_PRIVATE: Key = Key::new(
     Some("gateway.allow_private"),
@@ -164,7 +200,8 @@ pub const ALLOW_PRIVATE: Key = Key::new(
     None,
     Fallback::Text("false"),
     "whether every connection may reach private addresses (RFC 1918, RFC 4193, RFC 6598)",
-);
+)
+.hot();
 /// Proxies in front of us.
 pub const TRUSTED_HOPS: Key = Key::new(
     Some("gateway.trusted_hops"),
@@ -172,7 +209,8 @@ pub const TRUSTED_HOPS: Key = Key::new(
     None,
     Fallback::Text("0"),
     "proxies of yours in front of the gateway, at most 16; the client address is counted from the right by them",
-);
+)
+.hot_envoy();
 /// Drain time.
 pub const SHUTDOWN_TIMEOUT: Key = Key::new(
     Some("gateway.shutdown_timeout_seconds"),
@@ -188,7 +226,8 @@ pub const CLAIMS_GRACE: Key = Key::new(
     None,
     Fallback::Text("0"),
     "seconds approvals of the Sigilum API hold beyond `claims.ttl_seconds` without confirmation, at most 86400; declared approvals never age",
-);
+)
+.hot();
 /// Where claims come from.
 pub const CLAIMS_SOURCE: Key = Key::new(
     Some("claims.source"),
@@ -204,7 +243,8 @@ pub const CLAIMS_REFRESH: Key = Key::new(
     None,
     Fallback::Text("10"),
     "seconds between two readings of a service's approvals where the API has no stream of changes, 1 to 3600; never more than `claims.ttl_seconds`",
-);
+)
+.hot();
 /// How long claims hold.
 pub const CLAIMS_TTL: Key = Key::new(
     Some("claims.ttl_seconds"),
@@ -212,7 +252,8 @@ pub const CLAIMS_TTL: Key = Key::new(
     None,
     Fallback::Text("30"),
     "seconds approvals of the Sigilum API hold without confirmation, 1 to 86400",
-);
+)
+.hot();
 /// Most claims of a service.
 pub const CLAIMS_MAX_APPROVALS: Key = Key::new(
     Some("claims.max_approvals"),
@@ -220,7 +261,8 @@ pub const CLAIMS_MAX_APPROVALS: Key = Key::new(
     None,
     Fallback::Text("1000000"),
     "most approvals of one service, 1 to 10000000; more is an error that is logged, and the last complete list ages",
-);
+)
+.hot();
 /// Registration of strangers.
 pub const AUTO_REGISTER: Key = Key::new(
     Some("claims.auto_register"),
@@ -228,7 +270,8 @@ pub const AUTO_REGISTER: Key = Key::new(
     None,
     Fallback::Text("true"),
     "whether agents of the gateway's own namespace without an approval are submitted to the Sigilum API for one",
-);
+)
+.hot();
 /// How many of them.
 pub const REGISTRATION_RATE: Key = Key::new(
     Some("claims.registrations_per_minute"),
@@ -236,7 +279,8 @@ pub const REGISTRATION_RATE: Key = Key::new(
     None,
     Fallback::Text("30"),
     "submissions of agents to the Sigilum API in any minute, all together, at most 100000; 0 = no limit",
-);
+)
+.hot();
 /// Reports of usage.
 pub const USAGE_ENABLED: Key = Key::new(
     Some("usage.enabled"),
@@ -284,7 +328,8 @@ pub const ALLOWED_ORIGINS: Key = Key::new(
     None,
     Fallback::Computed("ports 3000, 5000 and 38000 of `localhost` and `127.0.0.1`, and `https://sigilum.id`"),
     "origins (`https://host[:port]`) of web pages that may call the admin API; a list, in the environment with commas",
-);
+)
+.hot();
 /// The master key.
 pub const MASTER_KEY: Key = Key::new(
     None,
@@ -300,7 +345,8 @@ pub const MAX_REQUEST_BODY_BYTES: Key = Key::new(
     None,
     Fallback::Text("2097152"),
     "largest request body in bytes, 1 to 67108864; beyond it 413",
-);
+)
+.hot_envoy();
 /// Age of a signature.
 pub const MAX_AGE: Key = Key::new(
     Some("limits.max_age_seconds"),
@@ -308,7 +354,8 @@ pub const MAX_AGE: Key = Key::new(
     None,
     Fallback::Text("300"),
     "how old a signature may be in seconds, 1 to 3600",
-);
+)
+.hot();
 /// Kept for those who set it.
 pub const NONCE_TTL: Key = Key::new(
     None,
@@ -332,7 +379,8 @@ pub const STRANGER_RATE: Key = Key::new(
     None,
     Fallback::Text("200"),
     "signatures of keys without any approval that are verified per second, 1 to 100000; beyond it 429",
-);
+)
+.hot();
 /// Rotation policy.
 pub const ROTATION_ENFORCEMENT: Key = Key::new(
     Some("rotation.enforcement"),
@@ -340,7 +388,8 @@ pub const ROTATION_ENFORCEMENT: Key = Key::new(
     None,
     Fallback::Text("warn"),
     "what an overdue rotation of a secret does: `off`, `warn` or `block`",
-);
+)
+.hot();
 /// Days of grace.
 pub const ROTATION_GRACE_DAYS: Key = Key::new(
     Some("rotation.grace_days"),
@@ -348,7 +397,8 @@ pub const ROTATION_GRACE_DAYS: Key = Key::new(
     None,
     Fallback::Text("0"),
     "days after the due date before a rotation is overdue, at most 3650",
-);
+)
+.hot();
 /// Log level.
 pub const LOG_LEVEL: Key = Key::new(
     Some("logging.level"),
@@ -356,7 +406,8 @@ pub const LOG_LEVEL: Key = Key::new(
     None,
     Fallback::Text("info"),
     "`off`, `error`, `warn`, `info`, `debug` or `trace`; libraries never log below `warn`",
-);
+)
+.hot();
 /// Which decisions are logged.
 pub const LOG_DECISIONS: Key = Key::new(
     Some("logging.decisions"),
@@ -462,11 +513,12 @@ pub fn table() -> String {
     table_of(ALL)
 }
 
-/// The same of some settings.
+/// The same of some settings. What a change takes is told where the file can hold them.
 pub fn table_of(keys: &[Key]) -> String {
-    let mut out = String::from(
-        "| `gateway.yaml` | environment | option | default | meaning |\n| --- | --- | --- | --- | --- |\n",
-    );
+    let in_file = keys.iter().any(|key| key.yaml.is_some());
+    let mut out = String::from("| `gateway.yaml` | environment | option | default |");
+    out.push_str(if in_file { " reload | meaning |\n| --- |" } else { " meaning |\n|" });
+    out.push_str(" --- | --- | --- | --- | --- |\n");
     for key in keys {
         let code = |text: &str| format!("`{text}`");
         let yaml = key.yaml.map_or_else(String::new, code);
@@ -478,7 +530,9 @@ pub fn table_of(keys: &[Key]) -> String {
             Fallback::Computed(text) => text.to_owned(),
         };
         let meaning = key.meaning.replace('|', "\\|");
-        out.push_str(&format!("| {yaml} | {env} | {flag} | {fallback} | {meaning} |\n"));
+        let reload = if key.yaml.is_some() { key.reload.name() } else { "" };
+        let reload = if in_file { format!(" {reload} |") } else { String::new() };
+        out.push_str(&format!("| {yaml} | {env} | {flag} | {fallback} |{reload} {meaning} |\n"));
     }
     out
 }

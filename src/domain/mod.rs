@@ -16,6 +16,7 @@ pub mod ids;
 pub mod limits;
 mod names;
 pub mod record;
+pub mod reference;
 pub mod registration;
 pub mod replay;
 pub mod request;

@@ -37,6 +37,8 @@ pub enum Change {
     },
     /// A service has no claims source any more: what it said is forgotten.
     EndClaims(String),
+    /// Several changes that are one: whoever holds one of them holds them all.
+    Together(Vec<Change>),
 }
 
 impl Change {
@@ -52,6 +54,7 @@ impl Change {
             }
             Self::LoadClaims { service, list } => list.bytes().saturating_add(service.len()),
             Self::EndClaims(service) => service.len(),
+            Self::Together(changes) => changes.iter().map(Self::bytes).sum(),
         }
     }
 }
@@ -89,6 +92,7 @@ impl Merged {
                 self.forget(&(service.clone(), CLAIMS));
                 self.ended.insert(service);
             }
+            Change::Together(changes) => changes.into_iter().for_each(|change| self.add(change)),
         }
     }
 

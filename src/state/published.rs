@@ -194,6 +194,11 @@ impl Published {
                 self.grants.clear(&service, Source::Claims);
                 Change::EndClaims(service)
             }
+            Change::Together(changes) => {
+                // Each is done whether or not it can be sent: what cannot, is part of the next full state.
+                let enacted: Vec<_> = changes.into_iter().map(|change| self.enact(change, now)).collect();
+                Change::Together(enacted.into_iter().collect::<Option<_>>()?)
+            }
         };
         Some(change)
     }

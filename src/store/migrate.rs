@@ -26,6 +26,53 @@ const STEPS: &[&str] = &[
         reason TEXT NOT NULL,
         PRIMARY KEY (connection, version)
     ) STRICT, WITHOUT ROWID;",
+    // 1 -> 2
+    "CREATE TABLE variables (
+        key TEXT NOT NULL PRIMARY KEY,
+        sealed BLOB NOT NULL,
+        version INTEGER NOT NULL CHECK (version >= 1),
+        created_at_ms INTEGER NOT NULL,
+        updated_at_ms INTEGER NOT NULL,
+        created_by TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE variable_references (
+        connection TEXT NOT NULL REFERENCES connections (id) ON DELETE CASCADE,
+        variable TEXT NOT NULL,
+        PRIMARY KEY (connection, variable)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX variable_references_by_variable ON variable_references (variable);
+    CREATE TABLE tests (
+        connection TEXT NOT NULL PRIMARY KEY,
+        at_ms INTEGER NOT NULL,
+        passed INTEGER NOT NULL,
+        http_status INTEGER NOT NULL,
+        error TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE last_use (
+        connection TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        public_key BLOB NOT NULL,
+        subject TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        status INTEGER NOT NULL,
+        PRIMARY KEY (connection, namespace, public_key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at_ms INTEGER NOT NULL,
+        action TEXT NOT NULL,
+        target TEXT NOT NULL,
+        via TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        address TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        detail TEXT NOT NULL
+    ) STRICT;
+    CREATE TRIGGER audit_keeps_what_it_says BEFORE UPDATE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+    CREATE TRIGGER audit_keeps_what_it_has BEFORE DELETE ON audit
+        WHEN OLD.id > (SELECT max(id) FROM audit) - 1000000
+        BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;",
 ];
 
 /// The schema version this program writes.

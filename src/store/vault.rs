@@ -51,6 +51,8 @@ pub enum Change {
     Saved(Box<ConnectionRecord>, Result<Secret, String>),
     /// A connection is gone.
     Deleted(ConnectionId),
+    /// Several changes that are one version.
+    Together(Vec<Change>),
 }
 
 /// All connections of a store, as one look at it found them.
