@@ -113,7 +113,7 @@ pub fn measure_lists(runtime: &Runtime, ground: &Ground, quick: bool) {
     }
 }
 
-fn part(sorted: &[f64], part: f64) -> f64 {
+pub fn part(sorted: &[f64], part: f64) -> f64 {
     sorted[((sorted.len() as f64 * part) as usize).min(sorted.len() - 1)]
 }
 
@@ -268,7 +268,7 @@ impl Feed {
 }
 
 /// Resident memory in KiB once it stands still: all of it, and what lies in no file, which is not the program.
-fn settled(pid: i32) -> [f64; 2] {
+pub fn settled(pid: i32) -> [f64; 2] {
     let start = Instant::now();
     let (mut held, mut since) = (memory_kib(pid, "VmRSS"), Instant::now());
     while since.elapsed() < SETTLED && start.elapsed() < LIMIT {
@@ -298,7 +298,7 @@ impl Side {
 }
 
 /// Milliseconds within which a part of sorted latencies lies.
-fn at(latencies: &[u32], part: f64) -> f64 {
+pub fn at(latencies: &[u32], part: f64) -> f64 {
     f64::from(latencies[((latencies.len() as f64 * part) as usize).min(latencies.len() - 1)]) / 1000.0
 }
 

@@ -6,10 +6,11 @@
 //! are taken in turns within one run on one machine, so that what disturbs one disturbs all. (b) and (c)
 //! receive the same requests. Processor time is what the kernel counted for each process.
 //!
-//! Then what size costs: approvals, connections, nonces, and the memory of each. Then the approvals of a control
+//! Then what size costs: approvals, connections, nonces, and the memory of each. Then connections that are changed
+//! through the admin API and in `gateway.yaml`. Then the approvals of a control
 //! plane: how soon a decision is enforced, what a hundred thousand take, and what reading them again does to requests.
 //!
-//! `--quick` takes fewer rounds; `--rows a,b,size,decisions,approvals` takes some rows only.
+//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals` takes some rows only.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,6 +25,7 @@
 
 mod accounting;
 mod approvals;
+mod connections;
 mod feed;
 mod load;
 mod report;
@@ -75,6 +77,9 @@ fn main() {
     if wanted("size") {
         let (rounds, burst) = if quick { (2, BURST / 4) } else { (ROUNDS, BURST) };
         scale::run(&runtime, &ground, rounds, burst);
+    }
+    if wanted("connections") {
+        connections::measure(&runtime, &ground, quick);
     }
     if wanted("decisions") {
         approvals::time_decisions(&ground, quick);

@@ -150,14 +150,19 @@ impl Setup {
 
     /// Writes `gateway.yaml`.
     pub fn write_yaml(&self) {
-        let mut yaml = self.settings.clone();
+        fs::write(self.home().join("gateway.yaml"), self.yaml_of(&self.settings)).unwrap();
+    }
+
+    /// The text of a `gateway.yaml` with other settings and the same approvals.
+    pub fn yaml_of(&self, settings: &str) -> String {
+        let mut yaml = settings.to_owned();
         yaml.push_str("approvals:\n");
         let own = (0..APPROVED).map(Self::connection_id).chain(["slack-proxy".to_owned()]);
         let own = own.map(|service| (self.agent.namespace.clone(), self.agent.public_key.clone(), service));
         for (namespace, key, service) in own.chain(self.approvals.iter().cloned()) {
             yaml.push_str(&format!("  - namespace: {namespace}\n    public_key: {key}\n    service: {service}\n"));
         }
-        fs::write(self.home().join("gateway.yaml"), yaml).unwrap();
+        yaml
     }
 
     /// A command of the binary with this installation's environment and nothing else of ours.
