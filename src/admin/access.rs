@@ -7,8 +7,8 @@ use http::header::AUTHORIZATION;
 use http::header::HOST;
 use http::uri::Authority;
 
+use crate::admin::token::AdminToken;
 use crate::config::parts::AccessMode;
-use crate::domain::secret::Secret;
 
 /// Header that carries the token; `Authorization: Bearer` does too.
 pub const TOKEN_HEADER: &str = "x-sigilum-admin-token";
@@ -26,7 +26,7 @@ pub struct AccessRule {
     /// What counts.
     pub mode: AccessMode,
     /// The token; there always is one.
-    pub token: Secret,
+    pub token: AdminToken,
 }
 
 /// What let a request in.
@@ -79,7 +79,7 @@ impl AccessRule {
     }
 
     fn token_matches(&self, headers: &HeaderMap) -> bool {
-        !self.token.is_empty() && presented(headers).is_some_and(|token| self.token.matches(token.as_bytes()))
+        presented(headers).is_some_and(|token| self.token.matches(token.as_bytes()))
     }
 }
 
@@ -125,12 +125,13 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::domain::secret::Secret;
 
     const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     fn rule(mode: AccessMode) -> AccessRule {
-        AccessRule { mode, token: Secret::new("right-token".to_owned()) }
+        AccessRule { mode, token: AdminToken::given(&Secret::new("right-token".to_owned())) }
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn an_empty_token_lets_nobody_in() {
-        let rule = AccessRule { mode: AccessMode::Token, token: Secret::new(String::new()) };
+        let rule = AccessRule { mode: AccessMode::Token, token: AdminToken::given(&Secret::new(String::new())) };
         assert!(rule.check(LOCAL, &headers(&[("x-sigilum-admin-token", "")]), true).is_err());
     }
 }

@@ -204,6 +204,9 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<(), 
     let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else { return Err(Problem::internal()) };
     let (client, now) = (peer.ip(), admin.clock.now().monotonic);
     let within_budget = admin.attempts.may_try(client, now);
+    if admin.access.token.refresh() {
+        tracing::info!(event = "admin_token.rotate", "the admin token was replaced; the old one counts no longer");
+    }
     // Whoever shares this machine's address with a guesser must still get in with the right token.
     let compare = within_budget || client.to_canonical().is_loopback();
     match admin.access.check(client, headers, compare) {

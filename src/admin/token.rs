@@ -1,16 +1,25 @@
-//! The admin token's file: minted at the first start, readable by its owner alone.
+//! The admin token: minted into its file at the first start, readable by its owner alone. A running process takes a
+//! new file over by itself, and only a digest of the token stays in its memory.
 
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use sha2::Digest as _;
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize as _;
 
 use crate::domain::secret::Secret;
 use crate::sys::files::PRIVATE_FILE;
 use crate::sys::files::create_private;
 use crate::sys::files::read_text;
+use crate::sys::files::write_private;
 use crate::sys::random;
 
 /// Name of the file in the data folder.
@@ -52,17 +61,101 @@ pub enum TokenError {
     Random(#[from] random::RandomError),
 }
 
+/// The token in force.
+#[derive(Debug)]
+pub struct AdminToken {
+    /// Where it is written; `None`: it was given and stays.
+    file: Option<PathBuf>,
+    known: ArcSwap<Known>,
+}
+
+/// What is known of the token and of the file it was read from.
+#[derive(Debug)]
+struct Known {
+    digest: [u8; 32],
+    stamp: Option<Stamp>,
+}
+
+/// Tells one state of a file from another: device, inode, size, and both times in seconds and nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp([u64; 3], [i64; 4]);
+
+impl Stamp {
+    fn of(found: &Metadata) -> Self {
+        let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
+        Self([found.dev(), found.ino(), found.len()], times)
+    }
+}
+
+impl AdminToken {
+    /// A token that was given, by the environment; it is in force until the process ends.
+    pub fn given(token: &Secret) -> Self {
+        Self {
+            file: None,
+            known: ArcSwap::from_pointee(Known { digest: digest(token.expose().as_bytes()), stamp: None }),
+        }
+    }
+
+    /// The token of the data folder; makes one where there is none.
+    pub fn of_folder(folder: &Path) -> Result<Self, TokenError> {
+        let file = folder.join(TOKEN_FILE);
+        // Looked at before it is read: a file replaced in between is read again.
+        let stamp = std::fs::metadata(&file).ok().map(|found| Stamp::of(&found));
+        let token = load_or_mint(folder)?;
+        let known = Known { digest: digest(token.expose().as_bytes()), stamp };
+        Ok(Self { file: Some(file), known: ArcSwap::from_pointee(known) })
+    }
+
+    /// Whether this is it. The time depends on what is shown and not on the token.
+    pub fn matches(&self, presented: &[u8]) -> bool {
+        self.known.load().digest.ct_eq(&digest(presented)).into()
+    }
+
+    /// Takes over what stands in the file by now; the old token counts no longer then. `true` where it is another.
+    /// A file that is gone, or that holds no token, changes nothing.
+    pub fn refresh(&self) -> bool {
+        let Some(file) = &self.file else { return false };
+        let Ok(found) = std::fs::metadata(file) else { return false };
+        let (stamp, known) = (Some(Stamp::of(&found)), self.known.load());
+        if known.stamp == stamp {
+            return false;
+        }
+        let read = check_mode(file, &found).and_then(|()| read(file));
+        let digest = match &read {
+            Ok(token) => digest(token.expose().as_bytes()),
+            Err(error) => {
+                tracing::error!(%error, "the admin token stays what it was");
+                known.digest
+            }
+        };
+        let another = digest != known.digest;
+        self.known.store(Arc::new(Known { digest, stamp }));
+        another
+    }
+}
+
+fn digest(token: &[u8]) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+/// Puts a new random token in place of the folder's; the running process takes it over with the next request. Returns
+/// the file.
+pub fn mint(folder: &Path) -> Result<PathBuf, TokenError> {
+    let path = folder.join(TOKEN_FILE);
+    let mut token = random::hex::<TOKEN_BYTES>()?;
+    token.push('\n');
+    let written = write_private(&path, token.as_bytes());
+    token.zeroize();
+    written.map_err(|source| TokenError::Io { path: path.clone(), source })?;
+    Ok(path)
+}
+
 /// The token of the data folder; makes one where there is none.
 pub fn load_or_mint(folder: &Path) -> Result<Secret, TokenError> {
     let path = folder.join(TOKEN_FILE);
     let io = |source| TokenError::Io { path: path.clone(), source };
     match std::fs::metadata(&path) {
-        Ok(found) => {
-            let mode = found.permissions().mode() & 0o777;
-            if mode & !PRIVATE_FILE != 0 {
-                return Err(TokenError::Open { path, mode });
-            }
-        }
+        Ok(found) => check_mode(&path, &found)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut token = random::hex::<TOKEN_BYTES>()?;
             token.push('\n');
@@ -77,11 +170,21 @@ pub fn load_or_mint(folder: &Path) -> Result<Secret, TokenError> {
         }
         Err(error) => return Err(io(error)),
     }
-    let mut text = read_text(&path, MAX_FILE_BYTES).map_err(io)?;
+    read(&path)
+}
+
+fn check_mode(path: &Path, found: &Metadata) -> Result<(), TokenError> {
+    let mode = found.permissions().mode() & 0o777;
+    if mode & !PRIVATE_FILE == 0 { Ok(()) } else { Err(TokenError::Open { path: path.to_owned(), mode }) }
+}
+
+fn read(path: &Path) -> Result<Secret, TokenError> {
+    let io = |source| TokenError::Io { path: path.to_owned(), source };
+    let mut text = read_text(path, MAX_FILE_BYTES).map_err(io)?;
     let token = Secret::new(text.trim().to_owned());
     text.zeroize();
     if token.expose().len() < MIN_TOKEN_BYTES {
-        return Err(TokenError::Short { path });
+        return Err(TokenError::Short { path: path.to_owned() });
     }
     Ok(token)
 }
@@ -115,5 +218,28 @@ mod tests {
         assert!(load_or_mint(folder.path()).is_ok());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(load_or_mint(folder.path()), Err(TokenError::Open { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn a_new_file_is_taken_over_and_the_old_token_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = AdminToken::of_folder(folder.path()).unwrap();
+        let first = load_or_mint(folder.path()).unwrap();
+        assert!(token.matches(first.expose().as_bytes()) && !token.refresh());
+        let path = mint(folder.path()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let second = load_or_mint(folder.path()).unwrap();
+        assert!(token.refresh() && !token.refresh());
+        assert!(token.matches(second.expose().as_bytes()) && !token.matches(first.expose().as_bytes()));
+        // What is no token leaves the one there is.
+        fs::write(&path, "short").unwrap();
+        assert!(!token.refresh() && token.matches(second.expose().as_bytes()));
+        fs::write(&path, first.expose()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(!token.refresh() && token.matches(second.expose().as_bytes()));
+        fs::remove_file(&path).unwrap();
+        assert!(!token.refresh() && token.matches(second.expose().as_bytes()));
+        let given = AdminToken::given(&second);
+        assert!(given.matches(second.expose().as_bytes()) && !given.refresh() && !given.matches(b""));
     }
 }

@@ -20,7 +20,7 @@ use crate::admin::meter::Meter;
 use crate::admin::origin::DEFAULT_ORIGINS;
 use crate::admin::origin::Origins;
 use crate::admin::router::router;
-use crate::admin::token;
+use crate::admin::token::AdminToken;
 use crate::admin::token::TokenError;
 use crate::claims::client::ApiClient;
 use crate::claims::refresh::Advance;
@@ -190,8 +190,8 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     settings.auto_register &= connected.is_some();
     let initial = feed::initial_state(&mut open.vault, &settings, &config.approvals)?;
     let token = match config.token {
-        Some(token) => token,
-        None => token::load_or_mint(&config.data_dir)?,
+        Some(token) => AdminToken::given(&token),
+        None => AdminToken::of_folder(&config.data_dir)?,
     };
     own_folder(&config.run_dir).map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
     let state = bind_private(&state_path).await?;
