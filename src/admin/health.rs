@@ -17,8 +17,8 @@ use crate::state::PeerState;
 use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::exchange;
 use crate::telemetry::metrics;
-use crate::wire::admin::ConditionBody;
-use crate::wire::admin::HealthBody;
+use crate::wire::health::ConditionBody;
+use crate::wire::health::HealthBody;
 
 /// How long the store may take to say that it is there.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);

@@ -9,10 +9,13 @@ pub mod attempts;
 pub mod connections;
 pub mod feed;
 pub mod health;
+pub mod input;
 pub mod meter;
+pub mod openapi;
 pub mod origin;
 pub mod respond;
 pub mod router;
+pub mod routes;
 pub mod token;
 
 use std::path::PathBuf;

@@ -6,46 +6,35 @@ use std::time::Duration;
 use axum::Extension;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Path;
 use axum::extract::Request;
 use axum::extract::State;
-use axum::extract::rejection::PathRejection;
 use axum::middleware::Next;
 use axum::middleware::from_fn_with_state;
 use axum::routing::any;
-use axum::routing::get;
-use axum::routing::post;
-use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::Method;
 use http::Response;
 use http::StatusCode;
 use http::header;
-use http_body_util::BodyExt as _;
-use http_body_util::LengthLimitError;
-use http_body_util::Limited;
-use hyper::body::Body as _;
 use tokio::task::JoinSet;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::admin::Admin;
 use crate::admin::access::Via;
 use crate::admin::access::presented;
-use crate::admin::connections;
-use crate::admin::health;
+use crate::admin::input::Id;
+use crate::admin::input::Shared;
+use crate::admin::openapi;
 use crate::admin::respond::Problem;
 use crate::admin::respond::REQUEST_ID_HEADER;
 use crate::admin::respond::RequestId;
 use crate::admin::respond::empty;
-use crate::domain::ids::ConnectionId;
+use crate::admin::routes;
 use crate::sys::clock::Clock as _;
 use crate::sys::http_server::Peer;
 use crate::sys::random;
 
-/// Largest request body, in bytes.
-pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
-/// How long a client may take to send its body.
-const BODY_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a request may take in all.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
 /// Seconds after which a client that showed too many wrong tokens may try again.
@@ -64,13 +53,25 @@ const NOT_IMPLEMENTED: [&str; 6] = [
     "/api/admin/service-api-keys/{id}",
 ];
 
-/// The whole face. Only the three health paths are open to everybody.
+/// Every route, with its description.
+pub fn table() -> OpenApiRouter<Arc<Admin>> {
+    open().merge(guarded())
+}
+
+/// Routes open to everybody: nothing of this gateway is told there but whether it is well.
+fn open() -> OpenApiRouter<Arc<Admin>> {
+    routes::open().merge(openapi::routes())
+}
+
+/// Routes behind the access rule.
+fn guarded() -> OpenApiRouter<Arc<Admin>> {
+    routes::guarded()
+}
+
+/// The whole face.
 pub fn router(admin: Arc<Admin>) -> Router {
-    let mut guarded = Router::new()
-        .route("/metrics", get(show_metrics))
-        .route("/api/admin/connections", get(list).post(create))
-        .route("/api/admin/connections/{id}", get(read).patch(patch).delete(delete))
-        .route("/api/admin/connections/{id}/rotate", post(rotate))
+    let mut guarded = Router::from(guarded())
+        // What is not there is not told to strangers either.
         .route("/api/admin", any(unknown))
         .route("/api/admin/{*rest}", any(unknown));
     for path in NOT_IMPLEMENTED {
@@ -78,62 +79,12 @@ pub fn router(admin: Arc<Admin>) -> Router {
     }
     let guarded =
         guarded.method_not_allowed_fallback(wrong_method).route_layer(from_fn_with_state(Arc::clone(&admin), let_in));
-    Router::new()
-        .route(
-            "/health",
-            get(|Extension(id): Extension<RequestId>| async move { finish(&id, health::alive("health")) }),
-        )
-        .route(
-            "/health/live",
-            get(|Extension(id): Extension<RequestId>| async move { finish(&id, health::alive("liveness")) }),
-        )
-        .route("/health/ready", get(ready))
+    Router::from(open())
         .method_not_allowed_fallback(wrong_method)
         .merge(guarded)
         .fallback(unknown)
         .layer(from_fn_with_state(Arc::clone(&admin), attend))
         .with_state(admin)
-}
-
-type Shared = State<Arc<Admin>>;
-type Id = Extension<RequestId>;
-type Name = Result<Path<String>, PathRejection>;
-
-async fn ready(State(admin): Shared, Extension(id): Id) -> Response<Body> {
-    finish(&id, health::ready(&admin).await)
-}
-
-async fn show_metrics(State(admin): Shared, Extension(id): Id) -> Response<Body> {
-    finish(&id, health::metrics(&admin).await)
-}
-
-async fn list(State(admin): Shared, Extension(id): Id) -> Response<Body> {
-    finish(&id, connections::list(&admin).await)
-}
-
-async fn create(State(admin): Shared, Extension(id): Id, request: Request) -> Response<Body> {
-    let work = async { connections::create(&admin, &id, &json_body(request).await?).await };
-    finish(&id, work.await)
-}
-
-async fn read(State(admin): Shared, Extension(id): Id, name: Name) -> Response<Body> {
-    let work = async { connections::get(&admin, connection(name)?).await };
-    finish(&id, work.await)
-}
-
-async fn patch(State(admin): Shared, Extension(id): Id, name: Name, request: Request) -> Response<Body> {
-    let work = async { connections::patch(&admin, &id, connection(name)?, &json_body(request).await?).await };
-    finish(&id, work.await)
-}
-
-async fn delete(State(admin): Shared, Extension(id): Id, name: Name) -> Response<Body> {
-    let work = async { connections::delete(&admin, &id, connection(name)?).await };
-    finish(&id, work.await)
-}
-
-async fn rotate(State(admin): Shared, Extension(id): Id, name: Name, request: Request) -> Response<Body> {
-    let work = async { connections::rotate(&admin, &id, connection(name)?, &json_body(request).await?).await };
-    finish(&id, work.await)
 }
 
 async fn unknown(Extension(id): Id) -> Response<Body> {
@@ -238,47 +189,6 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<(), 
             Err(Problem::new(StatusCode::FORBIDDEN, code, message))
         }
     }
-}
-
-fn finish(id: &RequestId, answer: Result<Response<Body>, Problem>) -> Response<Body> {
-    answer.unwrap_or_else(|problem| problem.into_response(id))
-}
-
-fn connection(name: Name) -> Result<ConnectionId, Problem> {
-    let parsed = name.ok().and_then(|Path(name)| ConnectionId::parse(&name).ok());
-    parsed.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "", "connection not found"))
-}
-
-/// The whole body of a request that says it is JSON, which no web form can say without being asked first.
-async fn json_body(request: Request) -> Result<Bytes, Problem> {
-    let (head, body) = request.into_parts();
-    if body.is_end_stream() && !head.headers.contains_key(header::CONTENT_TYPE) {
-        return Ok(Bytes::new());
-    }
-    if !is_json(&head.headers) {
-        let text = "the content type must be application/json";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "", text));
-    }
-    if declared_length(&head.headers).is_some_and(|length| length > MAX_BODY_BYTES as u64) {
-        return Err(Problem::too_large());
-    }
-    match tokio::time::timeout(BODY_PATIENCE, Limited::new(body, MAX_BODY_BYTES).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::too_large()),
-        Ok(Err(_)) => Err(Problem::invalid("the request body broke off")),
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "", "the request body did not come in time")),
-    }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(value), None) = (types.next(), types.next()) else { return false };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
-}
-
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A client's own id, for the log only.

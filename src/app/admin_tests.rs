@@ -475,7 +475,7 @@ async fn bodies_over_the_limit_are_refused_by_length_and_by_count() {
     assert_eq!(gateway.ask("POST", CONNECTIONS, &largest).await.status, 400);
 }
 
-const MAX_BODY: usize = crate::admin::router::MAX_BODY_BYTES;
+const MAX_BODY: usize = crate::admin::input::MAX_BODY_BYTES;
 
 #[tokio::test]
 async fn a_head_of_a_megabyte_is_refused() {
@@ -884,3 +884,6 @@ async fn without_an_identity_only_declared_approvals_count() {
     assert!(api.asked().is_empty());
     gateway.end().await;
 }
+
+#[path = "admin_openapi_tests.rs"]
+mod openapi;

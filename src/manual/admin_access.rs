@@ -2,7 +2,7 @@
 //!
 //! # The token
 //!
-//! Every path but `/health`, `/health/live` and `/health/ready` wants the admin token, `/metrics` too: in
+//! Every path but `/health`, `/health/live`, `/health/ready` and `/openapi.json` wants the admin token, `/metrics` too: in
 //! `X-Sigilum-Admin-Token`, or as `Authorization: Bearer`. It is `GATEWAY_ADMIN_TOKEN` where that is set (16 characters at
 //! least), else the content of `<data_dir>/admin-token`, minted at the first start. A file that others may read is
 //! refused. Tokens are compared in constant time.
@@ -19,6 +19,9 @@
 //!
 //! A bind that is not loopback is refused in `loopback`; the API speaks plain HTTP, so whoever binds it to a
 //! network puts TLS in front.
+//!
+//! `/openapi.json` is open because it is the same for every gateway of a version, is written from the route table at the
+//! first request and from nothing else, and is read by whoever writes a client, before there is a token.
 //!
 //! # Guessing
 //!

@@ -7,6 +7,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serialize;
+use utoipa::openapi::Object;
+use utoipa::openapi::ObjectBuilder;
+use utoipa::openapi::Schema;
+use utoipa::openapi::Type;
+use utoipa::openapi::schema::SchemaType;
 
 use crate::domain::connection::AuthMode;
 use crate::domain::connection::DEFAULT_MAX_STREAM;
@@ -70,36 +75,78 @@ impl<'de> Deserialize<'de> for SecretsBody {
     }
 }
 
+fn secrets_schema() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
+        .additional_properties(Some(Schema::from(Object::with_type(Type::String))))
+        .write_only(Some(true))
+        .description(Some("By name. Written only: no answer ever holds a value."))
+        .build()
+}
+
 /// `POST /connections`. A member that is absent or `null` takes its default.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = ConnectionCreate)]
 pub struct CreateBody {
+    /// Slug, 3 to 64 characters; by default made from the name.
+    #[schema(example = "linear")]
     id: Option<String>,
+    /// For people; by default the id.
+    #[schema(example = "Linear")]
     name: Option<String>,
+    /// `http` (default) or `mcp`.
     protocol: Option<String>,
+    /// Absolute `http://` or `https://` URL without user, query and fragment. Required.
+    #[schema(example = "https://api.linear.app")]
     base_url: Option<String>,
+    /// Put between the base path and the rest of a request.
+    #[schema(example = "/v1")]
     path_prefix: Option<String>,
+    /// `bearer` (default), `header_key`, `query_param` or `basic`.
+    #[schema(example = "header_key")]
     auth_mode: Option<String>,
+    /// Header or query parameter that carries the credential; by default `Authorization`, for `query_param` `api_key`.
     auth_header_name: Option<String>,
+    /// Before the secret; by default `Bearer ` for `bearer`, `Basic ` for `basic`, nothing otherwise.
     auth_prefix: Option<String>,
+    /// Which of the secrets is injected. Required for protocol `http`.
+    #[schema(example = "api_key")]
     auth_secret_key: Option<String>,
-    secrets: SecretsBody,
+    #[schema(schema_with = secrets_schema)]
+    secrets: Option<SecretsBody>,
+    /// Days a secret is meant to live; 0 = no rotation. At most 36500.
     rotation_interval_days: Option<i64>,
+    /// `active` (default) or `disabled`.
     status: Option<String>,
+    /// `streamable_http`; protocol `mcp` only, as all members of this prefix.
     mcp_transport: Option<String>,
+    /// An absolute URL, or a path below `base_url`; by default `/`.
     mcp_endpoint: Option<String>,
+    /// Only these tools; empty = all.
     mcp_tool_allowlist: Option<Vec<String>>,
+    /// Never these tools.
     mcp_tool_denylist: Option<Vec<String>>,
+    /// At most this many tools.
     mcp_max_tools_exposed: Option<u32>,
+    /// Tool policies by subject.
     mcp_subject_tool_policies: Option<BTreeMap<String, PolicyBody>>,
+    /// Whether the provider may live on a private address.
     allow_private: Option<bool>,
+    /// Methods agents may use; empty = all.
     allowed_methods: Option<Vec<String>>,
+    /// Prefixes of the paths agents may ask for, each beginning with `/`; empty = all.
     allowed_paths: Option<Vec<String>>,
+    /// `websocket`, or nothing.
     upgrades: Option<Vec<String>>,
+    /// To the provider's response headers; by default 120000.
     response_timeout_ms: Option<u64>,
+    /// The whole answer; by default 3600.
     max_stream_seconds: Option<u64>,
+    /// Added to every request to the provider. Not for secrets.
     extra_headers: Option<BTreeMap<String, String>>,
+    /// Whether the provider's `set-cookie` reaches the agent.
     allow_set_cookie: Option<bool>,
+    /// Whether `traceparent` and `tracestate` reach the provider.
     forward_trace: Option<bool>,
 }
 
@@ -136,7 +183,7 @@ impl CreateBody {
             },
             mcp_subjects: decode_policies(self.mcp_subject_tool_policies.unwrap_or_default()),
         };
-        Some((draft, self.secrets.0))
+        Some((draft, self.secrets.unwrap_or_default().0))
     }
 }
 
@@ -144,56 +191,80 @@ impl CreateBody {
 /// `rotation_interval_days`; `null` brings a member back to its default, but leaves the tool policies as they
 /// are: clients of the seed send it for what they do not mean, and a policy taken away opens tools. `[]`, `{}`
 /// and 0 clear those.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = ConnectionPatch)]
 pub struct PatchBody {
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
     name: Change<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
     base_url: Change<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
     path_prefix: Change<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
     auth_mode: Change<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
     auth_header_name: Change<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
     auth_prefix: Change<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
     auth_secret_key: Change<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<i64>)]
     rotation_interval_days: Change<i64>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
     status: Change<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
     mcp_transport: Change<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
     mcp_endpoint: Change<String>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<String>>)]
     mcp_tool_allowlist: Change<Vec<String>>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<String>>)]
     mcp_tool_denylist: Change<Vec<String>>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u32>)]
     mcp_max_tools_exposed: Change<u32>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<BTreeMap<String, PolicyBody>>)]
     mcp_subject_tool_policies: Change<BTreeMap<String, PolicyBody>>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<bool>)]
     allow_private: Change<bool>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<String>>)]
     allowed_methods: Change<Vec<String>>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<String>>)]
     allowed_paths: Change<Vec<String>>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<String>>)]
     upgrades: Change<Vec<String>>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u64>)]
     response_timeout_ms: Change<u64>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u64>)]
     max_stream_seconds: Change<u64>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     extra_headers: Change<BTreeMap<String, String>>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<bool>)]
     allow_set_cookie: Change<bool>,
-    #[serde(deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<bool>)]
     forward_trace: Change<bool>,
 }
 
@@ -256,88 +327,131 @@ impl PatchBody {
 }
 
 /// `POST /connections/{id}/rotate`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = ConnectionRotate)]
 pub struct RotateBody {
-    secrets: SecretsBody,
+    #[schema(schema_with = secrets_schema)]
+    secrets: Option<SecretsBody>,
+    /// Who, by their own word.
     rotated_by: Option<String>,
+    /// Why, by their own word.
     rotation_reason: Option<String>,
 }
 
 impl RotateBody {
     /// Secrets, who and why.
     pub fn into_parts(self) -> (Secrets, String, String) {
-        (self.secrets.0, self.rotated_by.unwrap_or_default(), self.rotation_reason.unwrap_or_default())
+        (
+            self.secrets.unwrap_or_default().0,
+            self.rotated_by.unwrap_or_default(),
+            self.rotation_reason.unwrap_or_default(),
+        )
     }
 }
 
 /// A tool policy, in both directions.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ToolPolicy)]
 struct PolicyBody {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Only these; empty = all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     allowlist: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Never these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     denylist: Vec<String>,
+    /// At most this many.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tools_exposed: Option<u32>,
 }
 
 /// What was discovered of an MCP server; nothing yet, as discovery is not part of this API.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Discovery)]
 struct DiscoveryBody {}
 
 /// A connection as clients read it. Absent times are left out; members beyond the seed's are left out while
 /// they have their default.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Connection)]
 pub struct ConnectionBody {
+    /// Slug; also the service name of its approvals.
     id: String,
+    /// For people.
     name: String,
+    /// `http` or `mcp`.
     protocol: &'static str,
+    /// Without a trailing slash.
     base_url: String,
+    /// Begins with `/`, no trailing slash.
     #[serde(skip_serializing_if = "String::is_empty")]
     path_prefix: String,
+    /// `bearer`, `header_key`, `query_param` or `basic`.
     auth_mode: &'static str,
+    /// Header or query parameter that carries the credential.
     auth_header_name: String,
+    /// Before the secret; may be empty.
     auth_prefix: String,
+    /// Which of the secrets is injected.
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_secret_key: Option<String>,
+    /// Names of the secrets, sorted. Values are never answered.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     credential_keys: Vec<String>,
+    /// `streamable_http`; protocol `mcp` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     mcp_transport: Option<&'static str>,
+    /// An absolute URL, or a path below `base_url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     mcp_endpoint: Option<String>,
+    /// For every subject; always there.
     mcp_tool_policy: PolicyBody,
+    /// By subject.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     mcp_subject_tool_policies: BTreeMap<String, PolicyBody>,
+    /// What was discovered of an MCP server; always there.
     mcp_discovery: DiscoveryBody,
+    /// `active` or `disabled`.
     status: &'static str,
+    /// RFC 3339 with milliseconds, as all times.
     created_at: String,
+    /// When anything about it last changed.
     updated_at: String,
+    /// When its secrets last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_rotated_at: Option<String>,
+    /// When its secret should be replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_rotation_due_at: Option<String>,
+    /// Days a secret is meant to live.
     #[serde(skip_serializing_if = "Option::is_none")]
     rotation_interval_days: Option<u32>,
+    /// Counts the secrets, from 1.
     secret_version: u64,
+    /// Whether the provider may live on a private address.
     #[serde(skip_serializing_if = "is_false")]
     allow_private: bool,
+    /// Methods agents may use; absent = all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed_methods: Vec<String>,
+    /// Prefixes of the paths agents may ask for; absent = all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed_paths: Vec<String>,
+    /// `websocket`; absent = none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     upgrades: Vec<String>,
+    /// To the provider's response headers; absent = 120000.
     #[serde(skip_serializing_if = "Option::is_none")]
     response_timeout_ms: Option<u64>,
+    /// The whole answer; absent = 3600.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_stream_seconds: Option<u64>,
+    /// Added to every request to the provider.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     extra_headers: BTreeMap<String, String>,
+    /// Whether the provider's `set-cookie` reaches the agent.
     #[serde(skip_serializing_if = "is_false")]
     allow_set_cookie: bool,
+    /// Whether `traceparent` and `tracestate` reach the provider.
     #[serde(skip_serializing_if = "is_false")]
     forward_trace: bool,
 }
@@ -389,36 +503,11 @@ impl ConnectionBody {
 }
 
 /// `GET /connections`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ConnectionList)]
 pub struct ConnectionListBody {
     /// By id.
     pub connections: Vec<ConnectionBody>,
-}
-
-/// `GET /health`, members sorted.
-#[derive(Debug, Serialize)]
-pub struct HealthBody {
-    /// `health`, `liveness` or `readiness`.
-    pub check: &'static str,
-    /// `ok`.
-    pub status: &'static str,
-    /// What an operator should know although requests are answered; only readiness says it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub conditions: Option<Vec<ConditionBody>>,
-}
-
-/// One condition of readiness.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ConditionBody {
-    /// `ClaimsFresh`.
-    #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// `True` or `False`.
-    pub status: &'static str,
-    /// One word for programs.
-    pub reason: &'static str,
-    /// For people.
-    pub message: String,
 }
 
 /// A text member of a patch: `None` = leave as it is, empty = back to the default.

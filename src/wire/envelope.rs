@@ -25,6 +25,22 @@ pub struct Envelope<'a> {
     pub message: &'a str,
 }
 
+/// The same, as clients read it.
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    /// A sentence for people.
+    pub error: String,
+    /// For programs; absent where the status says it all.
+    pub code: Option<String>,
+    /// The gateway's id of the request; its log has it too.
+    pub request_id: String,
+    /// RFC 3339 with milliseconds.
+    pub timestamp: String,
+    /// Where the code is explained.
+    pub docs_url: String,
+}
+
 impl Envelope<'_> {
     /// The body: compact JSON and a trailing LF. `<`, `>` and `&` are escaped, so that the text is
     /// harmless inside a page.

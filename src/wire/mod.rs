@@ -5,6 +5,7 @@ pub mod answer;
 pub mod control_plane;
 pub mod envelope;
 pub mod envoy;
+pub mod health;
 pub mod markdown;
 pub mod registration;
 pub mod state;

@@ -1,0 +1,143 @@
+//! Routes of connections, health and metrics, each with its description: from a request to the work and back.
+//!
+//! Refusals that every guarded route can answer with are described once, in `openapi`.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::extract::State;
+use http::Response;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::admin::Admin;
+use crate::admin::connections;
+use crate::admin::health;
+use crate::admin::input::Id;
+use crate::admin::input::Name;
+use crate::admin::input::Shared;
+use crate::admin::input::finish;
+use crate::admin::input::json_body;
+use crate::wire::admin::ConnectionBody;
+use crate::wire::admin::ConnectionListBody;
+use crate::wire::admin::CreateBody;
+use crate::wire::admin::PatchBody;
+use crate::wire::admin::RotateBody;
+use crate::wire::envelope::ErrorBody;
+use crate::wire::health::HealthBody;
+
+/// Routes open to everybody.
+pub fn open() -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::new().routes(routes!(alive)).routes(routes!(live)).routes(routes!(ready))
+}
+
+/// Routes behind the access rule.
+pub fn guarded() -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::new()
+        .routes(routes!(metrics))
+        .routes(routes!(list, create))
+        .routes(routes!(read, patch, delete))
+        .routes(routes!(rotate))
+}
+
+/// Whether the process answers.
+#[utoipa::path(get, path = "/health", operation_id = "health", tag = "health", security(()), responses(
+    (status = 200, description = "It answers", body = HealthBody),
+))]
+async fn alive(Extension(id): Id) -> Response<Body> {
+    finish(&id, health::alive("health"))
+}
+
+/// Whether the process answers, for orchestrators that ask for liveness.
+#[utoipa::path(get, path = "/health/live", operation_id = "liveness", tag = "health", security(()), responses(
+    (status = 200, description = "It answers", body = HealthBody),
+))]
+async fn live(Extension(id): Id) -> Response<Body> {
+    finish(&id, health::alive("liveness"))
+}
+
+/// Whether requests of agents are decided: the store answers and an authz process has what is published.
+#[utoipa::path(get, path = "/health/ready", operation_id = "readiness", tag = "health", security(()), responses(
+    (status = 200, description = "Ready", body = HealthBody),
+    (status = 503, description = "`NOT_READY`: the sentence says why", body = ErrorBody),
+))]
+async fn ready(State(admin): Shared, Extension(id): Id) -> Response<Body> {
+    finish(&id, health::ready(&admin).await)
+}
+
+/// What is counted, in the text format of Prometheus.
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "health", responses(
+    (status = 200, description = "Metrics", body = String, content_type = "text/plain"),
+))]
+async fn metrics(State(admin): Shared, Extension(id): Id) -> Response<Body> {
+    finish(&id, health::metrics(&admin).await)
+}
+
+/// Every connection, by id.
+#[utoipa::path(get, path = "/api/admin/connections", operation_id = "listConnections", tag = "connections", responses(
+    (status = 200, description = "Sorted by id", body = ConnectionListBody),
+))]
+async fn list(State(admin): Shared, Extension(id): Id) -> Response<Body> {
+    finish(&id, connections::list(&admin).await)
+}
+
+/// A new connection with its secrets.
+#[utoipa::path(post, path = "/api/admin/connections", operation_id = "createConnection", tag = "connections",
+    request_body = CreateBody, responses(
+    (status = 201, description = "Made, and published to authz", body = ConnectionBody),
+    (status = 400, description = "The sentence names the member and what is wrong with it", body = ErrorBody),
+    (status = 409, description = "There is one of that id, or there are as many as one gateway holds", body = ErrorBody),
+))]
+async fn create(State(admin): Shared, Extension(id): Id, request: Request) -> Response<Body> {
+    let work = async { connections::create(&admin, &id, &json_body(request).await?).await };
+    finish(&id, work.await)
+}
+
+/// One connection.
+#[utoipa::path(get, path = "/api/admin/connections/{id}", operation_id = "getConnection", tag = "connections",
+    params(("id" = String, Path, description = "Slug of the connection")), responses(
+    (status = 200, description = "The connection", body = ConnectionBody),
+    (status = 404, description = "No connection of that id", body = ErrorBody),
+))]
+async fn read(State(admin): Shared, Extension(id): Id, name: Name) -> Response<Body> {
+    let work = async { connections::get(&admin, name.connection()?).await };
+    finish(&id, work.await)
+}
+
+/// Changes what the body names; everything else, the secrets too, stays.
+#[utoipa::path(patch, path = "/api/admin/connections/{id}", operation_id = "updateConnection", tag = "connections",
+    params(("id" = String, Path, description = "Slug of the connection")), request_body = PatchBody, responses(
+    (status = 200, description = "Changed, and published to authz", body = ConnectionBody),
+    (status = 400, description = "The sentence names the member and what is wrong with it", body = ErrorBody),
+    (status = 404, description = "No connection of that id", body = ErrorBody),
+))]
+async fn patch(State(admin): Shared, Extension(id): Id, name: Name, request: Request) -> Response<Body> {
+    let work = async { connections::patch(&admin, &id, name.connection()?, &json_body(request).await?).await };
+    finish(&id, work.await)
+}
+
+/// Removes a connection and every version of its secrets.
+#[utoipa::path(delete, path = "/api/admin/connections/{id}", operation_id = "deleteConnection", tag = "connections",
+    params(("id" = String, Path, description = "Slug of the connection")), responses(
+    (status = 204, description = "Gone"),
+    (status = 404, description = "No connection of that id", body = ErrorBody),
+))]
+async fn delete(State(admin): Shared, Extension(id): Id, name: Name) -> Response<Body> {
+    let work = async { connections::delete(&admin, &id, name.connection()?).await };
+    finish(&id, work.await)
+}
+
+/// Merges new secrets into those of a connection, as a new version.
+#[utoipa::path(post, path = "/api/admin/connections/{id}/rotate", operation_id = "rotateConnection",
+    tag = "connections", params(("id" = String, Path, description = "Slug of the connection")),
+    request_body = RotateBody, responses(
+    (status = 200, description = "Rotated, and published to authz", body = ConnectionBody),
+    (status = 400, description = "Nothing would change, or a secret is not valid", body = ErrorBody),
+    (status = 404, description = "No connection of that id", body = ErrorBody),
+))]
+async fn rotate(State(admin): Shared, Extension(id): Id, name: Name, request: Request) -> Response<Body> {
+    let work = async { connections::rotate(&admin, &id, name.connection()?, &json_body(request).await?).await };
+    finish(&id, work.await)
+}
