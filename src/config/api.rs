@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::config::address::Bind;
 use crate::config::keys::Fallback;
 use crate::config::keys::Key;
-use crate::config::load::parse_boolean;
-use crate::config::load::parse_number;
+use crate::config::loader::parse_boolean;
+use crate::config::loader::parse_number;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::Mistakes;
 use crate::config::mistake::Place;
@@ -277,7 +277,7 @@ impl Loader<'_> {
         match parse(text.trim()) {
             Ok(value) => Some(value),
             Err(message) => {
-                self.mistakes.push(Mistake { place, message });
+                self.mistakes.push(Mistake { place, path: String::new(), message });
                 None
             }
         }
@@ -304,7 +304,7 @@ impl Loader<'_> {
         let token = (self.lookup)(name)?;
         if token.len() < MIN_SEED_TOKEN {
             let message = format!("must have at least {MIN_SEED_TOKEN} characters");
-            self.mistakes.push(Mistake { place: Place::Environment(name), message });
+            self.mistakes.push(Mistake { place: Place::Environment(name), path: String::new(), message });
         }
         Some(Secret::new(token))
     }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use crate::config::keys;
 use crate::config::mistake::Mistake;
 use crate::config::parts::DeclaredApproval;
+use crate::config::structure;
 use crate::config::syntax;
 use crate::config::syntax::Entry;
 use crate::config::syntax::Mark;
@@ -22,6 +23,8 @@ use crate::domain::time::UnixSeconds;
 pub(crate) struct GatewayFile {
     /// By dotted name; every name is one of [`keys::ALL`].
     pub(crate) settings: BTreeMap<&'static str, Node>,
+    /// By dotted name; every name is one of [`structure::PARTS`], approvals left out.
+    pub(crate) parts: BTreeMap<&'static str, Node>,
     pub(crate) approvals: Vec<DeclaredApproval>,
 }
 
@@ -37,48 +40,61 @@ pub(crate) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> GatewayFile {
     };
     for entry in entries {
         match entry.key.as_str() {
-            "approvals" => approvals(entry.value, &mut file.approvals, mistakes),
-            "connections" => mistakes.push(wrong(
-                entry.mark,
-                "connections: not supported yet in this file; create connections through the admin API".to_owned(),
-            )),
-            _ => section(entry, &mut file.settings, mistakes),
+            APPROVALS => approvals(entry.value, &mut file.approvals, mistakes),
+            _ => section("", entry, &mut file, mistakes),
         }
     }
     file
 }
 
-/// One group of settings, e.g. `limits:`.
-fn section(entry: Entry, settings: &mut BTreeMap<&'static str, Node>, mistakes: &mut Vec<Mistake>) {
-    let Entry { key: group, mark, value } = entry;
-    let prefix = format!("{group}.");
-    let names = || keys::ALL.iter().filter_map(|key| key.yaml).filter(|name| name.starts_with(&prefix));
-    if names().next().is_none() {
-        let known = "gateway, envoy, claims, admin, limits, rotation, logging, approvals";
-        mistakes.push(wrong(mark, format!("unknown key {}; known are {known}", shown(&group))));
+/// The one part that is judged without any setting.
+const APPROVALS: &str = "approvals";
+
+/// Every name the file may hold.
+fn names() -> impl Iterator<Item = &'static str> {
+    keys::ALL.iter().filter_map(|key| key.yaml).chain(structure::PARTS.iter().map(|part| part.path))
+}
+
+/// One entry below the group `group`: a setting, a part, or a group of them.
+fn section(group: &str, entry: Entry, file: &mut GatewayFile, mistakes: &mut Vec<Mistake>) {
+    let Entry { key, mark, value } = entry;
+    let full = if group.is_empty() { key.clone() } else { format!("{group}.{key}") };
+    let found = names()
+        .find(|name| name.strip_prefix(full.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
+    let Some(name) = found.filter(|_| !key.is_empty() && !key.contains('.')) else {
+        let mut known: Vec<&str> = Vec::new();
+        for name in names() {
+            let below = if group.is_empty() {
+                Some(name)
+            } else {
+                name.strip_prefix(group).and_then(|rest| rest.strip_prefix('.'))
+            };
+            let step = below.map(|below| below.split('.').next().unwrap_or_default());
+            known.extend(step.filter(|step| !known.contains(step)));
+        }
+        let owner = if group.is_empty() { "known are".to_owned() } else { format!("{group} knows") };
+        let message = format!("unknown key {}; {owner} {}", shown(&key), known.join(", "));
+        mistakes.push(Mistake { path: group.to_owned(), ..wrong(mark, message) });
+        return;
+    };
+    // Nothing said is the same as not mentioned.
+    if value.is_nothing() {
         return;
     }
-    if value.is_nothing() {
+    if name == full {
+        let part = structure::PARTS.iter().any(|part| part.path == name);
+        let place = if part { &mut file.parts } else { &mut file.settings };
+        place.insert(name, value);
         return;
     }
     let kind = value.kind();
     let Value::Map(entries) = value.value else {
-        mistakes.push(wrong(value.mark, format!("{group} must be a mapping, found {kind}")));
+        let message = format!("{full} must be a mapping, found {kind}");
+        mistakes.push(Mistake { path: full, ..wrong(value.mark, message) });
         return;
     };
-    for Entry { key, mark, value } in entries {
-        match names().find(|name| name.strip_prefix(&prefix) == Some(&key)) {
-            // Nothing said is the same as not mentioned.
-            Some(_) if value.is_nothing() => {}
-            Some(name) => {
-                settings.insert(name, value);
-            }
-            None => {
-                let known: Vec<_> = names().filter_map(|name| name.strip_prefix(&prefix)).collect();
-                let known = known.join(", ");
-                mistakes.push(wrong(mark, format!("unknown key {}; {group} knows {known}", shown(&key))));
-            }
-        }
+    for entry in entries {
+        section(&full, entry, file, mistakes);
     }
 }
 
@@ -88,16 +104,23 @@ fn approvals(node: Node, approvals: &mut Vec<DeclaredApproval>, mistakes: &mut V
     }
     let kind = node.kind();
     let Value::List(items) = node.value else {
-        mistakes.push(wrong(node.mark, format!("approvals must be a list, found {kind}")));
+        let message = format!("approvals must be a list, found {kind}");
+        mistakes.push(Mistake { path: APPROVALS.to_owned(), ..wrong(node.mark, message) });
         return;
     };
     let mut seen: HashMap<(Namespace, PublicKey, ConnectionId), u32> = HashMap::new();
-    for item in items {
+    for (index, item) in items.into_iter().enumerate() {
         let mark = item.mark;
-        let Some(approval) = approval(item, mistakes) else { continue };
+        let before = mistakes.len();
+        let approval = approval(item, mistakes);
+        for mistake in mistakes.iter_mut().skip(before) {
+            mistake.path = format!("{APPROVALS}[{index}]{}", mistake.path);
+        }
+        let Some(approval) = approval else { continue };
         let place = (approval.namespace.clone(), approval.public_key, approval.service.clone());
         if let Some(line) = seen.get(&place) {
-            mistakes.push(wrong(mark, format!("the same approval stands in line {line} already")));
+            let message = format!("the same approval stands in line {line} already");
+            mistakes.push(Mistake { path: format!("{APPROVALS}[{index}]"), ..wrong(mark, message) });
             continue;
         }
         seen.insert(place, mark.line());
@@ -164,7 +187,8 @@ fn field<T>(
     match text_of(node).and_then(parse) {
         Ok(value) => Some(value),
         Err(message) => {
-            mistakes.push(wrong(node.mark, format!("{name} {message}")));
+            let message = format!("{name} {message}");
+            mistakes.push(Mistake { path: format!(".{name}"), ..wrong(node.mark, message) });
             None
         }
     }
@@ -187,7 +211,7 @@ pub(crate) fn text_of(node: &Node) -> Result<&str, String> {
 
 /// A mistake at a place of the file.
 pub(crate) fn wrong(mark: Mark, message: String) -> Mistake {
-    Mistake { place: mark.place(), message }
+    Mistake { place: mark.place(), path: String::new(), message }
 }
 
 /// Text of the file as it may be repeated in a message: short, one line, no control characters.

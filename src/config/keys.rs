@@ -2,82 +2,18 @@
 //!
 //! The loader reads the defaults from here and the README table is made from here, so neither can drift.
 
-/// What a setting is where nobody sets it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fallback {
-    /// This text, read like any other value.
-    Text(&'static str),
-    /// Computed; the text says how, for people.
-    Computed(&'static str),
-    /// Nothing.
-    None,
-}
-
-/// What it takes for a new value of the file to count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reload {
-    /// Nothing: the next decision or request of the admin API goes by it.
-    Hot,
-    /// A new configuration of Envoy, which takes it while it runs.
-    HotEnvoy,
-    /// The processes start anew.
-    Restart,
-}
-
-impl Reload {
-    /// The name in tables and answers.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Hot => "hot",
-            Self::HotEnvoy => "hot-envoy",
-            Self::Restart => "restart",
-        }
-    }
-}
-
-/// One setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
-    /// Dotted name in `gateway.yaml`; `None` where the file cannot hold it.
-    pub yaml: Option<&'static str>,
-    /// Environment variables; the first that is set wins. Blank counts as unset.
-    pub env: &'static [&'static str],
-    /// Option of the command line.
-    pub flag: Option<&'static str>,
-    /// Value where nobody sets it.
-    pub fallback: Fallback,
-    /// What it means, with its unit and bounds; Markdown.
-    pub meaning: &'static str,
-    /// What a change of it in the file takes.
-    pub reload: Reload,
-}
-
-impl Key {
-    pub(super) const fn new(
-        yaml: Option<&'static str>,
-        env: &'static [&'static str],
-        flag: Option<&'static str>,
-        fallback: Fallback,
-        meaning: &'static str,
-    ) -> Self {
-        Self { yaml, env, flag, fallback, meaning, reload: Reload::Restart }
-    }
-
-    /// A change of it in the file counts at once.
-    pub(super) const fn hot(self) -> Self {
-        Self { reload: Reload::Hot, ..self }
-    }
-
-    /// A change of it in the file is a new configuration of Envoy.
-    pub(super) const fn hot_envoy(self) -> Self {
-        Self { reload: Reload::HotEnvoy, ..self }
-    }
-
-    /// The name to use in a message.
-    pub fn name(&self) -> &'static str {
-        self.yaml.or_else(|| self.env.first().copied()).or(self.flag).unwrap_or("setting")
-    }
-}
+pub use crate::config::file_keys::ALLOW_LITERALS;
+pub use crate::config::file_keys::BATCH_BYTES;
+pub use crate::config::file_keys::MAX_STALE;
+pub use crate::config::file_keys::PROVIDER_CONCURRENCY;
+pub use crate::config::file_keys::REFS_PER_PROVIDER;
+pub use crate::config::file_keys::RELOAD_MODE;
+pub use crate::config::file_keys::RELOAD_POLL;
+pub use crate::config::file_keys::RELOAD_SETTLE;
+pub use crate::config::key::Fallback;
+pub use crate::config::key::Key;
+pub use crate::config::key::Reload;
+pub use crate::config::key::table_of;
 
 /// The gateway's own namespace.
 pub const NAMESPACE: Key = Key::new(
@@ -86,7 +22,8 @@ pub const NAMESPACE: Key = Key::new(
     Some("--namespace"),
     Fallback::Computed("the one in `config.env`"),
     "namespace of the gateway's own identity: 3 to 64 of `a-z`, `0-9`, `-`",
-);
+)
+.pattern(r"^\s*[A-Za-z0-9][A-Za-z0-9-]{1,62}[A-Za-z0-9]\s*$");
 /// Where identities and keys are.
 pub const HOME: Key = Key::new(
     None,
@@ -126,7 +63,8 @@ pub const API_URL: Key = Key::new(
     Some("--api-url"),
     Fallback::Text("https://api.sigilum.id"),
     "address of the Sigilum API",
-);
+)
+.pattern(r"^\s*[Hh][Tt][Tt][Pp][Ss]?://[^@?\s]+\s*$");
 /// The address a bare port is bound on.
 pub const BIND: Key = Key::new(
     Some("gateway.bind"),
@@ -142,7 +80,8 @@ pub const ADMIN_ADDR: Key = Key::new(
     Some("--addr"),
     Fallback::Text(":38100"),
     "admin API, health and metrics; `:PORT`, `IP:PORT` or `localhost:PORT`, several with commas",
-);
+)
+.words();
 /// Where commands reach the admin API.
 pub const ADMIN_URL: Key = Key::new(
     None,
@@ -159,7 +98,8 @@ pub const INGRESS_ADDR: Key = Key::new(
     Fallback::Text(":38000"),
     "where agents connect (Envoy)",
 )
-.hot_envoy();
+.hot_envoy()
+.words();
 /// The read-only face of Envoy's admin interface.
 pub const ENVOY_ADMIN_ADDR: Key = Key::new(
     Some("envoy.admin_addr"),
@@ -167,7 +107,8 @@ pub const ENVOY_ADMIN_ADDR: Key = Key::new(
     Some("--envoy-admin-addr"),
     Fallback::Text(":38200"),
     "read-only face of Envoy's admin interface; loopback only",
-);
+)
+.words();
 /// The Envoy binary.
 pub const ENVOY_BIN: Key = Key::new(
     Some("envoy.bin"),
@@ -183,7 +124,8 @@ pub const ENVOY_CONCURRENCY: Key = Key::new(
     Some("--envoy-concurrency"),
     Fallback::Text("0"),
     "Envoy's worker threads, at most 512; 0 = one per processor",
-);
+)
+.whole(0, 512);
 /// Authorities besides the loopback names.
 pub const AUTHORITIES: Key = Key::new(
     Some("gateway.authorities"),
@@ -192,7 +134,8 @@ pub const AUTHORITIES: Key = Key::new(
     Fallback::Text(""),
     "hosts (`host` or `host:port`) the gateway answers for besides the loopback names; a list, in the environment with commas",
 )
-.hot();
+.hot()
+.words();
 /// Private upstream addresses.
 pub const ALLOW_PRIVATE: Key = Key::new(
     Some("gateway.allow_private"),
@@ -201,7 +144,8 @@ pub const ALLOW_PRIVATE: Key = Key::new(
     Fallback::Text("false"),
     "whether every connection may reach private addresses (RFC 1918, RFC 4193, RFC 6598)",
 )
-.hot();
+.hot()
+.boolean();
 /// Proxies in front of us.
 pub const TRUSTED_HOPS: Key = Key::new(
     Some("gateway.trusted_hops"),
@@ -210,7 +154,8 @@ pub const TRUSTED_HOPS: Key = Key::new(
     Fallback::Text("0"),
     "proxies of yours in front of the gateway, at most 16; the client address is counted from the right by them",
 )
-.hot_envoy();
+.hot_envoy()
+.whole(0, 16);
 /// Drain time.
 pub const SHUTDOWN_TIMEOUT: Key = Key::new(
     Some("gateway.shutdown_timeout_seconds"),
@@ -218,7 +163,8 @@ pub const SHUTDOWN_TIMEOUT: Key = Key::new(
     None,
     Fallback::Text("15"),
     "seconds open requests have to end when the gateway stops, 1 to 3600",
-);
+)
+.whole(1, 3600);
 /// How long claims hold without confirmation.
 pub const CLAIMS_GRACE: Key = Key::new(
     Some("gateway.claims_grace"),
@@ -227,7 +173,8 @@ pub const CLAIMS_GRACE: Key = Key::new(
     Fallback::Text("0"),
     "seconds approvals of the Sigilum API hold beyond `claims.ttl_seconds` without confirmation, at most 86400; declared approvals never age",
 )
-.hot();
+.hot()
+.whole(0, 86_400);
 /// Where claims come from.
 pub const CLAIMS_SOURCE: Key = Key::new(
     Some("claims.source"),
@@ -235,7 +182,8 @@ pub const CLAIMS_SOURCE: Key = Key::new(
     None,
     Fallback::Text("api"),
     "`api`: approvals are read from the Sigilum API, for every connection where its address is set, else for those that have a service key; `off`: only those of `gateway.yaml` count",
-);
+)
+.choice(&["api", "off"]);
 /// How often claims are read.
 pub const CLAIMS_REFRESH: Key = Key::new(
     Some("claims.refresh_seconds"),
@@ -244,7 +192,8 @@ pub const CLAIMS_REFRESH: Key = Key::new(
     Fallback::Text("10"),
     "seconds between two readings of a service's approvals where the API has no stream of changes, 1 to 3600; never more than `claims.ttl_seconds`",
 )
-.hot();
+.hot()
+.whole(1, 3600);
 /// How long claims hold.
 pub const CLAIMS_TTL: Key = Key::new(
     Some("claims.ttl_seconds"),
@@ -253,7 +202,8 @@ pub const CLAIMS_TTL: Key = Key::new(
     Fallback::Text("30"),
     "seconds approvals of the Sigilum API hold without confirmation, 1 to 86400",
 )
-.hot();
+.hot()
+.whole(1, 86_400);
 /// Most claims of a service.
 pub const CLAIMS_MAX_APPROVALS: Key = Key::new(
     Some("claims.max_approvals"),
@@ -262,7 +212,8 @@ pub const CLAIMS_MAX_APPROVALS: Key = Key::new(
     Fallback::Text("1000000"),
     "most approvals of one service, 1 to 10000000; more is an error that is logged, and the last complete list ages",
 )
-.hot();
+.hot()
+.whole(1, 10_000_000);
 /// Registration of strangers.
 pub const AUTO_REGISTER: Key = Key::new(
     Some("claims.auto_register"),
@@ -271,7 +222,8 @@ pub const AUTO_REGISTER: Key = Key::new(
     Fallback::Text("true"),
     "whether agents of the gateway's own namespace without an approval are submitted to the Sigilum API for one",
 )
-.hot();
+.hot()
+.boolean();
 /// How many of them.
 pub const REGISTRATION_RATE: Key = Key::new(
     Some("claims.registrations_per_minute"),
@@ -280,7 +232,8 @@ pub const REGISTRATION_RATE: Key = Key::new(
     Fallback::Text("30"),
     "submissions of agents to the Sigilum API in any minute, all together, at most 100000; 0 = no limit",
 )
-.hot();
+.hot()
+.whole(0, 100_000);
 /// Reports of usage.
 pub const USAGE_ENABLED: Key = Key::new(
     Some("usage.enabled"),
@@ -288,7 +241,8 @@ pub const USAGE_ENABLED: Key = Key::new(
     None,
     Fallback::Text("true"),
     "whether the Sigilum API is told of each forwarded request of the gateway's own namespace: who, which service, method and path without query, status; nothing of header and body",
-);
+)
+.boolean();
 /// How many of them wait.
 pub const USAGE_MAX_BACKLOG: Key = Key::new(
     Some("usage.max_backlog_bytes"),
@@ -296,7 +250,8 @@ pub const USAGE_MAX_BACKLOG: Key = Key::new(
     None,
     Fallback::Text("1073741824"),
     "bytes of the access log kept in the run folder while the Sigilum API takes no usage events, 67108864 to 1099511627776; beyond it the oldest are lost and counted",
-);
+)
+.whole(64 * 1024 * 1024, 1 << 40);
 /// Keys of the services at the control plane.
 pub const SERVICE_API_KEY: Key = Key::new(
     None,
@@ -312,7 +267,8 @@ pub const ADMIN_ACCESS_MODE: Key = Key::new(
     None,
     Fallback::Text("token"),
     "`token`; `hybrid` and `loopback` also trust direct loopback clients, that is every process of this machine",
-);
+)
+.choice(&["token", "hybrid", "loopback"]);
 /// The admin token.
 pub const ADMIN_TOKEN: Key = Key::new(
     None,
@@ -329,7 +285,8 @@ pub const ALLOWED_ORIGINS: Key = Key::new(
     Fallback::Computed("ports 3000, 5000 and 38000 of `localhost` and `127.0.0.1`, and `https://sigilum.id`"),
     "origins (`https://host[:port]`) of web pages that may call the admin API; a list, in the environment with commas",
 )
-.hot();
+.hot()
+.words();
 /// The master key.
 pub const MASTER_KEY: Key = Key::new(
     None,
@@ -346,7 +303,8 @@ pub const MAX_REQUEST_BODY_BYTES: Key = Key::new(
     Fallback::Text("2097152"),
     "largest request body in bytes, 1 to 67108864; beyond it 413",
 )
-.hot_envoy();
+.hot_envoy()
+.whole(1, 64 * 1024 * 1024);
 /// Age of a signature.
 pub const MAX_AGE: Key = Key::new(
     Some("limits.max_age_seconds"),
@@ -355,7 +313,8 @@ pub const MAX_AGE: Key = Key::new(
     Fallback::Text("300"),
     "how old a signature may be in seconds, 1 to 3600",
 )
-.hot();
+.hot()
+.whole(1, 3600);
 /// Kept for those who set it.
 pub const NONCE_TTL: Key = Key::new(
     None,
@@ -363,7 +322,8 @@ pub const NONCE_TTL: Key = Key::new(
     None,
     Fallback::Text("600"),
     "checked only: must not be below the age of a signature; a nonce is kept as long as its signature could be accepted",
-);
+)
+.whole(1, 86_400);
 /// Replay window.
 pub const REPLAY_CAPACITY: Key = Key::new(
     Some("limits.replay_capacity"),
@@ -371,7 +331,8 @@ pub const REPLAY_CAPACITY: Key = Key::new(
     None,
     Fallback::Text("2000000"),
     "nonces remembered, 1000 to 100000000, at most 32 bytes each; full means 503, never forgetting",
-);
+)
+.whole(1000, 100_000_000);
 /// Budget of strangers.
 pub const STRANGER_RATE: Key = Key::new(
     Some("limits.stranger_rate_per_second"),
@@ -380,7 +341,8 @@ pub const STRANGER_RATE: Key = Key::new(
     Fallback::Text("200"),
     "signatures of keys without any approval that are verified per second, 1 to 100000; beyond it 429",
 )
-.hot();
+.hot()
+.whole(1, 100_000);
 /// Rotation policy.
 pub const ROTATION_ENFORCEMENT: Key = Key::new(
     Some("rotation.enforcement"),
@@ -389,7 +351,8 @@ pub const ROTATION_ENFORCEMENT: Key = Key::new(
     Fallback::Text("warn"),
     "what an overdue rotation of a secret does: `off`, `warn` or `block`",
 )
-.hot();
+.hot()
+.choice(&["off", "warn", "block"]);
 /// Days of grace.
 pub const ROTATION_GRACE_DAYS: Key = Key::new(
     Some("rotation.grace_days"),
@@ -398,7 +361,8 @@ pub const ROTATION_GRACE_DAYS: Key = Key::new(
     Fallback::Text("0"),
     "days after the due date before a rotation is overdue, at most 3650",
 )
-.hot();
+.hot()
+.whole(0, 3650);
 /// Log level.
 pub const LOG_LEVEL: Key = Key::new(
     Some("logging.level"),
@@ -407,7 +371,8 @@ pub const LOG_LEVEL: Key = Key::new(
     Fallback::Text("info"),
     "`off`, `error`, `warn`, `info`, `debug` or `trace`; libraries never log below `warn`",
 )
-.hot();
+.hot()
+.choice(&["off", "error", "warn", "info", "debug", "trace"]);
 /// Which decisions are logged.
 pub const LOG_DECISIONS: Key = Key::new(
     Some("logging.decisions"),
@@ -415,7 +380,8 @@ pub const LOG_DECISIONS: Key = Key::new(
     None,
     Fallback::Text("all"),
     "which decisions are logged, one line each: `all`, `denied` or `off`; `true` is `all`, `false` is `off`",
-);
+)
+.choice(&["all", "denied", "off", "true", "false"]);
 /// Port of the demo's native service.
 pub const NATIVE_PORT: Key = Key::new(
     None,
@@ -439,7 +405,8 @@ pub const ALLOW_UNSIGNED_PROXY: Key = Key::new(
     None,
     Fallback::Text("false"),
     "`true` stops the start (exit 78): no setting opens the gate",
-);
+)
+.boolean();
 /// Refused: opens the admin API.
 pub const REQUIRE_SIGNED_ADMIN_CHECKS: Key = Key::new(
     None,
@@ -447,7 +414,8 @@ pub const REQUIRE_SIGNED_ADMIN_CHECKS: Key = Key::new(
     None,
     Fallback::Text("true"),
     "`false` stops the start (exit 78)",
-);
+)
+.boolean();
 
 /// All of them, in the order of the table.
 pub const ALL: &[Key] = &[
@@ -491,6 +459,14 @@ pub const ALL: &[Key] = &[
     ROTATION_GRACE_DAYS,
     LOG_LEVEL,
     LOG_DECISIONS,
+    ALLOW_LITERALS,
+    PROVIDER_CONCURRENCY,
+    REFS_PER_PROVIDER,
+    BATCH_BYTES,
+    MAX_STALE,
+    RELOAD_MODE,
+    RELOAD_SETTLE,
+    RELOAD_POLL,
     NATIVE_PORT,
     UPSTREAM_PORT,
     ALLOW_UNSIGNED_PROXY,
@@ -511,28 +487,4 @@ pub const SERVICE_KEY_PREFIX: &str = "SIGILUM_SERVICE_API_KEY_";
 /// The settings as a Markdown table, one line each, ending with a line feed.
 pub fn table() -> String {
     table_of(ALL)
-}
-
-/// The same of some settings. What a change takes is told where the file can hold them.
-pub fn table_of(keys: &[Key]) -> String {
-    let in_file = keys.iter().any(|key| key.yaml.is_some());
-    let mut out = String::from("| `gateway.yaml` | environment | option | default |");
-    out.push_str(if in_file { " reload | meaning |\n| --- |" } else { " meaning |\n|" });
-    out.push_str(" --- | --- | --- | --- | --- |\n");
-    for key in keys {
-        let code = |text: &str| format!("`{text}`");
-        let yaml = key.yaml.map_or_else(String::new, code);
-        let env = key.env.iter().map(|name| code(name)).collect::<Vec<_>>().join(", ");
-        let flag = key.flag.map_or_else(String::new, code);
-        let fallback = match key.fallback {
-            Fallback::Text("") | Fallback::None => "none".to_owned(),
-            Fallback::Text(text) => code(text),
-            Fallback::Computed(text) => text.to_owned(),
-        };
-        let meaning = key.meaning.replace('|', "\\|");
-        let reload = if key.yaml.is_some() { key.reload.name() } else { "" };
-        let reload = if in_file { format!(" {reload} |") } else { String::new() };
-        out.push_str(&format!("| {yaml} | {env} | {flag} | {fallback} |{reload} {meaning} |\n"));
-    }
-    out
 }

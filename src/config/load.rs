@@ -1,6 +1,8 @@
 //! Precedence and judgement: option, environment, file, default; all mistakes together.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -8,42 +10,41 @@ use std::time::Duration;
 
 use crate::config::address;
 use crate::config::address::Bind;
-use crate::config::address::Listen;
+use crate::config::declared;
+use crate::config::declared::Providers;
+use crate::config::declared::Rules;
 use crate::config::file;
 use crate::config::file::GatewayFile;
 use crate::config::keys;
-use crate::config::keys::Fallback;
 use crate::config::keys::Key;
+use crate::config::loader::Loader;
+use crate::config::loader::Shape;
+use crate::config::loader::parse_boolean;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::Mistakes;
-use crate::config::mistake::Place;
 use crate::config::parts::AccessMode;
 use crate::config::parts::AdminAccess;
 use crate::config::parts::ClaimsOptions;
 use crate::config::parts::ClaimsSource;
 use crate::config::parts::Config;
 use crate::config::parts::DecisionLog;
+use crate::config::parts::DeclaredConnection;
+use crate::config::parts::DeclaredVariable;
 use crate::config::parts::EnvoyOptions;
 use crate::config::parts::Listeners;
 use crate::config::parts::Paths;
+use crate::config::parts::ReloadMode;
+use crate::config::parts::ReloadOptions;
+use crate::config::parts::Resolution;
+use crate::config::parts::SecretsOptions;
 use crate::config::parts::UsageOptions;
-use crate::config::syntax::Node;
-use crate::config::syntax::Value;
-use crate::config::syntax::is_boolean;
-use crate::config::syntax::is_number;
+use crate::domain::address::AddressPolicy;
 use crate::domain::ids::Namespace;
-use crate::domain::secret::Secret;
 use crate::domain::snapshot::Rotation;
 use crate::domain::snapshot::Settings;
 
 /// Shortest admin token: below it somebody could try them all.
 const MIN_TOKEN_CHARACTERS: usize = 16;
-/// Least backlog of usage events: one file of the access log.
-const LEAST_BACKLOG: u64 = 64 * 1024 * 1024;
-/// Most of it.
-const MOST_BACKLOG: u64 = 1 << 40;
-/// Longest list of addresses or authorities.
-const MAX_LIST: usize = 64;
 
 /// What the command line said, by setting.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +58,7 @@ impl Flags {
         }
     }
 
-    fn find(&self, key: &Key) -> Option<(&'static str, &str)> {
+    pub(super) fn find(&self, key: &Key) -> Option<(&'static str, &str)> {
         self.0.get_key_value(key.flag?).map(|(flag, value)| (*flag, value.as_str()))
     }
 }
@@ -119,20 +120,20 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let data_dir = loader.folder(&keys::DATA_DIR, Loader::data_dir);
     let run_dir = loader.folder(&keys::RUN_DIR, |_| data_dir.join("run"));
     let binary = loader.read(&keys::ENVOY_BIN, Shape::Text, |text| Ok(text.to_owned()));
-    let concurrency = loader.number(&keys::ENVOY_CONCURRENCY, 0, 512);
-    let trusted_hops = loader.number(&keys::TRUSTED_HOPS, 0, 16);
+    let concurrency = loader.number(&keys::ENVOY_CONCURRENCY);
+    let trusted_hops = loader.number(&keys::TRUSTED_HOPS);
     let authorities = loader.list(&keys::AUTHORITIES, address::parse_authority);
     let allow_private = loader.read(&keys::ALLOW_PRIVATE, Shape::Boolean, parse_boolean);
-    let drain = loader.number(&keys::SHUTDOWN_TIMEOUT, 1, 3600);
-    let claims_grace = loader.number(&keys::CLAIMS_GRACE, 0, 86_400);
+    let drain = loader.number(&keys::SHUTDOWN_TIMEOUT);
+    let claims_grace = loader.number(&keys::CLAIMS_GRACE);
     let claims_source = loader.read(&keys::CLAIMS_SOURCE, Shape::Word, parse_claims_source);
-    let claims_refresh = loader.number(&keys::CLAIMS_REFRESH, 1, 3600);
-    let claims_ttl = loader.number(&keys::CLAIMS_TTL, 1, 86_400);
-    let max_approvals = loader.number(&keys::CLAIMS_MAX_APPROVALS, 1, 10_000_000);
+    let claims_refresh = loader.number(&keys::CLAIMS_REFRESH);
+    let claims_ttl = loader.number(&keys::CLAIMS_TTL);
+    let max_approvals = loader.number(&keys::CLAIMS_MAX_APPROVALS);
     let auto_register = loader.read(&keys::AUTO_REGISTER, Shape::Boolean, parse_boolean);
     let usage_enabled = loader.read(&keys::USAGE_ENABLED, Shape::Boolean, parse_boolean);
-    let usage_backlog = loader.number(&keys::USAGE_MAX_BACKLOG, LEAST_BACKLOG, MOST_BACKLOG);
-    let registration_rate = loader.number(&keys::REGISTRATION_RATE, 0, 100_000);
+    let usage_backlog = loader.number(&keys::USAGE_MAX_BACKLOG);
+    let registration_rate = loader.number(&keys::REGISTRATION_RATE);
     let mode = loader.read(&keys::ADMIN_ACCESS_MODE, Shape::Text, |text| {
         AccessMode::parse(text).ok_or_else(|| "must be token, hybrid or loopback".to_owned())
     });
@@ -148,15 +149,27 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let allowed_origins =
         loader.is_set(&keys::ALLOWED_ORIGINS).then(|| loader.list(&keys::ALLOWED_ORIGINS, parse_origin));
     let master_key = loader.secret(&keys::MASTER_KEY, |_| Ok(()));
-    let max_body_bytes = loader.number(&keys::MAX_REQUEST_BODY_BYTES, 1, 64 * 1024 * 1024);
-    let max_age = loader.number(&keys::MAX_AGE, 1, 3600);
-    let nonce_ttl = loader.number(&keys::NONCE_TTL, 1, 86_400);
-    let replay_capacity = loader.number(&keys::REPLAY_CAPACITY, 1000, 100_000_000);
-    let stranger_rate = loader.number(&keys::STRANGER_RATE, 1, 100_000);
+    let max_body_bytes = loader.number(&keys::MAX_REQUEST_BODY_BYTES);
+    let max_age = loader.number(&keys::MAX_AGE);
+    let nonce_ttl = loader.number(&keys::NONCE_TTL);
+    let replay_capacity = loader.number(&keys::REPLAY_CAPACITY);
+    let stranger_rate = loader.number(&keys::STRANGER_RATE);
     let rotation = loader.read(&keys::ROTATION_ENFORCEMENT, Shape::Text, parse_rotation);
-    let rotation_grace_days = loader.number(&keys::ROTATION_GRACE_DAYS, 0, 3650);
+    let rotation_grace_days = loader.number(&keys::ROTATION_GRACE_DAYS);
     let log_level = loader.read(&keys::LOG_LEVEL, Shape::Word, parse_level);
     let decisions = loader.read(&keys::LOG_DECISIONS, Shape::Word, parse_decisions);
+    let secrets = SecretsSettings {
+        allow_literals: loader.read(&keys::ALLOW_LITERALS, Shape::Boolean, parse_boolean),
+        concurrency: loader.number(&keys::PROVIDER_CONCURRENCY),
+        refs: loader.number(&keys::REFS_PER_PROVIDER),
+        batch: loader.number(&keys::BATCH_BYTES),
+        max_stale: loader.number(&keys::MAX_STALE),
+    };
+    let reload_mode = loader.read(&keys::RELOAD_MODE, Shape::Word, |text| {
+        ReloadMode::parse(text.trim()).ok_or_else(|| "must be off, hot, restart or hybrid".to_owned())
+    });
+    let reload_settle = loader.number(&keys::RELOAD_SETTLE);
+    let reload_poll = loader.read(&keys::RELOAD_POLL, Shape::Boolean, parse_boolean);
     let admin_url = loader.read(&keys::ADMIN_URL, Shape::Text, parse_url);
     let native_port = loader.read(&keys::NATIVE_PORT, Shape::Number, address::parse_port);
     let upstream_port = loader.read(&keys::UPSTREAM_PORT, Shape::Number, address::parse_port);
@@ -183,6 +196,17 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         (&keys::ENVOY_ADMIN_ADDR, envoy_admin.as_deref()),
     ]);
 
+    let listeners = [&ingress, &admin, &envoy_admin];
+    // Where the gateway serves this machine alone, what runs on this machine is a fair upstream.
+    let allow_loopback =
+        [&ingress, &admin].iter().all(|addresses| addresses.as_deref().is_none_or(address::all_loopback));
+    let policy = AddressPolicy {
+        allow_loopback,
+        allow_private: allow_private.unwrap_or_default(),
+        own_ports: listeners.into_iter().flatten().flatten().map(SocketAddr::port).collect(),
+    };
+    let declared = declared(loader, &secrets, &policy);
+
     let admin_port = admin.as_ref().and_then(|addresses| addresses.first()).map_or(0, SocketAddr::port);
     let listen = Listeners { ingress: ingress?, admin: admin?, envoy_admin: envoy_admin? };
     let settings = Settings {
@@ -190,8 +214,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         max_age: Duration::from_secs(max_age?),
         max_body_bytes: max_body_bytes?,
         allow_private: allow_private?,
-        // Where the gateway serves this machine alone, what runs on this machine is a fair upstream.
-        allow_loopback: address::all_loopback(&listen.ingress) && address::all_loopback(&listen.admin),
+        allow_loopback,
         rotation: rotation?,
         rotation_grace_days: u32::try_from(rotation_grace_days?).ok()?,
         claims_hold: Duration::from_secs(claims_ttl?.saturating_add(claims_grace?)),
@@ -230,267 +253,68 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         native_port: native_port?,
         upstream_port: upstream_port?,
         approvals: std::mem::take(&mut loader.file.approvals),
+        connections: declared.connections,
+        variables: declared.variables,
+        secrets: SecretsOptions {
+            allow_literals: secrets.allow_literals?,
+            providers: declared.providers.valid,
+            resolution: Resolution {
+                max_provider_concurrency: usize::try_from(secrets.concurrency?).ok()?,
+                max_refs_per_provider: usize::try_from(secrets.refs?).ok()?,
+                max_batch_bytes: usize::try_from(secrets.batch?).ok()?,
+            },
+            max_stale: Some(Duration::from_secs(secrets.max_stale?)).filter(|bound| !bound.is_zero()),
+        },
+        reload: ReloadOptions { mode: reload_mode?, settle: Duration::from_millis(reload_settle?), poll: reload_poll? },
+        warnings: declared.warnings,
     })
 }
 
-/// What a value in the file must look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    Text,
-    Number,
-    Boolean,
-    /// Text, where `off` and the like are words and no truth values.
-    Word,
+/// The settings of secrets, as far as they are right.
+struct SecretsSettings {
+    allow_literals: Option<bool>,
+    concurrency: Option<u64>,
+    refs: Option<u64>,
+    batch: Option<u64>,
+    max_stale: Option<u64>,
 }
 
-struct Loader<'a> {
-    sources: Sources<'a>,
-    file: GatewayFile,
-    mistakes: Vec<Mistake>,
+/// What the file declares, as far as it is right.
+struct Declared {
+    connections: Vec<DeclaredConnection>,
+    variables: Vec<DeclaredVariable>,
+    providers: Providers,
+    warnings: Vec<Mistake>,
 }
 
-impl<'a> Loader<'a> {
-    const fn new(sources: Sources<'a>, file: GatewayFile) -> Self {
-        Self { sources, file, mistakes: Vec::new() }
-    }
-
-    /// What option or environment say.
-    fn outside(&self, key: &Key) -> Option<(Place, String)> {
-        if let Some((flag, value)) = self.sources.flags.find(key) {
-            return Some((Place::Flag(flag), value.to_owned()));
-        }
-        key.env.iter().find_map(|name| {
-            let value = (self.sources.env)(name).filter(|value| !value.trim().is_empty())?;
-            Some((Place::Environment(name), value))
-        })
-    }
-
-    /// What `config.env` says.
-    fn saved(&self, key: &Key) -> Option<(Place, String)> {
-        key.env.iter().find_map(|name| {
-            let value = (self.sources.saved)(name).filter(|value| !value.trim().is_empty())?;
-            Some((Place::Saved(name), value))
-        })
-    }
-
-    /// What the file says, as text of the wanted shape.
-    fn inside(&self, key: &Key, shape: Shape) -> Option<(Place, Result<String, String>)> {
-        let node = self.file.settings.get(key.yaml?)?;
-        Some((node.mark.place(), shaped(node, shape)))
-    }
-
-    /// Whether anybody sets it.
-    fn is_set(&self, key: &Key) -> bool {
-        let inside = key.yaml.is_some_and(|name| self.file.settings.contains_key(name));
-        inside || self.outside(key).is_some() || self.saved(key).is_some()
-    }
-
-    /// Finds and reads one value; a mistake is noted and leaves `None`.
-    fn read<T>(&mut self, key: &Key, shape: Shape, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let (place, text) = match self.outside(key) {
-            Some((place, text)) => (place, Ok(text)),
-            None => match (self.inside(key, shape), self.saved(key), key.fallback) {
-                (Some(found), _, _) => found,
-                (None, Some((place, text)), _) => (place, Ok(text)),
-                (None, None, Fallback::Text(text)) => (Place::Whole, Ok(text.to_owned())),
-                (None, None, Fallback::Computed(_) | Fallback::None) => return None,
-            },
-        };
-        match text.and_then(|text| parse(&text)) {
-            Ok(value) => Some(value),
-            Err(message) => {
-                self.note(place, key, &message);
-                None
-            }
-        }
-    }
-
-    fn number(&mut self, key: &Key, least: u64, most: u64) -> Option<u64> {
-        self.read(key, Shape::Number, |text| parse_number(text, least, most))
-    }
-
-    /// A list: in the file a sequence or one text, elsewhere one text with commas.
-    fn list<T: PartialEq>(&mut self, key: &Key, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
-        let mut items: Vec<(Place, Result<String, String>)> = Vec::new();
-        let split = |place: &Place, text: &str| -> Vec<(Place, Result<String, String>)> {
-            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-            parts.map(|part| (place.clone(), Ok(part.to_owned()))).collect()
-        };
-        if let Some((place, text)) = self.outside(key) {
-            items = split(&place, &text);
-        } else if let Some(node) = key.yaml.and_then(|name| self.file.settings.get(name)) {
-            match &node.value {
-                Value::List(nodes) => {
-                    items = nodes.iter().map(|node| (node.mark.place(), shaped(node, Shape::Text))).collect();
-                }
-                Value::Plain(_) | Value::Text(_) => match shaped(node, Shape::Text) {
-                    Ok(text) => items = split(&node.mark.place(), &text),
-                    Err(message) => items.push((node.mark.place(), Err(message))),
-                },
-                Value::Map(_) => items.push((node.mark.place(), Err("must be a list, found a mapping".to_owned()))),
-            }
-        } else if let Some((place, text)) = self.saved(key) {
-            items = split(&place, &text);
-        } else if let Fallback::Text(text) = key.fallback {
-            items = split(&Place::Whole, text);
-        }
-        if let Some((place, _)) = items.get(MAX_LIST) {
-            let place = place.clone();
-            self.note(place, key, &format!("may have at most {MAX_LIST} entries"));
-            return None;
-        }
-        let mut values = Vec::with_capacity(items.len());
-        let before = self.mistakes.len();
-        for (place, text) in items {
-            match text.and_then(|text| parse(&text)) {
-                // Said twice is said once.
-                Ok(value) if values.contains(&value) => {}
-                Ok(value) => values.push(value),
-                Err(message) => self.note(place, key, &message),
-            }
-        }
-        (self.mistakes.len() == before).then_some(values)
-    }
-
-    /// Listen addresses, resolved; at least one.
-    fn listen(&mut self, key: &Key, bind: Option<Bind>) -> Option<Vec<SocketAddr>> {
-        let listens = self.list(key, Listen::parse)?;
-        let mut addresses = Vec::new();
-        for address in listens.into_iter().flat_map(|listen| listen.resolve(bind.unwrap_or(Bind::Loopback))) {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        if addresses.is_empty() {
-            self.blame(key, "names no address".to_owned());
-            return None;
-        }
-        Some(addresses)
-    }
-
-    /// A secret of the environment. A mistake never repeats it.
-    fn secret(&mut self, key: &Key, check: impl Fn(&str) -> Result<(), String>) -> Option<Secret> {
-        let (place, text) = self.outside(key)?;
-        match check(&text) {
-            Ok(()) => Some(Secret::new(text)),
-            Err(message) => {
-                self.note(place, key, &message);
-                None
-            }
-        }
-    }
-
-    /// Refuses a truth value that would take a guard away.
-    fn refuse(&mut self, key: &Key, refused: bool, why: &str) {
-        if self.read(key, Shape::Boolean, parse_boolean) == Some(refused) {
-            self.blame(key, why.to_owned());
-        }
-    }
-
-    /// No two listeners on one port: one of them would not get it, or get half of it.
-    fn check_distinct(&mut self, listeners: &[(&Key, Option<&[SocketAddr]>)]) {
-        let mut seen: Vec<(SocketAddr, &str)> = Vec::new();
-        for (key, addresses) in listeners {
-            for address in addresses.unwrap_or_default() {
-                let clash = seen.iter().find(|(taken, owner)| *owner != key.name() && overlap(*taken, *address));
-                if let Some((_, owner)) = clash {
-                    let message = format!("port {} is also the port of {owner}", address.port());
-                    self.blame(key, message);
-                    break;
-                }
-                seen.push((*address, key.name()));
-            }
-        }
-    }
-
-    /// Notes a mistake of a value that was read, at the place it came from.
-    fn blame(&mut self, key: &Key, message: String) {
-        let inside = || key.yaml.and_then(|name| self.file.settings.get(name)).map(|node| node.mark.place());
-        let found = self.outside(key).map(|(place, _)| place).or_else(inside);
-        let place = found.or_else(|| self.saved(key).map(|(place, _)| place)).unwrap_or(Place::Whole);
-        self.note(place, key, &message);
-    }
-
-    fn note(&mut self, place: Place, key: &Key, message: &str) {
-        // Elsewhere the place is the name already.
-        let message = match place {
-            Place::File { .. } | Place::Whole => format!("{} {message}", key.name()),
-            Place::Environment(_) | Place::Flag(_) | Place::Saved(_) => message.to_owned(),
-        };
-        self.mistakes.push(Mistake { place, message });
-    }
-
-    fn folder(&mut self, key: &Key, computed: impl Fn(&Self) -> PathBuf) -> PathBuf {
-        match self.read(key, Shape::Text, |text| Ok(text.to_owned())) {
-            Some(text) => self.path(&text),
-            None => computed(self),
-        }
-    }
-
-    fn home(&self) -> PathBuf {
-        match self.outside(&keys::HOME).or_else(|| self.saved(&keys::HOME)) {
-            Some((_, text)) => self.path(&text),
-            None => self.path("~/.sigilum-workspace"),
-        }
-    }
-
-    fn data_dir(&self) -> PathBuf {
-        match (self.sources.env)("XDG_DATA_HOME") {
-            // The XDG specification: a relative path there is invalid and ignored.
-            Some(base) if base.starts_with('/') => Path::new(&base).join("sigilum-gateway"),
-            Some(_) | None if (self.sources.env)("HOME").is_some() => self.path("~/.local/share/sigilum-gateway"),
-            Some(_) | None => PathBuf::from("gateway-data"),
-        }
-    }
-
-    /// A path as typed; `~/` is the user's home folder, where there is one.
-    fn path(&self, text: &str) -> PathBuf {
-        let text = text.trim();
-        match (text.strip_prefix("~/"), (self.sources.env)("HOME")) {
-            (Some(rest), Some(home)) => Path::new(&home).join(rest),
-            (Some(rest), None) => PathBuf::from(rest),
-            (None, _) => PathBuf::from(text),
-        }
-    }
-}
-
-/// Whether two listen addresses would fight for one port.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    one.port() == other.port() && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
-}
-
-/// The text of a node, where the node has the wanted shape.
-fn shaped(node: &Node, shape: Shape) -> Result<String, String> {
-    match (shape, &node.value) {
-        (Shape::Text, _) => file::text_of(node).map(ToOwned::to_owned),
-        (Shape::Word, Value::Plain(text)) if is_boolean(text) => Ok(text.to_ascii_lowercase()),
-        (Shape::Word, _) => file::text_of(node).map(ToOwned::to_owned),
-        (Shape::Number, Value::Plain(text)) if is_number(text) => Ok(text.clone()),
-        (Shape::Number, _) => Err(format!("must be a whole number, found {}", node.kind())),
-        (Shape::Boolean, Value::Plain(text)) if is_boolean(text) || is_word(text) => Ok(text.clone()),
-        (Shape::Boolean, _) => Err(format!("must be true or false, found {}", node.kind())),
-    }
-}
-
-/// Truth values of older YAML, which people still write.
-fn is_word(text: &str) -> bool {
-    matches!(text.to_ascii_lowercase().as_str(), "yes" | "no" | "on" | "off")
-}
-
-pub(super) fn parse_boolean(text: &str) -> Result<bool, String> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Ok(true),
-        "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err("must be true or false".to_owned()),
-    }
-}
-
-pub(super) fn parse_number(text: &str, least: u64, most: u64) -> Result<u64, String> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = if digits { text.parse::<u64>().ok() } else { None };
-    number
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| format!("must be a whole number from {least} to {most}"))
+/// Judges the parts of the file that declare something.
+fn declared(loader: &mut Loader<'_>, settings: &SecretsSettings, policy: &AddressPolicy) -> Declared {
+    let home = (loader.sources.env)("HOME");
+    let parts = &mut loader.file.parts;
+    let (of_providers, of_defaults) = (parts.remove("secrets.providers"), parts.remove("secrets.defaults"));
+    let (of_variables, of_connections) = (parts.remove("variables"), parts.remove("connections"));
+    let mistakes = &mut loader.mistakes;
+    let providers = declared::read_providers(of_providers, of_defaults, home.as_deref(), mistakes);
+    let rules = Rules {
+        providers: &providers,
+        allow_literals: settings.allow_literals.unwrap_or_default(),
+        home: home.as_deref(),
+        uses: RefCell::default(),
+    };
+    let variables = declared::read_variables(of_variables, &rules, mistakes);
+    let connections = declared::read_connections(of_connections, &rules, policy, mistakes);
+    let known: HashSet<&str> = variables.iter().map(|variable| variable.key.as_str()).collect();
+    let unknown = rules.uses.take().into_iter().filter(|used| !known.contains(used.key.as_str()));
+    let warnings = unknown.map(|used| Mistake {
+        place: used.mark.place(),
+        message: format!(
+            "{} refers to the credential variable {}, which this file does not declare: the gateway must hold it",
+            used.path, used.key
+        ),
+        path: used.path,
+    });
+    let warnings = warnings.collect();
+    Declared { connections, variables, providers, warnings }
 }
 
 fn parse_rotation(text: &str) -> Result<Rotation, String> {

@@ -11,6 +11,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::mistake::Place;
 
 const KEY: &str = "ed25519:J07dj/co4diCmQYTTQGq4adhnMKYejHazCYUQ7eBh0k=";
 
@@ -256,7 +257,7 @@ fn the_form_of_the_file_is_judged_too() {
         ("gateway: {}\n---\ngateway: {}\n", "gateway.yaml:2:1: only one YAML document"),
         ("? [a]\n: b\n", "gateway.yaml:1:3: a key must be a plain word"),
         ("limits: 5\n", "gateway.yaml:1:9: limits must be a mapping, found a number"),
-        ("connections: []\n", "gateway.yaml:1:1: connections: not supported yet"),
+        ("connections: {}\n", "gateway.yaml:1:14: connections must be a list, found a mapping"),
         ("approvals: {}\n", "gateway.yaml:1:12: approvals must be a list, found a mapping"),
         (
             "limits: {max_age_seconds: '5'}\n",

@@ -30,6 +30,8 @@ pub enum Place {
 pub struct Mistake {
     /// Where it stands.
     pub place: Place,
+    /// Which value is wrong, as in `connections[3].base_url`; empty where it is none in particular.
+    pub path: String,
     /// What is wrong, naming the key. Never holds a secret.
     pub message: String,
 }

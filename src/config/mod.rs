@@ -5,13 +5,20 @@
 
 pub mod address;
 pub mod api;
+pub mod declaration;
 pub mod defaults;
+pub mod form;
+pub mod key;
 pub mod keys;
 pub mod load;
 pub mod mistake;
 pub mod parts;
+pub mod structure;
 
+mod declared;
 mod file;
+mod file_keys;
+mod loader;
 mod syntax;
 
 pub use load::Flags;
@@ -21,3 +28,6 @@ pub use load::locate;
 pub use mistake::Mistakes;
 pub use parts::Config;
 pub use syntax::MAX_FILE_BYTES;
+
+#[cfg(test)]
+mod declared_tests;

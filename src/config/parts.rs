@@ -4,6 +4,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::config::declaration::DeclaredConnection;
+pub use crate::config::declaration::DeclaredVariable;
+pub use crate::config::declaration::ExecProvider;
+pub use crate::config::declaration::ProviderConfig;
+pub use crate::config::declaration::ReloadMode;
+pub use crate::config::declaration::ReloadOptions;
+pub use crate::config::declaration::Resolution;
+pub use crate::config::declaration::SecretSource;
+pub use crate::config::declaration::SecretsOptions;
+use crate::config::mistake::Mistake;
+use crate::domain::address::AddressPolicy;
 use crate::domain::ids::ConnectionId;
 use crate::domain::ids::Namespace;
 use crate::domain::ids::PublicKey;
@@ -52,6 +63,28 @@ pub struct Config {
     pub upstream_port: u16,
     /// Approvals declared in the file; no two of the same namespace, key and service.
     pub approvals: Vec<DeclaredApproval>,
+    /// Connections declared in the file, in its order; no two of the same id.
+    pub connections: Vec<DeclaredConnection>,
+    /// Variables declared in the file, in its order; no two of the same key.
+    pub variables: Vec<DeclaredVariable>,
+    /// How their secrets are found.
+    pub secrets: SecretsOptions,
+    /// How changes of the file are taken.
+    pub reload: ReloadOptions,
+    /// What is allowed and still likely to be a mistake, with its place.
+    pub warnings: Vec<Mistake>,
+}
+
+impl Config {
+    /// Which upstream addresses connections may name: what declared ones were judged by.
+    pub fn address_policy(&self) -> AddressPolicy {
+        let all = self.listen.ingress.iter().chain(&self.listen.admin).chain(&self.listen.envoy_admin);
+        AddressPolicy {
+            allow_loopback: self.settings.allow_loopback,
+            allow_private: self.settings.allow_private,
+            own_ports: all.map(SocketAddr::port).collect(),
+        }
+    }
 }
 
 /// Files and folders.

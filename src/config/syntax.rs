@@ -3,6 +3,8 @@
 //! Aliases and tags are refused: nothing in `gateway.yaml` needs them, and aliases are how a short file
 //! becomes a huge one.
 
+use std::collections::HashMap;
+
 use saphyr_parser::Event;
 use saphyr_parser::Parser;
 use saphyr_parser::ScalarStyle;
@@ -17,6 +19,14 @@ pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 const MAX_DEPTH: usize = 16;
 /// Most nodes: a file of the largest size holds about this many words.
 const MAX_NODES: usize = 8 * 1024 * 1024;
+/// Most keys in one mapping: the largest holds one entry for each credential variable.
+const MAX_KEYS: usize = 65_536;
+/// Up to so many keys a search through all of them is faster than a table.
+const FEW_KEYS: usize = 16;
+/// How much of a key a message repeats, in characters.
+const MAX_SHOWN_KEY: usize = 64;
+/// What `{{KEY}}` without quotes looks like to YAML.
+const NOT_A_KEY: &str = "a key must be a plain word; references such as {{KEY}} stand in quotes";
 
 /// A position in the file, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,8 +123,43 @@ pub(crate) fn is_number(text: &str) -> bool {
 /// A collection whose end has not come yet.
 enum Open {
     List(Mark, Vec<Node>),
-    /// The entries so far, and the key whose value comes next.
-    Map(Mark, Vec<Entry>, Option<(String, Mark)>),
+    Map(Mapping),
+}
+
+/// A mapping whose end has not come yet.
+struct Mapping {
+    mark: Mark,
+    entries: Vec<Entry>,
+    /// The key whose value comes next.
+    waiting: Option<(String, Mark)>,
+    /// Where keys stand first, once there are more than a few.
+    first: HashMap<String, Mark>,
+}
+
+impl Mapping {
+    fn new(mark: Mark) -> Self {
+        Self { mark, entries: Vec::new(), waiting: None, first: HashMap::new() }
+    }
+
+    /// Takes the next key; returns where it stands already.
+    fn expect(&mut self, key: String, mark: Mark) -> Option<Mark> {
+        let first = if self.entries.len() < FEW_KEYS {
+            self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.mark)
+        } else {
+            if self.first.is_empty() {
+                for entry in &self.entries {
+                    self.first.entry(entry.key.clone()).or_insert(entry.mark);
+                }
+            }
+            let first = self.first.get(&key).copied();
+            if first.is_none() {
+                self.first.insert(key.clone(), mark);
+            }
+            first
+        };
+        self.waiting = Some((key, mark));
+        first
+    }
 }
 
 /// Reads one YAML document: its tree, and what is wrong with its form.
@@ -125,7 +170,7 @@ enum Open {
 pub(crate) fn parse(text: &str) -> (Option<Node>, Vec<Mistake>) {
     if text.len() as u64 > MAX_FILE_BYTES {
         let message = "the file is larger than 64 MiB".to_owned();
-        return (None, vec![Mistake { place: Place::Whole, message }]);
+        return (None, vec![Mistake { place: Place::Whole, path: String::new(), message }]);
     }
     let mut reader = Reader::default();
     for event in Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)) {
@@ -139,7 +184,8 @@ pub(crate) fn parse(text: &str) -> (Option<Node>, Vec<Mistake>) {
             Err(error) => {
                 let at = error.marker();
                 let place = Place::File { line: at.line(), column: at.col().saturating_add(1) };
-                reader.mistakes.push(Mistake { place, message: format!("not valid YAML: {}", error.info()) });
+                let message = format!("not valid YAML: {}", error.info());
+                reader.mistakes.push(Mistake { place, path: String::new(), message });
                 return (None, reader.mistakes);
             }
         }
@@ -179,11 +225,11 @@ impl Reader {
             }
             Event::MappingStart(_, tag) => {
                 self.refuse_tag(tag.is_some(), mark);
-                self.enter(Open::Map(mark, Vec::new(), None), mark)
+                self.enter(Open::Map(Mapping::new(mark)), mark)
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(Open::List(mark, items)) => self.node(Node { mark, value: Value::List(items) }),
-                Some(Open::Map(mark, entries, _)) => self.node(Node { mark, value: Value::Map(entries) }),
+                Some(Open::Map(map)) => self.node(Node { mark: map.mark, value: Value::Map(map.entries) }),
                 None => Err(at(mark, "not valid YAML: an end without a beginning")),
             },
         }
@@ -199,8 +245,8 @@ impl Reader {
         if self.open.len() >= MAX_DEPTH {
             return Err(at(mark, "nested too deeply"));
         }
-        if let Some(Open::Map(_, _, None)) = self.open.last() {
-            return Err(at(mark, "a key must be a plain word"));
+        if let Some(Open::Map(Mapping { waiting: None, .. })) = self.open.last() {
+            return Err(at(mark, NOT_A_KEY));
         }
         self.open.push(collection);
         Ok(())
@@ -215,22 +261,21 @@ impl Reader {
         match self.open.last_mut() {
             None => self.root = Some(node),
             Some(Open::List(_, items)) => items.push(node),
-            Some(Open::Map(_, entries, waiting)) => match waiting.take() {
-                Some((key, mark)) => entries.push(Entry { key, mark, value: node }),
+            Some(Open::Map(map)) => match map.waiting.take() {
+                Some((key, mark)) => map.entries.push(Entry { key, mark, value: node }),
                 None => match node.value {
                     Value::Plain(key) | Value::Text(key) => {
-                        // The mappings we know have at most a few dozen keys; the list is short.
-                        if let Some(first) = entries.iter().take(MAX_KEYS).find(|entry| entry.key == key) {
-                            let line = first.mark.line();
-                            self.mistakes
-                                .push(at(node.mark, &format!("{key} stands here twice, first in line {line}")));
-                        }
-                        if entries.len() >= MAX_KEYS {
+                        if map.entries.len() >= MAX_KEYS {
                             return Err(at(node.mark, "too many keys in one mapping"));
                         }
-                        *waiting = Some((key, node.mark));
+                        let named: String = key.chars().take(MAX_SHOWN_KEY).collect();
+                        if let Some(first) = map.expect(key, node.mark) {
+                            let line = first.line();
+                            let message = format!("{named} stands here twice, first in line {line}");
+                            self.mistakes.push(at(node.mark, &message));
+                        }
                     }
-                    Value::List(_) | Value::Map(_) => return Err(at(node.mark, "a key must be a plain word")),
+                    Value::List(_) | Value::Map(_) => return Err(at(node.mark, NOT_A_KEY)),
                 },
             },
         }
@@ -238,9 +283,6 @@ impl Reader {
     }
 }
 
-/// Most keys in one mapping; keeps the search for duplicates short.
-const MAX_KEYS: usize = 256;
-
 fn at(mark: Mark, message: &str) -> Mistake {
-    Mistake { place: mark.place(), message: message.to_owned() }
+    Mistake { place: mark.place(), path: String::new(), message: message.to_owned() }
 }

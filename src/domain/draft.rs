@@ -29,11 +29,11 @@ const MAX_NAME_BYTES: usize = 256;
 /// Longest prefix or parameter name, in bytes.
 const MAX_AUTH_TEXT_BYTES: usize = 256;
 /// Longest time to response headers an owner may ask for.
-const MAX_RESPONSE_TIMEOUT: Duration = Duration::from_secs(3600);
+pub const MAX_RESPONSE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Longest stream an owner may ask for: a week.
-const MAX_STREAM: Duration = Duration::from_secs(7 * 86_400);
+pub const MAX_STREAM: Duration = Duration::from_secs(7 * 86_400);
 /// Longest rotation interval, in days: a century.
-const MAX_ROTATION_DAYS: i64 = 36_500;
+pub const MAX_ROTATION_DAYS: i64 = 36_500;
 
 /// Headers that belong to the connection itself, to us or to Envoy: nobody else sets them upstream.
 const RESERVED_HEADERS: [&str; 19] = [
