@@ -195,6 +195,9 @@ impl<C: Clock> Authz<C> {
                 let response = answering.allow(&plan).map_err(|reason| refuse(reason, &plan))?;
                 let connection = plan.connection.settings.id.as_str();
                 self.record(stage, check, answering.decision_id, now, Outcome::Allowed(connection, &plan.caller));
+                if let Some(due) = plan.rotation_overdue {
+                    self.decisions.record_rotation_warning(answering.decision_id, now.wall, connection, due);
+                }
                 Ok(response)
             }
         });

@@ -25,12 +25,13 @@ use crate::domain::ids::PublicKey;
 use crate::domain::registration::Registration;
 use crate::domain::registration::Submission;
 use crate::domain::time::UnixMillis;
+use crate::domain::time::UnixSeconds;
 use crate::sys::random;
 use crate::sys::random::RandomError;
 use crate::sys::tasks::Stop;
 
-/// Refusals written per second; a flood is counted, not described.
-const MAX_DENIALS_PER_SECOND: u64 = 200;
+/// Refusals written per second, and as many warnings; a flood is counted, not described.
+const MAX_PER_SECOND: u64 = 200;
 /// Bytes waiting to be written. More means that standard error is stuck: further events are dropped.
 const MAX_WAITING: usize = 1 << 20;
 /// How often what waits is written.
@@ -173,6 +174,35 @@ struct Event<'a> {
     remote_ip: Option<String>,
 }
 
+#[derive(Serialize)]
+struct RotationEvent<'a> {
+    timestamp: String,
+    level: &'static str,
+    component: &'static str,
+    kind: &'static str,
+    event: &'static str,
+    decision_id: &'a str,
+    connection: &'a str,
+    next_rotation_due_at: String,
+}
+
+/// How many events of a kind a second has room for. Approximate between threads, which is enough.
+#[derive(Debug, Default)]
+struct Allowance {
+    second: AtomicU64,
+    taken: AtomicU64,
+}
+
+impl Allowance {
+    fn take(&self, at: UnixMillis) -> bool {
+        let second = at.0 / 1000;
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.taken.store(0, Ordering::Relaxed);
+        }
+        self.taken.fetch_add(1, Ordering::Relaxed) < MAX_PER_SECOND
+    }
+}
+
 /// Counts decisions and writes them down.
 #[derive(Debug)]
 pub struct Decisions {
@@ -180,8 +210,8 @@ pub struct Decisions {
     started_at: UnixMillis,
     allowed: AtomicU64,
     denied: Mutex<BTreeMap<&'static str, u64>>,
-    second: AtomicU64,
-    in_second: AtomicU64,
+    refusals: Allowance,
+    warnings: Allowance,
     dropped: AtomicU64,
     waiting: Mutex<Vec<u8>>,
 }
@@ -205,8 +235,8 @@ impl Decisions {
             started_at,
             allowed: AtomicU64::new(0),
             denied: Mutex::default(),
-            second: AtomicU64::new(0),
-            in_second: AtomicU64::new(0),
+            refusals: Allowance::default(),
+            warnings: Allowance::default(),
             dropped: AtomicU64::new(0),
             waiting: Mutex::default(),
         }
@@ -224,7 +254,7 @@ impl Decisions {
                 let count = denied.entry(denial.reason.label()).or_default();
                 *count = count.saturating_add(1);
                 drop(denied);
-                self.level != Level::Off && self.admits(decided.at)
+                self.level != Level::Off && self.admits(&self.refusals, decided.at)
             }
         };
         if wanted {
@@ -241,22 +271,35 @@ impl Decisions {
         }
     }
 
-    /// Whether this second has room for another refusal. Approximate between threads, which is enough.
-    fn admits(&self, at: UnixMillis) -> bool {
-        let second = at.0 / 1000;
-        if self.second.swap(second, Ordering::Relaxed) != second {
-            self.in_second.store(0, Ordering::Relaxed);
-        }
-        let room = self.in_second.fetch_add(1, Ordering::Relaxed) < MAX_DENIALS_PER_SECOND;
+    /// Whether this second has room for another event of a kind.
+    fn admits(&self, kind: &Allowance, at: UnixMillis) -> bool {
+        let room = kind.take(at);
         if !room {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         room
     }
 
+    /// Keeps the event of a request that was sent on although its connection's secret is overdue. Refusals have a
+    /// bound of their own: that one connection is overdue must not hide them.
+    pub fn record_rotation_warning(&self, decision_id: &str, at: UnixMillis, connection: &str, due: UnixSeconds) {
+        if self.level != Level::Off && self.admits(&self.warnings, at) {
+            self.keep(&RotationEvent {
+                timestamp: at.rfc3339(),
+                level: "WARN",
+                component: "gateway",
+                kind: "decision",
+                event: "rotation_warning",
+                decision_id,
+                connection,
+                next_rotation_due_at: due.rfc3339(),
+            });
+        }
+    }
+
     /// Keeps the event of one registration, under the same bound as refusals.
     pub fn record_claim_submit(&self, submit: &ClaimSubmit<'_>) {
-        if self.level != Level::Off && self.admits(submit.at) {
+        if self.level != Level::Off && self.admits(&self.refusals, submit.at) {
             self.keep(&claim_event(submit));
         }
     }
@@ -507,6 +550,24 @@ mod tests {
             key: &key,
             outcome: &outcome,
         });
+        assert!(lines(&silent).is_empty());
+    }
+
+    #[test]
+    fn an_overdue_secret_is_told_with_its_connection_and_hides_no_refusal() {
+        let decisions = Decisions::new(Level::Denied, UnixMillis(0));
+        for _ in 0..1000 {
+            decisions.record_rotation_warning("dec-1", UnixMillis(5), "svc-one", UnixSeconds(1_700_000_000));
+        }
+        assert_eq!(lines(&decisions).len(), 200);
+        let shown = lines(&decisions).remove(0);
+        assert_eq!((&shown["event"], &shown["connection"]), (&"rotation_warning".into(), &"svc-one".into()));
+        assert_eq!(shown["next_rotation_due_at"], "2023-11-14T22:13:20Z");
+        let denial = Denial::from(DenyReason::RateLimited);
+        decisions.record(&Decided { at: UnixMillis(5), ..decided(Outcome::Denied(&denial), b"/") });
+        assert_eq!(lines(&decisions).len(), 201);
+        let silent = Decisions::new(Level::Off, UnixMillis(0));
+        silent.record_rotation_warning("dec-1", UnixMillis(5), "svc-one", UnixSeconds(0));
         assert!(lines(&silent).is_empty());
     }
 

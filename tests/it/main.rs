@@ -25,6 +25,7 @@ mod outages;
 mod refusals;
 mod registration;
 mod replay;
+mod rotation;
 #[path = "../soak/traffic.rs"]
 mod soak;
 #[path = "../soak/claims.rs"]

@@ -606,30 +606,6 @@ fn health_is_answered_without_a_signature() {
 }
 
 #[test]
-fn an_overdue_secret_is_refused_where_the_policy_blocks() {
-    let gateway = Setup::new().env("GATEWAY_ROTATION_ENFORCEMENT", "block").start();
-    let upstream = Upstream::start();
-    let connection = gateway.connect(&upstream, json!({ "rotation_interval_days": 1 }));
-    assert_eq!(gateway.get(&connection.at("/v1")).status, 200, "not due yet");
-    gateway.make_overdue(&connection.id);
-    let response = gateway.get(&connection.at("/v1"));
-    assert_eq!((response.status, response.code().as_str()), (403, "ROTATION_REQUIRED"), "{}", response.text());
-    assert_eq!(upstream.count(), 1);
-}
-
-#[test]
-fn an_overdue_secret_is_said_where_the_policy_warns() {
-    let (gateway, upstream) = (Gateway::start(), Upstream::start());
-    let connection = gateway.connect(&upstream, json!({ "rotation_interval_days": 1 }));
-    assert_eq!(gateway.get(&connection.at("/v1")).header("x-sigilum-rotation-warning"), None, "not due yet");
-    gateway.make_overdue(&connection.id);
-    let response = gateway.get(&connection.at("/v1"));
-    assert_eq!(response.status, 200);
-    let warning = response.header("x-sigilum-rotation-warning").unwrap();
-    assert!(warning.contains(&connection.id), "{warning}");
-}
-
-#[test]
 fn strangers_have_a_budget() {
     // Small, so that a slow machine exceeds it, too.
     let gateway = Setup::new().env("GATEWAY_STRANGER_RATE_PER_SECOND", "20").start();
