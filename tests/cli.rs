@@ -33,8 +33,14 @@ use tempfile::TempDir;
 mod auth;
 #[path = "cli/claim.rs"]
 mod claim;
+#[path = "cli/connection.rs"]
+mod connection;
 #[path = "cli/fake.rs"]
 mod fake;
+#[path = "cli/fake_admin.rs"]
+mod fake_admin;
+#[path = "cli/gateway.rs"]
+mod gateway;
 #[path = "cli/install.rs"]
 mod install;
 #[path = "cli/local_api.rs"]

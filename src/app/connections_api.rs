@@ -1,7 +1,8 @@
-//! Connections through the admin API of a running gateway, for commands.
+//! Connections and credential variables through the admin API of a running gateway, for commands.
 
 use http::HeaderName;
 use http::Method;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
@@ -31,17 +32,12 @@ impl ConnectionsApi {
 
     /// All connections, as the gateway shows them.
     pub async fn list(&self) -> Result<Vec<Value>, ApiError> {
-        let mut answer = self.api.call(Method::GET, self.url(&[]), None).await?;
-        if let Some(Value::Array(rows)) = answer.get_mut("connections").map(Value::take) {
-            Ok(rows)
-        } else {
-            Err(self.api.unexpected(200, "there is no list of connections in it"))
-        }
+        self.rows(&["connections"], "connections").await
     }
 
     /// One connection; `None` where there is none of this id.
     pub async fn find(&self, id: &str) -> Result<Option<Value>, ApiError> {
-        match self.api.call(Method::GET, self.url(&[id]), None).await {
+        match self.api.call(Method::GET, self.connection(id, &[]), None).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.status() == 404 => Ok(None),
             Err(error) => Err(error),
@@ -50,36 +46,82 @@ impl ConnectionsApi {
 
     /// Creates one.
     pub async fn create(&self, input: &Value) -> Result<Value, ApiError> {
-        self.api.call(Method::POST, self.url(&[]), Some(input)).await
+        self.api.call(Method::POST, self.url(&["connections"]), Some(input)).await
     }
 
     /// Changes what a patch may change.
     pub async fn patch(&self, id: &str, changes: &Value) -> Result<Value, ApiError> {
-        self.api.call(Method::PATCH, self.url(&[id]), Some(changes)).await
+        self.api.call(Method::PATCH, self.connection(id, &[]), Some(changes)).await
     }
 
-    /// Deletes one with its secrets; that it is gone already is no error.
-    pub async fn delete(&self, id: &str) -> Result<(), ApiError> {
-        match self.api.call(Method::DELETE, self.url(&[id]), None).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.status() == 404 => Ok(()),
+    /// Deletes one with its secrets; `false` where it was gone already.
+    pub async fn delete(&self, id: &str) -> Result<bool, ApiError> {
+        self.gone(self.connection(id, &[])).await
+    }
+
+    /// Puts new values in place of secrets; `by` and `reason` go to the gateway's record.
+    pub async fn rotate(
+        &self,
+        id: &str,
+        secrets: &[(&str, &Secret)],
+        by: &str,
+        reason: &str,
+    ) -> Result<Value, ApiError> {
+        let secrets: Map<_, _> =
+            secrets.iter().map(|(name, secret)| ((*name).to_owned(), Value::from(secret.expose()))).collect();
+        let body = json!({ "secrets": secrets, "rotated_by": by, "rotation_reason": reason });
+        self.api.call(Method::POST, self.connection(id, &["rotate"]), Some(&body)).await
+    }
+
+    /// Lets the gateway try one against its provider: `{status, http_status, error?}`, also where it fails.
+    pub async fn test(&self, id: &str, how: &Value) -> Result<Value, ApiError> {
+        let is_result = |body: &Value| body.get("status").is_some_and(|status| status == "pass" || status == "fail");
+        self.api.call_where(Method::POST, self.connection(id, &["test"]), Some(how), is_result).await
+    }
+
+    /// The templates of well-known services.
+    pub async fn catalog(&self) -> Result<Vec<Value>, ApiError> {
+        self.rows(&["service-catalog"], "services").await
+    }
+
+    /// All credential variables, without their values.
+    pub async fn variables(&self) -> Result<Vec<Value>, ApiError> {
+        self.rows(&["credential-variables"], "variables").await
+    }
+
+    /// Gives one a value.
+    pub async fn set_variable(&self, key: &str, value: &Secret) -> Result<Value, ApiError> {
+        let body = json!({ "key": key, "value": value.expose() });
+        self.api.call(Method::POST, self.url(&["credential-variables"]), Some(&body)).await
+    }
+
+    /// Deletes one; `false` where it was gone already.
+    pub async fn delete_variable(&self, key: &str) -> Result<bool, ApiError> {
+        self.gone(self.url(&["credential-variables", key])).await
+    }
+
+    async fn gone(&self, url: reqwest::Url) -> Result<bool, ApiError> {
+        match self.api.call(Method::DELETE, url, None).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.status() == 404 => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Puts a new value in place of a secret; `by` and `reason` go to the gateway's record.
-    pub async fn rotate(&self, id: &str, secret: (&str, &Secret), by: &str, reason: &str) -> Result<Value, ApiError> {
-        let body = json!({
-            "secrets": { secret.0: secret.1.expose() },
-            "rotated_by": by,
-            "rotation_reason": reason,
-        });
-        self.api.call(Method::POST, self.url(&[id, "rotate"]), Some(&body)).await
+    async fn rows(&self, path: &[&str], member: &str) -> Result<Vec<Value>, ApiError> {
+        let mut answer = self.api.call(Method::GET, self.url(path), None).await?;
+        if let Some(Value::Array(rows)) = answer.get_mut(member).map(Value::take) {
+            Ok(rows)
+        } else {
+            Err(self.api.unexpected(200, &format!("there is no list of {member} in it")))
+        }
+    }
+
+    fn connection(&self, id: &str, rest: &[&str]) -> reqwest::Url {
+        self.url(&[&["connections", id], rest].concat())
     }
 
     fn url(&self, rest: &[&str]) -> reqwest::Url {
-        let mut path = vec!["api", "admin", "connections"];
-        path.extend(rest);
-        self.api.url(&path)
+        self.api.url(&[&["api", "admin"], rest].concat())
     }
 }

@@ -183,6 +183,28 @@ impl JsonApi {
         body: Option<Vec<u8>>,
         more: &[(HeaderName, HeaderValue)],
     ) -> Result<Value, ApiError> {
+        self.exchange(method, url, body, more, |_| false).await
+    }
+
+    /// One request whose answer counts as one by its body too, whatever its status: `is_answer`.
+    pub(super) async fn call_where(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+        is_answer: fn(&Value) -> bool,
+    ) -> Result<Value, ApiError> {
+        self.exchange(method, url, body.map(|body| body.to_string().into_bytes()), &[], is_answer).await
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<Vec<u8>>,
+        more: &[(HeaderName, HeaderValue)],
+        is_answer: fn(&Value) -> bool,
+    ) -> Result<Value, ApiError> {
         let mut request = self.client.request(method, url);
         for (name, value) in self.headers.iter().chain(more) {
             request = request.header(name, value);
@@ -192,7 +214,7 @@ impl JsonApi {
         }
         let exchange = async {
             let answer = request.send().await.map_err(|error| self.unreachable(error))?;
-            self.judge(answer).await
+            self.judge(answer, is_answer).await
         };
         timeout(DEADLINE, exchange).await.unwrap_or_else(|_| {
             let cause = format!("no answer within {} s", DEADLINE.as_secs());
@@ -211,7 +233,7 @@ impl JsonApi {
         ApiError::Unexpected { base: self.name(), status, what: what.to_owned() }
     }
 
-    async fn judge(&self, mut answer: Response) -> Result<Value, ApiError> {
+    async fn judge(&self, mut answer: Response, is_answer: fn(&Value) -> bool) -> Result<Value, ApiError> {
         let status = answer.status();
         if status.is_redirection() {
             let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or("nowhere");
@@ -236,7 +258,11 @@ impl JsonApi {
             let what = kind.unwrap_or_else(|| "no content type".to_owned());
             self.unexpected(status.as_u16(), &what)
         })?;
-        if status.is_success() { Ok(value) } else { Err(ApiError::Refused(Box::new(refusal(status.as_u16(), &value)))) }
+        if status.is_success() || is_answer(&value) {
+            Ok(value)
+        } else {
+            Err(ApiError::Refused(Box::new(refusal(status.as_u16(), &value))))
+        }
     }
 
     fn unreachable(&self, error: reqwest::Error) -> ApiError {

@@ -13,6 +13,7 @@ use crate::cli::auth::AuthArgs;
 use crate::cli::auth::LoginArgs;
 use crate::cli::claim::ClaimArgs;
 use crate::cli::completions::CompletionsArgs;
+use crate::cli::connection::ConnectionArgs;
 use crate::cli::down::DownArgs;
 use crate::cli::e2e_tests::E2eTestsArgs;
 use crate::cli::exec_envoy::ExecEnvoyArgs;
@@ -23,6 +24,7 @@ use crate::cli::install::InstallArgs;
 use crate::cli::request::RequestArgs;
 use crate::cli::service::ServiceArgs;
 use crate::cli::up::UpArgs;
+use crate::cli::variable::VariableArgs;
 use crate::config::Flags;
 use crate::config::keys;
 use crate::sys::supervision;
@@ -124,6 +126,8 @@ impl Command {
         match self {
             Self::Identity(_) => Some("identity"),
             Self::Service(_) => Some("service"),
+            Self::Connection(_) => Some("connection"),
+            Self::Variable(_) => Some("variable"),
             Self::Claim(_) => Some("claim"),
             Self::Auth(_) => Some("auth"),
             Self::Login(_) => Some("login"),
@@ -153,6 +157,12 @@ pub enum Command {
     Request(RequestArgs),
     /// Services of the namespace: their keys, their connections
     Service(ServiceArgs),
+    /// Connections of the running gateway: where providers are, with their sealed secrets
+    #[command(visible_alias = "connections")]
+    Connection(ConnectionArgs),
+    /// Credential variables of the gateway: secrets that several connections share
+    #[command(visible_alias = "variables")]
+    Variable(VariableArgs),
     /// Who may use which service: list, approve, reject, revoke
     Claim(ClaimArgs),
     /// The owner's token: login, refresh, show

@@ -18,6 +18,7 @@ use crate::cli::args::without_separator;
 use crate::cli::auth;
 use crate::cli::claim;
 use crate::cli::completions;
+use crate::cli::connection;
 use crate::cli::down;
 use crate::cli::e2e_tests;
 use crate::cli::exec_envoy;
@@ -31,6 +32,7 @@ use crate::cli::printer::Printer;
 use crate::cli::request;
 use crate::cli::service;
 use crate::cli::up;
+use crate::cli::variable;
 use crate::cli::versions;
 
 /// Runs the command that `arguments` (the program's name first) ask for.
@@ -69,6 +71,8 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
     }
     match cli.command {
         Command::Service(args) => small(service::run(&args, &globals, printer)),
+        Command::Connection(args) => small(connection::run(&args, &globals, printer)),
+        Command::Variable(args) => small(variable::run(&args, &globals, printer)),
         Command::Claim(args) => small(claim::run(&args, &globals, printer)),
         Command::Auth(args) => auth::run(&args, &globals, printer),
         Command::Login(args) => auth::login(&args, &globals, printer),

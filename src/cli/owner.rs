@@ -1,8 +1,6 @@
 //! Which Sigilum API a command talks to, and as whom: its address and the owner's token.
 
 use std::io;
-use std::io::BufRead as _;
-use std::io::IsTerminal as _;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -19,6 +17,7 @@ use crate::cli::args::Globals;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::secret_source;
 use crate::cli::settings::IdentityPlace;
 use crate::cli::token;
 use crate::cli::token::Said;
@@ -32,6 +31,7 @@ use crate::sys::clock::SystemClock;
 use crate::sys::env;
 use crate::sys::files;
 use crate::sys::process;
+use crate::sys::terminal;
 
 /// Port of the local API.
 const LOCAL_PORT: u16 = 8787;
@@ -204,17 +204,15 @@ pub(crate) fn handed_token(
     Ok(env::lookup("SIGILUM_OWNER_TOKEN").and_then(|token| token::tidy(&token)))
 }
 
-/// Standard input as text: to its end, on a terminal one line.
+/// Standard input as text: to its end, on a terminal one line that does not show.
 pub(crate) fn read_stdin(what: &str, limit: u64, printer: &mut Printer) -> Result<Zeroizing<String>, CliError> {
     let failed = |error: io::Error| CliError::new(Outcome::Failed, format!("standard input: {error}"));
-    let mut text = Zeroizing::new(String::new());
-    let input = io::stdin();
-    if input.is_terminal() {
-        printer.note(&format!("Paste {what} and press Enter (it shows on the screen):"));
+    if terminal::is_attended() {
+        return secret_source::typed(what, printer);
     }
-    let mut bounded = input.lock().take(limit.saturating_add(1));
-    let read = if input.is_terminal() { bounded.read_line(&mut text) } else { bounded.read_to_string(&mut text) };
-    read.map_err(failed)?;
+    let mut text = Zeroizing::new(String::new());
+    let mut bounded = io::stdin().lock().take(limit.saturating_add(1));
+    bounded.read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > limit {
         return Err(CliError::new(Outcome::Failed, format!("{what} on standard input is longer than {limit} bytes")));
     }

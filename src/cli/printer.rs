@@ -106,6 +106,11 @@ impl Printer {
         let _ = writeln!(self.err, "{text}");
     }
 
+    /// A question on stderr; the answer is typed behind it.
+    pub(crate) fn ask(&mut self, text: &str) {
+        let _ = write!(self.err, "{}", tame(text)).and_then(|()| self.err.flush());
+    }
+
     /// An error with its hint on stderr. One without a message says nothing.
     pub fn error(&mut self, error: &CliError) {
         if !error.message.is_empty() {

@@ -22,4 +22,5 @@ pub mod spawner;
 pub mod stream;
 pub mod supervision;
 pub mod tasks;
+pub mod terminal;
 pub mod tls;

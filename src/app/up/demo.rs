@@ -139,7 +139,7 @@ pub(super) async fn connect(
     let base_url = format!("http://{upstream}");
     if let Some(found) = api.find(CONNECTION).await.map_err(SetupError::Connection)? {
         if is_current(&found, &base_url) {
-            match api.rotate(CONNECTION, (SECRET, secret), "sigilum up --demo", "start of the demo").await {
+            match api.rotate(CONNECTION, &[(SECRET, secret)], "sigilum up --demo", "start of the demo").await {
                 // 400: it is that secret already.
                 Err(error) if error.status() != 400 => {}
                 Ok(_) | Err(_) => return Ok(()),

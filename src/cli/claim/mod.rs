@@ -18,7 +18,6 @@ use crate::cli::printer::Printer;
 use crate::cli::table;
 use crate::cli::table::Tone;
 use crate::domain::ids::PublicKey;
-use crate::domain::time::UnixSeconds;
 
 /// `claim` and what to do.
 #[derive(Debug, Args)]
@@ -63,23 +62,6 @@ fn tone(status: &str) -> Tone {
     }
 }
 
-/// How long ago, in its largest unit.
-fn age(since: Option<&str>, now: UnixSeconds) -> String {
-    since.and_then(UnixSeconds::parse_rfc3339).map_or_else(String::new, |at| span(now.0.saturating_sub(at.0)))
-}
-
-/// How long still; `ended` where it is over.
-fn left(until: Option<&str>, now: UnixSeconds) -> String {
-    let Some(at) = until.and_then(UnixSeconds::parse_rfc3339) else { return String::new() };
-    if at <= now { "ended".to_owned() } else { format!("in {}", span(at.0.saturating_sub(now.0))) }
-}
-
-fn span(seconds: u64) -> String {
-    const UNITS: &[(u64, &str)] = &[(86_400, "d"), (3600, "h"), (60, "m")];
-    let largest = UNITS.iter().find(|(length, _)| seconds >= *length);
-    largest.map_or_else(|| format!("{seconds}s"), |(length, name)| format!("{}{name}", seconds / length))
-}
-
 /// The short name of a key; the text itself where it is no key.
 fn fingerprint(key: &str) -> String {
     PublicKey::parse(key).map_or_else(|_| key.to_owned(), |key| key.fingerprint())
@@ -113,17 +95,6 @@ fn details(claim: &Claim) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_are_told_in_their_largest_unit() {
-        let now = UnixSeconds(1_700_000_000);
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (7200, "2h"), (172_800, "2d")] {
-            assert_eq!(age(Some(&UnixSeconds(now.0 - seconds).rfc3339()), now), text);
-        }
-        assert_eq!(age(None, now), "");
-        assert_eq!(left(Some(&UnixSeconds(now.0 + 90).rfc3339()), now), "in 1m");
-        assert_eq!(left(Some(&now.rfc3339()), now), "ended");
-    }
 
     #[test]
     fn a_key_is_named_by_its_fingerprint() {

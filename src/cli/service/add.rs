@@ -12,6 +12,7 @@ use crate::app::owner_api;
 use crate::app::owner_api::NewService;
 use crate::app::owner_api::Service;
 use crate::cli::args::Globals;
+use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
@@ -22,10 +23,7 @@ use crate::cli::service::connection;
 use crate::cli::service::connection::AuthMode;
 use crate::cli::service::connection::Done;
 use crate::cli::service::connection::Wanted;
-use crate::cli::service::gateway;
-use crate::cli::service::gateway_failed;
 use crate::cli::service::key_variable;
-use crate::cli::service::masked;
 use crate::cli::service::slug;
 use crate::cli::service::source::SecretSource;
 use crate::cli::settings;
@@ -150,9 +148,9 @@ pub(super) async fn run(args: &AddArgs, globals: &Globals, printer: &mut Printer
     let config = settings::load(&globals.flags(), &[])?;
     let given = args.source.read(printer)?;
     let owner = owner::open(&args.owner, &config, globals, printer)?;
-    let connections = if is_gateway { Some(gateway(&config, printer)?) } else { None };
+    let connections = if is_gateway { Some(gateway_api::open(&config, printer)?) } else { None };
     let found = match &connections {
-        Some(api) => api.find(slug.as_str()).await.map_err(|error| gateway_failed(&error))?,
+        Some(api) => api.find(slug.as_str()).await.map_err(|error| gateway_api::failed(&error))?,
         None => None,
     };
 
@@ -195,7 +193,7 @@ pub(super) async fn run(args: &AddArgs, globals: &Globals, printer: &mut Printer
         created,
         mode: if is_gateway { "gateway" } else { "native" },
         api: &owner.base,
-        service_key: &masked(&key, args.reveal_secrets),
+        service_key: &gateway_api::masked(&key, args.reveal_secrets),
         service_key_file: &key_file.display().to_string(),
         gateway_env: &key_variable(&slug),
         connection: connected.map(|(done, base_url): (Done, &String)| AddedConnection {
@@ -205,7 +203,7 @@ pub(super) async fn run(args: &AddArgs, globals: &Globals, printer: &mut Printer
             auth_mode: args.auth_mode.name(),
             auth_header_name: &header,
             auth_secret_key: secret_key(args),
-            secret: secret.as_ref().map(|secret| masked(secret, args.reveal_secrets)),
+            secret: secret.as_ref().map(|secret| gateway_api::masked(secret, args.reveal_secrets)),
         }),
     };
     if args.json {

@@ -7,9 +7,9 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::app::connections_api::ConnectionsApi;
+use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
-use crate::cli::service::gateway_failed;
 use crate::domain::ids::ConnectionId;
 use crate::domain::secret::Secret;
 
@@ -133,7 +133,7 @@ pub(super) async fn bring(
             "allow_private": wanted.allow_private,
             "secrets": { wanted.secret_key: secret.expose() },
         });
-        api.create(&input).await.map_err(|error| gateway_failed(&error))?;
+        api.create(&input).await.map_err(|error| gateway_api::failed(&error))?;
         return Ok(Done::Created);
     };
     let mut done = Done::Unchanged;
@@ -149,7 +149,7 @@ pub(super) async fn bring(
     }
     let changes = changes(wanted, found);
     if !changes.is_empty() {
-        api.patch(id, &Value::Object(changes)).await.map_err(|error| gateway_failed(&error))?;
+        api.patch(id, &Value::Object(changes)).await.map_err(|error| gateway_api::failed(&error))?;
         done = Done::Changed;
     }
     Ok(done)
@@ -162,10 +162,10 @@ pub(super) async fn rotate(
     secret: (&str, &Secret),
     reason: &str,
 ) -> Result<bool, CliError> {
-    match api.rotate(id, secret, ROTATED_BY, reason).await {
+    match api.rotate(id, &[secret], ROTATED_BY, reason).await {
         Ok(_) => Ok(true),
         Err(error) if error.code() == "SECRET_UNCHANGED" => Ok(false),
-        Err(error) => Err(gateway_failed(&error)),
+        Err(error) => Err(gateway_api::failed(&error)),
     }
 }
 

@@ -6,13 +6,12 @@ use serde_json::Value;
 
 use crate::app::connections_api::ApiError;
 use crate::cli::args::Globals;
+use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::owner::OwnerArgs;
 use crate::cli::printer::Printer;
-use crate::cli::service::gateway;
-use crate::cli::service::gateway_failed;
 use crate::cli::settings;
 use crate::cli::table::Table;
 use crate::config::Config;
@@ -84,7 +83,7 @@ pub(super) async fn run(args: &ListArgs, globals: &Globals, printer: &mut Printe
 
 /// The slugs the gateway has connections for. A gateway that does not run has none to show: that is said.
 async fn connected(config: &Config, printer: &mut Printer) -> Result<Vec<String>, CliError> {
-    match gateway(config, printer)?.list().await {
+    match gateway_api::open(config, printer)?.list().await {
         Ok(rows) => {
             let id = |row: &Value| row.get("id").and_then(Value::as_str).map(ToOwned::to_owned);
             Ok(rows.iter().filter_map(id).collect())
@@ -94,7 +93,7 @@ async fn connected(config: &Config, printer: &mut Printer) -> Result<Vec<String>
             Ok(Vec::new())
         }
         Err(error) => {
-            let shown = gateway_failed(&error);
+            let shown = gateway_api::failed(&error);
             printer.warn(&format!("{}; every service is shown as native", shown.message));
             Ok(Vec::new())
         }

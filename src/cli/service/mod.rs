@@ -8,28 +8,19 @@ mod list;
 mod secret;
 mod source;
 
-use std::path::Path;
-
 use clap::Args;
 use clap::Subcommand;
-use zeroize::Zeroizing;
 
-use crate::app::connections_api::ApiError;
-use crate::app::connections_api::ConnectionsApi;
 use crate::cli::args::Globals;
+use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
-use crate::cli::owner;
 use crate::cli::printer::Printer;
 use crate::cli::service::add::AddArgs;
 use crate::cli::service::key::KeyCommand;
 use crate::cli::service::list::ListArgs;
 use crate::cli::service::secret::SetArgs;
-use crate::cli::token;
-use crate::config::Config;
 use crate::domain::ids::ConnectionId;
-use crate::domain::secret::Secret;
-use crate::sys::files;
 
 /// `service` and what to do.
 #[derive(Debug, Args)]
@@ -80,26 +71,9 @@ pub(crate) async fn run(args: &ServiceArgs, globals: &Globals, printer: &mut Pri
     }
 }
 
-/// A slug as typed. Nothing is rewritten: what is registered is what stands in approvals and in paths.
+/// The slug of a service.
 fn slug(typed: &str) -> Result<ConnectionId, CliError> {
-    ConnectionId::parse(typed).map_err(|invalid| {
-        let refused = CliError::new(Outcome::Failed, format!("the slug {typed:?} {invalid}"));
-        match ConnectionId::parse(&typed.trim().to_lowercase().replace(['_', ' ', '.'], "-")) {
-            Ok(near) => refused.hint(format!("perhaps {near}")),
-            Err(_) => refused,
-        }
-    })
-}
-
-/// A secret for people who know it: its ends, and nothing of a short one.
-fn masked(secret: &Secret, reveal: bool) -> String {
-    let letters: Vec<char> = secret.expose().chars().collect();
-    let ends = (letters.get(..4), letters.get(letters.len().saturating_sub(4)..));
-    match ends {
-        _ if reveal => secret.expose().to_owned(),
-        (Some(head), Some(tail)) if letters.len() > 8 => head.iter().chain(&['.', '.', '.']).chain(tail).collect(),
-        _ => "****".to_owned(),
-    }
+    gateway_api::slug("slug", typed)
 }
 
 /// `SIGILUM_SERVICE_API_KEY_<SUFFIX>`: the variable that may hold a service's key.
@@ -109,44 +83,6 @@ fn key_variable(slug: &ConnectionId) -> String {
     format!("SIGILUM_SERVICE_API_KEY_{}", words.join("_"))
 }
 
-/// The admin API of the gateway the settings mean.
-fn gateway(config: &Config, printer: &mut Printer) -> Result<ConnectionsApi, CliError> {
-    if !owner::is_loopback(&config.admin_url) && config.admin_url.starts_with("http:") {
-        printer.warn(&format!("the admin token goes to {} in clear; use https", config.admin_url));
-    }
-    let token = match &config.admin.token {
-        Some(token) => Some(token.duplicate()),
-        None => stored_token(&config.paths.data_dir.join("admin-token"))?,
-    };
-    ConnectionsApi::new(&config.admin_url, token.as_ref()).map_err(|error| gateway_failed(&error))
-}
-
-fn stored_token(file: &Path) -> Result<Option<Secret>, CliError> {
-    match files::read_text(file, token::MAX_BYTES).map(Zeroizing::new) {
-        Ok(text) => Ok(token::tidy(&text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(CliError::new(Outcome::Config, format!("{}: {error}", file.display()))),
-    }
-}
-
-/// An error of the gateway with its exit code and what to do next.
-fn gateway_failed(error: &ApiError) -> CliError {
-    let shown = |outcome| CliError::new(outcome, format!("the gateway: {error}"));
-    match error {
-        ApiError::Address { .. } => shown(Outcome::Config).hint("see --gateway-admin-url and GATEWAY_ADMIN_URL"),
-        ApiError::Client(_) | ApiError::Token => shown(Outcome::Failed),
-        ApiError::Unreachable { .. } => shown(Outcome::Unreachable)
-            .hint("start it with `sigilum up` or `sigilum gateway start`, or see --gateway-admin-url"),
-        ApiError::Redirect { .. } | ApiError::Unexpected { .. } => {
-            shown(Outcome::Failed).hint("is that the admin API of a gateway? see --gateway-admin-url")
-        }
-        ApiError::Refused(refusal) if matches!(refusal.status, 401 | 403) => shown(Outcome::Unauthorized).hint(
-            "the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway; see --gateway-data-dir",
-        ),
-        ApiError::Refused(_) => shown(Outcome::Failed),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test code may panic")]
@@ -154,20 +90,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slug_is_refused_with_its_rule_and_a_guess() {
-        let error = slug("My_Service").unwrap_err();
-        assert!(error.message.contains("a-z") && error.outcome == Outcome::Failed, "{error}");
-        assert_eq!(error.hint.as_deref(), Some("perhaps my-service"));
-        assert!(slug("x").unwrap_err().hint.is_none());
+    fn the_variable_of_a_key_follows_from_the_slug() {
         assert_eq!(key_variable(&slug("my-svc-2").unwrap()), "SIGILUM_SERVICE_API_KEY_MY_SVC_2");
         assert_eq!(key_variable(&slug("a---b").unwrap()), "SIGILUM_SERVICE_API_KEY_A_B");
-    }
-
-    #[test]
-    fn a_mask_shows_the_ends_of_long_secrets_only() {
-        let shown = |text: &str| masked(&Secret::new(text.to_owned()), false);
-        assert_eq!((shown("12345678").as_str(), shown("123456789").as_str()), ("****", "1234...6789"));
-        assert_eq!(shown("äöüß-ñøåé"), "äöüß...ñøåé");
-        assert_eq!(masked(&Secret::new("abc".to_owned()), true), "abc");
     }
 }

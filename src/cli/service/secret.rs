@@ -4,13 +4,11 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::cli::args::Globals;
+use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::service::connection;
-use crate::cli::service::gateway;
-use crate::cli::service::gateway_failed;
-use crate::cli::service::masked;
 use crate::cli::service::slug;
 use crate::cli::service::source::SecretSource;
 use crate::cli::settings;
@@ -44,8 +42,8 @@ pub(super) async fn run(args: &SetArgs, globals: &Globals, printer: &mut Printer
     let Some(secret) = args.source.read(printer)? else {
         return Err(CliError::new(Outcome::Failed, "there is no secret"));
     };
-    let api = gateway(&config, printer)?;
-    let Some(found) = api.find(slug.as_str()).await.map_err(|error| gateway_failed(&error))? else {
+    let api = gateway_api::open(&config, printer)?;
+    let Some(found) = api.find(slug.as_str()).await.map_err(|error| gateway_api::failed(&error))? else {
         return Err(CliError::new(Outcome::Failed, format!("the gateway has no connection {slug}"))
             .hint(format!("sigilum service add --service-slug {slug} --mode gateway --upstream-base-url URL …")));
     };
@@ -55,7 +53,11 @@ pub(super) async fn run(args: &SetArgs, globals: &Globals, printer: &mut Printer
     printer.ok(if changed { "Upstream secret set." } else { "Upstream secret is this one already." })?;
     printer.lines(&table::pairs(
         0,
-        &[("connection", slug.as_str()), ("secret key", name), ("secret", &masked(&secret, args.reveal_secrets))],
+        &[
+            ("connection", slug.as_str()),
+            ("secret key", name),
+            ("secret", &gateway_api::masked(&secret, args.reveal_secrets)),
+        ],
     ))?;
     Ok(Outcome::Done)
 }

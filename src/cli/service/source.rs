@@ -3,18 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use zeroize::Zeroizing;
 
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
-use crate::cli::owner;
 use crate::cli::printer::Printer;
+use crate::cli::secret_source::Place;
 use crate::domain::secret::Secret;
-use crate::sys::env;
-use crate::sys::files;
-
-/// Longest secret, in bytes: the admin API takes no longer ones.
-const MAX_BYTES: u64 = 16 * 1024;
 
 /// At most one of them.
 #[derive(Debug, Clone, Default, Args)]
@@ -45,27 +39,22 @@ impl SecretSource {
 
     /// The secret; `None` where no source is named.
     pub(super) fn read(&self, printer: &mut Printer) -> Result<Option<Secret>, CliError> {
-        let failed = |message: String| CliError::new(Outcome::Failed, message);
-        let (text, place) = if let Some(name) = &self.upstream_secret_env {
-            let value = env::lookup(name).map(Zeroizing::new);
-            (value.ok_or_else(|| failed(format!("the variable {name} is not set")))?, name.clone())
+        let place = if let Some(name) = &self.upstream_secret_env {
+            Place::Variable(name)
         } else if let Some(file) = &self.upstream_secret_file {
-            let place = file.display().to_string();
-            let text = files::read_text(file, MAX_BYTES).map_err(|error| failed(format!("{place}: {error}")))?;
-            (Zeroizing::new(text), place)
+            Place::File(file)
         } else if self.upstream_secret_stdin {
-            (owner::read_stdin("the secret", MAX_BYTES, printer)?, "standard input".to_owned())
+            Place::Stdin
         } else if let Some(secret) = &self.upstream_secret {
             printer
                 .warn("every process of this machine can read arguments; use --upstream-secret-env, -file or -stdin");
-            (Zeroizing::new(secret.clone()), "--upstream-secret".to_owned())
+            return match secret.trim() {
+                "" => Err(CliError::new(Outcome::Failed, "there is no secret in --upstream-secret")),
+                secret => Ok(Some(Secret::new(secret.to_owned()))),
+            };
         } else {
             return Ok(None);
         };
-        let secret = text.trim();
-        if secret.is_empty() {
-            return Err(failed(format!("there is no secret in {place}")));
-        }
-        Ok(Some(Secret::new(secret.to_owned())))
+        place.read("the secret", printer).map(Some)
     }
 }

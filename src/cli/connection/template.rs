@@ -1,0 +1,145 @@
+//! A connection made from a template of the service catalog. Pure: templates in, bodies out.
+
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+/// Members of a template that a connection has by the same name.
+const SHARED: &[&str] =
+    &["protocol", "base_url", "path_prefix", "auth_mode", "auth_header_name", "auth_prefix", "auth_secret_key"];
+
+/// The same for templates of protocol `mcp` alone: others hold them as hints.
+const MCP: &[&str] = &[
+    "mcp_transport",
+    "mcp_endpoint",
+    "mcp_tool_allowlist",
+    "mcp_tool_denylist",
+    "mcp_max_tools_exposed",
+    "mcp_subject_tool_policies",
+];
+
+/// A credential a template asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CredentialField {
+    /// The secret's name in the connection.
+    pub(super) key: String,
+    /// For people.
+    pub(super) label: String,
+    /// The variable that usually holds it; empty: none.
+    pub(super) env_var: String,
+    /// Whether the connection does not work without it.
+    pub(super) required: bool,
+    /// Where to get it; may be empty.
+    pub(super) help: String,
+}
+
+/// A text member; empty where there is none.
+fn text<'a>(template: &'a Value, member: &str) -> &'a str {
+    template.get(member).and_then(Value::as_str).unwrap_or_default().trim()
+}
+
+/// The template of this key.
+pub(super) fn find<'a>(catalog: &'a [Value], key: &str) -> Option<&'a Value> {
+    catalog.iter().find(|template| text(template, "key") == key)
+}
+
+/// The keys, in the catalog's order.
+pub(super) fn keys(catalog: &[Value]) -> Vec<&str> {
+    catalog.iter().map(|template| text(template, "key")).filter(|key| !key.is_empty()).collect()
+}
+
+/// The body that makes its connection, without secrets.
+pub(super) fn body(template: &Value) -> Map<String, Value> {
+    let mut body = Map::from_iter([
+        ("id".to_owned(), json!(text(template, "connection_id"))),
+        (
+            "name".to_owned(),
+            json!(match text(template, "label") {
+                "" => text(template, "key"),
+                label => label,
+            }),
+        ),
+    ]);
+    let is_mcp = text(template, "protocol").eq_ignore_ascii_case("mcp");
+    let members = SHARED.iter().chain(if is_mcp { MCP } else { &[] });
+    for name in members {
+        let value = template.get(*name).filter(|value| **value != json!(""));
+        if let Some(value) = value {
+            body.insert((*name).to_owned(), value.clone());
+        }
+    }
+    if is_mcp && !text(template, "mcp_base_url").is_empty() {
+        body.insert("base_url".to_owned(), json!(text(template, "mcp_base_url")));
+    }
+    body
+}
+
+/// The credentials it asks for, in its order; one without a key is none.
+pub(super) fn credentials(template: &Value) -> Vec<CredentialField> {
+    let fields = template.get("credential_fields").and_then(Value::as_array).into_iter().flatten();
+    let owned = |field: &Value, member| text(field, member).to_owned();
+    let all = fields.map(|field| CredentialField {
+        key: owned(field, "key"),
+        label: match text(field, "label") {
+            "" => owned(field, "key"),
+            label => label.to_owned(),
+        },
+        env_var: owned(field, "env_var"),
+        required: field.get("required").and_then(Value::as_bool).unwrap_or_default(),
+        help: owned(field, "help"),
+    });
+    all.filter(|field| !field.key.is_empty()).collect()
+}
+
+/// How to test it: method and path, where the template says so.
+pub(super) fn test_command(template: &Value, id: &str) -> String {
+    let mut command = format!("sigilum connection test {id}");
+    if !matches!(text(template, "default_test_method"), "" | "GET") {
+        command.push_str(&format!(" --method {}", text(template, "default_test_method")));
+    }
+    if !matches!(text(template, "default_test_path"), "" | "/") {
+        command.push_str(&format!(" --path '{}'", text(template, "default_test_path").replace('\'', "")));
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_http_template_keeps_its_mcp_hints_to_itself() {
+        let template = json!({
+            "key": "linear", "label": "Linear", "connection_id": "sigilum-secure-linear", "protocol": "http",
+            "base_url": "https://api.linear.app", "mcp_base_url": "https://mcp.linear.app", "mcp_endpoint": "/mcp",
+            "auth_mode": "header_key", "auth_header_name": "Authorization", "auth_prefix": "",
+            "auth_secret_key": "api_key", "default_test_method": "POST", "default_test_path": "/graphql",
+            "credential_fields": [
+                {"key": "api_key", "label": "API key", "env_var": "LINEAR_API_KEY", "secret": true, "required": true},
+                {"label": "nothing"},
+            ],
+        });
+        let expected = json!({
+            "id": "sigilum-secure-linear", "name": "Linear", "protocol": "http", "base_url": "https://api.linear.app",
+            "auth_mode": "header_key", "auth_header_name": "Authorization", "auth_secret_key": "api_key",
+        });
+        assert_eq!(Value::Object(body(&template)), expected);
+        let credentials = credentials(&template);
+        assert!(matches!(credentials.as_slice(), [one] if one.key == "api_key" && one.required), "{credentials:?}");
+        assert_eq!(test_command(&template, "x-y"), "sigilum connection test x-y --method POST --path '/graphql'");
+        assert_eq!(keys(&[template]), ["linear"]);
+    }
+
+    #[test]
+    fn an_mcp_template_is_reached_at_its_own_address() {
+        let template = json!({
+            "key": "t", "connection_id": "t-mcp", "protocol": "mcp", "base_url": "https://api.h",
+            "mcp_base_url": "https://mcp.h", "mcp_endpoint": "/mcp", "mcp_tool_denylist": ["rm"],
+        });
+        let expected = json!({
+            "id": "t-mcp", "name": "t", "protocol": "mcp", "base_url": "https://mcp.h", "mcp_endpoint": "/mcp",
+            "mcp_tool_denylist": ["rm"],
+        });
+        assert_eq!(Value::Object(body(&template)), expected);
+    }
+}

@@ -1,0 +1,108 @@
+//! The admin API of the running gateway, as commands reach it: address, token, slugs, and what its errors mean.
+
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use crate::app::connections_api::ApiError;
+use crate::app::connections_api::ConnectionsApi;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::cli::owner;
+use crate::cli::printer::Printer;
+use crate::cli::token;
+use crate::config::Config;
+use crate::domain::ids::ConnectionId;
+use crate::domain::secret::Secret;
+use crate::sys::files;
+
+/// The admin API of the gateway the settings mean.
+pub(crate) fn open(config: &Config, printer: &mut Printer) -> Result<ConnectionsApi, CliError> {
+    if !owner::is_loopback(&config.admin_url) && config.admin_url.starts_with("http:") {
+        printer.warn(&format!("the admin token goes to {} in clear; use https", config.admin_url));
+    }
+    let token = match &config.admin.token {
+        Some(token) => Some(token.duplicate()),
+        None => stored_token(&config.paths.data_dir.join("admin-token"))?,
+    };
+    ConnectionsApi::new(&config.admin_url, token.as_ref()).map_err(|error| failed(&error))
+}
+
+fn stored_token(file: &Path) -> Result<Option<Secret>, CliError> {
+    match files::read_text(file, token::MAX_BYTES).map(Zeroizing::new) {
+        Ok(text) => Ok(token::tidy(&text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(CliError::new(Outcome::Config, format!("{}: {error}", file.display()))),
+    }
+}
+
+/// An error of the gateway with its exit code and what to do next.
+pub(crate) fn failed(error: &ApiError) -> CliError {
+    let shown = |outcome| CliError::new(outcome, format!("the gateway: {error}"));
+    match error {
+        ApiError::Address { .. } => shown(Outcome::Config).hint("see --gateway-admin-url and GATEWAY_ADMIN_URL"),
+        ApiError::Client(_) | ApiError::Token => shown(Outcome::Failed),
+        ApiError::Unreachable { .. } => shown(Outcome::Unreachable)
+            .hint("start it with `sigilum up` or `sigilum gateway start`, or see --gateway-admin-url"),
+        ApiError::Redirect { .. } | ApiError::Unexpected { .. } => {
+            shown(Outcome::Failed).hint("is that the admin API of a gateway? see --gateway-admin-url")
+        }
+        ApiError::Refused(refusal) => match (refusal.status, refusal.code.as_str()) {
+            (401 | 403, _) => shown(Outcome::Unauthorized).hint(
+                "the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway; see --gateway-data-dir",
+            ),
+            (_, "CONNECTION_DECLARED" | "VARIABLE_DECLARED") => {
+                shown(Outcome::Failed).hint("change it in that file; the running gateway takes it from there")
+            }
+            (429, _) => shown(Outcome::Failed).hint("wait a moment and try again"),
+            (501, _) => shown(Outcome::Failed).hint("the gateway that runs is another version than this command"),
+            _ => shown(Outcome::Failed),
+        },
+    }
+}
+
+/// A slug as typed. Nothing is rewritten: what is stored is what stands in approvals and in paths. Slugs of services
+/// and of connections are the same; `what` says which one is meant.
+pub(crate) fn slug(what: &str, typed: &str) -> Result<ConnectionId, CliError> {
+    ConnectionId::parse(typed).map_err(|invalid| {
+        let refused = CliError::new(Outcome::Failed, format!("the {what} {typed:?} {invalid}"));
+        match ConnectionId::parse(&typed.trim().to_lowercase().replace(['_', ' ', '.'], "-")) {
+            Ok(near) => refused.hint(format!("perhaps {near}")),
+            Err(_) => refused,
+        }
+    })
+}
+
+/// A secret for people who know it: its ends, and nothing of a short one.
+pub(crate) fn masked(secret: &Secret, reveal: bool) -> String {
+    let letters: Vec<char> = secret.expose().chars().collect();
+    let ends = (letters.get(..4), letters.get(letters.len().saturating_sub(4)..));
+    match ends {
+        _ if reveal => secret.expose().to_owned(),
+        (Some(head), Some(tail)) if letters.len() > 8 => head.iter().chain(&['.', '.', '.']).chain(tail).collect(),
+        _ => "****".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use super::*;
+
+    #[test]
+    fn a_slug_is_refused_with_its_rule_and_a_guess() {
+        let error = slug("slug", "My_Service").unwrap_err();
+        assert!(error.message.contains("a-z") && error.outcome == Outcome::Failed, "{error}");
+        assert_eq!(error.hint.as_deref(), Some("perhaps my-service"));
+        assert!(slug("slug", "x").unwrap_err().hint.is_none());
+    }
+
+    #[test]
+    fn a_mask_shows_the_ends_of_long_secrets_only() {
+        let shown = |text: &str| masked(&Secret::new(text.to_owned()), false);
+        assert_eq!((shown("12345678").as_str(), shown("123456789").as_str()), ("****", "1234...6789"));
+        assert_eq!(shown("äöüß-ñøåé"), "äöüß...ñøåé");
+        assert_eq!(masked(&Secret::new("abc".to_owned()), true), "abc");
+    }
+}
