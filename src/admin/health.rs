@@ -73,7 +73,15 @@ pub async fn ready(admin: &Admin) -> Result<Response<Body>, Problem> {
     }
     // Stale claims do not make the gateway unready: declared approvals go on, each request is judged by its own, and
     // taking the gateway out of service would turn away those too.
-    let conditions = admin.claims.as_ref().map(|claims| vec![condition(admin, claims)]);
+    // Nor does an Envoy that goes on with the configuration it had.
+    let mut conditions: Vec<_> = admin.claims.iter().map(|claims| condition(admin, claims)).collect();
+    conditions.extend(admin.metrics.data_plane().conditions().into_iter().map(|found| ConditionBody {
+        kind: found.kind,
+        status: if found.holds { "True" } else { "False" },
+        reason: found.reason,
+        message: found.message,
+    }));
+    let conditions = (!conditions.is_empty()).then_some(conditions);
     json(StatusCode::OK, &HealthBody { check: "readiness", status: "ok", conditions })
 }
 

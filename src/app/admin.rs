@@ -40,6 +40,8 @@ use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
 use crate::domain::snapshot::Settings;
 use crate::envoy::launch;
+use crate::envoy::live::Live;
+use crate::envoy::live::LiveError;
 use crate::identity::Home;
 use crate::state::Publisher;
 use crate::store::StoreError;
@@ -139,6 +141,9 @@ pub enum AdminError {
     /// The state socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// What Envoy runs with.
+    #[error(transparent)]
+    Envoy(#[from] LiveError),
     /// A folder.
     #[error("{path}: {source}")]
     Folder {
@@ -164,6 +169,7 @@ pub struct Bound {
     claims: Option<Claims>,
     registrar: Option<RegistrarConfig>,
     usage: Option<Usage>,
+    live: Option<Arc<Live>>,
     supervised: bool,
     grace: Duration,
     tasks: Tasks,
@@ -222,6 +228,8 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
             (claims, RegistrarConfig { client, keys, per_minute, poke, metrics })
         })
         .unzip();
+    let shown = Arc::clone(metrics.data_plane());
+    let live = if config.supervised { Some(Arc::new(Live::open(&config.run_dir, shown)?)) } else { None };
     let watch = |claims: &Claims| ClaimsWatch { overview: claims.overview(), late_ms: claims.late_ms() };
     let mut own_ports = config.own_ports;
     own_ports.extend(listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()));
@@ -251,6 +259,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         claims,
         registrar: registrar.filter(|_| settings.auto_register),
         usage,
+        live,
         supervised: config.supervised,
         grace: config.grace,
         tasks: Tasks::default(),
@@ -261,6 +270,11 @@ impl Bound {
     /// The addresses the API is bound on.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// The Envoy whose configuration this process may change while it runs; `None` where no supervisor runs both.
+    pub const fn live(&self) -> Option<&Arc<Live>> {
+        self.live.as_ref()
     }
 
     /// Tells the process to stop.

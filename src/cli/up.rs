@@ -66,16 +66,15 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         Vec::new()
     };
     let mut config = args.settings.load_with(globals, &handed)?;
-    if config.namespace.is_none() {
-        config.namespace = stack::plugin_namespace();
-    }
-    let namespace = match &config.namespace {
+    let found = config.namespace.clone().or_else(stack::plugin_namespace);
+    let namespace = match &found {
         // With another API the namespace is somebody's: it is asked for.
         None if !args.no_api => Namespace::parse(if args.demo { DEMO_NAMESPACE } else { LOCAL_NAMESPACE })
             .map_err(|invalid| CliError::new(Outcome::Failed, format!("the default namespace {invalid}")))?,
-        _ => launch::namespace(&config, printer)?,
+        Some(namespace) => namespace.clone(),
+        None => launch::namespace(&config, printer)?,
     };
-    let remembered = args.demo || config.namespace.is_none();
+    let remembered = args.demo || found.is_none();
     let mut api = stack::api_settings(globals, &handed)?;
     if !args.no_api {
         check_api_url(&config, globals)?;
@@ -88,8 +87,10 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
     }
     let prepared = launch::prepare(&config, &namespace)?;
     launch::announce(&config, &namespace, &prepared, printer)?;
+    let mut typed = args.settings.typed(globals);
     if args.no_api {
-        return launch::foreground(launch::gateway_config(config, &namespace), None, args.supervised, printer).await;
+        return launch::foreground(launch::gateway_config(config, &namespace, typed), None, args.supervised, printer)
+            .await;
     }
     let home = config.paths.home.clone();
     let seed_file = seed(&mut api)?;
@@ -109,7 +110,11 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         let home = home.display().to_string();
         settings::save(&[("SIGILUM_NAMESPACE", namespace.as_str()), ("GATEWAY_SIGILUM_HOME", &home)])?;
     }
-    launch::foreground(launch::gateway_config(config, &namespace), Some(stack), args.supervised, printer).await
+    // The stack's own address stands in admin's environment.
+    if let Some(at) = typed.iter().position(|option| option == "--api-url") {
+        typed.drain(at..at + 2);
+    }
+    launch::foreground(launch::gateway_config(config, &namespace, typed), Some(stack), args.supervised, printer).await
 }
 
 /// Makes a token for the test seed where it is wanted and has none: for this run, with the file it is kept in.

@@ -1,11 +1,14 @@
 //! How Envoy is started: its command line and the files it finds in the run folder.
 
-/// The rendered configuration, in the run folder.
-pub const CONFIG_FILE: &str = "envoy.yaml";
+/// What Envoy starts with, in the run folder; its listeners are beside it ([`crate::envoy::split`]).
+pub const CONFIG_FILE: &str = "envoy.json";
 /// Envoy's own admin interface, in the run folder; the static configuration names it.
 pub const ADMIN_SOCKET: &str = "envoy-admin.sock";
 /// Where Envoy asks for decisions, in the run folder; the static configuration names it.
 pub const AUTHZ_SOCKET: &str = "authz.sock";
+/// How long connections of a listener that was changed or has gone may go on: as long as a stream may last. What needs
+/// less time is told with its next answer to come again.
+const DRAIN_SECONDS: &str = "3600";
 /// How late a line may reach the access log: usage is counted from it.
 const LOG_FLUSH_MILLIS: &str = "1000";
 
@@ -16,6 +19,7 @@ pub fn arguments(concurrency: Option<u32>) -> Vec<String> {
     let mut arguments: Vec<String> = ["--config-path", CONFIG_FILE, "--disable-hot-restart", "--log-level", "warning"]
         .into_iter()
         .chain(["--file-flush-interval-msec", LOG_FLUSH_MILLIS])
+        .chain(["--drain-time-s", DRAIN_SECONDS, "--drain-strategy", "immediate"])
         // Envoy's own line about a refused request names its path and query.
         .chain(["--component-log-level", "http:critical"])
         .map(str::to_owned)

@@ -8,6 +8,9 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 /// The file as it is, valid on its own.
 pub const STATIC: &str = include_str!("../../envoy/envoy.yaml");
 
@@ -29,7 +32,7 @@ const INGRESS_MARK: &str = "@ingress@";
 const FACE_MARK: &str = "@admin_face@";
 
 /// What a gateway's settings change in the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rendering {
     /// Where agents connect; at least one.
     pub ingress: Vec<SocketAddr>,
@@ -61,6 +64,9 @@ pub enum RenderError {
     /// A listener without an address.
     #[error("the {0} listener has no address")]
     NoAddress(&'static str),
+    /// The static file is not the document this code knows.
+    #[error("envoy.yaml: {0}")]
+    Document(String),
     /// The body limit does not fit.
     #[error("a body limit of {0} bytes is not possible; at most {MAX_BODY_BYTES}")]
     BodyLimit(u64),

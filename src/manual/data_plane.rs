@@ -1,5 +1,30 @@
 //! What was tried on Envoy 1.40.0, and what `envoy/envoy.yaml` does because of it.
 //!
+//! # Changes while it runs
+//!
+//! `envoy/envoy.yaml` is one static file, readable and valid on its own. For an Envoy of ours [`crate::envoy::split`] divides the
+//! parsed document: `run/envoy.json` is what it starts with, `run/xds/listeners.json` are its listeners, which it watches. A file there
+//! is replaced by renaming, the only thing Envoy notices. [`crate::envoy::live`] writes a new one, waits until Envoy's admin
+//! interface shows its version, and puts the old one back where Envoy refuses it or says nothing for 5 s.
+//!
+//! What was tried:
+//!
+//! | change | Envoy 1.40 |
+//! | --- | --- |
+//! | filters of a listener (trusted hops, body limit, TLS) | in place: the socket stays, new connections get the new filters, old ones finish with theirs |
+//! | another address under the same name | the new socket is opened first; refused where it cannot be bound. But an address *added* to those a listener has is refused as a duplicate |
+//! | another name, address not free | **the old listener is gone and the new one refused**: an update is not atomic |
+//! | a listener refused among others | the others are taken all the same |
+//! | a file that is no JSON | nothing changes; counted as a failure, not as a rejection |
+//!
+//! So each address is a listener of its own, named by it, and a move is two files: first the new listener beside the old, then
+//! without the old. Only where the new address lies within the old one (`0.0.0.0:1` after `127.0.0.1:1`) the old is closed first,
+//! for some tens of milliseconds. Four listeners for two dual-stack ones cost 0.3 MB more than two.
+//!
+//! Connections of changed listeners may go on for an hour (`--drain-time-s 3600`, as long as a stream may last) and are told
+//! with their next answer to come again (`--drain-strategy immediate`). Envoy wants a node id and a cluster name for any source
+//! but the static file, so `/health` carries `x-envoy-upstream-healthchecked-cluster: sigilum`.
+//!
 //! # Addresses of providers
 //!
 //! A dynamic forward proxy with one DNS cache for all origins costs a few kilobytes per origin, and

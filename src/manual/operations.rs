@@ -46,6 +46,11 @@
 //! and claims hold on until they are too old. The log says once per service what is wrong and what to do, and once when it is
 //! well again.
 //!
+//! Under a supervisor it carries `XdsInSync` as well: `False` while Envoy goes on with the configuration it had because it would not
+//! have the last one, with the reason (`Nack`, `AckTimeout`, `PortNotAvailable`, `InvalidSettings`, `FileNotWritten`) and
+//! Envoy's own words; the log says `envoy update rejected`. It is true again with the next change that is accepted, or once the
+//! refused one is taken out of the file.
+//!
 //! # Approvals of the Sigilum API
 //!
 //! `admin` asks for each connection by its id, signed with the gateway's own identity (`<home>/identities/<namespace>`, never made
@@ -59,7 +64,7 @@
 //!
 //! `:38100/metrics` (with the admin token), all under `sigilum_gateway_`. `auth_allow_total`, `auth_reject_total` by reason and
 //! `replay_detected_total` come from the reports of `authz`; `upstream_requests_total`, `upstream_error_total` and the latencies
-//! from Envoy's access log; `envoy_up` and `requests_in_flight` from Envoy's admin interface; `state_version`, `authz_ready`,
+//! from Envoy's access log; `envoy_config_version`, `envoy_config_rejected_total`, `envoy_up` and `requests_in_flight` from Envoy's admin interface; `state_version`, `authz_ready`,
 //! `replay_entries` and `replay_capacity` from the state stream; `claims_age_seconds` by service, `claims_approvals`,
 //! `claims_refresh_total` by result and `claims_streams` from the reader of approvals. Watch `replay_entries` against its capacity: a full
 //! window refuses.

@@ -72,7 +72,9 @@
 //! | `<run_dir>/access.log` | Envoy's JSON lines; put aside beyond 64 MiB as `access.log.1`, `access.log.2` and so on: numbers only rise |
 //! | `<run_dir>/access.position` | how far the metrics have read it |
 //! | `<run_dir>/usage.position` | how far usage events are settled |
-//! | `<run_dir>/envoy.yaml` | Envoy's configuration as rendered for this start; holds no secret |
+//! | `<run_dir>/envoy.json` | what Envoy starts with, rendered for this start; holds no secret |
+//! | `<run_dir>/xds/` | what Envoy watches: its listeners; files are replaced by renaming |
+//! | `<run_dir>/envoy-settings.json` | the settings Envoy accepted last, with the version it shows |
 //! | `<run_dir>/instance.json` | which processes run, with their start times, for `down` and for the start after a crash |
 //! | `<run_dir>/{authz,state,envoy-admin}.sock` | the three sockets |
 //!

@@ -15,6 +15,7 @@ pub mod inbound;
 pub mod local_http;
 pub mod patient;
 pub mod peer;
+pub mod ports;
 pub mod process;
 pub mod random;
 pub mod signal;

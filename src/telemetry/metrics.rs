@@ -2,6 +2,7 @@
 //! counters of the proxy by Envoy's access log, gauges of the state stream.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
@@ -18,6 +19,7 @@ use prometheus::Registry;
 use prometheus::TextEncoder;
 
 use crate::telemetry::access_log::AccessEntry;
+use crate::telemetry::data_plane::DataPlane;
 use crate::telemetry::usage::UsageMetrics;
 
 /// Content type of the rendered text.
@@ -86,6 +88,7 @@ pub struct Metrics {
     claims_unconfirmed: IntGauge,
     claims_streams: IntGauge,
     usage: UsageMetrics,
+    data_plane: Arc<DataPlane>,
     seen: Mutex<Seen>,
 }
 
@@ -158,6 +161,7 @@ impl Metrics {
             claims_streams: gauge("claims_streams", "Open streams of changes of approvals")?,
             claims_age,
             usage: UsageMetrics::new(&registry)?,
+            data_plane: Arc::new(DataPlane::new(&registry)?),
             requests_in_flight,
             seen: Mutex::default(),
             registry,
@@ -282,6 +286,11 @@ impl Metrics {
     /// What goes out to the control plane.
     pub const fn usage(&self) -> &UsageMetrics {
         &self.usage
+    }
+
+    /// What Envoy runs with.
+    pub const fn data_plane(&self) -> &Arc<DataPlane> {
+        &self.data_plane
     }
 
     /// Counts a shutdown.

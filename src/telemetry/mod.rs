@@ -1,6 +1,7 @@
 //! Logs, metrics, and one event per decision.
 
 pub mod access_log;
+pub mod data_plane;
 pub mod decisions;
 pub mod log;
 pub mod metrics;

@@ -21,6 +21,7 @@ use crate::app::gateway::supervisor::Supervisor;
 use crate::envoy::binary;
 use crate::envoy::binary::EnvoyBinary;
 use crate::envoy::launch;
+use crate::envoy::live;
 use crate::envoy::render;
 use crate::envoy::render::Rendering;
 use crate::sys::env;
@@ -100,16 +101,15 @@ impl Bound {
             let _ = noted.try_send(Progress::Note(text));
         };
         let envoy = binary::find(&config.envoy, &mut note).await?;
-        let rendered = render::render(&Rendering {
+        let settings = Rendering {
             ingress: addresses.ingress.clone(),
             admin_face: addresses.envoy_admin.clone(),
             admin: addresses.admin.clone(),
             max_body_bytes: config.max_body_bytes,
             trusted_hops: config.trusted_hops,
             ca_file: ca_file()?,
-        })?;
-        let file = config.run_dir.join(launch::CONFIG_FILE);
-        files::write_private(&file, rendered.as_bytes()).map_err(io_at(&file))?;
+        };
+        live::prepare(&config.run_dir, &settings)?;
         Ok(Self { config, addresses, reserved, envoy, lock, progress, ready: watch::channel(false).0 })
     }
 

@@ -15,12 +15,13 @@ use crate::app::admin::STATE_SOCKET;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::logs::Log;
-use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::progress::Role;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::EnvoyBinary;
 use crate::envoy::launch;
+#[cfg(doc)]
+use crate::envoy::live;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::spawner::Spawner;
 use crate::sys::supervision;
@@ -30,9 +31,6 @@ use crate::sys::supervision;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a line to a child may take; the pipe holds far more than all lines together.
 const TELL: Duration = Duration::from_secs(2);
-
-/// The variables that tell admin where Envoy listens.
-const LISTENERS: [&str; 2] = ["GATEWAY_INGRESS_ADDR", "GATEWAY_ENVOY_ADMIN_ADDR"];
 
 /// How admin's allocator is set (glibc; others do not read it): one heap for all threads, and large pieces given back at
 /// once. Nobody waits for admin, and a list of approvals read page by page by changing threads would leave holes in the
@@ -85,12 +83,11 @@ fn program(config: &GatewayConfig) -> PathBuf {
 }
 
 impl Plan {
-    /// The store and the admin API.
-    pub(super) fn admin(config: &GatewayConfig, addresses: &Addresses) -> Self {
+    /// The store and the admin API. It reads the settings as we did, so that it sees what a change of the file changes;
+    /// where the ports really are stands in the run folder ([`live::settings_in`]).
+    pub(super) fn admin(config: &GatewayConfig) -> Self {
         let mut arguments = vec!["gateway".to_owned(), "admin".to_owned(), "--supervised".to_owned()];
-        for address in &addresses.admin {
-            arguments.extend(["--addr".to_owned(), address.to_string()]);
-        }
+        arguments.extend(config.typed.iter().cloned());
         let folders = [("--data-dir", &config.data_dir), ("--run-dir", &config.run_dir), ("--home", &config.home)];
         for (flag, folder) in folders {
             arguments.extend([flag.to_owned(), folder.display().to_string()]);
@@ -98,14 +95,7 @@ impl Plan {
         if let Some(file) = &config.config_file {
             arguments.extend(["--config".to_owned(), file.display().to_string()]);
         }
-        let listed = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        // The later of two wins: what the supervisor sets stands above what it was born with.
         let mut environment = config.admin_environment.clone();
-        environment.extend(config.environment.iter().cloned());
-        environment.retain(|(name, _)| !LISTENERS.contains(&name.as_str()));
-        // What is really listened on: no upstream may be there.
-        let listens = [listed(&addresses.ingress), listed(&addresses.envoy_admin)];
-        environment.extend(LISTENERS.iter().map(|name| (*name).to_owned()).zip(listens));
         environment.extend(ADMIN_MEMORY.map(|(name, value)| (name.to_owned(), value.to_owned())));
         Self {
             role: Role::Admin,

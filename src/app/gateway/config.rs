@@ -40,13 +40,15 @@ pub struct GatewayConfig {
     pub patience: Patience,
     /// The program that carries every role; this very one where not set.
     pub program: Option<PathBuf>,
+    /// Settings that were typed as options, for admin to read as well. No secret may stand here.
+    pub typed: Vec<String>,
     /// Settings admin reads from its environment. No secret may stand here.
     pub admin_environment: Vec<(String, String)>,
     /// Secrets admin needs, by variable name; handed over through its pipe.
     pub admin_secrets: Vec<(String, Secret)>,
     /// What else this process serves, to be written down for `down`.
     pub beside: Vec<Beside>,
-    /// Variables every process of ours gets, e.g. the log level. No secret may stand here.
+    /// Settings of authz, which reads no file. No secret may stand here.
     pub environment: Vec<(String, String)>,
 }
 

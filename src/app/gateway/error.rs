@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use crate::app::gateway::progress::Role;
 use crate::envoy::binary::EnvoyError;
+use crate::envoy::live::LiveError;
 use crate::envoy::render::RenderError;
 use crate::sys::peer::SocketError;
+use crate::sys::ports::by;
 use crate::sys::process::PortHolder;
 
 /// How an error counts for whoever started us.
@@ -131,14 +133,19 @@ pub enum GatewayError {
     },
 }
 
-fn by(holder: Option<&PortHolder>) -> String {
-    holder.map(|holder| format!(" by process {} ({})", holder.pid, holder.name)).unwrap_or_default()
-}
-
 /// `EX_CONFIG`, which our processes answer when starting them again does not help.
 const EXIT_CONFIG: i32 = 78;
 /// `EX_UNAVAILABLE`.
 const EXIT_UNAVAILABLE: i32 = 69;
+
+impl From<LiveError> for GatewayError {
+    fn from(error: LiveError) -> Self {
+        match error {
+            LiveError::Render(error) => Self::Render(error),
+            LiveError::Io { path, source } => Self::Io { path, source },
+        }
+    }
+}
 
 impl GatewayError {
     /// How it counts.

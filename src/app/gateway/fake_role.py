@@ -4,7 +4,7 @@ Its working directory is the run folder. Files there steer it: `exit-<role>` hol
 with at once, `in-flight` the number of requests Envoy says it has, `stubborn-<role>` makes it ignore
 SIGTERM. What happens goes to `events`, a line each.
 """
-import http.server, os, re, signal, socketserver, sys, threading, time
+import http.server, json, os, signal, socketserver, sys, threading, time
 
 role = sys.argv[2] if sys.argv[1] == "gateway" else "envoy"
 
@@ -78,15 +78,15 @@ if not os.path.exists(f"stubborn-{role}"):
 else:
     signal.signal(signal.SIGTERM, lambda *_: event("term ignored"))
 
+settings = json.loads(read("envoy-settings.json", ""))["settings"]
 event(f"start environment={','.join(sorted(os.environ))} group={os.getpgid(0) == os.getpid()}")
 if role == "admin":
-    serve(Tcp(address(sys.argv[sys.argv.index("--addr") + 1]), Answer))
+    serve(Tcp(address(settings["admin"][0]), Answer))
 elif role == "authz":
     open("authz-up", "w").close()
 else:
     serve(Unix("envoy-admin.sock", Answer))
-    port = re.search(r"name: ingress\n.*?port_value: (\d+)", read("envoy.yaml", ""), re.S).group(1)
-    serve(Tcp(("127.0.0.1", int(port)), Answer))
+    serve(Tcp(address(settings["ingress"][0]), Answer))
 
 if role == "envoy":
     while True:

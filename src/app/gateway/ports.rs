@@ -3,15 +3,14 @@
 //! So a second gateway, or a foreign listener, is found before the first child runs. What slips in
 //! between the release and the owner's own bind is found by the owner, which shares no port either.
 
-use std::io;
-use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::progress::Addresses;
-use crate::sys::process;
+use crate::sys::ports;
+use crate::sys::ports::PortError;
 
 /// Ports held until their owners start.
 #[derive(Debug)]
@@ -33,48 +32,18 @@ pub(super) fn reserve(config: &GatewayConfig) -> Result<(Reserved, Addresses), G
 }
 
 fn listener(what: &'static str, wanted: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), GatewayError> {
-    let mut held = Vec::new();
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in wanted {
-        let mut address = *address;
-        if let (0, Some(first)) = (address.port(), addresses.first()) {
-            address.set_port(first.port());
-        }
-        match bind(address) {
-            Ok((listener, bound)) => {
-                held.push(listener);
-                addresses.push(bound);
+    ports::take(wanted).map_err(|error| match error {
+        PortError::InUse { address, holder } => {
+            let own = i32::try_from(std::process::id()).ok();
+            if holder.as_ref().is_some_and(|holder| Some(holder.pid) == own) {
+                GatewayError::PortTwice { what, address }
+            } else {
+                GatewayError::PortInUse { what, address, holder }
             }
-            Err(error) if no_such_family(&error, address.ip()) && wanted.len() > 1 => {}
-            Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
-                let holder = process::port_holder(address.port());
-                let own = i32::try_from(std::process::id()).ok();
-                return Err(if holder.as_ref().is_some_and(|holder| Some(holder.pid) == own) {
-                    GatewayError::PortTwice { what, address }
-                } else {
-                    GatewayError::PortInUse { what, address, holder }
-                });
-            }
-            Err(source) => return Err(GatewayError::Bind { what, address, source }),
         }
-    }
-    if addresses.is_empty() {
-        return Err(GatewayError::NoAddress(what));
-    }
-    Ok((held, addresses))
-}
-
-fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    // The standard library sets SO_REUSEADDR, never SO_REUSEPORT: old connections do not matter, listeners do.
-    let listener = TcpListener::bind(address)?;
-    let bound = listener.local_addr()?;
-    Ok((listener, bound))
-}
-
-fn no_such_family(error: &io::Error, host: IpAddr) -> bool {
-    let absent = error.kind() == io::ErrorKind::AddrNotAvailable || error.kind() == io::ErrorKind::Unsupported;
-    let no_family = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
-    host.is_ipv6() && host.is_loopback() && (absent || no_family)
+        PortError::Bind { address, source } => GatewayError::Bind { what, address, source },
+        PortError::NoAddress => GatewayError::NoAddress(what),
+    })
 }
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Supervisor {
     /// Starts one process and tells the others about it.
     async fn start(&mut self, role: Role) -> Result<(), GatewayError> {
         let plan = match role {
-            Role::Admin => Plan::admin(&self.config, &self.addresses),
+            Role::Admin => Plan::admin(&self.config),
             Role::Authz => Plan::authz(&self.config),
             Role::Envoy => {
                 // What a killed one left; Envoy would replace it, a probe must not find it before.

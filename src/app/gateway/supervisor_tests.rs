@@ -76,10 +76,11 @@ impl Fake {
             drain: LIMIT,
             patience: Patience { longest: Duration::from_millis(200), most: 5, ..Patience::default() },
             program: Some(self.root.path().join("role")),
+            typed: Vec::new(),
             admin_environment: vec![("FOR_ADMIN".to_owned(), "1".to_owned())],
             admin_secrets: vec![("GATEWAY_MASTER_KEY".to_owned(), Secret::new("canary".to_owned()))],
             beside: Vec::new(),
-            environment: vec![("FOR_ALL".to_owned(), "1".to_owned())],
+            environment: vec![("FOR_AUTHZ".to_owned(), "1".to_owned())],
         }
     }
 
@@ -177,8 +178,8 @@ async fn a_life_in_order() {
     for role in ["admin", "authz", "envoy"] {
         assert!(start(role).ends_with("group=True"), "{}", start(role));
     }
-    assert!(start("admin").contains("FOR_ADMIN") && start("admin").contains("FOR_ALL"));
-    assert!(!start("authz").contains("FOR_ADMIN") && start("authz").contains("FOR_ALL"));
+    assert!(start("admin").contains("FOR_ADMIN") && !start("admin").contains("FOR_AUTHZ"));
+    assert!(!start("authz").contains("FOR_ADMIN") && start("authz").contains("FOR_AUTHZ"));
     assert!(!start("envoy").contains("FOR_"));
     // The secret went through the pipe, to admin alone.
     assert!(fake.at("admin told secret GATEWAY_MASTER_KEY") < fake.at("admin told go"));

@@ -19,7 +19,10 @@ use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::config::Config;
 use crate::config::parts::ClaimsSource;
+use crate::config::parts::Listeners;
 use crate::domain::secret::Secret;
+use crate::envoy::live;
+use crate::envoy::render::Rendering;
 use crate::sys::env;
 use crate::sys::process;
 use crate::sys::signal::StopSignals;
@@ -64,6 +67,14 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     }
     let master_key = master_key::read(&mut config)?;
     let mut signals = StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
+    if args.supervised {
+        // The ports our supervisor took, which the settings may have left open, and what Envoy was given since.
+        if let Some(settings) = live::settings_in(&config.paths.run_dir) {
+            let Rendering { ingress, admin_face, admin, .. } = settings;
+            config.listen = Listeners { ingress, admin, envoy_admin: admin_face };
+        }
+        config.drain = config.drain.min(launch::CHILD_DRAIN);
+    }
     let admin_config = admin_config(config, master_key, keys, args.supervised);
     let bound = admin::build(admin_config).await.map_err(|error| failed(&error))?;
     let stop = bound.stop_handle();
@@ -112,6 +123,7 @@ fn failed(error: &AdminError) -> CliError {
         | AdminError::Unguarded(_)
         | AdminError::Bind(_)
         | AdminError::Socket(_)
+        | AdminError::Envoy(_)
         | AdminError::Folder { .. } => Outcome::Config,
     };
     CliError::new(outcome, error.to_string())

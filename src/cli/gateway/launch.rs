@@ -6,6 +6,7 @@ use std::io::IsTerminal as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -43,7 +44,7 @@ use crate::sys::tasks::Tasks;
 
 /// What authz and admin may take to end: Envoy has finished its requests by then, and the supervisor
 /// waits no longer than twice that.
-const CHILD_DRAIN_SECONDS: u64 = 5;
+pub(crate) const CHILD_DRAIN: Duration = Duration::from_secs(5);
 /// Service keys of the environment that are taken; more services have their keys in files.
 const MAX_SERVICE_KEYS: usize = 1000;
 /// A longer value is no key, and would not fit through the pipe.
@@ -140,19 +141,16 @@ pub(crate) fn announce(
     Ok(())
 }
 
-/// The settings as the supervisor takes them.
-pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayConfig {
+/// The settings as the supervisor takes them; `typed` are those that were typed as options.
+pub(crate) fn gateway_config(config: Config, namespace: &Namespace, typed: Vec<String>) -> GatewayConfig {
     let kept = |name: &&str| !keys::SECRET_ENVIRONMENT.contains(name);
     let names = keys::environment().filter(kept).chain(PLACES.iter().copied());
     let own = |name: &str, value: String| (name.to_owned(), value);
     let mut admin_environment: Vec<_> =
         names.filter_map(|name| env::lookup(name).map(|value| own(name, value))).collect();
-    // Typed, or found elsewhere: the environment says the same. An address that nobody set stays unset, for which
-    // admin has a meaning of its own.
-    let api_url = config.api_url_set.then(|| ("SIGILUM_API_URL", config.api_url.clone()));
-    for (name, value) in [("SIGILUM_NAMESPACE", namespace.to_string())].into_iter().chain(api_url) {
-        admin_environment.retain(|(known, _)| known != name);
-        admin_environment.push(own(name, value));
+    // Answered by a person, or a default of ours: admin would not find it where it looks.
+    if config.namespace.as_ref() != Some(namespace) {
+        admin_environment.push(own("SIGILUM_NAMESPACE", namespace.to_string()));
     }
     let secret = |name: &str, secret: Option<Secret>| secret.map(|secret| (name.to_owned(), secret));
     let mut admin_secrets = service_keys();
@@ -173,6 +171,7 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
         drain: config.drain,
         patience: Patience::default(),
         program: None,
+        typed,
         admin_environment,
         admin_secrets,
         beside: Vec::new(),
@@ -180,7 +179,7 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace) -> GatewayCo
             own("SIGILUM_LOG", config.log_level),
             own("GATEWAY_REPLAY_CAPACITY", config.replay_capacity.to_string()),
             own("GATEWAY_MAX_REQUEST_BODY_BYTES", config.settings.max_body_bytes.to_string()),
-            own("GATEWAY_SHUTDOWN_TIMEOUT_SECONDS", config.drain.as_secs().min(CHILD_DRAIN_SECONDS).to_string()),
+            own("GATEWAY_SHUTDOWN_TIMEOUT_SECONDS", config.drain.min(CHILD_DRAIN).as_secs().to_string()),
             own("GATEWAY_LOG_PROXY_REQUESTS", config.decisions.name().to_owned()),
         ],
     }

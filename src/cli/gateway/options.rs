@@ -49,6 +49,25 @@ impl SettingsArgs {
         self.load_with(globals, &[])
     }
 
+    /// These options as typed, for a process that is to read the same. Where the files are is not among them.
+    pub(crate) fn typed(&self, globals: &Globals) -> Vec<String> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let listed =
+            |name: &'static str, list: &[String]| list.iter().map(|value| (name, value.clone())).collect::<Vec<_>>();
+        let one = |name: &'static str, value: Option<String>| value.map(|value| (name, value));
+        let mut typed = Vec::new();
+        typed.extend(one("--namespace", globals.namespace.clone()));
+        typed.extend(one("--gateway-port", globals.gateway_port.map(|port| port.to_string())));
+        typed.extend(one("--api-url", self.api_url.clone()));
+        typed.extend(one("--bind", self.bind.clone()));
+        typed.extend(listed("--addr", &self.addr));
+        typed.extend(listed("--ingress-addr", &self.ingress_addr));
+        typed.extend(listed("--envoy-admin-addr", &self.envoy_admin_addr));
+        typed.extend(one("--envoy-bin", path(&self.envoy_bin)));
+        typed.extend(one("--envoy-concurrency", self.envoy_concurrency.map(|count| count.to_string())));
+        typed.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    }
+
     /// The same with secrets that a supervisor handed over.
     pub(crate) fn load_with(&self, globals: &Globals, handed: &[(String, Secret)]) -> Result<Config, CliError> {
         let mut flags = globals.flags();

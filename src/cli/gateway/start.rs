@@ -26,5 +26,6 @@ pub(crate) async fn run(args: &StartArgs, globals: &Globals, printer: &mut Print
     let namespace = launch::namespace(&config, printer)?;
     let prepared = launch::prepare(&config, &namespace)?;
     launch::announce(&config, &namespace, &prepared, printer)?;
-    launch::foreground(launch::gateway_config(config, &namespace), None, false, printer).await
+    let typed = args.settings.typed(globals);
+    launch::foreground(launch::gateway_config(config, &namespace, typed), None, false, printer).await
 }
