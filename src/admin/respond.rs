@@ -95,8 +95,22 @@ impl From<StoreError> for Problem {
             // With a code of its own: for a command that is run again this is success.
             StoreError::Unchanged => Self::new(StatusCode::BAD_REQUEST, "SECRET_UNCHANGED", error.to_string()),
             StoreError::Invalid(_) => Self::invalid(error.to_string()),
+            StoreError::Lost | StoreError::SecretsIncomplete(_) => {
+                Self::new(StatusCode::BAD_REQUEST, "SECRETS_LOST", error.to_string())
+            }
+            StoreError::NoNextMasterKey { .. } => {
+                Self::new(StatusCode::CONFLICT, "NEXT_MASTER_KEY_REQUIRED", error.to_string())
+            }
+            StoreError::MasterKeyPending { .. } => {
+                Self::new(StatusCode::CONFLICT, "MASTER_KEY_PENDING", error.to_string())
+            }
+            StoreError::SameMasterKey => Self::new(StatusCode::CONFLICT, "MASTER_KEY_UNCHANGED", error.to_string()),
+            StoreError::Unreadable(_) => Self::new(StatusCode::CONFLICT, "SEALED_UNREADABLE", error.to_string()),
             StoreError::Locked(_)
             | StoreError::Database(_)
+            | StoreError::KeyFile(_)
+            | StoreError::MasterKeyOpens
+            | StoreError::NoStore { .. }
             | StoreError::WrongMasterKey { .. }
             | StoreError::Seal(_)
             | StoreError::Record { .. }

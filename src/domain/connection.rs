@@ -22,6 +22,8 @@ pub const DEFAULT_MAX_STREAM: Duration = Duration::from_secs(3600);
 pub const MAX_LIST_ENTRIES: usize = 64;
 /// Longest text field, in bytes.
 pub const MAX_TEXT_BYTES: usize = 2048;
+/// Why a connection cannot be used whose secrets went with a lost master key.
+pub const SECRETS_LOST: &str = "its secrets were lost with the master key and must be given again";
 
 /// Where and in which form the credential is injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -115,6 +115,8 @@ pub enum DenyReason {
     ConnectionDisabled,
     /// The connection's secret is missing or cannot be injected.
     ConnectionUnusable,
+    /// The connection's secrets are gone with the master key they were sealed with.
+    SecretsLost,
     /// The connection speaks another protocol than this path.
     ProtocolMismatch,
     /// Larger than the limit.
@@ -147,9 +149,11 @@ impl DenyReason {
             Self::RotationRequired => ("ROTATION_REQUIRED", 403),
             Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", 405),
             Self::NotFound => ("NOT_FOUND", 404),
-            Self::PathInvalid | Self::ConnectionDisabled | Self::ConnectionUnusable | Self::ProtocolMismatch => {
-                ("", 400)
-            }
+            Self::PathInvalid
+            | Self::ConnectionDisabled
+            | Self::ConnectionUnusable
+            | Self::SecretsLost
+            | Self::ProtocolMismatch => ("", 400),
             Self::ConnectionUnknown => ("", 404),
             Self::BodyTooLarge => ("REQUEST_BODY_TOO_LARGE", 413),
             Self::Unavailable => ("AUTHZ_UNAVAILABLE", 503),
@@ -162,6 +166,7 @@ impl DenyReason {
             Self::PathInvalid => "PATH_INVALID",
             Self::ConnectionDisabled => "CONNECTION_DISABLED",
             Self::ConnectionUnusable => "CONNECTION_UNUSABLE",
+            Self::SecretsLost => "SECRETS_LOST",
             Self::ProtocolMismatch => "PROTOCOL_MISMATCH",
             Self::ConnectionUnknown => "CONNECTION_UNKNOWN",
             Self::HeadersInvalid
@@ -222,6 +227,10 @@ impl DenyReason {
             Self::ConnectionUnknown => "connection not found",
             Self::ConnectionDisabled => "connection is disabled",
             Self::ConnectionUnusable => "connection has no usable credential",
+            Self::SecretsLost => {
+                "connection has no usable credential: its secrets were lost with the gateway's master key, and its owner \
+                 must give them again"
+            }
             Self::ProtocolMismatch => "connection speaks another protocol",
             Self::BodyTooLarge => "request body too large",
             Self::Unavailable => "the authorisation service could not decide",
@@ -256,6 +265,7 @@ impl DenyReason {
             | Self::ConnectionUnknown
             | Self::ConnectionDisabled
             | Self::ConnectionUnusable
+            | Self::SecretsLost
             | Self::ProtocolMismatch
             | Self::BodyTooLarge => None,
         }

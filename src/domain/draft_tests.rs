@@ -156,6 +156,7 @@ proptest! {
             created_at: UnixMillis(0),
             updated_at: UnixMillis(0),
             last_rotated_at: None,
+            secrets_lost: false,
         };
         prop_assert_eq!(Draft::from_record(&record).check(&AddressPolicy::default()).unwrap(), checked);
     }

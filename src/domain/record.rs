@@ -40,6 +40,8 @@ pub struct ConnectionRecord {
     pub updated_at: UnixMillis,
     /// When its secrets last changed.
     pub last_rotated_at: Option<UnixMillis>,
+    /// Whether their values are gone for good, with the master key they were sealed with.
+    pub secrets_lost: bool,
 }
 
 impl ConnectionRecord {

@@ -3,6 +3,7 @@
 use crate::domain::connection::Connection;
 use crate::domain::connection::Credential;
 use crate::domain::connection::Protocol;
+use crate::domain::connection::SECRETS_LOST;
 use crate::domain::decision::DenyReason;
 use crate::domain::request::BodyView;
 use crate::domain::request::RequestView;
@@ -48,7 +49,7 @@ impl<'a> Allowed<'a> {
 /// Judges in the order active and usable, method, path and upgrade, rotation, tools.
 ///
 /// # Errors
-/// `ConnectionDisabled`, `ConnectionUnusable`, `MethodOrPathForbidden`, `RotationRequired`, `ProtocolMismatch`.
+/// `ConnectionDisabled`, `ConnectionUnusable`, `SecretsLost`, `MethodOrPathForbidden`, `RotationRequired`, `ProtocolMismatch`.
 pub(super) fn check<'a, R: RequestView>(
     connection: &'a Connection,
     request: &R,
@@ -61,7 +62,10 @@ pub(super) fn check<'a, R: RequestView>(
     if !written.active {
         return Err(DenyReason::ConnectionDisabled);
     }
-    let credential = connection.credential.as_ref().map_err(|_| DenyReason::ConnectionUnusable)?;
+    let credential = connection.credential.as_ref().map_err(|reason| match reason.as_str() {
+        SECRETS_LOST => DenyReason::SecretsLost,
+        _ => DenyReason::ConnectionUnusable,
+    })?;
     if !method_allowed(&written.allowed_methods, request) || !path_allowed(&written.allowed_paths, route.remainder) {
         return Err(DenyReason::MethodOrPathForbidden);
     }

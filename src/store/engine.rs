@@ -23,6 +23,8 @@ pub struct ConnectionRow {
     pub record: String,
     /// Version of the secrets in use.
     pub secret_version: i64,
+    /// Whether there are no secrets of that version; only read, never written.
+    pub lost: bool,
 }
 
 /// A row of sealed secrets.
@@ -46,6 +48,10 @@ pub enum Found {
     /// A store of ours, of this or an older schema version.
     Store(Engine, i64),
 }
+
+/// The columns of a connection's row.
+pub(super) const CONNECTION: &str = "SELECT id, record, secret_version, NOT EXISTS (SELECT 1 FROM secrets
+    WHERE connection = connections.id AND version = connections.secret_version) FROM connections";
 
 /// The open database.
 #[derive(Debug)]
@@ -87,9 +93,16 @@ impl Engine {
         Ok(value)
     }
 
-    /// Moves the WAL into the database file and empties it, so that what was deleted is overwritten there too.
-    pub fn checkpoint(&self) -> Result<(), StoreError> {
-        Ok(self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+    /// Moves the WAL into the database file and empties it, so that what was deleted is overwritten there too. `false`
+    /// where somebody who reads from outside stood in the way.
+    pub fn checkpoint(&self) -> Result<bool, StoreError> {
+        let busy: i64 = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        Ok(busy == 0)
+    }
+
+    /// The connection itself, for what this folder does with all of it.
+    pub(super) const fn db(&self) -> &Connection {
+        &self.db
     }
 
     /// A value of `meta`.
@@ -100,7 +113,7 @@ impl Engine {
 
     /// Every connection, by id.
     pub fn connections(&self) -> Result<Vec<ConnectionRow>, StoreError> {
-        let mut statement = self.db.prepare_cached("SELECT id, record, secret_version FROM connections ORDER BY id")?;
+        let mut statement = self.db.prepare_cached(&format!("{CONNECTION} ORDER BY id"))?;
         let rows = statement.query_map([], connection_row)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -112,8 +125,7 @@ impl Engine {
 
     /// One connection.
     pub fn connection(&self, id: &str) -> Result<Option<ConnectionRow>, StoreError> {
-        let mut statement =
-            self.db.prepare_cached("SELECT id, record, secret_version FROM connections WHERE id = ?1")?;
+        let mut statement = self.db.prepare_cached(&format!("{CONNECTION} WHERE id = ?1"))?;
         Ok(statement.query_row([id], connection_row).optional()?)
     }
 
@@ -132,6 +144,11 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// The connection itself, for what this folder does with all of it.
+    pub(super) fn db(&self) -> &Connection {
+        &self.transaction
+    }
+
     /// Runs the schema steps after `from`.
     pub fn upgrade(&self, from: i64) -> Result<(), StoreError> {
         Ok(migrate::upgrade(&self.transaction, from)?)
@@ -199,8 +216,8 @@ impl Writer<'_> {
     }
 }
 
-fn connection_row(row: &rusqlite::Row<'_>) -> Result<ConnectionRow, rusqlite::Error> {
-    Ok(ConnectionRow { id: row.get(0)?, record: row.get(1)?, secret_version: row.get(2)? })
+pub(super) fn connection_row(row: &rusqlite::Row<'_>) -> Result<ConnectionRow, rusqlite::Error> {
+    Ok(ConnectionRow { id: row.get(0)?, record: row.get(1)?, secret_version: row.get(2)?, lost: row.get(3)? })
 }
 
 #[cfg(test)]

@@ -5,15 +5,20 @@
 //! this version does not understand, or whose key is another, is left as it was. Never logs a secret.
 
 pub mod engine;
+pub mod master_keys;
 pub mod migrate;
 pub mod records;
+pub mod rekey;
 pub mod seal;
+pub mod sealed;
 pub mod vault;
 pub mod worker;
 
 use std::path::PathBuf;
 
 use crate::domain::connection::InvalidConnection;
+use crate::domain::connection::SECRETS_LOST;
+use crate::store::master_keys::KeyFileError;
 use crate::store::seal::SealError;
 use crate::sys::database::DatabaseError;
 use crate::sys::files::LockError;
@@ -32,6 +37,46 @@ pub enum StoreError {
     #[error("the master key does not open {path}: it was sealed with another key; nothing was changed")]
     WrongMasterKey {
         /// The database file.
+        path: PathBuf,
+    },
+    /// The master key is nowhere, or its file cannot be used.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// The new master key is the one in use.
+    #[error("the new master key is the one in use")]
+    SameMasterKey,
+    /// The environment names the current key, and nobody gave the new one.
+    #[error("GATEWAY_MASTER_KEY names the master key: the new one must lie in {next}")]
+    NoNextMasterKey {
+        /// Where it is looked for.
+        next: PathBuf,
+    },
+    /// The environment still names the key before the last one.
+    #[error(
+        "the last change of the master key is not finished: GATEWAY_MASTER_KEY still names the old key, and the \
+             store opens with the one in {next}"
+    )]
+    MasterKeyPending {
+        /// The file of the key in use.
+        next: PathBuf,
+    },
+    /// The master key is not lost.
+    #[error("the master key is not lost: the store opens with it")]
+    MasterKeyOpens,
+    /// Sealed values that do not open stand in the way.
+    #[error("these sealed values do not open: {}", .0.join(", "))]
+    Unreadable(Vec<String>),
+    /// The secrets of a connection are gone.
+    #[error("{SECRETS_LOST}")]
+    Lost,
+    /// The secrets of a connection are gone, and not all of them were given.
+    #[error("the secrets of this connection cannot be read any more: all of them must be given again; missing: {}",
+            .0.join(", "))]
+    SecretsIncomplete(Vec<String>),
+    /// There is no store where one is needed.
+    #[error("there is no store in {path}")]
+    NoStore {
+        /// Where the database file would be.
         path: PathBuf,
     },
     /// A record's seal does not open.

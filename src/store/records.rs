@@ -107,6 +107,7 @@ pub fn encode(record: &ConnectionRecord) -> Result<ConnectionRow, StoreError> {
         id: settings.id.as_str().to_owned(),
         record: serde_json::to_string(&stored).map_err(|error| unreadable(error.to_string()))?,
         secret_version: i64::try_from(settings.secret_version).map_err(|error| unreadable(error.to_string()))?,
+        lost: record.secrets_lost,
     })
 }
 
@@ -153,6 +154,7 @@ pub fn decode(row: ConnectionRow) -> Result<ConnectionRecord, StoreError> {
         created_at: UnixMillis(stored.created_at_ms),
         updated_at: UnixMillis(stored.updated_at_ms),
         last_rotated_at: stored.last_rotated_at_ms.map(UnixMillis),
+        secrets_lost: row.lost,
     };
     record.settings.next_rotation_due_at = record.rotation_due();
     Ok(record)

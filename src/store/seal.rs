@@ -12,6 +12,7 @@ use aes_gcm::aead::Aead as _;
 use aes_gcm::aead::Payload;
 use zeroize::Zeroizing;
 
+use crate::domain::hex;
 use crate::domain::secret::Secret;
 use crate::sys::random;
 use crate::sys::random::RandomError;
@@ -111,14 +112,14 @@ impl MasterKey {
         Ok(Self { wrapping, id })
     }
 
+    /// Tells keys apart; says nothing of the key itself. 16 hex digits.
+    pub fn id(&self) -> String {
+        hex::text(&self.id)
+    }
+
     /// Seals `plaintext` for one place.
     pub fn seal(&self, place: Place<'_>, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
         let data_key = Zeroizing::new(random::bytes::<KEY_BYTES>()?);
-        let wrap_nonce = random::bytes::<NONCE_BYTES>()?;
-        let wrap_aad = place.associated_data("wrap", &self.id);
-        let wrapped = cipher(&self.wrapping)
-            .encrypt((&wrap_nonce).into(), Payload { msg: data_key.as_slice(), aad: &wrap_aad })
-            .map_err(|_| SealError::Broken)?;
         let nonce = random::bytes::<NONCE_BYTES>()?;
         // The data key is random and used once, so the value's own layer need not name the master key: a new
         // master key re-wraps the data key and leaves the value alone.
@@ -126,9 +127,32 @@ impl MasterKey {
         let sealed = cipher(&data_key)
             .encrypt((&nonce).into(), Payload { msg: plaintext, aad: &aad })
             .map_err(|_| SealError::Broken)?;
-        let mut out = Vec::with_capacity(1 + KEY_ID_BYTES + 2 * NONCE_BYTES + WRAPPED_BYTES + sealed.len());
+        let mut out = self.wrap(place, &data_key, NONCE_BYTES + sealed.len())?;
+        out.extend_from_slice(&nonce);
+        out.extend_from_slice(&sealed);
+        Ok(out)
+    }
+
+    /// What `sealed` becomes under another master key: the data key wrapped anew, the value as it is. Both are opened
+    /// first, so that nothing is carried along that could not be read.
+    pub fn rewrap(&self, place: Place<'_>, sealed: &[u8], next: &Self) -> Result<Vec<u8>, SealError> {
+        let (data_key, value) = self.unwrap(place, sealed)?;
+        open_value(place, &data_key, value)?;
+        let mut out = next.wrap(place, &data_key, value.len())?;
+        out.extend_from_slice(value);
+        Ok(out)
+    }
+
+    /// Format, key id and wrapped data key: what stands before a value of `more` bytes.
+    fn wrap(&self, place: Place<'_>, data_key: &[u8; KEY_BYTES], more: usize) -> Result<Vec<u8>, SealError> {
+        let nonce = random::bytes::<NONCE_BYTES>()?;
+        let aad = place.associated_data("wrap", &self.id);
+        let wrapped = cipher(&self.wrapping)
+            .encrypt((&nonce).into(), Payload { msg: data_key.as_slice(), aad: &aad })
+            .map_err(|_| SealError::Broken)?;
+        let mut out = Vec::with_capacity(1 + KEY_ID_BYTES + NONCE_BYTES + WRAPPED_BYTES + more);
         out.push(FORMAT);
-        for part in [self.id.as_slice(), &wrap_nonce, &wrapped, &nonce, &sealed] {
+        for part in [self.id.as_slice(), &nonce, &wrapped] {
             out.extend_from_slice(part);
         }
         Ok(out)
@@ -136,14 +160,23 @@ impl MasterKey {
 
     /// Opens what [`MasterKey::seal`] made for the same place.
     pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let (data_key, value) = self.unwrap(place, sealed)?;
+        open_value(place, &data_key, value)
+    }
+
+    /// The data key of a sealed value, and the value's own nonce and ciphertext.
+    fn unwrap<'a>(
+        &self,
+        place: Place<'_>,
+        sealed: &'a [u8],
+    ) -> Result<(Zeroizing<[u8; KEY_BYTES]>, &'a [u8]), SealError> {
         let (&format, rest) = sealed.split_first().ok_or(SealError::Format)?;
         if format != FORMAT {
             return Err(SealError::Format);
         }
         let (id, rest) = rest.split_first_chunk::<KEY_ID_BYTES>().ok_or(SealError::Format)?;
         let (wrap_nonce, rest) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::Format)?;
-        let (wrapped, rest) = rest.split_first_chunk::<WRAPPED_BYTES>().ok_or(SealError::Format)?;
-        let (nonce, value) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::Format)?;
+        let (wrapped, value) = rest.split_first_chunk::<WRAPPED_BYTES>().ok_or(SealError::Format)?;
         if *id != self.id {
             return Err(SealError::OtherKey);
         }
@@ -152,13 +185,18 @@ impl MasterKey {
             .decrypt(wrap_nonce.into(), Payload { msg: wrapped, aad: &wrap_aad })
             .map(Zeroizing::new)
             .map_err(|_| SealError::Broken)?;
-        let data_key: &[u8; KEY_BYTES] = data_key.as_slice().try_into().map_err(|_| SealError::Broken)?;
-        let aad = place.associated_data("value", &[0; KEY_ID_BYTES]);
-        cipher(data_key)
-            .decrypt(nonce.into(), Payload { msg: value, aad: &aad })
-            .map(Zeroizing::new)
-            .map_err(|_| SealError::Broken)
+        let data_key = data_key.as_slice().try_into().map(Zeroizing::new).map_err(|_| SealError::Broken)?;
+        Ok((data_key, value))
     }
+}
+
+fn open_value(place: Place<'_>, data_key: &[u8; KEY_BYTES], value: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let (nonce, value) = value.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::Format)?;
+    let aad = place.associated_data("value", &[0; KEY_ID_BYTES]);
+    cipher(data_key)
+        .decrypt(nonce.into(), Payload { msg: value, aad: &aad })
+        .map(Zeroizing::new)
+        .map_err(|_| SealError::Broken)
 }
 
 impl std::fmt::Debug for MasterKey {

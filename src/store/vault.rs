@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::domain::connection::InvalidConnection;
+use crate::domain::connection::SECRETS_LOST;
 use crate::domain::draft::CheckedDraft;
 use crate::domain::ids::ConnectionId;
 use crate::domain::record::ConnectionRecord;
@@ -17,11 +18,17 @@ use crate::store::engine::Engine;
 use crate::store::engine::Found;
 use crate::store::engine::SecretsRow;
 use crate::store::engine::Writer;
+use crate::store::master_keys::KeyPlace;
+use crate::store::master_keys::MasterKeys;
+use crate::store::master_keys::Origin;
 use crate::store::records;
 use crate::store::seal::MasterKey;
 use crate::store::seal::Place;
 use crate::store::seal::SALT_BYTES;
 use crate::store::seal::SealError;
+use crate::store::sealed::SENTINEL;
+use crate::store::sealed::SENTINEL_PLACE;
+use crate::store::sealed::secrets_place;
 use crate::sys::database::DatabaseError;
 use crate::sys::random;
 
@@ -29,19 +36,18 @@ use crate::sys::random;
 pub const KEPT_SECRET_VERSIONS: i64 = 5;
 /// Connections one store holds: far more than any snapshot was measured with.
 pub const MAX_CONNECTIONS: i64 = 50_000;
-/// What the sentinel holds.
-const SENTINEL: &[u8] = b"this store opens";
-/// Where the sentinel belongs.
-const SENTINEL_PLACE: Place<'static> = Place { kind: "meta", record: "sentinel", field: "value", version: 1 };
 /// Longest free text kept of a rotation, in bytes.
 const MAX_NOTE_BYTES: usize = 256;
 
 /// The open store with its key.
 #[derive(Debug)]
 pub struct Vault {
-    engine: Engine,
-    key: MasterKey,
-    state: StateVersion,
+    pub(super) engine: Engine,
+    pub(super) key: MasterKey,
+    pub(super) state: StateVersion,
+    /// Where the key lies, and in which of these places it was found.
+    pub(super) place: KeyPlace,
+    pub(super) origin: Origin,
 }
 
 /// What a change did, told in the order of commits.
@@ -78,13 +84,29 @@ pub struct RotationRequest {
 impl Vault {
     /// Opens the store or makes a new one. The key is proven by the sentinel before anything is changed.
     pub fn open(path: &Path, master_key: &Secret) -> Result<Self, StoreError> {
-        match Engine::look(path)? {
-            Found::Empty(engine) => Self::create(engine, master_key),
-            Found::Store(engine, schema) => Self::unlock(engine, schema, master_key),
-        }
+        Self::open_with(path, &MasterKeys::from(master_key.duplicate()))
     }
 
-    fn create(mut engine: Engine, master_key: &Secret) -> Result<Self, StoreError> {
+    /// The same with whichever of these keys opens it. A change of the key that was interrupted is finished, or undone
+    /// where nothing was sealed with the next key yet.
+    pub fn open_with(path: &Path, keys: &MasterKeys) -> Result<Self, StoreError> {
+        let candidates = keys.candidates()?;
+        let current = || candidates.iter().find(|(origin, _)| *origin != Origin::Next);
+        if candidates.is_empty() {
+            return Err(keys.missing().into());
+        }
+        let mut vault = match Engine::look(path)? {
+            Found::Empty(engine) => {
+                let (origin, key) = current().ok_or_else(|| keys.missing())?;
+                Self::create(engine, key, keys.place().clone(), *origin)?
+            }
+            Found::Store(engine, schema) => Self::unlock(engine, schema, &candidates, keys.place().clone())?,
+        };
+        vault.settle_keys()?;
+        Ok(vault)
+    }
+
+    fn create(mut engine: Engine, master_key: &Secret, place: KeyPlace, origin: Origin) -> Result<Self, StoreError> {
         let salt = random::bytes::<SALT_BYTES>()?;
         let key = MasterKey::derive(master_key, &salt)?;
         let state = StateVersion { epoch: random::uuid()?, version: 1 };
@@ -97,27 +119,25 @@ impl Vault {
             writer.set_meta("epoch", state.epoch.as_bytes())?;
             writer.set_meta("version", &state.version.to_be_bytes())
         })?;
-        Ok(Self { engine, key, state })
+        Ok(Self { engine, key, state, place, origin })
     }
 
-    fn unlock(mut engine: Engine, schema: i64, master_key: &Secret) -> Result<Self, StoreError> {
+    fn unlock(
+        mut engine: Engine,
+        schema: i64,
+        candidates: &[(Origin, Secret)],
+        place: KeyPlace,
+    ) -> Result<Self, StoreError> {
         let path = engine.path().to_owned();
-        let missing = |name: &str| {
-            StoreError::Database(DatabaseError::Damaged { path: path.clone(), detail: format!("meta has no {name}") })
-        };
+        let missing = |name: &str| damaged(&path, name);
         let meta = |name: &str| engine.meta(name)?.ok_or_else(|| missing(name));
-        let salt: [u8; SALT_BYTES] = meta("salt")?.as_slice().try_into().map_err(|_| missing("usable salt"))?;
-        let key = MasterKey::derive(master_key, &salt)?;
-        match key.open(SENTINEL_PLACE, &meta("sentinel")?) {
-            Ok(found) if found.as_slice() == SENTINEL => {}
-            Err(SealError::OtherKey) => return Err(StoreError::WrongMasterKey { path }),
-            Ok(_) | Err(_) => return Err(missing("usable sentinel")),
-        }
+        let (origin, key) =
+            find_key(&engine, candidates)?.ok_or_else(|| StoreError::WrongMasterKey { path: path.clone() })?;
         let epoch = String::from_utf8(meta("epoch")?).map_err(|_| missing("usable epoch"))?;
         let version = decode_version(&meta("version")?).ok_or_else(|| missing("usable version"))?;
         engine.prepare()?;
         engine.write(|writer| writer.upgrade(schema))?;
-        Ok(Self { engine, key, state: StateVersion { epoch, version } })
+        Ok(Self { engine, key, state: StateVersion { epoch, version }, place, origin })
     }
 
     /// Epoch and version of the last committed change.
@@ -192,6 +212,7 @@ impl Vault {
             created_at: now,
             updated_at: now,
             last_rotated_at: (!secrets.is_empty()).then_some(now),
+            secrets_lost: false,
         };
         record.settings.next_rotation_due_at = record.rotation_due();
         let row = records::encode(&record)?;
@@ -229,11 +250,16 @@ impl Vault {
         record.settings.id = old.settings.id;
         record.settings.secret_version = old.settings.secret_version;
         record.settings.next_rotation_due_at = record.rotation_due();
-        let secrets = self.secrets(&record)?;
-        check_injection(&record.settings, record.auth_secret_key.as_deref(), &secrets)?;
         let row = records::encode(&record)?;
+        let change = if record.secrets_lost {
+            // Nothing is there to be judged; its owner may still switch it off, or change where it leads.
+            Change::Saved(Box::new(record.clone()), Err(SECRETS_LOST.to_owned()))
+        } else {
+            let secrets = self.secrets(&record)?;
+            check_injection(&record.settings, record.auth_secret_key.as_deref(), &secrets)?;
+            saved(&record, &secrets)
+        };
         self.commit(|writer| writer.update(&row)?.then_some(()).ok_or(StoreError::NotFound))?;
-        let change = saved(&record, &secrets);
         Ok((record, change))
     }
 
@@ -246,9 +272,22 @@ impl Vault {
         now: UnixMillis,
     ) -> Result<(ConnectionRecord, Change), StoreError> {
         let mut record = self.get(id)?;
-        let mut secrets = self.secrets(&record)?;
+        let given = check_secrets(request.secrets)?;
+        let mut secrets = match self.secrets(&record) {
+            Ok(secrets) => secrets,
+            // What cannot be read cannot be merged with: whoever gives everything again needs nothing of it.
+            Err(StoreError::Lost | StoreError::Seal(_)) => {
+                let held = record.credential_keys.iter();
+                let missing: Vec<_> = held.filter(|name| !given.contains_key(*name)).cloned().collect();
+                if !missing.is_empty() {
+                    return Err(StoreError::SecretsIncomplete(missing));
+                }
+                Secrets::new()
+            }
+            Err(error) => return Err(error),
+        };
         let mut changed = false;
-        for (name, secret) in check_secrets(request.secrets)? {
+        for (name, secret) in given {
             changed |= secrets.get(&name) != Some(&secret);
             secrets.insert(name, secret);
         }
@@ -260,6 +299,7 @@ impl Vault {
         check_injection(&record.settings, record.auth_secret_key.as_deref(), &secrets)?;
         record.settings.secret_version = record.settings.secret_version.saturating_add(1);
         record.credential_keys = secrets.keys().cloned().collect();
+        record.secrets_lost = false;
         record.updated_at = now;
         record.last_rotated_at = Some(now);
         record.settings.next_rotation_due_at = record.rotation_due();
@@ -278,8 +318,10 @@ impl Vault {
     pub fn delete_connection(&mut self, id: &ConnectionId) -> Result<Change, StoreError> {
         self.commit(|writer| writer.delete(id.as_str())?.then_some(()).ok_or(StoreError::NotFound))?;
         // What was deleted still stands in the WAL; failing to cut it back does not undo the deletion.
-        if let Err(error) = self.engine.checkpoint() {
-            tracing::warn!(%error, "the write-ahead log was not cut back after a deletion");
+        match self.engine.checkpoint() {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("the write-ahead log was not cut back after a deletion: somebody reads it"),
+            Err(error) => tracing::warn!(%error, "the write-ahead log was not cut back after a deletion"),
         }
         Ok(Change::Deleted(id.clone()))
     }
@@ -303,7 +345,7 @@ impl Vault {
         by: &str,
         reason: &str,
     ) -> Result<SecretsRow, StoreError> {
-        let sealed = self.key.seal(secrets_place(record), &records::encode_secrets(secrets))?;
+        let sealed = self.key.seal(place_of(record), &records::encode_secrets(secrets))?;
         let made_at_ms = i64::try_from(now.0).unwrap_or(i64::MAX);
         Ok(SecretsRow { sealed, made_at_ms, made_by: note(by), reason: note(reason) })
     }
@@ -312,8 +354,8 @@ impl Vault {
         let version = i64::try_from(record.settings.secret_version).unwrap_or(i64::MAX);
         let id = record.settings.id.as_str();
         let unreadable = |detail: &str| StoreError::Record { id: id.to_owned(), detail: detail.to_owned() };
-        let sealed = self.engine.secrets(id, version)?.ok_or_else(|| unreadable("it has no secrets"))?;
-        let plaintext = self.key.open(secrets_place(record), &sealed)?;
+        let sealed = self.engine.secrets(id, version)?.ok_or(StoreError::Lost)?;
+        let plaintext = self.key.open(place_of(record), &sealed)?;
         records::decode_secrets(&plaintext).ok_or_else(|| unreadable("its secrets are not readable"))
     }
 
@@ -323,13 +365,37 @@ impl Vault {
     }
 }
 
-fn secrets_place(record: &ConnectionRecord) -> Place<'_> {
-    Place {
-        kind: "connection",
-        record: record.settings.id.as_str(),
-        field: "secrets",
-        version: record.settings.secret_version,
+fn place_of(record: &ConnectionRecord) -> Place<'_> {
+    secrets_place(record.settings.id.as_str(), record.settings.secret_version)
+}
+
+/// The first of these keys that opens the store, and where it was found.
+pub(super) fn find_key(
+    engine: &Engine,
+    candidates: &[(Origin, Secret)],
+) -> Result<Option<(Origin, MasterKey)>, StoreError> {
+    let missing = |name: &str| damaged(engine.path(), name);
+    let salt = salt(engine)?;
+    let sentinel = engine.meta("sentinel")?.ok_or_else(|| missing("sentinel"))?;
+    for (origin, text) in candidates {
+        let key = MasterKey::derive(text, &salt)?;
+        match key.open(SENTINEL_PLACE, &sentinel) {
+            Ok(found) if found.as_slice() == SENTINEL => return Ok(Some((*origin, key))),
+            Err(SealError::OtherKey) => {}
+            Ok(_) | Err(_) => return Err(missing("usable sentinel")),
+        }
     }
+    Ok(None)
+}
+
+/// The store's salt.
+pub(super) fn salt(engine: &Engine) -> Result<[u8; SALT_BYTES], StoreError> {
+    let found = engine.meta("salt")?.ok_or_else(|| damaged(engine.path(), "salt"))?;
+    found.as_slice().try_into().map_err(|_| damaged(engine.path(), "usable salt"))
+}
+
+fn damaged(path: &Path, name: &str) -> StoreError {
+    StoreError::Database(DatabaseError::Damaged { path: path.to_owned(), detail: format!("meta has no {name}") })
 }
 
 fn saved(record: &ConnectionRecord, secrets: &Secrets) -> Change {

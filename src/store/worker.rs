@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::domain::secret::Secret;
 use crate::domain::snapshot::StateVersion;
 use crate::store::StoreError;
+use crate::store::master_keys::MasterKeys;
 use crate::store::vault::Change;
 use crate::store::vault::Vault;
 use crate::sys::database::DatabaseError;
@@ -37,12 +38,22 @@ pub struct OpenStore {
     lock: FileLock,
 }
 
+/// Locks `folder`, which is made with mode 0700 where it is missing.
+pub fn lock(folder: &Path, holder: &str) -> Result<FileLock, StoreError> {
+    own_folder(folder).map_err(|source| DatabaseError::Io { path: folder.to_owned(), source })?;
+    Ok(FileLock::take(&folder.join(LOCK_FILE), holder)?)
+}
+
 impl OpenStore {
     /// Locks `folder` (made with mode 0700 where it is missing) and opens the store in it.
     pub fn open(folder: &Path, master_key: &Secret, holder: &str) -> Result<Self, StoreError> {
-        own_folder(folder).map_err(|source| DatabaseError::Io { path: folder.to_owned(), source })?;
-        let lock = FileLock::take(&folder.join(LOCK_FILE), holder)?;
-        let vault = Vault::open(&folder.join(DATABASE_FILE), master_key)?;
+        Self::open_with(folder, &MasterKeys::from(master_key.duplicate()), holder)
+    }
+
+    /// The same with whichever of these keys opens the store.
+    pub fn open_with(folder: &Path, keys: &MasterKeys, holder: &str) -> Result<Self, StoreError> {
+        let lock = lock(folder, holder)?;
+        let vault = Vault::open_with(&folder.join(DATABASE_FILE), keys)?;
         Ok(Self { vault, lock })
     }
 

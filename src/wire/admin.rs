@@ -427,6 +427,9 @@ pub struct ConnectionBody {
     rotation_interval_days: Option<u32>,
     /// Counts the secrets, from 1.
     secret_version: u64,
+    /// `lost` where the values are gone with the master key and must be given again; else absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_status: Option<&'static str>,
     /// Whether the provider may live on a private address.
     #[serde(skip_serializing_if = "is_false")]
     allow_private: bool,
@@ -489,6 +492,7 @@ impl ConnectionBody {
             next_rotation_due_at: settings.next_rotation_due_at.map(|due| due.rfc3339()),
             rotation_interval_days: Some(record.rotation_interval_days).filter(|days| *days > 0),
             secret_version: settings.secret_version,
+            secret_status: record.secrets_lost.then_some("lost"),
             allow_private: settings.allow_private,
             allowed_methods: settings.allowed_methods,
             allowed_paths: settings.allowed_paths,

@@ -17,6 +17,7 @@ fn record(body: &str) -> ConnectionRecord {
         created_at: UnixMillis(1_771_610_666_123),
         updated_at: UnixMillis(1_771_610_666_123),
         last_rotated_at: Some(UnixMillis(1_771_610_666_123)),
+        secrets_lost: false,
     };
     record.settings.next_rotation_due_at = record.rotation_due();
     record
