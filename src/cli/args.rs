@@ -17,6 +17,7 @@ use crate::cli::connection::ConnectionArgs;
 use crate::cli::down::DownArgs;
 use crate::cli::e2e_tests::E2eTestsArgs;
 use crate::cli::exec_envoy::ExecEnvoyArgs;
+use crate::cli::exec_provider::ExecProviderArgs;
 use crate::cli::gateway::GatewayArgs;
 use crate::cli::help::HelpArgs;
 use crate::cli::identity::IdentityArgs;
@@ -143,7 +144,8 @@ impl Command {
             | Self::Completions(_)
             | Self::Version
             | Self::Help(_)
-            | Self::ExecEnvoy(_) => None,
+            | Self::ExecEnvoy(_)
+            | Self::ExecProvider(_) => None,
         }
     }
 }
@@ -194,4 +196,7 @@ pub enum Command {
     /// Ties Envoy's life to the supervisor's; started by it alone.
     #[command(name = supervision::EXEC_ENVOY, hide = true)]
     ExecEnvoy(ExecEnvoyArgs),
+    /// Ties the life of a program that knows secrets to admin's; started by it alone.
+    #[command(name = supervision::EXEC_PROVIDER, hide = true)]
+    ExecProvider(ExecProviderArgs),
 }

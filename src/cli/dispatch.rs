@@ -22,6 +22,7 @@ use crate::cli::connection;
 use crate::cli::down;
 use crate::cli::e2e_tests;
 use crate::cli::exec_envoy;
+use crate::cli::exec_provider;
 use crate::cli::gateway;
 use crate::cli::help;
 use crate::cli::identity;
@@ -87,6 +88,7 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
         Command::E2eTests(args) => role(e2e_tests::run(&args, &globals, printer)),
         Command::AgentSimulator(args) => small(agent_simulator::run(&args, &globals, printer)),
         Command::ExecEnvoy(args) => Err(exec_envoy::run(&args)),
+        Command::ExecProvider(args) => Err(exec_provider::run(&args)),
         Command::Identity(args) => identity::run(&args, &globals, printer),
         Command::Request(args) => small(request::run(&args, &globals, printer)),
         Command::Version => {

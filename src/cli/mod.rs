@@ -18,6 +18,7 @@ mod dispatch;
 mod down;
 mod e2e_tests;
 mod exec_envoy;
+mod exec_provider;
 mod gateway;
 mod gateway_api;
 mod help;

@@ -99,6 +99,8 @@ pub enum ProviderConfig {
         max_bytes: u64,
         /// How long the reading may take.
         timeout: Duration,
+        /// Whether its group may read it, whichever that is.
+        allow_group_read: bool,
     },
     /// A program.
     Exec(ExecProvider),

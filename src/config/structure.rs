@@ -222,6 +222,7 @@ const FILE: &[Member] = &[
     Member::needed("path", Form::Text(PATH), "the file, absolute or below `~/`"),
     TIMEOUT,
     Member::new("max_bytes", whole(PROVIDER_BYTES.0, PROVIDER_BYTES.1), "1048576", "largest file, in bytes"),
+    Member::new("allow_group_read", Form::Boolean, "false", "whether the file's group may read it"),
 ];
 
 const EXEC: &[Member] = &[

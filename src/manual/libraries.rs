@@ -27,8 +27,10 @@
 //! | `bs58` | keys in DID documents (multibase `z`) | the encoder of base58 most others build on, without dependencies in the form we use |
 //! | `clap_complete` | `sigilum completions` | of clap's own repository: scripts are made from the commands themselves |
 //! | `indicatif` | the spinner while a gateway starts | knows terminals and their absence; in use since 2017 |
+//! | `notify` | `gateway.yaml` and secret files, watched | what cargo-watch, rust-analyzer and deno watch with, since 2014; inotify and kqueue behind one interface, without its optional features 4,000 lines |
+//! | `close_fds` | programs that know secrets inherit nothing | marks every descriptor close-on-exec in one safe call; 1,000 lines, unchanged since 2021 because there is nothing to change |
 //!
-//! The last six came with the control plane. In lines of their own: `hashbrown` 24,000 (in every program already, inside of the
+//! Six of them came with the control plane. In lines of their own: `hashbrown` 24,000 (in every program already, inside of the
 //! standard library), `utoipa` 10,000 without its macros and `utoipa-axum` 900, `indicatif` 6,600, `clap_complete` 4,900,
 //! `jsonwebtoken` 2,700, `bs58` 1,600. `utoipa-axum` is the youngest, of 2024, and the only one that all of the API's
 //! routes go through: should it end, its router is axum's own with a second list.

@@ -25,3 +25,4 @@ pub mod supervision;
 pub mod tasks;
 pub mod terminal;
 pub mod tls;
+pub mod watch;

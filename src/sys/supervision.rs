@@ -24,11 +24,20 @@ use crate::sys::tasks::StopHandle;
 
 /// The hidden command that ties a program's life to its parent's: `<parent pid> <program> <arguments>`.
 pub const EXEC_ENVOY: &str = "__exec-envoy";
+/// The same for a program that knows secrets, which is held shorter: `<parent pid> <program> <arguments>`.
+pub const EXEC_PROVIDER: &str = "__exec-provider";
+
+/// The first descriptor behind standard input, output and error.
+const FIRST_OWN_FILE: i32 = 3;
+/// Most open files of a program that knows secrets.
+const PROVIDER_FILES: u64 = 1024;
+/// Most processor time of one, in seconds: it is given less time than that altogether.
+const PROVIDER_CPU_SECONDS: u64 = 60;
 
 /// Longest line: a secret of 16 KiB in hex and its name.
 const MAX_LINE: usize = 40 * 1024;
-/// Most secrets that are handed over: each service may have a key of its own.
-const MAX_SECRETS: usize = 1024;
+/// Most secrets that are handed over: each service may have a key of its own, and each declared connection a variable.
+pub const MAX_SECRETS: usize = 65_536;
 
 /// Why the parent was not understood.
 #[derive(Debug, thiserror::Error)]
@@ -106,10 +115,28 @@ pub fn unsupervised_peers() -> watch::Receiver<Option<PeerRule>> {
 /// parent that started us ends. Takes no core dumps and as many open files as it may along. Returns only
 /// what went wrong.
 pub fn exec_with_parent(parent: u32, program: &Path, arguments: &[OsString]) -> io::Error {
+    let files = rustix::process::getrlimit(Resource::Nofile);
+    become_child(parent, program, arguments, &[(Resource::Nofile, Rlimit { current: files.maximum, ..files })])
+}
+
+/// The same for a program that knows secrets: bounded in open files and processor time.
+pub fn exec_provider_with_parent(parent: u32, program: &Path, arguments: &[OsString]) -> io::Error {
+    let at_most = |resource, most: u64| {
+        let maximum = rustix::process::getrlimit(resource).maximum.map_or(most, |found| found.min(most));
+        (resource, Rlimit { current: Some(maximum), maximum: Some(maximum) })
+    };
+    // What we open closes by itself; what whoever started the gateway had open does not.
+    close_fds::set_fds_cloexec(FIRST_OWN_FILE, &[]);
+    let limits = [at_most(Resource::Nofile, PROVIDER_FILES), at_most(Resource::Cpu, PROVIDER_CPU_SECONDS)];
+    become_child(parent, program, arguments, &limits)
+}
+
+fn become_child(parent: u32, program: &Path, arguments: &[OsString], limits: &[(Resource, Rlimit)]) -> io::Error {
     let prepare = || -> io::Result<()> {
         rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-        let files = rustix::process::getrlimit(Resource::Nofile);
-        rustix::process::setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files })?;
+        for (resource, limit) in limits {
+            rustix::process::setrlimit(*resource, *limit)?;
+        }
         #[cfg(target_os = "linux")]
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         Ok(())

@@ -179,6 +179,7 @@ fn provider(node: Node, path: &Path<'_>, home: Option<&str>, mistakes: &mut Vec<
             path: fields.path?,
             max_bytes: fields.max_bytes.unwrap_or(DEFAULT_MAX_BYTES),
             timeout: fields.timeout.unwrap_or(DEFAULT_TIMEOUT),
+            allow_group_read: fields.allow_group_read,
         },
         _ => ProviderConfig::Exec(ExecProvider {
             command: fields.path?,
@@ -202,6 +203,7 @@ struct Fields {
     timeout: Option<Duration>,
     /// Of the file or of what the program prints.
     max_bytes: Option<u64>,
+    allow_group_read: bool,
     allowlist: Option<Vec<String>>,
     args: Vec<String>,
     pass_env: Vec<String>,
@@ -250,6 +252,7 @@ impl Fields {
                 let names = self.env.keys().cloned().collect();
                 variables(names, mark, path, mistakes);
             }
+            "allow_group_read" => self.allow_group_read = reader.boolean(&node, path).unwrap_or_default(),
             "allow_symlink" => self.allow_symlink = reader.boolean(&node, path).unwrap_or_default(),
             "trusted_dirs" => {
                 let texts = reader.texts(node, member, path).unwrap_or_default();

@@ -1,0 +1,28 @@
+//! The hidden command through which admin starts a program that knows secrets: it ties its life to admin's.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::sys::supervision;
+
+/// What becomes of this process.
+#[derive(Debug, Clone, Args)]
+pub struct ExecProviderArgs {
+    /// The process id of admin
+    parent: u32,
+    /// The program
+    program: PathBuf,
+    /// Its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Becomes the program, or says why not.
+pub(crate) fn run(args: &ExecProviderArgs) -> CliError {
+    let error = supervision::exec_provider_with_parent(args.parent, &args.program, &args.arguments);
+    CliError::new(Outcome::Failed, format!("{} could not be started: {error}", args.program.display()))
+}

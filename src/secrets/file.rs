@@ -1,0 +1,347 @@
+//! Secrets in files: who owns them, who else may read them, and that no half of one is taken.
+//!
+//! A secret file belongs to our user or to root and nobody else may read or write it. Two exceptions keep container
+//! platforms usable: a file of root's that one of *our* groups may read is what Kubernetes makes of a secret volume
+//! with an `fsGroup` (mode 0440, behind symbolic links), and is accepted where we are not root; any other group's
+//! reading wants `allow_group_read` on the provider. A file every user may read is never accepted.
+
+use std::fs;
+use std::fs::File;
+use std::fs::Metadata;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use zeroize::Zeroizing;
+
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
+
+/// A file that was written to less than this ago may still be written to.
+const QUIET: Duration = Duration::from_millis(100);
+/// How long a file may take to come to rest: a writer that empties it and writes it anew takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a secret file may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rules {
+    /// Largest file, in bytes.
+    pub max_bytes: u64,
+    /// Whether its group may read it, whichever group that is.
+    pub allow_group_read: bool,
+}
+
+/// One attempt that did not succeed.
+enum Attempt<T> {
+    /// It may be better in a moment; else this is what it is.
+    Unsettled(Result<T, String>),
+    /// It is as it is.
+    Failed(String),
+}
+
+/// Reads a secret file whole and has `take` make something of it; `Err`: that looks like half a file. Such a file is read
+/// again until it has been left alone for a while; blocks for as long as that takes, at most [`PATIENCE`].
+pub fn read<T>(path: &Path, rules: Rules, take: impl Fn(&[u8]) -> Result<T, T>) -> Result<T, String> {
+    let begun = SystemClock.now().monotonic;
+    loop {
+        let so_far = match attempt(path, rules, &take) {
+            Ok(value) => return Ok(value),
+            Err(Attempt::Failed(reason)) => return Err(reason),
+            Err(Attempt::Unsettled(so_far)) => so_far,
+        };
+        if u128::from(SystemClock.now().monotonic.since(begun)) > PATIENCE.as_millis() {
+            return so_far;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn attempt<T>(path: &Path, rules: Rules, take: &impl Fn(&[u8]) -> Result<T, T>) -> Result<T, Attempt<T>> {
+    let shown = path.display();
+    let failed = |what: String| Attempt::Failed(format!("{shown} {what}"));
+    let mut file = open(path).map_err(|error| {
+        let kind = error.kind();
+        if kind != io::ErrorKind::NotFound {
+            failed(format!("cannot be read: {kind}"))
+        } else if between_two_files(path) {
+            Attempt::Unsettled(Err(format!("{shown} does not exist")))
+        } else {
+            failed("does not exist".to_owned())
+        }
+    })?;
+    let before = file.metadata().map_err(|error| failed(format!("cannot be read: {}", error.kind())))?;
+    if !before.is_file() {
+        return Err(failed("is not a regular file".to_owned()));
+    }
+    judge(&Access::of(&before), &Access::ours(), rules.allow_group_read)
+        .map_err(|refusal| failed(refusal.said(path)))?;
+    if before.len() > rules.max_bytes {
+        return Err(failed(format!("is larger than {} bytes", rules.max_bytes)));
+    }
+    // The whole buffer at once: one that grows leaves copies behind.
+    let room = usize::try_from(before.len()).unwrap_or_default().saturating_add(64);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    (&mut file)
+        .take(before.len().saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed(format!("cannot be read: {}", error.kind())))?;
+    let after = file.metadata().map_err(|error| failed(format!("cannot be read: {}", error.kind())))?;
+    let moved = Stamp::of(&before) != Stamp::of(&after) || bytes.len() as u64 != before.len();
+    if moved || is_fresh(&after, QUIET) {
+        return Err(Attempt::Unsettled(Err(format!("{shown} is being written to"))));
+    }
+    let taken = match take(&bytes) {
+        _ if bytes.is_empty() => Err(format!("{shown} is empty")),
+        Ok(value) => return Ok(value),
+        Err(value) => Ok(value),
+    };
+    if is_fresh(&after, PATIENCE) { Err(Attempt::Unsettled(taken)) } else { taken.map_err(Attempt::Failed) }
+}
+
+/// Opens for reading; a pipe or a terminal in the file's place holds nothing up.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or_default()).open(path)
+}
+
+/// Whether the folder changed just now: the file may be on its way.
+fn between_two_files(path: &Path) -> bool {
+    path.parent().and_then(|folder| fs::metadata(folder).ok()).is_some_and(|folder| is_fresh(&folder, PATIENCE))
+}
+
+/// Whether something was written less than `age` ago. Times ahead of our clock say nothing.
+fn is_fresh(found: &Metadata, age: Duration) -> bool {
+    let nanos = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
+    let written_ms = nanos / 1_000_000;
+    let now_ms = i128::from(SystemClock.now().wall.0);
+    (0..i128::try_from(age.as_millis()).unwrap_or_default()).contains(&(now_ms - written_ms))
+}
+
+/// What changes when a file is written to.
+#[derive(PartialEq, Eq)]
+struct Stamp(u64, i64, i64, i64, i64);
+
+impl Stamp {
+    fn of(found: &Metadata) -> Self {
+        Self(found.len(), found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec())
+    }
+}
+
+/// Owner, group and mode of a file.
+#[derive(Debug, Clone, Copy)]
+struct Access {
+    owner: u32,
+    group: u32,
+    mode: u32,
+}
+
+/// Who we are.
+struct Us {
+    user: u32,
+    groups: Vec<u32>,
+}
+
+impl Access {
+    fn of(found: &Metadata) -> Self {
+        Self { owner: found.uid(), group: found.gid(), mode: found.mode() & 0o7777 }
+    }
+
+    fn ours() -> Us {
+        let more = rustix::process::getgroups().unwrap_or_default();
+        let groups = more.into_iter().chain([rustix::process::getegid()]).map(rustix::process::Gid::as_raw).collect();
+        Us { user: rustix::process::geteuid().as_raw(), groups }
+    }
+}
+
+/// Why a file is no place for a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    Owner(u32),
+    Everybody(u32),
+    GroupReads(u32),
+    GroupWrites(u32),
+}
+
+impl Refusal {
+    fn said(self, path: &Path) -> String {
+        let shown = path.display();
+        // How Kubernetes lays out its volumes: the name is a link into `..data`.
+        let volume = fs::read_link(path).is_ok_and(|target| target.starts_with("..data"));
+        let advice = if volume {
+            "set defaultMode: 0440 on the volume and fsGroup on the pod".to_owned()
+        } else {
+            format!("run: chmod 600 {shown}")
+        };
+        match self {
+            Self::Owner(owner) => {
+                format!("belongs to user {owner}, neither to the user of the gateway nor to root")
+            }
+            Self::Everybody(mode) => format!("is open to every user of this machine (mode {mode:04o}); {advice}"),
+            Self::GroupReads(mode) => {
+                format!("can be read by its group (mode {mode:04o}); {advice}, or set allow_group_read on its provider")
+            }
+            Self::GroupWrites(mode) => format!("can be changed by its group (mode {mode:04o}); {advice}"),
+        }
+    }
+}
+
+fn judge(found: &Access, us: &Us, allow_group_read: bool) -> Result<(), Refusal> {
+    let Access { owner, group, mode } = *found;
+    if owner != us.user && owner != 0 {
+        return Err(Refusal::Owner(owner));
+    }
+    if mode & 0o006 != 0 {
+        return Err(Refusal::Everybody(mode));
+    }
+    if mode & 0o020 != 0 {
+        return Err(Refusal::GroupWrites(mode));
+    }
+    // Root gave it to a group of ours: without that we could not read it at all.
+    let handed = owner == 0 && us.user != 0 && us.groups.contains(&group);
+    if mode & 0o040 != 0 && !handed && !allow_group_read {
+        return Err(Refusal::GroupReads(mode));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::disallowed_methods,
+        reason = "test code may panic, and writes files as other programs do"
+    )]
+
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const STRICT: Rules = Rules { max_bytes: 1024 * 1024, allow_group_read: false };
+    const GROUP: Rules = Rules { allow_group_read: true, ..STRICT };
+
+    fn whole(bytes: &[u8]) -> Result<String, String> {
+        Ok(String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    fn write(path: &Path, text: &str, mode: u32) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn owner_group_and_mode_decide() {
+        let us = Us { user: 1000, groups: vec![1000, 2000] };
+        let root = Us { user: 0, groups: vec![0] };
+        let found = |owner, group, mode| Access { owner, group, mode };
+        for (access, us, allow, expected) in [
+            (found(1000, 1000, 0o600), &us, false, Ok(())),
+            (found(1000, 1000, 0o400), &us, false, Ok(())),
+            (found(0, 0, 0o600), &root, false, Ok(())),
+            (found(1000, 1000, 0o644), &us, false, Err(Refusal::Everybody(0o644))),
+            (found(0, 0, 0o644), &us, true, Err(Refusal::Everybody(0o644))),
+            (found(1000, 1000, 0o602), &us, true, Err(Refusal::Everybody(0o602))),
+            (found(1000, 1000, 0o640), &us, false, Err(Refusal::GroupReads(0o640))),
+            (found(1000, 1000, 0o640), &us, true, Ok(())),
+            (found(1000, 1000, 0o660), &us, true, Err(Refusal::GroupWrites(0o660))),
+            // Kubernetes with an fsGroup.
+            (found(0, 2000, 0o440), &us, false, Ok(())),
+            (found(0, 3000, 0o440), &us, false, Err(Refusal::GroupReads(0o440))),
+            (found(0, 0, 0o440), &root, false, Err(Refusal::GroupReads(0o440))),
+            (found(1001, 1000, 0o600), &us, false, Err(Refusal::Owner(1001))),
+            (found(1000, 0, 0o600), &root, false, Err(Refusal::Owner(1000))),
+        ] {
+            assert_eq!(judge(&access, us, allow), expected, "{access:?} {allow}");
+        }
+    }
+
+    #[test]
+    fn a_file_everybody_reads_is_refused_with_the_mode_to_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        write(&path, "canary", 0o644);
+        let error = read(&path, GROUP, whole).unwrap_err();
+        assert!(error.contains("mode 0644") && error.contains(&format!("chmod 600 {}", path.display())), "{error}");
+        assert!(!error.contains("canary"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read(&path, STRICT, whole).unwrap(), "canary");
+    }
+
+    #[test]
+    fn a_volume_of_kubernetes_is_read_through_its_links_and_has_its_own_advice() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("..2026_01_01");
+        fs::create_dir(&data).unwrap();
+        write(&data.join("key"), "canary", 0o644);
+        symlink("..2026_01_01", folder.path().join("..data")).unwrap();
+        symlink("..data/key", folder.path().join("key")).unwrap();
+        let path = folder.path().join("key");
+        assert!(read(&path, STRICT, whole).unwrap_err().contains("defaultMode: 0440"));
+        fs::set_permissions(data.join("key"), fs::Permissions::from_mode(0o440)).unwrap();
+        assert_eq!(read(&path, GROUP, whole).unwrap(), "canary");
+    }
+
+    #[test]
+    fn half_a_file_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        write(&path, "{\"a\":", 0o600);
+        let writer = {
+            let path = path.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(300));
+                let mut file = OpenOptions::new().append(true).open(path).unwrap();
+                file.write_all(b"\"b\"}").unwrap();
+            })
+        };
+        let json =
+            |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).map_err(|_| serde_json::Value::Null);
+        assert_eq!(read(&path, STRICT, json).unwrap(), serde_json::json!({"a": "b"}));
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_by_hand_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        write(&path, "", 0o600);
+        let writer = {
+            let path = path.clone();
+            std::thread::spawn(move || {
+                fs::remove_file(&path).unwrap();
+                std::thread::sleep(Duration::from_millis(300));
+                write(&path.with_extension("new"), "new", 0o600);
+                fs::rename(path.with_extension("new"), path).unwrap();
+            })
+        };
+        assert_eq!(read(&path, STRICT, whole).unwrap(), "new");
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn what_is_no_file_is_an_error_and_holds_nothing_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert!(read(&pipe, STRICT, whole).unwrap_err().contains("not a regular file"));
+        assert!(read(folder.path(), STRICT, whole).unwrap_err().contains("not a regular file"));
+        let large = folder.path().join("large");
+        write(&large, &"x".repeat(1024 * 1024 + 1), 0o600);
+        assert!(read(&large, STRICT, whole).unwrap_err().contains("larger than 1048576 bytes"));
+    }
+}
