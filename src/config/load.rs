@@ -266,6 +266,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
             max_stale: Some(Duration::from_secs(secrets.max_stale?)).filter(|bound| !bound.is_zero()),
         },
         reload: ReloadOptions { mode: reload_mode?, settle: Duration::from_millis(reload_settle?), poll: reload_poll? },
+        values: std::mem::take(&mut loader.values),
         warnings: declared.warnings,
     })
 }

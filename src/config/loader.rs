@@ -1,11 +1,13 @@
 //! Precedence: option, environment, file, `config.env`, default; every mistake noted at the place its value came from.
 
+use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
 use crate::config::address::Bind;
 use crate::config::address::Listen;
+use crate::config::compare::Values;
 use crate::config::file;
 use crate::config::file::GatewayFile;
 use crate::config::keys;
@@ -38,11 +40,13 @@ pub(super) struct Loader<'a> {
     pub(super) sources: Sources<'a>,
     pub(super) file: GatewayFile,
     pub(super) mistakes: Vec<Mistake>,
+    /// What was read so far.
+    pub(super) values: Values,
 }
 
 impl<'a> Loader<'a> {
-    pub(super) const fn new(sources: Sources<'a>, file: GatewayFile) -> Self {
-        Self { sources, file, mistakes: Vec::new() }
+    pub(super) fn new(sources: Sources<'a>, file: GatewayFile) -> Self {
+        Self { sources, file, mistakes: Vec::new(), values: Values::default() }
     }
 
     /// What option or environment say.
@@ -77,7 +81,12 @@ impl<'a> Loader<'a> {
     }
 
     /// Finds and reads one value; a mistake is noted and leaves `None`.
-    pub(super) fn read<T>(&mut self, key: &Key, shape: Shape, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    pub(super) fn read<T: Debug>(
+        &mut self,
+        key: &Key,
+        shape: Shape,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let (place, text) = match self.outside(key) {
             Some((place, text)) => (place, Ok(text)),
             None => match (self.inside(key, shape), self.saved(key), key.fallback) {
@@ -88,7 +97,10 @@ impl<'a> Loader<'a> {
             },
         };
         match text.and_then(|text| parse(&text)) {
-            Ok(value) => Some(value),
+            Ok(value) => {
+                self.values.note(key, &value);
+                Some(value)
+            }
             Err(message) => {
                 self.note(place, key, &message);
                 None
@@ -103,7 +115,7 @@ impl<'a> Loader<'a> {
     }
 
     /// A list: in the file a sequence or one text, elsewhere one text with commas.
-    pub(super) fn list<T: PartialEq>(
+    pub(super) fn list<T: PartialEq + Debug>(
         &mut self,
         key: &Key,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -146,6 +158,7 @@ impl<'a> Loader<'a> {
                 Err(message) => self.note(place, key, &message),
             }
         }
+        self.values.note(key, &values);
         (self.mistakes.len() == before).then_some(values)
     }
 
@@ -218,10 +231,12 @@ impl<'a> Loader<'a> {
     }
 
     pub(super) fn folder(&mut self, key: &Key, computed: impl Fn(&Self) -> PathBuf) -> PathBuf {
-        match self.read(key, Shape::Text, |text| Ok(text.to_owned())) {
+        let path = match self.read(key, Shape::Text, |text| Ok(text.to_owned())) {
             Some(text) => self.path(&text),
             None => computed(self),
-        }
+        };
+        self.values.note(key, &path);
+        path
     }
 
     pub(super) fn home(&self) -> PathBuf {

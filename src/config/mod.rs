@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod api;
+pub mod compare;
 pub mod declaration;
 pub mod defaults;
 pub mod form;

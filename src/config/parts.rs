@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::compare::Values;
 pub use crate::config::declaration::DeclaredConnection;
 pub use crate::config::declaration::DeclaredVariable;
 pub use crate::config::declaration::ExecProvider;
@@ -71,6 +72,8 @@ pub struct Config {
     pub secrets: SecretsOptions,
     /// How changes of the file are taken.
     pub reload: ReloadOptions,
+    /// The settings as they were understood, for comparing.
+    pub values: Values,
     /// What is allowed and still likely to be a mistake, with its place.
     pub warnings: Vec<Mistake>,
 }

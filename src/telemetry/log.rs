@@ -5,9 +5,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::TryInitError;
 
 use crate::sys::env;
@@ -24,6 +26,9 @@ pub enum LogError {
     /// There is one already.
     #[error("the log was set up twice")]
     Twice(#[from] TryInitError),
+    /// It does not take another level any more.
+    #[error("the level of the log cannot be changed: {0}")]
+    Gone(reload::Error),
 }
 
 /// Begins the log of this process at the level the environment names.
@@ -31,27 +36,45 @@ pub fn begin() -> Result<(), LogError> {
     begin_at(env::lookup(LEVEL_VARIABLE).as_deref().unwrap_or("info"))
 }
 
-/// Begins the log of this process at a level.
+/// Sets the filter of the process's log; there is one log, so there is one of these.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+/// Begins the log of this process at a level, which [`set_level`] may change.
 pub fn begin_at(level: &str) -> Result<(), LogError> {
     use tracing_subscriber::util::SubscriberInitExt as _;
-    let level: LevelFilter = level.trim().parse().map_err(|_| LogError::Level(level.to_owned()))?;
-    tracing_subscriber::fmt()
+    let builder = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
         .with_writer(io::stderr)
-        .with_env_filter(filter(level))
-        .finish()
-        .try_init()?;
+        .with_env_filter(filter(parse(level)?))
+        .with_filter_reloading();
+    let handle = builder.reload_handle();
+    builder.finish().try_init()?;
+    let _ = SET_FILTER.set(Box::new(move |filter| handle.reload(filter)));
     Ok(())
+}
+
+/// Changes the level of a log that [`begin_at`] began; nothing where there is none.
+pub fn set_level(level: &str) -> Result<(), LogError> {
+    let filter = filter(parse(level)?);
+    match SET_FILTER.get().map(|set| set(filter)) {
+        Some(Err(error)) => Err(LogError::Gone(error)),
+        Some(Ok(())) | None => Ok(()),
+    }
+}
+
+fn parse(level: &str) -> Result<LevelFilter, LogError> {
+    level.trim().parse().map_err(|_| LogError::Level(level.to_owned()))
 }
 
 /// Begins the log of this process at a level, with a place of its own: `sink` is handed one event at a time,
 /// a JSON object and a line feed.
 pub fn begin_into(level: &str, sink: impl Fn(&[u8]) + Send + Sync + 'static) -> Result<(), LogError> {
     use tracing_subscriber::util::SubscriberInitExt as _;
-    let level: LevelFilter = level.trim().parse().map_err(|_| LogError::Level(level.to_owned()))?;
+    let level = parse(level)?;
     let sink = Arc::new(sink);
     tracing_subscriber::fmt()
         .json()
