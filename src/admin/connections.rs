@@ -6,9 +6,9 @@ use http::StatusCode;
 
 use crate::admin::Admin;
 use crate::admin::respond::Problem;
-use crate::admin::respond::RequestId;
 use crate::admin::respond::empty;
 use crate::admin::respond::json;
+use crate::domain::audit::Asker;
 use crate::domain::draft::Draft;
 use crate::domain::ids::ConnectionId;
 use crate::store::StoreError;
@@ -32,12 +32,11 @@ pub async fn list(admin: &Admin) -> Answer {
 }
 
 /// `POST /api/admin/connections`.
-pub async fn create(admin: &Admin, request_id: &RequestId, body: &[u8]) -> Answer {
+pub async fn create(admin: &Admin, asker: Asker, body: &[u8]) -> Answer {
     let (draft, secrets) = decode::<CreateBody>(body)?.into_draft().ok_or_else(invalid_status)?;
     let checked = draft.check(&admin.addresses).map_err(StoreError::Invalid)?;
     let now = admin.clock.now().wall;
-    let record = admin.store.change(move |vault| vault.create_connection(checked, secrets, now)).await?;
-    audit("connection created", request_id, record.settings.id.as_str(), record.settings.secret_version);
+    let record = admin.store.change(move |vault| vault.create_connection(checked, secrets, &asker, now)).await?;
     json(StatusCode::CREATED, &ConnectionBody::encode(record))
 }
 
@@ -48,7 +47,7 @@ pub async fn get(admin: &Admin, id: ConnectionId) -> Answer {
 }
 
 /// `PATCH /api/admin/connections/{id}`.
-pub async fn patch(admin: &Admin, request_id: &RequestId, id: ConnectionId, body: &[u8]) -> Answer {
+pub async fn patch(admin: &Admin, asker: Asker, id: ConnectionId, body: &[u8]) -> Answer {
     let patch = decode::<PatchBody>(body)?;
     if !patch.has_valid_status() {
         return Err(invalid_status());
@@ -56,36 +55,28 @@ pub async fn patch(admin: &Admin, request_id: &RequestId, id: ConnectionId, body
     let now = admin.clock.now().wall;
     let addresses = admin.addresses.clone();
     let edit = move |record: &_| patch.apply(Draft::from_record(record)).check(&addresses);
-    let record = admin.store.change(move |vault| vault.update_connection(id.as_str(), now, edit)).await?;
-    audit("connection changed", request_id, record.settings.id.as_str(), record.settings.secret_version);
+    let record = admin.store.change(move |vault| vault.update_connection(id.as_str(), &asker, now, edit)).await?;
     json(StatusCode::OK, &ConnectionBody::encode(record))
 }
 
 /// `DELETE /api/admin/connections/{id}`.
-pub async fn delete(admin: &Admin, request_id: &RequestId, id: ConnectionId) -> Answer {
-    let gone = id.clone();
-    admin.store.change(move |vault| Ok(((), vault.delete_connection(&id)?))).await?;
-    audit("connection deleted", request_id, gone.as_str(), 0);
+pub async fn delete(admin: &Admin, asker: Asker, id: ConnectionId) -> Answer {
+    let now = admin.clock.now().wall;
+    admin.store.change(move |vault| Ok(((), vault.delete_connection(&id, &asker, now)?))).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
 /// `POST /api/admin/connections/{id}/rotate`.
-pub async fn rotate(admin: &Admin, request_id: &RequestId, id: ConnectionId, body: &[u8]) -> Answer {
+pub async fn rotate(admin: &Admin, asker: Asker, id: ConnectionId, body: &[u8]) -> Answer {
     let (secrets, by, reason) = decode::<RotateBody>(body)?.into_parts();
     let request = RotationRequest { secrets, by, reason };
     let now = admin.clock.now().wall;
-    let record = admin.store.change(move |vault| vault.rotate(id.as_str(), request, now)).await?;
-    audit("connection rotated", request_id, record.settings.id.as_str(), record.settings.secret_version);
+    let record = admin.store.change(move |vault| vault.rotate(id.as_str(), request, &asker, now)).await?;
     json(StatusCode::OK, &ConnectionBody::encode(record))
 }
 
 fn invalid_status() -> Problem {
     Problem::invalid("status: must be active or disabled")
-}
-
-/// One line per change, for whoever asks later what happened.
-fn audit(event: &'static str, request_id: &RequestId, connection: &str, secret_version: u64) {
-    tracing::info!(event, request_id = %request_id.0, connection, secret_version, "admin change");
 }
 
 impl From<InvalidBody> for Problem {

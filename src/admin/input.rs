@@ -6,9 +6,11 @@ use std::time::Duration;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
+use axum::extract::Query;
 use axum::extract::RawPathParams;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::Response;
@@ -23,6 +25,7 @@ use hyper::body::Body as _;
 use crate::admin::Admin;
 use crate::admin::respond::Problem;
 use crate::admin::respond::RequestId;
+use crate::domain::audit::Asker;
 use crate::domain::ids::ConnectionId;
 
 /// Largest request body, in bytes.
@@ -34,6 +37,11 @@ const BODY_PATIENCE: Duration = Duration::from_secs(15);
 pub type Shared = State<Arc<Admin>>;
 /// Our id of the request.
 pub type Id = Extension<RequestId>;
+
+/// Who asks, as access was judged.
+pub type Who = Extension<Asker>;
+/// The query, read.
+pub type Asked<T> = Result<Query<T>, QueryRejection>;
 
 /// The `{id}` of the path, decoded once; `None` where it is no UTF-8.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod attempts;
+pub mod audit;
 pub mod connections;
 pub mod feed;
 pub mod health;

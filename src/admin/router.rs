@@ -31,6 +31,8 @@ use crate::admin::respond::REQUEST_ID_HEADER;
 use crate::admin::respond::RequestId;
 use crate::admin::respond::empty;
 use crate::admin::routes;
+use crate::domain::audit;
+use crate::domain::audit::Asker;
 use crate::sys::clock::Clock as _;
 use crate::sys::http_server::Peer;
 use crate::sys::random;
@@ -39,6 +41,8 @@ use crate::sys::random;
 const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
 /// Seconds after which a client that showed too many wrong tokens may try again.
 const RETRY_SECONDS: u32 = 6;
+/// Header by which a client says for whom it asks. Nothing is proven by it.
+pub const SUBJECT_HEADER: &str = "sigilum-subject";
 /// Longest client request id that is logged, in characters.
 const MAX_CLIENT_ID: usize = 128;
 
@@ -65,7 +69,7 @@ fn open() -> OpenApiRouter<Arc<Admin>> {
 
 /// Routes behind the access rule.
 fn guarded() -> OpenApiRouter<Arc<Admin>> {
-    routes::guarded()
+    routes::guarded().merge(crate::admin::audit::routes())
 }
 
 /// The whole face.
@@ -143,14 +147,17 @@ async fn attend(State(admin): Shared, mut request: Request, next: Next) -> Respo
 }
 
 /// What every request to the API and the metrics passes: access, and no page of elsewhere.
-async fn let_in(State(admin): Shared, Extension(id): Id, request: Request, next: Next) -> Response<Body> {
+async fn let_in(State(admin): Shared, Extension(id): Id, mut request: Request, next: Next) -> Response<Body> {
     match check_access(&admin, &id, &request) {
-        Ok(()) => next.run(request).await,
+        Ok(asker) => {
+            request.extensions_mut().insert(asker);
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(&id),
     }
 }
 
-fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<(), Problem> {
+fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Asker, Problem> {
     let headers = request.headers();
     let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else { return Err(Problem::internal()) };
     let (client, now) = (peer.ip(), admin.clock.now().monotonic);
@@ -168,11 +175,13 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<(), 
                 return Err(Problem::new(StatusCode::FORBIDDEN, "ADMIN_ORIGIN_REFUSED", text));
             }
             let via = match via {
-                Via::Token => "token",
-                Via::Loopback => "loopback",
+                Via::Token => audit::Via::Token,
+                Via::Loopback => audit::Via::Loopback,
             };
-            tracing::debug!(event = "admin_access_granted", request_id = %id.0, %client, via, "admin access");
-            Ok(())
+            let name = via.name();
+            tracing::debug!(event = "admin_access_granted", request_id = %id.0, %client, via = name, "admin access");
+            let subject = headers.get(SUBJECT_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            Ok(Asker::new(via, &client.to_canonical().to_string(), &id.0).named(subject))
         }
         Err(denied) => {
             let (code, message) = denied.wire();

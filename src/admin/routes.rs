@@ -18,6 +18,7 @@ use crate::admin::health;
 use crate::admin::input::Id;
 use crate::admin::input::Name;
 use crate::admin::input::Shared;
+use crate::admin::input::Who;
 use crate::admin::input::finish;
 use crate::admin::input::json_body;
 use crate::wire::admin::ConnectionBody;
@@ -90,8 +91,8 @@ async fn list(State(admin): Shared, Extension(id): Id) -> Response<Body> {
     (status = 400, description = "The sentence names the member and what is wrong with it", body = ErrorBody),
     (status = 409, description = "There is one of that id, or there are as many as one gateway holds", body = ErrorBody),
 ))]
-async fn create(State(admin): Shared, Extension(id): Id, request: Request) -> Response<Body> {
-    let work = async { connections::create(&admin, &id, &json_body(request).await?).await };
+async fn create(State(admin): Shared, Extension(id): Id, Extension(asker): Who, request: Request) -> Response<Body> {
+    let work = async { connections::create(&admin, asker, &json_body(request).await?).await };
     finish(&id, work.await)
 }
 
@@ -113,8 +114,14 @@ async fn read(State(admin): Shared, Extension(id): Id, name: Name) -> Response<B
     (status = 400, description = "The sentence names the member and what is wrong with it", body = ErrorBody),
     (status = 404, description = "No connection of that id", body = ErrorBody),
 ))]
-async fn patch(State(admin): Shared, Extension(id): Id, name: Name, request: Request) -> Response<Body> {
-    let work = async { connections::patch(&admin, &id, name.connection()?, &json_body(request).await?).await };
+async fn patch(
+    State(admin): Shared,
+    Extension(id): Id,
+    Extension(asker): Who,
+    name: Name,
+    request: Request,
+) -> Response<Body> {
+    let work = async { connections::patch(&admin, asker, name.connection()?, &json_body(request).await?).await };
     finish(&id, work.await)
 }
 
@@ -124,8 +131,8 @@ async fn patch(State(admin): Shared, Extension(id): Id, name: Name, request: Req
     (status = 204, description = "Gone"),
     (status = 404, description = "No connection of that id", body = ErrorBody),
 ))]
-async fn delete(State(admin): Shared, Extension(id): Id, name: Name) -> Response<Body> {
-    let work = async { connections::delete(&admin, &id, name.connection()?).await };
+async fn delete(State(admin): Shared, Extension(id): Id, Extension(asker): Who, name: Name) -> Response<Body> {
+    let work = async { connections::delete(&admin, asker, name.connection()?).await };
     finish(&id, work.await)
 }
 
@@ -137,7 +144,13 @@ async fn delete(State(admin): Shared, Extension(id): Id, name: Name) -> Response
     (status = 400, description = "Nothing would change, or a secret is not valid", body = ErrorBody),
     (status = 404, description = "No connection of that id", body = ErrorBody),
 ))]
-async fn rotate(State(admin): Shared, Extension(id): Id, name: Name, request: Request) -> Response<Body> {
-    let work = async { connections::rotate(&admin, &id, name.connection()?, &json_body(request).await?).await };
+async fn rotate(
+    State(admin): Shared,
+    Extension(id): Id,
+    Extension(asker): Who,
+    name: Name,
+    request: Request,
+) -> Response<Body> {
+    let work = async { connections::rotate(&admin, asker, name.connection()?, &json_body(request).await?).await };
     finish(&id, work.await)
 }

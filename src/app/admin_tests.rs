@@ -273,6 +273,45 @@ async fn a_connection_is_made_read_changed_rotated_and_deleted() {
 }
 
 #[tokio::test]
+async fn the_audit_says_who_changed_what_and_no_value() {
+    let gateway = Gateway::start().await;
+    let made = gateway.ask("POST", CONNECTIONS, &connection("linear")).await;
+    gateway.ask("PATCH", "/api/admin/connections/linear", r#"{"name":"L","base_url":"https://o.example"}"#).await;
+    let rotation = format!(r#"{{"secrets":{{"key":"{CANARY}-2"}},"rotated_by":"ops","rotation_reason":"leaked"}}"#);
+    gateway.ask("POST", "/api/admin/connections/linear/rotate", &rotation).await;
+    let subject = [("x-sigilum-admin-token", TOKEN), ("sigilum-subject", "mallory")];
+    gateway.send("DELETE", "/api/admin/connections/linear", &subject, "").await;
+    // What failed changed nothing.
+    gateway.ask("DELETE", "/api/admin/connections/linear", "").await;
+
+    let answer = gateway.ask("GET", "/api/admin/audit", "").await;
+    assert!(!answer.body.contains(CANARY), "{answer:?}");
+    let entries = answer.json()["entries"].as_array().unwrap().clone();
+    let told: Vec<_> = entries.iter().map(|entry| (entry["id"].as_u64().unwrap(), &entry["action"])).collect();
+    let words = ["connection.delete", "connection.rotate", "connection.update", "connection.create"].map(Into::into);
+    assert_eq!(told, (1..=4).rev().zip(&words).collect::<Vec<_>>());
+    assert!(entries.iter().all(|entry| entry["target"] == "linear" && entry["via"] == "token"));
+    assert!(entries.iter().all(|entry| entry["address"] == "127.0.0.1"), "{entries:?}");
+    assert_eq!(entries[0]["actor"], "mallory");
+    let rotated = serde_json::json!({ "secrets": ["key"], "reason": "leaked", "secret_version": 2 });
+    assert_eq!((&entries[1]["actor"], &entries[1]["detail"]), (&"ops".into(), &rotated));
+    assert_eq!(entries[2]["detail"], serde_json::json!({ "changed": ["name", "base_url"] }));
+    assert_eq!(entries[3]["request_id"].as_str(), made.header("x-request-id"));
+    assert!(entries[3].get("actor").is_none());
+
+    let page = gateway.ask("GET", "/api/admin/audit?limit=1&before=4", "").await.json();
+    assert_eq!((&page["entries"][0]["id"], &page["next_before"]), (&3.into(), &3.into()));
+    let page = gateway.ask("GET", "/api/admin/audit?connection=linear&action=connection.create", "").await.json();
+    assert_eq!((page["entries"].as_array().unwrap().len(), page.get("next_before")), (1, None));
+    for bad in ["limit=0", "limit=501", "limit=x", "before=-1", "action=nothing", "limit=1&limit=2"] {
+        assert_eq!(gateway.ask("GET", &format!("/api/admin/audit?{bad}"), "").await.status, 400, "{bad}");
+    }
+    let lines = std::fs::read_to_string(gateway.folder.path().join("data/logs/audit.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 4);
+    assert!(lines.lines().last().unwrap().contains("mallory") && !lines.contains(CANARY));
+}
+
+#[tokio::test]
 async fn mistakes_are_refused_by_name() {
     let gateway = Gateway::start().await;
     gateway.ask("POST", CONNECTIONS, &connection("linear")).await;

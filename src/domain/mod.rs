@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod approval;
+pub mod audit;
 pub mod authority;
 mod blocks;
 pub mod connection;

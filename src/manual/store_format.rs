@@ -13,6 +13,14 @@
 //! | `meta` | `name`, `value`: `salt` (32 bytes), `sentinel` (sealed), `epoch` (UUID as text), `version` (u64, big-endian), `declared` (SHA-256 of settings and declared approvals) |
 //! | `connections` | `id`, `record` (JSON), `secret_version` |
 //! | `secrets` | `connection`, `version`, `sealed`, `made_at_ms`, `made_by`, `reason` |
+//! | `audit` | `id` (counts up without a gap), `at_ms`, `action`, `target`, `via`, `actor`, `address`, `request_id`, `detail` (JSON) |
+//!
+//! A row of `audit` is written in the transaction of the change it tells of. Triggers refuse to change, remove or write
+//! over one of the newest million; older ones go, 64 with each new one. Then the row becomes a line of
+//! `logs/audit.jsonl`. A crash in between loses the line and not the row: at the start the file is cut back to its last
+//! whole line, and every row after that one is added. The name in `actor` is what the caller said (`rotated_by`,
+//! `sigilum-subject`); nothing proves it. `detail` names fields and holds none of their values. Refused access is not in
+//! it: whoever reaches the port could fill the table and drive out the rest. The log has a line for that.
 //!
 //! A record is JSON with names of its own ([`crate::store::records`]), so that a field renamed in the code does not
 //! change what is on disk. All secrets of a connection are sealed together as one value; a rotation adds a
@@ -69,6 +77,7 @@
 //! | --- | --- |
 //! | `<data_dir>/admin-token` | token of the admin API: 64 hex digits and a line feed, 0600 |
 //! | `<data_dir>/logs/{admin,authz,envoy}.log` | what the processes say; 10 MiB, three older ones kept |
+//! | `<data_dir>/logs/audit.jsonl` | the audit as lines, 0600; 10 MiB, nine older ones kept |
 //! | `<run_dir>/access.log` | Envoy's JSON lines; put aside beyond 64 MiB as `access.log.1`, `access.log.2` and so on: numbers only rise |
 //! | `<run_dir>/access.position` | how far the metrics have read it |
 //! | `<run_dir>/usage.position` | how far usage events are settled |

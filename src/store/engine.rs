@@ -56,7 +56,7 @@ pub(super) const CONNECTION: &str = "SELECT id, record, secret_version, NOT EXIS
 /// The open database.
 #[derive(Debug)]
 pub struct Engine {
-    db: Connection,
+    pub(super) db: Connection,
     path: PathBuf,
 }
 
@@ -140,7 +140,7 @@ impl Engine {
 /// The statements a write transaction may run.
 #[derive(Debug)]
 pub struct Writer<'a> {
-    transaction: Transaction<'a>,
+    pub(super) transaction: Transaction<'a>,
 }
 
 impl Writer<'_> {

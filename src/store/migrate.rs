@@ -68,10 +68,15 @@ const STEPS: &[&str] = &[
         request_id TEXT NOT NULL,
         detail TEXT NOT NULL
     ) STRICT;
+    CREATE INDEX audit_by_target ON audit (target, id);
+    CREATE INDEX audit_by_action ON audit (action, id);
     CREATE TRIGGER audit_keeps_what_it_says BEFORE UPDATE ON audit
         BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
     CREATE TRIGGER audit_keeps_what_it_has BEFORE DELETE ON audit
         WHEN OLD.id > (SELECT max(id) FROM audit) - 1000000
+        BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+    CREATE TRIGGER audit_is_not_written_over BEFORE INSERT ON audit
+        WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)
         BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;",
 ];
 

@@ -4,6 +4,8 @@
 //! are heard of in the order they were committed, no secret lies in the file in clear, and a database that
 //! this version does not understand, or whose key is another, is left as it was. Never logs a secret.
 
+pub mod audit;
+mod audit_lines;
 pub mod engine;
 pub mod master_keys;
 pub mod migrate;

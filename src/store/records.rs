@@ -112,7 +112,7 @@ pub fn encode(record: &ConnectionRecord) -> Result<ConnectionRow, StoreError> {
 }
 
 /// A row as a record. Every field is parsed again: a row that somebody edited is an error, not a setting.
-pub fn decode(row: ConnectionRow) -> Result<ConnectionRecord, StoreError> {
+pub fn decode(row: &ConnectionRow) -> Result<ConnectionRecord, StoreError> {
     let unreadable = |detail: String| StoreError::Record { id: row.id.clone(), detail };
     let stored: StoredRecord = serde_json::from_str(&row.record).map_err(|error| unreadable(error.to_string()))?;
     let settings = ConnectionSettings {
@@ -158,6 +158,16 @@ pub fn decode(row: ConnectionRow) -> Result<ConnectionRecord, StoreError> {
     };
     record.settings.next_rotation_due_at = record.rotation_due();
     Ok(record)
+}
+
+/// Names of the members in which two rows of one connection differ, the time of the change left out.
+pub fn changed(old: &ConnectionRow, new: &ConnectionRow) -> Vec<String> {
+    let members = |row: &ConnectionRow| {
+        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&row.record).unwrap_or_default()
+    };
+    let old = members(old);
+    let differing = members(new).into_iter().filter(|(name, value)| old.get(name) != Some(value));
+    differing.map(|(name, _)| name).filter(|name| name != "updated_at_ms").collect()
 }
 
 fn encode_policy(policy: &ToolPolicy) -> StoredPolicy {

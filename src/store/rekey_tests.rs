@@ -20,6 +20,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::address::AddressPolicy;
+use crate::domain::audit::Asker;
+use crate::domain::audit::Via;
 use crate::domain::draft::Draft;
 use crate::domain::record::Secrets;
 use crate::domain::time::UnixMillis;
@@ -103,7 +105,7 @@ fn add(vault: &mut Vault, id: &str) {
         ..Draft::default()
     };
     let draft = draft.check(&AddressPolicy::default()).unwrap();
-    vault.create_connection(draft, secrets(&format!("{id} 1")), UnixMillis(1)).unwrap();
+    vault.create_connection(draft, secrets(&format!("{id} 1")), &Asker::local(Via::Command), UnixMillis(1)).unwrap();
 }
 
 fn rotation(secrets: Secrets) -> RotationRequest {
@@ -116,10 +118,19 @@ fn fill(vault: &mut Vault) {
         let id = format!("service-{number}");
         add(vault, &id);
         for version in 2..=1 + number % 4 {
-            vault.rotate(&id, rotation(secrets(&format!("{id} {version}"))), UnixMillis(2)).unwrap();
+            vault
+                .rotate(&id, rotation(secrets(&format!("{id} {version}"))), &Asker::local(Via::Command), UnixMillis(2))
+                .unwrap();
         }
     }
-    vault.rotate("service-0", rotation(secrets(&format!("service-0 {}", "x".repeat(9000)))), UnixMillis(2)).unwrap();
+    vault
+        .rotate(
+            "service-0",
+            rotation(secrets(&format!("service-0 {}", "x".repeat(9000)))),
+            &Asker::local(Via::Command),
+            UnixMillis(2),
+        )
+        .unwrap();
     let sealed = vault.key.seal(sealed::variable_place("SLACK", 3), b"xoxb").unwrap();
     vault
         .engine
@@ -232,11 +243,11 @@ fn an_old_version_that_does_not_open_goes_and_one_in_use_stops_everything() {
     // Given again it is in nobody's way.
     let all = rotation(secrets("new"));
     let missing = rotation([("api_key".to_owned(), Secret::new("new".to_owned()))].into());
-    match vault.rotate("service-3", missing, UnixMillis(3)) {
+    match vault.rotate("service-3", missing, &Asker::local(Via::Command), UnixMillis(3)) {
         Err(StoreError::SecretsIncomplete(names)) => assert_eq!(names, ["other"]),
         other => panic!("{other:?}"),
     }
-    vault.rotate("service-3", all, UnixMillis(3)).unwrap();
+    vault.rotate("service-3", all, &Asker::local(Via::Command), UnixMillis(3)).unwrap();
     vault.rekey(None, &mut no_step).unwrap();
     drop(vault);
     assert_sound(&place.open());
@@ -298,8 +309,12 @@ fn what_was_sealed_with_a_lost_key_is_given_up_and_given_again() {
             .all(|(_, secret)| secret.as_ref().is_err_and(|why| why.contains("given again")))
     );
     let part = rotation([("api_key".to_owned(), Secret::new("new".to_owned()))].into());
-    assert!(matches!(vault.rotate("service-1", part, UnixMillis(3)), Err(StoreError::SecretsIncomplete(_))));
-    let (record, _) = vault.rotate("service-1", rotation(secrets("new")), UnixMillis(3)).unwrap();
+    assert!(matches!(
+        vault.rotate("service-1", part, &Asker::local(Via::Command), UnixMillis(3)),
+        Err(StoreError::SecretsIncomplete(_))
+    ));
+    let (record, _) =
+        vault.rotate("service-1", rotation(secrets("new")), &Asker::local(Via::Command), UnixMillis(3)).unwrap();
     assert!(!record.secrets_lost && !vault.get("service-1").unwrap().secrets_lost);
     // What is still lost can be administered, and stays lost through another change of the key.
     vault.rekey(None, &mut no_step).unwrap();

@@ -141,7 +141,7 @@ pub(super) fn check(db: &Connection, key: &MasterKey) -> Result<Checked, StoreEr
         if row.lost {
             checked.lost.push(format!("connection {}", row.id));
         }
-        if let Err(error) = records::decode(row) {
+        if let Err(error) = records::decode(&row) {
             checked.unreadable.push(error.to_string());
         }
     }

@@ -2,6 +2,11 @@
 
 use std::path::Path;
 
+use crate::domain::audit::Action;
+use crate::domain::audit::Asker;
+use crate::domain::audit::Detail;
+use crate::domain::audit::Entry;
+use crate::domain::audit::claim;
 use crate::domain::connection::InvalidConnection;
 use crate::domain::connection::SECRETS_LOST;
 use crate::domain::draft::CheckedDraft;
@@ -14,6 +19,7 @@ use crate::domain::secret::Secret;
 use crate::domain::snapshot::StateVersion;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
+use crate::store::audit_lines::Lines;
 use crate::store::engine::Engine;
 use crate::store::engine::Found;
 use crate::store::engine::SecretsRow;
@@ -36,8 +42,6 @@ use crate::sys::random;
 pub const KEPT_SECRET_VERSIONS: i64 = 5;
 /// Connections one store holds: far more than any snapshot was measured with.
 pub const MAX_CONNECTIONS: i64 = 50_000;
-/// Longest free text kept of a rotation, in bytes.
-const MAX_NOTE_BYTES: usize = 256;
 
 /// The open store with its key.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ pub struct Vault {
     /// Where the key lies, and in which of these places it was found.
     pub(super) place: KeyPlace,
     pub(super) origin: Origin,
+    /// Where the audit is written as lines; `None`: nowhere.
+    pub(super) lines: Option<Lines>,
 }
 
 /// What a change did, told in the order of commits.
@@ -119,7 +125,7 @@ impl Vault {
             writer.set_meta("epoch", state.epoch.as_bytes())?;
             writer.set_meta("version", &state.version.to_be_bytes())
         })?;
-        Ok(Self { engine, key, state, place, origin })
+        Ok(Self { engine, key, state, place, origin, lines: None })
     }
 
     fn unlock(
@@ -137,7 +143,7 @@ impl Vault {
         let version = decode_version(&meta("version")?).ok_or_else(|| missing("usable version"))?;
         engine.prepare()?;
         engine.write(|writer| writer.upgrade(schema))?;
-        Ok(Self { engine, key, state: StateVersion { epoch, version }, place, origin })
+        Ok(Self { engine, key, state: StateVersion { epoch, version }, place, origin, lines: None })
     }
 
     /// Epoch and version of the last committed change.
@@ -157,19 +163,19 @@ impl Vault {
 
     /// Every connection, by id. One that cannot be read is left out here and reported by [`Vault::load`].
     pub fn list(&self) -> Result<Vec<ConnectionRecord>, StoreError> {
-        Ok(self.engine.connections()?.into_iter().filter_map(|row| records::decode(row).ok()).collect())
+        Ok(self.engine.connections()?.into_iter().filter_map(|row| records::decode(&row).ok()).collect())
     }
 
     /// One connection.
     pub fn get(&self, id: &str) -> Result<ConnectionRecord, StoreError> {
-        records::decode(self.engine.connection(id)?.ok_or(StoreError::NotFound)?)
+        records::decode(&self.engine.connection(id)?.ok_or(StoreError::NotFound)?)
     }
 
     /// Every connection with the secret to inject, and what cannot be read.
     pub fn load(&self) -> Result<Loaded, StoreError> {
         let mut loaded = Loaded::default();
         for row in self.engine.connections()? {
-            match records::decode(row) {
+            match records::decode(&row) {
                 Ok(record) => {
                     let secret = self.injected(&record);
                     loaded.usable.push((record, secret));
@@ -186,12 +192,12 @@ impl Vault {
         if self.engine.meta("declared")?.as_deref() == Some(digest.as_slice()) {
             return Ok(());
         }
-        self.commit(|writer| writer.set_meta("declared", digest))
+        self.commit(None, |writer| writer.set_meta("declared", digest))
     }
 
     /// One version more without a change of anything stored: the state has parts that lie elsewhere.
     pub fn advance(&mut self) -> Result<(), StoreError> {
-        self.commit(|_| Ok(()))
+        self.commit(None, |_| Ok(()))
     }
 
     /// Stores a new connection with its first secrets.
@@ -199,6 +205,7 @@ impl Vault {
         &mut self,
         draft: CheckedDraft,
         secrets: Secrets,
+        asker: &Asker,
         now: UnixMillis,
     ) -> Result<(ConnectionRecord, Change), StoreError> {
         let secrets = check_secrets(secrets)?;
@@ -216,8 +223,10 @@ impl Vault {
         };
         record.settings.next_rotation_due_at = record.rotation_due();
         let row = records::encode(&record)?;
-        let first = self.seal_secrets(&record, &secrets, now, "", "")?;
-        self.commit(|writer| {
+        let first = self.seal_secrets(&record, &secrets, asker.actor(), "")?;
+        let detail = Detail::default().names("secrets", secrets.keys());
+        let entry = Entry::new(Action::ConnectionCreate, &row.id, asker, now).with(detail);
+        self.commit(Some(&entry), |writer| {
             if writer.count()? >= MAX_CONNECTIONS {
                 return Err(StoreError::Full);
             }
@@ -234,10 +243,12 @@ impl Vault {
     pub fn update_connection(
         &mut self,
         id: &str,
+        asker: &Asker,
         now: UnixMillis,
         edit: impl FnOnce(&ConnectionRecord) -> Result<CheckedDraft, InvalidConnection>,
     ) -> Result<(ConnectionRecord, Change), StoreError> {
-        let old = self.get(id)?;
+        let before = self.engine.connection(id)?.ok_or(StoreError::NotFound)?;
+        let old = records::decode(&before)?;
         let draft = edit(&old)?;
         let mut record = ConnectionRecord {
             settings: draft.settings,
@@ -259,7 +270,9 @@ impl Vault {
             check_injection(&record.settings, record.auth_secret_key.as_deref(), &secrets)?;
             saved(&record, &secrets)
         };
-        self.commit(|writer| writer.update(&row)?.then_some(()).ok_or(StoreError::NotFound))?;
+        let detail = Detail::default().names("changed", records::changed(&before, &row));
+        let entry = Entry::new(Action::ConnectionUpdate, &row.id, asker, now).with(detail);
+        self.commit(Some(&entry), |writer| writer.update(&row)?.then_some(()).ok_or(StoreError::NotFound))?;
         Ok((record, change))
     }
 
@@ -269,6 +282,7 @@ impl Vault {
         &mut self,
         id: &str,
         request: RotationRequest,
+        asker: &Asker,
         now: UnixMillis,
     ) -> Result<(ConnectionRecord, Change), StoreError> {
         let mut record = self.get(id)?;
@@ -286,12 +300,14 @@ impl Vault {
             }
             Err(error) => return Err(error),
         };
-        let mut changed = false;
+        let mut changed = Vec::new();
         for (name, secret) in given {
-            changed |= secrets.get(&name) != Some(&secret);
+            if secrets.get(&name) != Some(&secret) {
+                changed.push(name.clone());
+            }
             secrets.insert(name, secret);
         }
-        if !changed {
+        if changed.is_empty() {
             return Err(StoreError::Unchanged);
         }
         // The limits hold for the union too.
@@ -304,8 +320,14 @@ impl Vault {
         record.last_rotated_at = Some(now);
         record.settings.next_rotation_due_at = record.rotation_due();
         let row = records::encode(&record)?;
-        let next = self.seal_secrets(&record, &secrets, now, &request.by, &request.reason)?;
-        self.commit(|writer| {
+        let asker = asker.clone().named(&request.by);
+        let next = self.seal_secrets(&record, &secrets, asker.actor(), &request.reason)?;
+        let detail = Detail::default()
+            .names("secrets", changed)
+            .text("reason", &request.reason)
+            .number("secret_version", record.settings.secret_version);
+        let entry = Entry::new(Action::ConnectionRotate, &row.id, &asker, now).with(detail);
+        self.commit(Some(&entry), |writer| {
             writer.update(&row)?.then_some(()).ok_or(StoreError::NotFound)?;
             writer.insert_secrets(&row.id, row.secret_version, &next)?;
             writer.purge_secrets(&row.id, row.secret_version.saturating_sub(KEPT_SECRET_VERSIONS))
@@ -315,8 +337,14 @@ impl Vault {
     }
 
     /// Removes a connection and every version of its secrets.
-    pub fn delete_connection(&mut self, id: &ConnectionId) -> Result<Change, StoreError> {
-        self.commit(|writer| writer.delete(id.as_str())?.then_some(()).ok_or(StoreError::NotFound))?;
+    pub fn delete_connection(
+        &mut self,
+        id: &ConnectionId,
+        asker: &Asker,
+        now: UnixMillis,
+    ) -> Result<Change, StoreError> {
+        let entry = Entry::new(Action::ConnectionDelete, id.as_str(), asker, now);
+        self.commit(Some(&entry), |writer| writer.delete(id.as_str())?.then_some(()).ok_or(StoreError::NotFound))?;
         // What was deleted still stands in the WAL; failing to cut it back does not undo the deletion.
         match self.engine.checkpoint() {
             Ok(true) => {}
@@ -326,14 +354,24 @@ impl Vault {
         Ok(Change::Deleted(id.clone()))
     }
 
-    /// One transaction, one version more.
-    fn commit(&mut self, work: impl FnOnce(&Writer<'_>) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    /// One transaction, one version more; the entry says in the same transaction who asked for it.
+    pub(super) fn commit(
+        &mut self,
+        entry: Option<&Entry>,
+        work: impl FnOnce(&Writer<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let version = self.state.version.saturating_add(1);
         self.engine.write(|writer| {
             work(writer)?;
+            if let Some(entry) = entry {
+                writer.insert_audit(entry)?;
+            }
             writer.set_meta("version", &version.to_be_bytes())
         })?;
         self.state.version = version;
+        if let Some(entry) = entry {
+            self.noted(entry);
+        }
         Ok(())
     }
 
@@ -341,13 +379,12 @@ impl Vault {
         &self,
         record: &ConnectionRecord,
         secrets: &Secrets,
-        now: UnixMillis,
         by: &str,
         reason: &str,
     ) -> Result<SecretsRow, StoreError> {
         let sealed = self.key.seal(place_of(record), &records::encode_secrets(secrets))?;
-        let made_at_ms = i64::try_from(now.0).unwrap_or(i64::MAX);
-        Ok(SecretsRow { sealed, made_at_ms, made_by: note(by), reason: note(reason) })
+        let made_at_ms = i64::try_from(record.updated_at.0).unwrap_or(i64::MAX);
+        Ok(SecretsRow { sealed, made_at_ms, made_by: claim(by), reason: claim(reason) })
     }
 
     fn secrets(&self, record: &ConnectionRecord) -> Result<Secrets, StoreError> {
@@ -406,15 +443,6 @@ fn saved(record: &ConnectionRecord, secrets: &Secrets) -> Change {
 fn pick(record: &ConnectionRecord, secrets: &Secrets) -> Result<Secret, String> {
     let key = record.auth_secret_key.as_deref().ok_or_else(|| "no secret is named for injection".to_owned())?;
     secrets.get(key).map(Secret::duplicate).ok_or_else(|| "the secret to inject is missing".to_owned())
-}
-
-/// Free text of a stranger's making: no control characters, bounded.
-fn note(text: &str) -> String {
-    let mut clean: String = text.trim().chars().filter(|character| !character.is_control()).collect();
-    while clean.len() > MAX_NOTE_BYTES {
-        clean.pop();
-    }
-    clean
 }
 
 fn decode_version(bytes: &[u8]) -> Option<u64> {

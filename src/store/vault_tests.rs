@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::address::AddressPolicy;
+use crate::domain::audit::Via;
 use crate::domain::draft::Draft;
 use crate::store::worker::DATABASE_FILE;
 use crate::store::worker::OpenStore;
@@ -30,6 +31,10 @@ const CANARY: &str = "canary-8d1f0c2e";
 
 fn key(text: &str) -> Secret {
     Secret::new(text.to_owned())
+}
+
+fn asker() -> Asker {
+    Asker::new(Via::Token, "192.0.2.7", "req-1")
 }
 
 fn open(folder: &TempDir) -> Result<Vault, StoreError> {
@@ -56,7 +61,7 @@ fn rotation(pairs: &[(&str, &str)]) -> RotationRequest {
 }
 
 fn add(vault: &mut Vault, id: &str, secret: &str) {
-    vault.create_connection(draft(id), secrets(&[("api_key", secret)]), UnixMillis(1000)).unwrap();
+    vault.create_connection(draft(id), secrets(&[("api_key", secret)]), &asker(), UnixMillis(1000)).unwrap();
 }
 
 fn injected(vault: &Vault, id: &str) -> String {
@@ -90,12 +95,15 @@ fn an_id_is_taken_once_and_missing_ids_are_said() {
     let mut vault = open(&folder).unwrap();
     add(&mut vault, "linear", "s1");
     let version = vault.state().version;
-    let again = vault.create_connection(draft("linear"), secrets(&[("api_key", "s2")]), UnixMillis(0));
+    let again = vault.create_connection(draft("linear"), secrets(&[("api_key", "s2")]), &asker(), UnixMillis(0));
     assert!(matches!(again, Err(StoreError::Exists)));
     assert!(matches!(vault.get("nobody"), Err(StoreError::NotFound)));
-    assert!(matches!(vault.rotate("nobody", rotation(&[("a", "b")]), UnixMillis(0)), Err(StoreError::NotFound)));
+    assert!(matches!(
+        vault.rotate("nobody", rotation(&[("a", "b")]), &asker(), UnixMillis(0)),
+        Err(StoreError::NotFound)
+    ));
     let nobody = ConnectionId::parse("nobody").unwrap();
-    assert!(matches!(vault.delete_connection(&nobody), Err(StoreError::NotFound)));
+    assert!(matches!(vault.delete_connection(&nobody, &asker(), UnixMillis(0)), Err(StoreError::NotFound)));
     // A change that failed leaves no version and no data behind.
     assert_eq!((vault.state().version, injected(&vault, "linear")), (version, "s1".to_owned()));
 }
@@ -113,7 +121,7 @@ fn the_named_secret_must_be_there_and_injectable() {
         &[("api_key", "{{KEY}}")],
         &[("", "x")],
     ] {
-        let refused = vault.create_connection(draft("linear"), secrets(bad), UnixMillis(0));
+        let refused = vault.create_connection(draft("linear"), secrets(bad), &asker(), UnixMillis(0));
         assert!(matches!(refused, Err(StoreError::Invalid(_))), "{bad:?}");
     }
     assert!(vault.list().unwrap().is_empty());
@@ -127,13 +135,14 @@ fn rotation_merges_counts_and_purges() {
     for round in 2..=9 {
         let value = format!("s{round}");
         let at = UnixMillis(round * 1000);
-        let (record, _) = vault.rotate("linear", rotation(&[("api_key", &value), ("other", "o")]), at).unwrap();
+        let (record, _) =
+            vault.rotate("linear", rotation(&[("api_key", &value), ("other", "o")]), &asker(), at).unwrap();
         assert_eq!(record.settings.secret_version, round);
         assert_eq!(record.credential_keys, ["api_key", "other"]);
         assert_eq!(record.settings.next_rotation_due_at.unwrap().0, round + 30 * 86_400);
         assert_eq!(injected(&vault, "linear"), value);
     }
-    let unchanged = vault.rotate("linear", rotation(&[("api_key", "s9")]), UnixMillis(0));
+    let unchanged = vault.rotate("linear", rotation(&[("api_key", "s9")]), &asker(), UnixMillis(0));
     assert!(matches!(unchanged, Err(StoreError::Unchanged)));
     let kept: Vec<i64> =
         (0..=9).filter(|version| vault.engine.secrets("linear", *version).unwrap().is_some()).collect();
@@ -145,8 +154,8 @@ fn deleting_leaves_nothing_and_the_id_is_free_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut vault = open(&folder).unwrap();
     add(&mut vault, "linear", "s1");
-    vault.rotate("linear", rotation(&[("api_key", "s2")]), UnixMillis(0)).unwrap();
-    vault.delete_connection(&ConnectionId::parse("linear").unwrap()).unwrap();
+    vault.rotate("linear", rotation(&[("api_key", "s2")]), &asker(), UnixMillis(0)).unwrap();
+    vault.delete_connection(&ConnectionId::parse("linear").unwrap(), &asker(), UnixMillis(0)).unwrap();
     assert!(
         vault.engine.secrets("linear", 1).unwrap().is_none() && vault.engine.secrets("linear", 2).unwrap().is_none()
     );
@@ -159,7 +168,7 @@ fn a_secret_lies_in_no_file_in_clear() {
     let folder = tempfile::tempdir().unwrap();
     let mut vault = open(&folder).unwrap();
     add(&mut vault, "linear", CANARY);
-    vault.rotate("linear", rotation(&[("api_key", &format!("{CANARY}-2"))]), UnixMillis(0)).unwrap();
+    vault.rotate("linear", rotation(&[("api_key", &format!("{CANARY}-2"))]), &asker(), UnixMillis(0)).unwrap();
     let mut seen = BTreeSet::new();
     for entry in fs::read_dir(folder.path()).unwrap() {
         let entry = entry.unwrap();
@@ -236,7 +245,7 @@ fn moved_rows_do_not_open() {
     let mut vault = open(&folder).unwrap();
     add(&mut vault, "linear", "s1");
     add(&mut vault, "github", "s2");
-    vault.rotate("linear", rotation(&[("api_key", "s3")]), UnixMillis(0)).unwrap();
+    vault.rotate("linear", rotation(&[("api_key", "s3")]), &asker(), UnixMillis(0)).unwrap();
     drop(vault);
     let raw = rusqlite::Connection::open(folder.path().join(DATABASE_FILE)).unwrap();
     // github gets linear's secret, linear its own old one.
@@ -272,7 +281,7 @@ fn an_edited_record_is_reported_and_holds_up_no_other() {
     let Loaded { usable, unreadable } = vault.load().unwrap();
     assert_eq!((usable.len(), unreadable.len()), (1, 1));
     assert!(matches!(&unreadable[0], StoreError::Record { id, .. } if id == "linear"));
-    vault.delete_connection(&ConnectionId::parse("linear").unwrap()).unwrap();
+    vault.delete_connection(&ConnectionId::parse("linear").unwrap(), &asker(), UnixMillis(0)).unwrap();
 }
 
 #[test]
@@ -299,9 +308,9 @@ fn a_full_disk_refuses_and_loses_nothing() {
     let before = (vault.state().clone(), vault.list().unwrap());
     vault.engine.limit_pages(1).unwrap();
     let large = "x".repeat(16_000);
-    let refused = vault.create_connection(draft("github"), secrets(&[("api_key", &large)]), UnixMillis(0));
+    let refused = vault.create_connection(draft("github"), secrets(&[("api_key", &large)]), &asker(), UnixMillis(0));
     assert!(matches!(refused, Err(StoreError::Database(_))), "{refused:?}");
-    let refused = vault.rotate("linear", rotation(&[("api_key", &large)]), UnixMillis(0));
+    let refused = vault.rotate("linear", rotation(&[("api_key", &large)]), &asker(), UnixMillis(0));
     assert!(matches!(refused, Err(StoreError::Database(_))), "{refused:?}");
     assert_eq!((vault.state().clone(), vault.list().unwrap()), before);
     assert_eq!(injected(&vault, "linear"), "s1");
@@ -333,11 +342,11 @@ fn crash_child() {
         let vault = &mut store.vault;
         let extra = format!("extra-{}", round % 7);
         match vault.get(&extra) {
-            Ok(record) => drop(vault.delete_connection(&record.settings.id).unwrap()),
+            Ok(record) => drop(vault.delete_connection(&record.settings.id, &asker(), UnixMillis(0)).unwrap()),
             Err(_) => add(vault, &extra, "x"),
         }
         let value = format!("{}", vault.state().version + 1);
-        vault.rotate("linear", rotation(&[("api_key", &value)]), UnixMillis(round)).unwrap();
+        vault.rotate("linear", rotation(&[("api_key", &value)]), &asker(), UnixMillis(round)).unwrap();
         println!("\ncommitted {value}");
         vault.advance().unwrap();
         println!("\ncommitted {}", vault.state().version);

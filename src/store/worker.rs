@@ -53,7 +53,8 @@ impl OpenStore {
     /// The same with whichever of these keys opens the store.
     pub fn open_with(folder: &Path, keys: &MasterKeys, holder: &str) -> Result<Self, StoreError> {
         let lock = lock(folder, holder)?;
-        let vault = Vault::open_with(&folder.join(DATABASE_FILE), keys)?;
+        let mut vault = Vault::open_with(&folder.join(DATABASE_FILE), keys)?;
+        vault.keep_lines_in(folder)?;
         Ok(Self { vault, lock })
     }
 

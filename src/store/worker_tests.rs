@@ -3,6 +3,8 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::domain::address::AddressPolicy;
+use crate::domain::audit::Asker;
+use crate::domain::audit::Via;
 use crate::domain::draft::Draft;
 use crate::domain::record::Secrets;
 use crate::domain::time::UnixMillis;
@@ -20,7 +22,10 @@ async fn create(store: &Store, id: String) {
     };
     let draft = draft.check(&AddressPolicy::default()).unwrap();
     let secrets = Secrets::from([("key".to_owned(), Secret::new("s".to_owned()))]);
-    store.change(move |vault| vault.create_connection(draft, secrets, UnixMillis(1))).await.unwrap();
+    store
+        .change(move |vault| vault.create_connection(draft, secrets, &Asker::local(Via::Command), UnixMillis(1)))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

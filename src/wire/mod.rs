@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod answer;
+pub mod audit;
 pub mod control_plane;
 pub mod envelope;
 pub mod envoy;
