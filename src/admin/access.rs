@@ -1,14 +1,18 @@
-//! Who may use the admin API: the token, or in two compatibility modes a direct client of this machine.
+//! Who may use the admin API: the token, a client certificate, or in two compatibility modes a direct client of this
+//! machine.
 
 use std::net::IpAddr;
 
 use http::HeaderMap;
+use http::Uri;
 use http::header::AUTHORIZATION;
-use http::header::HOST;
-use http::uri::Authority;
+use http::header::ORIGIN;
 
+use crate::admin::origin::is_loopback;
+use crate::admin::origin::named_host;
 use crate::admin::token::AdminToken;
 use crate::config::parts::AccessMode;
+use crate::domain::audit;
 
 /// Header that carries the token; `Authorization: Bearer` does too.
 pub const TOKEN_HEADER: &str = "x-sigilum-admin-token";
@@ -27,6 +31,21 @@ pub struct AccessRule {
     pub mode: AccessMode,
     /// The token; there always is one.
     pub token: AdminToken,
+    /// Whether a client certificate of the list is wanted besides what the mode wants.
+    pub certificates: bool,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// Whether it proved a name of the list with a certificate.
+    pub certified: bool,
+    /// What it asked for.
+    pub uri: &'a Uri,
+    /// What it said.
+    pub headers: &'a HeaderMap,
 }
 
 /// What let a request in.
@@ -36,6 +55,19 @@ pub enum Via {
     Token,
     /// A direct client of this machine.
     Loopback,
+    /// A client certificate.
+    Certificate,
+}
+
+impl Via {
+    /// The same as the audit tells it.
+    pub const fn audited(self) -> audit::Via {
+        match self {
+            Self::Token => audit::Via::Token,
+            Self::Loopback => audit::Via::Loopback,
+            Self::Certificate => audit::Via::Certificate,
+        }
+    }
 }
 
 /// Why a request was not let in.
@@ -47,6 +79,8 @@ pub enum AccessDenied {
     LoopbackRequired,
     /// Mode `hybrid`: neither.
     TokenOrLoopbackRequired,
+    /// No client certificate with a name of the list.
+    CertificateRequired,
 }
 
 impl AccessDenied {
@@ -58,24 +92,37 @@ impl AccessDenied {
             Self::TokenOrLoopbackRequired => {
                 ("ADMIN_TOKEN_OR_LOOPBACK_REQUIRED", "the admin token or a direct client of this machine is required")
             }
+            Self::CertificateRequired => {
+                ("ADMIN_CERTIFICATE_REQUIRED", "a client certificate with a name of the list is required")
+            }
         }
     }
 }
 
 impl AccessRule {
-    /// Judges a request of `peer`. `compare` is false where the client has failed too often: then a token is not
-    /// even looked at.
-    pub fn check(&self, peer: IpAddr, headers: &HeaderMap, compare: bool) -> Result<Via, AccessDenied> {
-        let token = || compare && self.token_matches(headers);
+    /// Judges a request. `compare` is false where the client has failed too often: then a token is not even
+    /// looked at.
+    pub fn check(&self, caller: Caller<'_>, compare: bool) -> Result<Via, AccessDenied> {
+        if (self.certificates || self.mode == AccessMode::Mtls) && !caller.certified {
+            return Err(AccessDenied::CertificateRequired);
+        }
+        let token = || compare && self.token_matches(caller.headers);
         match self.mode {
+            AccessMode::Mtls => Ok(Via::Certificate),
             AccessMode::Token if token() => Ok(Via::Token),
             AccessMode::Token => Err(AccessDenied::TokenRequired),
             AccessMode::Hybrid if token() => Ok(Via::Token),
-            AccessMode::Hybrid if is_direct_loopback(peer, headers) => Ok(Via::Loopback),
+            AccessMode::Hybrid if caller.is_direct_loopback() => Ok(Via::Loopback),
             AccessMode::Hybrid => Err(AccessDenied::TokenOrLoopbackRequired),
-            AccessMode::Loopback if is_direct_loopback(peer, headers) => Ok(Via::Loopback),
+            AccessMode::Loopback if caller.is_direct_loopback() => Ok(Via::Loopback),
             AccessMode::Loopback => Err(AccessDenied::LoopbackRequired),
         }
+    }
+
+    /// Whether a refusal came of a token that was compared and is wrong.
+    pub fn was_guess(&self, denied: AccessDenied, headers: &HeaderMap) -> bool {
+        matches!(denied, AccessDenied::TokenRequired | AccessDenied::TokenOrLoopbackRequired)
+            && presented(headers).is_some()
     }
 
     fn token_matches(&self, headers: &HeaderMap) -> bool {
@@ -83,35 +130,38 @@ impl AccessRule {
     }
 }
 
-/// The token a request shows, if any; the admin header comes first.
+/// The token a request shows, if any; the admin header comes first. Two of one kind are none: which one counts would
+/// depend on who reads.
 pub fn presented(headers: &HeaderMap) -> Option<&str> {
-    let header = headers.get(TOKEN_HEADER).and_then(|value| value.to_str().ok()).map(str::trim);
+    let only = |name: &str| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())?.to_str().ok().map(str::trim)
+    };
     let bearer = || {
-        let value = headers.get(AUTHORIZATION)?.to_str().ok()?.trim();
-        let (scheme, token) = value.split_once(' ')?;
+        let (scheme, token) = only(AUTHORIZATION.as_str())?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     };
-    header.or_else(bearer).filter(|token| !token.is_empty() && token.len() <= MAX_TOKEN_BYTES)
+    let token = if headers.contains_key(TOKEN_HEADER) { only(TOKEN_HEADER) } else { bearer() };
+    token.filter(|token| !token.is_empty() && token.len() <= MAX_TOKEN_BYTES)
 }
 
-/// Whether the client itself is on this machine: by its address, by the host it asked for (a web page of
-/// somewhere else can point its own name at 127.0.0.1), and with no proxy in between.
-fn is_direct_loopback(peer: IpAddr, headers: &HeaderMap) -> bool {
-    peer.to_canonical().is_loopback()
-        && !FORWARDING_HEADERS.iter().any(|name| headers.contains_key(*name))
-        && has_loopback_host(headers)
-}
-
-/// Whether the one Host header names this machine.
-pub fn has_loopback_host(headers: &HeaderMap) -> bool {
-    let mut hosts = headers.get_all(HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
-    let Some(authority) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
-    if authority.as_str().contains('@') {
-        return false;
+impl Caller<'_> {
+    /// Whether the client itself is on this machine: by its address, by the host it asked for (a web page of
+    /// somewhere else can point its own name at 127.0.0.1), and with no proxy in between.
+    fn is_direct_loopback(&self) -> bool {
+        self.is_from_here() && named_host(self.uri, self.headers).is_some_and(|host| is_loopback(&host))
     }
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+
+    /// Whether it is a program of this machine: no page, and nobody a proxy speaks for. Such a one is never locked
+    /// out: a guesser here must not keep the operator out, who could read the token's file anyway.
+    pub fn is_local_program(&self) -> bool {
+        self.is_from_here() && !self.headers.contains_key(ORIGIN)
+    }
+
+    fn is_from_here(&self) -> bool {
+        self.peer.to_canonical().is_loopback()
+            && !FORWARDING_HEADERS.iter().any(|name| self.headers.contains_key(*name))
+    }
 }
 
 #[cfg(test)]
@@ -131,13 +181,19 @@ mod tests {
     const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     fn rule(mode: AccessMode) -> AccessRule {
-        AccessRule { mode, token: AdminToken::given(&Secret::new("right-token".to_owned())) }
+        AccessRule { mode, token: AdminToken::given(&Secret::new("right-token".to_owned())), certificates: false }
+    }
+
+    fn check(rule: &AccessRule, peer: IpAddr, headers: &HeaderMap, compare: bool) -> Result<Via, AccessDenied> {
+        rule.check(Caller { peer, certified: false, uri: &Uri::from_static("/x"), headers }, compare)
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        let pair =
-            |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
-        pairs.iter().map(pair).collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        headers
     }
 
     #[test]
@@ -148,8 +204,8 @@ mod tests {
             &[("authorization", "Bearer right-token")],
             &[("authorization", "bEaReR  right-token")],
         ] {
-            assert_eq!(rule.check(REMOTE, &headers(good), true), Ok(Via::Token), "{good:?}");
-            assert_eq!(rule.check(REMOTE, &headers(good), false), Err(AccessDenied::TokenRequired));
+            assert_eq!(check(&rule, REMOTE, &headers(good), true), Ok(Via::Token), "{good:?}");
+            assert_eq!(check(&rule, REMOTE, &headers(good), false), Err(AccessDenied::TokenRequired));
         }
         for bad in [
             &[][..],
@@ -157,11 +213,13 @@ mod tests {
             &[("x-sigilum-admin-token", "right-toke")],
             &[("x-sigilum-admin-token", "right-tokenx")],
             &[("x-sigilum-admin-token", "wrong"), ("authorization", "Bearer right-token")],
+            &[("x-sigilum-admin-token", "right-token"), ("x-sigilum-admin-token", "right-token")],
+            &[("authorization", "Bearer right-token"), ("authorization", "Bearer right-token")],
             &[("authorization", "Basic right-token")],
             &[("authorization", "right-token")],
             &[("host", "localhost")],
         ] {
-            assert_eq!(rule.check(LOCAL, &headers(bad), true), Err(AccessDenied::TokenRequired), "{bad:?}");
+            assert_eq!(check(&rule, LOCAL, &headers(bad), true), Err(AccessDenied::TokenRequired), "{bad:?}");
         }
     }
 
@@ -169,16 +227,16 @@ mod tests {
     fn loopback_is_a_direct_client_that_asked_for_this_machine() {
         let rule = rule(AccessMode::Hybrid);
         for host in ["localhost", "LOCALHOST:38100", "127.0.0.1:38100", "[::1]:38100", "127.8.8.8"] {
-            assert_eq!(rule.check(LOCAL, &headers(&[("host", host)]), true), Ok(Via::Loopback), "{host}");
+            assert_eq!(check(&rule, LOCAL, &headers(&[("host", host)]), true), Ok(Via::Loopback), "{host}");
         }
         let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
-        assert_eq!(rule.check(mapped, &headers(&[("host", "localhost")]), true), Ok(Via::Loopback));
+        assert_eq!(check(&rule, mapped, &headers(&[("host", "localhost")]), true), Ok(Via::Loopback));
         assert_eq!(
-            rule.check(IpAddr::V6(Ipv6Addr::LOCALHOST), &headers(&[("host", "[::1]")]), true),
+            check(&rule, IpAddr::V6(Ipv6Addr::LOCALHOST), &headers(&[("host", "[::1]")]), true),
             Ok(Via::Loopback)
         );
         let denied = Err(AccessDenied::TokenOrLoopbackRequired);
-        assert_eq!(rule.check(REMOTE, &headers(&[("host", "localhost")]), true), denied);
+        assert_eq!(check(&rule, REMOTE, &headers(&[("host", "localhost")]), true), denied);
         for bad in [
             &[][..],
             &[("host", "evil.example")],
@@ -192,7 +250,7 @@ mod tests {
             &[("host", "localhost"), ("x-real-ip", "127.0.0.1")],
             &[("host", "localhost"), ("via", "1.1 proxy")],
         ] {
-            assert_eq!(rule.check(LOCAL, &headers(bad), true), denied, "{bad:?}");
+            assert_eq!(check(&rule, LOCAL, &headers(bad), true), denied, "{bad:?}");
         }
     }
 
@@ -200,13 +258,44 @@ mod tests {
     fn mode_loopback_ignores_the_token() {
         let rule = rule(AccessMode::Loopback);
         let token = headers(&[("x-sigilum-admin-token", "right-token"), ("host", "localhost")]);
-        assert_eq!(rule.check(REMOTE, &token, true), Err(AccessDenied::LoopbackRequired));
-        assert_eq!(rule.check(LOCAL, &headers(&[("host", "localhost")]), true), Ok(Via::Loopback));
+        assert_eq!(check(&rule, REMOTE, &token, true), Err(AccessDenied::LoopbackRequired));
+        assert_eq!(check(&rule, LOCAL, &headers(&[("host", "localhost")]), true), Ok(Via::Loopback));
     }
 
     #[test]
     fn an_empty_token_lets_nobody_in() {
-        let rule = AccessRule { mode: AccessMode::Token, token: AdminToken::given(&Secret::new(String::new())) };
-        assert!(rule.check(LOCAL, &headers(&[("x-sigilum-admin-token", "")]), true).is_err());
+        let rule = AccessRule { token: AdminToken::given(&Secret::new(String::new())), ..rule(AccessMode::Token) };
+        assert!(check(&rule, LOCAL, &headers(&[("x-sigilum-admin-token", "")]), true).is_err());
+    }
+
+    #[test]
+    fn a_certificate_is_the_operator_or_comes_besides() {
+        let uri = Uri::from_static("/x");
+        let token = headers(&[("x-sigilum-admin-token", "right-token"), ("host", "localhost")]);
+        let none = headers(&[("host", "localhost")]);
+        let ask = |rule: &AccessRule, certified, headers| {
+            rule.check(Caller { peer: LOCAL, certified, uri: &uri, headers }, true)
+        };
+        let mtls = rule(AccessMode::Mtls);
+        assert_eq!(ask(&mtls, true, &none), Ok(Via::Certificate));
+        assert_eq!(ask(&mtls, false, &token), Err(AccessDenied::CertificateRequired));
+        for mode in [AccessMode::Token, AccessMode::Hybrid, AccessMode::Loopback] {
+            let both = AccessRule { certificates: true, ..rule(mode) };
+            assert_eq!(ask(&both, false, &token), Err(AccessDenied::CertificateRequired), "{mode:?}");
+            assert!(ask(&both, true, &token).is_ok(), "{mode:?}");
+            assert_eq!(ask(&both, true, &none).is_ok(), mode != AccessMode::Token, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn only_programs_of_this_machine_are_never_locked_out() {
+        let uri = Uri::from_static("/x");
+        let local =
+            |peer, headers: &HeaderMap| Caller { peer, certified: false, uri: &uri, headers }.is_local_program();
+        assert!(local(LOCAL, &headers(&[("host", "gateway.example")])));
+        assert!(!local(LOCAL, &headers(&[("origin", "http://localhost:38100")])));
+        assert!(!local(LOCAL, &headers(&[("x-forwarded-for", "127.0.0.1")])));
+        assert!(!local(REMOTE, &headers(&[("x-forwarded-for", "127.0.0.1")])));
+        assert!(!local(REMOTE, &headers(&[])));
     }
 }

@@ -1,4 +1,4 @@
-//! A budget of wrong tokens per client address: guessing is slow, and the log stays readable.
+//! Wrong tokens per client address: whoever shows too many is not compared for a while.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,47 +8,73 @@ use std::sync::PoisonError;
 
 use crate::domain::time::MonotonicMillis;
 
-/// Wrong tokens a client may show at once.
-const BURST: u64 = 10;
-/// Milliseconds after which one more is allowed.
-const REFILL_MS: u64 = 6_000;
-/// Clients remembered one by one; those beyond share one budget.
-const MAX_CLIENTS: usize = 1024;
+/// Wrong tokens within [`WINDOW_MS`] that lead to a lock.
+pub const MOST: usize = 10;
+/// The time they are counted in, in milliseconds.
+const WINDOW_MS: u64 = 60_000;
+/// How long a client is locked out then, in milliseconds. Knocking on does not prolong it: who forgot a script
+/// somewhere gets in again.
+const LOCK_MS: u64 = 300_000;
+/// Clients remembered one by one, about 100 bytes each; those beyond are counted together.
+const MAX_CLIENTS: usize = 4096;
 
-/// Budgets by client. Time is an argument.
+/// What is remembered of clients. Time is an argument.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    clients: Mutex<HashMap<IpAddr, Budget>>,
+    clients: Mutex<HashMap<IpAddr, Record>>,
 }
 
-/// Counted as the time at which the budget will be whole again: one number, no timer.
-#[derive(Debug, Clone, Copy)]
-struct Budget {
-    whole_at: u64,
+/// The last wrong tokens of a client.
+#[derive(Debug, Clone, Copy, Default)]
+struct Record {
+    /// When they were shown; in a ring, 0 = not yet.
+    failed_at: [u64; MOST],
+    /// Place of the oldest.
+    next: usize,
+    /// Until when nothing is compared.
+    locked_until: u64,
+}
+
+impl Record {
+    /// Whether it says nothing any more.
+    fn is_over(&self, now: u64) -> bool {
+        let last = self.failed_at.iter().max().copied().unwrap_or_default();
+        self.locked_until <= now && last.saturating_add(WINDOW_MS) <= now
+    }
+
+    fn note(&mut self, now: u64) {
+        if let Some(oldest) = self.failed_at.get_mut(self.next) {
+            *oldest = now.max(1);
+        }
+        self.next = self.next.wrapping_add(1) % MOST;
+        let oldest = self.failed_at.get(self.next).copied().unwrap_or_default();
+        if oldest != 0 && now.saturating_sub(oldest) < WINDOW_MS {
+            *self = Self { locked_until: now.saturating_add(LOCK_MS), ..Self::default() };
+        }
+    }
 }
 
 impl Attempts {
-    /// Whether a token of this client may be compared at all.
-    pub fn may_try(&self, client: IpAddr, now: MonotonicMillis) -> bool {
+    /// For how many more seconds no token of this client is compared; `None`: it is.
+    pub fn locked_for(&self, client: IpAddr, now: MonotonicMillis) -> Option<u32> {
         let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let budget =
-            clients.get(&place(client)).or_else(|| clients.get(&SHARED).filter(|_| clients.len() > MAX_CLIENTS));
-        budget.is_none_or(|budget| budget.whole_at.saturating_sub(now.0) <= (BURST - 1) * REFILL_MS)
+        let shared = || clients.get(&SHARED).filter(|_| clients.len() > MAX_CLIENTS);
+        let record = clients.get(&place(client)).or_else(shared)?;
+        let left = record.locked_until.saturating_sub(now.0);
+        (left > 0).then(|| u32::try_from(left.div_ceil(1000)).unwrap_or(u32::MAX))
     }
 
-    /// Notes a wrong token. Whether the budget is spent now shows at the next [`Attempts::may_try`].
+    /// Notes a wrong token. What it leads to shows at the next [`Attempts::locked_for`].
     pub fn failed(&self, client: IpAddr, now: MonotonicMillis) {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let mut place = place(client);
         if !clients.contains_key(&place) && clients.len() >= MAX_CLIENTS {
-            clients.retain(|_, budget| budget.whole_at > now.0);
+            clients.retain(|_, record| !record.is_over(now.0));
             if clients.len() >= MAX_CLIENTS {
                 place = SHARED;
             }
         }
-        let budget = clients.entry(place).or_insert(Budget { whole_at: now.0 });
-        let ceiling = now.0.saturating_add(BURST * REFILL_MS);
-        budget.whole_at = budget.whole_at.max(now.0).saturating_add(REFILL_MS).min(ceiling);
+        clients.entry(place).or_default().note(now.0);
     }
 }
 
@@ -78,19 +104,46 @@ mod tests {
     }
 
     #[test]
-    fn ten_at_once_then_one_every_six_seconds() {
+    fn ten_within_a_minute_lock_for_five() {
         let attempts = Attempts::default();
-        for _ in 0..10 {
-            assert!(attempts.may_try(client(1), at(0)));
-            attempts.failed(client(1), at(0));
+        for number in 0..10 {
+            assert_eq!(attempts.locked_for(client(1), at(number * 6_600)), None, "{number}");
+            attempts.failed(client(1), at(number * 6_600));
         }
-        assert!(!attempts.may_try(client(1), at(0)));
-        assert!(attempts.may_try(client(2), at(0)));
-        assert!(!attempts.may_try(client(1), at(5_999)));
-        assert!(attempts.may_try(client(1), at(6_000)));
-        attempts.failed(client(1), at(6_000));
-        assert!(!attempts.may_try(client(1), at(6_001)));
-        assert!(attempts.may_try(client(1), at(60_000)));
+        let locked = 9 * 6_600;
+        assert_eq!(attempts.locked_for(client(1), at(locked)), Some(300));
+        assert_eq!(attempts.locked_for(client(2), at(locked)), None);
+        assert_eq!(attempts.locked_for(client(1), at(locked + 1)), Some(300));
+        assert_eq!(attempts.locked_for(client(1), at(locked + 299_999)), Some(1));
+        assert_eq!(attempts.locked_for(client(1), at(locked + 300_000)), None);
+        // And then it starts anew.
+        attempts.failed(client(1), at(locked + 300_000));
+        assert_eq!(attempts.locked_for(client(1), at(locked + 300_000)), None);
+    }
+
+    #[test]
+    fn ten_in_more_than_a_minute_do_not() {
+        let attempts = Attempts::default();
+        for number in 0..100 {
+            attempts.failed(client(1), at(number * 6_700));
+            assert_eq!(attempts.locked_for(client(1), at(number * 6_700)), None, "{number}");
+        }
+    }
+
+    #[test]
+    fn the_window_slides() {
+        let attempts = Attempts::default();
+        for ms in [0, 1, 2, 3, 4, 59_990, 59_991, 59_992, 59_993] {
+            attempts.failed(client(1), at(ms));
+        }
+        attempts.failed(client(1), at(60_001));
+        assert_eq!(attempts.locked_for(client(1), at(60_001)), None);
+        for ms in 60_002..60_006 {
+            assert_eq!(attempts.locked_for(client(1), at(ms)), None, "{ms}");
+            attempts.failed(client(1), at(ms));
+        }
+        attempts.failed(client(1), at(60_006));
+        assert_eq!(attempts.locked_for(client(1), at(60_006)), Some(300));
     }
 
     #[test]
@@ -99,20 +152,23 @@ mod tests {
         for host in 0..10_u128 {
             attempts.failed(IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96 | host)), at(0));
         }
-        assert!(!attempts.may_try("2001:db8::ffff".parse().unwrap(), at(0)));
-        assert!(attempts.may_try("2001:db8:0:1::1".parse().unwrap(), at(0)));
+        assert!(attempts.locked_for("2001:db8::ffff".parse().unwrap(), at(0)).is_some());
+        assert_eq!(attempts.locked_for("2001:db8:0:1::1".parse().unwrap(), at(0)), None);
     }
 
     #[test]
-    fn clients_beyond_the_bound_share_a_budget_until_room_is_made() {
+    fn clients_beyond_the_bound_count_together_until_room_is_made() {
         let attempts = Attempts::default();
-        for number in 0..5000 {
+        let bound = u32::try_from(MAX_CLIENTS).unwrap();
+        for number in 0..bound + 20 {
             attempts.failed(client(number), at(0));
         }
         assert!(attempts.clients.lock().unwrap().len() <= MAX_CLIENTS + 1);
-        assert!(!attempts.may_try(client(6000), at(0)));
-        attempts.failed(client(7000), at(100_000));
+        assert!(attempts.locked_for(client(bound + 1000), at(0)).is_some());
+        // One that is remembered by itself is not locked by the others.
+        assert_eq!(attempts.locked_for(client(3), at(0)), None);
+        attempts.failed(client(bound + 2000), at(400_000));
         assert!(attempts.clients.lock().unwrap().len() < 5);
-        assert!(attempts.may_try(client(6000), at(100_000)));
+        assert_eq!(attempts.locked_for(client(bound + 1000), at(400_000)), None);
     }
 }

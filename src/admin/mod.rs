@@ -22,9 +22,11 @@ pub mod token;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
-use crate::admin::origin::Origins;
+use crate::admin::origin::Pages;
 use crate::claims::overview::Overview;
 use crate::domain::address::AddressPolicy;
 use crate::state::Publisher;
@@ -43,8 +45,8 @@ pub struct Admin {
     pub access: AccessRule,
     /// Failed tokens by client.
     pub attempts: Attempts,
-    /// Which web pages may call.
-    pub origins: Origins,
+    /// Which web pages may call, under which names; replaced as a whole when the settings change.
+    pub pages: ArcSwap<Pages>,
     /// Which upstream addresses may be saved.
     pub addresses: AddressPolicy,
     /// What is counted.

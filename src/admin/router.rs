@@ -21,8 +21,7 @@ use tokio::task::JoinSet;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::admin::Admin;
-use crate::admin::access::Via;
-use crate::admin::access::presented;
+use crate::admin::access::Caller;
 use crate::admin::input::Id;
 use crate::admin::input::Shared;
 use crate::admin::openapi;
@@ -31,16 +30,15 @@ use crate::admin::respond::REQUEST_ID_HEADER;
 use crate::admin::respond::RequestId;
 use crate::admin::respond::empty;
 use crate::admin::routes;
-use crate::domain::audit;
 use crate::domain::audit::Asker;
 use crate::sys::clock::Clock as _;
+use crate::sys::http_server::ClientName;
+use crate::sys::http_server::Local;
 use crate::sys::http_server::Peer;
 use crate::sys::random;
 
 /// How long a request may take in all.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
-/// Seconds after which a client that showed too many wrong tokens may try again.
-const RETRY_SECONDS: u32 = 6;
 /// Header by which a client says for whom it asks. Nothing is proven by it.
 pub const SUBJECT_HEADER: &str = "sigilum-subject";
 /// Longest client request id that is logged, in characters.
@@ -113,7 +111,9 @@ async fn attend(State(admin): Shared, mut request: Request, next: Next) -> Respo
     let client = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
     let client_id = client_request_id(request.headers());
     request.extensions_mut().insert(id.clone());
-    let answered = if method == Method::OPTIONS {
+    let answered = if let Err(problem) = check_page(&admin, &id, &request) {
+        problem.into_response(&id)
+    } else if method == Method::OPTIONS {
         empty(StatusCode::NO_CONTENT)
     } else {
         // A task of its own: a panic ends it and not the connection; dropped with us when the client leaves.
@@ -136,7 +136,7 @@ async fn attend(State(admin): Shared, mut request: Request, next: Next) -> Respo
     tracing::debug!(request_id = %id.0, client_request_id = client_id, %client, %method, path, status, "admin request");
     let headers = response.headers_mut();
     if let Some(origin) = &origin {
-        admin.origins.decorate(origin, headers);
+        admin.pages.load().decorate(origin, headers);
     }
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         headers.insert(REQUEST_ID_HEADER, value);
@@ -146,7 +146,18 @@ async fn attend(State(admin): Shared, mut request: Request, next: Next) -> Respo
     response
 }
 
-/// What every request to the API and the metrics passes: access, and no page of elsewhere.
+/// Whether the request names us, and comes of no page of elsewhere; judged before anything else.
+fn check_page(admin: &Admin, id: &RequestId, request: &Request) -> Result<(), Problem> {
+    let Some(Local(local)) = request.extensions().get::<Local>().copied() else { return Err(Problem::internal()) };
+    let judged = admin.pages.load().check(request.method(), request.uri(), request.headers(), local.ip());
+    judged.map_err(|turned| {
+        let (status, code, text) = turned.wire();
+        tracing::warn!(request_id = %id.0, code, "a request for another host or of another origin was turned away");
+        Problem::new(status, code, text)
+    })
+}
+
+/// What every request to the API and the metrics passes: access. Who it is travels on as [`Asker`].
 async fn let_in(State(admin): Shared, Extension(id): Id, mut request: Request, next: Next) -> Response<Body> {
     match check_access(&admin, &id, &request) {
         Ok(asker) => {
@@ -158,42 +169,38 @@ async fn let_in(State(admin): Shared, Extension(id): Id, mut request: Request, n
 }
 
 fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Asker, Problem> {
-    let headers = request.headers();
-    let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else { return Err(Problem::internal()) };
+    let (headers, extensions) = (request.headers(), request.extensions());
+    let Some(Peer(peer)) = extensions.get::<Peer>().copied() else { return Err(Problem::internal()) };
     let (client, now) = (peer.ip(), admin.clock.now().monotonic);
-    let within_budget = admin.attempts.may_try(client, now);
     if admin.access.token.refresh() {
         tracing::info!(event = "admin_token.rotate", "the admin token was replaced; the old one counts no longer");
     }
-    // Whoever shares this machine's address with a guesser must still get in with the right token.
-    let compare = within_budget || client.to_canonical().is_loopback();
-    match admin.access.check(client, headers, compare) {
+    let name = extensions.get::<ClientName>();
+    let caller = Caller { peer: client, certified: name.is_some(), uri: request.uri(), headers };
+    let locked = if caller.is_local_program() { None } else { admin.attempts.locked_for(client, now) };
+    match admin.access.check(caller, locked.is_none()) {
         Ok(via) => {
-            if !admin.origins.may_send(request.method(), headers) {
-                tracing::warn!(request_id = %id.0, %client, "a web page of another origin was turned away");
-                let text = "this web page may not change anything here";
-                return Err(Problem::new(StatusCode::FORBIDDEN, "ADMIN_ORIGIN_REFUSED", text));
-            }
-            let via = match via {
-                Via::Token => audit::Via::Token,
-                Via::Loopback => audit::Via::Loopback,
-            };
+            let certificate = name.map(|ClientName(name)| name.as_ref());
+            let via = via.audited();
             let name = via.name();
-            tracing::debug!(event = "admin_access_granted", request_id = %id.0, %client, via = name, "admin access");
+            tracing::debug!(event = "admin_access_granted", request_id = %id.0, %client, via = name, certificate, "admin access");
             let subject = headers.get(SUBJECT_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-            Ok(Asker::new(via, &client.to_canonical().to_string(), &id.0).named(subject))
+            // What a certificate proves goes before what a header claims.
+            let named = certificate.unwrap_or(subject);
+            Ok(Asker::new(via, &client.to_canonical().to_string(), &id.0).named(named))
         }
         Err(denied) => {
             let (code, message) = denied.wire();
-            let guessed = presented(headers).is_some();
+            let guessed = admin.access.was_guess(denied, headers);
             tracing::warn!(event = "admin_access_denied", request_id = %id.0, %client, code, guessed, "admin access");
-            if guessed {
-                admin.attempts.failed(client, now);
-            }
-            if guessed && !within_budget {
-                let text = "too many wrong tokens from this address";
-                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "AUTH_RATE_LIMITED", text);
-                return Err(problem.retry_after(RETRY_SECONDS));
+            match locked {
+                Some(seconds) if guessed => {
+                    let text = "too many wrong tokens from this address";
+                    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "AUTH_RATE_LIMITED", text);
+                    return Err(problem.retry_after(seconds));
+                }
+                None if guessed && !caller.is_local_program() => admin.attempts.failed(client, now),
+                Some(_) | None => {}
             }
             Err(Problem::new(StatusCode::FORBIDDEN, code, message))
         }

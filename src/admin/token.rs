@@ -15,6 +15,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize as _;
 
+use crate::config::guard::is_placeholder;
 use crate::domain::secret::Secret;
 use crate::sys::files::PRIVATE_FILE;
 use crate::sys::files::create_private;
@@ -45,6 +46,12 @@ pub enum TokenError {
     /// The file holds too little.
     #[error("{path} holds no token of at least {MIN_TOKEN_BYTES} characters; delete it and start again to mint one")]
     Short {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file holds what stands in examples.
+    #[error("{path} holds a placeholder that everybody knows; delete it and start again to mint a token")]
+    Placeholder {
         /// The file.
         path: PathBuf,
     },
@@ -152,25 +159,32 @@ pub fn mint(folder: &Path) -> Result<PathBuf, TokenError> {
 
 /// The token of the data folder; makes one where there is none.
 pub fn load_or_mint(folder: &Path) -> Result<Secret, TokenError> {
+    if let Some(token) = load(folder)? {
+        return Ok(token);
+    }
     let path = folder.join(TOKEN_FILE);
-    let io = |source| TokenError::Io { path: path.clone(), source };
+    let mut token = random::hex::<TOKEN_BYTES>()?;
+    token.push('\n');
+    let made = create_private(&path, token.as_bytes());
+    token.zeroize();
+    match made {
+        Ok(()) => tracing::info!(path = %path.display(), "the admin token was minted"),
+        // Somebody else minted it in the meantime.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(source) => return Err(TokenError::Io { path, source }),
+    }
+    load(folder)?.ok_or_else(|| TokenError::Io { path, source: io::ErrorKind::NotFound.into() })
+}
+
+/// The token of the data folder; `None` where there is no file.
+pub fn load(folder: &Path) -> Result<Option<Secret>, TokenError> {
+    let path = folder.join(TOKEN_FILE);
     match std::fs::metadata(&path) {
         Ok(found) => check_mode(&path, &found)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut token = random::hex::<TOKEN_BYTES>()?;
-            token.push('\n');
-            let made = create_private(&path, token.as_bytes());
-            token.zeroize();
-            match made {
-                Ok(()) => tracing::info!(path = %path.display(), "the admin token was minted"),
-                // Somebody else minted it in the meantime.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(io(error)),
-            }
-        }
-        Err(error) => return Err(io(error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(TokenError::Io { path, source }),
     }
-    read(&path)
+    read(&path).map(Some)
 }
 
 fn check_mode(path: &Path, found: &Metadata) -> Result<(), TokenError> {
@@ -179,12 +193,18 @@ fn check_mode(path: &Path, found: &Metadata) -> Result<(), TokenError> {
 }
 
 fn read(path: &Path) -> Result<Secret, TokenError> {
-    let io = |source| TokenError::Io { path: path.to_owned(), source };
-    let mut text = read_text(path, MAX_FILE_BYTES).map_err(io)?;
+    let path = path.to_owned();
+    let mut text = match read_text(&path, MAX_FILE_BYTES) {
+        Ok(text) => text,
+        Err(source) => return Err(TokenError::Io { path, source }),
+    };
     let token = Secret::new(text.trim().to_owned());
     text.zeroize();
     if token.expose().len() < MIN_TOKEN_BYTES {
-        return Err(TokenError::Short { path: path.to_owned() });
+        return Err(TokenError::Short { path });
+    }
+    if is_placeholder(token.expose()) {
+        return Err(TokenError::Placeholder { path });
     }
     Ok(token)
 }
@@ -216,6 +236,8 @@ mod tests {
         assert!(matches!(load_or_mint(folder.path()), Err(TokenError::Short { .. })));
         fs::write(&path, "a-token-that-is-long-enough").unwrap();
         assert!(load_or_mint(folder.path()).is_ok());
+        fs::write(&path, "<your-admin-token>\n").unwrap();
+        assert!(matches!(load_or_mint(folder.path()), Err(TokenError::Placeholder { .. })));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(load_or_mint(folder.path()), Err(TokenError::Open { mode: 0o640, .. })));
     }

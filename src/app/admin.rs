@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 
@@ -17,9 +18,9 @@ use crate::admin::attempts::Attempts;
 use crate::admin::feed;
 use crate::admin::meter::ACCESS_LOG;
 use crate::admin::meter::Meter;
-use crate::admin::origin::DEFAULT_ORIGINS;
-use crate::admin::origin::Origins;
+use crate::admin::origin::Pages;
 use crate::admin::router::router;
+use crate::admin::token;
 use crate::admin::token::AdminToken;
 use crate::admin::token::TokenError;
 use crate::claims::client::ApiClient;
@@ -32,6 +33,10 @@ use crate::claims::usage;
 use crate::claims::usage::Pace;
 use crate::claims::usage::Usage;
 use crate::claims::usage::UsageConfig;
+use crate::config::guard;
+use crate::config::guard::OpenBind;
+use crate::config::guard::Unguarded;
+use crate::config::guard::is_placeholder;
 use crate::config::parts::AccessMode;
 use crate::config::parts::DeclaredApproval;
 use crate::config::parts::UsageOptions;
@@ -84,8 +89,10 @@ pub struct AdminConfig {
     pub access_mode: AccessMode,
     /// The token where the environment names it; otherwise it is in its file.
     pub token: Option<Secret>,
-    /// Web origins that may call; `None` = the seed's list.
+    /// Web origins that may call; `None` = those of this machine with our port.
     pub allowed_origins: Option<Vec<String>>,
+    /// Hosts a change may name besides our own addresses.
+    pub allowed_hosts: Vec<String>,
     /// What decisions depend on.
     pub settings: Settings,
     /// Approvals of the configuration file.
@@ -132,9 +139,9 @@ pub enum AdminError {
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// Nobody could get in, or everybody: the rule and the address do not go together.
-    #[error("{0} is no loopback address, and admin access mode `loopback` is for this machine only; use mode `token`")]
-    Unguarded(SocketAddr),
+    /// Nobody would be asked who comes.
+    #[error(transparent)]
+    Open(#[from] OpenBind),
     /// The API's addresses.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -180,10 +187,16 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let state_path = config.run_dir.join(STATE_SOCKET);
     check_socket_path(&state_path)?;
     // Judged first: no socket is opened that would have to be closed again.
-    let open = config.addresses.iter().find(|address| !address.ip().is_loopback());
-    if let (AccessMode::Loopback, Some(address)) = (config.access_mode, open) {
-        return Err(AdminError::Unguarded(*address));
+    if config.token.is_none() {
+        token::load(&config.data_dir)?;
     }
+    let unguarded = match config.access_mode {
+        AccessMode::Loopback => Some(Unguarded::LoopbackMode),
+        AccessMode::Token | AccessMode::Hybrid => placeholder(config.token.as_ref()),
+
+        AccessMode::Mtls => None,
+    };
+    guard::check(&config.addresses, unguarded)?;
     let listeners = http_server::bind(&config.addresses).await?;
     let holder = format!("pid {} (admin)", std::process::id());
     // Deriving a key from a passphrase and reading the store take a while; nothing else runs yet.
@@ -233,12 +246,13 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let watch = |claims: &Claims| ClaimsWatch { overview: claims.overview(), late_ms: claims.late_ms() };
     let mut own_ports = config.own_ports;
     own_ports.extend(listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()));
+    let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(0, |address| address.port());
     let admin = Arc::new(Admin {
         store: store.clone(),
         publisher,
-        access: AccessRule { mode: config.access_mode, token },
+        access: AccessRule { mode: config.access_mode, token, certificates: false },
         attempts: Attempts::default(),
-        origins: Origins::new(config.allowed_origins.unwrap_or_else(|| DEFAULT_ORIGINS.map(str::to_owned).to_vec())),
+        pages: ArcSwap::from_pointee(Pages::new(config.allowed_origins, config.allowed_hosts, false, port)),
         addresses: AddressPolicy {
             allow_loopback: settings.allow_loopback,
             allow_private: settings.allow_private,
@@ -404,9 +418,14 @@ fn advance(store: Store) -> Advance {
     })
 }
 
+/// A token that everybody knows lets everybody in.
+fn placeholder(token: Option<&Secret>) -> Option<Unguarded> {
+    token.filter(|token| is_placeholder(token.expose())).map(|_| Unguarded::Placeholder)
+}
+
 fn warn_of_mode(mode: AccessMode) {
     match mode {
-        AccessMode::Token => {}
+        AccessMode::Token | AccessMode::Mtls => {}
         AccessMode::Hybrid | AccessMode::Loopback => tracing::warn!(
             mode = mode.name(),
             "every process of this machine, agents included, can administer this gateway without a token"

@@ -89,6 +89,7 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         allowed_origins: None,
+        allowed_hosts: vec![],
         settings: Settings { auto_register: true, gateway_namespace: "acme".to_owned(), ..Settings::default() },
         approvals: Vec::new(),
         own_ports: Vec::new(),

@@ -79,6 +79,7 @@ fn config(folder: &Path) -> AdminConfig {
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         allowed_origins: None,
+        allowed_hosts: vec![],
         settings: Settings { allow_loopback: true, ..Settings::default() },
         approvals: vec![DeclaredApproval {
             namespace: Namespace::parse("alice").unwrap(),
@@ -394,31 +395,11 @@ async fn without_the_token_nothing_is_answered() {
     ] {
         for headers in [&[][..], &[("host", "localhost")], &[("authorization", "Bearer wrong-token")]] {
             let answer = gateway.send(method, path, headers, "").await;
-            let limited = answer.status == 429 && answer.code() == "AUTH_RATE_LIMITED";
-            assert!(
-                limited || answer.status == 403 && answer.code() == "ADMIN_TOKEN_REQUIRED",
-                "{method} {path}: {answer:?}"
-            );
+            assert!(answer.status == 403 && answer.code() == "ADMIN_TOKEN_REQUIRED", "{method} {path}: {answer:?}");
         }
     }
     let bearer = gateway.send("GET", CONNECTIONS, &[("authorization", &format!("bearer {TOKEN}"))], "").await;
     assert_eq!(bearer.status, 200);
-}
-
-#[tokio::test]
-async fn wrong_tokens_are_limited_and_the_right_one_still_gets_in_from_this_machine() {
-    let gateway = Gateway::start().await;
-    let mut statuses = Vec::new();
-    for _ in 0..12 {
-        statuses.push(gateway.send("GET", CONNECTIONS, &[("x-sigilum-admin-token", "wrong")], "").await.status);
-    }
-    assert_eq!((statuses[0], statuses[9]), (403, 403));
-    let limited = gateway.send("GET", CONNECTIONS, &[("x-sigilum-admin-token", "wrong")], "").await;
-    assert_eq!((limited.status, limited.code().as_str()), (429, "AUTH_RATE_LIMITED"));
-    assert_eq!(limited.header("retry-after"), Some("6"));
-    // No token is no guess.
-    assert_eq!(gateway.send("GET", CONNECTIONS, &[], "").await.status, 403);
-    assert_eq!(gateway.ask("GET", CONNECTIONS, "").await.status, 200);
 }
 
 #[tokio::test]
@@ -449,9 +430,10 @@ async fn pages_of_other_origins_change_nothing() {
     assert_eq!(simple.status, 415);
     assert_eq!(gateway.ask("GET", CONNECTIONS, "").await.body, "{\"connections\":[]}\n");
 
-    let ours = gateway.send("POST", CONNECTIONS, &[("origin", "https://sigilum.id")], &connection("linear")).await;
-    assert_eq!((ours.status, ours.header("access-control-allow-origin")), (201, Some("https://sigilum.id")));
-    let preflight = gateway.send("OPTIONS", CONNECTIONS, &[("origin", "https://sigilum.id")], "").await;
+    let own = format!("http://localhost:{}", gateway.address.port());
+    let ours = gateway.send("POST", CONNECTIONS, &[("origin", &own)], &connection("linear")).await;
+    assert_eq!((ours.status, ours.header("access-control-allow-origin")), (201, Some(own.as_str())));
+    let preflight = gateway.send("OPTIONS", CONNECTIONS, &[("origin", &own)], "").await;
     assert_eq!(preflight.status, 204);
     assert!(preflight.header("access-control-allow-headers").unwrap().contains("X-Sigilum-Admin-Token"));
 }
@@ -498,7 +480,7 @@ async fn errors_wear_the_envelope_and_ids_are_ours() {
 async fn bodies_over_the_limit_are_refused_by_length_and_by_count() {
     let gateway = Gateway::start().await;
     let head = format!(
-        "POST {CONNECTIONS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-sigilum-admin-token: {TOKEN}\r\n\
+        "POST {CONNECTIONS} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-sigilum-admin-token: {TOKEN}\r\n\
          content-type: application/json\r\n"
     );
     let announced = gateway.raw(format!("{head}content-length: 2097153\r\n\r\n").as_bytes()).await;
@@ -507,8 +489,9 @@ async fn bodies_over_the_limit_are_refused_by_length_and_by_count() {
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{chunk}{chunk}1\r\n \r\n0\r\n\r\n");
     let counted = gateway.raw(chunked.as_bytes()).await;
     assert_eq!((counted.status, counted.code().as_str()), (413, "REQUEST_BODY_TOO_LARGE"));
-    let stranger =
-        format!("POST {CONNECTIONS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2097153\r\n\r\n");
+    let stranger = format!(
+        "POST {CONNECTIONS} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 2097153\r\n\r\n"
+    );
     assert_eq!(gateway.raw(stranger.as_bytes()).await.code(), "ADMIN_TOKEN_REQUIRED");
     let largest = format!("{{\"id\":\"linear\"}}{}", " ".repeat(MAX_BODY - 15));
     assert_eq!(gateway.ask("POST", CONNECTIONS, &largest).await.status, 400);
@@ -519,7 +502,7 @@ const MAX_BODY: usize = crate::admin::input::MAX_BODY_BYTES;
 #[tokio::test]
 async fn a_head_of_a_megabyte_is_refused() {
     let gateway = Gateway::start().await;
-    let head = format!("GET /health HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(1 << 20));
+    let head = format!("GET /health HTTP/1.1\r\nhost: localhost\r\nx-long: {}\r\n\r\n", "x".repeat(1 << 20));
     assert!(gateway.raw_status(head.as_bytes()).await.is_none_or(|status| status == 431));
     assert_eq!(gateway.send("GET", "/health", &[], "").await.status, 200);
 }
@@ -732,7 +715,7 @@ async fn requests_in_flight_are_finished_at_a_stop() {
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();
     let body = connection("linear");
     let head = format!(
-        "POST {CONNECTIONS} HTTP/1.1\r\nhost: x\r\nx-sigilum-admin-token: {TOKEN}\r\nexpect: 100-continue\r\n\
+        "POST {CONNECTIONS} HTTP/1.1\r\nhost: localhost\r\nx-sigilum-admin-token: {TOKEN}\r\nexpect: 100-continue\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
@@ -784,7 +767,7 @@ async fn what_cannot_start_says_why_and_leaves_things_alone() {
     let mut open = config(tempfile::tempdir().unwrap().path());
     open.access_mode = AccessMode::Loopback;
     open.addresses = vec!["0.0.0.0:0".parse().unwrap()];
-    assert!(matches!(build(open).await, Err(AdminError::Unguarded(_))));
+    assert!(matches!(build(open).await, Err(AdminError::Open(_))));
 
     let folder = tempfile::tempdir().unwrap();
     let mut long = config(folder.path());

@@ -157,6 +157,7 @@ impl Gateway {
             access_mode: AccessMode::Token,
             token: Some(Secret::new(ADMIN_TOKEN.to_owned())),
             allowed_origins: None,
+            allowed_hosts: vec![],
             settings: Settings { claims_hold: Duration::from_millis(HOLD_MS), ..Settings::default() },
             approvals: Vec::new(),
             own_ports: Vec::new(),

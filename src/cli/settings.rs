@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::config::Flags;
 use crate::config::Sources;
 use crate::config::defaults;
+use crate::config::keys;
 use crate::domain::secret::Secret;
 use crate::sys::env;
 use crate::sys::files;
@@ -117,7 +118,7 @@ pub(crate) fn load(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config,
     };
     let given =
         |name: &str| handed.iter().find(|(known, _)| known == name).map(|(_, secret)| secret.expose().to_owned());
-    let lookup = |name: &str| given(name).or_else(|| env::lookup(name));
+    let lookup = |name: &str| given(name).or_else(|| env::lookup(name)).or_else(|| blank_token(name));
     let sources = Sources { flags, env: &lookup, saved: &find };
     let place = config::locate(sources);
     let text = match files::read_text(&place.path, config::MAX_FILE_BYTES) {
@@ -127,6 +128,11 @@ pub(crate) fn load(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config,
     };
     config::load(sources, text.as_deref().map(|text| (place.path.as_path(), text)))
         .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))
+}
+
+/// A token that was meant and is not there must show, where a listener would count on it.
+fn blank_token(name: &str) -> Option<String> {
+    (keys::ADMIN_TOKEN.env.contains(&name) && env::is_blank(name)).then(String::new)
 }
 
 /// Settings of a process that must do without files: options, environment, defaults.

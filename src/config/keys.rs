@@ -2,6 +2,17 @@
 //!
 //! The loader reads the defaults from here and the README table is made from here, so neither can drift.
 
+pub use crate::config::admin_keys::ADMIN_ACCESS_MODE;
+pub use crate::config::admin_keys::ADMIN_TOKEN;
+pub use crate::config::admin_keys::ALLOWED_HOSTS;
+pub use crate::config::admin_keys::ALLOWED_ORIGINS;
+pub use crate::config::admin_keys::OPERATOR_CERT_FILE;
+pub use crate::config::admin_keys::OPERATOR_KEY_FILE;
+pub use crate::config::admin_keys::TLS_CA_FILE;
+pub use crate::config::admin_keys::TLS_CERT_FILE;
+pub use crate::config::admin_keys::TLS_CLIENT_CA_FILE;
+pub use crate::config::admin_keys::TLS_CLIENT_NAMES;
+pub use crate::config::admin_keys::TLS_KEY_FILE;
 pub use crate::config::file_keys::ALLOW_LITERALS;
 pub use crate::config::file_keys::BATCH_BYTES;
 pub use crate::config::file_keys::MAX_STALE;
@@ -87,7 +98,7 @@ pub const ADMIN_URL: Key = Key::new(
     None,
     &["GATEWAY_ADMIN_URL"],
     Some("--gateway-admin-url"),
-    Fallback::Computed("`http://127.0.0.1` and the port of the admin API"),
+    Fallback::Computed("the admin API on this machine, `https` where it has a certificate"),
     "where commands of this machine reach the admin API",
 );
 /// Where agents connect.
@@ -260,33 +271,6 @@ pub const SERVICE_API_KEY: Key = Key::new(
     Fallback::Computed("`service-api-key-<service>` in the home folder"),
     "service key at the Sigilum API for every service without one of its own; a service's own is in this variable with `_` and its name in upper case, `_` for every other character (`SIGILUM_SERVICE_API_KEY_MY_SERVICE`)",
 );
-/// Who may use the admin API.
-pub const ADMIN_ACCESS_MODE: Key = Key::new(
-    Some("admin.access_mode"),
-    &["GATEWAY_ADMIN_ACCESS_MODE"],
-    None,
-    Fallback::Text("token"),
-    "`token`; `hybrid` and `loopback` also trust direct loopback clients, that is every process of this machine",
-)
-.choice(&["token", "hybrid", "loopback"]);
-/// The admin token.
-pub const ADMIN_TOKEN: Key = Key::new(
-    None,
-    &["GATEWAY_ADMIN_TOKEN"],
-    None,
-    Fallback::Computed("`<data_dir>/admin-token`, minted at the first start"),
-    "token of the admin API, at least 16 characters",
-);
-/// Web pages that may call the admin API.
-pub const ALLOWED_ORIGINS: Key = Key::new(
-    Some("admin.allowed_origins"),
-    &["GATEWAY_ALLOWED_ORIGINS"],
-    None,
-    Fallback::Computed("ports 3000, 5000 and 38000 of `localhost` and `127.0.0.1`, and `https://sigilum.id`"),
-    "origins (`https://host[:port]`) of web pages that may call the admin API; a list, in the environment with commas",
-)
-.hot()
-.words();
 /// The master key.
 pub const MASTER_KEY: Key = Key::new(
     None,
@@ -449,6 +433,14 @@ pub const ALL: &[Key] = &[
     ADMIN_ACCESS_MODE,
     ADMIN_TOKEN,
     ALLOWED_ORIGINS,
+    ALLOWED_HOSTS,
+    TLS_CERT_FILE,
+    TLS_KEY_FILE,
+    TLS_CLIENT_CA_FILE,
+    TLS_CLIENT_NAMES,
+    TLS_CA_FILE,
+    OPERATOR_CERT_FILE,
+    OPERATOR_KEY_FILE,
     MASTER_KEY,
     MAX_REQUEST_BODY_BYTES,
     MAX_AGE,

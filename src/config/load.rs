@@ -8,6 +8,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::access;
 use crate::config::address;
 use crate::config::address::Bind;
 use crate::config::declared;
@@ -22,8 +23,6 @@ use crate::config::loader::Shape;
 use crate::config::loader::parse_boolean;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::Mistakes;
-use crate::config::parts::AccessMode;
-use crate::config::parts::AdminAccess;
 use crate::config::parts::ClaimsOptions;
 use crate::config::parts::ClaimsSource;
 use crate::config::parts::Config;
@@ -42,9 +41,6 @@ use crate::domain::address::AddressPolicy;
 use crate::domain::ids::Namespace;
 use crate::domain::snapshot::Rotation;
 use crate::domain::snapshot::Settings;
-
-/// Shortest admin token: below it somebody could try them all.
-const MIN_TOKEN_CHARACTERS: usize = 16;
 
 /// What the command line said, by setting.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +64,8 @@ impl Flags {
 pub struct Sources<'a> {
     /// The command line.
     pub flags: &'a Flags,
-    /// The environment; `None` for variables that are unset or blank.
+    /// The environment; `None` for variables that are unset. Blank ones count as unset, but for a token that was
+    /// meant: see [`crate::config::guard::Unguarded::BlankToken`].
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// `config.env`, by the names of the environment; weaker than the file, stronger than our defaults.
     pub saved: &'a dyn Fn(&str) -> Option<String>,
@@ -107,15 +104,13 @@ pub fn load(sources: Sources<'_>, file: Option<(&Path, &str)>) -> Result<Config,
 
 /// Reads everything before anything is put together, so that all mistakes are seen.
 fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config> {
-    loader.refuse(&keys::ALLOW_UNSIGNED_PROXY, true, "unsigned requests cannot be allowed: no setting opens the gate");
-    loader.refuse(&keys::REQUIRE_SIGNED_ADMIN_CHECKS, false, "the checks of the admin API cannot be switched off");
-
     let namespace = loader
         .read(&keys::NAMESPACE, Shape::Text, |text| Namespace::normalise(text).map_err(|invalid| invalid.to_string()));
     let api_url = loader.read(&keys::API_URL, Shape::Text, parse_url);
     let bind = loader.read(&keys::BIND, Shape::Text, Bind::parse);
     let ingress = loader.listen(&keys::INGRESS_ADDR, bind);
     let admin = loader.listen(&keys::ADMIN_ADDR, bind);
+    let access = access::read(loader, ingress.as_deref(), admin.as_deref());
     let envoy_admin = loader.listen(&keys::ENVOY_ADMIN_ADDR, Some(Bind::Loopback));
     let data_dir = loader.folder(&keys::DATA_DIR, Loader::data_dir);
     let run_dir = loader.folder(&keys::RUN_DIR, |_| data_dir.join("run"));
@@ -134,20 +129,6 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let usage_enabled = loader.read(&keys::USAGE_ENABLED, Shape::Boolean, parse_boolean);
     let usage_backlog = loader.number(&keys::USAGE_MAX_BACKLOG);
     let registration_rate = loader.number(&keys::REGISTRATION_RATE);
-    let mode = loader.read(&keys::ADMIN_ACCESS_MODE, Shape::Text, |text| {
-        AccessMode::parse(text).ok_or_else(|| "must be token, hybrid or loopback".to_owned())
-    });
-    let token = loader.secret(&keys::ADMIN_TOKEN, |text| {
-        let long = text.chars().count() >= MIN_TOKEN_CHARACTERS;
-        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if long && visible {
-            Ok(())
-        } else {
-            Err("must be at least 16 visible ASCII characters without blanks".to_owned())
-        }
-    });
-    let allowed_origins =
-        loader.is_set(&keys::ALLOWED_ORIGINS).then(|| loader.list(&keys::ALLOWED_ORIGINS, parse_origin));
     let master_key = loader.secret(&keys::MASTER_KEY, |_| Ok(()));
     let max_body_bytes = loader.number(&keys::MAX_REQUEST_BODY_BYTES);
     let max_age = loader.number(&keys::MAX_AGE);
@@ -170,7 +151,6 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     });
     let reload_settle = loader.number(&keys::RELOAD_SETTLE);
     let reload_poll = loader.read(&keys::RELOAD_POLL, Shape::Boolean, parse_boolean);
-    let admin_url = loader.read(&keys::ADMIN_URL, Shape::Text, parse_url);
     let native_port = loader.read(&keys::NATIVE_PORT, Shape::Number, address::parse_port);
     let upstream_port = loader.read(&keys::UPSTREAM_PORT, Shape::Number, address::parse_port);
 
@@ -178,12 +158,6 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         && nonce_ttl < max_age
     {
         loader.blame(&keys::NONCE_TTL, format!("must not be below the age of a signature ({max_age} s)"));
-    }
-    if let (Some(mode), Some(admin)) = (mode, &admin)
-        && mode == AccessMode::Loopback
-        && !address::all_loopback(admin)
-    {
-        loader.blame(&keys::ADMIN_ACCESS_MODE, "loopback cannot guard an address that is not loopback".to_owned());
     }
     if let Some(envoy_admin) = &envoy_admin
         && !address::all_loopback(envoy_admin)
@@ -207,7 +181,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     };
     let declared = declared(loader, &secrets, &policy);
 
-    let admin_port = admin.as_ref().and_then(|addresses| addresses.first()).map_or(0, SocketAddr::port);
+    let (access, admin_url) = access?;
     let listen = Listeners { ingress: ingress?, admin: admin?, envoy_admin: envoy_admin? };
     let settings = Settings {
         authorities: authorities?,
@@ -227,10 +201,10 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         namespace,
         api_url: api_url?,
         api_url_set: loader.is_set(&keys::API_URL),
-        admin_url: admin_url.unwrap_or_else(|| format!("http://127.0.0.1:{admin_port}")),
+        admin_url,
         paths: Paths { home: loader.home(), config_file, data_dir, run_dir },
         listen,
-        admin: AdminAccess { mode: mode?, token, allowed_origins: allowed_origins.flatten() },
+        admin: access,
         envoy: EnvoyOptions {
             binary: binary.map(|text| loader.path(&text)),
             concurrency: u32::try_from(concurrency?).ok().filter(|count| *count > 0),
@@ -355,19 +329,7 @@ fn parse_decisions(text: &str) -> Result<DecisionLog, String> {
     }
 }
 
-/// An origin as browsers write it: scheme, host, a port that is not the default, nothing else.
-fn parse_origin(text: &str) -> Result<String, String> {
-    let wrong = || "must be an origin such as https://example.com:8443".to_owned();
-    let (scheme, authority) = text.split_once("://").ok_or_else(wrong)?;
-    if !matches!(scheme, "http" | "https") {
-        return Err(wrong());
-    }
-    let authority = address::parse_authority(authority).map_err(|_| wrong())?;
-    let default = if scheme == "http" { ":80" } else { ":443" };
-    Ok(format!("{scheme}://{}", authority.strip_suffix(default).unwrap_or(&authority)))
-}
-
-fn parse_url(text: &str) -> Result<String, String> {
+pub(super) fn parse_url(text: &str) -> Result<String, String> {
     let text = text.trim().trim_end_matches('/');
     let uri: Option<http::Uri> = text.parse().ok();
     let fits = uri.is_some_and(|uri| {

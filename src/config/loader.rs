@@ -190,13 +190,6 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Refuses a truth value that would take a guard away.
-    pub(super) fn refuse(&mut self, key: &Key, refused: bool, why: &str) {
-        if self.read(key, Shape::Boolean, parse_boolean) == Some(refused) {
-            self.blame(key, why.to_owned());
-        }
-    }
-
     /// No two listeners on one port: one of them would not get it, or get half of it.
     pub(super) fn check_distinct(&mut self, listeners: &[(&Key, Option<&[SocketAddr]>)]) {
         let mut seen: Vec<(SocketAddr, &str)> = Vec::new();
@@ -219,6 +212,11 @@ impl<'a> Loader<'a> {
         let found = self.outside(key).map(|(place, _)| place).or_else(inside);
         let place = found.or_else(|| self.saved(key).map(|(place, _)| place)).unwrap_or(Place::Whole);
         self.note(place, key, &message);
+    }
+
+    /// Notes a mistake of several settings together, as it stands.
+    pub(super) fn whole(&mut self, key: &Key, message: String) {
+        self.mistakes.push(Mistake { place: Place::Whole, path: key.name().to_owned(), message });
     }
 
     pub(super) fn note(&mut self, place: Place, key: &Key, message: &str) {

@@ -3,12 +3,15 @@
 //! Pure: the environment comes in as a lookup, the file as text. Precedence: option, environment, file,
 //! default. Every setting is declared once, in [`keys`].
 
+pub(crate) mod access;
 pub mod address;
+pub mod admin_keys;
 pub mod api;
 pub mod compare;
 pub mod declaration;
 pub mod defaults;
 pub mod form;
+pub mod guard;
 pub mod key;
 pub mod keys;
 pub mod load;

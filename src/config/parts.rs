@@ -156,6 +156,8 @@ pub enum AccessMode {
     Hybrid,
     /// Direct loopback clients only.
     Loopback,
+    /// A client certificate.
+    Mtls,
 }
 
 impl AccessMode {
@@ -165,6 +167,7 @@ impl AccessMode {
             "token" => Some(Self::Token),
             "hybrid" => Some(Self::Hybrid),
             "loopback" => Some(Self::Loopback),
+            "mtls" => Some(Self::Mtls),
             _ => None,
         }
     }
@@ -175,6 +178,7 @@ impl AccessMode {
             Self::Token => "token",
             Self::Hybrid => "hybrid",
             Self::Loopback => "loopback",
+            Self::Mtls => "mtls",
         }
     }
 }
@@ -186,8 +190,45 @@ pub struct AdminAccess {
     pub mode: AccessMode,
     /// The token where the environment names it; otherwise it is in its file.
     pub token: Option<Secret>,
-    /// Origins of web pages that may call it; `None`: the built-in list.
+    /// Origins of web pages that may call it; `None`: its own on this machine.
     pub allowed_origins: Option<Vec<String>>,
+    /// Hosts (`host` or `host:port`, lower case) a change may name besides our own addresses.
+    pub allowed_hosts: Vec<String>,
+    /// Its certificate; `None`: plain HTTP.
+    pub tls: Option<AdminTls>,
+    /// Whom commands of this machine trust, and what they show.
+    pub trust: AdminTrust,
+}
+
+/// TLS of the admin API. Paths are absolute; the files may change while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminTls {
+    /// The certificate, then its intermediates (PEM).
+    pub cert_file: PathBuf,
+    /// Its private key (PEM).
+    pub key_file: PathBuf,
+    /// Whose client certificates are wanted; `None`: nobody's.
+    pub clients: Option<ClientRule>,
+}
+
+/// Which client certificates count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientRule {
+    /// Their authorities (PEM).
+    pub ca_file: PathBuf,
+    /// Subject alternative names (DNS or URI, exact); a certificate must carry one. Never empty.
+    pub names: Vec<String>,
+}
+
+/// How a command of ours speaks to the admin API over TLS. Paths are absolute.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AdminTrust {
+    /// Authorities of its certificate; `None`: those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// A file whose first certificate is believed as it is, whatever name it carries: our own.
+    pub own_cert_file: Option<PathBuf>,
+    /// The certificate that is shown, and its key.
+    pub operator: Option<(PathBuf, PathBuf)>,
 }
 
 /// Which decisions are logged; all are counted.

@@ -36,6 +36,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// Our own end of that connection; likewise on every request.
+#[derive(Debug, Clone, Copy)]
+pub struct Local(pub SocketAddr);
+
+/// The name of the list that the client's certificate carries; on requests whose connection proved one.
+#[derive(Debug, Clone)]
+pub struct ClientName(pub Arc<str>);
+
 /// Why an address could not be served.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -114,9 +122,12 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<Acc
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut stop: Stop) {
+    // A connection that is gone already has no end here; it will not be read either.
+    let Ok(local) = stream.local_addr() else { return };
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Local(local));
         service.call(request)
     });
     let served = http1::Builder::new()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::app::gateway::progress::Beside;
 use crate::app::gateway::restart::Patience;
+use crate::config::guard::Unguarded;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
 
@@ -14,6 +15,8 @@ use crate::envoy::binary::Search;
 pub struct GatewayConfig {
     /// Where the admin API listens.
     pub admin: Vec<SocketAddr>,
+    /// Why the admin API may not face a network; `None`: whoever comes is asked who it is.
+    pub admin_unguarded: Option<Unguarded>,
     /// Where agents connect.
     pub ingress: Vec<SocketAddr>,
     /// Where operators read Envoy's admin interface.

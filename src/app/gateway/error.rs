@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::app::gateway::progress::Role;
+use crate::config::guard::OpenBind;
 use crate::envoy::binary::EnvoyError;
 use crate::envoy::live::LiveError;
 use crate::envoy::render::RenderError;
@@ -52,6 +53,9 @@ pub enum GatewayError {
         /// The address.
         address: SocketAddr,
     },
+    /// A listener that would be open to a network.
+    #[error(transparent)]
+    Open(#[from] OpenBind),
     /// An address that cannot be bound.
     #[error("{what} cannot listen on {address}: {source}")]
     Bind {
@@ -154,6 +158,7 @@ impl GatewayError {
             Self::AlreadyRunning { .. }
             | Self::PortInUse { .. }
             | Self::PortTwice { .. }
+            | Self::Open(_)
             | Self::Bind { .. }
             | Self::NoAddress(_)
             | Self::Socket(_)
@@ -183,6 +188,7 @@ impl GatewayError {
             Self::Envoy(error) => Some(error.hint()),
             Self::NoCertificates(_) => Some("install the package ca-certificates, or set SSL_CERT_FILE".to_owned()),
             Self::PortTwice { .. }
+            | Self::Open(_)
             | Self::Bind { .. }
             | Self::NoAddress(_)
             | Self::Socket(_)

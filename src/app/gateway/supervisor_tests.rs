@@ -19,6 +19,7 @@ use super::*;
 use crate::app::admin::STATE_SOCKET;
 use crate::app::gateway::error::Class;
 use crate::app::gateway::restart::Patience;
+use crate::config::guard::Unguarded;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
 use crate::sys::signal::StopSignals;
@@ -62,6 +63,7 @@ impl Fake {
 
     fn config(&self) -> GatewayConfig {
         GatewayConfig {
+            admin_unguarded: None,
             admin: vec!["127.0.0.1:0".parse().unwrap()],
             ingress: vec!["127.0.0.1:0".parse().unwrap()],
             envoy_admin: vec!["127.0.0.1:0".parse().unwrap()],
@@ -307,6 +309,19 @@ async fn what_a_killed_gateway_left_is_ended_first() {
     Bound::build(fake.config(), progress).await.unwrap();
     assert!(!reaped.join().unwrap().success());
     assert!(matches!(reported.recv().await, Some(Progress::Note(note)) if note.starts_with("envoy of a gateway")));
+}
+
+#[tokio::test]
+async fn an_admin_api_that_asks_nobody_is_not_opened_to_a_network() {
+    let fake = Fake::new();
+    let port = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let admin = vec![std::net::SocketAddr::from(([0, 0, 0, 0], port))];
+    let config = GatewayConfig { admin, admin_unguarded: Some(Unguarded::LoopbackMode), ..fake.config() };
+    let (progress, _reported) = mpsc::channel(10);
+    let error = Bound::build(config, progress).await.unwrap_err();
+    assert_eq!(error.class(), Class::Config);
+    let text = error.to_string();
+    assert!(text.starts_with(&format!("refusing to bind gateway to 0.0.0.0:{port} without auth")), "{text}");
 }
 
 #[tokio::test]

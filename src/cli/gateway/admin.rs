@@ -107,6 +107,7 @@ fn admin_config(config: Config, master_key: Secret, keys: KeyPlaces, supervised:
         access_mode: config.admin.mode,
         token: config.admin.token,
         allowed_origins: config.admin.allowed_origins,
+        allowed_hosts: config.admin.allowed_hosts,
         settings: config.settings,
         approvals: config.approvals,
         supervised,
@@ -120,7 +121,7 @@ fn failed(error: &AdminError) -> CliError {
         AdminError::Metrics(_) => Outcome::Failed,
         AdminError::Store(_)
         | AdminError::Token(_)
-        | AdminError::Unguarded(_)
+        | AdminError::Open(_)
         | AdminError::Bind(_)
         | AdminError::Socket(_)
         | AdminError::Envoy(_)

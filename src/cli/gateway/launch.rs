@@ -28,7 +28,9 @@ use crate::cli::printer::Printer;
 use crate::cli::progress::Spinner;
 use crate::cli::stack;
 use crate::config::Config;
+use crate::config::guard::Unguarded;
 use crate::config::keys;
+use crate::config::parts::AccessMode;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
@@ -157,6 +159,7 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace, typed: Vec<S
     admin_secrets.extend(secret("GATEWAY_MASTER_KEY", config.master_key));
     admin_secrets.extend(secret("GATEWAY_ADMIN_TOKEN", config.admin.token));
     GatewayConfig {
+        admin_unguarded: (config.admin.mode == AccessMode::Loopback).then_some(Unguarded::LoopbackMode),
         admin: config.listen.admin,
         ingress: config.listen.ingress,
         envoy_admin: config.listen.envoy_admin,
