@@ -37,15 +37,16 @@ const SUMMARY: &str = "Connections of a Sigilum gateway and what belongs to them
     `{error, code?, request_id, timestamp, docs_url}`; the code, where there is one, is repeated in `X-Sigilum-Code`. \
     Every answer bears `X-Request-Id`. Bodies are JSON of at most 2 MiB with `Content-Type: application/json`; members \
     this version does not know are ignored. Under the access modes `hybrid` and `loopback` a direct client of the \
-    same machine needs no token. Values of secrets are written and never answered.";
+    same machine needs no token; under `mtls` a client certificate stands for it. Values of secrets are written and never answered.";
 
 /// What every route behind the access rule may answer.
-const GUARDED: [(&str, &str); 3] = [
+const GUARDED: [(&str, &str); 4] = [
     (
         "403",
-        "`ADMIN_TOKEN_REQUIRED`, `ADMIN_LOOPBACK_REQUIRED` or `ADMIN_TOKEN_OR_LOOPBACK_REQUIRED`: not let in; \
-         `ADMIN_ORIGIN_REFUSED`: a web page of elsewhere may change nothing",
+        "`ADMIN_TOKEN_REQUIRED`, `ADMIN_LOOPBACK_REQUIRED`, `ADMIN_TOKEN_OR_LOOPBACK_REQUIRED` or \
+         `ADMIN_CERTIFICATE_REQUIRED`: not let in; `ADMIN_ORIGIN_REFUSED`: a web page of elsewhere may change nothing",
     ),
+    ("421", "`ADMIN_HOST_REFUSED`: a change must name this gateway in `Host`; without one `Host` it is 400"),
     ("429", "`AUTH_RATE_LIMITED`: too many wrong tokens from this address; `Retry-After` says how long to wait"),
     ("500", "Something of the gateway's failed; its log says what"),
 ];
