@@ -41,6 +41,8 @@ mod fake;
 mod fake_admin;
 #[path = "cli/gateway.rs"]
 mod gateway;
+#[path = "cli/import.rs"]
+mod import;
 #[path = "cli/install.rs"]
 mod install;
 #[path = "cli/local_api.rs"]

@@ -10,6 +10,7 @@ pub mod api;
 pub mod compare;
 pub mod declaration;
 pub mod defaults;
+pub mod dotenv;
 pub mod form;
 pub mod guard;
 pub mod key;

@@ -34,3 +34,7 @@
 //! standard library), `utoipa` 10,000 without its macros and `utoipa-axum` 900, `indicatif` 6,600, `clap_complete` 4,900,
 //! `jsonwebtoken` 2,700, `bs58` 1,600. `utoipa-axum` is the youngest, of 2024, and the only one that all of the API's
 //! routes go through: should it end, its router is axum's own with a second list.
+//!
+//! What was looked at and not taken: `dotenvy` for `.env` files that are imported (it gives values, but not the lines they
+//! stand on, which is what has to be deleted; and it puts other variables into values, where an importer must not guess);
+//! `rpassword` for a secret that is typed unseen (Ctrl-C leaves the terminal silent): `rustix` and sixty lines do it.

@@ -52,6 +52,32 @@ fn put_private(path: &Path, content: &[u8], put: impl FnOnce(&Path) -> io::Resul
     written
 }
 
+/// Puts `new` in place of what somebody's file holds, which must be `old` still. Mode and owner stay, a symbolic link
+/// stays one; no copy of `old` remains. Everything that would leave one is an error: another name of the file (a hard
+/// link), a change in the meantime.
+pub fn replace_content(path: &Path, old: &[u8], new: &[u8]) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let found = fs::metadata(&path)?;
+    if !found.is_file() {
+        return Err(io::Error::other("is no ordinary file"));
+    }
+    if found.nlink() > 1 {
+        return Err(io::Error::other("has other names (hard links), under which the old content would stay"));
+    }
+    put_private(&path, new, |temporary| {
+        let made = fs::metadata(temporary)?;
+        if (made.uid(), made.gid()) != (found.uid(), found.gid()) {
+            std::os::unix::fs::chown(temporary, Some(found.uid()), Some(found.gid()))?;
+        }
+        fs::set_permissions(temporary, found.permissions())?;
+        let is_same = read_bytes(&path, old.len() as u64).is_ok_and(|now| now == old);
+        if !is_same {
+            return Err(io::Error::other("was changed in the meantime"));
+        }
+        fs::rename(temporary, &path)
+    })
+}
+
 /// Makes a folder and its parents; those it makes get mode 0700.
 pub fn private_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(path)
@@ -94,6 +120,26 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit} bytes")));
     }
     Ok(text)
+}
+
+/// Reads at most `limit` bytes of an ordinary file; a longer one is an error, not a cut. Who wants to wipe them later
+/// gets them in one piece of memory.
+pub fn read_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    // A pipe could keep whoever opens it waiting for ever.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("is no ordinary file"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(limit.min(64 * 1024)).unwrap_or(0));
+    File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Whether users besides the owner may read a file.
+pub fn is_readable_by_others(path: &Path) -> io::Result<bool> {
+    Ok(fs::metadata(path)?.mode() & 0o044 != 0)
 }
 
 /// An exclusive lock on a file, held until dropped or until the process ends, however it ends.
@@ -165,7 +211,7 @@ impl Drop for FileLock {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "test code may panic")]
 
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -190,6 +236,27 @@ mod tests {
         assert_eq!(create_private(&path, b"two").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn somebodys_file_keeps_its_mode_and_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join(".env"), folder.path().join("link"));
+        fs::write(&path, b"old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        replace_content(&link, b"old", b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        for old in [&b"old"[..], b"ne", b"newer"] {
+            assert!(replace_content(&path, old, b"other").unwrap_err().to_string().contains("in the meantime"));
+        }
+        fs::hard_link(&path, folder.path().join("second")).unwrap();
+        assert!(replace_content(&path, b"new", b"other").unwrap_err().to_string().contains("hard links"));
+        assert!(replace_content(folder.path(), b"", b"").is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing is left behind");
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod database;
 pub mod env;
 pub mod files;
+pub mod git;
 pub mod grpc;
 pub mod hardening;
 pub mod http;

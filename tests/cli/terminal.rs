@@ -76,7 +76,7 @@ fn a_start_spins_on_a_terminal_and_nowhere_else() {
 }
 
 /// Runs a command on a terminal and types an answer to each question as it appears; everything that appeared.
-fn typing(person: &Person, arguments: &[&str], answers: &[(&str, &str)]) -> String {
+pub(crate) fn typing(person: &Person, arguments: &[&str], answers: &[(&str, &str)]) -> String {
     let quoted: Vec<_> = arguments.iter().map(|word| format!("'{word}'")).collect();
     let line = format!("'{}' {}", env!("CARGO_BIN_EXE_sigilum"), quoted.join(" "));
     let mut command = Command::new("script");

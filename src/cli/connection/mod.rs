@@ -4,6 +4,7 @@
 mod add;
 mod change;
 mod fields;
+mod import;
 mod list;
 mod remove;
 mod rotate;
@@ -21,6 +22,7 @@ use crate::cli::args::Globals;
 use crate::cli::connection::add::AddArgs;
 use crate::cli::connection::change::SetArgs;
 use crate::cli::connection::change::SwitchArgs;
+use crate::cli::connection::import::ImportArgs;
 use crate::cli::connection::list::ListArgs;
 use crate::cli::connection::remove::RemoveArgs;
 use crate::cli::connection::rotate::RotateArgs;
@@ -64,6 +66,8 @@ enum ConnectionCommand {
     /// Remove a connection with every version of its secrets; one that is gone already is no error
     #[command(visible_alias = "remove")]
     Rm(RemoveArgs),
+    /// Offer a connection for every provider key in a .env file, and say how to delete the key there
+    Import(ImportArgs),
 }
 
 /// Runs one of them.
@@ -78,6 +82,7 @@ pub(crate) async fn run(args: &ConnectionArgs, globals: &Globals, printer: &mut 
         ConnectionCommand::Disable(args) => change::switch(args, "disabled", globals, printer).await,
         ConnectionCommand::Enable(args) => change::switch(args, "active", globals, printer).await,
         ConnectionCommand::Rm(args) => remove::run(args, globals, printer).await,
+        ConnectionCommand::Import(args) => import::run(args, globals, printer).await,
     }
 }
 
