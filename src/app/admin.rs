@@ -68,6 +68,7 @@ use crate::sys::tasks::Tasks;
 use crate::telemetry::metrics::DrainOutcome;
 use crate::telemetry::metrics::Metrics;
 
+pub use crate::admin::token;
 pub use crate::claims::keys::KeyPlaces;
 pub use crate::store::worker::DATABASE_FILE;
 

@@ -99,7 +99,7 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
 }
 
 /// Runs a command that does one thing and ends: one thread is enough.
-fn small(command: impl Future<Output = Result<Outcome, CliError>>) -> Result<Outcome, CliError> {
+pub(crate) fn small(command: impl Future<Output = Result<Outcome, CliError>>) -> Result<Outcome, CliError> {
     runtime(Builder::new_current_thread().enable_all().build())?.block_on(command)
 }
 

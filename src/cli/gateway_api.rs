@@ -28,7 +28,8 @@ pub(crate) fn open(config: &Config, printer: &mut Printer) -> Result<Connections
     ConnectionsApi::new(&config.admin_url, token.as_ref()).map_err(|error| failed(&error))
 }
 
-fn stored_token(file: &Path) -> Result<Option<Secret>, CliError> {
+/// The admin token in a file; `None` where there is no such file.
+pub(crate) fn stored_token(file: &Path) -> Result<Option<Secret>, CliError> {
     match files::read_text(file, token::MAX_BYTES).map(Zeroizing::new) {
         Ok(text) => Ok(token::tidy(&text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -340,3 +340,39 @@ in.file   -        -      -                   yes
         assert!(stderr.contains(said), "{arguments:?}: {stderr}");
     }
 }
+
+#[test]
+fn the_admin_token_is_for_eyes_and_another_one_counts_at_once() {
+    let person = Person::new();
+    let show = ["gateway", "auth-token", "--show"];
+    let none = person.run(&["gateway", "auth-token", "--rotate"]);
+    assert_eq!((none.status.code(), text_of(&none.stderr).contains("there is no admin token")), (Some(1), true));
+    let gateway = Gateway::start(&person);
+    let url = gateway.url();
+    let file = person.home().join(".local/share/sigilum-gateway/admin-token");
+    let before = fs::read_to_string(&file).unwrap();
+    let piped = person.run(&show);
+    assert_eq!((piped.status.code(), piped.stdout.len()), (Some(64), 0), "{}", text_of(&piped.stderr));
+    assert!(super::terminal::typing(&person, &show, &[]).contains(before.trim()));
+
+    let (code, stdout, stderr) = run(&person, &url, &["gateway", "auth-token", "--rotate"]);
+    assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
+    assert!(stderr.contains("goes by it; the old one counts no longer"), "{stderr}");
+    let after = fs::read_to_string(&file).unwrap();
+    assert!(after != before && after.len() == 65 && !stderr.contains(after.trim()), "{stderr}");
+    assert_eq!(mode(&file), 0o600);
+    assert_eq!(done(&person, &url, &["connection", "list"]), "No connections.\n");
+    let list = ["--gateway-admin-url", &url, "connection", "list"];
+    let old = person.command(&list).env("GATEWAY_ADMIN_TOKEN", before.trim()).output().unwrap();
+    assert_eq!(old.status.code(), Some(4));
+
+    // One that was given by the environment is not replaced by a file.
+    let given =
+        person.command(&["gateway", "auth-token", "--rotate"]).env("GATEWAY_ADMIN_TOKEN", before.trim()).output();
+    assert_eq!(given.unwrap().status.code(), Some(78));
+    assert_eq!(fs::read_to_string(&file).unwrap(), after);
+    drop(gateway);
+    let (code, _, stderr) = run(&person, &url, &["gateway", "auth-token", "--rotate"]);
+    assert!(code == 0 && stderr.contains("no gateway answers"), "{stderr}");
+    assert_eq!(person.run(&["gateway", "auth-token"]).status.code(), Some(64));
+}

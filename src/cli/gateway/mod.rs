@@ -1,6 +1,7 @@
 //! `sigilum gateway …`: the roles of the gateway, alone or as one life.
 
 mod admin;
+mod auth_token;
 mod authz;
 mod endpoint;
 mod envoy_config;
@@ -16,6 +17,7 @@ use clap::Subcommand;
 use crate::cli::args::Globals;
 use crate::cli::dispatch;
 use crate::cli::gateway::admin::AdminArgs;
+use crate::cli::gateway::auth_token::AuthTokenArgs;
 use crate::cli::gateway::authz::AuthzArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
 use crate::cli::gateway::start::StartArgs;
@@ -35,7 +37,10 @@ impl GatewayArgs {
     pub(crate) const fn announced(&self) -> Option<&'static str> {
         match &self.command {
             GatewayCommand::Start(_) => Some("gateway"),
-            GatewayCommand::Admin(_) | GatewayCommand::Authz(_) | GatewayCommand::EnvoyConfig(_) => None,
+            GatewayCommand::Admin(_)
+            | GatewayCommand::Authz(_)
+            | GatewayCommand::EnvoyConfig(_)
+            | GatewayCommand::AuthToken(_) => None,
         }
     }
 }
@@ -50,6 +55,8 @@ enum GatewayCommand {
     Authz(AuthzArgs),
     /// Print the Envoy configuration, for those who run their own Envoy
     EnvoyConfig(EnvoyConfigArgs),
+    /// Show the admin token to a person, or mint another one
+    AuthToken(AuthTokenArgs),
 }
 
 /// Runs one of them.
@@ -58,6 +65,7 @@ pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) 
         GatewayCommand::Start(args) => dispatch::role(start::run(args, globals, printer)),
         GatewayCommand::Admin(args) => dispatch::role(admin::run(args, globals, printer)),
         GatewayCommand::Authz(args) => dispatch::role(authz::run(args, globals)),
+        GatewayCommand::AuthToken(args) => dispatch::small(auth_token::run(args, globals, printer)),
         GatewayCommand::EnvoyConfig(args) => envoy_config::run(args, globals, printer),
     }
 }

@@ -186,21 +186,21 @@ impl Report<'_> {
                 move |(variable, lines)| json!({"variable": variable, "lines": ranges(lines), "secret": secret.name}),
             )
         });
-        let mut shown = json!({
-            "connection": entry.offer.id,
-            "provider": entry.offer.label,
-            "action": if entry.offer.exists { "rotate" } else { "create" },
-            "result": entry.done.name(),
-            "from": from.collect::<Vec<_>>(),
-            "url": self.url(entry),
-        });
+        let mut shown = Map::from_iter([
+            ("connection".to_owned(), json!(entry.offer.id)),
+            ("provider".to_owned(), json!(entry.offer.label)),
+            ("action".to_owned(), json!(if entry.offer.exists { "rotate" } else { "create" })),
+            ("result".to_owned(), json!(entry.done.name())),
+            ("from".to_owned(), from.collect()),
+            ("url".to_owned(), json!(self.url(entry))),
+        ]);
         if let Some((name, url)) = self.variable(entry) {
-            shown["replace_with"] = Value::Object(Map::from_iter([(name.to_owned(), Value::from(url))]));
+            shown.insert("replace_with".to_owned(), json!({ name: url }));
         }
         if let Some(error) = &entry.error {
-            shown["error"] = Value::from(error.as_str());
+            shown.insert("error".to_owned(), json!(error));
         }
-        shown
+        Value::Object(shown)
     }
 
     fn held(&self) -> impl Iterator<Item = &Entry> {
