@@ -20,7 +20,6 @@ use crate::admin::meter::ACCESS_LOG;
 use crate::admin::meter::Meter;
 use crate::admin::origin::Pages;
 use crate::admin::router::router;
-use crate::admin::token;
 use crate::admin::token::AdminToken;
 use crate::admin::token::TokenError;
 use crate::claims::client::ApiClient;
