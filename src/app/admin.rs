@@ -64,6 +64,9 @@ use crate::sys::supervision::unsupervised_peers;
 use crate::sys::tasks::Ended;
 use crate::sys::tasks::StopHandle;
 use crate::sys::tasks::Tasks;
+use crate::sys::tls::TlsError;
+use crate::sys::tls::serving::Serving;
+use crate::sys::tls::serving::ServingFiles;
 use crate::telemetry::metrics::DrainOutcome;
 use crate::telemetry::metrics::Metrics;
 
@@ -93,6 +96,8 @@ pub struct AdminConfig {
     pub allowed_origins: Option<Vec<String>>,
     /// Hosts a change may name besides our own addresses.
     pub allowed_hosts: Vec<String>,
+    /// Its certificate; `None`: plain HTTP.
+    pub tls: Option<ServingFiles>,
     /// What decisions depend on.
     pub settings: Settings,
     /// Approvals of the configuration file.
@@ -142,6 +147,9 @@ pub enum AdminError {
     /// Nobody would be asked who comes.
     #[error(transparent)]
     Open(#[from] OpenBind),
+    /// Its certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The API's addresses.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -168,6 +176,7 @@ pub enum AdminError {
 #[derive(Debug)]
 pub struct Bound {
     listeners: Vec<TcpListener>,
+    tls: Option<Serving>,
     state: UnixListener,
     admin: Arc<Admin>,
     store: Store,
@@ -197,6 +206,8 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         AccessMode::Mtls => None,
     };
     guard::check(&config.addresses, unguarded)?;
+    let tls = config.tls.map(Serving::load).transpose()?;
+    warn_of_clear(&config.addresses, tls.is_some());
     let listeners = http_server::bind(&config.addresses).await?;
     let holder = format!("pid {} (admin)", std::process::id());
     // Deriving a key from a passphrase and reading the store take a while; nothing else runs yet.
@@ -250,9 +261,9 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let admin = Arc::new(Admin {
         store: store.clone(),
         publisher,
-        access: AccessRule { mode: config.access_mode, token, certificates: false },
+        access: AccessRule { mode: config.access_mode, token, certificates: tls.as_ref().is_some_and(Serving::asks) },
         attempts: Attempts::default(),
-        pages: ArcSwap::from_pointee(Pages::new(config.allowed_origins, config.allowed_hosts, false, port)),
+        pages: ArcSwap::from_pointee(Pages::new(config.allowed_origins, config.allowed_hosts, tls.is_some(), port)),
         addresses: AddressPolicy {
             allow_loopback: settings.allow_loopback,
             allow_private: settings.allow_private,
@@ -265,6 +276,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     });
     Ok(Bound {
         listeners,
+        tls,
         state,
         admin,
         store,
@@ -298,7 +310,7 @@ impl Bound {
 
     /// Serves until told to stop or until a part fails; then finishes requests in flight and closes the store.
     pub async fn run(self) -> Ended {
-        let Self { listeners, state, admin, store, store_thread, supervised, grace, mut tasks, .. } = self;
+        let Self { listeners, tls, state, admin, store, store_thread, supervised, grace, mut tasks, .. } = self;
         let peers = if supervised { supervised_peers(tasks.stop_handle()) } else { unsupervised_peers() };
         let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let publisher = admin.publisher.clone();
@@ -321,11 +333,14 @@ impl Bound {
                 () = stop.wait() => {}
             }
         });
+        if let Some(tls) = tls.clone() {
+            tasks.spawn("certificates", |stop| tls.follow(stop));
+        }
         let router = router(admin);
         let room = http_server::room();
         for listener in listeners {
-            let (router, room) = (router.clone(), Arc::clone(&room));
-            tasks.spawn("admin-http", |stop| http_server::serve(listener, router, room, stop));
+            let (router, room, tls) = (router.clone(), Arc::clone(&room), tls.clone());
+            tasks.spawn("admin-http", |stop| http_server::serve_with(listener, tls, router, room, stop));
         }
         // The router holds the store: with the last listener goes the last handle on it.
         drop(router);
@@ -421,6 +436,17 @@ fn advance(store: Store) -> Advance {
 /// A token that everybody knows lets everybody in.
 fn placeholder(token: Option<&Secret>) -> Option<Unguarded> {
     token.filter(|token| is_placeholder(token.expose())).map(|_| Unguarded::Placeholder)
+}
+
+/// A token in clear on a network can be read there, and what it opens with it.
+fn warn_of_clear(addresses: &[SocketAddr], tls: bool) {
+    if let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback() && !tls) {
+        tracing::warn!(
+            %address,
+            "the admin API is open to a network in plain HTTP: whoever can listen there reads the admin token and the \
+             secrets that are set; give it a certificate (admin.tls), or put TLS in front and close the network off"
+        );
+    }
 }
 
 fn warn_of_mode(mode: AccessMode) {

@@ -90,6 +90,7 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         token: Some(Secret::new(TOKEN.to_owned())),
         allowed_origins: None,
         allowed_hosts: vec![],
+        tls: None,
         settings: Settings { auto_register: true, gateway_namespace: "acme".to_owned(), ..Settings::default() },
         approvals: Vec::new(),
         own_ports: Vec::new(),

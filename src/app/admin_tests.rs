@@ -80,6 +80,7 @@ fn config(folder: &Path) -> AdminConfig {
         token: Some(Secret::new(TOKEN.to_owned())),
         allowed_origins: None,
         allowed_hosts: vec![],
+        tls: None,
         settings: Settings { allow_loopback: true, ..Settings::default() },
         approvals: vec![DeclaredApproval {
             namespace: Namespace::parse("alice").unwrap(),
@@ -906,6 +907,9 @@ async fn without_an_identity_only_declared_approvals_count() {
     assert!(api.asked().is_empty());
     gateway.end().await;
 }
+
+#[path = "admin_access_tests.rs"]
+mod access;
 
 #[path = "admin_openapi_tests.rs"]
 mod openapi;

@@ -158,6 +158,7 @@ impl Gateway {
             token: Some(Secret::new(ADMIN_TOKEN.to_owned())),
             allowed_origins: None,
             allowed_hosts: vec![],
+            tls: None,
             settings: Settings { claims_hold: Duration::from_millis(HOLD_MS), ..Settings::default() },
             approvals: Vec::new(),
             own_ports: Vec::new(),

@@ -9,6 +9,7 @@ use serde_json::json;
 pub use crate::app::json_api::ApiError;
 use crate::app::json_api::JsonApi;
 use crate::domain::secret::Secret;
+use crate::sys::tls::trust::ServerTrust;
 
 /// The header of the admin token.
 const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-sigilum-admin-token");
@@ -19,9 +20,10 @@ pub struct ConnectionsApi {
 }
 
 impl ConnectionsApi {
-    /// The one at this address; without a token only where the gateway trusts its own machine.
-    pub fn new(base: &str, token: Option<&Secret>) -> Result<Self, ApiError> {
-        let api = JsonApi::new(base)?;
+    /// The one at this address; without a token only where the gateway trusts its own machine, or the certificate
+    /// that is shown.
+    pub fn new(base: &str, token: Option<&Secret>, trust: &ServerTrust) -> Result<Self, ApiError> {
+        let api = JsonApi::trusting(base, trust)?;
         Ok(Self {
             api: match token {
                 Some(token) => api.with_secret(TOKEN_HEADER, token)?,

@@ -34,6 +34,7 @@ use crate::sys::files::PRIVATE_FOLDER;
 use crate::sys::http::HttpError;
 use crate::sys::spawner::Spawner;
 use crate::sys::supervision;
+use crate::sys::tls::trust::ServerTrust;
 
 /// How long a fresh stack may take: at a first start it installs Envoy.
 const START: Duration = Duration::from_secs(180);
@@ -55,6 +56,8 @@ pub struct Places {
     pub api: Url,
     /// The admin API.
     pub admin: Url,
+    /// Whom to believe there, where it speaks TLS.
+    pub admin_trust: ServerTrust,
     /// Where agents connect.
     pub gateway: Url,
     /// The service that verifies its callers itself.
@@ -181,7 +184,8 @@ async fn unsigned(web: &Web, url: &Url) -> Result<Page, String> {
 
 impl Places {
     fn web(&self) -> Result<Web, HttpError> {
-        Web::new(&[&self.api, &self.admin, &self.gateway, &self.native, &self.upstream], DEADLINE)
+        let urls = [&self.api, &self.admin, &self.gateway, &self.native, &self.upstream];
+        Web::trusting(&urls, DEADLINE, &self.admin_trust)
     }
 
     fn demo(&self) -> [Url; 2] {

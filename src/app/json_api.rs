@@ -19,6 +19,8 @@ use crate::domain::secret::Secret;
 use crate::sys::http::HttpError;
 use crate::sys::http::chain;
 use crate::sys::http::client;
+use crate::sys::http::trusting;
+use crate::sys::tls::trust::ServerTrust;
 
 /// A change waits for a disk, on a busy machine for long.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -138,6 +140,11 @@ pub(super) struct JsonApi {
 impl JsonApi {
     /// An API below `base`, which may have a path.
     pub(super) fn new(base: &str) -> Result<Self, ApiError> {
+        Self::trusting(base, &ServerTrust::default())
+    }
+
+    /// The same with whom to believe, where it is reached over TLS.
+    pub(super) fn trusting(base: &str, trust: &ServerTrust) -> Result<Self, ApiError> {
         let wrong = |reason| ApiError::Address { address: base.to_owned(), reason };
         let url = Url::parse(base.trim()).map_err(|_| wrong("it is no URL"))?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -149,7 +156,7 @@ impl JsonApi {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(wrong("it may not hold a query"));
         }
-        let client = client(url.scheme() == "https")?;
+        let client = if url.scheme() == "https" { trusting(trust)? } else { client(false)? };
         Ok(Self { client, base: url, headers: Vec::new() })
     }
 

@@ -10,6 +10,8 @@ use reqwest::Url;
 use crate::sys::http::HttpError;
 use crate::sys::http::chain;
 use crate::sys::http::client;
+use crate::sys::http::trusting;
+use crate::sys::tls::trust::ServerTrust;
 
 /// Largest answer that is read.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -36,8 +38,13 @@ pub(super) struct Page {
 impl Web {
     /// For these addresses; certificates are only loaded where one of them is `https`.
     pub(super) fn new(urls: &[&Url], deadline: Duration) -> Result<Self, HttpError> {
+        Self::trusting(urls, deadline, &ServerTrust::default())
+    }
+
+    /// The same with whom to believe behind those that are `https`.
+    pub(super) fn trusting(urls: &[&Url], deadline: Duration, trust: &ServerTrust) -> Result<Self, HttpError> {
         let tls = urls.iter().any(|url| url.scheme() == "https");
-        Ok(Self { plain: client(false)?, tls: tls.then(|| client(true)).transpose()?, deadline })
+        Ok(Self { plain: client(false)?, tls: tls.then(|| trusting(trust)).transpose()?, deadline })
     }
 
     /// One request. The error is a sentence without the URL, which may hold what nobody should see.

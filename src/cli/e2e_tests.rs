@@ -16,6 +16,7 @@ use crate::app::up;
 use crate::cli::agent_simulator;
 use crate::cli::args::Globals;
 use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -161,10 +162,16 @@ fn places(config: &Config, globals: &Globals) -> Result<Places, CliError> {
         let url = address.and_then(|address| Url::parse(&format!("http://{address}")).ok());
         url.ok_or_else(|| CliError::new(Outcome::Config, "a listener has no address"))
     };
+    let mut admin = at(config.listen.admin.first())?;
+    if config.admin.tls.is_some() {
+        // Both are schemes of the web: it can be set.
+        let _ = admin.set_scheme("https");
+    }
     let port = |port: u16| at(Some(&std::net::SocketAddr::from(([127, 0, 0, 1], port))));
     Ok(Places {
         api: port(stack::api_port(globals))?,
-        admin: at(config.listen.admin.first())?,
+        admin,
+        admin_trust: gateway_api::trust(&config.admin.trust),
         gateway: at(config.listen.ingress.first())?,
         native: port(config.native_port)?,
         upstream: port(config.upstream_port)?,
@@ -206,6 +213,25 @@ async fn start(config: &Config, globals: &Globals, folders: &Folders, seed: &Sec
         .map_err(|error| shown(&error))
 }
 
+/// How the admin API of the stack speaks, and we with it, wherever that was set.
+fn tls(config: &Config) -> Vec<(&'static str, String)> {
+    let (mut pairs, trust) = (Vec::new(), &config.admin.trust);
+    let mut tell = |key: &keys::Key, path: Option<&PathBuf>| {
+        pairs.extend(key.env.first().copied().zip(path.map(|path| path.display().to_string())));
+    };
+    let (tls, operator) = (config.admin.tls.as_ref(), trust.operator.as_ref());
+    let clients = tls.and_then(|tls| tls.clients.as_ref());
+    tell(&keys::TLS_CERT_FILE, tls.map(|tls| &tls.cert_file));
+    tell(&keys::TLS_KEY_FILE, tls.map(|tls| &tls.key_file));
+    tell(&keys::TLS_CLIENT_CA_FILE, clients.map(|rule| &rule.ca_file));
+    tell(&keys::TLS_CA_FILE, trust.ca_file.as_ref());
+    tell(&keys::OPERATOR_CERT_FILE, operator.map(|(certificate, _)| certificate));
+    tell(&keys::OPERATOR_KEY_FILE, operator.map(|(_, key)| key));
+    let names = clients.map(|rule| rule.names.join(","));
+    pairs.extend(keys::TLS_CLIENT_NAMES.env.first().copied().zip(names));
+    pairs
+}
+
 /// What the stack is told: our settings and ports, folders of its own.
 fn environment(config: &Config, globals: &Globals, folders: &Folders) -> Vec<(String, String)> {
     let kept = |name: &&str| !keys::SECRET_ENVIRONMENT.contains(name) && !OWN.contains(name);
@@ -221,6 +247,7 @@ fn environment(config: &Config, globals: &Globals, folders: &Folders) -> Vec<(St
         ("API_PORT", stack::api_port(globals).to_string()),
         ("ENABLE_TEST_SEED_ENDPOINT", "true".to_owned()),
     ];
+    given.extend(tls(config));
     given.extend(config.envoy.binary.as_ref().map(|file| ("ENVOY_BIN", file.display().to_string())));
     let folders = [
         ("GATEWAY_SIGILUM_HOME", &folders.home),

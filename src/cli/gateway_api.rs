@@ -12,9 +12,11 @@ use crate::cli::owner;
 use crate::cli::printer::Printer;
 use crate::cli::token;
 use crate::config::Config;
+use crate::config::parts::AdminTrust;
 use crate::domain::ids::ConnectionId;
 use crate::domain::secret::Secret;
 use crate::sys::files;
+use crate::sys::tls::trust::ServerTrust;
 
 /// The admin API of the gateway the settings mean.
 pub(crate) fn open(config: &Config, printer: &mut Printer) -> Result<ConnectionsApi, CliError> {
@@ -25,7 +27,17 @@ pub(crate) fn open(config: &Config, printer: &mut Printer) -> Result<Connections
         Some(token) => Some(token.duplicate()),
         None => stored_token(&config.paths.data_dir.join("admin-token"))?,
     };
-    ConnectionsApi::new(&config.admin_url, token.as_ref()).map_err(|error| failed(&error))
+    let trust = trust(&config.admin.trust);
+    ConnectionsApi::new(&config.admin_url, token.as_ref(), &trust).map_err(|error| failed(&error))
+}
+
+/// Whom our commands believe at the admin API, and what they show it.
+pub(crate) fn trust(settings: &AdminTrust) -> ServerTrust {
+    ServerTrust {
+        authorities: settings.ca_file.clone(),
+        own: settings.own_cert_file.clone(),
+        identity: settings.operator.clone(),
+    }
 }
 
 /// The admin token in a file; `None` where there is no such file.
@@ -49,6 +61,9 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
             shown(Outcome::Failed).hint("is that the admin API of a gateway? see --gateway-admin-url")
         }
         ApiError::Refused(refusal) => match (refusal.status, refusal.code.as_str()) {
+            (403, "ADMIN_CERTIFICATE_REQUIRED") => shown(Outcome::Unauthorized)
+                .hint("GATEWAY_ADMIN_CLIENT_CERT_FILE and GATEWAY_ADMIN_CLIENT_KEY_FILE name the certificate to show"),
+            (421, _) => shown(Outcome::Failed).hint("the gateway's admin.allowed_hosts names the hosts it is known by"),
             (401 | 403, _) => shown(Outcome::Unauthorized).hint(
                 "the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway; see --gateway-data-dir",
             ),

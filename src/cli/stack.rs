@@ -91,7 +91,7 @@ pub(crate) fn show_ready(
     let lines = [
         ("api", place("api"), "approvals: the local control plane"),
         ("gateway", Some(ingress.clone()), "signed requests of agents"),
-        ("admin", Some(launch::first(&gateway.admin)), "connections and their secrets; wants the admin token"),
+        ("admin", Some(launch::admin_url(gateway)), "connections and their secrets; wants the admin token"),
         ("native", place("native"), "a demo service that verifies its callers itself"),
         ("upstream", place("upstream"), "a demo API that wants a key no agent has"),
     ];
@@ -100,7 +100,8 @@ pub(crate) fn show_ready(
     for (name, address, meaning) in lines {
         if let Some(address) = address {
             let name = format!("{name}:");
-            printer.line(&format!("  {name:<10}http://{address:<16} ({meaning})"))?;
+            let url = if address.contains("://") { address } else { format!("http://{address}") };
+            printer.line(&format!("  {name:<10}{url:<23} ({meaning})"))?;
         }
     }
     let command = launch::command();

@@ -1,43 +1,91 @@
 //! Who may use the admin API on :38100, and how that is decided.
 //!
-//! # The token
+//! # The rule
 //!
-//! Every path but `/health`, `/health/live`, `/health/ready` and `/openapi.json` wants the admin token, `/metrics` too: in
-//! `X-Sigilum-Admin-Token`, or as `Authorization: Bearer`. It is `GATEWAY_ADMIN_TOKEN` where that is set (16 characters at
-//! least), else the content of `<data_dir>/admin-token`, minted at the first start. A file that others may read is
-//! refused. Tokens are compared in constant time.
+//! Every path but `/health`, `/health/live`, `/health/ready` and `/openapi.json` asks who comes, `/metrics` too.
 //!
 //! | mode | who comes in | otherwise, 403 with |
 //! | --- | --- | --- |
 //! | `token` (default) | the token | `ADMIN_TOKEN_REQUIRED` |
+//! | `mtls` | a client certificate with a name of `admin.tls.client_names` | `ADMIN_CERTIFICATE_REQUIRED` |
 //! | `hybrid` | the token, or a direct client of this machine | `ADMIN_TOKEN_OR_LOOPBACK_REQUIRED` |
 //! | `loopback` | a direct client of this machine | `ADMIN_LOOPBACK_REQUIRED` |
 //!
-//! Loopback is not an identity: in the two last modes every process of the machine, agents included, administers the
-//! gateway, and the start says so. "Direct" means three things: the peer's address is loopback, the one
-//! `Host` names this machine, and no header says that a proxy stood between.
+//! The token is in `X-Sigilum-Admin-Token`, or in `Authorization: Bearer`; two of one kind count as none. It is
+//! `GATEWAY_ADMIN_TOKEN` where that is set (16 characters at least), else the content of `<data_dir>/admin-token`, minted
+//! at the first start. A file that others may read is refused, and so is a token that stands in examples (`changeme`,
+//! `<your-admin-token>`): everybody knows it. Only a digest stays in memory; it is compared in constant time.
 //!
-//! A bind that is not loopback is refused in `loopback`; the API speaks plain HTTP, so whoever binds it to a
-//! network puts TLS in front.
+//! Loopback is not an identity: in the two last modes every process of the machine, agents included, administers the
+//! gateway, and the start says so. "Direct" means three things: the peer's address is loopback, the one `Host` names
+//! this machine, and no header says that a proxy stood between. What such a header says is never believed, its first
+//! entry least of all: `X-Forwarded-For: 127.0.0.1` can only lose its sender the standing of a direct client.
+//!
+//! No setting switches the rule off: `GATEWAY_REQUIRE_SIGNED_ADMIN_CHECKS=false` stops every start (exit 78).
+//!
+//! # Open binds
+//!
+//! A listener that other machines reach is opened only where somebody is asked who comes; otherwise the start ends
+//! with exit 78 and `refusing to bind gateway to <ip>:<port> without auth`, before any socket is opened. It is judged with
+//! the settings, again by the supervisor before it takes the ports, and again by `admin` before it binds. Without auth
+//! means: mode `loopback`; a token that is set and blank (whoever wrote `GATEWAY_ADMIN_TOKEN=` meant one; on loopback a
+//! blank variable counts as unset); a token everybody knows; checks or signatures switched off. An IPv4 address
+//! written as IPv6 (`::ffff:127.0.0.1`) counts as open.
+//!
+//! # TLS
+//!
+//! With `admin.tls.cert_file` and `admin.tls.key_file` the port speaks TLS 1.2 and 1.3 and nothing else. With
+//! `admin.tls.client_ca_file` clients are asked for a certificate: in mode `mtls` it stands for the token, in every other
+//! mode it is wanted besides. Who shows none gets a conversation, hears 403 `ADMIN_CERTIFICATE_REQUIRED`, and can read
+//! `/health`; one of another authority ends the handshake. Names are compared exactly, as DNS names or URIs of the
+//! subject alternative names; the subject itself does not count. The name that was proven is the actor of the audit.
+//!
+//! The files are read every half second. New contents count when two looks in a row see the same and they make a
+//! working set (the key fits the certificate, every file is whole); until then the old ones serve on, and what is
+//! wrong is logged once. The whole configuration is replaced, so that sessions do not outlive the authorities that
+//! vouched for them; connections that are open go on. Looking is cheaper than being told: it works where files are
+//! replaced by links (Kubernetes) and on file systems without notices. A key that others can read is refused with
+//! the mode to set; a group may read it.
+//!
+//! A plain HTTP bind on a network is allowed, and both the start and the log say what it means. It is not refused: in a
+//! pod or behind a mesh something else encrypts and the gateway cannot see it, while a refusal would be answered by a
+//! certificate nobody checks. The token still guards it.
+//!
+//! Commands of this machine, and the supervisor's looks at health, believe the very certificate that stands in
+//! `admin.tls.cert_file`, whatever name it carries: it is reached at 127.0.0.1 and is called otherwise. Any other is
+//! believed by the authorities of `admin.tls.ca_file` (else of the system) and by its name. `admin.tls.operator_cert_file`
+//! and its key are shown where a client certificate is wanted.
 //!
 //! `/openapi.json` is open because it is the same for every gateway of a version, is written from the route table at the
 //! first request and from nothing else, and is read by whoever writes a client, before there is a token.
 //!
 //! # Guessing
 //!
-//! A client address may show ten wrong tokens at once and one more every six seconds; beyond that it is answered
-//! `429 AUTH_RATE_LIMITED` without a comparison. IPv6 clients count by their /64. The addresses of this machine are
-//! always compared: a guesser here must not lock the operator out.
+//! Ten wrong tokens within 60 s lock a client address out for 300 s: `429 AUTH_RATE_LIMITED` with `Retry-After`, without a
+//! comparison, for the right token too. Knocking on does not prolong it, and no token at all is no guess. IPv6
+//! clients count by their /64; 4096 clients are told apart, those beyond are counted together. What is counted outlives a
+//! reload, not the process. Programs of this machine are always compared: a guesser here must not lock the operator
+//! out, who could read the token's file anyway. A request with an `Origin`, or of somebody a proxy speaks for, is no
+//! such program.
 //!
 //! # Web pages
 //!
-//! A changing request (anything but GET, HEAD and OPTIONS) that names an `Origin` must come from one on the list
-//! (`admin.allowed_origins`), or from the very host it is sent to where that host is an address or this machine. A name
-//! may belong to whoever made the page and merely point here (DNS rebinding), so it does not count. Bodies must
-//! be `application/json`, which no form can say without being asked first. Other origins get no CORS headers, so a
-//! page cannot read what it was answered.
+//! Anything but GET and HEAD, and every request that wants to leave HTTP (`Upgrade`), is judged before anything else of
+//! it is looked at or read, on every path:
+//!
+//! - Its one `Host` must be a loopback name or address, the address it came to, or one of `admin.allowed_hosts`; else
+//!   421 `ADMIN_HOST_REFUSED`, and 400 with the same code where there is none, where there are two, or where the first line
+//!   says another. A page can point a name of its own at us (DNS rebinding), and is then of "the same origin"; it
+//!   cannot make the browser name us. A port is compared where the setting has one.
+//! - Where it names an `Origin`, that must be the very host it is sent to, with our scheme, or one of
+//!   `admin.allowed_origins`; else 403 `ADMIN_ORIGIN_REFUSED`. Without that setting they are `localhost` and `127.0.0.1` with
+//!   the port really listened on. A preflight (`OPTIONS`) is answered 204 for any page; its headers say what is allowed.
+//!
+//! A GET of another host is answered: it changes nothing, wants the token, and in the modes that trust the machine its
+//! `Host` must be loopback. Bodies must be `application/json`, which no form can say without being asked first. Other
+//! origins get no CORS headers, so a page cannot read what it was answered.
 //!
 //! # Bounds
 //!
-//! 256 connections, 5 s for a request's head of at most 64 KiB, 15 s for a body of at most 2 MiB, 20 s for a request
+//! 256 connections, 5 s for a TLS handshake, 5 s for a request's head of at most 64 KiB, 15 s for a body of at most 2 MiB, 20 s for a request
 //! in all. Values of secrets are written and never read back: no answer holds one.

@@ -3,32 +3,57 @@
 use std::time::Duration;
 
 use reqwest::Client;
+use reqwest::ClientBuilder;
+use reqwest::Identity;
 use reqwest::redirect::Policy;
 
 use crate::sys::tls;
+use crate::sys::tls::TlsError;
+use crate::sys::tls::trust::ServerTrust;
 
 /// Longest time to a connection, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The client could not be made: the system's certificates cannot be read.
+/// Why the client could not be made: certificates cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client could not be made: {0}")]
-pub struct HttpError(#[from] reqwest::Error);
+pub enum HttpError {
+    /// Those of the system.
+    #[error("the HTTP client could not be made: {0}")]
+    System(#[from] reqwest::Error),
+    /// Those of the settings.
+    #[error(transparent)]
+    Files(#[from] TlsError),
+}
 
 /// A client for one kind of address. `tls` loads the certificates the system trusts; without it only
 /// plain `http` can be reached, which spares commands to loopback the reading of a hundred certificates.
 ///
 /// Answers are neither decompressed nor bounded in time as a whole: they may be streams.
 pub fn client(tls: bool) -> Result<Client, HttpError> {
+    let builder = builder();
+    let builder = if tls { builder.https_only(true) } else { builder.tls_certs_only([]) };
+    Ok(builder.build()?)
+}
+
+/// A client for `https` that believes whom it is told to, and shows its certificate where it has one.
+pub fn trusting(trust: &ServerTrust) -> Result<Client, HttpError> {
+    let builder = builder().https_only(true);
+    let builder = match &trust.identity {
+        _ if trust.is_closed() => builder.tls_backend_preconfigured(trust.client_config()?),
+        Some(identity) => builder.identity(Identity::from_pem(&tls::pem_pair(identity)?)?),
+        None => builder,
+    };
+    Ok(builder.build()?)
+}
+
+fn builder() -> ClientBuilder {
     tls::install_provider();
-    let builder = Client::builder()
+    Client::builder()
         .redirect(Policy::none())
         .no_proxy()
         .http1_only()
         .tcp_nodelay(true)
-        .connect_timeout(CONNECT_TIMEOUT);
-    let builder = if tls { builder.https_only(true) } else { builder.tls_certs_only([]) };
-    Ok(builder.build()?)
+        .connect_timeout(CONNECT_TIMEOUT)
 }
 
 /// An error with its causes in one line; the outermost text of an HTTP client rarely says why.

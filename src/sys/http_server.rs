@@ -13,6 +13,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -20,11 +22,14 @@ use tokio::task::JoinSet;
 
 use crate::sys::patient::Patient;
 use crate::sys::tasks::Stop;
+use crate::sys::tls::serving::Serving;
 
 /// Connections at a time, on all addresses together; further ones wait in the backlog.
 const MAX_CONNECTIONS: usize = 256;
 /// How long a connection may take to send a request's head, and how long it may idle between requests.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client may take for its TLS handshake.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client may take nothing of an answer.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of a request's head that are held.
@@ -81,7 +86,18 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Serves one listener until told to stop; requests in flight are then finished, for as long as the caller waits.
-pub async fn serve(listener: TcpListener, router: Router, room: Arc<Semaphore>, mut stop: Stop) {
+pub async fn serve(listener: TcpListener, router: Router, room: Arc<Semaphore>, stop: Stop) {
+    serve_with(listener, None, router, room, stop).await;
+}
+
+/// The same over TLS, where there is a certificate.
+pub async fn serve_with(
+    listener: TcpListener,
+    tls: Option<Serving>,
+    router: Router,
+    room: Arc<Semaphore>,
+    mut stop: Stop,
+) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -91,7 +107,7 @@ pub async fn serve(listener: TcpListener, router: Router, room: Arc<Semaphore>, 
         };
         match accepted {
             Ok((stream, peer, permit)) => {
-                let work = connection(stream, peer, router.clone(), stop.clone());
+                let work = connection(stream, peer, tls.clone(), router.clone(), stop.clone());
                 connections.spawn(async move {
                     work.await;
                     drop(permit);
@@ -121,13 +137,39 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<Acc
     Ok((stream, peer, permit))
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut stop: Stop) {
+async fn connection(stream: TcpStream, peer: SocketAddr, tls: Option<Serving>, router: Router, stop: Stop) {
     // A connection that is gone already has no end here; it will not be read either.
     let Ok(local) = stream.local_addr() else { return };
+    let Some(tls) = tls else { return talk(stream, Ends { peer, local, name: None }, router, stop).await };
+    match tokio::time::timeout(HANDSHAKE_PATIENCE, tls.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let name = tls.client_name(stream.get_ref().1.peer_certificates());
+            talk(stream, Ends { peer, local, name }, router, stop).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+    }
+}
+
+/// What is known of a connection.
+struct Ends {
+    peer: SocketAddr,
+    local: SocketAddr,
+    name: Option<Arc<str>>,
+}
+
+async fn talk<S>(stream: S, ends: Ends, router: Router, mut stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Ends { peer, local, name } = ends;
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(Local(local));
+        if let Some(name) = &name {
+            request.extensions_mut().insert(ClientName(Arc::clone(name)));
+        }
         service.call(request)
     });
     let served = http1::Builder::new()

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,10 +15,14 @@ use http_body_util::Full;
 use http_body_util::Limited;
 use hyper::Request;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::net::UnixStream;
+use tokio_rustls::TlsConnector;
+
+use crate::sys::tls::trust::ServerTrust;
 
 /// Largest answer read; Envoy's list of statistics is the longest that is asked for.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -27,6 +32,8 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 pub enum Endpoint {
     /// A TCP address of this machine.
     Tcp(SocketAddr),
+    /// The same with TLS, and whom to believe there.
+    Tls(SocketAddr, ServerTrust),
     /// A Unix socket.
     Unix(PathBuf),
 }
@@ -35,7 +42,7 @@ impl Endpoint {
     /// What stands in `Host`.
     pub fn authority(&self) -> String {
         match self {
-            Self::Tcp(address) => address.to_string(),
+            Self::Tcp(address) | Self::Tls(address, _) => address.to_string(),
             Self::Unix(_) => "localhost".to_owned(),
         }
     }
@@ -91,6 +98,13 @@ pub async fn exchange(
         match endpoint {
             Endpoint::Tcp(address) => {
                 talk(TcpStream::connect(address).await.map_err(ExchangeError::Connect)?, request).await
+            }
+            Endpoint::Tls(address, trust) => {
+                let config = trust.client_config().map_err(|error| ExchangeError::Broken(error.to_string()))?;
+                let stream = TcpStream::connect(address).await.map_err(ExchangeError::Connect)?;
+                let connector = TlsConnector::from(Arc::new(config));
+                let stream = connector.connect(ServerName::from(address.ip()), stream).await;
+                talk(stream.map_err(ExchangeError::Connect)?, request).await
             }
             Endpoint::Unix(path) => {
                 talk(UnixStream::connect(path).await.map_err(ExchangeError::Connect)?, request).await

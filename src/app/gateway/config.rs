@@ -9,12 +9,15 @@ use crate::app::gateway::restart::Patience;
 use crate::config::guard::Unguarded;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
+use crate::sys::tls::trust::ServerTrust;
 
 /// Everything `gateway start` needs, resolved and checked by the command line.
 #[derive(Debug)]
 pub struct GatewayConfig {
     /// Where the admin API listens.
     pub admin: Vec<SocketAddr>,
+    /// Whom to believe at the admin API, and what to show it; `None`: it speaks plain HTTP.
+    pub admin_trust: Option<ServerTrust>,
     /// Why the admin API may not face a network; `None`: whoever comes is asked who it is.
     pub admin_unguarded: Option<Unguarded>,
     /// Where agents connect.

@@ -31,7 +31,8 @@ pub(super) fn reserve(config: &GatewayConfig) -> Result<(Reserved, Addresses), G
     let (admin_held, admin) = listener("the admin API", &config.admin)?;
     let (face_held, envoy_admin) = listener("Envoy's admin interface", &config.envoy_admin)?;
     let envoy = ingress_held.into_iter().chain(face_held).collect();
-    Ok((Reserved { admin: admin_held, envoy }, Addresses { ingress, admin, envoy_admin }))
+    let admin_tls = config.admin_trust.is_some();
+    Ok((Reserved { admin: admin_held, envoy }, Addresses { ingress, admin, admin_tls, envoy_admin }))
 }
 
 fn listener(what: &'static str, wanted: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), GatewayError> {

@@ -32,6 +32,9 @@ pub struct Addresses {
     pub ingress: Vec<SocketAddr>,
     /// The admin API.
     pub admin: Vec<SocketAddr>,
+    /// Whether it speaks TLS.
+    #[serde(default)]
+    pub admin_tls: bool,
     /// Envoy's admin interface, read-only.
     pub envoy_admin: Vec<SocketAddr>,
 }

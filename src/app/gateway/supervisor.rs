@@ -96,7 +96,10 @@ impl Supervisor {
         };
         drop(admin);
         self.start(Role::Admin).await?;
-        let api = health(self.addresses.admin.first());
+        let api = match (self.addresses.admin.first(), &self.config.admin_trust) {
+            (Some(address), Some(trust)) => Endpoint::Tls(local_http::reachable(*address), trust.clone()),
+            (address, _) => health(address),
+        };
         self.ready(Role::Admin, &api, "/health/live").await?;
         self.start(Role::Authz).await?;
         // admin is ready when an authz has its state.

@@ -63,6 +63,7 @@ impl Fake {
 
     fn config(&self) -> GatewayConfig {
         GatewayConfig {
+            admin_trust: None,
             admin_unguarded: None,
             admin: vec!["127.0.0.1:0".parse().unwrap()],
             ingress: vec!["127.0.0.1:0".parse().unwrap()],
@@ -301,7 +302,7 @@ async fn what_a_killed_gateway_left_is_ended_first() {
     let mut orphan = std::process::Command::new("sleep").arg("600").spawn().unwrap();
     let process = ProcessIdentity::of(i32::try_from(orphan.id()).unwrap()).unwrap();
     let dead = ProcessIdentity { pid: process.pid, started: "earlier".to_owned() };
-    let addresses = Addresses { ingress: vec![], admin: vec![], envoy_admin: vec![] };
+    let addresses = Addresses { ingress: vec![], admin: vec![], admin_tls: false, envoy_admin: vec![] };
     let children = vec![ChildIdentity { role: Role::Envoy, process }];
     Instance { supervisor: dead, children, addresses, beside: Vec::new() }.write(&fake.run_dir()).unwrap();
     let reaped = std::thread::spawn(move || orphan.wait().unwrap());

@@ -41,6 +41,7 @@ use crate::sys::local_http::Answer;
 use crate::sys::local_http::Endpoint;
 use crate::sys::process;
 use crate::sys::random;
+use crate::sys::tls::trust::ServerTrust;
 
 /// The id of the demo's connection.
 pub const CONNECTION: &str = BEHIND.slug;
@@ -124,7 +125,7 @@ impl Source {
 /// Creates the connection, or brings the one that is there up to date. `token`: the admin API's, where the
 /// environment names it; otherwise it is in its file.
 pub(super) async fn connect(
-    admin: SocketAddr,
+    (admin, trust): (SocketAddr, Option<ServerTrust>),
     token: Option<Secret>,
     token_file: &Path,
     upstream: SocketAddr,
@@ -134,8 +135,10 @@ pub(super) async fn connect(
         Some(token) => Some(token),
         None => keys::read(token_file)?,
     };
-    let base = format!("http://{}", local_http::reachable(admin));
-    let api = ConnectionsApi::new(&base, token.as_ref()).map_err(SetupError::Connection)?;
+    let scheme = if trust.is_some() { "https" } else { "http" };
+    let base = format!("{scheme}://{}", local_http::reachable(admin));
+    let trust = trust.unwrap_or_default();
+    let api = ConnectionsApi::new(&base, token.as_ref(), &trust).map_err(SetupError::Connection)?;
     let base_url = format!("http://{upstream}");
     if let Some(found) = api.find(CONNECTION).await.map_err(SetupError::Connection)? {
         if is_current(&found, &base_url) {

@@ -132,6 +132,7 @@ pub async fn run(
     let keys = Keys::of(&home, demo.is_some())?;
     configure(bound.config_mut(), &base, &keys.gateway);
     let token = admin_token(bound.config_mut());
+    let trust = bound.config_mut().admin_trust.clone();
     let token_file = bound.config_mut().data_dir.join("admin-token");
     let beside = bound.config_mut().beside.clone();
     let addresses = bound.addresses().clone();
@@ -178,7 +179,7 @@ pub async fn run(
         let done = async {
             let places = demo_places.zip(addresses.admin.first()).zip(addresses.ingress.first());
             if let Some(((([native, upstream], secret), admin), ingress)) = places {
-                demo::connect(*admin, token, &token_file, upstream, &secret).await?;
+                demo::connect((*admin, trust), token, &token_file, upstream, &secret).await?;
                 demo::prove(*ingress, native, &identity, &progress).await?;
             }
             let connection = keys.demo.as_ref().map(|_| CONNECTION);

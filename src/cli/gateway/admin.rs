@@ -27,6 +27,8 @@ use crate::sys::env;
 use crate::sys::process;
 use crate::sys::signal::StopSignals;
 use crate::sys::supervision;
+use crate::sys::tls::serving::ClientFiles;
+use crate::sys::tls::serving::ServingFiles;
 
 /// Niceness beside authz and Envoy: no request waits for admin, and reading a long list of approvals takes a processor
 /// for some time. Where processors are scarce it still gets a tenth of what each of the others does.
@@ -108,6 +110,11 @@ fn admin_config(config: Config, master_key: Secret, keys: KeyPlaces, supervised:
         token: config.admin.token,
         allowed_origins: config.admin.allowed_origins,
         allowed_hosts: config.admin.allowed_hosts,
+        tls: config.admin.tls.map(|tls| ServingFiles {
+            certificate: tls.cert_file,
+            key: tls.key_file,
+            clients: tls.clients.map(|rule| ClientFiles { authorities: rule.ca_file, names: rule.names }),
+        }),
         settings: config.settings,
         approvals: config.approvals,
         supervised,
@@ -122,6 +129,7 @@ fn failed(error: &AdminError) -> CliError {
         AdminError::Store(_)
         | AdminError::Token(_)
         | AdminError::Open(_)
+        | AdminError::Tls(_)
         | AdminError::Bind(_)
         | AdminError::Socket(_)
         | AdminError::Envoy(_)

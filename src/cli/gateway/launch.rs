@@ -22,6 +22,7 @@ use crate::app::up;
 use crate::app::up::StackConfig;
 use crate::app::up::UpError;
 use crate::cli::gateway::master_key;
+use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -137,6 +138,13 @@ pub(crate) fn announce(
     for line in &prepared.made {
         printer.note(line);
     }
+    let open = config.listen.admin.iter().find(|address| !address.ip().is_loopback());
+    if let (Some(address), None) = (open, &config.admin.tls) {
+        printer.note(&format!(
+            "warning: the admin API is open to a network at {address} in plain HTTP: whoever can listen there reads the \
+             admin token and the secrets that are set. Give it a certificate (admin.tls.cert_file), or put TLS in front."
+        ));
+    }
     for line in &prepared.warnings {
         printer.note(&format!("warning: {line}"));
     }
@@ -159,6 +167,7 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace, typed: Vec<S
     admin_secrets.extend(secret("GATEWAY_MASTER_KEY", config.master_key));
     admin_secrets.extend(secret("GATEWAY_ADMIN_TOKEN", config.admin.token));
     GatewayConfig {
+        admin_trust: config.admin.tls.is_some().then(|| gateway_api::trust(&config.admin.trust)),
         admin_unguarded: (config.admin.mode == AccessMode::Loopback).then_some(Unguarded::LoopbackMode),
         admin: config.listen.admin,
         ingress: config.listen.ingress,
@@ -274,11 +283,16 @@ fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
 
 fn places(addresses: &Addresses) -> String {
     format!(
-        "http://{} (admin http://{}, Envoy http://{})",
+        "http://{} (admin {}, Envoy http://{})",
         first(&addresses.ingress),
-        first(&addresses.admin),
+        admin_url(addresses),
         first(&addresses.envoy_admin)
     )
+}
+
+/// Where the admin API is, for people.
+pub(crate) fn admin_url(addresses: &Addresses) -> String {
+    format!("{}://{}", if addresses.admin_tls { "https" } else { "http" }, first(&addresses.admin))
 }
 
 pub(crate) fn first(addresses: &[std::net::SocketAddr]) -> String {

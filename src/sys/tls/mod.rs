@@ -1,6 +1,9 @@
-//! Mutual TLS between our own processes: both sides show a certificate, and a name in it is on a list.
-//!
-//! Certificates are read once, at start.
+//! Mutual TLS between our own processes: both sides show a certificate, and a name in it is on a list. Those
+//! certificates are read once, at start; a listener that people come to is in [`serving`], and how they know it in
+//! [`trust`].
+
+pub mod serving;
+pub mod trust;
 
 use std::fmt;
 use std::path::Path;
@@ -25,6 +28,7 @@ use rustls::server::danger::ClientCertVerified;
 use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
 
 /// gRPC speaks HTTP/2 and nothing else (RFC 7301 protocol id).
 const ALPN: &[u8] = b"h2";
@@ -156,12 +160,28 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(path).map_err(|error| file_error(path, error))
 }
 
+/// The text of a certificate and of its key, one after the other.
+pub(super) fn pem_pair((certificate, key): &(PathBuf, PathBuf)) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| file_error(path, error));
+    let mut text = Zeroizing::new(read(certificate)?);
+    text.push(b'\n');
+    text.extend_from_slice(&Zeroizing::new(read(key)?));
+    Ok(text)
+}
+
 fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
     for certificate in chain(path)? {
         store.add(certificate).map_err(|error| file_error(path, error))?;
     }
     Ok(store)
+}
+
+/// The name of the list that stands in a certificate as a subject alternative name, DNS or URI.
+fn listed_name<'a>(certificate: &CertificateDer<'_>, names: &'a [String]) -> Option<&'a str> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    let mut carried = certificate.valid_dns_names().chain(certificate.valid_uri_names());
+    carried.find_map(|name| names.iter().find(|listed| *listed == name)).map(String::as_str)
 }
 
 /// Accepts what its authorities signed, if one of the names on the list is in it.
@@ -183,12 +203,8 @@ impl ClientCertVerifier for NamedClients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.inner.verify_client_cert(end_entity, intermediates, now)?;
-        let certificate = webpki::EndEntityCert::try_from(end_entity).map_err(|_| CertificateError::BadEncoding)?;
-        let listed = certificate
-            .valid_dns_names()
-            .chain(certificate.valid_uri_names())
-            .any(|name| self.names.iter().any(|allowed| allowed == name));
-        if listed { Ok(verified) } else { Err(CertificateError::NotValidForName.into()) }
+        let listed = listed_name(end_entity, &self.names);
+        if listed.is_some() { Ok(verified) } else { Err(CertificateError::NotValidForName.into()) }
     }
 
     fn verify_tls12_signature(

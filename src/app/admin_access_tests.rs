@@ -1,0 +1,479 @@
+//! Who is let in: every route, method, mode and caller over the real router and sockets; TLS and its certificates.
+
+use std::net::UdpSocket;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+use rcgen::SanType;
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::admin::router;
+use crate::sys::tls::serving::ClientFiles;
+use crate::sys::tls::serving::ServingFiles;
+use crate::sys::tls::trust::ServerTrust;
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"];
+
+/// Method and path of every operation, with paths filled in, and whether it is open to everybody; from the table the
+/// router itself is made of. Every other method of a path is in it too.
+fn operations() -> Vec<(&'static str, String, bool)> {
+    let described = serde_json::to_value(router::table().into_openapi()).unwrap();
+    let mut found = Vec::new();
+    for (path, item) in described["paths"].as_object().unwrap() {
+        let filled: Vec<_> =
+            path.split('/').map(|part| if part.starts_with('{') { "nothing-there" } else { part }).collect();
+        let open = item.as_object().unwrap().values().any(|operation| operation["security"].is_array());
+        found.extend(METHODS.map(|method| (method, filled.join("/"), open)));
+    }
+    let guarded = ["/api/admin", "/api/admin/nothing/there", "/api/admin/connections/nothing-there/nothing"];
+    found.extend(guarded.iter().flat_map(|path| METHODS.map(|method| (method, (*path).to_owned(), false))));
+    assert!(found.iter().filter(|(_, _, open)| !open).count() >= 6 * METHODS.len(), "{found:?}");
+    found
+}
+
+/// Whether an answer came from behind the access rule: whatever it says there.
+fn is_let_in(answer: &Answer) -> bool {
+    let code = answer.header("x-sigilum-code").unwrap_or_default();
+    !code.starts_with("ADMIN_") && !matches!(answer.status, 401 | 403 | 421 | 429)
+}
+
+#[tokio::test]
+async fn every_route_and_method_asks_who_comes_in_every_mode() {
+    const TOKEN_PAIR: (&str, &str) = ("x-sigilum-admin-token", TOKEN);
+    // What the caller says, and whether it is let in by mode: token, hybrid, loopback.
+    let callers: [(&str, &[(&str, &str)], [bool; 3]); 9] = [
+        ("nobody", &[], [false, true, true]),
+        ("the token", &[TOKEN_PAIR], [true, true, true]),
+        ("the token as bearer", &[("authorization", &format!("Bearer {TOKEN}"))], [true, true, true]),
+        ("a wrong token", &[("x-sigilum-admin-token", "wrong-token-0123456789")], [false, true, true]),
+        ("behind a proxy", &[("x-forwarded-for", "127.0.0.1")], [false, false, false]),
+        ("behind two proxies", &[("x-forwarded-for", "127.0.0.1, 192.0.2.1")], [false, false, false]),
+        ("behind a proxy that says so otherwise", &[("forwarded", "for=127.0.0.1")], [false, false, false]),
+        ("behind a proxy with the token", &[("x-forwarded-for", "127.0.0.1"), TOKEN_PAIR], [true, true, false]),
+        ("a real ip", &[("x-real-ip", "::1")], [false, false, false]),
+    ];
+    let modes = [
+        (AccessMode::Token, "ADMIN_TOKEN_REQUIRED"),
+        (AccessMode::Hybrid, "ADMIN_TOKEN_OR_LOOPBACK_REQUIRED"),
+        (AccessMode::Loopback, "ADMIN_LOOPBACK_REQUIRED"),
+    ];
+    for (place, (mode, code)) in modes.into_iter().enumerate() {
+        let gateway = Gateway::start_with(|config| config.access_mode = mode).await;
+        for (method, path, open) in operations() {
+            for (caller, headers, may) in callers {
+                let answer = gateway.send(method, &path, headers, "").await;
+                let case = format!("{mode:?} {method} {path} {caller}: {answer:?}");
+                if open || may[place] {
+                    assert!(is_let_in(&answer), "{case}");
+                } else {
+                    assert_eq!((answer.status, answer.header("x-sigilum-code")), (403, Some(code)), "{case}");
+                }
+            }
+        }
+        gateway.end().await;
+    }
+}
+
+/// An address of this machine that is not loopback, where it has one. Nothing is sent.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
+}
+
+#[tokio::test]
+async fn a_client_of_elsewhere_gains_nothing_by_what_it_says() {
+    let Some(ip) = own_address() else { return };
+    let open = |config: &mut AdminConfig| {
+        config.access_mode = AccessMode::Hybrid;
+        config.addresses = vec!["0.0.0.0:0".parse().unwrap()];
+    };
+    let mut gateway = Gateway::start_with(open).await;
+    gateway.address.set_ip(ip);
+    for said in [
+        &[][..],
+        &[("x-forwarded-for", "127.0.0.1")],
+        &[("x-forwarded-for", "127.0.0.1, 10.0.0.1"), ("host", "localhost")],
+        &[("forwarded", "for=127.0.0.1"), ("host", "127.0.0.1")],
+        &[("x-real-ip", "127.0.0.1"), ("host", "localhost")],
+        &[("host", "localhost")],
+    ] {
+        let answer = gateway.send("GET", CONNECTIONS, said, "").await;
+        assert_eq!((answer.status, answer.code().as_str()), (403, "ADMIN_TOKEN_OR_LOOPBACK_REQUIRED"), "{said:?}");
+    }
+    // Ten wrong tokens lock it out, with the right one as well; this machine's own programs are compared still.
+    for _ in 0..10 {
+        let answer = gateway.send("GET", CONNECTIONS, &[("x-sigilum-admin-token", "wrong")], "").await;
+        assert_eq!(answer.status, 403);
+    }
+    let locked = gateway.ask("GET", CONNECTIONS, "").await;
+    assert_eq!((locked.status, locked.code().as_str()), (429, "AUTH_RATE_LIMITED"));
+    let seconds: u32 = locked.header("retry-after").unwrap().parse().unwrap();
+    assert!((240..=300).contains(&seconds), "{seconds}");
+    assert_eq!(gateway.send("GET", CONNECTIONS, &[], "").await.status, 403, "no token is no guess");
+    gateway.address.set_ip("127.0.0.1".parse().unwrap());
+    assert_eq!(gateway.ask("GET", CONNECTIONS, "").await.status, 200);
+}
+
+#[tokio::test]
+async fn pages_of_this_machine_are_locked_out_and_its_programs_are_not() {
+    let gateway = Gateway::start().await;
+    let origin = format!("http://localhost:{}", gateway.address.port());
+    let page = [("origin", origin.as_str()), ("x-sigilum-admin-token", "wrong")];
+    for _ in 0..10 {
+        assert_eq!(gateway.send("GET", CONNECTIONS, &page, "").await.status, 403);
+    }
+    let eleventh = gateway.send("GET", CONNECTIONS, &page, "").await;
+    assert_eq!((eleventh.status, eleventh.code().as_str()), (429, "AUTH_RATE_LIMITED"));
+    assert!(eleventh.header("retry-after").unwrap().parse::<u32>().unwrap() >= 240);
+    let right = [("origin", origin.as_str()), ("x-sigilum-admin-token", TOKEN)];
+    assert_eq!(gateway.send("GET", CONNECTIONS, &right, "").await.status, 429);
+    for _ in 0..20 {
+        let program = gateway.send("GET", CONNECTIONS, &[("x-sigilum-admin-token", "wrong")], "").await;
+        assert_eq!((program.status, program.code().as_str()), (403, "ADMIN_TOKEN_REQUIRED"));
+    }
+    assert_eq!(gateway.ask("GET", CONNECTIONS, "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_name_that_points_here_is_turned_away_on_every_route() {
+    let hosts = |config: &mut AdminConfig| config.allowed_hosts = vec!["gateway.example".to_owned()];
+    let gateway = Gateway::start_with(hosts).await;
+    for (method, path, _) in operations() {
+        if matches!(method, "GET" | "HEAD") {
+            continue;
+        }
+        let rebound = [("host", "attacker.test:38100"), ("x-sigilum-admin-token", TOKEN)];
+        let answer = gateway.send(method, &path, &rebound, "").await;
+        let found = (answer.status, answer.header("x-sigilum-code"));
+        assert_eq!(found, (421, Some("ADMIN_HOST_REFUSED")), "{method} {path}");
+        let cross = [("origin", "https://evil.example"), ("x-sigilum-admin-token", TOKEN)];
+        let answer = gateway.send(method, &path, &cross, "").await;
+        let found = (answer.status, answer.header("x-sigilum-code"));
+        assert_eq!(found, (403, Some("ADMIN_ORIGIN_REFUSED")), "{method} {path}");
+        let known = [("host", "gateway.example"), ("x-sigilum-admin-token", TOKEN)];
+        assert!(is_let_in(&gateway.send(method, &path, &known, "").await), "{method} {path}");
+    }
+    let twice = format!(
+        "DELETE {CONNECTIONS}/linear HTTP/1.1\r\nhost: localhost\r\nhost: attacker.test\r\nconnection: close\r\nx-sigilum-admin-token: {TOKEN}\r\n\r\n"
+    );
+    let answer = gateway.raw(twice.as_bytes()).await;
+    assert_eq!((answer.status, answer.code().as_str()), (400, "ADMIN_HOST_REFUSED"));
+    let none = format!("POST {CONNECTIONS} HTTP/1.0\r\nx-sigilum-admin-token: {TOKEN}\r\n\r\n");
+    assert_eq!(gateway.raw(none.as_bytes()).await.status, 400);
+}
+
+#[tokio::test]
+async fn an_upgrade_of_a_foreign_page_is_refused_before_it() {
+    let gateway = Gateway::start().await;
+    let own = format!("http://127.0.0.1:{}", gateway.address.port());
+    for (origin, host, status) in [
+        ("https://evil.example", None, 403),
+        ("null", None, 403),
+        (own.as_str(), Some("attacker.test"), 421),
+        (own.as_str(), None, 404),
+    ] {
+        let mut headers = vec![
+            ("origin", origin),
+            ("upgrade", "websocket"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-version", "13"),
+        ];
+        headers.extend(host.map(|host| ("host", host)));
+        let answer = gateway.send("GET", "/ws", &headers, "").await;
+        assert_eq!(answer.status, status, "{origin} {host:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_turned_away_is_not_read() {
+    let gateway = Gateway::start().await;
+    // A body is announced and never sent: the answer comes all the same.
+    let head = |extra: &str| {
+        format!(
+            "POST {CONNECTIONS} HTTP/1.1\r\nhost: {}\r\nx-sigilum-admin-token: {TOKEN}\r\ncontent-type: application/json\r\ncontent-length: 1000\r\nconnection: close\r\n{extra}\r\n",
+            gateway.address
+        )
+    };
+    let started = std::time::Instant::now();
+    assert_eq!(gateway.raw(head("origin: https://evil.example\r\n").as_bytes()).await.status, 403);
+    let foreign = head("").replacen(&gateway.address.to_string(), "attacker.test", 1);
+    assert_eq!(gateway.raw(foreign.as_bytes()).await.status, 421);
+    // Its own patience for a body is 15 s.
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn an_open_bind_without_auth_opens_no_socket() {
+    // The port is held: whoever tried to bind it would fail otherwise than by refusing.
+    let held = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let open = held.local_addr().unwrap();
+    let weak = || Some(Secret::new("<your-admin-token>".to_owned()));
+    for (mode, token, refused) in [
+        (AccessMode::Loopback, Some(Secret::new(TOKEN.to_owned())), true),
+        (AccessMode::Loopback, None, true),
+        (AccessMode::Token, weak(), true),
+        (AccessMode::Hybrid, weak(), true),
+        (AccessMode::Token, Some(Secret::new(TOKEN.to_owned())), false),
+        (AccessMode::Hybrid, Some(Secret::new(TOKEN.to_owned())), false),
+        (AccessMode::Token, None, false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        (config.access_mode, config.token, config.addresses) = (mode, token, vec![open]);
+        let text = build(config).await.unwrap_err().to_string();
+        let start = format!("refusing to bind gateway to {open} without auth");
+        assert_eq!(text.starts_with(&start), refused, "{mode:?}: {text}");
+        assert!(!refused || !folder.path().join("data").exists(), "nothing was opened either");
+    }
+    // A token file that holds what everybody knows.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let file = folder.path().join("data").join(token::TOKEN_FILE);
+    crate::sys::files::create_private(&file, b"changeme-changeme\n").unwrap();
+    let mut known = config(folder.path());
+    (known.token, known.addresses) = (None, vec![open]);
+    assert!(matches!(build(known).await, Err(AdminError::Token(TokenError::Placeholder { .. }))));
+}
+
+/// A certificate authority of the test and what it signs.
+struct Authority {
+    folder: TempDir,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        Self { folder, issuer: Issuer::new(params, key) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn pair(&self, names: Vec<SanType>) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = names;
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// Writes `NAME.crt` and `NAME.key`, each as a whole.
+    fn put(&self, name: &str, (certificate, key): &(String, String)) -> (PathBuf, PathBuf) {
+        self.write(&format!("{name}.crt"), certificate);
+        self.write(&format!("{name}.key"), key);
+        (self.path(&format!("{name}.crt")), self.path(&format!("{name}.key")))
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// A certificate for the address the tests listen on.
+    fn server(&self) -> (String, String) {
+        self.pair(vec![SanType::IpAddress("127.0.0.1".parse().unwrap())])
+    }
+
+    fn serving(&self, names: Option<&[&str]>) -> ServingFiles {
+        let (certificate, key) = self.put("server", &self.server());
+        let clients = names.map(|names| ClientFiles {
+            authorities: self.path("ca.pem"),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+        });
+        ServingFiles { certificate, key, clients }
+    }
+
+    fn trust(&self, identity: Option<(PathBuf, PathBuf)>) -> ServerTrust {
+        ServerTrust { authorities: Some(self.path("ca.pem")), own: None, identity }
+    }
+}
+
+fn dns(name: &str) -> SanType {
+    SanType::DnsName(name.try_into().unwrap())
+}
+
+/// One request over TLS; the bytes of the server's certificate come with the answer.
+async fn over_tls(address: SocketAddr, trust: &ServerTrust, request: &str) -> std::io::Result<(String, Vec<u8>)> {
+    let connector = TlsConnector::from(Arc::new(trust.client_config().unwrap()));
+    let work = async {
+        let stream = TcpStream::connect(address).await?;
+        let mut stream = connector.connect(ServerName::from(address.ip()), stream).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        let shown = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        Ok((text, shown))
+    };
+    tokio::time::timeout(PATIENCE, work).await.unwrap()
+}
+
+fn head(address: SocketAddr, method: &str, path: &str, extra: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{extra}\r\n")
+}
+
+fn status_and_code(text: &str) -> (u16, String) {
+    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+    let code = text.lines().find_map(|line| line.strip_prefix("x-sigilum-code: ")).unwrap_or_default();
+    (status, code.trim().to_owned())
+}
+
+#[tokio::test]
+async fn every_route_and_method_wants_a_listed_certificate_under_mtls() {
+    let authority = Authority::new();
+    let operator = authority.put("operator", &authority.pair(vec![dns("ops.test")]));
+    let spiffe = authority.put("spiffe", &authority.pair(vec![SanType::URI("spiffe://test/ops".try_into().unwrap())]));
+    let other = authority.put("other", &authority.pair(vec![dns("other.test")]));
+    let part = authority.put("part", &authority.pair(vec![dns("x.ops.test")]));
+    let stranger = Authority::new();
+    let foreign = stranger.put("operator", &stranger.pair(vec![dns("ops.test")]));
+
+    let callers = [
+        ("none", authority.trust(None), false),
+        ("listed", authority.trust(Some(operator.clone())), true),
+        ("listed by URI", authority.trust(Some(spiffe)), true),
+        ("of another name", authority.trust(Some(other)), false),
+        ("of a name below", authority.trust(Some(part)), false),
+    ];
+    let token = format!("x-sigilum-admin-token: {TOKEN}\r\n");
+    for (mode, with_token) in [(AccessMode::Mtls, false), (AccessMode::Token, true), (AccessMode::Hybrid, false)] {
+        let gateway = Gateway::start_with(|config| {
+            config.access_mode = mode;
+            config.tls = Some(authority.serving(Some(&["ops.test", "spiffe://test/ops"])));
+        })
+        .await;
+        for (method, path, open) in operations() {
+            for (caller, trust, listed) in &callers {
+                let extra = if with_token || !listed { token.as_str() } else { "" };
+                let request = head(gateway.address, method, &path, extra);
+                let (text, _) = over_tls(gateway.address, trust, &request).await.unwrap();
+                let (status, code) = status_and_code(&text);
+                let case = format!("{mode:?} {method} {path} {caller}: {text}");
+                if open || *listed {
+                    assert!(!code.starts_with("ADMIN_") && status != 403, "{case}");
+                } else {
+                    assert_eq!((status, code.as_str()), (403, "ADMIN_CERTIFICATE_REQUIRED"), "{case}");
+                }
+            }
+        }
+        if mode == AccessMode::Token {
+            let request = head(gateway.address, "GET", CONNECTIONS, "");
+            let (text, _) = over_tls(gateway.address, &callers[1].1, &request).await.unwrap();
+            assert_eq!(status_and_code(&text), (403, "ADMIN_TOKEN_REQUIRED".to_owned()), "both are wanted");
+        }
+        // Another authority's certificate does not even get a conversation.
+        let request = head(gateway.address, "GET", "/health", "");
+        assert!(over_tls(gateway.address, &authority.trust(Some(foreign.clone())), &request).await.is_err());
+        // Nor does whoever speaks in clear.
+        assert_eq!(gateway.raw_status(request.as_bytes()).await, None);
+        gateway.end().await;
+    }
+}
+
+#[tokio::test]
+async fn commands_know_our_own_certificate_or_one_that_proves_its_name() {
+    let authority = Authority::new();
+    // Called otherwise than it is reached, as certificates for the world are.
+    let pair = authority.pair(vec![dns("gateway.example")]);
+    let (certificate, key) = authority.put("public", &pair);
+    let files = ServingFiles { certificate: certificate.clone(), key, clients: None };
+    let gateway = Gateway::start_with(|config| config.tls = Some(files)).await;
+    let request = head(gateway.address, "GET", "/health", "");
+    let own = ServerTrust { own: Some(certificate), ..ServerTrust::default() };
+    assert!(over_tls(gateway.address, &own, &request).await.is_ok());
+    // The authority is right and the name is not.
+    assert!(over_tls(gateway.address, &authority.trust(None), &request).await.is_err());
+    let (another, _) = authority.put("another", &authority.server());
+    let wrong = ServerTrust { own: Some(another), ..ServerTrust::default() };
+    assert!(over_tls(gateway.address, &wrong, &request).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_replaced_under_load_without_a_failed_handshake() {
+    const CLIENTS: usize = 8;
+    let authority = Arc::new(Authority::new());
+    let gateway = Gateway::start_with(|config| config.tls = Some(authority.serving(None))).await;
+    let address = gateway.address;
+    let (over, done, failed) = (AtomicBool::new(false), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let counters = Arc::new((over, done, failed));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (authority, counters) = (Arc::clone(&authority), Arc::clone(&counters));
+            tokio::spawn(async move {
+                let (trust, request) = (authority.trust(None), head(address, "GET", "/health", ""));
+                while !counters.0.load(Ordering::SeqCst) {
+                    match over_tls(address, &trust, &request).await {
+                        Ok((text, _)) if text.starts_with("HTTP/1.1 200") => {
+                            counters.1.fetch_add(1, Ordering::SeqCst);
+                        }
+                        Ok((text, _)) => counters.2.lock().unwrap().push(text),
+                        Err(error) => counters.2.lock().unwrap().push(error.to_string()),
+                    }
+                }
+            })
+        })
+        .collect();
+    let request = head(address, "GET", "/health", "");
+    let served = async || over_tls(address, &authority.trust(None), &request).await.unwrap().1;
+    let mut shown = vec![served().await];
+    for number in 0..4 {
+        let (certificate, key) = authority.server();
+        // The worst order, and a half-written file in between.
+        authority.write("server.key", &key);
+        authority.write("server.crt", certificate.get(..certificate.len() / 2).unwrap());
+        let before = counters.1.load(Ordering::SeqCst);
+        wait_until(async || counters.1.load(Ordering::SeqCst) >= before + 50).await;
+        assert_eq!(served().await, *shown.last().unwrap(), "half of a certificate was taken");
+        authority.write("server.crt", &certificate);
+        wait_until(async || served().await != *shown.last().unwrap()).await;
+        shown.push(served().await);
+        assert_eq!(shown.len(), number + 2);
+    }
+    counters.0.store(true, Ordering::SeqCst);
+    for client in clients {
+        client.await.unwrap();
+    }
+    shown.sort();
+    shown.dedup();
+    let failures = std::mem::take(&mut *counters.2.lock().unwrap());
+    assert_eq!((failures, shown.len()), (vec![], 5));
+    assert_eq!(gateway.end().await.1, Ended::Stopped);
+}
+
+#[tokio::test]
+async fn authorities_of_clients_are_replaced_too() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let one = first.put("one", &first.pair(vec![dns("ops.test")]));
+    let two = second.put("two", &second.pair(vec![dns("ops.test")]));
+    let gateway = Gateway::start_with(|config| {
+        config.access_mode = AccessMode::Mtls;
+        let mut files = first.serving(Some(&["ops.test"]));
+        std::fs::copy(first.path("ca.pem"), first.path("clients.pem")).unwrap();
+        files.clients.as_mut().unwrap().authorities = first.path("clients.pem");
+        config.tls = Some(files);
+    })
+    .await;
+    let request = head(gateway.address, "GET", CONNECTIONS, "");
+    let ask = async |identity: &(PathBuf, PathBuf)| {
+        let answer = over_tls(gateway.address, &first.trust(Some(identity.clone())), &request).await;
+        answer.is_ok_and(|(text, _)| text.starts_with("HTTP/1.1 200"))
+    };
+    assert!(ask(&one).await && !ask(&two).await);
+    std::fs::copy(second.path("ca.pem"), first.path("clients.pem")).unwrap();
+    wait_until(async || ask(&two).await).await;
+    assert!(!ask(&one).await);
+}
