@@ -1,5 +1,7 @@
 //! Connections: list, create, get, patch, delete, rotate. Each decodes, asks the store, encodes.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use http::Response;
 use http::StatusCode;
@@ -11,8 +13,12 @@ use crate::admin::respond::json;
 use crate::domain::audit::Asker;
 use crate::domain::draft::Draft;
 use crate::domain::ids::ConnectionId;
+use crate::domain::record::ConnectionRecord;
 use crate::store::StoreError;
+use crate::store::vault::Change;
+use crate::store::vault::Listed;
 use crate::store::vault::RotationRequest;
+use crate::store::vault::Vault;
 use crate::sys::clock::Clock as _;
 use crate::wire::admin::ConnectionBody;
 use crate::wire::admin::ConnectionListBody;
@@ -26,8 +32,8 @@ type Answer = Result<Response<Body>, Problem>;
 
 /// `GET /api/admin/connections`.
 pub async fn list(admin: &Admin) -> Answer {
-    let records = admin.store.read(|vault| vault.list()).await?;
-    let connections = records.into_iter().map(ConnectionBody::encode).collect();
+    let listed = admin.store.read(|vault| vault.list()).await?;
+    let connections = listed.into_iter().map(body_of).collect();
     json(StatusCode::OK, &ConnectionListBody { connections })
 }
 
@@ -36,14 +42,17 @@ pub async fn create(admin: &Admin, asker: Asker, body: &[u8]) -> Answer {
     let (draft, secrets) = decode::<CreateBody>(body)?.into_draft().ok_or_else(invalid_status)?;
     let checked = draft.check(&admin.addresses).map_err(StoreError::Invalid)?;
     let now = admin.clock.now().wall;
-    let record = admin.store.change(move |vault| vault.create_connection(checked, secrets, &asker, now)).await?;
-    json(StatusCode::CREATED, &ConnectionBody::encode(record))
+    let listed = admin
+        .store
+        .change(move |vault| described(vault, |vault| vault.create_connection(checked, secrets, &asker, now)))
+        .await?;
+    json(StatusCode::CREATED, &body_of(listed))
 }
 
 /// `GET /api/admin/connections/{id}`.
 pub async fn get(admin: &Admin, id: ConnectionId) -> Answer {
-    let record = admin.store.read(move |vault| vault.get(id.as_str())).await?;
-    json(StatusCode::OK, &ConnectionBody::encode(record))
+    let listed = admin.store.read(move |vault| vault.get(id.as_str())).await?;
+    json(StatusCode::OK, &body_of(listed))
 }
 
 /// `PATCH /api/admin/connections/{id}`.
@@ -55,8 +64,11 @@ pub async fn patch(admin: &Admin, asker: Asker, id: ConnectionId, body: &[u8]) -
     let now = admin.clock.now().wall;
     let addresses = admin.addresses.clone();
     let edit = move |record: &_| patch.apply(Draft::from_record(record)).check(&addresses);
-    let record = admin.store.change(move |vault| vault.update_connection(id.as_str(), &asker, now, edit)).await?;
-    json(StatusCode::OK, &ConnectionBody::encode(record))
+    let listed = admin
+        .store
+        .change(move |vault| described(vault, |vault| vault.update_connection(id.as_str(), &asker, now, edit)))
+        .await?;
+    json(StatusCode::OK, &body_of(listed))
 }
 
 /// `DELETE /api/admin/connections/{id}`.
@@ -71,8 +83,25 @@ pub async fn rotate(admin: &Admin, asker: Asker, id: ConnectionId, body: &[u8]) 
     let (secrets, by, reason) = decode::<RotateBody>(body)?.into_parts();
     let request = RotationRequest { secrets, by, reason };
     let now = admin.clock.now().wall;
-    let record = admin.store.change(move |vault| vault.rotate(id.as_str(), request, &asker, now)).await?;
-    json(StatusCode::OK, &ConnectionBody::encode(record))
+    let listed = admin
+        .store
+        .change(move |vault| described(vault, |vault| vault.rotate(id.as_str(), request, &asker, now)))
+        .await?;
+    json(StatusCode::OK, &body_of(listed))
+}
+
+/// A change, with its record as the list shows it.
+fn described(
+    vault: &mut Vault,
+    change: impl FnOnce(&mut Vault) -> Result<(ConnectionRecord, Change), StoreError>,
+) -> Result<(Listed, Change), StoreError> {
+    let (record, change) = change(vault)?;
+    Ok((vault.describe(record), change))
+}
+
+fn body_of(listed: Listed) -> ConnectionBody {
+    let Listed { record, declared, problem } = listed;
+    ConnectionBody::encode(Arc::unwrap_or_clone(record)).standing(declared.is_some(), problem)
 }
 
 fn invalid_status() -> Problem {

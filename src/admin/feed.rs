@@ -8,10 +8,11 @@ use sha2::Sha256;
 
 use crate::config::parts::DeclaredApproval;
 use crate::domain::approval::Source;
-use crate::domain::snapshot::Settings;
+use crate::domain::time::UnixMillis;
 use crate::state::PublishedState;
 use crate::state::Publisher;
 use crate::store::StoreError;
+use crate::store::declared::Resolved;
 use crate::store::vault::Change;
 use crate::store::vault::Vault;
 use crate::store::worker::Listener;
@@ -21,30 +22,45 @@ use crate::wire::state::encode_settings;
 use crate::wire::state::encode_source;
 use crate::wire::state::proto;
 
-/// The state a store, settings and declared approvals make up. A store whose last start had other settings or
-/// approvals gets a new version first: what authz may hold of that start must not pass for this one.
-pub fn initial_state(
-    vault: &mut Vault,
-    settings: &Settings,
-    approvals: &[DeclaredApproval],
-) -> Result<PublishedState, StoreError> {
-    let settings = encode_settings(settings);
-    let approvals = encode_approvals(approvals);
-    vault.note_declared(&digest(&settings, &approvals))?;
+/// The state a store and what is declared make up. Where that differs from the last start the version rises first: what
+/// authz may hold of that start must not pass for this one.
+pub fn initial_state(vault: &mut Vault, declared: Resolved, now: UnixMillis) -> Result<PublishedState, StoreError> {
+    vault.begin_declared(declared, now)?;
+    let settings = encode_settings(vault.settings());
+    let approvals = encode_approvals(vault.approvals());
     let loaded = vault.load()?;
     for error in loaded.unreadable {
         tracing::error!(%error, "a connection cannot be read and is left out");
     }
-    let connections = loaded
-        .usable
-        .into_iter()
-        .map(|(record, secret)| {
-            if let Err(reason) = &secret {
-                tracing::warn!(connection = %record.settings.id, %reason, "a connection has no usable secret");
+    for id in loaded.shadowed {
+        tracing::warn!(
+            connection = id,
+            "a stored connection is left out: one of the same id is declared, and that counts"
+        );
+    }
+    let mut hash = Sha256::new();
+    hash.update(settings.encode_length_delimited_to_vec());
+    for list in &approvals {
+        hash.update(list.encode_length_delimited_to_vec());
+    }
+    let mut connections = Vec::with_capacity(loaded.usable.len());
+    for (record, secret) in loaded.usable {
+        if let Err(reason) = &secret {
+            tracing::warn!(connection = %record.settings.id, %reason, "a connection has no usable secret");
+        }
+        let mut message = encode_connection(&record.settings, secret.as_ref().map_err(String::as_str));
+        if vault.declared_at(record.settings.id.as_str()).is_some() {
+            // When this process began is no difference, and a map is written in any order.
+            let (due, headers) = (message.next_rotation_due_at.take(), std::mem::take(&mut message.extra_headers));
+            hash.update(message.encode_length_delimited_to_vec());
+            for (name, value) in &record.settings.extra_headers {
+                hash.update(format!("{}:{name}{}:{value}", name.len(), value.len()));
             }
-            encode_connection(&record.settings, secret.as_ref().map_err(String::as_str))
-        })
-        .collect();
+            (message.next_rotation_due_at, message.extra_headers) = (due, headers);
+        }
+        connections.push(message);
+    }
+    vault.note_declared(&hash.finalize().into())?;
     let state = vault.state().clone();
     Ok(PublishedState { epoch: state.epoch, version: state.version, settings, connections, approvals })
 }
@@ -59,6 +75,14 @@ fn encode_change(change: &Change) -> crate::state::Change {
         Change::Saved(record, secret) => {
             let message = encode_connection(&record.settings, secret.as_ref().map_err(String::as_str));
             crate::state::Change::Upsert(Box::new(message))
+        }
+        Change::Settings(settings) => crate::state::Change::Settings(encode_settings(settings)),
+        Change::Approvals(service, approvals) => {
+            let source = encode_source(Source::Declared);
+            let empty =
+                || proto::ServiceApprovals { service: service.as_str().to_owned(), source, ..Default::default() };
+            let list = encode_approvals(approvals).into_iter().next();
+            crate::state::Change::ReplaceApprovals(list.unwrap_or_else(empty))
         }
         Change::Deleted(id) => crate::state::Change::Delete(id.as_str().to_owned()),
         Change::Together(changes) => crate::state::Change::Together(changes.iter().map(encode_change).collect()),
@@ -79,16 +103,6 @@ fn encode_approvals(approvals: &[DeclaredApproval]) -> Vec<proto::ServiceApprova
             proto::ServiceApprovals { service: service.to_owned(), source, grants, age_ms: None }
         })
         .collect()
-}
-
-/// Neither message holds a map, so that equal values have equal bytes.
-fn digest(settings: &proto::Settings, approvals: &[proto::ServiceApprovals]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(settings.encode_length_delimited_to_vec());
-    for list in approvals {
-        hash.update(list.encode_length_delimited_to_vec());
-    }
-    hash.finalize().into()
 }
 
 /// A report as an authz process sends it, for tests of other modules.
@@ -113,6 +127,7 @@ mod tests {
     use crate::domain::ids::Namespace;
     use crate::domain::ids::PublicKey;
     use crate::domain::secret::Secret;
+    use crate::domain::snapshot::Settings;
 
     fn approval(service: &str, key: u8) -> DeclaredApproval {
         DeclaredApproval {
@@ -128,18 +143,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key = Secret::new("key".to_owned());
         let mut vault = Vault::open(&folder.path().join("gateway.db"), &key).unwrap();
+        let with = |settings: &Settings, approvals: &[DeclaredApproval]| Resolved {
+            settings: settings.clone(),
+            approvals: approvals.to_vec(),
+            ..Resolved::default()
+        };
         let settings = Settings::default();
         let one = [approval("linear", 2), approval("github", 1), approval("linear", 1)];
-        let state = initial_state(&mut vault, &settings, &one).unwrap();
+        let state = initial_state(&mut vault, with(&settings, &one), UnixMillis(0)).unwrap();
         let services: Vec<_> = state.approvals.iter().map(|list| (list.service.as_str(), list.grants.len())).collect();
         assert_eq!(services, [("github", 1), ("linear", 2)]);
         let other = [approval("linear", 1), approval("linear", 2), approval("github", 1)];
-        let again = initial_state(&mut vault, &settings, &other).unwrap();
+        let again = initial_state(&mut vault, with(&settings, &other), UnixMillis(0)).unwrap();
         assert_eq!((again.version, again.epoch), (state.version, state.epoch));
         // Anything else is another state.
-        let fewer = initial_state(&mut vault, &settings, &one[..2]).unwrap();
+        let fewer = initial_state(&mut vault, with(&settings, &one[..2]), UnixMillis(0)).unwrap();
         assert_eq!(fewer.version, state.version + 1);
         let private = Settings { allow_private: true, ..Settings::default() };
-        assert_eq!(initial_state(&mut vault, &private, &one[..2]).unwrap().version, state.version + 2);
+        assert_eq!(
+            initial_state(&mut vault, with(&private, &one[..2]), UnixMillis(0)).unwrap().version,
+            state.version + 2
+        );
     }
 }

@@ -18,6 +18,7 @@ pub mod respond;
 pub mod router;
 pub mod routes;
 pub mod token;
+pub mod variables;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -29,12 +29,14 @@ pub struct Problem {
     code: &'static str,
     message: String,
     retry_after: Option<u32>,
+    /// Members besides those of every error, each as `,"name":value`.
+    members: String,
 }
 
 impl Problem {
     /// An error answer. The sentence holds no secret and nothing the operating system said.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None }
+        Self { status, code, message: message.into(), retry_after: None, members: String::new() }
     }
 
     /// A mistake in what was asked.
@@ -64,6 +66,15 @@ impl Problem {
         self
     }
 
+    /// Adds a member that programs read.
+    #[must_use]
+    pub fn member(mut self, name: &'static str, value: &impl Serialize) -> Self {
+        if let Ok(value) = serde_json::to_string(value) {
+            self.members.push_str(&format!(",\"{name}\":{value}"));
+        }
+        self
+    }
+
     /// Code, or empty.
     pub const fn code(&self) -> &'static str {
         self.code
@@ -72,7 +83,10 @@ impl Problem {
     /// The answer.
     pub fn into_response(self, request_id: &RequestId) -> Response<Body> {
         let envelope = Envelope { code: self.code, status: self.status.as_u16(), message: &self.message };
-        let body = envelope.json(&request_id.0, SystemClock.now().wall);
+        let mut body = envelope.json(&request_id.0, SystemClock.now().wall);
+        if let Some(end) = body.rfind('}') {
+            body.insert_str(end, &self.members);
+        }
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -91,6 +105,20 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NotFound => Self::new(StatusCode::NOT_FOUND, "", error.to_string()),
+            StoreError::VariableNotFound => Self::new(StatusCode::NOT_FOUND, "", error.to_string()),
+            StoreError::Declared { .. } => Self::new(StatusCode::CONFLICT, "CONNECTION_DECLARED", error.to_string()),
+            StoreError::VariableDeclared { .. } => {
+                Self::new(StatusCode::CONFLICT, "VARIABLE_DECLARED", error.to_string())
+            }
+            StoreError::VariableInUse { ref connections, .. } => {
+                let problem = Self::new(StatusCode::CONFLICT, "VARIABLE_IN_USE", error.to_string());
+                problem.member("used_by", &connections.len()).member("connections", connections)
+            }
+            StoreError::VariableMissing { .. } => {
+                Self::new(StatusCode::BAD_REQUEST, "VARIABLE_NOT_FOUND", error.to_string())
+            }
+            StoreError::VariableCycle { .. } => Self::new(StatusCode::BAD_REQUEST, "VARIABLE_CYCLE", error.to_string()),
+            StoreError::VariableInvalid(_) => Self::invalid(error.to_string()),
             StoreError::Exists | StoreError::Full => Self::new(StatusCode::CONFLICT, "", error.to_string()),
             // With a code of its own: for a command that is run again this is success.
             StoreError::Unchanged => Self::new(StatusCode::BAD_REQUEST, "SECRET_UNCHANGED", error.to_string()),
@@ -107,6 +135,7 @@ impl From<StoreError> for Problem {
             StoreError::SameMasterKey => Self::new(StatusCode::CONFLICT, "MASTER_KEY_UNCHANGED", error.to_string()),
             StoreError::Unreadable(_) => Self::new(StatusCode::CONFLICT, "SEALED_UNREADABLE", error.to_string()),
             StoreError::Locked(_)
+            | StoreError::DeclaredTwice { .. }
             | StoreError::Database(_)
             | StoreError::KeyFile(_)
             | StoreError::MasterKeyOpens

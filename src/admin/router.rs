@@ -22,6 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::admin::Admin;
 use crate::admin::access::Caller;
+use crate::admin::audit;
 use crate::admin::input::Id;
 use crate::admin::input::Shared;
 use crate::admin::openapi;
@@ -30,6 +31,7 @@ use crate::admin::respond::REQUEST_ID_HEADER;
 use crate::admin::respond::RequestId;
 use crate::admin::respond::empty;
 use crate::admin::routes;
+use crate::admin::variables;
 use crate::domain::audit::Asker;
 use crate::sys::clock::Clock as _;
 use crate::sys::http_server::ClientName;
@@ -46,11 +48,9 @@ const MAX_CLIENT_ID: usize = 128;
 
 /// Parts of the admin API that this version does not have; its clients know their paths, so the answer is 501 and
 /// not 404.
-const NOT_IMPLEMENTED: [&str; 6] = [
+const NOT_IMPLEMENTED: [&str; 4] = [
     "/api/admin/connections/{id}/test",
     "/api/admin/connections/{id}/discover",
-    "/api/admin/credential-variables",
-    "/api/admin/credential-variables/{key}",
     "/api/admin/service-catalog",
     "/api/admin/service-api-keys/{id}",
 ];
@@ -67,7 +67,7 @@ fn open() -> OpenApiRouter<Arc<Admin>> {
 
 /// Routes behind the access rule.
 fn guarded() -> OpenApiRouter<Arc<Admin>> {
-    routes::guarded().merge(crate::admin::audit::routes())
+    routes::guarded().merge(audit::routes()).merge(variables::routes())
 }
 
 /// The whole face.
@@ -186,8 +186,8 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
             tracing::debug!(event = "admin_access_granted", request_id = %id.0, %client, via = name, certificate, "admin access");
             let subject = headers.get(SUBJECT_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
             // What a certificate proves goes before what a header claims.
-            let named = certificate.unwrap_or(subject);
-            Ok(Asker::new(via, &client.to_canonical().to_string(), &id.0).named(named))
+            let asker = Asker::new(via, &client.to_canonical().to_string(), &id.0);
+            Ok(certificate.map_or(asker.clone(), |name| asker.proven(name)).named(subject))
         }
         Err(denied) => {
             let (code, message) = denied.wire();

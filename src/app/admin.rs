@@ -49,6 +49,7 @@ use crate::envoy::live::LiveError;
 use crate::identity::Home;
 use crate::state::Publisher;
 use crate::store::StoreError;
+use crate::store::declared::Resolved;
 use crate::store::worker::OpenStore;
 use crate::store::worker::Store;
 use crate::sys::clock::Clock as _;
@@ -218,7 +219,8 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let mut settings = config.settings;
     // Nobody can be submitted to an API that is not asked.
     settings.auto_register &= connected.is_some();
-    let initial = feed::initial_state(&mut open.vault, &settings, &config.approvals)?;
+    let declared = Resolved { settings: settings.clone(), approvals: config.approvals, ..Resolved::default() };
+    let initial = feed::initial_state(&mut open.vault, declared, SystemClock.now().wall)?;
     let token = match config.token {
         Some(token) => AdminToken::given(&token),
         None => AdminToken::of_folder(&config.data_dir)?,

@@ -274,6 +274,90 @@ async fn a_connection_is_made_read_changed_rotated_and_deleted() {
     assert_eq!(gateway.end().await.1, Ended::Stopped);
 }
 
+const VARIABLES: &str = "/api/admin/credential-variables";
+
+#[tokio::test]
+async fn a_variable_is_set_used_and_deleted() {
+    let gateway = Gateway::start().await;
+    let body = format!(r#"{{"key":"SLACK_TOKEN","value":" {CANARY} ","created_by_subject":"alice"}}"#);
+    let made = gateway.ask("POST", VARIABLES, &body).await;
+    assert_eq!(made.status, 200, "{made:?}");
+    let made = made.json();
+    assert_eq!((&made["key"], &made["created_by_subject"]), (&"SLACK_TOKEN".into(), &"alice".into()));
+    // The header counts before the body, and the first one before all later.
+    let mallory = [("x-sigilum-admin-token", TOKEN), ("sigilum-subject", "mallory")];
+    assert_eq!(gateway.send("POST", VARIABLES, &mallory, &body).await.json()["created_by_subject"], "alice");
+    let other = gateway.send("POST", VARIABLES, &mallory, r#"{"key":"OTHER","value":"x"}"#).await;
+    assert_eq!(other.json()["created_by_subject"], "mallory");
+
+    let uses = connection("slack").replace(CANARY, "{{ SLACK_TOKEN }}");
+    assert_eq!(gateway.ask("POST", CONNECTIONS, &uses).await.status, 201);
+    let list = gateway.ask("GET", VARIABLES, "").await;
+    assert!(!list.body.contains(CANARY), "{list:?}");
+    let shown = |list: &serde_json::Value| {
+        let list = list["variables"].as_array().unwrap();
+        list.iter().map(|one| (one["key"].to_string(), one["used_by"].as_u64().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&list.json()), [("\"OTHER\"".to_owned(), 0), ("\"SLACK_TOKEN\"".to_owned(), 1)]);
+
+    let path = format!("{VARIABLES}/SLACK_TOKEN");
+    let refused = gateway.ask("DELETE", &path, "").await;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "VARIABLE_IN_USE"));
+    let refused = refused.json();
+    assert_eq!((&refused["used_by"], &refused["connections"]), (&1.into(), &serde_json::json!(["slack"])));
+    let gone = gateway.ask("DELETE", &format!("{path}?force=true"), "").await;
+    let expected = serde_json::json!({ "deleted": true, "key": "SLACK_TOKEN", "unusable": ["slack"] });
+    assert_eq!((gone.status, gone.json()), (200, expected));
+    let read = gateway.ask("GET", "/api/admin/connections/slack", "").await.json();
+    assert!(read["secret_error"].as_str().unwrap().contains("SLACK_TOKEN"), "{read}");
+    assert_eq!(gateway.ask("DELETE", &path, "").await.status, 404);
+    for (body, status, code, word) in [
+        (r#"{"key":"K","value":"x"}"#, 400, "", "key"),
+        (r#"{"key":"KEY"}"#, 400, "", "value"),
+        (r#"{"key":"KEY","value":"{{OTHER}}"}"#, 400, "VARIABLE_CYCLE", "KEY"),
+        (r#"{"key":7,"value":"x"}"#, 400, "", "JSON"),
+    ] {
+        let refused = gateway.ask("POST", VARIABLES, body).await;
+        assert_eq!((refused.status, refused.code().as_str()), (status, code), "{refused:?}");
+        assert!(refused.body.contains(word), "{refused:?}");
+    }
+    let missing = gateway.ask("POST", CONNECTIONS, &connection("mail").replace(CANARY, "{{NOWHERE}}")).await;
+    assert_eq!((missing.status, missing.code().as_str()), (400, "VARIABLE_NOT_FOUND"));
+    assert!(missing.body.contains("NOWHERE"));
+}
+
+#[tokio::test]
+async fn another_value_of_a_variable_reaches_all_its_connections_at_once() {
+    let gateway = Gateway::start().await;
+    gateway.ask("POST", VARIABLES, r#"{"key":"TOKEN","value":"v0"}"#).await;
+    for number in 0..20 {
+        let body = connection(&format!("uses-{number}")).replace(CANARY, "{{TOKEN}}");
+        assert_eq!(gateway.ask("POST", CONNECTIONS, &body).await.status, 201);
+    }
+    let authz = gateway.authz();
+    let injected = |snapshot: &Snapshot| -> Vec<String> {
+        let credentials = snapshot.connections.values().map(|connection| match &connection.credential {
+            Ok(crate::domain::connection::Credential::Header { value, .. }) => value.expose().to_owned(),
+            other => panic!("{other:?}"),
+        });
+        credentials.collect()
+    };
+    authz.until(|snapshot| snapshot.connections.len() == 20).await;
+    for round in 1..=10 {
+        let wanted = format!("Bearer v{round}");
+        let body = format!(r#"{{"key":"TOKEN","value":"v{round}"}}"#);
+        assert_eq!(gateway.ask("POST", VARIABLES, &body).await.status, 200);
+        authz
+            .until(|snapshot| {
+                let all = injected(snapshot);
+                assert!(all.iter().all(|one| *one == all[0]), "a mixed set: {all:?}");
+                all[0] == wanted
+            })
+            .await;
+    }
+    authz.end().await;
+}
+
 #[tokio::test]
 async fn the_audit_says_who_changed_what_and_no_value() {
     let gateway = Gateway::start().await;
@@ -449,7 +533,7 @@ async fn paths_and_methods_outside_the_table_are_said_to_be() {
         ("GET", "/api/admin/whatever", 404, "NOT_FOUND"),
         ("GET", "/api/admin/connections/linear/whatever", 404, "NOT_FOUND"),
         ("POST", "/api/admin/connections/linear/test", 501, ""),
-        ("GET", "/api/admin/credential-variables", 501, ""),
+        ("GET", "/api/admin/credential-variables", 200, ""),
         ("PUT", CONNECTIONS, 405, "METHOD_NOT_ALLOWED"),
         ("POST", "/health", 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/api/admin/connections/linear/rotate", 405, "METHOD_NOT_ALLOWED"),

@@ -46,12 +46,14 @@ pub struct Asker {
     actor: String,
     address: String,
     request_id: String,
+    /// Whether the actor's name was proven.
+    proven: bool,
 }
 
 impl Asker {
     /// `address` is the client's, without port; `request_id` is ours. Both may be empty.
     pub fn new(via: Via, address: &str, request_id: &str) -> Self {
-        Self { via, actor: String::new(), address: claim(address), request_id: claim(request_id) }
+        Self { via, actor: String::new(), address: claim(address), request_id: claim(request_id), proven: false }
     }
 
     /// A part of the gateway itself, e.g. a reload of the configuration file or a command.
@@ -59,14 +61,21 @@ impl Asker {
         Self::new(via, "", "")
     }
 
-    /// The same with the name they give themselves, unless that is blank. Nobody has checked it.
+    /// The same with the name they give themselves, unless that is blank or another is proven. Nobody has checked it.
     #[must_use]
     pub fn named(mut self, actor: &str) -> Self {
         let actor = claim(actor);
-        if !actor.is_empty() {
+        if !self.proven && !actor.is_empty() {
             self.actor = actor;
         }
         self
+    }
+
+    /// The same with the name they have proven, e.g. that of a certificate. No claim goes before it.
+    #[must_use]
+    pub fn proven(self, actor: &str) -> Self {
+        let named = self.named(actor);
+        Self { proven: !named.actor.is_empty(), ..named }
     }
 
     /// What let them in.
@@ -326,6 +335,13 @@ mod tests {
         );
         let many = Detail::default().names("ids", (0..100).map(|number| number.to_string()));
         assert!(serde_json::to_string(&many).unwrap().ends_with(r#""63","and 36 more"]}"#));
+    }
+
+    #[test]
+    fn no_claim_goes_before_a_proven_name() {
+        let asker = Asker::new(Via::Certificate, "", "").proven("ops").named("mallory");
+        assert_eq!(asker.actor(), "ops");
+        assert_eq!(Asker::local(Via::Command).named("one").named(" ").named("two").actor(), "two");
     }
 
     proptest! {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::domain::connection::ConnectionSettings;
 use crate::domain::connection::Credential;
 use crate::domain::connection::InvalidConnection;
+use crate::domain::reference::variable_of;
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixMillis;
 use crate::domain::time::UnixSeconds;
@@ -88,9 +89,10 @@ pub fn check_secrets(given: Secrets) -> Result<Secrets, InvalidConnection> {
         if text.len() > MAX_SECRET_BYTES {
             return Err(invalid(format!("{name} has more than {MAX_SECRET_BYTES} bytes")));
         }
-        // Such a value stands for a credential variable; sent as it is it would reach the provider literally.
-        if text.starts_with("{{") && text.ends_with("}}") {
-            return Err(invalid(format!("{name} refers to a credential variable, which this version does not know")));
+        // Sent as it is it would reach the provider literally.
+        if is_reference(text) && variable_of(text).is_none() {
+            let text = "must hold the key of a credential variable between {{ and }}: 2 to 128 of A-Za-z0-9._-";
+            return Err(invalid(format!("{name} {text}")));
         }
         if text.is_empty() {
             continue;
@@ -104,6 +106,12 @@ pub fn check_secrets(given: Secrets) -> Result<Secrets, InvalidConnection> {
         return Err(invalid(format!("more than {MAX_SECRETS}")));
     }
     Ok(checked)
+}
+
+/// Whether a value has the form of a reference to a credential variable, also one that names none.
+pub fn is_reference(value: &str) -> bool {
+    let text = value.trim();
+    text.starts_with("{{") && text.ends_with("}}")
 }
 
 /// Whether the secret that `key` names is there and can be injected the way `settings` say.

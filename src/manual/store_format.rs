@@ -10,9 +10,11 @@
 //!
 //! | table | columns |
 //! | --- | --- |
-//! | `meta` | `name`, `value`: `salt` (32 bytes), `sentinel` (sealed), `epoch` (UUID as text), `version` (u64, big-endian), `declared` (SHA-256 of settings and declared approvals) |
+//! | `meta` | `name`, `value`: `salt` (32 bytes), `sentinel` (sealed), `epoch` (UUID as text), `version` (u64, big-endian), `declared` (sealed: SHA-256 of settings, declared approvals and declared connections with their secrets) |
 //! | `connections` | `id`, `record` (JSON), `secret_version` |
 //! | `secrets` | `connection`, `version`, `sealed`, `made_at_ms`, `made_by`, `reason` |
+//! | `variables` | `key`, `sealed`, `version`, `created_at_ms`, `updated_at_ms`, `created_by` |
+//! | `variable_references` | `connection`, `variable`: kept in the transaction of the connection's change |
 //! | `audit` | `id` (counts up without a gap), `at_ms`, `action`, `target`, `via`, `actor`, `address`, `request_id`, `detail` (JSON) |
 //!
 //! A row of `audit` is written in the transaction of the change it tells of. Triggers refuse to change, remove or write

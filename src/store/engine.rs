@@ -118,6 +118,13 @@ impl Engine {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// Ids of all connections.
+    pub fn connection_ids(&self) -> Result<Vec<String>, StoreError> {
+        let mut statement = self.db.prepare_cached("SELECT id FROM connections ORDER BY id")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// How many connections there are.
     pub fn count(&self) -> Result<i64, StoreError> {
         Ok(self.db.query_row("SELECT count(*) FROM connections", [], |row| row.get(0))?)

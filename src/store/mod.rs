@@ -6,6 +6,7 @@
 
 pub mod audit;
 mod audit_lines;
+pub mod declared;
 pub mod engine;
 pub mod master_keys;
 pub mod migrate;
@@ -13,6 +14,7 @@ pub mod records;
 pub mod rekey;
 pub mod seal;
 pub mod sealed;
+pub mod variables;
 pub mod vault;
 pub mod worker;
 
@@ -20,6 +22,7 @@ use std::path::PathBuf;
 
 use crate::domain::connection::InvalidConnection;
 use crate::domain::connection::SECRETS_LOST;
+use crate::store::declared::Place;
 use crate::store::master_keys::KeyFileError;
 use crate::store::seal::SealError;
 use crate::sys::database::DatabaseError;
@@ -98,11 +101,63 @@ pub enum StoreError {
     /// The id is taken.
     #[error("a connection with this id exists already")]
     Exists,
+    /// The connection stands in the configuration file, which alone changes it.
+    #[error("connection {id} is declared in {place}: it is changed there and not over the admin API")]
+    Declared {
+        /// Its id.
+        id: String,
+        /// Where.
+        place: Place,
+    },
+    /// The same of a credential variable.
+    #[error("credential variable {key} is declared in {place}: it is changed there and not over the admin API")]
+    VariableDeclared {
+        /// Its key.
+        key: String,
+        /// Where.
+        place: Place,
+    },
+    /// A declared name that occurs twice.
+    #[error("{name} is declared twice")]
+    DeclaredTwice {
+        /// Id or key.
+        name: String,
+    },
+    /// A secret refers to a credential variable that nothing defines.
+    #[error("secrets: credential variable {key} is not defined")]
+    VariableMissing {
+        /// Its key.
+        key: String,
+    },
+    /// No such credential variable.
+    #[error("credential variable not found")]
+    VariableNotFound,
+    /// Connections refer to a credential variable.
+    #[error("credential variable {key} is used by {} connections ({}); with force=true it goes all the same, and they are \
+             without a secret", .connections.len(), some(.connections))]
+    VariableInUse {
+        /// Its key.
+        key: String,
+        /// Their ids.
+        connections: Vec<String>,
+    },
+    /// A credential variable whose value refers to a credential variable.
+    #[error(
+        "value: the value of {key} refers to a credential variable itself; references go one level deep, so that \
+             there is no cycle"
+    )]
+    VariableCycle {
+        /// Its key.
+        key: String,
+    },
+    /// A credential variable that is not valid; the text names the member.
+    #[error("{0}")]
+    VariableInvalid(String),
     /// A rotation that would change nothing.
     #[error("the rotation changes no secret")]
     Unchanged,
     /// As many connections as there may be.
-    #[error("the store holds as many connections as it may")]
+    #[error("the store holds as many connections or variables as it may")]
     Full,
     /// What was asked for is not valid.
     #[error(transparent)]
@@ -113,6 +168,16 @@ pub enum StoreError {
     /// The store's thread has ended.
     #[error("the store is closed")]
     Closed,
+}
+
+/// The first of a list of names, for a sentence.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(", …");
+    }
+    text
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -13,6 +13,7 @@ use std::io::BufReader;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -289,12 +290,12 @@ fn what_was_sealed_with_a_lost_key_is_given_up_and_given_again() {
     assert_eq!((vault.key_id(), vault.state().version), (done.new_key, version + 1));
     let lost = vault.list().unwrap();
     assert_eq!(lost.len(), records.len());
-    assert!(lost.iter().all(|record| record.secrets_lost));
+    assert!(lost.iter().all(|listed| listed.record.secrets_lost));
     let same: Vec<_> = lost
         .into_iter()
-        .map(|mut record| {
-            record.secrets_lost = false;
-            record
+        .map(|mut listed| {
+            Arc::make_mut(&mut listed.record).secrets_lost = false;
+            listed
         })
         .collect();
     assert_eq!(same, records, "the settings are what they were");
@@ -315,10 +316,10 @@ fn what_was_sealed_with_a_lost_key_is_given_up_and_given_again() {
     ));
     let (record, _) =
         vault.rotate("service-1", rotation(secrets("new")), &Asker::local(Via::Command), UnixMillis(3)).unwrap();
-    assert!(!record.secrets_lost && !vault.get("service-1").unwrap().secrets_lost);
+    assert!(!record.secrets_lost && !vault.get("service-1").unwrap().record.secrets_lost);
     // What is still lost can be administered, and stays lost through another change of the key.
     vault.rekey(None, &mut no_step).unwrap();
-    assert!(vault.get("service-2").unwrap().secrets_lost);
+    assert!(vault.get("service-2").unwrap().record.secrets_lost);
     assert!(matches!(over(&keys()), Err(StoreError::MasterKeyOpens)));
 }
 

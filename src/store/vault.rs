@@ -1,12 +1,16 @@
 //! The store's operations: records and sealed secrets together, each change one transaction and one version.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::config::parts::DeclaredApproval;
 use crate::domain::audit::Action;
 use crate::domain::audit::Asker;
 use crate::domain::audit::Detail;
 use crate::domain::audit::Entry;
 use crate::domain::audit::claim;
+use crate::domain::connection::ConnectionSettings;
 use crate::domain::connection::InvalidConnection;
 use crate::domain::connection::SECRETS_LOST;
 use crate::domain::draft::CheckedDraft;
@@ -16,10 +20,14 @@ use crate::domain::record::Secrets;
 use crate::domain::record::check_injection;
 use crate::domain::record::check_secrets;
 use crate::domain::secret::Secret;
+use crate::domain::snapshot::Settings;
 use crate::domain::snapshot::StateVersion;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 use crate::store::audit_lines::Lines;
+use crate::store::declared::Declared;
+use crate::store::declared::Held;
+use crate::store::declared::Place as DeclaredPlace;
 use crate::store::engine::Engine;
 use crate::store::engine::Found;
 use crate::store::engine::SecretsRow;
@@ -35,6 +43,7 @@ use crate::store::seal::SealError;
 use crate::store::sealed::SENTINEL;
 use crate::store::sealed::SENTINEL_PLACE;
 use crate::store::sealed::secrets_place;
+use crate::store::variables::Variables;
 use crate::sys::database::DatabaseError;
 use crate::sys::random;
 
@@ -42,6 +51,9 @@ use crate::sys::random;
 pub const KEPT_SECRET_VERSIONS: i64 = 5;
 /// Connections one store holds: far more than any snapshot was measured with.
 pub const MAX_CONNECTIONS: i64 = 50_000;
+
+/// Where the digest of what is declared belongs.
+const DECLARED_PLACE: Place<'static> = Place { kind: "meta", record: "declared", field: "value", version: 1 };
 
 /// The open store with its key.
 #[derive(Debug)]
@@ -54,15 +66,21 @@ pub struct Vault {
     pub(super) origin: Origin,
     /// Where the audit is written as lines; `None`: nowhere.
     pub(super) lines: Option<Lines>,
+    /// What the configuration file declares.
+    pub(super) declared: Declared,
 }
 
 /// What a change did, told in the order of commits.
 #[derive(Debug)]
 pub enum Change {
     /// A connection is new or different. The secret is the one to inject; `Err` says why there is none.
-    Saved(Box<ConnectionRecord>, Result<Secret, String>),
+    Saved(Arc<ConnectionRecord>, Result<Secret, String>),
     /// A connection is gone.
     Deleted(ConnectionId),
+    /// The settings are different.
+    Settings(Box<Settings>),
+    /// The declared approvals of a service are exactly these.
+    Approvals(ConnectionId, Vec<DeclaredApproval>),
     /// Several changes that are one version.
     Together(Vec<Change>),
 }
@@ -71,9 +89,22 @@ pub enum Change {
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// Records with the secret to inject; `Err` says why there is none.
-    pub usable: Vec<(ConnectionRecord, Result<Secret, String>)>,
+    pub usable: Vec<(Arc<ConnectionRecord>, Result<Secret, String>)>,
+    /// Ids of stored connections that are left out because one of the same id is declared.
+    pub shadowed: Vec<String>,
     /// Rows that are no records of this version.
     pub unreadable: Vec<StoreError>,
+}
+
+/// A connection, and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Everything but the values of its secrets.
+    pub record: Arc<ConnectionRecord>,
+    /// Where it is declared; `None`: it is stored.
+    pub declared: Option<DeclaredPlace>,
+    /// Why its secret cannot be injected, as far as that is known without opening it.
+    pub problem: Option<String>,
 }
 
 /// A rotation as asked for.
@@ -125,7 +156,7 @@ impl Vault {
             writer.set_meta("epoch", state.epoch.as_bytes())?;
             writer.set_meta("version", &state.version.to_be_bytes())
         })?;
-        Ok(Self { engine, key, state, place, origin, lines: None })
+        Ok(Self { engine, key, state, place, origin, lines: None, declared: Declared::default() })
     }
 
     fn unlock(
@@ -143,7 +174,15 @@ impl Vault {
         let version = decode_version(&meta("version")?).ok_or_else(|| missing("usable version"))?;
         engine.prepare()?;
         engine.write(|writer| writer.upgrade(schema))?;
-        Ok(Self { engine, key, state: StateVersion { epoch, version }, place, origin, lines: None })
+        Ok(Self {
+            engine,
+            key,
+            state: StateVersion { epoch, version },
+            place,
+            origin,
+            lines: None,
+            declared: Declared::default(),
+        })
     }
 
     /// Epoch and version of the last committed change.
@@ -156,43 +195,103 @@ impl Vault {
         self.engine.meta("version")?.map(drop).ok_or(StoreError::NotFound)
     }
 
-    /// How many connections there are.
+    /// How many connections there are, declared ones included.
     pub fn count(&self) -> Result<u64, StoreError> {
-        Ok(u64::try_from(self.engine.count()?).unwrap_or_default())
+        let mut count = u64::try_from(self.engine.count()?).unwrap_or_default();
+        for id in self.declared.connections.keys() {
+            // One that shadows a stored one is counted already.
+            count = count.saturating_add(u64::from(self.engine.connection(id)?.is_none()));
+        }
+        Ok(count)
     }
 
     /// Every connection, by id. One that cannot be read is left out here and reported by [`Vault::load`].
-    pub fn list(&self) -> Result<Vec<ConnectionRecord>, StoreError> {
-        Ok(self.engine.connections()?.into_iter().filter_map(|row| records::decode(&row).ok()).collect())
+    pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        let missing = self.missing_variables(None)?;
+        let mut listed: BTreeMap<String, Listed> = BTreeMap::new();
+        for row in self.engine.connections()? {
+            if let Ok(record) = records::decode(&row) {
+                let problem = missing.get(&row.id).cloned();
+                listed.insert(row.id, Listed { record: Arc::new(record), declared: None, problem });
+            }
+        }
+        for (id, held) in &self.declared.connections {
+            listed.insert(id.clone(), self.list_declared(held));
+        }
+        Ok(listed.into_values().collect())
     }
 
-    /// One connection.
-    pub fn get(&self, id: &str) -> Result<ConnectionRecord, StoreError> {
+    /// One connection, as in the list.
+    pub fn get(&self, id: &str) -> Result<Listed, StoreError> {
+        if let Some(held) = self.declared.connections.get(id) {
+            return Ok(self.list_declared(held));
+        }
+        Ok(self.describe(self.record(id)?))
+    }
+
+    /// A stored record, as in the list.
+    pub fn describe(&self, record: ConnectionRecord) -> Listed {
+        let missing = self.missing_variables(Some(record.settings.id.as_str())).unwrap_or_default();
+        let problem = missing.into_values().next();
+        Listed { record: Arc::new(record), declared: None, problem }
+    }
+
+    fn list_declared(&self, held: &Held) -> Listed {
+        Listed {
+            record: Arc::clone(&held.record),
+            declared: Some(held.place.clone()),
+            problem: held.injected(&self.variables()).err(),
+        }
+    }
+
+    /// A stored connection.
+    pub(super) fn record(&self, id: &str) -> Result<ConnectionRecord, StoreError> {
         records::decode(&self.engine.connection(id)?.ok_or(StoreError::NotFound)?)
     }
 
     /// Every connection with the secret to inject, and what cannot be read.
     pub fn load(&self) -> Result<Loaded, StoreError> {
+        let variables = self.variables();
         let mut loaded = Loaded::default();
         for row in self.engine.connections()? {
+            if self.declared.connections.contains_key(&row.id) {
+                loaded.shadowed.push(row.id);
+                continue;
+            }
             match records::decode(&row) {
                 Ok(record) => {
-                    let secret = self.injected(&record);
-                    loaded.usable.push((record, secret));
+                    let secret = self.injected(&record, &variables);
+                    loaded.usable.push((Arc::new(record), secret));
                 }
                 Err(error) => loaded.unreadable.push(error),
             }
         }
+        let declared = self.declared.connections.values();
+        loaded.usable.extend(declared.map(|held| (Arc::clone(&held.record), held.injected(&variables))));
         Ok(loaded)
     }
 
-    /// Remembers which settings and declared approvals are in force. Where they differ from those of the last
-    /// start the version rises, because they are part of the state although they do not lie in the store.
+    /// One connection with the secret to inject, declared or stored; `Err` in its place says why there is none.
+    pub fn usable(&self, id: &str) -> Result<(Arc<ConnectionRecord>, Result<Secret, String>), StoreError> {
+        let variables = self.variables();
+        if let Some(held) = self.declared.connections.get(id) {
+            return Ok((Arc::clone(&held.record), held.injected(&variables)));
+        }
+        let record = self.record(id)?;
+        let secret = self.injected(&record, &variables);
+        Ok((Arc::new(record), secret))
+    }
+
+    /// Remembers which settings, approvals and connections are declared. Where they differ from those of the last
+    /// start the version rises, because they are part of the state although they do not lie in the store. What is
+    /// remembered is sealed: it depends on secrets.
     pub fn note_declared(&mut self, digest: &[u8; 32]) -> Result<(), StoreError> {
-        if self.engine.meta("declared")?.as_deref() == Some(digest.as_slice()) {
+        let held = self.engine.meta("declared")?.unwrap_or_default();
+        if self.key.open(DECLARED_PLACE, &held).is_ok_and(|held| held.as_slice() == digest) {
             return Ok(());
         }
-        self.commit(None, |writer| writer.set_meta("declared", digest))
+        let sealed = self.key.seal(DECLARED_PLACE, digest)?;
+        self.commit(None, |writer| writer.set_meta("declared", &sealed))
     }
 
     /// One version more without a change of anything stored: the state has parts that lie elsewhere.
@@ -208,8 +307,10 @@ impl Vault {
         asker: &Asker,
         now: UnixMillis,
     ) -> Result<(ConnectionRecord, Change), StoreError> {
+        self.refuse_declared(draft.settings.id.as_str())?;
         let secrets = check_secrets(secrets)?;
-        check_injection(&draft.settings, draft.auth_secret_key.as_deref(), &secrets)?;
+        self.check_references(&secrets)?;
+        self.check_injected(&draft.settings, draft.auth_secret_key.as_deref(), &secrets)?;
         let mut record = ConnectionRecord {
             settings: draft.settings,
             auth_secret_key: draft.auth_secret_key,
@@ -233,9 +334,10 @@ impl Vault {
             if !writer.insert(&row)? {
                 return Err(StoreError::Exists);
             }
-            writer.insert_secrets(&row.id, row.secret_version, &first)
+            writer.insert_secrets(&row.id, row.secret_version, &first)?;
+            writer.set_references(&row.id, &secrets)
         })?;
-        let change = saved(&record, &secrets);
+        let change = self.saved(&record, &secrets);
         Ok((record, change))
     }
 
@@ -247,9 +349,11 @@ impl Vault {
         now: UnixMillis,
         edit: impl FnOnce(&ConnectionRecord) -> Result<CheckedDraft, InvalidConnection>,
     ) -> Result<(ConnectionRecord, Change), StoreError> {
+        self.refuse_declared(id)?;
         let before = self.engine.connection(id)?.ok_or(StoreError::NotFound)?;
         let old = records::decode(&before)?;
         let draft = edit(&old)?;
+        let old_key = old.auth_secret_key.clone();
         let mut record = ConnectionRecord {
             settings: draft.settings,
             auth_secret_key: draft.auth_secret_key,
@@ -264,11 +368,15 @@ impl Vault {
         let row = records::encode(&record)?;
         let change = if record.secrets_lost {
             // Nothing is there to be judged; its owner may still switch it off, or change where it leads.
-            Change::Saved(Box::new(record.clone()), Err(SECRETS_LOST.to_owned()))
+            Change::Saved(Arc::new(record.clone()), Err(SECRETS_LOST.to_owned()))
         } else {
             let secrets = self.secrets(&record)?;
-            check_injection(&record.settings, record.auth_secret_key.as_deref(), &secrets)?;
-            saved(&record, &secrets)
+            if record.auth_secret_key != old_key {
+                self.check_references(&secrets)?;
+            }
+            // A variable that is gone by now must not keep its owner from switching the connection off.
+            self.check_injected(&record.settings, record.auth_secret_key.as_deref(), &secrets)?;
+            self.saved(&record, &secrets)
         };
         let detail = Detail::default().names("changed", records::changed(&before, &row));
         let entry = Entry::new(Action::ConnectionUpdate, &row.id, asker, now).with(detail);
@@ -285,7 +393,8 @@ impl Vault {
         asker: &Asker,
         now: UnixMillis,
     ) -> Result<(ConnectionRecord, Change), StoreError> {
-        let mut record = self.get(id)?;
+        self.refuse_declared(id)?;
+        let mut record = self.record(id)?;
         let given = check_secrets(request.secrets)?;
         let mut secrets = match self.secrets(&record) {
             Ok(secrets) => secrets,
@@ -312,7 +421,8 @@ impl Vault {
         }
         // The limits hold for the union too.
         let secrets = check_secrets(secrets)?;
-        check_injection(&record.settings, record.auth_secret_key.as_deref(), &secrets)?;
+        self.check_references(&secrets)?;
+        self.check_injected(&record.settings, record.auth_secret_key.as_deref(), &secrets)?;
         record.settings.secret_version = record.settings.secret_version.saturating_add(1);
         record.credential_keys = secrets.keys().cloned().collect();
         record.secrets_lost = false;
@@ -325,14 +435,17 @@ impl Vault {
         let detail = Detail::default()
             .names("secrets", changed)
             .text("reason", &request.reason)
+            // Where a certificate has proven another name.
+            .text("rotated_by", Some(request.by.as_str()).filter(|by| claim(by) != asker.actor()).unwrap_or_default())
             .number("secret_version", record.settings.secret_version);
         let entry = Entry::new(Action::ConnectionRotate, &row.id, &asker, now).with(detail);
         self.commit(Some(&entry), |writer| {
             writer.update(&row)?.then_some(()).ok_or(StoreError::NotFound)?;
             writer.insert_secrets(&row.id, row.secret_version, &next)?;
+            writer.set_references(&row.id, &secrets)?;
             writer.purge_secrets(&row.id, row.secret_version.saturating_sub(KEPT_SECRET_VERSIONS))
         })?;
-        let change = saved(&record, &secrets);
+        let change = self.saved(&record, &secrets);
         Ok((record, change))
     }
 
@@ -343,15 +456,45 @@ impl Vault {
         asker: &Asker,
         now: UnixMillis,
     ) -> Result<Change, StoreError> {
+        self.refuse_declared(id.as_str())?;
         let entry = Entry::new(Action::ConnectionDelete, id.as_str(), asker, now);
         self.commit(Some(&entry), |writer| writer.delete(id.as_str())?.then_some(()).ok_or(StoreError::NotFound))?;
-        // What was deleted still stands in the WAL; failing to cut it back does not undo the deletion.
+        self.cut_back();
+        Ok(Change::Deleted(id.clone()))
+    }
+
+    /// What was deleted still stands in the write-ahead log. Failing to cut it back does not undo the deletion.
+    pub(super) fn cut_back(&self) {
         match self.engine.checkpoint() {
             Ok(true) => {}
             Ok(false) => tracing::warn!("the write-ahead log was not cut back after a deletion: somebody reads it"),
             Err(error) => tracing::warn!(%error, "the write-ahead log was not cut back after a deletion"),
         }
-        Ok(Change::Deleted(id.clone()))
+    }
+
+    fn refuse_declared(&self, id: &str) -> Result<(), StoreError> {
+        match self.declared.connections.get(id) {
+            Some(held) => Err(StoreError::Declared { id: id.to_owned(), place: held.place.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the secret that `key` names is there and can be injected, as far as that can be told now.
+    fn check_injected(
+        &self,
+        settings: &ConnectionSettings,
+        key: Option<&str>,
+        secrets: &Secrets,
+    ) -> Result<(), StoreError> {
+        let named = key.and_then(|key| Some((key, secrets.get(key)?)));
+        match named.map(|(key, secret)| (key, self.variables().resolve(secret))) {
+            Some((key, Ok(secret))) => {
+                Ok(check_injection(settings, Some(key), &Secrets::from([(key.to_owned(), secret)]))?)
+            }
+            // Its variable has no value now.
+            Some((_, Err(_))) => Ok(()),
+            None => Ok(check_injection(settings, key, secrets)?),
+        }
     }
 
     /// One transaction, one version more; the entry says in the same transaction who asked for it.
@@ -387,7 +530,7 @@ impl Vault {
         Ok(SecretsRow { sealed, made_at_ms, made_by: claim(by), reason: claim(reason) })
     }
 
-    fn secrets(&self, record: &ConnectionRecord) -> Result<Secrets, StoreError> {
+    pub(super) fn secrets(&self, record: &ConnectionRecord) -> Result<Secrets, StoreError> {
         let version = i64::try_from(record.settings.secret_version).unwrap_or(i64::MAX);
         let id = record.settings.id.as_str();
         let unreadable = |detail: &str| StoreError::Record { id: id.to_owned(), detail: detail.to_owned() };
@@ -396,9 +539,14 @@ impl Vault {
         records::decode_secrets(&plaintext).ok_or_else(|| unreadable("its secrets are not readable"))
     }
 
-    fn injected(&self, record: &ConnectionRecord) -> Result<Secret, String> {
+    /// The secret that a stored connection injects.
+    pub(super) fn injected(&self, record: &ConnectionRecord, variables: &Variables<'_>) -> Result<Secret, String> {
         let secrets = self.secrets(record).map_err(|error| error.to_string())?;
-        pick(record, &secrets)
+        pick(record, &secrets, variables)
+    }
+
+    fn saved(&self, record: &ConnectionRecord, secrets: &Secrets) -> Change {
+        Change::Saved(Arc::new(record.clone()), pick(record, secrets, &self.variables()))
     }
 }
 
@@ -435,14 +583,11 @@ fn damaged(path: &Path, name: &str) -> StoreError {
     StoreError::Database(DatabaseError::Damaged { path: path.to_owned(), detail: format!("meta has no {name}") })
 }
 
-fn saved(record: &ConnectionRecord, secrets: &Secrets) -> Change {
-    Change::Saved(Box::new(record.clone()), pick(record, secrets))
-}
-
 /// The secret to inject.
-fn pick(record: &ConnectionRecord, secrets: &Secrets) -> Result<Secret, String> {
+fn pick(record: &ConnectionRecord, secrets: &Secrets, variables: &Variables<'_>) -> Result<Secret, String> {
     let key = record.auth_secret_key.as_deref().ok_or_else(|| "no secret is named for injection".to_owned())?;
-    secrets.get(key).map(Secret::duplicate).ok_or_else(|| "the secret to inject is missing".to_owned())
+    let secret = secrets.get(key).ok_or_else(|| "the secret to inject is missing".to_owned())?;
+    variables.resolve(secret).map_err(|missing| missing.to_string())
 }
 
 fn decode_version(bytes: &[u8]) -> Option<u64> {

@@ -65,7 +65,7 @@ fn add(vault: &mut Vault, id: &str, secret: &str) {
 }
 
 fn injected(vault: &Vault, id: &str) -> String {
-    let Loaded { usable, unreadable } = vault.load().unwrap();
+    let Loaded { usable, unreadable, .. } = vault.load().unwrap();
     assert!(unreadable.is_empty());
     let (_, secret) = usable.into_iter().find(|(record, _)| record.settings.id.as_str() == id).unwrap();
     secret.unwrap().expose().to_owned()
@@ -118,7 +118,8 @@ fn the_named_secret_must_be_there_and_injectable() {
         &[("api_key", "  ")],
         &[("api_key", "a\nb")],
         &[("api_key", "Bearer ")],
-        &[("api_key", "{{KEY}}")],
+        &[("api_key", "{{K}}")],
+        &[("api_key", "{{a b}}")],
         &[("", "x")],
     ] {
         let refused = vault.create_connection(draft("linear"), secrets(bad), &asker(), UnixMillis(0));
@@ -278,7 +279,7 @@ fn an_edited_record_is_reported_and_holds_up_no_other() {
         .unwrap();
     drop(raw);
     let mut vault = open(&folder).unwrap();
-    let Loaded { usable, unreadable } = vault.load().unwrap();
+    let Loaded { usable, unreadable, .. } = vault.load().unwrap();
     assert_eq!((usable.len(), unreadable.len()), (1, 1));
     assert!(matches!(&unreadable[0], StoreError::Record { id, .. } if id == "linear"));
     vault.delete_connection(&ConnectionId::parse("linear").unwrap(), &asker(), UnixMillis(0)).unwrap();
@@ -342,7 +343,7 @@ fn crash_child() {
         let vault = &mut store.vault;
         let extra = format!("extra-{}", round % 7);
         match vault.get(&extra) {
-            Ok(record) => drop(vault.delete_connection(&record.settings.id, &asker(), UnixMillis(0)).unwrap()),
+            Ok(listed) => drop(vault.delete_connection(&listed.record.settings.id, &asker(), UnixMillis(0)).unwrap()),
             Err(_) => add(vault, &extra, "x"),
         }
         let value = format!("{}", vault.state().version + 1);
@@ -377,7 +378,7 @@ fn a_kill_in_the_middle_of_writing_loses_nothing_that_was_committed() {
         let store = OpenStore::open(folder.path(), &key(KEY), "after the crash").unwrap();
         let version = store.vault.state().version;
         assert!(version >= last, "{version} < {last}");
-        let Loaded { usable, unreadable } = store.vault.load().unwrap();
+        let Loaded { usable, unreadable, .. } = store.vault.load().unwrap();
         assert!(unreadable.is_empty() && usable.iter().all(|(_, secret)| secret.is_ok()));
         // linear's secret is the version of its last rotation, two more follow it before the next: never one that was
         // not committed.

@@ -107,6 +107,29 @@ impl Store {
         .await
     }
 
+    /// The same for work that may find nothing to change: without a change nobody is told.
+    pub async fn change_if<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Vault) -> Result<(T, Option<Change>), StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(move |vault, listener| {
+            let (value, change) = work(vault)?;
+            if let Some(change) = change {
+                listener(vault.state().version, change);
+            }
+            Ok(value)
+        })
+        .await
+    }
+
+    /// Writes something that is no part of the state authz has: a test, an entry of the audit.
+    pub async fn keep<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Vault) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(move |vault, _| work(vault)).await
+    }
+
     /// Takes the next version for a change that does not lie in the store, and calls `work` with it once it is
     /// committed: on the store's thread, so in one order with what the listener is told.
     pub async fn advance(&self, work: impl FnOnce(u64) + Send + 'static) -> Result<(), StoreError> {

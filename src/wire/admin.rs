@@ -430,6 +430,12 @@ pub struct ConnectionBody {
     /// `lost` where the values are gone with the master key and must be given again; else absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret_status: Option<&'static str>,
+    /// Why the secret cannot be injected, e.g. a credential variable that is not defined; absent where it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_error: Option<String>,
+    /// Whether the configuration file declares it: then it is changed there. Absent = no.
+    #[serde(skip_serializing_if = "is_false")]
+    declared: bool,
     /// Whether the provider may live on a private address.
     #[serde(skip_serializing_if = "is_false")]
     allow_private: bool,
@@ -493,6 +499,8 @@ impl ConnectionBody {
             rotation_interval_days: Some(record.rotation_interval_days).filter(|days| *days > 0),
             secret_version: settings.secret_version,
             secret_status: record.secrets_lost.then_some("lost"),
+            secret_error: None,
+            declared: false,
             allow_private: settings.allow_private,
             allowed_methods: settings.allowed_methods,
             allowed_paths: settings.allowed_paths,
@@ -503,6 +511,14 @@ impl ConnectionBody {
             allow_set_cookie: settings.allow_set_cookie,
             forward_trace: settings.forward_trace,
         }
+    }
+}
+
+impl ConnectionBody {
+    /// The same with how it stands: whether it is declared, and why its secret cannot be injected.
+    #[must_use]
+    pub fn standing(self, declared: bool, secret_error: Option<String>) -> Self {
+        Self { declared, secret_error, ..self }
     }
 }
 

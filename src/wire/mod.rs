@@ -10,3 +10,4 @@ pub mod health;
 pub mod markdown;
 pub mod registration;
 pub mod state;
+pub mod variables;
