@@ -58,7 +58,7 @@ impl ConnectionsApi {
 
     /// Deletes one with its secrets; `false` where it was gone already.
     pub async fn delete(&self, id: &str) -> Result<bool, ApiError> {
-        self.gone(self.connection(id, &[])).await
+        Ok(self.gone(self.connection(id, &[])).await?.is_some())
     }
 
     /// Puts new values in place of secrets; `by` and `reason` go to the gateway's record.
@@ -97,15 +97,20 @@ impl ConnectionsApi {
         self.api.call(Method::POST, self.url(&["credential-variables"]), Some(&body)).await
     }
 
-    /// Deletes one; `false` where it was gone already.
-    pub async fn delete_variable(&self, key: &str) -> Result<bool, ApiError> {
-        self.gone(self.url(&["credential-variables", key])).await
+    /// Deletes one, with `force` also where connections refer to it: what the gateway says of it; `None` where it was
+    /// gone already.
+    pub async fn delete_variable(&self, key: &str, force: bool) -> Result<Option<Value>, ApiError> {
+        let mut url = self.url(&["credential-variables", key]);
+        if force {
+            url.set_query(Some("force=true"));
+        }
+        self.gone(url).await
     }
 
-    async fn gone(&self, url: reqwest::Url) -> Result<bool, ApiError> {
+    async fn gone(&self, url: reqwest::Url) -> Result<Option<Value>, ApiError> {
         match self.api.call(Method::DELETE, url, None).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.status() == 404 => Ok(false),
+            Ok(said) => Ok(Some(said)),
+            Err(error) if error.status() == 404 => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -18,7 +18,9 @@ use crate::cli::secret_source;
 use crate::cli::secret_source::Place;
 use crate::cli::settings;
 use crate::cli::span::age;
+use crate::cli::table::Cell;
 use crate::cli::table::Table;
+use crate::cli::table::Tone;
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixSeconds;
 use crate::sys::clock::Clock as _;
@@ -37,7 +39,7 @@ pub struct VariableArgs {
 
 #[derive(Debug, Subcommand)]
 enum VariableCommand {
-    /// List the variables and the connections that use them; never their values
+    /// List the variables and how many connections use each; never their values
     List(ListArgs),
     /// Give a variable a value; connections that use it take it with the next request
     Set(SetArgs),
@@ -89,6 +91,9 @@ struct RemoveArgs {
     /// Do not ask; needed where nobody is at a terminal
     #[arg(short, long)]
     yes: bool,
+    /// Also where connections use it: they are without a secret then
+    #[arg(long)]
+    force: bool,
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
@@ -131,18 +136,19 @@ async fn list(args: &ListArgs, globals: &Globals, printer: &mut Printer) -> Resu
 }
 
 fn table(variables: &[Value], now: UnixSeconds) -> Table {
-    let mut table = Table::new(&["VARIABLE", "CHANGED", "BY", "USED BY", "DECLARED"]);
+    let mut table = Table::new(&["VARIABLE", "CHANGED", "BY", "USED BY", "DECLARED", "VALUE"]);
     for variable in variables {
         let text = |member: &str| variable.get(member).and_then(Value::as_str).unwrap_or_default();
         let declared = variable.get("declared").and_then(Value::as_bool).unwrap_or_default();
-        let users = variable.get("used_by").and_then(Value::as_array).into_iter().flatten();
-        let users: Vec<_> = users.filter_map(Value::as_str).collect();
+        let users = variable.get("used_by").and_then(Value::as_u64).filter(|users| *users > 0);
+        let error = text("error");
         table.row(vec![
             text("key").into(),
             age(Some(text("updated_at")), now).as_str().into(),
             text("created_by_subject").into(),
-            users.join(", ").as_str().into(),
+            users.map_or_else(String::new, |users| users.to_string()).as_str().into(),
             if declared { "yes" } else { "" }.into(),
+            if error.is_empty() { Cell::toned("ok", Tone::Good) } else { Cell::toned(error, Tone::Bad) },
         ]);
     }
     table
@@ -180,13 +186,18 @@ async fn remove(args: &RemoveArgs, globals: &Globals, printer: &mut Printer) -> 
         return Err(CliError::new(Outcome::Failed, format!("variable {key} was not removed")));
     }
     let api = open(globals, printer)?;
-    let deleted = api.delete_variable(key).await.map_err(|error| refused(&error))?;
+    let said = api.delete_variable(key, args.force).await.map_err(|error| refused(&error))?;
+    let unusable = said.as_ref().and_then(|said| said.get("unusable")).and_then(Value::as_array);
+    let unusable: Vec<_> = unusable.into_iter().flatten().filter_map(Value::as_str).collect();
     if args.json {
-        printer.json(&json!({ "deleted": deleted, "key": key }))?;
-    } else if deleted {
+        printer.json(&json!({ "deleted": said.is_some(), "key": key, "unusable": unusable }))?;
+    } else if said.is_some() {
         printer.ok(&format!("Variable {key} removed."))?;
     } else {
         printer.ok(&format!("There is no variable {key}; nothing was removed."))?;
+    }
+    if !unusable.is_empty() {
+        printer.warn(&format!("without a secret now: {}", unusable.join(", ")));
     }
     Ok(Outcome::Done)
 }
@@ -195,7 +206,9 @@ async fn remove(args: &RemoveArgs, globals: &Globals, printer: &mut Printer) -> 
 fn refused(error: &ApiError) -> CliError {
     let failed = gateway_api::failed(error);
     match (error.status(), failed.hint.is_some()) {
-        (409, false) => failed.hint("give those connections secrets of their own first: sigilum connection rotate ID"),
+        (409, false) => {
+            failed.hint("give those connections secrets of their own first: sigilum connection rotate ID; or --force")
+        }
         _ => failed,
     }
 }

@@ -302,8 +302,8 @@ fn variables_are_listed_set_and_removed() {
     let person = Person::new();
     let users = json!({"variables": [
         {"key": "SLACK", "created_at": "2026-01-01T00:00:00Z", "updated_at": "2099-01-01T00:00:00Z",
-         "created_by_subject": "alice", "used_by": ["chat-one", "chat-two"]},
-        {"key": "in.file", "declared": true, "used_by": []},
+         "created_by_subject": "alice", "used_by": 2},
+        {"key": "in.file", "declared": true, "used_by": 0, "error": "the variable X is not set"},
     ]});
     let used = json!({"error": "SLACK is used by chat-one, chat-two", "code": "VARIABLE_IN_USE"});
     let admin = Admin::start(vec![
@@ -311,14 +311,15 @@ fn variables_are_listed_set_and_removed() {
         ("POST /credential-variables", 200, json!({"key": "SLACK"})),
         ("DELETE /credential-variables/OTHER", 200, json!({"deleted": true, "key": "OTHER"})),
         ("DELETE /credential-variables/SLACK", 409, used),
+        ("DELETE /credential-variables/SLACK?force=true", 200, json!({"deleted": true, "unusable": ["chat-one"]})),
     ]);
     let url = &admin.url;
-    let expected = "VARIABLE  CHANGED  BY     USED BY             DECLARED
-SLACK     0s       alice  chat-one, chat-two  -
-in.file   -        -      -                   yes
+    let expected = "VARIABLE  CHANGED  BY     USED BY  DECLARED  VALUE
+SLACK     0s       alice  2        -         ok
+in.file   -        -      -        yes       the variable X is not set
 ";
     assert_eq!(done(&person, url, &["variable", "list"]), expected);
-    assert_eq!(json_of(&person, url, &["variables", "list"])[0]["used_by"], json!(["chat-one", "chat-two"]));
+    assert_eq!(json_of(&person, url, &["variables", "list"])[0]["used_by"], 2);
     admin.asked();
     let set = done(&person, url, &["variable", "set", "SLACK", "--value-env", "KEY"]);
     assert_eq!(set, "[ok] Variable SLACK set. Secrets of connections use it as {{SLACK}}.\n");
@@ -326,6 +327,9 @@ in.file   -        -      -                   yes
     assert_eq!(admin.asked(), [("POST /credential-variables".to_owned(), body)]);
     assert_eq!(done(&person, url, &["variable", "rm", "OTHER", "--yes"]), "[ok] Variable OTHER removed.\n");
     assert!(done(&person, url, &["variable", "rm", "GONE", "--yes"]).contains("nothing was removed"));
+    let (code, stdout, stderr) = run(&person, url, &["variable", "rm", "SLACK", "--yes", "--force"]);
+    assert_eq!((code, stdout.as_str()), (0, "[ok] Variable SLACK removed.\n"));
+    assert!(stderr.contains("without a secret now: chat-one"), "{stderr}");
     for (arguments, code, said) in [
         (&["rm", "SLACK", "--yes"][..], 1, "is used by chat-one, chat-two (HTTP 409, VARIABLE_IN_USE)"),
         (&["rm", "SLACK"], 64, "--yes"),

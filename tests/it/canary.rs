@@ -66,6 +66,9 @@ fn gather(gateway: &Gateway) -> Artefacts {
     let metrics = send(gateway.setup.admin, &metrics);
     assert_eq!(metrics.status, 200, "{}", metrics.text());
     found.insert("/metrics".into(), metrics.body);
+    let described = send(gateway.setup.admin, &Request::new("GET", &gateway.setup.admin.to_string(), "/openapi.json"));
+    assert_eq!(described.status, 200, "{}", described.text());
+    found.insert("/openapi.json".into(), described.body);
     let mut processes = process::children(gateway.pid()).into_iter().map(|child| child.pid).collect::<Vec<_>>();
     assert!(processes.len() >= 3, "{processes:?}");
     processes.push(gateway.pid());
@@ -74,6 +77,44 @@ fn gather(gateway: &Gateway) -> Artefacts {
         found.insert(format!("environment of {pid}"), process::environment(pid));
     }
     found
+}
+
+/// Commands and environments of everything that runs on this machine, as far as it shows them.
+fn machine(found: &mut Artefacts) {
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        for part in ["cmdline", "environ"] {
+            if let Ok(shown) = fs::read(entry.path().join(part)) {
+                found.insert(entry.path().join(part).display().to_string(), shown);
+            }
+        }
+    }
+}
+
+/// What commands print about connections, and what `connection import` makes of a key in a file.
+fn commands(gateway: &Gateway, id: &str, found: &mut Artefacts) -> String {
+    let key = format!("sk-proj-canary-{}", random_hex(12));
+    let file = gateway.setup.root.path().join("app.env");
+    fs::write(&file, format!("PORT=1\nOPENAI_API_KEY=\"{key}\"\n")).unwrap();
+    let name = file.to_str().unwrap();
+    for arguments in [
+        &["list"][..],
+        &["list", "--json"],
+        &["show", id],
+        &["show", id, "--json"],
+        &["set", id, "name=Renamed"],
+        &["add", id, "--base-url", "https://api.example.com", "--secret-file", name],
+        &["import", name, "--dry-run"],
+        &["import", name, "--yes"],
+        &["import", name, "--yes", "--remove", "--json"],
+        &["rotate", id, &key],
+        &["set", id, &format!("secret={key}")],
+    ] {
+        let output = gateway.setup.command(&[&["connection"], arguments].concat()).output().unwrap();
+        let printed = [output.stdout, output.stderr].concat();
+        assert!(!printed.is_empty(), "{arguments:?}");
+        found.insert(format!("output of connection {} {}", arguments[0], found.len()), printed);
+    }
+    key
 }
 
 /// The forms in which a text could turn up.
@@ -147,6 +188,8 @@ fn a_credential_is_found_nowhere() {
         secrets.extend([connection.secret, rotated]);
     }
     note(&mut answers, &gateway.admin("GET", "/connections", None));
+    let listed = gateway.admin("GET", "/connections", None).json();
+    secrets.push(commands(&gateway, listed["connections"][0]["id"].as_str().unwrap(), &mut answers));
     // A provider that cannot be reached, and a secret that is refused.
     let unreachable = gateway.next_id();
     let secret = format!("canary-{}", random_hex(12));
@@ -165,7 +208,10 @@ fn a_credential_is_found_nowhere() {
 
     wait_for_log(&gateway, &format!("/proxy/{unreachable}/v1"));
     let mut artefacts = gather(&gateway);
+    machine(&mut artefacts);
     artefacts.append(&mut answers);
+    let audited = |name: &&String| name.ends_with("/audit.jsonl");
+    assert_eq!(artefacts.keys().filter(audited).count(), 1, "the lines of the audit are among what is searched");
     for secret in &secrets {
         assert_eq!(search(&artefacts, secret), Vec::<String>::new(), "a credential was found");
     }

@@ -17,6 +17,7 @@ mod addresses;
 mod approved;
 mod canary;
 mod claims;
+mod commands;
 mod connections;
 mod control_plane;
 mod envoy_file;

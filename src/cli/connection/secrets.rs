@@ -21,7 +21,6 @@ const MAX_NAME: usize = 100;
 
 /// Where secrets come from. Without NAME the one that is injected is meant.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Secrets")]
 pub(super) struct SecretOptions {
     /// Environment variable that holds a secret
     #[arg(long, value_name = "[NAME=]VARIABLE", help_heading = "Secrets")]
