@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -111,6 +113,30 @@ pub struct AdminConfig {
     pub grace: Duration,
     /// How approvals come from the Sigilum API; `None`: only declared ones count.
     pub claims: Option<ClaimsSetup>,
+    /// Why the settings are not those of the file but the last that could be used: a start anew with what stood in the file
+    /// failed. The same content is not to be tried again; the next change of it is.
+    pub held_back: Option<String>,
+}
+
+/// Ends this process so that its supervisor starts the whole gateway anew, with the settings as they are then.
+#[derive(Debug, Clone)]
+pub struct Anew {
+    asked: Arc<AtomicBool>,
+    stop: StopHandle,
+}
+
+impl Anew {
+    /// Asks for it: requests in flight are finished, and the process ends with
+    /// [`crate::sys::supervision::EXIT_ANEW`].
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+        self.stop.stop();
+    }
+
+    /// Whether it was asked for.
+    pub fn asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
 }
 
 /// What the control plane is asked with. Where the identity is missing nobody is asked.
@@ -189,11 +215,15 @@ pub struct Bound {
     live: Option<Arc<Live>>,
     supervised: bool,
     grace: Duration,
+    anew: Arc<AtomicBool>,
     tasks: Tasks,
 }
 
 /// Locks the data folder, opens the store with its key, reads or mints the token, binds addresses and socket.
 pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
+    if let Some(why) = &config.held_back {
+        tracing::error!(why, "the settings file cannot be used; the gateway runs with the last settings it could use");
+    }
     let state_path = config.run_dir.join(STATE_SOCKET);
     check_socket_path(&state_path)?;
     // Judged first: no socket is opened that would have to be closed again.
@@ -290,6 +320,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         live,
         supervised: config.supervised,
         grace: config.grace,
+        anew: Arc::default(),
         tasks: Tasks::default(),
     })
 }
@@ -303,6 +334,12 @@ impl Bound {
     /// The Envoy whose configuration this process may change while it runs; `None` where no supervisor runs both.
     pub const fn live(&self) -> Option<&Arc<Live>> {
         self.live.as_ref()
+    }
+
+    /// For whoever finds that only a start anew lets a change count; `None` where no supervisor would start it.
+    pub fn anew(&self) -> Option<Anew> {
+        let anew = || Anew { asked: Arc::clone(&self.anew), stop: self.tasks.stop_handle() };
+        self.supervised.then(anew)
     }
 
     /// Tells the process to stop.

@@ -96,6 +96,7 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         own_ports: Vec::new(),
         supervised: false,
         grace: Duration::from_secs(10),
+        held_back: None,
         claims: Some(ClaimsSetup {
             api_url: api_url.to_owned(),
             every_service: false,

@@ -92,6 +92,7 @@ fn config(folder: &Path) -> AdminConfig {
         supervised: false,
         grace: Duration::from_secs(10),
         claims: None,
+        held_back: None,
     }
 }
 

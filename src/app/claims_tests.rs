@@ -164,6 +164,7 @@ impl Gateway {
             own_ports: Vec::new(),
             supervised: false,
             grace: Duration::from_secs(10),
+            held_back: None,
             claims: Some(ClaimsSetup {
                 api_url: api.to_owned(),
                 every_service: true,

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::sys::supervision;
+
 /// How a command ended, for the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -17,6 +19,8 @@ pub enum Outcome {
     Unreachable,
     /// Wrong arguments (`EX_USAGE`).
     Usage,
+    /// The gateway is to start anew; only its supervisor hears it (`EX_TEMPFAIL`).
+    Anew,
     /// Something this machine would need is missing (`EX_UNAVAILABLE`).
     Unavailable,
     /// Configuration, bind or lock conflict (`EX_CONFIG`): starting again does not help.
@@ -34,6 +38,7 @@ impl Outcome {
             Self::Unreachable => 5,
             Self::Usage => 64,
             Self::Unavailable => 69,
+            Self::Anew => supervision::EXIT_ANEW,
             Self::Config => 78,
         }
     }

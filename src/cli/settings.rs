@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::path::PathBuf;
 
+use zeroize::Zeroizing;
+
 use crate::cli::args::Globals;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -109,6 +111,15 @@ fn absolute(path: &Path) -> PathBuf {
 /// Loads the whole configuration: what the roles of the gateway run with. `handed` are secrets that came
 /// through a supervisor's pipe; they stand in for the variables of their names.
 pub(crate) fn load(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config, CliError> {
+    load_text(flags, handed, None).map(|(config, _)| config)
+}
+
+/// The same with the text of the settings file. `kept` is read in its place, and still called by its name.
+pub(crate) fn load_text(
+    flags: &Flags,
+    handed: &[(String, Secret)],
+    kept: Option<&Path>,
+) -> Result<(Config, Option<Secret>), CliError> {
     let saved = saved_text()?;
     let find = |name: &str| {
         if NAMESPACE_NAMES.contains(&name) {
@@ -121,13 +132,15 @@ pub(crate) fn load(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config,
     let lookup = |name: &str| given(name).or_else(|| env::lookup(name)).or_else(|| blank_token(name));
     let sources = Sources { flags, env: &lookup, saved: &find };
     let place = config::locate(sources);
-    let text = match files::read_text(&place.path, config::MAX_FILE_BYTES) {
+    let file = kept.unwrap_or(&place.path);
+    let text = match files::read_text(file, config::MAX_FILE_BYTES).map(Zeroizing::new) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !place.required => None,
-        Err(error) => return Err(CliError::new(Outcome::Config, format!("{}: {error}", place.path.display()))),
+        Err(error) => return Err(CliError::new(Outcome::Config, format!("{}: {error}", file.display()))),
     };
-    config::load(sources, text.as_deref().map(|text| (place.path.as_path(), text)))
-        .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))
+    let config = config::load(sources, text.as_ref().map(|text| (place.path.as_path(), text.as_str())))
+        .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))?;
+    Ok((config, text.map(|mut text| Secret::new(std::mem::take(&mut *text)))))
 }
 
 /// A token that was meant and is not there must show, where a listener would count on it.

@@ -65,7 +65,7 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
     } else {
         Vec::new()
     };
-    let mut config = args.settings.load_with(globals, &handed)?;
+    let (mut config, text) = args.settings.load_text(globals, &handed)?;
     let found = config.namespace.clone().or_else(stack::plugin_namespace);
     let namespace = match &found {
         // With another API the namespace is somebody's: it is asked for.
@@ -88,9 +88,17 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
     let prepared = launch::prepare(&config, &namespace)?;
     launch::announce(&config, &namespace, &prepared, printer)?;
     let mut typed = args.settings.typed(globals);
+    // The stack's own address stands in admin's environment.
+    if !args.no_api
+        && let Some(at) = typed.iter().position(|option| option == "--api-url")
+    {
+        typed.drain(at..at + 2);
+    }
+    let duplicates = handed.iter().map(|(name, secret)| (name.clone(), secret.duplicate())).collect();
+    let loader = launch::loader(args.settings.clone(), globals.clone(), duplicates, namespace.clone(), typed.clone());
     if args.no_api {
-        return launch::foreground(launch::gateway_config(config, &namespace, typed), None, args.supervised, printer)
-            .await;
+        let config = launch::gateway_config(config, text, &namespace, typed);
+        return launch::foreground(config, loader, None, args.supervised, printer).await;
     }
     let home = config.paths.home.clone();
     let seed_file = seed(&mut api)?;
@@ -110,11 +118,8 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         let home = home.display().to_string();
         settings::save(&[("SIGILUM_NAMESPACE", namespace.as_str()), ("GATEWAY_SIGILUM_HOME", &home)])?;
     }
-    // The stack's own address stands in admin's environment.
-    if let Some(at) = typed.iter().position(|option| option == "--api-url") {
-        typed.drain(at..at + 2);
-    }
-    launch::foreground(launch::gateway_config(config, &namespace, typed), Some(stack), args.supervised, printer).await
+    let config = launch::gateway_config(config, text, &namespace, typed);
+    launch::foreground(config, loader, Some(stack), args.supervised, printer).await
 }
 
 /// Makes a token for the test seed where it is wanted and has none: for this run, with the file it is kept in.

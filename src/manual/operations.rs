@@ -25,6 +25,17 @@
 //! | Envoy | connections break; back within the restart's wait |
 //! | the supervisor | the three notice and end; the next start makes sure |
 //!
+//! # Start anew
+//!
+//! A setting of class `restart` counts with new processes. Where admin finds that one has changed it ends with exit code 75
+//! ([`crate::sys::supervision::EXIT_ANEW`]); the supervisor then stops everything as below, reads the settings again (options and
+//! environment still stand above the file), takes the ports and starts, with its own process id and lock. Listeners nobody asked
+//! to move keep their ports. Traffic is away from the end of the drain until Envoy answers again, a second or two.
+//!
+//! Where the new settings cannot be read, bound or started with, it says so (`error: the new settings cannot be used`) and starts
+//! with those before, as Envoy ran with them last; admin then reads `run/gateway.yaml.last-good` in place of the file, and does not
+//! try what is in the file again until that changes.
+//!
 //! # Stop
 //!
 //! SIGTERM, SIGINT or `down`: Envoy closes its listeners and finishes what is in flight, for at most

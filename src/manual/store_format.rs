@@ -86,6 +86,7 @@
 //! | `<run_dir>/envoy.json` | what Envoy starts with, rendered for this start; holds no secret |
 //! | `<run_dir>/xds/` | what Envoy watches: its listeners; files are replaced by renaming |
 //! | `<run_dir>/envoy-settings.json` | the settings Envoy accepted last, with the version it shows |
+//! | `<run_dir>/gateway.yaml.last-good` | the settings file as it was when it could be used; only while it cannot |
 //! | `<run_dir>/instance.json` | which processes run, with their start times, for `down` and for the start after a crash |
 //! | `<run_dir>/{authz,state,envoy-admin}.sock` | the three sockets |
 //!

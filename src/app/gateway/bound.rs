@@ -1,5 +1,6 @@
 //! A gateway that can start: lock and ports held, Envoy found, its configuration written.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -11,13 +12,18 @@ use tokio::time::Instant;
 
 use crate::app::admin::STATE_SOCKET;
 use crate::app::gateway::config::GatewayConfig;
+use crate::app::gateway::config::LAST_GOOD_FILE;
+use crate::app::gateway::config::Loader;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::instance::Instance;
 use crate::app::gateway::ports;
 use crate::app::gateway::ports::Reserved;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
+use crate::app::gateway::supervisor::Lived;
 use crate::app::gateway::supervisor::Supervisor;
+use crate::config::guard;
+use crate::domain::secret::Secret;
 use crate::envoy::binary;
 use crate::envoy::binary::EnvoyBinary;
 use crate::envoy::launch;
@@ -65,29 +71,47 @@ impl Stops {
     }
 }
 
+/// What stays the same when a gateway starts anew.
+pub(super) struct Frame {
+    pub(super) lock: FileLock,
+    pub(super) progress: mpsc::Sender<Progress>,
+    pub(super) ready: watch::Sender<bool>,
+    /// Reads the settings again.
+    pub(super) loader: Loader,
+}
+
+/// What ran before, and where it listened.
+pub(super) struct Last {
+    pub(super) config: GatewayConfig,
+    pub(super) addresses: Addresses,
+}
+
 /// A gateway whose lock and ports are held and whose Envoy is found; nothing runs yet.
-#[derive(Debug)]
 pub struct Bound {
     pub(super) config: GatewayConfig,
     pub(super) addresses: Addresses,
     pub(super) reserved: Reserved,
     pub(super) envoy: EnvoyBinary,
-    pub(super) lock: FileLock,
-    pub(super) progress: mpsc::Sender<Progress>,
-    pub(super) ready: watch::Sender<bool>,
+    pub(super) frame: Frame,
+    /// To go back to where this does not start.
+    before: Option<Box<Last>>,
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Bound").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
 }
 
 impl Bound {
-    /// Takes the lock and the ports, ends what a killed predecessor left, finds Envoy, writes its configuration.
-    pub async fn build(mut config: GatewayConfig, progress: mpsc::Sender<Progress>) -> Result<Self, GatewayError> {
-        config.data_dir = std::path::absolute(&config.data_dir).map_err(io_at(&config.data_dir))?;
-        config.run_dir = std::path::absolute(&config.run_dir).map_err(io_at(&config.run_dir))?;
-        for folder in [config.data_dir.clone(), config.run_dir.clone(), config.log_dir()] {
-            files::own_folder(&folder).map_err(io_at(&folder))?;
-        }
-        for socket in [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET] {
-            peer::check_socket_path(&config.run_dir.join(socket))?;
-        }
+    /// Takes the lock and the ports, ends what a killed predecessor left, finds Envoy, writes its configuration. `loader`
+    /// reads the settings again when they have changed.
+    pub async fn build(
+        mut config: GatewayConfig,
+        loader: Loader,
+        progress: mpsc::Sender<Progress>,
+    ) -> Result<Self, GatewayError> {
+        make_folders(&mut config)?;
         let lock = take_lock(&config).await?;
         if let Some(before) = Instance::read(&config.run_dir) {
             for role in before.end_orphans(ORPHAN_GRACE).await {
@@ -95,32 +119,20 @@ impl Bound {
                 let _ = progress.try_send(Progress::Note(note));
             }
         }
-        let (reserved, addresses) = ports::reserve(&config)?;
-        let noted = progress.clone();
-        let mut note = move |text| {
-            let _ = noted.try_send(Progress::Note(text));
-        };
-        let envoy = binary::find(&config.envoy, &mut note).await?;
-        let settings = Rendering {
-            ingress: addresses.ingress.clone(),
-            admin_face: addresses.envoy_admin.clone(),
-            admin: addresses.admin.clone(),
-            max_body_bytes: config.max_body_bytes,
-            trusted_hops: config.trusted_hops,
-            ca_file: ca_file()?,
-        };
-        live::prepare(&config.run_dir, &settings)?;
-        Ok(Self { config, addresses, reserved, envoy, lock, progress, ready: watch::channel(false).0 })
+        let (reserved, addresses, envoy) = prepare(&config, &config.wanted(), &progress).await?;
+        let frame = Frame { lock, progress, ready: watch::channel(false).0, loader };
+        Ok(Self { config, addresses, reserved, envoy, frame, before: None })
     }
 
     /// The same; `None` where the stop came first. Installing Envoy can take minutes.
     pub async fn build_unless_stopped(
         config: GatewayConfig,
+        loader: Loader,
         stops: &mut Stops,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Option<Self>, GatewayError> {
         tokio::select! {
-            bound = Self::build(config, progress) => bound.map(Some),
+            bound = Self::build(config, loader, progress) => bound.map(Some),
             () = stops.called() => Ok(None),
         }
     }
@@ -135,30 +147,172 @@ impl Bound {
         &self.addresses
     }
 
-    /// Becomes true when everything answers for the first time.
+    /// Becomes true when everything answers, and false when it starts anew.
     pub fn ready(&self) -> watch::Receiver<bool> {
-        self.ready.subscribe()
+        self.frame.ready.subscribe()
     }
 
-    /// Starts everything, keeps it up until the stop is called, drains. Whatever happens, nothing is left.
+    /// Has the settings that are read again changed in the same way as those it was built from.
+    pub fn amend(&mut self, amend: impl Fn(&mut GatewayConfig) + Send + Sync + 'static) {
+        amend(&mut self.config);
+        self.frame.loader.amend(amend);
+    }
+
+    /// Starts everything, keeps it up until the stop is called, drains; starts anew where admin asks for it. Whatever
+    /// happens, nothing is left.
     pub async fn run(self, mut stops: Stops) -> Result<(), GatewayError> {
+        let mut bound = self;
+        loop {
+            match bound.live(&mut stops).await? {
+                Some(next) => bound = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// One life; answers with the next, where there is to be one.
+    async fn live(mut self, stops: &mut Stops) -> Result<Option<Self>, GatewayError> {
+        let before = self.before.take();
         let (mut supervisor, reserved) = Supervisor::new(self)?;
-        let lived = tokio::select! {
+        let started = tokio::select! {
             started = supervisor.start_all(reserved) => started.map(|()| true),
             () = stops.called() => Ok(false),
         };
-        let ended = match lived {
-            Ok(true) => supervisor.keep_up(&mut stops).await,
-            Ok(false) => Ok(()),
+        let up = matches!(started, Ok(true));
+        let ended = match started {
+            Ok(true) => supervisor.keep_up(stops).await,
+            Ok(false) => Ok(Lived::Over),
             Err(error) => Err(error),
         };
-        match &ended {
-            Ok(()) => supervisor.drain(&mut stops).await,
-            Err(_) => supervisor.end(&mut stops).await,
-        }
+        let forced = match &ended {
+            Ok(lived) => supervisor.drain(stops, *lived).await,
+            Err(_) => supervisor.end(stops).await,
+        };
         Instance::forget(&supervisor.config.run_dir);
-        ended
+        match ended {
+            Ok(Lived::Anew) if !forced => {
+                supervisor.frame.ready.send_replace(false);
+                let (last, frame) = supervisor.into_rest();
+                anew(last, frame, stops).await
+            }
+            Ok(Lived::Over | Lived::Anew) => Ok(None),
+            Err(error) => match before {
+                // The new settings can be read and bound, and still nothing comes up with them.
+                Some(before) if !up && !forced => {
+                    let (_, frame) = supervisor.into_rest();
+                    back(*before, frame, &error.to_string(), stops).await
+                }
+                _ => Err(error),
+            },
+        }
     }
+}
+
+/// The next life, with the settings as they are now; with those before where they cannot be read or bound. `None`: the
+/// stop was called.
+async fn anew(last: Last, mut frame: Frame, stops: &mut Stops) -> Result<Option<Bound>, GatewayError> {
+    let mut next = match frame.loader.load() {
+        Ok(next) => next,
+        Err(why) => return back(last, frame, &why, stops).await,
+    };
+    // Whoever asks for the same as before keeps the ports there were.
+    let mut wanted = next.wanted();
+    let (asked, had) = (last.config.wanted(), &last.addresses);
+    let pairs = [
+        (&mut wanted.admin, &asked.admin, &had.admin),
+        (&mut wanted.ingress, &asked.ingress, &had.ingress),
+        (&mut wanted.envoy_admin, &asked.envoy_admin, &had.envoy_admin),
+    ];
+    for (wanted, asked, had) in pairs {
+        if wanted == asked {
+            wanted.clone_from(had);
+        }
+    }
+    let taken = async {
+        make_folders(&mut next)?;
+        let lock = if next.data_dir == last.config.data_dir { None } else { Some(take_lock(&next).await?) };
+        let prepared = prepare(&next, &wanted, &frame.progress).await?;
+        Ok::<_, GatewayError>((lock, prepared))
+    };
+    let taken = tokio::select! {
+        taken = taken => taken,
+        () = stops.called() => return Ok(None),
+    };
+    match taken {
+        Ok((lock, (reserved, addresses, envoy))) => {
+            if let Some(lock) = lock {
+                frame.lock = lock;
+            }
+            let before = Some(Box::new(last));
+            Ok(Some(Bound { config: next, addresses, reserved, envoy, frame, before }))
+        }
+        Err(error) => back(last, frame, &error.to_string(), stops).await,
+    }
+}
+
+/// The settings before once more, where they were.
+async fn back(last: Last, mut frame: Frame, why: &str, stops: &mut Stops) -> Result<Option<Bound>, GatewayError> {
+    let Last { mut config, addresses } = last;
+    let _ = frame.progress.try_send(Progress::HeldBack(why.to_owned()));
+    config.held_back = Some(why.to_owned());
+    if !frame.lock.path().starts_with(&config.data_dir) {
+        frame.lock = take_lock(&config).await?;
+    }
+    tokio::select! {
+        prepared = prepare(&config, &addresses, &frame.progress) => {
+            let (reserved, addresses, envoy) = prepared?;
+            Ok(Some(Bound { config, addresses, reserved, envoy, frame, before: None }))
+        }
+        () = stops.called() => Ok(None),
+    }
+}
+
+/// Makes the folders and their paths absolute.
+fn make_folders(config: &mut GatewayConfig) -> Result<(), GatewayError> {
+    config.data_dir = std::path::absolute(&config.data_dir).map_err(io_at(&config.data_dir))?;
+    config.run_dir = std::path::absolute(&config.run_dir).map_err(io_at(&config.run_dir))?;
+    for folder in [config.data_dir.clone(), config.run_dir.clone(), config.log_dir()] {
+        files::own_folder(&folder).map_err(io_at(&folder))?;
+    }
+    for socket in [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET] {
+        peer::check_socket_path(&config.run_dir.join(socket))?;
+    }
+    Ok(())
+}
+
+/// Takes the ports, finds Envoy, writes its configuration.
+async fn prepare(
+    config: &GatewayConfig,
+    wanted: &Addresses,
+    progress: &mpsc::Sender<Progress>,
+) -> Result<(Reserved, Addresses, EnvoyBinary), GatewayError> {
+    // Whether the listeners may face what they face: agents sign every request, which no setting changes; of the admin
+    // API it depends.
+    guard::check(&wanted.admin, config.admin_unguarded)?;
+    let (reserved, addresses) = ports::reserve(wanted)?;
+    let noted = progress.clone();
+    let mut note = move |text| {
+        let _ = noted.try_send(Progress::Note(text));
+    };
+    let envoy = binary::find(&config.envoy, &mut note).await?;
+    let settings = Rendering {
+        ingress: addresses.ingress.clone(),
+        admin_face: addresses.envoy_admin.clone(),
+        admin: addresses.admin.clone(),
+        max_body_bytes: config.max_body_bytes,
+        trusted_hops: config.trusted_hops,
+        ca_file: ca_file()?,
+    };
+    live::prepare(&config.run_dir, &settings)?;
+    let last_good = config.run_dir.join(LAST_GOOD_FILE);
+    if config.held_back.is_some() {
+        let text = config.file_text.as_ref().map_or("", Secret::expose);
+        files::write_private(&last_good, text.as_bytes()).map_err(io_at(&last_good))?;
+    } else {
+        // One that cannot be removed is read by nobody.
+        let _ = std::fs::remove_file(&last_good);
+    }
+    Ok((reserved, addresses, envoy))
 }
 
 /// Takes the lock. A killed predecessor may be on its way out and still hold it, so it is tried for a moment.

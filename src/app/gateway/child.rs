@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::app::admin::STATE_SOCKET;
 use crate::app::gateway::config::GatewayConfig;
+use crate::app::gateway::config::LAST_GOOD_FILE;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::logs::Log;
 use crate::app::gateway::progress::Progress;
@@ -65,6 +66,12 @@ pub(super) struct Exit {
 }
 
 impl Exit {
+    /// Whether it is admin that asks for a start anew.
+    pub(super) fn asks_for_anew(&self) -> bool {
+        let code = self.status.and_then(|status| status.code());
+        self.role == Role::Admin && code == Some(i32::from(supervision::EXIT_ANEW))
+    }
+
     /// In words.
     pub(super) fn words(&self) -> String {
         match self.status {
@@ -94,6 +101,10 @@ impl Plan {
         }
         if let Some(file) = &config.config_file {
             arguments.extend(["--config".to_owned(), file.display().to_string()]);
+        }
+        if let Some(why) = &config.held_back {
+            let last_good = config.run_dir.join(LAST_GOOD_FILE).display().to_string();
+            arguments.extend(["--last-good".to_owned(), last_good, "--held-back".to_owned(), why.clone()]);
         }
         let mut environment = config.admin_environment.clone();
         environment.extend(ADMIN_MEMORY.map(|(name, value)| (name.to_owned(), value.to_owned())));

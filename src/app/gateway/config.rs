@@ -1,15 +1,54 @@
 //! What a supervised gateway is made of.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Beside;
 use crate::app::gateway::restart::Patience;
 use crate::config::guard::Unguarded;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
 use crate::sys::tls::trust::ServerTrust;
+
+/// The settings file as it was when the gateway could use it, in the run folder; there while it cannot.
+pub const LAST_GOOD_FILE: &str = "gateway.yaml.last-good";
+
+/// Reads the settings, options and environment first. The error is for people.
+type Read = Box<dyn Fn() -> Result<GatewayConfig, String> + Send + Sync>;
+
+/// Reads the settings again, as the command line did at the start.
+pub struct Loader(Read);
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Loader")
+    }
+}
+
+impl Loader {
+    /// Through this function.
+    pub fn new(read: impl Fn() -> Result<GatewayConfig, String> + Send + Sync + 'static) -> Self {
+        Self(Box::new(read))
+    }
+
+    /// The settings as they are now.
+    pub fn load(&self) -> Result<GatewayConfig, String> {
+        (self.0)()
+    }
+
+    /// Has what is read changed in this way.
+    pub(super) fn amend(&mut self, amend: impl Fn(&mut GatewayConfig) + Send + Sync + 'static) {
+        let read = std::mem::replace(&mut self.0, Box::new(|| Err("the settings are being amended".to_owned())));
+        self.0 = Box::new(move || {
+            let mut config = read()?;
+            amend(&mut config);
+            Ok(config)
+        });
+    }
+}
 
 /// Everything `gateway start` needs, resolved and checked by the command line.
 #[derive(Debug)]
@@ -32,6 +71,10 @@ pub struct GatewayConfig {
     pub home: PathBuf,
     /// The settings file admin reads, where there is one.
     pub config_file: Option<PathBuf>,
+    /// What stood in it when these settings were read; it may hold a secret.
+    pub file_text: Option<Secret>,
+    /// Why the settings in the file are not these: admin then reads [`LAST_GOOD_FILE`] in its place.
+    pub held_back: Option<String>,
     /// Where to look for Envoy.
     pub envoy: Search,
     /// Worker threads of Envoy; one per processor where not set.
@@ -59,6 +102,12 @@ pub struct GatewayConfig {
 }
 
 impl GatewayConfig {
+    /// Where it is to listen.
+    pub(super) fn wanted(&self) -> Addresses {
+        let (ingress, admin, envoy_admin) = (self.ingress.clone(), self.admin.clone(), self.envoy_admin.clone());
+        Addresses { ingress, admin, admin_tls: self.admin_trust.is_some(), envoy_admin }
+    }
+
     /// What the three processes say: `<data>/logs`.
     pub fn log_dir(&self) -> PathBuf {
         self.data_dir.join("logs")

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::app::gateway::bound::Stops;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::progress::Role;
+use crate::app::gateway::supervisor::Lived;
 use crate::app::gateway::supervisor::Supervisor;
 use crate::envoy::launch;
 use crate::sys::local_http;
@@ -25,9 +26,10 @@ const LOOK: Duration = Duration::from_millis(50);
 const IN_FLIGHT: &str = "http.ingress.downstream_rq_active";
 
 impl Supervisor {
-    /// Drains and ends everything; a signal meanwhile forces it.
-    pub(super) async fn drain(&mut self, stops: &mut Stops) {
-        let _ = self.progress.try_send(Progress::Draining);
+    /// Drains and ends everything; a signal meanwhile forces it. Says whether one came.
+    pub(super) async fn drain(&mut self, stops: &mut Stops, lived: Lived) -> bool {
+        let why = if lived == Lived::Anew { Progress::Anew } else { Progress::Draining };
+        let _ = self.frame.progress.try_send(why);
         if self.children.contains_key(&Role::Envoy) {
             let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));
             let forced = tokio::select! {
@@ -36,19 +38,21 @@ impl Supervisor {
             };
             if forced {
                 self.kill_all().await;
-                return;
+                return true;
             }
         }
-        self.end(stops).await;
+        self.end(stops).await
     }
 
-    /// Ends everything without waiting for requests: Envoy first, so that nobody asks an authz that is gone.
-    pub(super) async fn end(&mut self, stops: &mut Stops) {
+    /// Ends everything without waiting for requests: Envoy first, so that nobody asks an authz that is gone. Says whether
+    /// a signal came meanwhile.
+    pub(super) async fn end(&mut self, stops: &mut Stops) -> bool {
+        let mut forced = false;
         for role in [Role::Envoy, Role::Authz, Role::Admin] {
             let Some(running) = self.children.get(&role) else { continue };
             // One that is gone already is heard of below.
             let _ = running.process.signal(Signal::TERM);
-            let forced = tokio::select! {
+            forced = tokio::select! {
                 () = tokio::time::sleep(TERM_GRACE) => false,
                 () = self.gone(role) => false,
                 () = stops.forced() => true,
@@ -61,6 +65,7 @@ impl Supervisor {
             }
         }
         self.kill_all().await;
+        forced
     }
 
     /// Kills what is left and waits for it: a killed process always ends.

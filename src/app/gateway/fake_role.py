@@ -1,7 +1,7 @@
 """Plays admin, authz or Envoy for the supervisor's tests, and writes down what it is told.
 
 Its working directory is the run folder. Files there steer it: `exit-<role>` holds an exit code to end
-with at once, `in-flight` the number of requests Envoy says it has, `stubborn-<role>` makes it ignore
+with at once, `exit-once-<role>` does so one time, `leave-<role>` later; `in-flight` the number of requests Envoy says it has, `stubborn-<role>` makes it ignore
 SIGTERM. What happens goes to `events`, a line each.
 """
 import http.server, json, os, signal, socketserver, sys, threading, time
@@ -68,10 +68,23 @@ def address(text):
     return host, int(port)
 
 
-code = read(f"exit-{role}", "")
-if code:
-    print("this is why", file=sys.stderr, flush=True)
-    sys.exit(int(code))
+def leave():
+    name = f"leave-{role}"
+    while True:
+        code = read(name, "")
+        if code:
+            os.remove(name)
+            end(f"left with {code}", int(code))
+        time.sleep(0.02)
+
+
+for name in [f"exit-{role}", f"exit-once-{role}"]:
+    code = read(name, "")
+    if code:
+        if "once" in name:
+            os.remove(name)
+        print("this is why", file=sys.stderr, flush=True)
+        sys.exit(int(code))
 
 if not os.path.exists(f"stubborn-{role}"):
     signal.signal(signal.SIGTERM, lambda *_: end("term", 0))
@@ -79,8 +92,11 @@ else:
     signal.signal(signal.SIGTERM, lambda *_: event("term ignored"))
 
 settings = json.loads(read("envoy-settings.json", ""))["settings"]
-event(f"start environment={','.join(sorted(os.environ))} group={os.getpgid(0) == os.getpid()}")
+event(f"start environment={','.join(sorted(os.environ))} group={os.getpgid(0) == os.getpid()} held_back={'--held-back' in sys.argv}")
+threading.Thread(target=leave, daemon=True).start()
 if role == "admin":
+    if os.path.exists("authz-up"):
+        os.remove("authz-up")
     serve(Tcp(address(settings["admin"][0]), Answer))
 elif role == "authz":
     open("authz-up", "w").close()

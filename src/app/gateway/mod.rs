@@ -20,17 +20,19 @@ use tokio::sync::mpsc;
 pub use crate::app::gateway::bound::Bound;
 pub use crate::app::gateway::bound::Stops;
 use crate::app::gateway::config::GatewayConfig;
+use crate::app::gateway::config::Loader;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::progress::Progress;
 
-/// Runs a gateway until it is told to stop, or cannot go on. What happens meanwhile goes to `progress`;
+/// Runs a gateway until it is told to stop, or cannot go on. `loader` reads the settings again when they have changed. What happens meanwhile goes to `progress`;
 /// a reader that is too slow misses lines, it holds nothing up.
 pub async fn run(
     config: GatewayConfig,
+    loader: Loader,
     mut stops: Stops,
     progress: mpsc::Sender<Progress>,
 ) -> Result<(), GatewayError> {
-    match Bound::build_unless_stopped(config, &mut stops, progress).await? {
+    match Bound::build_unless_stopped(config, loader, &mut stops, progress).await? {
         Some(bound) => bound.run(stops).await,
         None => Ok(()),
     }

@@ -6,10 +6,8 @@
 use std::net::SocketAddr;
 use std::net::TcpListener;
 
-use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::progress::Addresses;
-use crate::config::guard;
 use crate::sys::ports;
 use crate::sys::ports::PortError;
 
@@ -22,16 +20,14 @@ pub(super) struct Reserved {
     pub(super) envoy: Vec<TcpListener>,
 }
 
-/// Takes all ports, where the listeners may face what they face: agents sign every request, which no setting
-/// changes; of the admin API it depends. A port 0 becomes a real one, the same for all addresses of a listener; `::1` is left
+/// Takes all ports. A port 0 becomes a real one, the same for all addresses of a listener; `::1` is left
 /// out where the machine has no IPv6 and the listener has another address.
-pub(super) fn reserve(config: &GatewayConfig) -> Result<(Reserved, Addresses), GatewayError> {
-    guard::check(&config.admin, config.admin_unguarded)?;
-    let (ingress_held, ingress) = listener("the ingress", &config.ingress)?;
-    let (admin_held, admin) = listener("the admin API", &config.admin)?;
-    let (face_held, envoy_admin) = listener("Envoy's admin interface", &config.envoy_admin)?;
+pub(super) fn reserve(wanted: &Addresses) -> Result<(Reserved, Addresses), GatewayError> {
+    let (ingress_held, ingress) = listener("the ingress", &wanted.ingress)?;
+    let (admin_held, admin) = listener("the admin API", &wanted.admin)?;
+    let (face_held, envoy_admin) = listener("Envoy's admin interface", &wanted.envoy_admin)?;
     let envoy = ingress_held.into_iter().chain(face_held).collect();
-    let admin_tls = config.admin_trust.is_some();
+    let admin_tls = wanted.admin_tls;
     Ok((Reserved { admin: admin_held, envoy }, Addresses { ingress, admin, admin_tls, envoy_admin }))
 }
 

@@ -75,4 +75,8 @@ pub enum Progress {
     },
     /// The stop was called; requests in flight are finished.
     Draining,
+    /// The settings have changed; requests in flight are finished, then everything starts anew.
+    Anew,
+    /// The settings cannot be used, for this reason; the gateway goes on with those before.
+    HeldBack(String),
 }

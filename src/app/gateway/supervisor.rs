@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use tokio::sync::mpsc;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::app::gateway::bound::Bound;
+use crate::app::gateway::bound::Frame;
+use crate::app::gateway::bound::Last;
 use crate::app::gateway::bound::Stops;
 use crate::app::gateway::child::Exit;
 use crate::app::gateway::child::Plan;
@@ -30,9 +30,9 @@ use crate::app::gateway::progress::Role;
 use crate::app::gateway::restart::Failures;
 use crate::envoy::binary::EnvoyBinary;
 use crate::envoy::launch;
+use crate::envoy::live;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
-use crate::sys::files::FileLock;
 use crate::sys::local_http;
 use crate::sys::local_http::Endpoint;
 use crate::sys::process::ProcessIdentity;
@@ -56,9 +56,16 @@ pub(super) struct Supervisor {
     pub(super) exits: JoinSet<Exit>,
     failures: BTreeMap<Role, Failures>,
     restarts: BTreeMap<Role, Instant>,
-    pub(super) progress: mpsc::Sender<Progress>,
-    ready: watch::Sender<bool>,
-    _lock: FileLock,
+    pub(super) frame: Frame,
+}
+
+/// How a life of a gateway went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lived {
+    /// The stop was called.
+    Over,
+    /// Admin asked for another, with the settings as they are now.
+    Anew,
 }
 
 impl Supervisor {
@@ -81,11 +88,20 @@ impl Supervisor {
             exits: JoinSet::new(),
             failures: BTreeMap::new(),
             restarts: BTreeMap::new(),
-            progress: bound.progress,
-            ready: bound.ready,
-            _lock: bound.lock,
+            frame: bound.frame,
         };
         Ok((supervisor, bound.reserved))
+    }
+
+    /// What the next life takes over; nothing runs any more. What Envoy took while it ran counts as well.
+    pub(super) fn into_rest(self) -> (Last, Frame) {
+        let Self { mut config, mut addresses, frame, .. } = self;
+        if let Some(settings) = live::settings_in(&config.run_dir) {
+            addresses.ingress = settings.ingress;
+            config.max_body_bytes = settings.max_body_bytes;
+            config.trusted_hops = settings.trusted_hops;
+        }
+        (Last { config, addresses }, frame)
     }
 
     /// Starts the three in order; each earns the start of the next.
@@ -111,8 +127,8 @@ impl Supervisor {
         // And Envoy reaches authz.
         let ingress = health(self.addresses.ingress.first());
         self.ready(Role::Envoy, &ingress, "/health").await?;
-        let _ = self.progress.try_send(Progress::Ready(self.addresses.clone()));
-        self.ready.send_replace(true);
+        let _ = self.frame.progress.try_send(Progress::Ready(self.addresses.clone()));
+        self.frame.ready.send_replace(true);
         Ok(())
     }
 
@@ -129,7 +145,7 @@ impl Supervisor {
         };
         let log =
             self.logs.get(&role).cloned().ok_or(GatewayError::Spawn { role, source: io::Error::other("no log") })?;
-        let mut running = plan.start(&self.spawner, &log, &mut self.exits, &self.progress).await?;
+        let mut running = plan.start(&self.spawner, &log, &mut self.exits, &self.frame.progress).await?;
         match role {
             Role::Admin => running.tell_secrets(&self.config.admin_secrets).await,
             Role::Authz => running.tell_secrets(&[]).await,
@@ -174,8 +190,8 @@ impl Supervisor {
         }
     }
 
-    /// Restarts what ends until the stop is called, or until something ends too often.
-    pub(super) async fn keep_up(&mut self, stops: &mut Stops) -> Result<(), GatewayError> {
+    /// Restarts what ends until the stop is called, admin asks for a start anew, or something ends too often.
+    pub(super) async fn keep_up(&mut self, stops: &mut Stops) -> Result<Lived, GatewayError> {
         loop {
             let next = self.restarts.iter().min_by_key(|(_, at)| **at).map(|(role, at)| (*role, *at));
             let due = async {
@@ -188,12 +204,18 @@ impl Supervisor {
                 }
             };
             tokio::select! {
-                () = stops.called() => return Ok(()),
+                () = stops.called() => return Ok(Lived::Over),
                 role = due => {
                     self.restarts.remove(&role);
                     self.start(role).await?;
                 }
-                Some(exit) = self.exits.join_next() => self.plan_restart(exit)?,
+                Some(exit) = self.exits.join_next() => {
+                    if let Ok(exit) = &exit && exit.asks_for_anew() {
+                        self.children.remove(&exit.role);
+                        return Ok(Lived::Anew);
+                    }
+                    self.plan_restart(exit)?;
+                }
             }
         }
     }
@@ -209,7 +231,7 @@ impl Supervisor {
         match self.failures.entry(role).or_default().count(patience, SystemClock.now().monotonic, spread) {
             Some(wait) => {
                 let after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                let _ = self.progress.try_send(Progress::Restarting { role, ended: exit.words(), after_ms });
+                let _ = self.frame.progress.try_send(Progress::Restarting { role, ended: exit.words(), after_ms });
                 self.restarts.insert(role, Instant::now() + wait);
                 Ok(())
             }
@@ -244,7 +266,7 @@ impl Supervisor {
         let (addresses, beside) = (self.addresses.clone(), self.config.beside.clone());
         let instance = Instance { supervisor, children, addresses, beside };
         if let Err(error) = instance.write(&self.config.run_dir) {
-            let _ = self.progress.try_send(Progress::Note(format!("instance.json: {error}")));
+            let _ = self.frame.progress.try_send(Progress::Note(format!("instance.json: {error}")));
         }
     }
 

@@ -23,6 +23,7 @@ use crate::app::api::ApiError;
 use crate::app::gateway;
 use crate::app::gateway::Stops;
 use crate::app::gateway::config::GatewayConfig;
+use crate::app::gateway::config::Loader;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::instance::Instance;
 use crate::app::gateway::logs::Log;
@@ -106,7 +107,8 @@ pub enum UpError {
 
 /// Runs the stack until the stop. `stop` is the handle behind `stops`: whatever fails stops the rest.
 pub async fn run(
-    mut config: GatewayConfig,
+    config: GatewayConfig,
+    loader: Loader,
     stack: StackConfig,
     mut stops: Stops,
     stop: StopHandle,
@@ -123,18 +125,22 @@ pub async fn run(
     };
     let (address, base) = place(&api.addresses());
     let secret = api.jwt_secret().duplicate();
-    config.beside = address.map(|address| Beside { name: "api".to_owned(), address }).into_iter().collect();
-    config.beside.extend(listeners.iter().flat_map(Listeners::beside));
-    let Some(mut bound) = gateway::Bound::build_unless_stopped(config, &mut stops, progress.clone()).await? else {
-        return Ok(());
-    };
+    let mut beside: Vec<_> = address.map(|address| Beside { name: "api".to_owned(), address }).into_iter().collect();
+    beside.extend(listeners.iter().flat_map(Listeners::beside));
+    let built = gateway::Bound::build_unless_stopped(config, loader, &mut stops, progress.clone()).await?;
+    let Some(mut bound) = built else { return Ok(()) };
     let _seed = seed_file.map(|(file, token)| SeedFile::write(file, &token)).transpose()?;
     let keys = Keys::of(&home, demo.is_some())?;
-    configure(bound.config_mut(), &base, &keys.gateway);
+    {
+        let (base, key, beside) = (base.clone(), keys.gateway.duplicate(), beside.clone());
+        bound.amend(move |config| {
+            config.beside.clone_from(&beside);
+            configure(config, &base, &key);
+        });
+    }
     let token = admin_token(bound.config_mut());
     let trust = bound.config_mut().admin_trust.clone();
     let token_file = bound.config_mut().data_dir.join("admin-token");
-    let beside = bound.config_mut().beside.clone();
     let addresses = bound.addresses().clone();
     let demo = match (listeners, &keys.demo) {
         (Some(listeners), Some((native, _))) => {

@@ -1,6 +1,7 @@
 //! `gateway admin`: the sealed store, the admin API and the state stream, as one process.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -43,6 +44,12 @@ pub(crate) struct AdminArgs {
     /// A supervisor holds our standard input
     #[arg(long, hide = true)]
     supervised: bool,
+    /// Read the settings from here, as what stood in the configuration file
+    #[arg(long, hide = true, value_name = "FILE", requires = "held_back")]
+    last_good: Option<PathBuf>,
+    /// Why
+    #[arg(long, hide = true, value_name = "REASON", requires = "last_good")]
+    held_back: Option<String>,
 }
 
 /// Runs until told to stop.
@@ -53,7 +60,10 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     } else {
         Vec::new()
     };
-    let mut config = args.settings.load_with(globals, &handed)?;
+    let mut config = match &args.last_good {
+        Some(file) => args.settings.load_kept(globals, &handed, file)?,
+        None => args.settings.load_with(globals, &handed)?,
+    };
     // A supervisor hands over what stands in its own environment, and leaves ours without.
     let service_keys = handed.into_iter().chain(launch::service_keys());
     let keys = KeyPlaces::new(service_keys, KeyPlaces::folders(&config.paths.home, env::lookup));
@@ -77,10 +87,13 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
         }
         config.drain = config.drain.min(launch::CHILD_DRAIN);
     }
-    let admin_config = admin_config(config, master_key, keys, args.supervised);
+    let admin_config =
+        AdminConfig { held_back: args.held_back.clone(), ..admin_config(config, master_key, keys, args.supervised) };
     let bound = admin::build(admin_config).await.map_err(|error| failed(&error))?;
-    let stop = bound.stop_handle();
-    role::run_until_told(bound.run(), &stop, &mut signals).await
+    let (stop, anew) = (bound.stop_handle(), bound.anew());
+    let ended = role::run_until_told(bound.run(), &stop, &mut signals).await;
+    // Also where a request did not end in time: whoever asked has seen that the settings can be read.
+    if anew.is_some_and(|anew| anew.asked()) { Ok(Outcome::Anew) } else { ended }
 }
 
 fn admin_config(config: Config, master_key: Secret, keys: KeyPlaces, supervised: bool) -> AdminConfig {
@@ -120,6 +133,7 @@ fn admin_config(config: Config, master_key: Secret, keys: KeyPlaces, supervised:
         supervised,
         grace: config.drain,
         claims,
+        held_back: None,
     }
 }
 

@@ -92,6 +92,7 @@ async fn rotate(config: &Config, printer: &mut Printer) -> Result<(), CliError> 
         | Outcome::Failed
         | Outcome::NotRunning
         | Outcome::Usage
+        | Outcome::Anew
         | Outcome::Unavailable
         | Outcome::Config => Err(failed),
     }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::app::gateway;
 use crate::app::gateway::Stops;
 use crate::app::gateway::config::GatewayConfig;
+use crate::app::gateway::config::Loader;
 use crate::app::gateway::error::Class;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::progress::Addresses;
@@ -21,7 +22,9 @@ use crate::app::gateway::restart::Patience;
 use crate::app::up;
 use crate::app::up::StackConfig;
 use crate::app::up::UpError;
+use crate::cli::args::Globals;
 use crate::cli::gateway::master_key;
+use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -151,8 +154,31 @@ pub(crate) fn announce(
     Ok(())
 }
 
-/// The settings as the supervisor takes them; `typed` are those that were typed as options.
-pub(crate) fn gateway_config(config: Config, namespace: &Namespace, typed: Vec<String>) -> GatewayConfig {
+/// Reads the settings again and makes what is missing for them. `namespace` is the gateway's where nobody sets one;
+/// `handed` are secrets that came through a supervisor's pipe, and `typed` what of the options admin is to see.
+pub(crate) fn loader(
+    settings: SettingsArgs,
+    globals: Globals,
+    handed: Vec<(String, Secret)>,
+    namespace: Namespace,
+    typed: Vec<String>,
+) -> Loader {
+    Loader::new(move || {
+        let (config, text) = settings.load_text(&globals, &handed).map_err(|error| error.to_string())?;
+        let namespace = config.namespace.clone().unwrap_or_else(|| namespace.clone());
+        prepare(&config, &namespace).map_err(|error| error.to_string())?;
+        Ok(gateway_config(config, text, &namespace, typed.clone()))
+    })
+}
+
+/// The settings as the supervisor takes them; `text` is what stood in their file, `typed` are those that were typed as
+/// options.
+pub(crate) fn gateway_config(
+    config: Config,
+    text: Option<Secret>,
+    namespace: &Namespace,
+    typed: Vec<String>,
+) -> GatewayConfig {
     let kept = |name: &&str| !keys::SECRET_ENVIRONMENT.contains(name);
     let names = keys::environment().filter(kept).chain(PLACES.iter().copied());
     let own = |name: &str, value: String| (name.to_owned(), value);
@@ -176,6 +202,8 @@ pub(crate) fn gateway_config(config: Config, namespace: &Namespace, typed: Vec<S
         run_dir: config.paths.run_dir,
         home: config.paths.home,
         config_file: config.paths.config_file,
+        file_text: text,
+        held_back: None,
         envoy: Search::standard(config.envoy.binary),
         concurrency: config.envoy.concurrency,
         max_body_bytes: config.settings.max_body_bytes,
@@ -213,6 +241,7 @@ pub(crate) fn service_keys() -> Vec<(String, Secret)> {
 /// signal does not wait for requests in flight. `supervised`: ends as well when standard input does.
 pub(crate) async fn foreground(
     config: GatewayConfig,
+    loader: Loader,
     stack: Option<StackConfig>,
     supervised: bool,
     printer: &mut Printer,
@@ -228,8 +257,8 @@ pub(crate) async fn foreground(
     let (sender, mut progress) = mpsc::channel(PROGRESS);
     let run = async {
         match stack {
-            Some(stack) => up::run(config, stack, stops, tasks.stop_handle(), sender).await,
-            None => gateway::run(config, stops, sender).await.map_err(UpError::from),
+            Some(stack) => up::run(config, loader, stack, stops, tasks.stop_handle(), sender).await,
+            None => gateway::run(config, loader, stops, sender).await.map_err(UpError::from),
         }
     };
     let show = async {
@@ -238,7 +267,11 @@ pub(crate) async fn foreground(
             match &event {
                 Progress::Note(text) => spinner.doing(text),
                 Progress::Restarting { .. } => {}
-                Progress::Ready(_) | Progress::StackReady { .. } | Progress::Draining => spinner.end(),
+                Progress::Ready(_)
+                | Progress::StackReady { .. }
+                | Progress::Draining
+                | Progress::Anew
+                | Progress::HeldBack(_) => spinner.end(),
             }
             // Whoever closed the output may still want the gateway.
             let _ = spinner.aside(|| show(&event, printer));
@@ -276,6 +309,9 @@ fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
             printer.note(&format!("{} ended ({ended}); starting it again in {after_ms} ms", role.name()));
         }
         Progress::Draining => printer.note("stopping: requests in flight are finished; a second signal does not wait"),
+        Progress::Anew => printer.note("the settings have changed: starting anew when requests in flight are finished"),
+        Progress::HeldBack(why) => printer
+            .note(&format!("error: the new settings cannot be used; the gateway goes on with those before: {why}")),
         Progress::StackReady { gateway, beside, demo } => stack::show_ready(gateway, beside, *demo, printer)?,
     }
     Ok(())

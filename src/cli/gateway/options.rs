@@ -1,5 +1,6 @@
 //! Options shared by the commands that run with the whole configuration.
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,6 +9,7 @@ use crate::cli::args::Globals;
 use crate::cli::outcome::CliError;
 use crate::cli::settings;
 use crate::config::Config;
+use crate::config::Flags;
 use crate::config::keys;
 use crate::domain::secret::Secret;
 
@@ -70,6 +72,29 @@ impl SettingsArgs {
 
     /// The same with secrets that a supervisor handed over.
     pub(crate) fn load_with(&self, globals: &Globals, handed: &[(String, Secret)]) -> Result<Config, CliError> {
+        settings::load(&self.flags(globals), handed)
+    }
+
+    /// The same with what stood in the settings file.
+    pub(crate) fn load_text(
+        &self,
+        globals: &Globals,
+        handed: &[(String, Secret)],
+    ) -> Result<(Config, Option<Secret>), CliError> {
+        settings::load_text(&self.flags(globals), handed, None)
+    }
+
+    /// The same from a file that a supervisor kept, in place of the settings file.
+    pub(crate) fn load_kept(
+        &self,
+        globals: &Globals,
+        handed: &[(String, Secret)],
+        kept: &Path,
+    ) -> Result<Config, CliError> {
+        settings::load_text(&self.flags(globals), handed, Some(kept)).map(|(config, _)| config)
+    }
+
+    fn flags(&self, globals: &Globals) -> Flags {
         let mut flags = globals.flags();
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
         let list = |list: &[String]| (!list.is_empty()).then(|| list.join(","));
@@ -82,6 +107,6 @@ impl SettingsArgs {
         flags.set(&keys::RUN_DIR, path(&self.run_dir));
         flags.set(&keys::ENVOY_BIN, path(&self.envoy_bin));
         flags.set(&keys::ENVOY_CONCURRENCY, self.envoy_concurrency.map(|count| count.to_string()));
-        settings::load(&flags, handed)
+        flags
     }
 }

@@ -22,10 +22,11 @@ pub(crate) struct StartArgs {
 pub(crate) async fn run(args: &StartArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     // The master key passes through this process.
     role::harden()?;
-    let config = args.settings.load(globals)?;
+    let (config, text) = args.settings.load_text(globals, &[])?;
     let namespace = launch::namespace(&config, printer)?;
     let prepared = launch::prepare(&config, &namespace)?;
     launch::announce(&config, &namespace, &prepared, printer)?;
     let typed = args.settings.typed(globals);
-    launch::foreground(launch::gateway_config(config, &namespace, typed), None, false, printer).await
+    let loader = launch::loader(args.settings.clone(), globals.clone(), Vec::new(), namespace.clone(), typed.clone());
+    launch::foreground(launch::gateway_config(config, text, &namespace, typed), loader, None, false, printer).await
 }
