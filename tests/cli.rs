@@ -29,6 +29,8 @@ use ed25519_dalek::VerifyingKey;
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "cli/access.rs"]
+mod access;
 #[path = "cli/auth.rs"]
 mod auth;
 #[path = "cli/claim.rs"]

@@ -14,6 +14,7 @@
 mod support;
 
 mod addresses;
+mod admin_tls;
 mod approved;
 mod canary;
 mod claims;
