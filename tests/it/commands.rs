@@ -108,3 +108,34 @@ fn a_secret_on_standard_input_is_in_no_list_of_processes() {
     assert!(child.wait_with_output().unwrap().status.success());
     wait_until("the new secret is used", LIMIT, || uses(&gateway, &upstream, &connection.at("/v1"), &secret));
 }
+
+#[test]
+fn connections_follow_the_variable_they_share() {
+    let (gateway, upstream) = (Gateway::start(), Upstream::start());
+    let (id, base) = (gateway.next_id(), upstream.base_url());
+    let (first, second) = (format!("canary-{}", random_hex(12)), format!("canary-{}", random_hex(12)));
+    let path = format!("/proxy/{id}/v1");
+    let mut said = String::new();
+    let mut run = |arguments: &[&str]| {
+        let printed = done(&gateway, arguments, &[("ONE", &first), ("TWO", &second)]);
+        said.push_str(&printed);
+        printed
+    };
+    run(&["variable", "set", "SHARED_KEY", "--value-env", "ONE"]);
+    run(&["connection", "add", &id, "--base-url", &base, "--secret-variable", "SHARED_KEY"]);
+    wait_until("its value is used", LIMIT, || uses(&gateway, &upstream, &path, &first));
+    run(&["variable", "set", "SHARED_KEY", "--value-env", "TWO"]);
+    wait_until("the new value is used", LIMIT, || uses(&gateway, &upstream, &path, &second));
+    let listed = run(&["variable", "list"]);
+    let row: Vec<_> = listed.lines().find(|line| line.starts_with("SHARED_KEY")).unwrap().split_whitespace().collect();
+    assert_eq!((row[3], row[5]), ("1", "ok"), "{listed}");
+
+    let kept = gateway.setup.command(&["variable", "rm", "SHARED_KEY", "--yes"]).output().unwrap();
+    let refusal = String::from_utf8_lossy(&kept.stderr).into_owned();
+    assert_eq!(kept.status.code(), Some(1), "{refusal}");
+    assert!(refusal.contains("VARIABLE_IN_USE") && refusal.contains("--force"), "{refusal}");
+    run(&["connection", "rm", &id, "--yes"]);
+    assert!(run(&["variable", "rm", "SHARED_KEY", "--yes"]).contains("Variable SHARED_KEY removed."));
+    assert!(run(&["variable", "rm", "SHARED_KEY", "--yes"]).contains("nothing was removed"));
+    assert!(!said.contains(&first) && !said.contains(&second), "{said}");
+}
