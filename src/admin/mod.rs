@@ -46,7 +46,8 @@ pub struct Admin {
     pub access: AccessRule,
     /// Failed tokens by client.
     pub attempts: Attempts,
-    /// Which web pages may call, under which names; replaced as a whole when the settings change.
+    /// Which web pages may call, under which names; replaced as a whole when the settings change, by
+    /// [`Pages::under`].
     pub pages: ArcSwap<Pages>,
     /// Which upstream addresses may be saved.
     pub addresses: AddressPolicy,

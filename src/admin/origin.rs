@@ -28,6 +28,7 @@ pub struct Pages {
     origins: Vec<String>,
     hosts: Vec<String>,
     scheme: &'static str,
+    port: u16,
 }
 
 /// Why a request was turned away before anything of it was looked at.
@@ -66,7 +67,13 @@ impl Pages {
     pub fn new(origins: Option<Vec<String>>, hosts: Vec<String>, tls: bool, port: u16) -> Self {
         let scheme = if tls { "https" } else { "http" };
         let own = || ["localhost", "127.0.0.1"].map(|host| format!("{scheme}://{host}:{port}")).to_vec();
-        Self { origins: origins.unwrap_or_else(own), hosts, scheme }
+        Self { origins: origins.unwrap_or_else(own), hosts, scheme, port }
+    }
+
+    /// The same listener under other settings.
+    #[must_use]
+    pub fn under(&self, origins: Option<Vec<String>>, hosts: Vec<String>) -> Self {
+        Self::new(origins, hosts, self.scheme == "https", self.port)
     }
 
     /// Whether a request may go on. One that only reads is answered without the headers that would let a page see
@@ -281,6 +288,15 @@ mod tests {
             let pairs = [("origin", origin), ("host", "127.0.0.1:38100")];
             assert_eq!(check(pages, &Method::POST, &pairs, HERE).is_ok(), may, "{origin}");
         }
+    }
+
+    #[test]
+    fn other_settings_leave_scheme_and_port() {
+        let pages = Pages::new(Some(vec!["https://a.example".to_owned()]), vec![], true, 8443);
+        let back = pages.under(None, vec!["gateway.example".to_owned()]);
+        let pairs = [("origin", "https://localhost:8443"), ("host", "gateway.example")];
+        assert_eq!(check(&pages, &Method::POST, &pairs, HERE), Err(Turned::ForeignHost));
+        assert_eq!(check(&back, &Method::POST, &pairs, HERE), Ok(()));
     }
 
     #[test]
