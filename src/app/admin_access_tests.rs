@@ -47,9 +47,10 @@ fn is_let_in(answer: &Answer) -> bool {
 
 #[tokio::test]
 async fn every_route_and_method_asks_who_comes_in_every_mode() {
+    type Caller<'a> = (&'a str, &'a [(&'a str, &'a str)], [bool; 3]);
     const TOKEN_PAIR: (&str, &str) = ("x-sigilum-admin-token", TOKEN);
     // What the caller says, and whether it is let in by mode: token, hybrid, loopback.
-    let callers: [(&str, &[(&str, &str)], [bool; 3]); 9] = [
+    let callers: [Caller<'_>; 9] = [
         ("nobody", &[], [false, true, true]),
         ("the token", &[TOKEN_PAIR], [true, true, true]),
         ("the token as bearer", &[("authorization", &format!("Bearer {TOKEN}"))], [true, true, true]),
