@@ -14,7 +14,7 @@
 //! | `ring` | deriving keys from the master key (HKDF, PBKDF2) | in the tree for TLS already |
 //! | `reqwest` | `sigilum request`, and every call of the Sigilum API | TLS with the system's authorities and streamed answers, without redirects or a proxy of the environment |
 //! | `rusqlite` (bundled SQLite) | the store, the control plane's database | one process writes, transactions are short: an async pool would add threads, not speed |
-//! | `rustls` with `ring` | mutual TLS | no C++ tool chain needed to build, one crypto provider in the tree |
+//! | `rustls` with `ring` | mutual TLS, TLS of the admin API | no C++ tool chain needed to build, one crypto provider in the tree |
 //! | `saphyr-parser` | `gateway.yaml` with line and column | a marked syntax tree; serde alone loses positions after the first mistake |
 //! | `serde_yaml` (the maintained fork `serde_yaml_ng`) | the demo's approval in a copy of `gateway.yaml`; reading Envoy's file in tests | the original is archived; the fork keeps its interface |
 //! | `rustix` | resource limits, parent-death signal, user ids | the calls we need without `unsafe` of ours |
