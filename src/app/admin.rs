@@ -366,6 +366,9 @@ impl Bound {
         if let Some(usage) = self.usage {
             tasks.spawn("usage", |stop| usage.run(stop));
         }
+        if let Some(live) = self.live {
+            tasks.spawn("certificates", |stop| live.watch(stop));
+        }
         tasks.spawn("store", |mut stop| async move {
             tokio::select! {
                 () = store.closed() => tracing::error!("the store's thread has ended"),

@@ -86,7 +86,7 @@ pub(crate) fn show_ready(
     demo: Option<&str>,
     printer: &mut Printer,
 ) -> Result<(), CliError> {
-    let ingress = launch::first(&gateway.ingress);
+    let ingress = launch::ingress_url(gateway);
     let place = |name: &str| beside.iter().find(|beside| beside.name == name).map(|beside| beside.address.to_string());
     let lines = [
         ("api", place("api"), "approvals: the local control plane"),
@@ -108,7 +108,7 @@ pub(crate) fn show_ready(
     printer.line(if demo.is_some() { "Try it in another shell:" } else { "Next, in another shell:" })?;
     match demo {
         Some(connection) => {
-            let url = format!("http://{ingress}/proxy/{connection}/v1/ping");
+            let url = format!("{ingress}/proxy/{connection}/v1/ping");
             printer.line(&format!("  {command} request POST {url} -d '\"ping\"'"))?;
         }
         None => printer.line(&format!("  {command} service add --help"))?,

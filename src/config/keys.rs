@@ -21,6 +21,7 @@ pub use crate::config::file_keys::REFS_PER_PROVIDER;
 pub use crate::config::file_keys::RELOAD_MODE;
 pub use crate::config::file_keys::RELOAD_POLL;
 pub use crate::config::file_keys::RELOAD_SETTLE;
+use crate::config::ingress_keys;
 pub use crate::config::key::Fallback;
 pub use crate::config::key::Key;
 pub use crate::config::key::Reload;
@@ -279,6 +280,8 @@ pub const MASTER_KEY: Key = Key::new(
     Fallback::Computed("`<home>/gateway-master-key`, generated at the first start"),
     "key that seals the store; any text that is not blank",
 );
+/// The largest body limit, in bytes.
+pub const MOST_BODY_BYTES: u64 = 64 * 1024 * 1024;
 /// Largest request body.
 pub const MAX_REQUEST_BODY_BYTES: Key = Key::new(
     Some("limits.max_body_bytes"),
@@ -288,7 +291,7 @@ pub const MAX_REQUEST_BODY_BYTES: Key = Key::new(
     "largest request body in bytes, 1 to 67108864; beyond it 413",
 )
 .hot_envoy()
-.whole(1, 64 * 1024 * 1024);
+.whole(1, MOST_BODY_BYTES);
 /// Age of a signature.
 pub const MAX_AGE: Key = Key::new(
     Some("limits.max_age_seconds"),
@@ -419,6 +422,9 @@ pub const ALL: &[Key] = &[
     AUTHORITIES,
     ALLOW_PRIVATE,
     TRUSTED_HOPS,
+    ingress_keys::CERT_FILE,
+    ingress_keys::KEY_FILE,
+    ingress_keys::CLIENT_CA_FILE,
     SHUTDOWN_TIMEOUT,
     CLAIMS_SOURCE,
     CLAIMS_REFRESH,

@@ -30,6 +30,7 @@ use crate::config::parts::DecisionLog;
 use crate::config::parts::DeclaredConnection;
 use crate::config::parts::DeclaredVariable;
 use crate::config::parts::EnvoyOptions;
+use crate::config::parts::IngressTls;
 use crate::config::parts::Listeners;
 use crate::config::parts::Paths;
 use crate::config::parts::ReloadMode;
@@ -117,6 +118,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let binary = loader.read(&keys::ENVOY_BIN, Shape::Text, |text| Ok(text.to_owned()));
     let concurrency = loader.number(&keys::ENVOY_CONCURRENCY);
     let trusted_hops = loader.number(&keys::TRUSTED_HOPS);
+    let tls = ingress_tls(loader);
     let authorities = loader.list(&keys::AUTHORITIES, address::parse_authority);
     let allow_private = loader.read(&keys::ALLOW_PRIVATE, Shape::Boolean, parse_boolean);
     let drain = loader.number(&keys::SHUTDOWN_TIMEOUT);
@@ -209,6 +211,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
             binary: binary.map(|text| loader.path(&text)),
             concurrency: u32::try_from(concurrency?).ok().filter(|count| *count > 0),
             trusted_hops: u32::try_from(trusted_hops?).ok()?,
+            tls: tls?,
         },
         settings,
         claims: ClaimsOptions {
@@ -314,6 +317,35 @@ fn parse_level(text: &str) -> Result<String, String> {
     match text.trim() {
         level @ ("off" | "error" | "warn" | "info" | "debug" | "trace") => Ok(level.to_owned()),
         _ => Err("must be off, error, warn, info, debug or trace".to_owned()),
+    }
+}
+
+/// TLS on the port of agents: a certificate and its key, or neither. The outer `None`: a mistake was noted.
+fn ingress_tls(loader: &mut Loader<'_>) -> Option<Option<IngressTls>> {
+    use crate::config::ingress_keys::CERT_FILE;
+    use crate::config::ingress_keys::CLIENT_CA_FILE;
+    use crate::config::ingress_keys::KEY_FILE;
+    let [certificate, key, client_ca] = [&CERT_FILE, &KEY_FILE, &CLIENT_CA_FILE].map(|name| {
+        let path = loader.read(name, Shape::Text, |text| Ok(text.to_owned())).map(|text| loader.path(&text));
+        if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+            loader.blame(name, "must be an absolute path".to_owned());
+        }
+        path
+    });
+    match (certificate, key, client_ca) {
+        (Some(cert_file), Some(key_file), client_ca_file) => {
+            Some(Some(IngressTls { cert_file, key_file, client_ca_file }))
+        }
+        (None, None, None) => Some(None),
+        (certificate, key, _) => {
+            let [named, missing] = match (certificate, key) {
+                (Some(_), _) => [&CERT_FILE, &KEY_FILE],
+                (None, Some(_)) => [&KEY_FILE, &CERT_FILE],
+                (None, None) => [&CLIENT_CA_FILE, &CERT_FILE],
+            };
+            loader.blame(named, format!("needs {} beside it", missing.name()));
+            None
+        }
     }
 }
 

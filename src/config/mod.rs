@@ -13,6 +13,7 @@ pub mod defaults;
 pub mod dotenv;
 pub mod form;
 pub mod guard;
+pub mod ingress_keys;
 pub mod key;
 pub mod keys;
 pub mod load;

@@ -1,8 +1,12 @@
 //! The configuration as typed parts; a component is handed its own part.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::config::compare::Values;
 pub use crate::config::declaration::DeclaredConnection;
@@ -262,6 +266,26 @@ pub struct EnvoyOptions {
     pub concurrency: Option<u32>,
     /// Proxies in front that are trusted to append to `x-forwarded-for`.
     pub trusted_hops: u32,
+    /// TLS on the port of agents; `None`: plain HTTP.
+    pub tls: Option<IngressTls>,
+}
+
+/// TLS on the port of agents. Paths are absolute; the files may change while the gateway runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngressTls {
+    /// The certificate, then its intermediates (PEM).
+    pub cert_file: PathBuf,
+    /// Its private key (PEM).
+    pub key_file: PathBuf,
+    /// Authorities of client certificates (PEM), which are then required.
+    pub client_ca_file: Option<PathBuf>,
+}
+
+impl IngressTls {
+    /// All its files.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.cert_file, &self.key_file].into_iter().chain(&self.client_ca_file).map(PathBuf::as_path)
+    }
 }
 
 /// An approval written in `gateway.yaml`: holds as long as it stands there.

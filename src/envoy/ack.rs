@@ -19,7 +19,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Longest message of Envoy's that is passed on, in characters.
 const MAX_MESSAGE: usize = 500;
 /// What is asked for, as a regular expression in a query.
-const STATS: &str = "/stats?filter=%5Elistener_manager%5C.(lds%5C.(version_text%7Cupdate_rejected%7Cupdate_failure)%7Ctotal_listeners_warming)%24";
+const STATS: &str = "/stats?filter=%5E(listener_manager%5C.lds%7Csds%5C..*)%5C.(version_text%7Cupdate_rejected%7Cupdate_failure)%24%7C%5Elistener_manager%5C.total_listeners_warming%24";
+/// How the statistics of the listeners' file begin.
+pub(super) const LISTENERS: &str = "listener_manager.lds";
 /// Where Envoy keeps why it refused a listener.
 const ERRORS: &str = "/config_dump?resource=dynamic_listeners&mask=name,error_state.details";
 
@@ -48,24 +50,28 @@ pub(super) struct Standing {
     warming: u64,
 }
 
-/// Asks Envoy.
-pub(super) async fn standing(envoy: &Endpoint) -> Result<Standing, ExchangeError> {
-    let answer = local_http::exchange(envoy, Request::get(STATS), Bytes::new(), ANSWER).await?;
-    Ok(read(&String::from_utf8_lossy(&answer.body)))
+/// How the statistics of a secret's file begin.
+pub(super) fn secret(name: &str) -> String {
+    format!("sds.{name}")
 }
 
-fn read(stats: &str) -> Standing {
+/// Asks Envoy about one of its files.
+pub(super) async fn standing(envoy: &Endpoint, file: &str) -> Result<Standing, ExchangeError> {
+    let answer = local_http::exchange(envoy, Request::get(STATS), Bytes::new(), ANSWER).await?;
+    Ok(read(&String::from_utf8_lossy(&answer.body), file))
+}
+
+fn read(stats: &str, file: &str) -> Standing {
     let mut standing = Standing::default();
     for line in stats.lines() {
         let Some((name, value)) = line.split_once(": ") else { continue };
         let value = value.trim().trim_matches('"');
         let number = || value.parse::<u64>().unwrap_or_default();
-        match name {
-            "listener_manager.lds.version_text" => standing.version = value.parse().ok(),
-            "listener_manager.lds.update_rejected" | "listener_manager.lds.update_failure" => {
-                standing.refused = standing.refused.saturating_add(number());
-            }
-            "listener_manager.total_listeners_warming" => standing.warming = number(),
+        let of_file = name.strip_prefix(file).and_then(|rest| rest.strip_prefix('.'));
+        match of_file.unwrap_or(name) {
+            "version_text" => standing.version = value.parse().ok(),
+            "update_rejected" | "update_failure" => standing.refused = standing.refused.saturating_add(number()),
+            "listener_manager.total_listeners_warming" if file == LISTENERS => standing.warming = number(),
             _ => {}
         }
     }
@@ -73,14 +79,20 @@ fn read(stats: &str) -> Standing {
 }
 
 /// Waits until Envoy runs with `version`, refuses it, or `patience` is over. `before` is where it stood.
-pub(super) async fn wait(envoy: &Endpoint, version: u64, before: &Standing, patience: Duration) -> Result<(), Refusal> {
+pub(super) async fn wait(
+    envoy: &Endpoint,
+    file: &str,
+    version: u64,
+    before: &Standing,
+    patience: Duration,
+) -> Result<(), Refusal> {
     let started = Instant::now();
     loop {
-        let silent = match standing(envoy).await {
+        let silent = match standing(envoy, file).await {
             Ok(now) if now.version == Some(version) && now.warming == 0 => return Ok(()),
             // One that started anew counts from zero.
             Ok(now) if now.version != Some(version) && now.refused != before.refused && now.refused > 0 => {
-                return Err(Refusal::Nack(errors(envoy).await));
+                return Err(Refusal::Nack(errors(envoy, file).await));
             }
             Ok(now) if now.version == Some(version) => {
                 format!("{} of its listeners wait for a certificate", now.warming)
@@ -96,8 +108,11 @@ pub(super) async fn wait(envoy: &Endpoint, version: u64, before: &Standing, pati
 }
 
 /// Envoy's own words, one line.
-async fn errors(envoy: &Endpoint) -> String {
-    let unknown = || "Envoy refused it without saying why; see its log".to_owned();
+async fn errors(envoy: &Endpoint, file: &str) -> String {
+    let unknown = || "Envoy refused it; its log says why".to_owned();
+    if file != LISTENERS {
+        return unknown();
+    }
     let Ok(answer) = local_http::exchange(envoy, Request::get(ERRORS), Bytes::new(), ANSWER).await else {
         return unknown();
     };
@@ -125,8 +140,11 @@ mod tests {
     fn the_standing_is_read() {
         let stats = "listener_manager.lds.version_text: \"17\"\nlistener_manager.lds.update_failure: 1\n\
             listener_manager.lds.update_rejected: 2\nlistener_manager.total_listeners_warming: 3\n";
-        assert_eq!(read(stats), Standing { version: Some(17), refused: 3, warming: 3 });
-        assert_eq!(read("listener_manager.lds.version_text: \"\"\n"), Standing::default());
+        assert_eq!(read(stats, LISTENERS), Standing { version: Some(17), refused: 3, warming: 3 });
+        let both = format!("{stats}sds.a.version_text: \"4\"\nsds.a.update_rejected: 1\nsds.ab.update_rejected: 9\n");
+        assert_eq!(read(&both, LISTENERS), read(stats, LISTENERS));
+        assert_eq!(read(&both, &secret("a")), Standing { version: Some(4), refused: 1, warming: 0 });
+        assert_eq!(read("listener_manager.lds.version_text: \"\"\n", LISTENERS), Standing::default());
     }
 
     #[test]

@@ -18,6 +18,10 @@
 //! a refused change is taken out of the file. An `Err` is also logged (`envoy update rejected`), counted
 //! (`envoy_config_rejected_total`) and shown by readiness; whoever calls need not.
 //!
+//! Certificates are watched by [`Live::watch`]: files that are replaced, in whatever way, are checked and then told to Envoy,
+//! which serves the ones before until it has the new ones. What cannot be used, a file half-written or a key of another
+//! certificate, changes nothing, and the condition `IngressCertificate` says so.
+//!
 //! `limits.max_body_bytes` counts in two places, and the decision's must never be the smaller one, or a body that Envoy let
 //! in is refused after it was sent: to **raise** it, publish the settings first and then apply; to **lower** it, apply first.
 //! Where the change is rejected, publish the old value.
@@ -35,20 +39,28 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::config::parts::IngressTls;
 use crate::envoy::ack;
 use crate::envoy::ack::Refusal;
 use crate::envoy::launch;
 use crate::envoy::render::RenderError;
 use crate::envoy::render::Rendering;
+use crate::envoy::secrets;
 use crate::envoy::split;
+use crate::envoy::split::CERTIFICATE;
 use crate::envoy::split::FOLDER;
 use crate::envoy::split::LISTENERS_FILE;
 use crate::envoy::split::Listener;
 use crate::envoy::split::Parts;
+use crate::envoy::split::SecretFile;
 use crate::sys::files;
 use crate::sys::local_http::Endpoint;
 use crate::sys::ports;
 use crate::sys::ports::PortError;
+use crate::sys::tasks::Stop;
+use crate::sys::tls::TlsError;
+use crate::sys::tls::pair;
+use crate::telemetry::data_plane::CERTIFICATE_SERVED;
 use crate::telemetry::data_plane::Condition;
 use crate::telemetry::data_plane::DataPlane;
 use crate::telemetry::data_plane::IN_SYNC;
@@ -61,6 +73,8 @@ const MAX_SETTINGS: u64 = 64 * 1024;
 const MAX_LISTENERS: u64 = 4 * 1024 * 1024;
 /// How long Envoy has to say what it thinks of a file. It takes tens of milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often certificates are looked at; a change counts once it is the same at two looks.
+const LOOK: Duration = Duration::from_millis(500);
 /// How often a port is tried that the listener before may not have given back yet.
 const CLOSING_TRIES: usize = 5;
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
@@ -70,6 +84,24 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 struct Kept {
     version: u64,
     settings: Rendering,
+    /// Version of the certificates; 0 where there are none.
+    #[serde(default)]
+    pair: u64,
+    /// What their files looked like when they were judged last.
+    #[serde(default)]
+    seen: String,
+}
+
+impl Kept {
+    fn of(settings: Rendering) -> Self {
+        let pair = u64::from(settings.tls.is_some());
+        let seen = settings.tls.as_ref().map_or_else(String::new, seen);
+        Self { version: 1, settings, pair, seen }
+    }
+}
+
+fn seen(tls: &IngressTls) -> String {
+    pair::fingerprint(tls.files())
 }
 
 /// A change Envoy accepted.
@@ -138,6 +170,9 @@ pub enum LiveError {
     /// No configuration.
     #[error(transparent)]
     Render(#[from] RenderError),
+    /// Certificates that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A file.
     #[error("{path}: {source}")]
     Io {
@@ -154,7 +189,11 @@ fn at(path: PathBuf) -> impl FnOnce(io::Error) -> LiveError {
 
 /// Writes everything an Envoy starts with into `run_dir`, which is its working directory. None may run there.
 pub fn prepare(run_dir: &Path, settings: &Rendering) -> Result<(), LiveError> {
-    let Parts { bootstrap, listeners } = split::split(settings)?;
+    let kept = Kept::of(settings.clone());
+    if let Some(tls) = &settings.tls {
+        secrets::check(tls)?;
+    }
+    let Parts { bootstrap, listeners, secrets } = split::split(settings)?;
     let folder = run_dir.join(FOLDER);
     match std::fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(folder)(error)),
@@ -164,7 +203,8 @@ pub fn prepare(run_dir: &Path, settings: &Rendering) -> Result<(), LiveError> {
     let write = |path: PathBuf, value: &Value| put(&path, value).map_err(at(path));
     write(run_dir.join(launch::CONFIG_FILE), &bootstrap)?;
     write(folder.join(LISTENERS_FILE), &split::listeners_file(1, &listeners))?;
-    keep(run_dir, &Kept { version: 1, settings: settings.clone() })
+    secrets::write(run_dir, &secrets, kept.pair).map_err(at(folder))?;
+    keep(run_dir, &kept)
 }
 
 /// The settings an Envoy of this run folder was given last; `None` where none was.
@@ -201,23 +241,29 @@ impl Live {
     pub fn open(run_dir: &Path, shown: Arc<DataPlane>) -> Result<Self, LiveError> {
         let path = run_dir.join(SETTINGS_FILE);
         let mut kept = read_kept(run_dir).map_err(at(path))?;
-        let listeners = run_dir.join(FOLDER).join(LISTENERS_FILE);
-        let stands = files::read_text(&listeners, MAX_LISTENERS).ok();
-        let stands: Option<Value> = stands.and_then(|text| serde_json::from_str(&text).ok());
-        let version = stands.as_ref().and_then(|file| file.get("version_info")?.as_str()?.parse().ok());
-        if version != Some(kept.version) {
-            tracing::warn!(
-                ?version,
-                expected = kept.version,
-                "a change of Envoy's configuration was cut off; taken back"
-            );
-            kept.version = version.unwrap_or_default().max(kept.version).saturating_add(1);
-            let parts = split::split(&kept.settings)?;
+        let folder = run_dir.join(FOLDER);
+        let listeners = folder.join(LISTENERS_FILE);
+        let parts = split::split(&kept.settings)?;
+        let (version, pair) = (version_of(&listeners), version_of(&folder.join(format!("{CERTIFICATE}.json"))));
+        if version != Some(kept.version) || pair.unwrap_or_default() != kept.pair {
+            tracing::warn!(version, pair, "a change of Envoy's configuration was cut off; taken back");
+            let next = |stands: Option<u64>, known: u64| stands.unwrap_or_default().max(known).saturating_add(1);
+            (kept.version, kept.pair) = (next(version, kept.version), next(pair, kept.pair));
+            // The certificates first: listeners ask for them.
+            secrets::write(run_dir, &parts.secrets, kept.pair).map_err(at(folder))?;
             put(&listeners, &split::listeners_file(kept.version, &parts.listeners)).map_err(at(listeners))?;
+            if parts.secrets.is_empty() {
+                secrets::tidy(run_dir, &parts.secrets, kept.pair);
+                kept.pair = 0;
+            }
             keep(run_dir, &kept)?;
         }
         shown.record_version(kept.version);
         shown.set(in_sync(kept.version));
+        match &kept.settings.tls {
+            Some(tls) => shown.set(certificate_is(&secrets::check(tls).map_err(|error| error.to_string()))),
+            None => shown.clear(CERTIFICATE_SERVED),
+        }
         let envoy = Endpoint::Unix(run_dir.join(launch::ADMIN_SOCKET));
         Ok(Self { run_dir: run_dir.to_owned(), envoy, shown, kept: Mutex::new(kept), patience: PATIENCE })
     }
@@ -267,25 +313,34 @@ impl Live {
         if wanted == kept.settings {
             return Ok(false);
         }
+        let tls = wanted.tls != kept.settings.tls;
+        let looks = wanted.tls.as_ref().map_or_else(String::new, seen);
+        if let Some(files) = wanted.tls.as_ref().filter(|_| tls) {
+            secrets::check(files).map_err(|error| Rejected::early(Reason::Settings, error))?;
+        }
         let old = split::split(&kept.settings).map_err(settings)?;
         let new = split::split(&wanted).map_err(settings)?;
         if old.bootstrap != new.bootstrap {
             return Err(Rejected::early(Reason::Settings, "this change needs a new Envoy"));
         }
-        let mut failed = None;
-        for stage in split::stages(&old.listeners, &new.listeners) {
-            if let Err(refusal) = self.offer(&mut kept.version, &stage).await {
-                failed = Some(refusal);
-                break;
+        let Err(refusal) = self.exchange(kept, &old, &new, tls).await else {
+            if tls {
+                (kept.seen, kept.pair) = (looks, if wanted.tls.is_some() { kept.pair } else { 0 });
+                secrets::tidy(&self.run_dir, &new.secrets, kept.pair);
+                match &wanted.tls {
+                    Some(_) => self.shown.set(certificate_is(&Ok(()))),
+                    None => self.shown.clear(CERTIFICATE_SERVED),
+                }
             }
-        }
-        let Some(refusal) = failed else {
             kept.settings = wanted;
             self.write_down(kept);
             return Ok(true);
         };
-        let before: Vec<_> = old.listeners.iter().collect();
-        let restored = self.offer(&mut kept.version, &before).await;
+        let restored = self.exchange(kept, &new, &old, tls).await;
+        if old.secrets.is_empty() {
+            secrets::tidy(&self.run_dir, &old.secrets, kept.pair);
+            kept.pair = 0;
+        }
         self.write_down(kept);
         if let Err(error) = &restored {
             tracing::error!(%error, "Envoy has not confirmed that it has its last good configuration back");
@@ -298,16 +353,86 @@ impl Live {
         Err(Rejected { reason, message: refusal.to_string(), restored: restored.is_ok() })
     }
 
+    /// From one configuration to another: certificates first, because listeners ask for them.
+    async fn exchange(&self, kept: &mut Kept, from: &Parts, to: &Parts, tls: bool) -> Result<(), Refusal> {
+        if tls && !to.secrets.is_empty() {
+            self.show(&mut kept.pair, &to.secrets, &from.secrets).await?;
+        }
+        for stage in split::stages(&from.listeners, &to.listeners) {
+            self.offer(&mut kept.version, &stage).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells Envoy of certificates, and waits for its word on those it has `known` before: it asks for others only when a
+    /// listener does.
+    async fn show(&self, pair: &mut u64, secrets: &[SecretFile], known: &[SecretFile]) -> Result<(), Refusal> {
+        *pair = pair.saturating_add(1);
+        let mut waited = Vec::new();
+        for secret in secrets.iter().filter(|one| known.iter().any(|other| other.name == one.name)) {
+            let file = ack::secret(secret.name);
+            let before = ack::standing(&self.envoy, &file).await.unwrap_or_default();
+            waited.push((file, before));
+        }
+        secrets::write(&self.run_dir, secrets, *pair).map_err(Refusal::Io)?;
+        for (file, before) in waited {
+            ack::wait(&self.envoy, &file, *pair, &before, self.patience).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks after the certificates until the stop.
+    pub async fn watch(self: Arc<Self>, mut stop: Stop) {
+        let mut before = String::new();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => self.look(&mut before).await,
+                () = stop.wait() => return,
+            }
+        }
+    }
+
+    /// One look at the files of TLS. What has changed since the last look is still being written.
+    async fn look(&self, before: &mut String) {
+        let mut kept = self.kept.lock().await;
+        let Some(tls) = kept.settings.tls.clone() else { return };
+        let now = seen(&tls);
+        let settled = *before == now;
+        before.clone_from(&now);
+        if !settled || kept.seen == now {
+            return;
+        }
+        kept.seen = now;
+        let taken = match secrets::check(&tls) {
+            Ok(()) => self.renew(&mut kept).await,
+            Err(error) => Err(error.to_string()),
+        };
+        self.write_down(&kept);
+        match &taken {
+            Ok(()) => tracing::info!(version = kept.pair, "the certificate of agents' connections was renewed"),
+            Err(why) => tracing::error!(%why, "ingress certificate refused; the one before is served"),
+        }
+        self.shown.count_certificate(taken.is_ok());
+        self.shown.set(certificate_is(&taken));
+    }
+
+    async fn renew(&self, kept: &mut Kept) -> Result<(), String> {
+        let parts = split::split(&kept.settings).map_err(|error| error.to_string())?;
+        self.show(&mut kept.pair, &parts.secrets, &parts.secrets).await.map_err(|error| error.to_string())?;
+        secrets::tidy(&self.run_dir, &parts.secrets, kept.pair);
+        Ok(())
+    }
+
     /// Puts a file of listeners in place and waits for what Envoy says. A port that a listener has just left may take a
     /// moment to be free.
     async fn offer(&self, version: &mut u64, listeners: &[&Listener]) -> Result<(), Refusal> {
         let mut tries = 0;
         loop {
             *version = version.saturating_add(1);
-            let before = ack::standing(&self.envoy).await.unwrap_or_default();
+            let before = ack::standing(&self.envoy, ack::LISTENERS).await.unwrap_or_default();
             let file = split::listeners_file(*version, listeners.iter().copied());
             put(&self.run_dir.join(FOLDER).join(LISTENERS_FILE), &file).map_err(Refusal::Io)?;
-            let said = ack::wait(&self.envoy, *version, &before, self.patience).await;
+            let said = ack::wait(&self.envoy, ack::LISTENERS, *version, &before, self.patience).await;
             tries += 1;
             match said {
                 Err(Refusal::Nack(message)) if message.contains("cannot bind") && tries < CLOSING_TRIES => {
@@ -324,6 +449,20 @@ impl Live {
             tracing::error!(%error, "what Envoy runs with was not written down");
         }
     }
+}
+
+/// The version of a file Envoy watches.
+fn version_of(path: &Path) -> Option<u64> {
+    let file: Value = serde_json::from_str(&files::read_text(path, MAX_LISTENERS).ok()?).ok()?;
+    file.get("version_info")?.as_str()?.parse().ok()
+}
+
+fn certificate_is(taken: &Result<(), String>) -> Condition {
+    let (holds, reason, message) = match taken {
+        Ok(()) => (true, "Served", "agents are shown the certificate of the file".to_owned()),
+        Err(why) => (false, "Refused", format!("agents are shown the certificate before: {why}")),
+    };
+    Condition { kind: CERTIFICATE_SERVED, holds, reason, message }
 }
 
 fn in_sync(version: u64) -> Condition {

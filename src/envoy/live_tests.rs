@@ -13,7 +13,21 @@ use std::process::Stdio;
 
 use bytes::Bytes;
 use http::Request;
+use rcgen::CertifiedKey;
+use rcgen::KeyPair;
+use rustls::DigitallySignedStruct;
+use rustls::SignatureScheme;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::danger::ServerCertVerified;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::ServerName;
+use rustls::pki_types::UnixTime;
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Child;
 use tokio::process::Command;
 
@@ -24,6 +38,94 @@ use crate::sys::local_http::exchange;
 use crate::telemetry::metrics::Metrics;
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// Any certificate will do: what is served is what is looked at.
+#[derive(Debug)]
+struct Anybody;
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = ring::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = ring::default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A certificate and its key as files.
+struct Pair {
+    made: CertifiedKey<KeyPair>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self { made: rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap() }
+    }
+
+    fn write(&self, files: &IngressTls) {
+        std::fs::write(&files.cert_file, self.made.cert.pem()).unwrap();
+        std::fs::write(&files.key_file, self.made.signing_key.serialize_pem()).unwrap();
+    }
+}
+
+fn files(folder: &Path) -> IngressTls {
+    IngressTls { cert_file: folder.join("tls.crt"), key_file: folder.join("tls.key"), client_ca_file: None }
+}
+
+/// Handshakes, asks for /health and answers with the certificate that was shown, as DER.
+async fn shown(address: SocketAddr, own: Option<&Pair>) -> io::Result<Vec<u8>> {
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody));
+    let mut config = match own {
+        Some(pair) => {
+            let key = PrivateKeyDer::try_from(pair.made.signing_key.serialize_der()).unwrap();
+            config.with_client_auth_cert(vec![pair.made.cert.der().clone()], key).unwrap()
+        }
+        None => config.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    if !answer.starts_with(b"HTTP/1.1 503") {
+        return Err(io::Error::other(String::from_utf8_lossy(&answer).into_owned()));
+    }
+    Ok(stream.get_ref().1.peer_certificates().unwrap()[0].to_vec())
+}
 
 struct Running {
     folder: TempDir,
@@ -45,6 +147,7 @@ fn settings() -> Rendering {
         admin: vec![admin],
         max_body_bytes: 2 * 1024 * 1024,
         trusted_hops: 0,
+        tls: None,
         ca_file: PathBuf::from(render::CA_FILES[0]),
     }
 }
@@ -67,7 +170,7 @@ async fn start(settings: &Rendering) -> Running {
     let live = Live::open(folder.path(), Arc::clone(metrics.data_plane())).unwrap();
     let running = Running { folder, metrics, live, _envoy: envoy };
     let up = async {
-        while !answers(settings.ingress[0]).await {
+        while !(answers(settings.ingress[0]).await || shown(settings.ingress[0], None).await.is_ok()) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -89,7 +192,18 @@ impl Running {
     }
 
     fn condition(&self) -> Condition {
-        self.metrics.data_plane().conditions().remove(0)
+        self.condition_of(IN_SYNC).unwrap()
+    }
+
+    fn condition_of(&self, kind: &str) -> Option<Condition> {
+        self.metrics.data_plane().conditions().into_iter().find(|found| found.kind == kind)
+    }
+
+    /// Lets it look until what changed has been judged.
+    async fn judge(&self) {
+        let mut before = String::new();
+        self.live.look(&mut before).await;
+        self.live.look(&mut before).await;
     }
 
     fn metric(&self, name: &str) -> String {
@@ -210,7 +324,7 @@ fn a_change_that_was_cut_off_is_taken_back() {
     Live::open(folder.path(), Arc::clone(metrics.data_plane())).unwrap();
     let file: Value = serde_json::from_str(&files::read_text(&path, MAX_LISTENERS).unwrap()).unwrap();
     assert_eq!(file, split::listeners_file(3, &split::split(&before).unwrap().listeners));
-    assert_eq!(read_kept(folder.path()).unwrap(), Kept { version: 3, settings: before });
+    assert_eq!(read_kept(folder.path()).unwrap(), Kept { version: 3, ..Kept::of(before) });
 }
 
 #[test]
@@ -234,4 +348,168 @@ fn a_port_that_was_left_open_stays_the_one_it_is() {
     let found = addresses(&wanted, &ours).unwrap();
     assert_eq!(found, [ours[0], ours[1], wanted[2]]);
     assert!(matches!(addresses(&[], &ours), Err(PortError::NoAddress)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_renewed_without_a_failed_handshake() {
+    let place = tempfile::tempdir().unwrap();
+    let (tls, pairs) = (files(place.path()), [Pair::new(), Pair::new()]);
+    pairs[0].write(&tls);
+    let before = Rendering { tls: Some(tls.clone()), ..settings() };
+    let running = start(&before).await;
+    let address = before.ingress[0];
+    assert!(!answers(address).await, "not in plain");
+    assert_eq!(shown(address, None).await.unwrap(), pairs[0].made.cert.der().to_vec());
+
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let load: Vec<_> = (0..4)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            tokio::spawn(async move {
+                let (mut done, mut failed) = (0, Vec::new());
+                while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                    match shown(address, None).await {
+                        Ok(_) => done += 1,
+                        Err(error) => failed.push(error.to_string()),
+                    }
+                }
+                (done, failed)
+            })
+        })
+        .collect();
+    for turn in 0..10 {
+        let pair = &pairs[(turn + 1) % 2];
+        // In place: nothing Envoy would notice by itself.
+        pair.write(&tls);
+        running.judge().await;
+        assert_eq!(shown(address, None).await.unwrap(), pair.made.cert.der().to_vec(), "turn {turn}");
+    }
+    // Half a file, and a key of another certificate.
+    let whole = pairs[0].made.cert.pem();
+    for broken in [&whole[..whole.len() / 2], pairs[1].made.cert.pem().as_str()] {
+        std::fs::write(&tls.cert_file, broken).unwrap();
+        running.judge().await;
+        assert_eq!(shown(address, None).await.unwrap(), pairs[0].made.cert.der().to_vec());
+        let said = running.condition_of(CERTIFICATE_SERVED).unwrap();
+        assert_eq!((said.holds, said.reason), (false, "Refused"), "{said:?}");
+        assert!(said.message.contains("tls.crt"), "{said:?}");
+    }
+    pairs[1].write(&tls);
+    running.judge().await;
+    assert_eq!(shown(address, None).await.unwrap(), pairs[1].made.cert.der().to_vec());
+    assert!(running.condition_of(CERTIFICATE_SERVED).unwrap().holds);
+    assert_eq!(running.metric("ingress_certificate_updates_total{result=\"taken\"}"), "11");
+    assert_eq!(running.metric("ingress_certificate_updates_total{result=\"refused\"}"), "2");
+
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    let mut done = 0;
+    for task in load {
+        let (more, failed) = task.await.unwrap();
+        assert!(failed.is_empty(), "{failed:?}");
+        done += more;
+    }
+    assert!(done > 20, "{done} handshakes are no load");
+
+    // The key is nowhere but in its own file.
+    let key = pairs[1].made.signing_key.serialize_pem();
+    let secret = key.lines().nth(1).unwrap();
+    for path in ["/config_dump?include_eds", "/certs"] {
+        let answer = exchange(&running.live.envoy, Request::get(path), Bytes::new(), LIMIT).await.unwrap();
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(!text.contains(secret) && !text.contains("PRIVATE KEY"), "{path}");
+    }
+    for entry in std::fs::read_dir(running.folder.path().join("xds")).unwrap().flatten() {
+        if entry.path().is_file() {
+            assert!(!std::fs::read_to_string(entry.path()).unwrap().contains(secret), "{entry:?}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(running.folder.path().join("xds/tls")).unwrap().count(), 2, "old links are gone");
+}
+
+#[tokio::test]
+async fn tls_comes_and_goes_while_envoy_runs() {
+    let place = tempfile::tempdir().unwrap();
+    let (tls, pair) = (files(place.path()), Pair::new());
+    pair.write(&tls);
+    let before = settings();
+    let address = before.ingress[0];
+    let mut running = start(&before).await;
+    running.live.patience = LIMIT;
+    let with = |tls: IngressTls| Rendering { tls: Some(tls), ..before.clone() };
+    let applied = running.live.apply(with(tls.clone())).await.unwrap();
+    assert!(applied.changed && !answers(address).await);
+    assert_eq!(shown(address, None).await.unwrap(), pair.made.cert.der().to_vec());
+
+    // Others must show a certificate of this authority.
+    std::fs::write(place.path().join("ca.pem"), pair.made.cert.pem()).unwrap();
+    let closed = IngressTls { client_ca_file: Some(place.path().join("ca.pem")), ..tls.clone() };
+    running.live.apply(with(closed)).await.unwrap();
+    assert!(shown(address, None).await.is_err());
+    assert!(shown(address, Some(&Pair::new())).await.is_err());
+    assert_eq!(shown(address, Some(&pair)).await.unwrap(), pair.made.cert.der().to_vec());
+
+    // Other files; files that are not there.
+    std::fs::create_dir(place.path().join("other")).unwrap();
+    let (other, second) = (files(&place.path().join("other")), Pair::new());
+    let rejected = running.live.apply(with(other.clone())).await.unwrap_err();
+    assert_eq!(rejected.reason, Reason::Settings, "{rejected}");
+    assert!(rejected.message.contains("other/tls.crt"), "{rejected}");
+    second.write(&other);
+    running.live.apply(with(other)).await.unwrap();
+    assert_eq!(shown(address, None).await.unwrap(), second.made.cert.der().to_vec());
+
+    running.live.apply(before.clone()).await.unwrap();
+    assert!(answers(address).await);
+    assert!(running.condition_of(CERTIFICATE_SERVED).is_none());
+    assert!(!running.folder.path().join("xds/ingress_certificate.json").exists());
+}
+
+#[tokio::test]
+async fn a_certificate_that_envoy_refuses_is_waited_for_no_longer() {
+    let place = tempfile::tempdir().unwrap();
+    let (tls, pair) = (files(place.path()), Pair::new());
+    pair.write(&tls);
+    let before = Rendering { tls: Some(tls.clone()), ..settings() };
+    let running = start(&before).await;
+    // Past our own check, which knows what Envoy does not take.
+    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let made = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    std::fs::write(&tls.cert_file, made.pem()).unwrap();
+    std::fs::write(&tls.key_file, key.serialize_pem()).unwrap();
+    assert!(secrets::check(&tls).unwrap_err().to_string().contains("Ed25519"));
+    let parts = split::split(&before).unwrap();
+    let refusal = running.live.show(&mut 1, &parts.secrets, &parts.secrets).await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Nack(_)), "{refusal}");
+    assert_eq!(shown(before.ingress[0], None).await.unwrap(), pair.made.cert.der().to_vec());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_do_not_notice_a_change() {
+    let before = settings();
+    let running = start(&before).await;
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let load: Vec<_> = [before.ingress[0], before.ingress[0], before.admin_face[0]]
+        .map(|address| {
+            let stop = Arc::clone(&stop);
+            tokio::spawn(async move {
+                let (mut done, mut failed) = (0, 0);
+                while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                    if answers(address).await { done += 1 } else { failed += 1 }
+                }
+                (done, failed)
+            })
+        })
+        .into();
+    let mut times = Vec::new();
+    for turn in 1..=20 {
+        let wanted = Rendering { trusted_hops: turn % 7, max_body_bytes: u64::from(turn), ..before.clone() };
+        times.push(running.live.apply(wanted).await.unwrap().took);
+    }
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    for task in load {
+        let (done, failed) = task.await.unwrap();
+        assert!(done > 20 && failed == 0, "{done} answered, {failed} failed");
+    }
+    times.sort_unstable();
+    assert!(times[times.len() / 2] < Duration::from_secs(1), "{times:?}");
 }

@@ -9,4 +9,5 @@ mod install;
 pub mod launch;
 pub mod live;
 pub mod render;
+mod secrets;
 pub mod split;

@@ -6,10 +6,13 @@
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
+
+use crate::config::parts::IngressTls;
 
 /// The file as it is, valid on its own.
 pub const STATIC: &str = include_str!("../../envoy/envoy.yaml");
@@ -26,6 +29,9 @@ pub const CA_FILES: &[&str] = &[
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+
+/// What the file says where TLS would stand.
+const PLAIN: &str = "# plain HTTP; where gateway.tls is set, its transport socket stands above this";
 
 /// Stand for the addresses of a listener while the file is rewritten; YAML has no such line.
 const INGRESS_MARK: &str = "@ingress@";
@@ -44,6 +50,9 @@ pub struct Rendering {
     pub max_body_bytes: u64,
     /// Proxies in front of us whose `x-forwarded-for` entries count.
     pub trusted_hops: u32,
+    /// TLS for agents; `None`: plain HTTP.
+    #[serde(default)]
+    pub tls: Option<IngressTls>,
     /// The certificates providers are verified against.
     pub ca_file: PathBuf,
 }
@@ -90,8 +99,35 @@ pub fn render(settings: &Rendering) -> Result<String, RenderError> {
     let text = replace(&text, "max_request_bytes: 2097152 ", 1, &format!("max_request_bytes: {limit} "))?;
     let hops = format!("xff_num_trusted_hops: {}", settings.trusted_hops);
     let text = replace(&text, "xff_num_trusted_hops: 0", 1, &hops)?;
+    let text = match &settings.tls {
+        Some(tls) => replace(&text, &format!("    - filters:{:36}{PLAIN}\n", ""), 1, &transport_socket(tls))?,
+        None => text,
+    };
     let file = format!("trusted_ca: {{ filename: {} }}", quoted(&settings.ca_file.display().to_string()));
     replace(&text, "trusted_ca: { filename: /etc/ssl/certs/ca-certificates.crt }", 1, &file)
+}
+
+/// TLS in front of the filters of agents.
+fn transport_socket(tls: &IngressTls) -> String {
+    let file = |path: &Path| format!("{{ filename: {} }}", quoted(&path.display().to_string()));
+    let (certificate, key) = (file(&tls.cert_file), file(&tls.key_file));
+    let mut lines = format!(
+        "    - transport_socket:
+        name: envoy.transport_sockets.tls
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          require_client_certificate: {}
+          common_tls_context:
+            alpn_protocols: [h2, http/1.1]
+            tls_params: {{ tls_minimum_protocol_version: TLSv1_2 }}
+            tls_certificates: [{{ certificate_chain: {certificate}, private_key: {key} }}]\n",
+        tls.client_ca_file.is_some()
+    );
+    if let Some(authorities) = &tls.client_ca_file {
+        lines.push_str(&format!("            validation_context: {{ trusted_ca: {} }}\n", file(authorities)));
+    }
+    lines.push_str("      filters:\n");
+    lines
 }
 
 /// The address line of a listener as it stands in the file.

@@ -19,6 +19,7 @@ fn settings() -> Rendering {
         admin: vec!["127.0.0.1:38100".parse().unwrap()],
         max_body_bytes: 2 * 1024 * 1024,
         trusted_hops: 0,
+        tls: None,
         ca_file: PathBuf::from(CA_FILES[0]),
     }
 }
@@ -65,6 +66,7 @@ fn any_mixture_of_default_and_other_ports_is_excluded() {
             admin: at(admin),
             max_body_bytes: 10_000,
             trusted_hops: 0,
+            tls: None,
             ca_file: PathBuf::from("/ca.pem"),
         });
         let (mut ports, _) = own_listener_rules(&config);
@@ -85,6 +87,7 @@ fn any_body_limit_can_be_set() {
             admin: at(38100),
             max_body_bytes: limit,
             trusted_hops: 0,
+            tls: None,
             ca_file: PathBuf::from("/ca.pem"),
         });
         assert!(text.unwrap().contains(&format!("max_request_bytes: {limit}")), "{limit}");
@@ -99,6 +102,7 @@ fn every_setting_gets_into_place() {
         admin: vec!["127.0.0.1:1700".parse().unwrap(), "[::1]:1700".parse().unwrap()],
         max_body_bytes: 10_000,
         trusted_hops: 2,
+        tls: None,
         ca_file: PathBuf::from("/tmp/a \"quoted\" name"),
     });
     let ingress = &config["static_resources"]["listeners"][0];

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde_json::Map;
 use serde_json::Value;
@@ -20,6 +21,12 @@ use crate::envoy::render::Rendering;
 pub const FOLDER: &str = "xds";
 /// The listeners, in that folder.
 pub const LISTENERS_FILE: &str = "listeners.json";
+/// The folder of links to certificates, in that folder.
+pub const LINKS: &str = "tls";
+/// What the certificate of agents' listeners is called.
+pub const CERTIFICATE: &str = "ingress_certificate";
+/// What the authorities of agents' certificates are called.
+pub const CLIENT_CA: &str = "ingress_client_ca";
 /// What the listeners of agents are called before the slash.
 const INGRESS: &str = "ingress";
 
@@ -33,6 +40,38 @@ pub struct Parts {
     pub bootstrap: Value,
     /// The listeners, one per address.
     pub listeners: Vec<Listener>,
+    /// What they need for TLS, by name; the listeners name it only.
+    pub secrets: Vec<SecretFile>,
+}
+
+/// A certificate with its key, or the authorities of others, as Envoy is told of it: files are named, none is read here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SecretFile {
+    /// How the listeners call it.
+    pub name: &'static str,
+    kind: &'static str,
+    body: Value,
+}
+
+impl SecretFile {
+    /// The file in the watched folder that tells Envoy.
+    pub fn file(&self) -> String {
+        format!("{}.json", self.name)
+    }
+
+    /// The resource of a version, and the links it names with what they lead to. Envoy reads a file again only where its
+    /// name is another, so each version has names of its own.
+    pub fn resource(&self, version: u64) -> (Value, Vec<(PathBuf, PathBuf)>) {
+        let (mut body, mut links) = (self.body.clone(), Vec::new());
+        for (part, value) in body.as_object_mut().into_iter().flatten() {
+            let Some(Value::String(file)) = value.get_mut("filename") else { continue };
+            let link = format!("{FOLDER}/{LINKS}/{version}-{part}.pem");
+            links.push((PathBuf::from(&link), PathBuf::from(std::mem::replace(file, link))));
+        }
+        let secret = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+        let resource = json!({ "@type": secret, "name": self.name, self.kind: body });
+        (json!({ "version_info": version.to_string(), "resources": [resource] }), links)
+    }
 }
 
 /// A listener of Envoy on one address.
@@ -68,9 +107,10 @@ pub fn split(settings: &Rendering) -> Result<Parts, RenderError> {
     let found = document.pointer_mut("/static_resources").and_then(Value::as_object_mut);
     let found = found.and_then(|resources| resources.shift_remove("listeners"));
     let Some(Value::Array(found)) = found else { return Err(missing("static_resources.listeners")) };
-    let mut listeners = Vec::new();
+    let (mut listeners, mut secrets) = (Vec::new(), Vec::new());
     for listener in found {
-        let Value::Object(listener) = listener else { return Err(missing("listener")) };
+        let Value::Object(mut listener) = listener else { return Err(missing("listener")) };
+        take_secrets(&mut listener, &mut secrets);
         for_each_address(listener, &mut listeners).ok_or_else(|| missing("address of a listener"))?;
     }
     let root = document.as_object_mut().ok_or_else(|| missing("document"))?;
@@ -78,7 +118,24 @@ pub fn split(settings: &Rendering) -> Result<Parts, RenderError> {
     // Without the listeners there is nothing to be ready for, so their first reading is waited for without end.
     let source = watched(LISTENERS_FILE, "0s");
     root.insert("dynamic_resources".to_owned(), json!({ "lds_config": source }));
-    Ok(Parts { bootstrap: document, listeners })
+    Ok(Parts { bootstrap: document, listeners, secrets })
+}
+
+/// Takes the files of TLS out of a listener, and has it ask for them by name.
+fn take_secrets(listener: &mut Map<String, Value>, into: &mut Vec<SecretFile>) {
+    let chain = listener.get_mut("filter_chains").and_then(|chains| chains.get_mut(0));
+    let socket = chain.and_then(|chain| chain.pointer_mut("/transport_socket/typed_config/common_tls_context"));
+    let Some(Value::Object(context)) = socket else { return };
+    // A listener without its certificate is none: it opens when it has it.
+    let source = |name: &str| json!({ "name": name, "sds_config": watched(&format!("{name}.json"), "0s") });
+    if let Some(body) = context.shift_remove("tls_certificates").and_then(|list| list.get(0).cloned()) {
+        context.insert("tls_certificate_sds_secret_configs".to_owned(), json!([source(CERTIFICATE)]));
+        into.push(SecretFile { name: CERTIFICATE, kind: "tls_certificate", body });
+    }
+    if let Some(body) = context.shift_remove("validation_context") {
+        context.insert("validation_context_sds_secret_config".to_owned(), source(CLIENT_CA));
+        into.push(SecretFile { name: CLIENT_CA, kind: "validation_context", body });
+    }
 }
 
 /// A file in the watched folder as a source of configuration.

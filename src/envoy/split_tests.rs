@@ -17,6 +17,7 @@ fn settings(ingress: &[&str]) -> Rendering {
         admin: vec!["127.0.0.1:38100".parse().unwrap()],
         max_body_bytes: 2 * 1024 * 1024,
         trusted_hops: 0,
+        tls: None,
         ca_file: PathBuf::from(render::CA_FILES[0]),
     }
 }
@@ -32,7 +33,8 @@ fn names(stage: &[&Listener]) -> Vec<String> {
 #[test]
 fn the_parts_together_are_the_file() {
     let whole: Value = serde_yaml::from_str(&render::render(&settings(&["127.0.0.1:1"])).unwrap()).unwrap();
-    let Parts { mut bootstrap, listeners } = split(&settings(&["127.0.0.1:1"])).unwrap();
+    let Parts { mut bootstrap, listeners, secrets } = split(&settings(&["127.0.0.1:1"])).unwrap();
+    assert!(secrets.is_empty());
     let root = bootstrap.as_object_mut().unwrap();
     root.shift_remove("node").unwrap();
     root.shift_remove("dynamic_resources").unwrap();

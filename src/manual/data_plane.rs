@@ -25,6 +25,21 @@
 //! with their next answer to come again (`--drain-strategy immediate`). Envoy wants a node id and a cluster name for any source
 //! but the static file, so `/health` carries `x-envoy-upstream-healthchecked-cluster: sigilum`.
 //!
+//! # TLS for agents
+//!
+//! The printed file names certificate and key; for an Envoy of ours they become secrets it asks for by name (SDS). What it is
+//! told of are links in `run/xds/tls`, one pair of names per version, that lead to the files of whoever runs the gateway: no key is
+//! copied, and none is in `/config_dump`, where Envoy shows the chain and `[redacted]`.
+//!
+//! Envoy notices a file that is renamed into its folder, not one that is written in place, nor a link that is removed and made
+//! anew (as certbot does). So admin looks at the files every half second ([`crate::envoy::live::Live::watch`]); what is the same at two looks
+//! is read as a server would read it, and only a certificate with its own key becomes a new version. Envoy reads a file again
+//! only where the name in the resource is another: hence the names. A refused pair leaves the old one served, whether we or
+//! Envoy refuse it. Connections stay; new handshakes get the new certificate. Envoy takes no Ed25519 certificates.
+//!
+//! An Envoy that is started again while its files are broken has nothing to serve, and opens no port until they are whole:
+//! the price of keeping no copy of the key.
+//!
 //! # Addresses of providers
 //!
 //! A dynamic forward proxy with one DNS cache for all origins costs a few kilobytes per origin, and

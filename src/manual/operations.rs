@@ -62,6 +62,9 @@
 //! Envoy's own words; the log says `envoy update rejected`. It is true again with the next change that is accepted, or once the
 //! refused one is taken out of the file.
 //!
+//! With `gateway.tls` there is `IngressCertificate`: `False` while the files cannot be used and agents are shown the certificate
+//! before. `ingress_certificate_updates_total` counts both.
+//!
 //! # Approvals of the Sigilum API
 //!
 //! `admin` asks for each connection by its id, signed with the gateway's own identity (`<home>/identities/<namespace>`, never made

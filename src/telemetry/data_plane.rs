@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use prometheus::IntCounter;
+use prometheus::IntCounterVec;
 use prometheus::IntGauge;
 use prometheus::Registry;
 
@@ -11,6 +12,9 @@ use crate::telemetry::metrics::options;
 
 /// The name of the condition about Envoy's configuration.
 pub const IN_SYNC: &str = "XdsInSync";
+
+/// The name of the condition about the certificate of agents' connections.
+pub const CERTIFICATE_SERVED: &str = "IngressCertificate";
 
 /// One condition as readiness and status show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +34,7 @@ pub struct Condition {
 pub struct DataPlane {
     version: IntGauge,
     rejected: IntCounter,
+    certificates: IntCounterVec,
     conditions: Mutex<Vec<Condition>>,
 }
 
@@ -43,7 +48,14 @@ impl DataPlane {
         let rejected = options("envoy_config_rejected_total", "Configurations Envoy did not accept, all rolled back");
         let rejected = IntCounter::with_opts(rejected)?;
         registry.register(Box::new(rejected.clone()))?;
-        Ok(Self { version, rejected, conditions: Mutex::default() })
+        let certificates =
+            options("ingress_certificate_updates_total", "Changes of the certificate agents are shown, by result");
+        let certificates = IntCounterVec::new(certificates, &["result"])?;
+        registry.register(Box::new(certificates.clone()))?;
+        for result in ["taken", "refused"] {
+            certificates.with_label_values(&[result]).inc_by(0);
+        }
+        Ok(Self { version, rejected, certificates, conditions: Mutex::default() })
     }
 
     /// Envoy runs with this version.
@@ -54,6 +66,16 @@ impl DataPlane {
     /// Envoy would not have one.
     pub fn count_rejected(&self) {
         self.rejected.inc();
+    }
+
+    /// Files of the certificate were replaced: by what is served now, or by what cannot be.
+    pub fn count_certificate(&self, taken: bool) {
+        self.certificates.with_label_values(&[if taken { "taken" } else { "refused" }]).inc();
+    }
+
+    /// Forgets a condition that is about nothing any more.
+    pub fn clear(&self, kind: &str) {
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known.kind != kind);
     }
 
     /// Sets a condition; it stays until it is set again.

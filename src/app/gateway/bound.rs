@@ -301,6 +301,7 @@ async fn prepare(
         admin: addresses.admin.clone(),
         max_body_bytes: config.max_body_bytes,
         trusted_hops: config.trusted_hops,
+        tls: config.tls.clone(),
         ca_file: ca_file()?,
     };
     live::prepare(&config.run_dir, &settings)?;

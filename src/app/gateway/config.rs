@@ -9,6 +9,7 @@ use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Beside;
 use crate::app::gateway::restart::Patience;
 use crate::config::guard::Unguarded;
+use crate::config::parts::IngressTls;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
 use crate::sys::tls::trust::ServerTrust;
@@ -83,6 +84,8 @@ pub struct GatewayConfig {
     pub max_body_bytes: u64,
     /// Proxies in front of Envoy whose `x-forwarded-for` entries count.
     pub trusted_hops: u32,
+    /// TLS for agents.
+    pub tls: Option<IngressTls>,
     /// How long requests in flight may take after a stop.
     pub drain: Duration,
     /// When a process that ends is given up.
@@ -105,7 +108,8 @@ impl GatewayConfig {
     /// Where it is to listen.
     pub(super) fn wanted(&self) -> Addresses {
         let (ingress, admin, envoy_admin) = (self.ingress.clone(), self.admin.clone(), self.envoy_admin.clone());
-        Addresses { ingress, admin, admin_tls: self.admin_trust.is_some(), envoy_admin }
+        let (ingress_tls, admin_tls) = (self.tls.is_some(), self.admin_trust.is_some());
+        Addresses { ingress, ingress_tls, admin, admin_tls, envoy_admin }
     }
 
     /// What the three processes say: `<data>/logs`.

@@ -12,6 +12,7 @@ use crate::envoy::render::RenderError;
 use crate::sys::peer::SocketError;
 use crate::sys::ports::by;
 use crate::sys::process::PortHolder;
+use crate::sys::tls::TlsError;
 
 /// How an error counts for whoever started us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,9 @@ pub enum GatewayError {
     /// No configuration for it.
     #[error(transparent)]
     Render(#[from] RenderError),
+    /// The certificate of agents' connections.
+    #[error("the certificate of gateway.tls cannot be used: {0}")]
+    Tls(TlsError),
     /// No trusted certificates.
     #[error("no file of trusted certificates was found ({0})")]
     NoCertificates(String),
@@ -146,6 +150,7 @@ impl From<LiveError> for GatewayError {
     fn from(error: LiveError) -> Self {
         match error {
             LiveError::Render(error) => Self::Render(error),
+            LiveError::Tls(error) => Self::Tls(error),
             LiveError::Io { path, source } => Self::Io { path, source },
         }
     }
@@ -163,6 +168,7 @@ impl GatewayError {
             | Self::NoAddress(_)
             | Self::Socket(_)
             | Self::Render(_)
+            | Self::Tls(_)
             | Self::Ended { code: Some(EXIT_CONFIG), .. } => Class::Config,
             Self::Envoy(_) | Self::NoCertificates(_) | Self::Ended { code: Some(EXIT_UNAVAILABLE), .. } => {
                 Class::Unavailable
@@ -193,6 +199,7 @@ impl GatewayError {
             | Self::NoAddress(_)
             | Self::Socket(_)
             | Self::Render(_)
+            | Self::Tls(_)
             | Self::Io { .. }
             | Self::Spawn { .. }
             | Self::Ended { .. }

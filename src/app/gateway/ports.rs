@@ -27,8 +27,8 @@ pub(super) fn reserve(wanted: &Addresses) -> Result<(Reserved, Addresses), Gatew
     let (admin_held, admin) = listener("the admin API", &wanted.admin)?;
     let (face_held, envoy_admin) = listener("Envoy's admin interface", &wanted.envoy_admin)?;
     let envoy = ingress_held.into_iter().chain(face_held).collect();
-    let admin_tls = wanted.admin_tls;
-    Ok((Reserved { admin: admin_held, envoy }, Addresses { ingress, admin, admin_tls, envoy_admin }))
+    let addresses = Addresses { ingress, admin, envoy_admin, ..wanted.clone() };
+    Ok((Reserved { admin: admin_held, envoy }, addresses))
 }
 
 fn listener(what: &'static str, wanted: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), GatewayError> {

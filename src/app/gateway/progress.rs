@@ -30,6 +30,9 @@ impl Role {
 pub struct Addresses {
     /// Agents.
     pub ingress: Vec<SocketAddr>,
+    /// Whether they speak TLS.
+    #[serde(default)]
+    pub ingress_tls: bool,
     /// The admin API.
     pub admin: Vec<SocketAddr>,
     /// Whether it speaks TLS.

@@ -45,6 +45,9 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 const READY_LOOK: Duration = Duration::from_millis(30);
 /// How long one answer about health may take.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+/// Where Envoy says how many of its one authz are healthy.
+const AUTHZ_HEALTHY: &str = "/stats?filter=%5Ecluster%5C.authz%5C.membership_healthy%24";
+
 /// A gateway that runs.
 pub(super) struct Supervisor {
     pub(super) config: GatewayConfig,
@@ -100,6 +103,8 @@ impl Supervisor {
             addresses.ingress = settings.ingress;
             config.max_body_bytes = settings.max_body_bytes;
             config.trusted_hops = settings.trusted_hops;
+            addresses.ingress_tls = settings.tls.is_some();
+            config.tls = settings.tls;
         }
         (Last { config, addresses }, frame)
     }
@@ -125,8 +130,13 @@ impl Supervisor {
         let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));
         self.ready(Role::Envoy, &raw, "/ready").await?;
         // And Envoy reaches authz.
-        let ingress = health(self.addresses.ingress.first());
-        self.ready(Role::Envoy, &ingress, "/health").await?;
+        if self.addresses.ingress_tls {
+            // Whom its certificate is for, and who may connect, is not for us to say; Envoy says the same inside.
+            self.ready(Role::Envoy, &raw, AUTHZ_HEALTHY).await?;
+        } else {
+            let ingress = health(self.addresses.ingress.first());
+            self.ready(Role::Envoy, &ingress, "/health").await?;
+        }
         let _ = self.frame.progress.try_send(Progress::Ready(self.addresses.clone()));
         self.frame.ready.send_replace(true);
         Ok(())
@@ -175,7 +185,9 @@ impl Supervisor {
         loop {
             let asked = local_http::exchange(endpoint, Request::get(path), Bytes::new(), PROBE_DEADLINE).await;
             match asked {
-                Ok(found) if found.status == 200 => return Ok(()),
+                Ok(found) if found.status == 200 && (path != AUTHZ_HEALTHY || found.body.ends_with(b": 1\n")) => {
+                    return Ok(());
+                }
                 Ok(found) => answer = format!("{path} answers {}", found.status),
                 Err(error) => answer = format!("{path} {error}"),
             }

@@ -84,6 +84,7 @@ impl Fake {
             concurrency: None,
             max_body_bytes: 1024,
             trusted_hops: 0,
+            tls: None,
             drain: LIMIT,
             patience: Patience { longest: Duration::from_millis(200), most: 5, ..Patience::default() },
             program: Some(self.root.path().join("role")),
@@ -338,7 +339,8 @@ async fn what_a_killed_gateway_left_is_ended_first() {
     let mut orphan = std::process::Command::new("sleep").arg("600").spawn().unwrap();
     let process = ProcessIdentity::of(i32::try_from(orphan.id()).unwrap()).unwrap();
     let dead = ProcessIdentity { pid: process.pid, started: "earlier".to_owned() };
-    let addresses = Addresses { ingress: vec![], admin: vec![], admin_tls: false, envoy_admin: vec![] };
+    let addresses =
+        Addresses { ingress: vec![], ingress_tls: false, admin: vec![], admin_tls: false, envoy_admin: vec![] };
     let children = vec![ChildIdentity { role: Role::Envoy, process }];
     Instance { supervisor: dead, children, addresses, beside: Vec::new() }.write(&fake.run_dir()).unwrap();
     let reaped = std::thread::spawn(move || orphan.wait().unwrap());

@@ -186,7 +186,7 @@ pub async fn run(
             let places = demo_places.zip(addresses.admin.first()).zip(addresses.ingress.first());
             if let Some(((([native, upstream], secret), admin), ingress)) = places {
                 demo::connect((*admin, trust), token, &token_file, upstream, &secret).await?;
-                demo::prove(*ingress, native, &identity, &progress).await?;
+                demo::prove((!addresses.ingress_tls).then_some(*ingress), native, &identity, &progress).await?;
             }
             let connection = keys.demo.as_ref().map(|_| CONNECTION);
             let stands = Progress::StackReady { gateway: addresses.clone(), beside, demo: connection };

@@ -86,7 +86,8 @@ pub(crate) async fn run(args: &AuthzArgs, globals: &Globals) -> Result<Outcome, 
         run_dir: config.paths.run_dir,
         supervised: args.supervised,
         replay_capacity: config.replay_capacity,
-        max_body_bytes: config.settings.max_body_bytes,
+        // The limit itself comes with the state and may change; Envoy sends no more than it lets in.
+        max_body_bytes: keys::MOST_BODY_BYTES,
         decisions: match config.decisions {
             DecisionLog::Off => Level::Off,
             DecisionLog::Denied => Level::Denied,

@@ -38,6 +38,7 @@ pub(crate) fn run(args: &EnvoyConfigArgs, globals: &Globals, printer: &mut Print
         admin: config.listen.admin,
         max_body_bytes: config.settings.max_body_bytes,
         trusted_hops: config.envoy.trusted_hops,
+        tls: config.envoy.tls,
         // Where this machine has none, the one that will probably run it is named.
         ca_file: found.find(|file| file.exists()).map_or_else(default_ca_file, Path::to_path_buf),
     })

@@ -148,6 +148,13 @@ pub(crate) fn announce(
              admin token and the secrets that are set. Give it a certificate (admin.tls.cert_file), or put TLS in front."
         ));
     }
+    let open = config.listen.ingress.iter().find(|address| !address.ip().is_loopback());
+    if let (Some(address), None) = (open, &config.envoy.tls) {
+        printer.note(&format!(
+            "note: agents reach {address} over a network in plain HTTP: what they send and get can be read on the way. \
+             Signatures still say who they are. Give it a certificate (gateway.tls.cert_file), or put TLS in front."
+        ));
+    }
     for line in &prepared.warnings {
         printer.note(&format!("warning: {line}"));
     }
@@ -208,6 +215,7 @@ pub(crate) fn gateway_config(
         concurrency: config.envoy.concurrency,
         max_body_bytes: config.settings.max_body_bytes,
         trusted_hops: config.envoy.trusted_hops,
+        tls: config.envoy.tls,
         drain: config.drain,
         patience: Patience::default(),
         program: None,
@@ -319,11 +327,16 @@ fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
 
 fn places(addresses: &Addresses) -> String {
     format!(
-        "http://{} (admin {}, Envoy http://{})",
-        first(&addresses.ingress),
+        "{} (admin {}, Envoy http://{})",
+        ingress_url(addresses),
         admin_url(addresses),
         first(&addresses.envoy_admin)
     )
+}
+
+/// Where agents connect, for people.
+pub(crate) fn ingress_url(addresses: &Addresses) -> String {
+    format!("{}://{}", if addresses.ingress_tls { "https" } else { "http" }, first(&addresses.ingress))
 }
 
 /// Where the admin API is, for people.

@@ -2,6 +2,7 @@
 //! certificates are read once, at start; a listener that people come to is in [`serving`], and how they know it in
 //! [`trust`].
 
+pub mod pair;
 pub mod serving;
 pub mod trust;
 
