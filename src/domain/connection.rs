@@ -9,8 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Uri;
+use zeroize::Zeroizing;
 
 use crate::domain::ids::ConnectionId;
+use crate::domain::route;
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixSeconds;
 
@@ -315,6 +317,32 @@ impl Credential {
                 Ok(Self::Query { name: settings.auth_target.clone(), pair: Secret::new(pair) })
             }
         }
+    }
+}
+
+impl Credential {
+    /// What may not be repeated to anybody: the secret without its prefix, and the parts of a user and password.
+    pub fn unspeakable(&self, settings: &ConnectionSettings) -> Vec<Secret> {
+        let value = match self {
+            Self::Header { value, .. } => value.duplicate(),
+            Self::Query { pair, .. } => {
+                let encoded = pair.expose().split_once('=').map_or("", |(_, value)| value);
+                let mut decoded = Zeroizing::new(Vec::with_capacity(encoded.len()));
+                route::decode(encoded.as_bytes(), &mut decoded);
+                Secret::new(String::from_utf8_lossy(&decoded).into_owned())
+            }
+        };
+        let bare = value.expose().strip_prefix(&settings.auth_prefix).unwrap_or(value.expose());
+        let mut all = vec![Secret::new(bare.to_owned())];
+        if settings.auth_mode == AuthMode::Basic
+            && let Ok(pair) = STANDARD.decode(bare).map(Zeroizing::new)
+            && let Ok(pair) = std::str::from_utf8(&pair)
+        {
+            all.push(Secret::new(pair.to_owned()));
+            all.extend(pair.split_once(':').map(|(_, password)| Secret::new(password.to_owned())));
+        }
+        all.retain(|secret| !secret.is_empty());
+        all
     }
 }
 

@@ -297,12 +297,16 @@ fn check_target(mode: AuthMode, given: Option<&str>) -> Result<String, InvalidCo
     Ok(target.to_owned())
 }
 
+/// Whether a header belongs to the connection itself, to us or to Envoy.
+pub fn is_reserved(name: &HeaderName) -> bool {
+    RESERVED_HEADERS.contains(&name.as_str())
+        || RESERVED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
+}
+
 /// The name in lower case, where it is one that may be set upstream.
 fn check_header_name(field: &'static str, name: &str) -> Result<String, InvalidConnection> {
     let name = HeaderName::try_from(name).map_err(|_| invalid(field, "is not a header name"))?;
-    let reserved = RESERVED_HEADERS.contains(&name.as_str())
-        || RESERVED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
-    if reserved {
+    if is_reserved(&name) {
         return Err(invalid(field, format!("{name} is set by the gateway and cannot be chosen")));
     }
     Ok(name.as_str().to_owned())

@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod envoy;
 pub mod health;
 pub mod markdown;
+pub mod probe;
 pub mod registration;
 pub mod state;
 pub mod variables;
