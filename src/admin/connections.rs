@@ -13,6 +13,7 @@ use crate::admin::respond::json;
 use crate::domain::audit::Asker;
 use crate::domain::draft::Draft;
 use crate::domain::ids::ConnectionId;
+use crate::domain::probe::LastTest;
 use crate::domain::record::ConnectionRecord;
 use crate::store::StoreError;
 use crate::store::vault::Change;
@@ -24,16 +25,20 @@ use crate::wire::admin::ConnectionBody;
 use crate::wire::admin::ConnectionListBody;
 use crate::wire::admin::CreateBody;
 use crate::wire::admin::InvalidBody;
-use crate::wire::admin::PatchBody;
 use crate::wire::admin::RotateBody;
 use crate::wire::admin::decode;
+use crate::wire::patch::PatchBody;
 
 type Answer = Result<Response<Body>, Problem>;
 
 /// `GET /api/admin/connections`.
 pub async fn list(admin: &Admin) -> Answer {
-    let listed = admin.store.read(|vault| vault.list()).await?;
-    let connections = listed.into_iter().map(body_of).collect();
+    let (listed, mut tests) = admin.store.read(|vault| Ok((vault.list()?, vault.last_tests()?))).await?;
+    let encode = |listed: Listed| {
+        let last = tests.remove(listed.record.settings.id.as_str());
+        body_of(listed).tested(last)
+    };
+    let connections = listed.into_iter().map(encode).collect();
     json(StatusCode::OK, &ConnectionListBody { connections })
 }
 
@@ -42,7 +47,7 @@ pub async fn create(admin: &Admin, asker: Asker, body: &[u8]) -> Answer {
     let (draft, secrets) = decode::<CreateBody>(body)?.into_draft().ok_or_else(invalid_status)?;
     let checked = draft.check(&admin.addresses).map_err(StoreError::Invalid)?;
     let now = admin.clock.now().wall;
-    let listed = admin
+    let (listed, _) = admin
         .store
         .change(move |vault| described(vault, |vault| vault.create_connection(checked, secrets, &asker, now)))
         .await?;
@@ -51,8 +56,9 @@ pub async fn create(admin: &Admin, asker: Asker, body: &[u8]) -> Answer {
 
 /// `GET /api/admin/connections/{id}`.
 pub async fn get(admin: &Admin, id: ConnectionId) -> Answer {
-    let listed = admin.store.read(move |vault| vault.get(id.as_str())).await?;
-    json(StatusCode::OK, &body_of(listed))
+    let (listed, last) =
+        admin.store.read(move |vault| Ok((vault.get(id.as_str())?, vault.last_test(id.as_str())?))).await?;
+    json(StatusCode::OK, &body_of(listed).tested(last))
 }
 
 /// `PATCH /api/admin/connections/{id}`.
@@ -64,11 +70,11 @@ pub async fn patch(admin: &Admin, asker: Asker, id: ConnectionId, body: &[u8]) -
     let now = admin.clock.now().wall;
     let addresses = admin.addresses.clone();
     let edit = move |record: &_| patch.apply(Draft::from_record(record)).check(&addresses);
-    let listed = admin
+    let (listed, last) = admin
         .store
         .change(move |vault| described(vault, |vault| vault.update_connection(id.as_str(), &asker, now, edit)))
         .await?;
-    json(StatusCode::OK, &body_of(listed))
+    json(StatusCode::OK, &body_of(listed).tested(last))
 }
 
 /// `DELETE /api/admin/connections/{id}`.
@@ -83,20 +89,21 @@ pub async fn rotate(admin: &Admin, asker: Asker, id: ConnectionId, body: &[u8]) 
     let (secrets, by, reason) = decode::<RotateBody>(body)?.into_parts();
     let request = RotationRequest { secrets, by, reason };
     let now = admin.clock.now().wall;
-    let listed = admin
+    let (listed, last) = admin
         .store
         .change(move |vault| described(vault, |vault| vault.rotate(id.as_str(), request, &asker, now)))
         .await?;
-    json(StatusCode::OK, &body_of(listed))
+    json(StatusCode::OK, &body_of(listed).tested(last))
 }
 
-/// A change, with its record as the list shows it.
+/// A change, with its record as the list shows it, and its last test.
 fn described(
     vault: &mut Vault,
     change: impl FnOnce(&mut Vault) -> Result<(ConnectionRecord, Change), StoreError>,
-) -> Result<(Listed, Change), StoreError> {
+) -> Result<((Listed, Option<LastTest>), Change), StoreError> {
     let (record, change) = change(vault)?;
-    Ok((vault.describe(record), change))
+    let last = vault.last_test(record.settings.id.as_str()).unwrap_or_default();
+    Ok(((vault.describe(record), last), change))
 }
 
 fn body_of(listed: Listed) -> ConnectionBody {

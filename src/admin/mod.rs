@@ -7,6 +7,7 @@
 pub mod access;
 pub mod attempts;
 pub mod audit;
+pub mod catalog;
 pub mod connections;
 pub mod feed;
 pub mod health;
@@ -14,9 +15,11 @@ pub mod input;
 pub mod meter;
 pub mod openapi;
 pub mod origin;
+pub mod probes;
 pub mod respond;
 pub mod router;
 pub mod routes;
+pub mod service_keys;
 pub mod token;
 pub mod variables;
 
@@ -28,8 +31,10 @@ use arc_swap::ArcSwap;
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
 use crate::admin::origin::Pages;
+use crate::claims::keys::KeyPlaces;
 use crate::claims::overview::Overview;
 use crate::domain::address::AddressPolicy;
+use crate::probe::Prober;
 use crate::state::Publisher;
 use crate::store::worker::Store;
 use crate::sys::clock::SystemClock;
@@ -51,6 +56,12 @@ pub struct Admin {
     pub pages: ArcSwap<Pages>,
     /// Which upstream addresses may be saved.
     pub addresses: AddressPolicy,
+    /// Sends tests of connections.
+    pub prober: Prober,
+    /// The file of the service catalog.
+    pub catalog: PathBuf,
+    /// Where the service keys are.
+    pub keys: Arc<KeyPlaces>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// How it stands with the claims; `None` where they have no source.

@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::middleware::Next;
 use axum::middleware::from_fn_with_state;
 use axum::routing::any;
+use axum::routing::post;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::Method;
@@ -23,14 +24,17 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::admin::Admin;
 use crate::admin::access::Caller;
 use crate::admin::audit;
+use crate::admin::catalog;
 use crate::admin::input::Id;
 use crate::admin::input::Shared;
 use crate::admin::openapi;
+use crate::admin::probes;
 use crate::admin::respond::Problem;
 use crate::admin::respond::REQUEST_ID_HEADER;
 use crate::admin::respond::RequestId;
 use crate::admin::respond::empty;
 use crate::admin::routes;
+use crate::admin::service_keys;
 use crate::admin::variables;
 use crate::domain::audit::Asker;
 use crate::sys::clock::Clock as _;
@@ -46,15 +50,6 @@ pub const SUBJECT_HEADER: &str = "sigilum-subject";
 /// Longest client request id that is logged, in characters.
 const MAX_CLIENT_ID: usize = 128;
 
-/// Parts of the admin API that this version does not have; its clients know their paths, so the answer is 501 and
-/// not 404.
-const NOT_IMPLEMENTED: [&str; 4] = [
-    "/api/admin/connections/{id}/test",
-    "/api/admin/connections/{id}/discover",
-    "/api/admin/service-catalog",
-    "/api/admin/service-api-keys/{id}",
-];
-
 /// Every route, with its description.
 pub fn table() -> OpenApiRouter<Arc<Admin>> {
     open().merge(guarded())
@@ -67,18 +62,24 @@ fn open() -> OpenApiRouter<Arc<Admin>> {
 
 /// Routes behind the access rule.
 fn guarded() -> OpenApiRouter<Arc<Admin>> {
-    routes::guarded().merge(audit::routes()).merge(variables::routes())
+    routes::guarded()
+        .merge(audit::routes())
+        .merge(variables::routes())
+        .merge(probes::routes())
+        .merge(catalog::routes())
+        .merge(service_keys::routes())
 }
 
 /// The whole face.
 pub fn router(admin: Arc<Admin>) -> Router {
-    let mut guarded = Router::from(guarded())
+    let guarded = Router::from(guarded())
+        // What follows an action counts for nothing, as in the seed.
+        .route("/api/admin/connections/{id}/rotate/{*rest}", post(routes::rotate))
+        .route("/api/admin/connections/{id}/test/{*rest}", post(probes::test))
+        .route("/api/admin/connections/{id}/discover/{*rest}", post(probes::discover))
         // What is not there is not told to strangers either.
         .route("/api/admin", any(unknown))
         .route("/api/admin/{*rest}", any(unknown));
-    for path in NOT_IMPLEMENTED {
-        guarded = guarded.route(path, any(not_implemented));
-    }
     let guarded =
         guarded.method_not_allowed_fallback(wrong_method).route_layer(from_fn_with_state(Arc::clone(&admin), let_in));
     Router::from(open())
@@ -91,11 +92,6 @@ pub fn router(admin: Arc<Admin>) -> Router {
 
 async fn unknown(Extension(id): Id) -> Response<Body> {
     Problem::not_found().into_response(&id)
-}
-
-async fn not_implemented(Extension(id): Id) -> Response<Body> {
-    let text = "this version of the gateway does not have this part of the admin API";
-    Problem::new(StatusCode::NOT_IMPLEMENTED, "", text).into_response(&id)
 }
 
 async fn wrong_method(Extension(id): Id) -> Response<Body> {

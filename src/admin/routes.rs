@@ -24,10 +24,10 @@ use crate::admin::input::json_body;
 use crate::wire::admin::ConnectionBody;
 use crate::wire::admin::ConnectionListBody;
 use crate::wire::admin::CreateBody;
-use crate::wire::admin::PatchBody;
 use crate::wire::admin::RotateBody;
 use crate::wire::envelope::ErrorBody;
 use crate::wire::health::HealthBody;
+use crate::wire::patch::PatchBody;
 
 /// Routes open to everybody.
 pub fn open() -> OpenApiRouter<Arc<Admin>> {
@@ -144,7 +144,7 @@ async fn delete(State(admin): Shared, Extension(id): Id, Extension(asker): Who, 
     (status = 400, description = "Nothing would change, or a secret is not valid", body = ErrorBody),
     (status = 404, description = "No connection of that id", body = ErrorBody),
 ))]
-async fn rotate(
+pub(super) async fn rotate(
     State(admin): Shared,
     Extension(id): Id,
     Extension(asker): Who,

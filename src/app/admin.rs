@@ -17,6 +17,7 @@ use crate::admin::Admin;
 use crate::admin::ClaimsWatch;
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
+use crate::admin::catalog;
 use crate::admin::feed;
 use crate::admin::meter::ACCESS_LOG;
 use crate::admin::meter::Meter;
@@ -49,6 +50,7 @@ use crate::envoy::launch;
 use crate::envoy::live::Live;
 use crate::envoy::live::LiveError;
 use crate::identity::Home;
+use crate::probe::Prober;
 use crate::state::Publisher;
 use crate::store::StoreError;
 use crate::store::declared::Resolved;
@@ -91,6 +93,10 @@ pub struct AdminConfig {
     pub run_dir: PathBuf,
     /// Opens the store.
     pub master_key: Secret,
+    /// The file of the service catalog.
+    pub service_catalog: PathBuf,
+    /// Where the service keys are.
+    pub keys: Arc<KeyPlaces>,
     /// Who may use the API.
     pub access_mode: AccessMode,
     /// The token where the environment names it; otherwise it is in its file.
@@ -150,8 +156,6 @@ pub struct ClaimsSetup {
     pub namespace: Namespace,
     /// Folder that holds `identities/`.
     pub home: PathBuf,
-    /// Where the service keys are.
-    pub keys: KeyPlaces,
     /// Time between two readings.
     pub refresh: Duration,
     /// Most approvals of one service.
@@ -245,7 +249,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let mut open = OpenStore::open(&config.data_dir, &config.master_key, &holder)?;
     drop(config.master_key);
     let outward = config.claims.as_ref().map(|setup| (setup.registrations_per_minute, setup.usage));
-    let connected = config.claims.and_then(connect);
+    let connected = config.claims.and_then(|setup| connect(setup, Arc::clone(&config.keys)));
     let mut settings = config.settings;
     // Nobody can be submitted to an API that is not asked.
     settings.auto_register &= connected.is_some();
@@ -257,6 +261,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     };
     own_folder(&config.run_dir).map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
     let state = bind_private(&state_path).await?;
+    catalog::make_if_missing(&config.service_catalog);
     warn_of_mode(config.access_mode);
     let publisher = Publisher::new(initial);
     let (store, store_thread) = open.start(feed::listener(publisher.clone()))?;
@@ -301,6 +306,9 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
             allow_private: settings.allow_private,
             own_ports,
         },
+        prober: Prober::default(),
+        catalog: config.service_catalog,
+        keys: config.keys,
         metrics,
         claims: claims.as_ref().map(watch),
         envoy_socket,
@@ -413,8 +421,8 @@ pub async fn run(config: AdminConfig) -> Result<Ended, AdminError> {
 
 /// The API's client, with the gateway's own identity. Without either the gateway still serves: by declared approvals
 /// alone, which is said once and loudly.
-fn connect(setup: ClaimsSetup) -> Option<ClaimsConfig> {
-    let ClaimsSetup { api_url, every_service, namespace, home, keys, refresh, max_approvals, .. } = setup;
+fn connect(setup: ClaimsSetup, keys: Arc<KeyPlaces>) -> Option<ClaimsConfig> {
+    let ClaimsSetup { api_url, every_service, namespace, home, refresh, max_approvals, .. } = setup;
     let opened = match Home::new(home).load(&namespace, SystemClock.now().seconds()) {
         Ok(opened) => opened,
         Err(error) => {
@@ -440,7 +448,7 @@ fn connect(setup: ClaimsSetup) -> Option<ClaimsConfig> {
                     "service keys and approvals travel in clear and could be changed on the way; use https"
                 );
             }
-            Some(ClaimsConfig { client: Arc::new(client), keys: Arc::new(keys), every_service, refresh, max_approvals })
+            Some(ClaimsConfig { client: Arc::new(client), keys, every_service, refresh, max_approvals })
         }
         Err(error) => {
             tracing::error!(%error, "the Sigilum API cannot be asked: only declared approvals count");

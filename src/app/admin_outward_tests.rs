@@ -83,6 +83,8 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
     std::fs::write(home.join("service-api-key-linear"), "key-1").unwrap();
     AdminConfig {
         addresses: vec!["127.0.0.1:0".parse().unwrap()],
+        service_catalog: folder.join("service-catalog.json"),
+        keys: Arc::new(KeyPlaces::new([], vec![home.clone()])),
         data_dir: folder.join("data"),
         run_dir: folder.join("run"),
         master_key: Secret::new("01".repeat(32)),
@@ -101,7 +103,6 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
             api_url: api_url.to_owned(),
             every_service: false,
             namespace,
-            keys: KeyPlaces::new([], vec![home.clone()]),
             home,
             refresh: Duration::from_secs(10),
             max_approvals: 1000,

@@ -74,6 +74,8 @@ fn config(folder: &Path) -> AdminConfig {
     AdminConfig {
         addresses: vec!["127.0.0.1:0".parse().unwrap()],
         data_dir: folder.join("data"),
+        service_catalog: folder.join("data/service-catalog.json"),
+        keys: Arc::new(KeyPlaces::new([], vec![folder.join("home")])),
         run_dir: folder.join("run"),
         master_key: Secret::new(MASTER_KEY.to_owned()),
         access_mode: AccessMode::Token,
@@ -533,7 +535,11 @@ async fn paths_and_methods_outside_the_table_are_said_to_be() {
         ("GET", "/api/admin", 404, "NOT_FOUND"),
         ("GET", "/api/admin/whatever", 404, "NOT_FOUND"),
         ("GET", "/api/admin/connections/linear/whatever", 404, "NOT_FOUND"),
-        ("POST", "/api/admin/connections/linear/test", 501, ""),
+        ("GET", "/api/admin/connections/linear/test", 405, "METHOD_NOT_ALLOWED"),
+        ("POST", "/api/admin/connections/linear/whatever/more", 404, "NOT_FOUND"),
+        ("GET", "/api/admin/connections/linear/rotate/more", 405, "METHOD_NOT_ALLOWED"),
+        ("POST", "/api/admin/service-catalog", 405, "METHOD_NOT_ALLOWED"),
+        ("DELETE", "/api/admin/service-api-keys/linear", 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/api/admin/credential-variables", 200, ""),
         ("PUT", CONNECTIONS, 405, "METHOD_NOT_ALLOWED"),
         ("POST", "/health", 405, "METHOD_NOT_ALLOWED"),
@@ -894,12 +900,12 @@ fn with_claims(config: &mut AdminConfig, api: &str, folder: &Path) {
     let (namespace, now) = (Namespace::parse("acme").unwrap(), SystemClock.now().seconds());
     Home::new(folder).create(&namespace, now).unwrap();
     config.settings.auto_register = true;
+    config.keys = Arc::new(KeyPlaces::new([], vec![folder.to_owned()]));
     config.claims = Some(ClaimsSetup {
         api_url: api.to_owned(),
         every_service: true,
         namespace,
         home: folder.to_owned(),
-        keys: KeyPlaces::new([], vec![folder.to_owned()]),
         refresh: Duration::from_millis(300),
         max_approvals: 1000,
         registrations_per_minute: 30,
@@ -998,3 +1004,6 @@ mod access;
 
 #[path = "admin_openapi_tests.rs"]
 mod openapi;
+
+#[path = "admin_face_tests.rs"]
+mod face;

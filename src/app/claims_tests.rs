@@ -151,6 +151,8 @@ impl Gateway {
         Home::new(folder.path()).create(&acme(), SystemClock.now().seconds()).unwrap();
         let config = AdminConfig {
             addresses: vec!["127.0.0.1:0".parse().unwrap()],
+            service_catalog: folder.path().join("service-catalog.json"),
+            keys: Arc::new(KeyPlaces::new([], vec![folder.path().to_owned()])),
             data_dir: folder.path().join("data"),
             run_dir: folder.path().join("run"),
             master_key: Secret::new("01".repeat(32)),
@@ -170,7 +172,6 @@ impl Gateway {
                 every_service: true,
                 namespace: acme(),
                 home: folder.path().to_owned(),
-                keys: KeyPlaces::new([], vec![folder.path().to_owned()]),
                 refresh,
                 max_approvals: 1_000_000,
                 registrations_per_minute: 30,

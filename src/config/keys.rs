@@ -272,6 +272,14 @@ pub const SERVICE_API_KEY: Key = Key::new(
     Fallback::Computed("`service-api-key-<service>` in the home folder"),
     "service key at the Sigilum API for every service without one of its own; a service's own is in this variable with `_` and its name in upper case, `_` for every other character (`SIGILUM_SERVICE_API_KEY_MY_SERVICE`)",
 );
+/// Templates of connections.
+pub const SERVICE_CATALOG: Key = Key::new(
+    Some("gateway.service_catalog_file"),
+    &["GATEWAY_SERVICE_CATALOG_FILE"],
+    None,
+    Fallback::Computed("`<data_dir>/service-catalog.json`, made where it is missing"),
+    "templates from which pages and commands offer connections; read anew each time it is asked for",
+);
 /// The master key.
 pub const MASTER_KEY: Key = Key::new(
     None,
@@ -436,6 +444,7 @@ pub const ALL: &[Key] = &[
     USAGE_ENABLED,
     USAGE_MAX_BACKLOG,
     SERVICE_API_KEY,
+    SERVICE_CATALOG,
     ADMIN_ACCESS_MODE,
     ADMIN_TOKEN,
     ALLOWED_ORIGINS,

@@ -115,6 +115,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let envoy_admin = loader.listen(&keys::ENVOY_ADMIN_ADDR, Some(Bind::Loopback));
     let data_dir = loader.folder(&keys::DATA_DIR, Loader::data_dir);
     let run_dir = loader.folder(&keys::RUN_DIR, |_| data_dir.join("run"));
+    let service_catalog = loader.folder(&keys::SERVICE_CATALOG, |_| data_dir.join("service-catalog.json"));
     let binary = loader.read(&keys::ENVOY_BIN, Shape::Text, |text| Ok(text.to_owned()));
     let concurrency = loader.number(&keys::ENVOY_CONCURRENCY);
     let trusted_hops = loader.number(&keys::TRUSTED_HOPS);
@@ -204,7 +205,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         api_url: api_url?,
         api_url_set: loader.is_set(&keys::API_URL),
         admin_url,
-        paths: Paths { home: loader.home(), config_file, data_dir, run_dir },
+        paths: Paths { home: loader.home(), config_file, data_dir, run_dir, service_catalog },
         listen,
         admin: access,
         envoy: EnvoyOptions {

@@ -105,6 +105,8 @@ pub struct Paths {
     pub data_dir: PathBuf,
     /// Sockets and replay journal.
     pub run_dir: PathBuf,
+    /// Templates of connections.
+    pub service_catalog: PathBuf,
 }
 
 /// Listen addresses; none is empty and no address occurs twice.

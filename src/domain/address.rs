@@ -13,8 +13,10 @@ const MAX_LABEL_BYTES: usize = 63;
 const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
 
-/// IPv6 address of the EC2 metadata service; it lies in `fc00::/7` and stays refused where private ranges are allowed.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254);
+/// IPv6 addresses of the metadata services of AWS and Google; they lie in `fc00::/7` and stay refused where private
+/// ranges are allowed.
+const METADATA_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254)];
 
 /// Names by which clouds call their metadata service.
 const METADATA_NAMES: [&str; 4] =
@@ -146,12 +148,14 @@ fn classify_v4(address: Ipv4Addr) -> Result<Reach, AddressRefused> {
         [224..=239, ..] => Err(AddressRefused::Multicast),
         [240..=255, ..] => Err(AddressRefused::Reserved),
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] => Ok(Reach::Private),
+        // Benchmarks (RFC 2544): nothing public lives there.
+        [198, 18..=19, ..] => Ok(Reach::Private),
         _ => Ok(Reach::Public),
     }
 }
 
 fn classify_v6(address: Ipv6Addr) -> Result<Reach, AddressRefused> {
-    if address == METADATA_V6 {
+    if METADATA_V6.contains(&address) {
         return Err(AddressRefused::Metadata);
     }
     if address.is_unspecified() {

@@ -222,14 +222,7 @@ impl Draft {
         if !matches!(self.mcp_transport.trim(), "" | "streamable_http") {
             return Err(invalid("mcp_transport", "must be streamable_http"));
         }
-        let endpoint = self.mcp_endpoint.trim();
-        let endpoint = if endpoint.contains("://") {
-            check_upstream("mcp_endpoint", endpoint, policy)?;
-            endpoint.trim_end_matches('/').to_owned()
-        } else {
-            check_text("mcp_endpoint", endpoint, MAX_TEXT_BYTES)?;
-            format!("/{}", endpoint.trim_matches('/'))
-        };
+        let endpoint = check_endpoint(&self.mcp_endpoint, policy)?;
         if self.mcp_subjects.len() > MAX_LIST_ENTRIES {
             return Err(invalid("mcp_subject_tool_policies", too_many()));
         }
@@ -282,6 +275,29 @@ fn check_upstream(field: &'static str, url: &str, policy: &AddressPolicy) -> Res
     check_host(upstream.host(), upstream.port(), policy)
         .map_err(|refused| invalid(field, format!("{} {refused}", upstream.host())))?;
     Ok(upstream)
+}
+
+/// An absolute URL, whose query belongs to the server, or a path with or without one.
+fn check_endpoint(given: &str, policy: &AddressPolicy) -> Result<String, InvalidConnection> {
+    const FIELD: &str = "mcp_endpoint";
+    let given = given.trim();
+    check_text(FIELD, given, MAX_TEXT_BYTES)?;
+    let (place, query) = given.split_at(given.find('?').unwrap_or(given.len()));
+    if query.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
+        return Err(invalid(FIELD, "may hold visible ASCII characters only, and no #"));
+    }
+    if place.contains("://") {
+        check_upstream(FIELD, place, policy).map_err(|error| match error {
+            InvalidConnection::BaseUrl(reason) => invalid(FIELD, format!("is no absolute URL: {reason}")),
+            error @ (InvalidConnection::Field { .. }
+            | InvalidConnection::SecretCharacters
+            | InvalidConnection::SecretEmpty) => error,
+        })?;
+        return Ok(format!("{}{query}", place.trim_end_matches('/')));
+    }
+    let bare = place.trim_matches('/');
+    check_path(FIELD, bare)?;
+    Ok(format!("/{bare}{query}"))
 }
 
 fn check_target(mode: AuthMode, given: Option<&str>) -> Result<String, InvalidConnection> {

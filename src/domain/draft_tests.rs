@@ -112,6 +112,28 @@ fn private_upstreams_need_the_connections_own_leave() {
 }
 
 #[test]
+fn an_mcp_endpoint_is_a_url_or_a_path_and_keeps_its_query() {
+    let endpoint = |given: &str| {
+        let draft = Draft { protocol: "mcp".to_owned(), mcp_endpoint: given.to_owned(), ..draft() };
+        check(draft).map(|checked| checked.mcp.unwrap().endpoint)
+    };
+    for (given, kept) in [
+        ("", "/"),
+        ("mcp/", "/mcp"),
+        (" //a/b// ", "/a/b"),
+        ("/mcp?x=/y/", "/mcp?x=/y/"),
+        ("https://mcp.example.com/mcp/", "https://mcp.example.com/mcp"),
+        ("https://mcp.example.com/mcp?KEY={{__KEY__}}", "https://mcp.example.com/mcp?KEY={{__KEY__}}"),
+    ] {
+        assert_eq!(endpoint(given).unwrap(), kept, "{given}");
+    }
+    for bad in ["ftp://x.example/y", "https://u:p@x.example", "https://169.254.169.254/x", "/../x", "/a#b", "/a?b c"] {
+        let refused = endpoint(bad).unwrap_err();
+        assert!(refused.starts_with("mcp_endpoint"), "{bad}: {refused}");
+    }
+}
+
+#[test]
 fn mcp_lists_are_trimmed_sorted_and_free_of_doubles() {
     let policy =
         ToolPolicy { allow: [" b ", "a", "b", ""].map(str::to_owned).to_vec(), deny: Vec::new(), max_tools: Some(3) };

@@ -22,11 +22,12 @@
 //! | `siphasher` | the keyed hash of the replay window | the 128-bit form of the hash the standard library keeps to 64 |
 //! | `arc-swap` | the snapshot | readers never wait for a writer |
 //! | `hashbrown` | the tables of grants and names | the standard library's own table, with the part it keeps to itself: entries that are found by a hash and an equality of ours, so that a record is held once, at 4 bytes an index entry |
-//! | `utoipa`, `utoipa-axum` | the description of the control plane (OpenAPI) | a handler is registered once, for serving and for the description, which therefore cannot leave one out; written beside the handler as attributes, checked by the compiler |
+//! | `utoipa`, `utoipa-axum` | the descriptions of the control plane and of the admin API (OpenAPI) | a handler is registered once, for serving and for the description, which therefore cannot leave one out; written beside the handler as attributes, checked by the compiler |
 //! | `jsonwebtoken` | owner tokens (HS256) | in use since 2015, on `ring`; the algorithm is fixed by the verifier, never read from the token |
 //! | `bs58` | keys in DID documents (multibase `z`) | the encoder of base58 most others build on, without dependencies in the form we use |
 //! | `clap_complete` | `sigilum completions` | of clap's own repository: scripts are made from the commands themselves |
 //! | `indicatif` | the spinner while a gateway starts | knows terminals and their absence; in use since 2017 |
+//! | `rustls-platform-verifier` | the authorities of this machine, for tests of connections | of the rustls project, in the tree with `reqwest`; a test connects to an address that was judged and needs TLS on that very connection |
 //! | `notify` | `gateway.yaml` and secret files, watched | what cargo-watch, rust-analyzer and deno watch with, since 2014; inotify and kqueue behind one interface, without its optional features 4,000 lines |
 //! | `close_fds` | programs that know secrets inherit nothing | marks every descriptor close-on-exec in one safe call; 1,000 lines, unchanged since 2021 because there is nothing to change |
 //!

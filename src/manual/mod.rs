@@ -3,6 +3,7 @@
 //! Documentation only; it is compiled by rustdoc alone, so that its links are checked.
 
 pub mod admin_access;
+pub mod admin_api;
 pub mod control_plane;
 pub mod data_plane;
 pub mod decision;

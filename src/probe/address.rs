@@ -1,6 +1,5 @@
 //! Where a test may go: every address a name resolves to is judged, and a judged one is connected to.
 
-use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -43,10 +42,10 @@ pub(super) async fn connect(addresses: &[SocketAddr], policy: &AddressPolicy) ->
     for address in addresses {
         match tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect(address)).await {
             Ok(Ok(stream)) if is_own_listener(&stream, policy) => {
-                reason = format!("{} is this gateway's own port", address);
+                reason = format!("{address} is this gateway's own port");
             }
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => reason = format!("{address} cannot be reached: {}", named(&error)),
+            Ok(Err(error)) => reason = format!("{address} cannot be reached: {}", error.kind()),
             Err(_) => reason = format!("{address} does not answer"),
         }
     }
@@ -60,15 +59,4 @@ fn is_own_listener(stream: &TcpStream, policy: &AddressPolicy) -> bool {
     let bare = |ip: IpAddr| ip.to_canonical();
     let same = bare(here.ip()) == bare(there.ip()) || bare(there.ip()).is_loopback();
     same && policy.own_ports.contains(&there.port())
-}
-
-/// In words that do not differ between systems.
-fn named(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "network unreachable".to_owned(),
-        io::ErrorKind::HostUnreachable => "host unreachable".to_owned(),
-        io::ErrorKind::TimedOut => "timed out".to_owned(),
-        other => other.to_string(),
-    }
 }

@@ -105,6 +105,11 @@ impl Published {
         held.epoch == self.epoch && held.version > self.first && held.version <= self.version
     }
 
+    /// One connection.
+    pub(super) fn connection(&self, id: &str) -> Option<Arc<proto::Connection>> {
+        self.connections.get(id).cloned()
+    }
+
     /// Ids of all connections, in order.
     pub(super) fn connection_ids(&self) -> Vec<String> {
         self.connections.keys().cloned().collect()

@@ -17,6 +17,7 @@ use tonic::Response;
 use tonic::Status;
 use tonic::Streaming;
 
+use crate::domain::connection::Connection;
 use crate::state::change::CLAIMS;
 use crate::state::change::Change;
 use crate::state::claims::ClaimList;
@@ -32,6 +33,7 @@ use crate::sys::inbound::Inbound;
 use crate::sys::peer::PeerRule;
 use crate::sys::tasks::Stop;
 use crate::sys::tls::ServerTls;
+use crate::wire::state::decode_connection;
 use crate::wire::state::proto;
 use crate::wire::state::proto::state_service_server::StateService;
 use crate::wire::state::proto::state_service_server::StateServiceServer;
@@ -155,6 +157,12 @@ impl Publisher {
     /// process began), and how many approvals that is.
     pub fn claims_ages(&self) -> Vec<(String, Option<u64>, usize)> {
         self.published().claims_ages(SystemClock.now().monotonic)
+    }
+
+    /// One connection with its credential, as authz has it.
+    pub fn connection(&self, id: &str) -> Option<Arc<Connection>> {
+        let record = self.published().connection(id)?;
+        decode_connection((*record).clone())
     }
 
     /// Ids of all connections, in order.

@@ -194,8 +194,9 @@ impl Writer<'_> {
         Ok(changed == 1)
     }
 
-    /// Removes a connection and every version of its secrets; `false` where there is none.
+    /// Removes a connection, every version of its secrets and its last test; `false` where there is none.
     pub fn delete(&self, id: &str) -> Result<bool, StoreError> {
+        self.forget_test(id)?;
         let gone = self.transaction.prepare_cached("DELETE FROM connections WHERE id = ?1")?.execute([id])?;
         Ok(gone == 1)
     }

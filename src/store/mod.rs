@@ -8,6 +8,7 @@ pub mod audit;
 mod audit_lines;
 pub mod declared;
 pub mod engine;
+pub mod last_tests;
 pub mod master_keys;
 pub mod migrate;
 pub mod records;

@@ -13,15 +13,16 @@ use utoipa::openapi::Schema;
 use utoipa::openapi::Type;
 use utoipa::openapi::schema::SchemaType;
 
-use crate::domain::connection::AuthMode;
 use crate::domain::connection::DEFAULT_MAX_STREAM;
 use crate::domain::connection::DEFAULT_RESPONSE_TIMEOUT;
 use crate::domain::draft::Draft;
+use crate::domain::probe::LastTest;
 use crate::domain::record::ConnectionRecord;
 use crate::domain::record::Secrets;
 use crate::domain::record::ToolPolicy;
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixMillis;
+use crate::wire::probe::verdict;
 
 /// Why a body was not understood. The text names a place in the body and never a value of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,11 +52,11 @@ pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, InvalidBody> 
         .map_err(|error| InvalidBody::Json { line: error.line(), column: error.column().max(1) })
 }
 
-/// A member of a patch: absent = leave as it is, `null` = back to the default (see [`PatchBody`]), a value = set.
-type Change<T> = Option<Option<T>>;
-
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Change<T>, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Some)
+/// A member that may be `null`, which is its default.
+pub(super) fn nullable<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Named secrets. Each is moved into its type as it is read.
@@ -179,150 +180,11 @@ impl CreateBody {
             mcp_policy: ToolPolicy {
                 allow: self.mcp_tool_allowlist.unwrap_or_default(),
                 deny: self.mcp_tool_denylist.unwrap_or_default(),
-                max_tools: self.mcp_max_tools_exposed,
+                max_tools: limit(self.mcp_max_tools_exposed),
             },
             mcp_subjects: decode_policies(self.mcp_subject_tool_policies.unwrap_or_default()),
         };
         Some((draft, self.secrets.unwrap_or_default().0))
-    }
-}
-
-/// `PATCH /connections/{id}`. As in the seed, an empty text leaves a text member as it is and 0 leaves
-/// `rotation_interval_days`; `null` brings a member back to its default, but leaves the tool policies as they
-/// are: clients of the seed send it for what they do not mean, and a policy taken away opens tools. `[]`, `{}`
-/// and 0 clear those.
-#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
-#[schema(as = ConnectionPatch)]
-pub struct PatchBody {
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    name: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    base_url: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    path_prefix: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    auth_mode: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    auth_header_name: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    auth_prefix: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    auth_secret_key: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<i64>)]
-    rotation_interval_days: Change<i64>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    status: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    mcp_transport: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    mcp_endpoint: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<String>>)]
-    mcp_tool_allowlist: Change<Vec<String>>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<String>>)]
-    mcp_tool_denylist: Change<Vec<String>>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<u32>)]
-    mcp_max_tools_exposed: Change<u32>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<BTreeMap<String, PolicyBody>>)]
-    mcp_subject_tool_policies: Change<BTreeMap<String, PolicyBody>>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<bool>)]
-    allow_private: Change<bool>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<String>>)]
-    allowed_methods: Change<Vec<String>>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<String>>)]
-    allowed_paths: Change<Vec<String>>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<String>>)]
-    upgrades: Change<Vec<String>>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<u64>)]
-    response_timeout_ms: Change<u64>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<u64>)]
-    max_stream_seconds: Change<u64>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
-    extra_headers: Change<BTreeMap<String, String>>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<bool>)]
-    allow_set_cookie: Change<bool>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<bool>)]
-    forward_trace: Change<bool>,
-}
-
-impl PatchBody {
-    /// Whether `status`, if given, is `active` or `disabled`.
-    pub fn has_valid_status(&self) -> bool {
-        self.status.iter().flatten().all(|status| is_disabled(status).is_some())
-    }
-
-    /// The draft with the patch applied. An invalid status changes nothing: see [`Self::has_valid_status`].
-    #[must_use]
-    pub fn apply(self, mut draft: Draft) -> Draft {
-        // Another mode has another default prefix, and a parameter's name is none of a header; those given below win.
-        if let Some(mode) = text(self.auth_mode)
-            && mode != draft.auth_mode
-        {
-            let query = AuthMode::QueryParam.name();
-            if mode.is_empty() || mode == query || draft.auth_mode == query {
-                draft.auth_header_name = None;
-            }
-            draft.auth_mode = mode;
-            draft.auth_prefix = None;
-        }
-        set(&mut draft.name, text(self.name));
-        set(&mut draft.base_url, text(self.base_url));
-        set(&mut draft.path_prefix, text(self.path_prefix));
-        if let Some(name) = text(self.auth_header_name) {
-            draft.auth_header_name = Some(name);
-        }
-        if let Some(prefix) = text(self.auth_prefix) {
-            draft.auth_prefix = Some(prefix);
-        }
-        set(&mut draft.auth_secret_key, text(self.auth_secret_key));
-        match self.rotation_interval_days {
-            None | Some(Some(0)) => {}
-            Some(days) => draft.rotation_interval_days = days.unwrap_or_default(),
-        }
-        set(&mut draft.disabled, text(self.status).and_then(|status| is_disabled(&status)));
-        set(&mut draft.mcp_transport, text(self.mcp_transport));
-        set(&mut draft.mcp_endpoint, text(self.mcp_endpoint));
-        set(&mut draft.mcp_policy.allow, self.mcp_tool_allowlist.flatten());
-        set(&mut draft.mcp_policy.deny, self.mcp_tool_denylist.flatten());
-        // 0 takes the limit away, as in the seed.
-        set(
-            &mut draft.mcp_policy.max_tools,
-            self.mcp_max_tools_exposed.flatten().map(|most| Some(most).filter(|most| *most > 0)),
-        );
-        set(&mut draft.mcp_subjects, self.mcp_subject_tool_policies.flatten().map(decode_policies));
-        set(&mut draft.allow_private, self.allow_private.map(Option::unwrap_or_default));
-        set(&mut draft.allowed_methods, self.allowed_methods.map(Option::unwrap_or_default));
-        set(&mut draft.allowed_paths, self.allowed_paths.map(Option::unwrap_or_default));
-        set(&mut draft.upgrades, self.upgrades.map(Option::unwrap_or_default));
-        set(&mut draft.response_timeout_ms, self.response_timeout_ms);
-        set(&mut draft.max_stream_seconds, self.max_stream_seconds);
-        set(&mut draft.extra_headers, self.extra_headers.map(Option::unwrap_or_default));
-        set(&mut draft.allow_set_cookie, self.allow_set_cookie.map(Option::unwrap_or_default));
-        set(&mut draft.forward_trace, self.forward_trace.map(Option::unwrap_or_default));
-        draft
     }
 }
 
@@ -350,18 +212,18 @@ impl RotateBody {
 }
 
 /// A tool policy, in both directions.
-#[derive(Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ToolPolicy)]
-struct PolicyBody {
+pub struct PolicyBody {
     /// Only these; empty = all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    allowlist: Vec<String>,
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub allowlist: Vec<String>,
     /// Never these.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    denylist: Vec<String>,
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub denylist: Vec<String>,
     /// At most this many.
     #[serde(skip_serializing_if = "Option::is_none")]
-    max_tools_exposed: Option<u32>,
+    pub max_tools_exposed: Option<u32>,
 }
 
 /// What was discovered of an MCP server; nothing yet, as discovery is not part of this API.
@@ -416,6 +278,18 @@ pub struct ConnectionBody {
     created_at: String,
     /// When anything about it last changed.
     updated_at: String,
+    /// When it was last tested; absent where it never was, as the next three.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_tested_at: Option<String>,
+    /// `pass` or `fail`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_test_status: Option<&'static str>,
+    /// Of the provider's answer; absent where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_test_http_status: Option<u16>,
+    /// Why it failed, at most 240 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_test_error: Option<String>,
     /// When its secrets last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_rotated_at: Option<String>,
@@ -494,6 +368,10 @@ impl ConnectionBody {
             status: if settings.active { "active" } else { "disabled" },
             created_at: record.created_at.rfc3339(),
             updated_at: record.updated_at.rfc3339(),
+            last_tested_at: None,
+            last_test_status: None,
+            last_test_http_status: None,
+            last_test_error: None,
             last_rotated_at: record.last_rotated_at.map(UnixMillis::rfc3339),
             next_rotation_due_at: settings.next_rotation_due_at.map(|due| due.rfc3339()),
             rotation_interval_days: Some(record.rotation_interval_days).filter(|days| *days > 0),
@@ -520,6 +398,18 @@ impl ConnectionBody {
     pub fn standing(self, declared: bool, secret_error: Option<String>) -> Self {
         Self { declared, secret_error, ..self }
     }
+
+    /// The same with what came of its last test, if it ever was tested.
+    #[must_use]
+    pub fn tested(mut self, last: Option<LastTest>) -> Self {
+        if let Some(LastTest { at, outcome }) = last {
+            self.last_tested_at = Some(at.rfc3339());
+            self.last_test_status = Some(verdict(outcome.passed));
+            self.last_test_http_status = Some(outcome.http_status).filter(|status| *status > 0);
+            self.last_test_error = Some(outcome.error).filter(|error| !error.is_empty());
+        }
+        self
+    }
 }
 
 /// `GET /connections`.
@@ -530,22 +420,7 @@ pub struct ConnectionListBody {
     pub connections: Vec<ConnectionBody>,
 }
 
-/// A text member of a patch: `None` = leave as it is, empty = back to the default.
-fn text(change: Change<String>) -> Option<String> {
-    match change {
-        None => None,
-        Some(None) => Some(String::new()),
-        Some(Some(given)) => Some(given).filter(|given| !given.is_empty()),
-    }
-}
-
-fn set<T>(field: &mut T, change: Option<T>) {
-    if let Some(value) = change {
-        *field = value;
-    }
-}
-
-fn is_disabled(status: &str) -> Option<bool> {
+pub(super) fn is_disabled(status: &str) -> Option<bool> {
     match status.trim() {
         "" | "active" => Some(false),
         "disabled" => Some(true),
@@ -558,13 +433,21 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
+/// 0 is no limit, as in the seed.
+pub(super) fn limit(most: Option<u32>) -> Option<u32> {
+    most.filter(|most| *most > 0)
+}
+
 fn encode_policy(policy: &ToolPolicy) -> PolicyBody {
     PolicyBody { allowlist: policy.allow.clone(), denylist: policy.deny.clone(), max_tools_exposed: policy.max_tools }
 }
 
-fn decode_policies(bodies: BTreeMap<String, PolicyBody>) -> BTreeMap<String, ToolPolicy> {
-    let decode =
-        |body: PolicyBody| ToolPolicy { allow: body.allowlist, deny: body.denylist, max_tools: body.max_tools_exposed };
+pub(super) fn decode_policies(bodies: BTreeMap<String, PolicyBody>) -> BTreeMap<String, ToolPolicy> {
+    let decode = |body: PolicyBody| ToolPolicy {
+        allow: body.allowlist,
+        deny: body.denylist,
+        max_tools: limit(body.max_tools_exposed),
+    };
     bodies.into_iter().map(|(name, body)| (name, decode(body))).collect()
 }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::address::AddressPolicy;
+use crate::wire::patch::PatchBody;
 
 fn record(body: &str) -> ConnectionRecord {
     let (draft, secrets) = decode::<CreateBody>(body.as_bytes()).unwrap().into_draft().unwrap();
@@ -161,6 +162,15 @@ fn a_status_is_active_or_disabled() {
     for good in [&br#"{}"#[..], br#"{"status":null}"#, br#"{"status":""}"#, br#"{"status":"disabled"}"#] {
         assert!(decode::<PatchBody>(good).unwrap().has_valid_status());
     }
+}
+
+#[test]
+fn policies_take_null_and_no_limit_is_zero() {
+    let body =
+        br#"{"mcp_max_tools_exposed":0,"mcp_subject_tool_policies":{"bob":{"allowlist":null,"max_tools_exposed":0}}}"#;
+    let (draft, _) = decode::<CreateBody>(body).unwrap().into_draft().unwrap();
+    assert_eq!(draft.mcp_policy, ToolPolicy::default());
+    assert_eq!(draft.mcp_subjects["bob"], ToolPolicy::default());
 }
 
 proptest! {

@@ -3,12 +3,15 @@
 pub mod admin;
 pub mod answer;
 pub mod audit;
+pub mod catalog;
 pub mod control_plane;
 pub mod envelope;
 pub mod envoy;
 pub mod health;
 pub mod markdown;
+pub mod patch;
 pub mod probe;
 pub mod registration;
+pub mod service_key;
 pub mod state;
 pub mod variables;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -106,7 +107,6 @@ fn admin_config(config: Config, master_key: Secret, keys: KeyPlaces, supervised:
         every_service: config.api_url_set,
         namespace,
         home: config.paths.home,
-        keys,
         refresh: config.claims.refresh,
         max_approvals: config.claims.max_approvals,
         registrations_per_minute: config.claims.registrations_per_minute,
@@ -119,6 +119,8 @@ fn admin_config(config: Config, master_key: Secret, keys: KeyPlaces, supervised:
         data_dir: config.paths.data_dir,
         run_dir: config.paths.run_dir,
         master_key,
+        service_catalog: config.paths.service_catalog,
+        keys: Arc::new(keys),
         access_mode: config.admin.mode,
         token: config.admin.token,
         allowed_origins: config.admin.allowed_origins,

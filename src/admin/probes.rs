@@ -1,0 +1,167 @@
+//! Tests of connections, and what an MCP server offers.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::RawQuery;
+use axum::extract::Request;
+use axum::extract::State;
+use http::Response;
+use http::StatusCode;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::admin::Admin;
+use crate::admin::input::Id;
+use crate::admin::input::Name;
+use crate::admin::input::Shared;
+use crate::admin::input::Who;
+use crate::admin::input::finish;
+use crate::admin::input::json_body;
+use crate::admin::respond::Problem;
+use crate::admin::respond::json;
+use crate::domain::audit::Action;
+use crate::domain::audit::Asker;
+use crate::domain::audit::Detail;
+use crate::domain::audit::Entry;
+use crate::domain::connection::Connection;
+use crate::domain::connection::Protocol;
+use crate::domain::ids::ConnectionId;
+use crate::domain::probe::LastTest;
+use crate::domain::route;
+use crate::probe::Busy;
+use crate::store::StoreError;
+use crate::sys::clock::Clock as _;
+use crate::wire::admin::decode;
+use crate::wire::envelope::ErrorBody;
+use crate::wire::probe::TestBody;
+use crate::wire::probe::TestResultBody;
+use crate::wire::probe::verdict;
+
+/// Seconds after which there may be room for another test.
+const RETRY_SECONDS: u32 = 5;
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::new().routes(routes!(test)).routes(routes!(discover))
+}
+
+/// Sends one request to the provider with the connection's credential, and tells whether 200 to 399 was answered. No
+/// redirect is followed.
+#[utoipa::path(post, path = "/api/admin/connections/{id}/test", operation_id = "testConnection", tag = "connections",
+    params(("id" = String, Path, description = "Slug of the connection")),
+    request_body(content = Option<TestBody>, description = "May be left out"), responses(
+    (status = 200, description = "The provider answered", body = TestResultBody),
+    (status = 400, description = "The connection has no usable secret, or what is asked for may not be sent", body = ErrorBody),
+    (status = 404, description = "No connection of that id", body = ErrorBody),
+    (status = 429, description = "As many tests as may run at a time are running", body = ErrorBody),
+    (status = 501, description = "The protocol is `mcp`, whose tests this version does not have", body = ErrorBody),
+    (status = 502, description = "Nothing was answered", body = TestResultBody),
+))]
+pub(super) async fn test(
+    State(admin): Shared,
+    Extension(id): Id,
+    Extension(asker): Who,
+    name: Name,
+    request: Request,
+) -> Response<Body> {
+    let work = async { run(&admin, &asker, name.connection()?, &json_body(request).await?).await };
+    finish(&id, work.await)
+}
+
+async fn run(admin: &Admin, asker: &Asker, id: ConnectionId, body: &[u8]) -> Result<Response<Body>, Problem> {
+    let connection = published(admin, &id)?;
+    if connection.settings.protocol == Protocol::Mcp {
+        return Err(not_yet());
+    }
+    let asked = if body.trim_ascii().is_empty() { TestBody::default() } else { decode::<TestBody>(body)? };
+    let request = asked.into_draft().check(&connection.settings).map_err(StoreError::Invalid)?;
+    let credential = connection.credential.as_ref().map_err(|reason| Problem::invalid(reason.clone()))?;
+    let method = request.method.to_string();
+    let outcome = admin.prober.test(&connection, credential, request, &admin.addresses).await.map_err(|Busy| {
+        let text = "as many tests as may run at a time are running";
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "", text).retry_after(RETRY_SECONDS)
+    })?;
+    let now = admin.clock.now().wall;
+    let detail = Detail::default()
+        .text("method", &method)
+        .text("result", verdict(outcome.passed))
+        .number("http_status", outcome.http_status.into());
+    let entry = Entry::new(Action::ConnectionTest, id.as_str(), asker, now).with(detail);
+    let last = LastTest { at: now, outcome: outcome.clone() };
+    admin.store.keep(move |vault| vault.keep_test(id.as_str(), &last, &entry)).await?;
+    let unanswered = !outcome.passed && outcome.http_status == 0;
+    let status = if unanswered { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
+    json(status, &TestResultBody::encode(outcome))
+}
+
+/// Asks an MCP server for its tools.
+#[utoipa::path(post, path = "/api/admin/connections/{id}/discover", operation_id = "discoverConnection",
+    tag = "connections", params(
+        ("id" = String, Path, description = "Slug of the connection"),
+        ("refresh" = Option<String>, Query, description = "`auto`, `if_stale`, `cache`, `false`, `0`, `no`: what is \
+            known counts while it is fresh; `force` (default), `always`, `true`, `1`, `yes`: asked in any case"),
+    ), responses(
+    (status = 400, description = "`INVALID_REFRESH_MODE`, or the protocol is not `mcp`", body = ErrorBody),
+    (status = 404, description = "No connection of that id", body = ErrorBody),
+    (status = 501, description = "This version does not have it", body = ErrorBody),
+))]
+pub(super) async fn discover(
+    State(admin): Shared,
+    Extension(id): Id,
+    name: Name,
+    RawQuery(query): RawQuery,
+) -> Response<Body> {
+    let work = || {
+        let connection = published(&admin, &name.connection()?)?;
+        if connection.settings.protocol != Protocol::Mcp {
+            return Err(Problem::invalid("protocol: only connections of protocol mcp can be discovered"));
+        }
+        if !refresh_is_known(query.as_deref().unwrap_or_default()) {
+            let text = "refresh: must be auto or force";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "INVALID_REFRESH_MODE", text));
+        }
+        Err(not_yet())
+    };
+    finish(&id, work())
+}
+
+/// Whether the first `refresh` of a query, if any, is one of the words for it.
+fn refresh_is_known(query: &str) -> bool {
+    let mut given = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let Some((_, value)) = given.find(|(name, _)| *name == "refresh") else { return true };
+    let mut decoded = Vec::new();
+    route::decode(value.replace('+', " ").as_bytes(), &mut decoded);
+    let word = decoded.trim_ascii().to_ascii_lowercase();
+    let known: [&[u8]; 12] =
+        [b"", b"auto", b"if_stale", b"cache", b"false", b"0", b"no", b"force", b"always", b"true", b"1", b"yes"];
+    known.contains(&word.as_slice())
+}
+
+/// The connection as authz has it, with its secret found wherever it is kept.
+fn published(admin: &Admin, id: &ConnectionId) -> Result<Arc<Connection>, Problem> {
+    admin.publisher.connection(id.as_str()).ok_or_else(|| StoreError::NotFound.into())
+}
+
+fn not_yet() -> Problem {
+    let text = "this version of the gateway does not speak to MCP servers";
+    Problem::new(StatusCode::NOT_IMPLEMENTED, "", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_for_refresh_are_known() {
+        for known in
+            ["", "x=1", "refresh", "refresh=", "refresh=force", "a&refresh=IF_STALE&refresh=x", "refresh=+0%20"]
+        {
+            assert!(refresh_is_known(known), "{known}");
+        }
+        for unknown in ["refresh=2", "refresh=forced", "refresh=%00", "refresh=x&refresh=auto"] {
+            assert!(!refresh_is_known(unknown), "{unknown}");
+        }
+    }
+}

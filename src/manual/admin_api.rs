@@ -1,0 +1,48 @@
+//! What the admin API does beyond storing connections, and why it does it that way.
+//!
+//! # The description
+//!
+//! `/openapi.json` is written from the route table: a handler is registered once, for serving and for the description. What
+//! every guarded route can answer (access, rate, bodies) is added in one place. A test takes both directions (each described
+//! method and path is answered, no route stands beside the table) and compares answers with their schemas.
+//!
+//! # Tests of connections
+//!
+//! `POST /connections/{id}/test` makes the request an agent's would become: the same joining of base path, prefix and path,
+//! the same credential in header or query, the connection's extra headers. It is made by admin itself and not through Envoy,
+//! because no agent signed it. So what Envoy does for agents is done here again:
+//!
+//! - The name is resolved once. Every address is judged by the rules of saving, those that are refused are left out, and the
+//!   connection is opened to one that was judged: there is no second resolution to be fooled by. Before a byte is sent a
+//!   connection that ends at a port of the gateway on this very machine is dropped, whatever address led there.
+//! - The certificate must carry the connection's name and come from an authority of this machine (`SSL_CERT_FILE` counts).
+//! - No redirect is followed: a 3xx is an answer, so it passes, and the credential goes nowhere else.
+//! - The caller may add headers, but none that carries a credential, describes the connection or belongs to the proof: it would
+//!   turn the test into a request of its maker's, with somebody else's key.
+//! - 15 s in all, 8 tests at a time (then `429`), 64 KiB of an answer's head and of a failed answer's body.
+//!
+//! A provider that refuses may quote the request. The first 240 characters of what it says are told and kept, after the
+//! credential was taken out: as it came, percent-encoded, in JSON or a page, in hex, and in base64 at each of its three
+//! offsets, without regard to case. Any eight characters in a row of such a form count, so half a key does not slip
+//! through; a compressed answer is not shown at all. Errors of the transport are told in our own words, which hold neither
+//! path nor query.
+//!
+//! The credential is taken from what is published to authz, so a test uses what agents use, wherever the secret is kept. The
+//! last result lies beside the connection, in a table of its own: it is no version of the state that authz has.
+//!
+//! # A new base address
+//!
+//! `PATCH` may change `base_url`. That sends the stored secret to another place, which whoever holds the admin token could
+//! also have by a test or by an approval of their own; forcing them to delete and create would only lose the history. The
+//! audit says `changed: ["upstream", …]` with who and from where.
+//!
+//! # The service catalog
+//!
+//! Templates in a file that people may edit: it is made from the defaults where it is missing and read anew each time. A broken
+//! file is an error with the place in it, and never replaced by a `GET`. The catalog decides nothing; connections made from
+//! it are checked like all others.
+//!
+//! # Service API keys
+//!
+//! `PUT` writes `<home>/service-api-key-<id>` (0600, at once or not at all), where every reader of keys looks at each use. `GET`
+//! tells of the key in force, which a variable may override.

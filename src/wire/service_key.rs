@@ -1,0 +1,91 @@
+//! JSON of the service API keys: what the gateway authenticates with at the Sigilum API.
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+
+use crate::domain::secret::Secret;
+
+/// Characters of a key that are shown.
+const SHOWN: usize = 8;
+/// Longest key, in bytes.
+const MAX_KEY_BYTES: usize = 4096;
+
+/// `PUT /service-api-keys/{id}`.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = ServiceKeySet)]
+pub struct KeyBody {
+    /// Written only: no answer ever holds it.
+    #[serde(default, deserialize_with = "secret")]
+    #[schema(value_type = String, write_only, required)]
+    key: Option<Secret>,
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(Secret::new))
+}
+
+impl KeyBody {
+    /// The key without blanks around it; `Err` says what is wrong.
+    pub fn into_key(self) -> Result<Secret, &'static str> {
+        let key = self.key.ok_or("key: is missing")?;
+        let bare = key.expose().trim();
+        if bare.is_empty() {
+            return Err("key: is empty");
+        }
+        if bare.len() > MAX_KEY_BYTES {
+            return Err("key: has more than 4096 bytes");
+        }
+        if !bare.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("key: may hold visible ASCII characters only");
+        }
+        Ok(Secret::new(bare.to_owned()))
+    }
+}
+
+/// Answer to a `PUT`.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ServiceKeyWritten)]
+pub struct KeyWrittenBody {
+    /// The service.
+    pub connection_id: String,
+    /// Always `true`.
+    pub written: bool,
+}
+
+/// Answer to a `GET`.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ServiceKey)]
+pub struct KeyStatusBody {
+    /// The service.
+    pub connection_id: String,
+    /// Whether the gateway has a key for it.
+    pub has_key: bool,
+    /// Its first characters and `...`; empty where there is none.
+    pub key_prefix: String,
+}
+
+/// What is shown of a key: its first eight characters, of a short one the first half.
+pub fn prefix(key: &Secret) -> String {
+    let count = key.expose().chars().count();
+    let shown = if count <= SHOWN { count / 2 } else { SHOWN };
+    format!("{}...", key.expose().chars().take(shown).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_never_shows_most_of_a_key() {
+        for (key, shown) in [
+            ("sk_live_0123456789", "sk_live_..."),
+            ("123456789", "12345678..."),
+            ("12345678", "1234..."),
+            ("abc", "a..."),
+            ("a", "..."),
+        ] {
+            assert_eq!(prefix(&Secret::new(key.to_owned())), shown);
+        }
+    }
+}
