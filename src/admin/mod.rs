@@ -21,12 +21,14 @@ pub mod router;
 pub mod routes;
 pub mod service_keys;
 pub mod token;
+pub mod upkeep;
 pub mod variables;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
@@ -62,6 +64,8 @@ pub struct Admin {
     pub catalog: PathBuf,
     /// Where the service keys are.
     pub keys: Arc<KeyPlaces>,
+    /// Room for copies of the store that are made or fetched.
+    pub copies: Arc<Semaphore>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// How it stands with the claims; `None` where they have no source.

@@ -35,8 +35,12 @@ use crate::admin::respond::RequestId;
 use crate::admin::respond::empty;
 use crate::admin::routes;
 use crate::admin::service_keys;
+use crate::admin::upkeep;
 use crate::admin::variables;
+use crate::domain::audit::Action;
 use crate::domain::audit::Asker;
+use crate::domain::audit::Entry;
+use crate::domain::audit::Via;
 use crate::sys::clock::Clock as _;
 use crate::sys::http_server::ClientName;
 use crate::sys::http_server::Local;
@@ -68,6 +72,7 @@ fn guarded() -> OpenApiRouter<Arc<Admin>> {
         .merge(probes::routes())
         .merge(catalog::routes())
         .merge(service_keys::routes())
+        .merge(upkeep::routes())
 }
 
 /// The whole face.
@@ -169,7 +174,7 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
     let Some(Peer(peer)) = extensions.get::<Peer>().copied() else { return Err(Problem::internal()) };
     let (client, now) = (peer.ip(), admin.clock.now().monotonic);
     if admin.access.token.refresh() {
-        tracing::info!(event = "admin_token.rotate", "the admin token was replaced; the old one counts no longer");
+        note_new_token(admin);
     }
     let name = extensions.get::<ClientName>();
     let caller = Caller { peer: client, certified: name.is_some(), uri: request.uri(), headers };
@@ -201,6 +206,20 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
             Err(Problem::new(StatusCode::FORBIDDEN, code, message))
         }
     }
+}
+
+/// Somebody who may write into the data folder replaced the token's file.
+fn note_new_token(admin: &Admin) {
+    tracing::info!("the admin token was replaced; the old one counts no longer");
+    let (store, now) = (admin.store.clone(), admin.clock.now().wall);
+    let asker = Asker::local(Via::Command);
+    let entry = Entry::new(Action::AdminTokenRotate, "", &asker, now);
+    // Beside the request that noticed it, which waits for nothing of it.
+    tokio::spawn(async move {
+        if let Err(error) = store.keep(move |vault| vault.note(&entry)).await {
+            tracing::error!(%error, "the new admin token is not in the audit");
+        }
+    });
 }
 
 /// A client's own id, for the log only.

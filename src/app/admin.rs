@@ -12,6 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
 
 use crate::admin::Admin;
 use crate::admin::ClaimsWatch;
@@ -25,6 +26,7 @@ use crate::admin::origin::Pages;
 use crate::admin::router::router;
 use crate::admin::token::AdminToken;
 use crate::admin::token::TokenError;
+use crate::admin::upkeep::COPIES;
 use crate::claims::client::ApiClient;
 use crate::claims::refresh::Advance;
 use crate::claims::refresh::Claims;
@@ -54,6 +56,7 @@ use crate::probe::Prober;
 use crate::state::Publisher;
 use crate::store::StoreError;
 use crate::store::declared::Resolved;
+use crate::store::master_keys::MasterKeys;
 use crate::store::worker::OpenStore;
 use crate::store::worker::Store;
 use crate::sys::clock::Clock as _;
@@ -92,7 +95,7 @@ pub struct AdminConfig {
     /// State socket, access log.
     pub run_dir: PathBuf,
     /// Opens the store.
-    pub master_key: Secret,
+    pub master_key: MasterKeys,
     /// The file of the service catalog.
     pub service_catalog: PathBuf,
     /// Where the service keys are.
@@ -246,7 +249,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let listeners = http_server::bind(&config.addresses).await?;
     let holder = format!("pid {} (admin)", std::process::id());
     // Deriving a key from a passphrase and reading the store take a while; nothing else runs yet.
-    let mut open = OpenStore::open(&config.data_dir, &config.master_key, &holder)?;
+    let mut open = OpenStore::open_with(&config.data_dir, &config.master_key, &holder)?;
     drop(config.master_key);
     let outward = config.claims.as_ref().map(|setup| (setup.registrations_per_minute, setup.usage));
     let connected = config.claims.and_then(|setup| connect(setup, Arc::clone(&config.keys)));
@@ -309,6 +312,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         prober: Prober::default(),
         catalog: config.service_catalog,
         keys: config.keys,
+        copies: Arc::new(Semaphore::new(COPIES)),
         metrics,
         claims: claims.as_ref().map(watch),
         envoy_socket,

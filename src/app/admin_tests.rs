@@ -77,7 +77,7 @@ fn config(folder: &Path) -> AdminConfig {
         service_catalog: folder.join("data/service-catalog.json"),
         keys: Arc::new(KeyPlaces::new([], vec![folder.join("home")])),
         run_dir: folder.join("run"),
-        master_key: Secret::new(MASTER_KEY.to_owned()),
+        master_key: Secret::new(MASTER_KEY.to_owned()).into(),
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         allowed_origins: None,
@@ -870,7 +870,7 @@ async fn what_cannot_start_says_why_and_leaves_things_alone() {
     gateway.ask("POST", CONNECTIONS, &connection("linear")).await;
     let (folder, _) = gateway.end().await;
     let mut wrong = config(folder.path());
-    wrong.master_key = Secret::new("another".to_owned());
+    wrong.master_key = Secret::new("another".to_owned()).into();
     assert!(matches!(build(wrong).await, Err(AdminError::Store(StoreError::WrongMasterKey { .. }))));
     let gateway = Gateway::start_in(folder, |_| {}).await;
     assert_eq!(gateway.ask("GET", "/api/admin/connections/linear", "").await.status, 200);

@@ -155,7 +155,7 @@ impl Gateway {
             keys: Arc::new(KeyPlaces::new([], vec![folder.path().to_owned()])),
             data_dir: folder.path().join("data"),
             run_dir: folder.path().join("run"),
-            master_key: Secret::new("01".repeat(32)),
+            master_key: Secret::new("01".repeat(32)).into(),
             access_mode: AccessMode::Token,
             token: Some(Secret::new(ADMIN_TOKEN.to_owned())),
             allowed_origins: None,

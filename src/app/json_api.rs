@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use http::header::CONTENT_TYPE;
 use http::header::HeaderName;
@@ -227,6 +228,36 @@ impl JsonApi {
             let cause = format!("no answer within {} s", DEADLINE.as_secs());
             Err(ApiError::Unreachable { base: self.name(), cause })
         })
+    }
+
+    /// One request whose answer is no JSON but bytes, to be read with [`JsonApi::next`].
+    pub(super) async fn open(&self, method: Method, url: Url) -> Result<Response, ApiError> {
+        let mut request = self.client.request(method, url);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let answer = self.patiently(request.send()).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status().as_u16();
+        self.judge(answer, |_| false).await.and_then(|_| Err(self.unexpected(status, "it says neither yes nor no")))
+    }
+
+    /// The next bytes of an answer; `None` at its end.
+    pub(super) async fn next(&self, answer: &mut Response) -> Result<Option<Bytes>, ApiError> {
+        self.patiently(answer.chunk()).await
+    }
+
+    /// Waits for one step of an answer of any length.
+    async fn patiently<T>(&self, step: impl Future<Output = Result<T, reqwest::Error>>) -> Result<T, ApiError> {
+        match timeout(DEADLINE, step).await {
+            Ok(done) => done.map_err(|error| self.unreachable(error)),
+            Err(_) => {
+                let cause = format!("nothing came for {} s", DEADLINE.as_secs());
+                Err(ApiError::Unreachable { base: self.name(), cause })
+            }
+        }
     }
 
     /// The answer as the type that is expected.

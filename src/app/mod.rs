@@ -7,11 +7,12 @@ pub mod connections_api;
 pub mod down;
 pub mod e2e;
 pub mod gateway;
+pub mod json_api;
 pub mod owner_api;
 pub mod simulator;
 pub mod up;
+pub mod upkeep;
 
-mod json_api;
 mod web;
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::app::connections_api::ApiError;
 use crate::app::connections_api::ConnectionsApi;
+use crate::app::upkeep::StoreApi;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
@@ -20,15 +21,30 @@ use crate::sys::tls::trust::ServerTrust;
 
 /// The admin API of the gateway the settings mean.
 pub(crate) fn open(config: &Config, printer: &mut Printer) -> Result<ConnectionsApi, CliError> {
+    warn_of_clear(config, printer);
+    let trust = trust(&config.admin.trust);
+    ConnectionsApi::new(&config.admin_url, token(config)?.as_ref(), &trust).map_err(|error| failed(&error))
+}
+
+/// The same API, for what concerns the store as a whole.
+pub(crate) fn store(config: &Config, printer: &mut Printer) -> Result<StoreApi, CliError> {
+    warn_of_clear(config, printer);
+    let trust = trust(&config.admin.trust);
+    StoreApi::new(&config.admin_url, token(config)?.as_ref(), &trust).map_err(|error| failed(&error))
+}
+
+/// The admin token: that of the environment, else that of its file; `None` where there is neither.
+pub(crate) fn token(config: &Config) -> Result<Option<Secret>, CliError> {
+    match &config.admin.token {
+        Some(token) => Ok(Some(token.duplicate())),
+        None => stored_token(&config.paths.data_dir.join("admin-token")),
+    }
+}
+
+fn warn_of_clear(config: &Config, printer: &mut Printer) {
     if !owner::is_loopback(&config.admin_url) && config.admin_url.starts_with("http:") {
         printer.warn(&format!("the admin token goes to {} in clear; use https", config.admin_url));
     }
-    let token = match &config.admin.token {
-        Some(token) => Some(token.duplicate()),
-        None => stored_token(&config.paths.data_dir.join("admin-token"))?,
-    };
-    let trust = trust(&config.admin.trust);
-    ConnectionsApi::new(&config.admin_url, token.as_ref(), &trust).map_err(|error| failed(&error))
 }
 
 /// Whom our commands believe at the admin API, and what they show it.

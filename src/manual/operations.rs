@@ -115,7 +115,41 @@
 //! already forwarded keep the old one, so the provider should accept both for as long as a stream may last
 //! (`max_stream_seconds`).
 //!
-//! # Backup
+//! # Backup and restore
 //!
-//! The database and the master key, apart from each other: one without the other opens nothing. Copy the database with
-//! `VACUUM INTO` from a stopped or running gateway; a plain copy of the file misses what is still in the WAL.
+//! `sigilum gateway backup --output FILE` asks the admin process for a copy, or makes it under the lock where none runs. The
+//! copy is proven before it has its name (0600), so a job that runs it daily may trust its exit code. While it is made the
+//! store's thread does nothing else: changes through the admin API wait, requests of agents do not.
+//!
+//! Keep apart from it what opens it: `<home>/gateway-master-key`, or what `GATEWAY_MASTER_KEY` names. With either go
+//! `gateway.yaml`, `<home>/identities` and the service keys of `<home>`: none of them is in the store. A plain copy of
+//! `gateway.db` misses what is still in its log, and is refused where a log lies beside it.
+//!
+//! `sigilum gateway restore FILE` takes both locks of the data folder and says who holds them where it cannot (exit code 78). A
+//! machine that has nothing yet needs the backup's key: put into `<home>/gateway-master-key` before, or given with
+//! `--key-file`, which writes it there. Every `authz` takes a restored store for a new one, because its epoch is new.
+//!
+//! # Another master key
+//!
+//! `sigilum gateway rekey` while the gateway runs: the admin process wraps everything anew on the store's thread, and requests of
+//! agents notice nothing, because `authz` holds what they need. The command's home folder must be the gateway's, because
+//! a new key that is given goes through `<home>/gateway-master-key.next` and never through the admin API: whoever has the
+//! admin token alone can change the key, and cannot choose it.
+//!
+//! Leaked is what is old: after a leak change the key, then make a new backup, then destroy backups and
+//! `gateway.db.before-restore-*` of before, which the leaked key still opens; and rotate the secrets themselves where somebody may
+//! have had both.
+//!
+//! # What is lost
+//!
+//! | lost | while the gateway runs | afterwards |
+//! | --- | --- | --- |
+//! | master key | `gateway rekey`: the process still has it, and the store gets a new one | a backup of the key; else `gateway rekey --lost-master-key`, and each secret again with `connection rotate` and `variable set` |
+//! | admin token | `gateway auth-token --rotate` | the same, or the next start mints one |
+//! | database | `gateway backup` at once, if it still answers | `gateway restore` |
+//!
+//! A connection whose secrets are lost is listed with `secret_status: lost`; its requests are 400 `SECRETS_LOST` in the decision
+//! log and say why. A rotation of it must hold all of its secrets.
+//!
+//! The admin token's file belongs to whoever may write into the data folder: a running process looks at it with each request,
+//! and takes another one over. Where `GATEWAY_ADMIN_TOKEN` names the token only a start can change it.

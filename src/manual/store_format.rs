@@ -42,6 +42,42 @@
 //! The sentinel is a known text sealed with the key. It is opened before anything else, so that a wrong key is
 //! said at the start and nothing is overwritten.
 //!
+//! # Another master key
+//!
+//! The salt stays, so that a key has one id in a store and the key in use is known when it is given as the new one; each
+//! candidate costs one derivation. Data keys and values stay too: only the wrappings, and the sentinel, are made anew.
+//!
+//! | step | a kill before the next one leaves | the next start |
+//! | --- | --- | --- |
+//! | `<home>/gateway-master-key.next` written (0600, on disk) | the store as it was | opens with the current key, removes the file |
+//! | one transaction: every wrapping and the sentinel | the same, until it is committed | the same |
+//! | committed | a store that the next key opens | opens with it, renames, cuts the log back |
+//! | `.next` renamed to `gateway-master-key` | old wrappings in the WAL | cuts the log back |
+//! | WAL cut back (`wal_checkpoint(TRUNCATE)`) | nothing; `secure_delete` has overwritten the old wrappings in the file | |
+//!
+//! Where `GATEWAY_MASTER_KEY` names the current key nobody but the operator can change that. `.next` then stays, and a start
+//! takes the variable's old value (the store opens with `.next`) or its new one (`.next` is removed, and from then on the
+//! old value opens nothing). A second change waits until then.
+//!
+//! Every value is opened on the way. One in use that does not open stops the change before anything is changed; an older
+//! version that does not is dropped, because nothing reads it any more.
+//!
+//! Without the old key (`--lost-master-key`) the same steps delete the rows of `secrets` and empty the values of
+//! `variables` instead. A connection whose row of `secret_version` is missing is one whose secrets are lost.
+//!
+//! # A backup
+//!
+//! What `VACUUM INTO` writes: one database without a log, with application id and schema version, without anything that was
+//! deleted before. It is made by whoever holds the store, opened again, and every sealed value in it is opened; only then it is
+//! sent or gets its name. Over the admin API it has no name at all on the gateway's side, and its SHA-256 goes along
+//! (`Content-Digest`).
+//!
+//! A restore copies it into the data folder, proves it, upgrades its schema, wraps it for the gateway's key where that is
+//! another, gives it a new `epoch` and an audit entry; then the old database gets a second name
+//! (`gateway.db.before-restore-<UTC>`, with its log folded in) and one rename puts the new one in its place. The second
+//! name stays: only its owner knows when it is not needed any more. It holds sealed values of its day, so delete it when
+//! it is not.
+//!
 //! # A sealed value
 //!
 //! AES-256-GCM twice: a random data key seals the value, the wrapping key seals the data key. Both nonces are

@@ -3,7 +3,6 @@
 //! The text of a key is 64 hex digits or a passphrase; white space around it does not count.
 
 use std::fs;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -159,14 +158,14 @@ impl KeyPlace {
     pub fn put_next_in_place(&self) -> Result<(), KeyFileError> {
         let (Some(file), Some(next)) = (&self.file, self.next()) else { return Ok(()) };
         fs::rename(&next, file)
-            .and_then(|()| sync_folder(file))
+            .and_then(|()| files::sync_folder(files::folder_of(file)))
             .map_err(|source| KeyFileError::Io { path: next, source })
     }
 
     /// Removes the next key's file, where there is one; `true` where there was.
     pub fn remove_next(&self) -> Result<bool, KeyFileError> {
         let Some(next) = self.next() else { return Ok(false) };
-        match fs::remove_file(&next).and_then(|()| sync_folder(&next)) {
+        match fs::remove_file(&next).and_then(|()| files::sync_folder(files::folder_of(&next))) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(KeyFileError::Io { path: next, source }),
@@ -193,9 +192,4 @@ pub fn mint() -> Result<Secret, KeyFileError> {
 pub fn write(file: &Path, key: &Secret) -> Result<(), KeyFileError> {
     let line = Zeroizing::new(format!("{}\n", key.expose()));
     files::write_private(file, line.as_bytes()).map_err(|source| KeyFileError::Io { path: file.to_owned(), source })
-}
-
-fn sync_folder(file: &Path) -> io::Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    File::open(folder)?.sync_all()
 }

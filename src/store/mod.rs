@@ -6,6 +6,7 @@
 
 pub mod audit;
 mod audit_lines;
+pub mod backup;
 pub mod declared;
 pub mod engine;
 pub mod last_tests;
@@ -13,6 +14,7 @@ pub mod master_keys;
 pub mod migrate;
 pub mod records;
 pub mod rekey;
+pub mod restore;
 pub mod seal;
 pub mod sealed;
 pub mod variables;

@@ -12,10 +12,16 @@
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::domain::audit::Action;
+use crate::domain::audit::Asker;
+use crate::domain::audit::Detail;
+use crate::domain::audit::Entry;
 use crate::domain::secret::Secret;
+use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 use crate::store::engine::Engine;
 use crate::store::engine::Found;
+use crate::store::engine::Writer;
 use crate::store::master_keys;
 use crate::store::master_keys::MasterKeys;
 use crate::store::master_keys::Origin;
@@ -94,7 +100,13 @@ impl Vault {
 
     /// Wraps everything for another key: `new`, else the one in the next key's file, else a random one. `reached`
     /// is told of each step. An error before [`Step::Committed`] leaves the old key in use, one after it the new.
-    pub fn rekey(&mut self, new: Option<Secret>, reached: &mut dyn FnMut(Step)) -> Result<Rekeyed, StoreError> {
+    pub fn rekey(
+        &mut self,
+        new: Option<Secret>,
+        asker: &Asker,
+        now: UnixMillis,
+        reached: &mut dyn FnMut(Step),
+    ) -> Result<Rekeyed, StoreError> {
         // What a failure after a commit left undone.
         if self.origin == Origin::Next {
             self.settle_keys()?;
@@ -122,50 +134,28 @@ impl Vault {
         }
         reached(Step::KeyWritten);
         drop(text);
-        let (wrapped, dropped) = self.wrap_for(&next, reached)?;
-        reached(Step::Committed);
         let old_key = self.key.id();
+        let (wrapped, dropped, entry) = self.engine.write(|writer| {
+            let (wrapped, dropped) = wrap_all(writer, &self.key, &next)?;
+            let detail = Detail::default()
+                .text("old_key", &old_key)
+                .text("new_key", &next.id())
+                .number("wrapped", wrapped)
+                .names("dropped", &dropped);
+            let entry = Entry::new(Action::StoreRekey, "", asker, now).with(detail);
+            writer.insert_audit(&entry)?;
+            reached(Step::Wrapped);
+            Ok((wrapped, dropped, entry))
+        })?;
+        reached(Step::Committed);
         self.key = next;
         self.origin = Origin::Next;
         let cut_back = self.settle_keys()?;
         reached(Step::KeyInPlace);
+        self.noted(&entry);
         let pending = self.origin == Origin::Next;
         let key_file = if pending { self.place.next() } else { self.place.file().map(Path::to_owned) };
         Ok(Rekeyed { old_key, new_key: self.key.id(), wrapped, dropped, key_file, pending, cut_back })
-    }
-
-    /// Wraps every sealed value for `next` in one transaction. The version in use must open; an older one that does not
-    /// is of no use to anybody and goes.
-    fn wrap_for(&mut self, next: &MasterKey, reached: &mut dyn FnMut(Step)) -> Result<(u64, Vec<String>), StoreError> {
-        let key = &self.key;
-        self.engine.write(|writer| {
-            let (mut wrapped, mut dropped, mut unreadable) = (0, Vec::new(), Vec::new());
-            sealed::walk(writer.db(), &mut |row| {
-                if row.sealed.is_empty() {
-                    return Ok(());
-                }
-                match key.rewrap(row.place(), &row.sealed, next) {
-                    Ok(sealed) => {
-                        wrapped += 1;
-                        row.replace(writer.db(), &sealed)
-                    }
-                    Err(_) if row.in_use => {
-                        unreadable.push(row.name());
-                        Ok(())
-                    }
-                    Err(_) => {
-                        dropped.push(row.name());
-                        row.remove(writer.db())
-                    }
-                }
-            })?;
-            if !unreadable.is_empty() {
-                return Err(StoreError::Unreadable(unreadable));
-            }
-            writer.set_meta("sentinel", &next.seal(SENTINEL_PLACE, SENTINEL)?)?;
-            reached(Step::Wrapped);
-            Ok((wrapped, dropped))
-        })
     }
 
     /// Brings the key's files in line with the key that opens the store, and cuts the write-ahead log back. Returns
@@ -201,7 +191,8 @@ impl Vault {
         folder: &Path,
         keys: &MasterKeys,
         new: Option<Secret>,
-        now_ms: u64,
+        asker: &Asker,
+        now: UnixMillis,
         reached: &mut dyn FnMut(Step),
     ) -> Result<StartedOver, StoreError> {
         let path = folder.join(DATABASE_FILE);
@@ -237,13 +228,20 @@ impl Vault {
             // Not the same state as before: nothing is injected any more.
             let version = writer.meta("version")?.and_then(|bytes| bytes.try_into().ok()).map_or(1, u64::from_be_bytes);
             writer.set_meta("version", &version.saturating_add(1).to_be_bytes())?;
+            let (connections, variables) = &names;
+            let detail = Detail::default()
+                .flag("lost_master_key", true)
+                .text("new_key", &next.id())
+                .names("connections", connections)
+                .names("variables", variables);
+            writer.insert_audit(&Entry::new(Action::StoreRekey, "", asker, now).with(detail))?;
             reached(Step::Wrapped);
             Ok(names)
         })?;
         reached(Step::Committed);
         let mut kept = None;
         if !place.is_given() {
-            kept = place.keep_current(now_ms)?;
+            kept = place.keep_current(now.0)?;
             place.put_next_in_place()?;
         }
         reached(Step::KeyInPlace);
@@ -251,6 +249,40 @@ impl Vault {
         let key_file = place.file().filter(|_| !place.is_given()).map(Path::to_owned);
         Ok(StartedOver { new_key: next.id(), connections, variables, key_file, kept })
     }
+}
+
+/// Wraps every sealed value for `next`; how many, and what is gone. The version in use must open; an older one that does
+/// not is of no use to anybody and goes.
+pub(super) fn wrap_all(
+    writer: &Writer<'_>,
+    key: &MasterKey,
+    next: &MasterKey,
+) -> Result<(u64, Vec<String>), StoreError> {
+    let (mut wrapped, mut dropped, mut unreadable) = (0, Vec::new(), Vec::new());
+    sealed::walk(writer.db(), &mut |row| {
+        if row.sealed.is_empty() {
+            return Ok(());
+        }
+        match key.rewrap(row.place(), &row.sealed, next) {
+            Ok(sealed) => {
+                wrapped += 1;
+                row.replace(writer.db(), &sealed)
+            }
+            Err(_) if row.in_use => {
+                unreadable.push(row.name());
+                Ok(())
+            }
+            Err(_) => {
+                dropped.push(row.name());
+                row.remove(writer.db())
+            }
+        }
+    })?;
+    if !unreadable.is_empty() {
+        return Err(StoreError::Unreadable(unreadable));
+    }
+    writer.set_meta("sentinel", &next.seal(SENTINEL_PLACE, SENTINEL)?)?;
+    Ok((wrapped, dropped))
 }
 
 #[cfg(test)]

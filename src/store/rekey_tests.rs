@@ -106,7 +106,7 @@ fn add(vault: &mut Vault, id: &str) {
         ..Draft::default()
     };
     let draft = draft.check(&AddressPolicy::default()).unwrap();
-    vault.create_connection(draft, secrets(&format!("{id} 1")), &Asker::local(Via::Command), UnixMillis(1)).unwrap();
+    vault.create_connection(draft, secrets(&format!("{id} 1")), &asker(), UnixMillis(1)).unwrap();
 }
 
 fn rotation(secrets: Secrets) -> RotationRequest {
@@ -119,18 +119,11 @@ fn fill(vault: &mut Vault) {
         let id = format!("service-{number}");
         add(vault, &id);
         for version in 2..=1 + number % 4 {
-            vault
-                .rotate(&id, rotation(secrets(&format!("{id} {version}"))), &Asker::local(Via::Command), UnixMillis(2))
-                .unwrap();
+            vault.rotate(&id, rotation(secrets(&format!("{id} {version}"))), &asker(), UnixMillis(2)).unwrap();
         }
     }
     vault
-        .rotate(
-            "service-0",
-            rotation(secrets(&format!("service-0 {}", "x".repeat(9000)))),
-            &Asker::local(Via::Command),
-            UnixMillis(2),
-        )
+        .rotate("service-0", rotation(secrets(&format!("service-0 {}", "x".repeat(9000)))), &asker(), UnixMillis(2))
         .unwrap();
     let sealed = vault.key.seal(sealed::variable_place("SLACK", 3), b"xoxb").unwrap();
     vault
@@ -154,6 +147,10 @@ fn assert_sound(vault: &Vault) {
     assert!(checked.unreadable.is_empty() && checked.lost.is_empty(), "{checked:?}");
 }
 
+fn asker() -> Asker {
+    Asker::local(Via::Command)
+}
+
 fn no_step(_: Step) {}
 
 #[test]
@@ -162,7 +159,7 @@ fn everything_opens_with_the_new_key_and_nothing_with_the_old_one() {
     let mut vault = place.open();
     fill(&mut vault);
     let (before, state, old) = (values(&vault), vault.state().clone(), place.text());
-    let done = vault.rekey(None, &mut no_step).unwrap();
+    let done = vault.rekey(None, &asker(), UnixMillis(9), &mut no_step).unwrap();
     assert!(done.cut_back && !done.pending && done.dropped.is_empty());
     assert_eq!(done.wrapped, 12 + 18 + 1 + 1);
     assert_eq!(done.key_file, Some(place.key_file()));
@@ -187,9 +184,9 @@ fn a_passphrase_is_a_key_too_and_the_same_key_is_none() {
     let mut vault = place.open();
     fill(&mut vault);
     let own = Secret::new(place.text());
-    assert!(matches!(vault.rekey(Some(own), &mut no_step), Err(StoreError::SameMasterKey)));
+    assert!(matches!(vault.rekey(Some(own), &asker(), UnixMillis(9), &mut no_step), Err(StoreError::SameMasterKey)));
     let phrase = "a phrase of several words";
-    vault.rekey(Some(Secret::new(format!(" {phrase}\n"))), &mut no_step).unwrap();
+    vault.rekey(Some(Secret::new(format!(" {phrase}\n"))), &asker(), UnixMillis(9), &mut no_step).unwrap();
     drop(vault);
     assert!(place.opens(phrase) && !place.opens("a phrase of several Words"));
     assert_sound(&place.open());
@@ -203,12 +200,15 @@ fn where_the_environment_names_the_key_both_are_taken_until_it_names_the_new_one
     let mut vault = place.open_as(Some(old)).unwrap();
     fill(&mut vault);
     let before = values(&vault);
-    assert!(matches!(vault.rekey(None, &mut no_step), Err(StoreError::NoNextMasterKey { .. })));
+    assert!(matches!(
+        vault.rekey(None, &asker(), UnixMillis(9), &mut no_step),
+        Err(StoreError::NoNextMasterKey { .. })
+    ));
     vault.place.write_next(&Secret::new(new.to_owned())).unwrap();
-    let done = vault.rekey(None, &mut no_step).unwrap();
+    let done = vault.rekey(None, &asker(), UnixMillis(9), &mut no_step).unwrap();
     assert!(done.pending && done.key_file == Some(place.next_file()));
     assert!(matches!(
-        vault.rekey(Some(Secret::new("a third".to_owned())), &mut no_step),
+        vault.rekey(Some(Secret::new("a third".to_owned())), &asker(), UnixMillis(9), &mut no_step),
         Err(StoreError::MasterKeyPending { .. })
     ));
     drop(vault);
@@ -231,12 +231,12 @@ fn an_old_version_that_does_not_open_goes_and_one_in_use_stops_everything() {
         vault.engine.write(|writer| Ok(writer.db().execute(sql, [version]).map(drop)?)).unwrap();
     };
     spoil(&mut vault, 2);
-    let done = vault.rekey(None, &mut no_step).unwrap();
+    let done = vault.rekey(None, &asker(), UnixMillis(9), &mut no_step).unwrap();
     assert_eq!(done.dropped, ["connection service-3 (version 2)"]);
     assert_sound(&vault);
     let (key, text) = (vault.key_id(), place.text());
     spoil(&mut vault, 4);
-    match vault.rekey(None, &mut no_step) {
+    match vault.rekey(None, &asker(), UnixMillis(9), &mut no_step) {
         Err(StoreError::Unreadable(names)) => assert_eq!(names, ["connection service-3 (version 4)"]),
         other => panic!("{other:?}"),
     }
@@ -244,12 +244,12 @@ fn an_old_version_that_does_not_open_goes_and_one_in_use_stops_everything() {
     // Given again it is in nobody's way.
     let all = rotation(secrets("new"));
     let missing = rotation([("api_key".to_owned(), Secret::new("new".to_owned()))].into());
-    match vault.rotate("service-3", missing, &Asker::local(Via::Command), UnixMillis(3)) {
+    match vault.rotate("service-3", missing, &asker(), UnixMillis(3)) {
         Err(StoreError::SecretsIncomplete(names)) => assert_eq!(names, ["other"]),
         other => panic!("{other:?}"),
     }
-    vault.rotate("service-3", all, &Asker::local(Via::Command), UnixMillis(3)).unwrap();
-    vault.rekey(None, &mut no_step).unwrap();
+    vault.rotate("service-3", all, &asker(), UnixMillis(3)).unwrap();
+    vault.rekey(None, &asker(), UnixMillis(9), &mut no_step).unwrap();
     drop(vault);
     assert_sound(&place.open());
 }
@@ -262,7 +262,7 @@ fn where_the_next_key_cannot_be_kept_nothing_is_changed() {
     let (before, id) = (values(&vault), vault.key_id());
     // A folder of that name: nothing can be written there.
     fs::create_dir(place.next_file()).unwrap();
-    assert!(matches!(vault.rekey(None, &mut no_step), Err(StoreError::KeyFile(_))));
+    assert!(matches!(vault.rekey(None, &asker(), UnixMillis(9), &mut no_step), Err(StoreError::KeyFile(_))));
     assert_eq!((values(&vault), vault.key_id()), (before.clone(), id));
     fs::remove_dir(place.next_file()).unwrap();
     drop(vault);
@@ -277,7 +277,7 @@ fn what_was_sealed_with_a_lost_key_is_given_up_and_given_again() {
     let (records, old_id, version) = (vault.list().unwrap(), vault.key_id(), vault.state().version);
     drop(vault);
     let keys = || MasterKeys::new(None, place.key_file());
-    let over = |keys: &MasterKeys| Vault::start_over(place.folder(), keys, None, 7, &mut no_step);
+    let over = |keys: &MasterKeys| Vault::start_over(place.folder(), keys, None, &asker(), UnixMillis(7), &mut no_step);
     assert!(matches!(over(&keys()), Err(StoreError::MasterKeyOpens)), "it is not lost");
     let other = "ab".repeat(32);
     fs::write(place.key_file(), &other).unwrap();
@@ -310,15 +310,11 @@ fn what_was_sealed_with_a_lost_key_is_given_up_and_given_again() {
             .all(|(_, secret)| secret.as_ref().is_err_and(|why| why.contains("given again")))
     );
     let part = rotation([("api_key".to_owned(), Secret::new("new".to_owned()))].into());
-    assert!(matches!(
-        vault.rotate("service-1", part, &Asker::local(Via::Command), UnixMillis(3)),
-        Err(StoreError::SecretsIncomplete(_))
-    ));
-    let (record, _) =
-        vault.rotate("service-1", rotation(secrets("new")), &Asker::local(Via::Command), UnixMillis(3)).unwrap();
+    assert!(matches!(vault.rotate("service-1", part, &asker(), UnixMillis(3)), Err(StoreError::SecretsIncomplete(_))));
+    let (record, _) = vault.rotate("service-1", rotation(secrets("new")), &asker(), UnixMillis(3)).unwrap();
     assert!(!record.secrets_lost && !vault.get("service-1").unwrap().record.secrets_lost);
     // What is still lost can be administered, and stays lost through another change of the key.
-    vault.rekey(None, &mut no_step).unwrap();
+    vault.rekey(None, &asker(), UnixMillis(9), &mut no_step).unwrap();
     assert!(vault.get("service-2").unwrap().record.secrets_lost);
     assert!(matches!(over(&keys()), Err(StoreError::MasterKeyOpens)));
 }
@@ -329,7 +325,7 @@ fn a_lost_key_of_the_environment_is_replaced_by_the_one_that_stands_there_now() 
     fs::remove_file(place.key_file()).unwrap();
     fill(&mut place.open_as(Some("lost")).unwrap());
     let keys = MasterKeys::new(Some(Secret::new("found".to_owned())), place.key_file());
-    let done = Vault::start_over(place.folder(), &keys, None, 7, &mut no_step).unwrap();
+    let done = Vault::start_over(place.folder(), &keys, None, &asker(), UnixMillis(7), &mut no_step).unwrap();
     assert_eq!((done.key_file, done.kept), (None, None));
     assert!(place.key_files().is_empty() && place.opens("found") && !place.opens("lost"));
 }
@@ -355,7 +351,7 @@ fn crash_child() {
                 }
             }
         };
-        let done = store.vault.rekey(None, &mut reached).unwrap();
+        let done = store.vault.rekey(None, &asker(), UnixMillis(9), &mut reached).unwrap();
         println!("\nkey {}", done.new_key);
     }
 }

@@ -159,7 +159,7 @@ impl Vault {
         Ok(Self { engine, key, state, place, origin, lines: None, declared: Declared::default() })
     }
 
-    fn unlock(
+    pub(super) fn unlock(
         mut engine: Engine,
         schema: i64,
         candidates: &[(Origin, Secret)],

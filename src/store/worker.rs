@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use crate::domain::secret::Secret;
 use crate::domain::snapshot::StateVersion;
 use crate::store::StoreError;
+use crate::store::backup;
 use crate::store::master_keys::MasterKeys;
 use crate::store::vault::Change;
 use crate::store::vault::Vault;
@@ -53,6 +54,7 @@ impl OpenStore {
     /// The same with whichever of these keys opens the store.
     pub fn open_with(folder: &Path, keys: &MasterKeys, holder: &str) -> Result<Self, StoreError> {
         let lock = lock(folder, holder)?;
+        backup::sweep(folder);
         let mut vault = Vault::open_with(&folder.join(DATABASE_FILE), keys)?;
         vault.keep_lines_in(folder)?;
         Ok(Self { vault, lock })

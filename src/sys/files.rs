@@ -33,18 +33,43 @@ pub fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
     put_private(path, content, |temporary| fs::hard_link(temporary, path))
 }
 
-/// Writes a temporary file in the folder of `path` and has it put into its place.
-fn put_private(path: &Path, content: &[u8], put: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+/// A name beside `path` for what shall become it.
+pub fn temporary_for(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
     let suffix = random::hex::<8>().map_err(io::Error::other)?;
-    let temporary = folder.join(format!(".{name}.{suffix}.tmp"));
+    Ok(folder_of(path).join(format!(".{name}.{suffix}.tmp")))
+}
+
+/// A new file, mode 0600, to be written.
+pub fn create_new_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path)
+}
+
+/// Gives a file that is whole and on disk its name; what had it is replaced.
+pub fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(temporary, path)?;
+    sync_folder(folder_of(path))
+}
+
+/// The folder a path lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// Brings the names in a folder to disk.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Writes a temporary file in the folder of `path` and has it put into its place.
+fn put_private(path: &Path, content: &[u8], put: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let temporary = temporary_for(path)?;
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(&temporary)?;
+        let mut file = create_new_private(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
         put(&temporary)?;
-        File::open(folder)?.sync_all()
+        sync_folder(folder_of(path))
     })();
     // Gone after a rename, a second name after a link; after an error the error is what matters, and a
     // leftover is harmless.

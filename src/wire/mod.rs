@@ -14,4 +14,5 @@ pub mod probe;
 pub mod registration;
 pub mod service_key;
 pub mod state;
+pub mod upkeep;
 pub mod variables;

@@ -316,11 +316,14 @@ async fn prepare(
     Ok((reserved, addresses, envoy))
 }
 
+/// Name of the supervisor's lock file in the data folder.
+pub const LOCK_FILE: &str = "supervisor.lock";
+
 /// Takes the lock. A killed predecessor may be on its way out and still hold it, so it is tried for a moment.
 async fn take_lock(config: &GatewayConfig) -> Result<FileLock, GatewayError> {
     let address = config.ingress.first().map(ToString::to_string).unwrap_or_default();
     let own = format!("pid {} (sigilum gateway, {address})", std::process::id());
-    let path = config.data_dir.join("supervisor.lock");
+    let path = config.data_dir.join(LOCK_FILE);
     let started = Instant::now();
     loop {
         match FileLock::take(&path, &own) {

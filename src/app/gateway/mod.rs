@@ -18,6 +18,7 @@ mod supervisor;
 use tokio::sync::mpsc;
 
 pub use crate::app::gateway::bound::Bound;
+pub use crate::app::gateway::bound::LOCK_FILE;
 pub use crate::app::gateway::bound::Stops;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::config::Loader;

@@ -239,7 +239,7 @@ fn refuse_second(config: &GatewayConfig) -> Result<(), GatewayError> {
         return Ok(());
     };
     let holder = format!("pid {}", instance.supervisor.pid);
-    Err(GatewayError::AlreadyRunning { lock: config.data_dir.join("supervisor.lock"), holder })
+    Err(GatewayError::AlreadyRunning { lock: config.data_dir.join(gateway::LOCK_FILE), holder })
 }
 
 /// What runs within this process is logged beside the logs of the gateway's processes.

@@ -11,6 +11,8 @@ use crate::app::admin::AdminConfig;
 use crate::app::admin::AdminError;
 use crate::app::admin::ClaimsSetup;
 use crate::app::admin::KeyPlaces;
+use crate::app::upkeep::MasterKeys;
+use crate::app::upkeep::StoreError;
 use crate::cli::args::Globals;
 use crate::cli::gateway::launch;
 use crate::cli::gateway::master_key;
@@ -22,7 +24,6 @@ use crate::cli::printer::Printer;
 use crate::config::Config;
 use crate::config::parts::ClaimsSource;
 use crate::config::parts::Listeners;
-use crate::domain::secret::Secret;
 use crate::envoy::live;
 use crate::envoy::render::Rendering;
 use crate::sys::env;
@@ -78,7 +79,7 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     if let Some(file) = master_key::make_if_missing(&config)? {
         printer.note(&format!("generated the master key: {}", file.display()));
     }
-    let master_key = master_key::read(&mut config)?;
+    let master_key = master_key::keys(&mut config);
     let mut signals = StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
     if args.supervised {
         // The ports our supervisor took, which the settings may have left open, and what Envoy was given since.
@@ -97,7 +98,7 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     if anew.is_some_and(|anew| anew.asked()) { Ok(Outcome::Anew) } else { ended }
 }
 
-fn admin_config(config: Config, master_key: Secret, keys: KeyPlaces, supervised: bool) -> AdminConfig {
+fn admin_config(config: Config, master_key: MasterKeys, keys: KeyPlaces, supervised: bool) -> AdminConfig {
     let api = config.claims.source == ClaimsSource::Api;
     if api && config.namespace.is_none() {
         tracing::warn!("the gateway has no namespace: the Sigilum API is not asked, only declared approvals count");
@@ -151,5 +152,11 @@ fn failed(error: &AdminError) -> CliError {
         | AdminError::Envoy(_)
         | AdminError::Folder { .. } => Outcome::Config,
     };
-    CliError::new(outcome, error.to_string())
+    let shown = CliError::new(outcome, error.to_string());
+    if matches!(error, AdminError::Store(StoreError::WrongMasterKey { .. })) {
+        return shown.hint(
+            "put the key back it was sealed with; where that is lost for good: `sigilum gateway rekey --lost-master-key`",
+        );
+    }
+    shown
 }

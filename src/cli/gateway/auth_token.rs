@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::Args;
 use zeroize::Zeroizing;
 
+use crate::app::admin::DATABASE_FILE;
 use crate::app::admin::token;
 use crate::cli::args::Globals;
 use crate::cli::gateway_api;
@@ -66,7 +67,8 @@ async fn rotate(config: &Config, printer: &mut Printer) -> Result<(), CliError> 
         .hint("set the variable to another value where the gateway is started, and start it again"));
     }
     let folder = &config.paths.data_dir;
-    if !folder.join(token::TOKEN_FILE).is_file() {
+    // A file that is lost is replaced; a folder without a store is none of a gateway.
+    if !folder.join(token::TOKEN_FILE).is_file() && !folder.join(DATABASE_FILE).is_file() {
         return Err(none_here(folder));
     }
     let file = token::mint(folder).map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;

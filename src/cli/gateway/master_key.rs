@@ -6,17 +6,15 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use crate::app::admin::DATABASE_FILE;
+use crate::app::upkeep::MasterKeys;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::config::Config;
-use crate::domain::secret::Secret;
 use crate::sys::files;
 use crate::sys::random;
 
 /// The key's file in the home folder.
 const FILE: &str = "gateway-master-key";
-/// Longest key file, in bytes.
-const MAX_FILE_BYTES: u64 = 4096;
 
 /// Where the key's file is, or would be.
 pub(crate) fn file(config: &Config) -> PathBuf {
@@ -27,14 +25,19 @@ pub(crate) fn file(config: &Config) -> PathBuf {
 /// a line feed, 0600. Never where a store exists that another key sealed. Returns the file it made.
 pub(crate) fn make_if_missing(config: &Config) -> Result<Option<PathBuf>, CliError> {
     let file = file(config);
-    if config.master_key.is_some() || file.exists() {
+    // A change of the key that was interrupted leaves it there at the least.
+    let next = MasterKeys::new(None, file.clone()).place().next();
+    if config.master_key.is_some() || file.exists() || next.is_some_and(|next| next.exists()) {
         return Ok(None);
     }
     let store = config.paths.data_dir.join(DATABASE_FILE);
     if store.exists() {
         let message = format!("{} exists, but the master key that opens it is missing", store.display());
-        return Err(CliError::new(Outcome::Config, message)
-            .hint(format!("put it back into {} or set GATEWAY_MASTER_KEY", file.display())));
+        return Err(CliError::new(Outcome::Config, message).hint(format!(
+            "put it back into {} or set GATEWAY_MASTER_KEY; where it is lost for good: `sigilum gateway rekey \
+                 --lost-master-key`",
+            file.display()
+        )));
     }
     files::private_folder(&config.paths.home).map_err(|error| at(&config.paths.home, &error))?;
     let key =
@@ -48,18 +51,10 @@ pub(crate) fn make_if_missing(config: &Config) -> Result<Option<PathBuf>, CliErr
     }
 }
 
-/// The key, which must be there by now. White space at the ends of the file is not part of it.
-pub(crate) fn read(config: &mut Config) -> Result<Secret, CliError> {
-    if let Some(key) = config.master_key.take() {
-        return Ok(key);
-    }
-    let file = file(config);
-    let text = files::read_text(&file, MAX_FILE_BYTES).map(Zeroizing::new).map_err(|error| at(&file, &error))?;
-    if text.trim().is_empty() {
-        let message = format!("{} is empty: it should hold the master key", file.display());
-        return Err(CliError::new(Outcome::Config, message));
-    }
-    Ok(Secret::new(text.trim().to_owned()))
+/// The keys the store may open with: that of the environment, else that of the file, and the next one where a change of
+/// the key was interrupted.
+pub(crate) fn keys(config: &mut Config) -> MasterKeys {
+    MasterKeys::new(config.master_key.take(), file(config))
 }
 
 fn at(path: &std::path::Path, error: &io::Error) -> CliError {

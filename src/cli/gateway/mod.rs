@@ -3,13 +3,16 @@
 mod admin;
 mod auth_token;
 mod authz;
+mod backup;
 mod endpoint;
 mod envoy_config;
 pub(crate) mod launch;
 mod master_key;
 pub(crate) mod options;
+mod rekey;
 pub(crate) mod role;
 mod start;
+mod store;
 
 use clap::Args;
 use clap::Subcommand;
@@ -19,7 +22,10 @@ use crate::cli::dispatch;
 use crate::cli::gateway::admin::AdminArgs;
 use crate::cli::gateway::auth_token::AuthTokenArgs;
 use crate::cli::gateway::authz::AuthzArgs;
+use crate::cli::gateway::backup::BackupArgs;
+use crate::cli::gateway::backup::RestoreArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
+use crate::cli::gateway::rekey::RekeyArgs;
 use crate::cli::gateway::start::StartArgs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -41,6 +47,7 @@ impl GatewayArgs {
             | GatewayCommand::Authz(_)
             | GatewayCommand::EnvoyConfig(_)
             | GatewayCommand::AuthToken(_) => None,
+            GatewayCommand::Rekey(_) | GatewayCommand::Backup(_) | GatewayCommand::Restore(_) => Some("gateway"),
         }
     }
 }
@@ -55,6 +62,12 @@ enum GatewayCommand {
     Authz(AuthzArgs),
     /// Print the Envoy configuration, for those who run their own Envoy
     EnvoyConfig(EnvoyConfigArgs),
+    /// Seal the store with another master key, without interrupting a running gateway
+    Rekey(RekeyArgs),
+    /// Write a proven copy of the store to a file; the gateway may run
+    Backup(BackupArgs),
+    /// Put a backup in the place of the store; the gateway must not run
+    Restore(RestoreArgs),
     /// Show the admin token to a person, or mint another one
     AuthToken(AuthTokenArgs),
 }
@@ -67,5 +80,8 @@ pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) 
         GatewayCommand::Authz(args) => dispatch::role(authz::run(args, globals)),
         GatewayCommand::AuthToken(args) => dispatch::small(auth_token::run(args, globals, printer)),
         GatewayCommand::EnvoyConfig(args) => envoy_config::run(args, globals, printer),
+        GatewayCommand::Rekey(args) => dispatch::small(rekey::run(args, globals, printer)),
+        GatewayCommand::Backup(args) => dispatch::small(backup::backup(args, globals, printer)),
+        GatewayCommand::Restore(args) => backup::restore(args, globals, printer),
     }
 }
