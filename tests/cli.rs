@@ -35,6 +35,8 @@ mod access;
 mod auth;
 #[path = "cli/claim.rs"]
 mod claim;
+#[path = "cli/config.rs"]
+mod config;
 #[path = "cli/connection.rs"]
 mod connection;
 #[path = "cli/fake.rs"]

@@ -1,5 +1,6 @@
 //! Options, environment, `config.env` and `gateway.yaml`, gathered and judged.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -11,8 +12,10 @@ use crate::cli::outcome::Outcome;
 use crate::config;
 use crate::config::Config;
 use crate::config::Flags;
+use crate::config::Mistakes;
 use crate::config::Sources;
 use crate::config::defaults;
+use crate::config::explain::Explained;
 use crate::config::keys;
 use crate::domain::secret::Secret;
 use crate::sys::env;
@@ -111,7 +114,7 @@ fn absolute(path: &Path) -> PathBuf {
 /// Loads the whole configuration: what the roles of the gateway run with. `handed` are secrets that came
 /// through a supervisor's pipe; they stand in for the variables of their names.
 pub(crate) fn load(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config, CliError> {
-    load_text(flags, handed, None).map(|(config, _)| config)
+    judge(flags, handed).map_err(CliError::from)
 }
 
 /// The same with the text of the settings file. `kept` is read in its place, and still called by its name.
@@ -120,7 +123,82 @@ pub(crate) fn load_text(
     handed: &[(String, Secret)],
     kept: Option<&Path>,
 ) -> Result<(Config, Option<Secret>), CliError> {
-    let saved = saved_text()?;
+    let loaded = with_file(flags, handed, kept, |sources, file| {
+        let config = judged(sources, file, kept)?;
+        Ok((config, file.map(|(_, text)| Secret::new(text.to_owned()))))
+    });
+    loaded.map_err(CliError::from)
+}
+
+/// Why a configuration does not count.
+pub(crate) enum Refused {
+    /// What stands in it is wrong.
+    Mistakes(Mistakes),
+    /// The file cannot be read, or others can: its name, and why.
+    File(String, String),
+    /// `config.env` cannot be read.
+    Saved(String),
+}
+
+impl From<Refused> for CliError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Mistakes(mistakes) => Self::new(Outcome::Config, mistakes.to_string()),
+            Refused::File(path, message) => Self::new(Outcome::Config, format!("{path}: {message}")),
+            Refused::Saved(message) => Self::new(Outcome::Config, message),
+        }
+    }
+}
+
+/// The same as [`load`], with the mistakes one by one.
+pub(crate) fn judge(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config, Refused> {
+    with_file(flags, handed, None, |sources, file| judged(sources, file, None))
+}
+
+/// The configuration, where nobody else can read the secrets in its file. `kept` is what was read in that file's place.
+fn judged(sources: Sources<'_>, file: Option<(&Path, &str)>, kept: Option<&Path>) -> Result<Config, Refused> {
+    let config = config::load(sources, file)?;
+    match kept.or(config.paths.config_file.as_deref()) {
+        Some(path) if config.holds_literals() => refuse_readable(path)?,
+        Some(_) | None => {}
+    }
+    Ok(config)
+}
+
+/// What the configuration says and where each value comes from, and the file.
+pub(crate) fn explain(flags: &Flags, effective: bool) -> Result<(Explained, Option<String>), CliError> {
+    let explained = with_file(flags, &[], None, |sources, file| {
+        let explained = config::explain(sources, file, effective)?;
+        Ok((explained, file.map(|(path, _)| path.display().to_string())))
+    });
+    explained.map_err(CliError::from)
+}
+
+impl From<Mistakes> for Refused {
+    fn from(mistakes: Mistakes) -> Self {
+        Self::Mistakes(mistakes)
+    }
+}
+
+/// A file that holds secrets is its owner's alone.
+fn refuse_readable(path: &Path) -> Result<(), Refused> {
+    let mode = path.metadata().map_or(0, |found| found.permissions().mode()) & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let name = path.display().to_string();
+    let message = format!("holds secrets and has mode {mode:04o}: others can read it. chmod 600 {name}");
+    Err(Refused::File(name, message))
+}
+
+/// Gathers where values come from and reads the file.
+fn with_file<T>(
+    flags: &Flags,
+    handed: &[(String, Secret)],
+    kept: Option<&Path>,
+    with: impl FnOnce(Sources<'_>, Option<(&Path, &str)>) -> Result<T, Refused>,
+) -> Result<T, Refused> {
+    let saved = saved_text().map_err(|error| Refused::Saved(error.message))?;
     let find = |name: &str| {
         if NAMESPACE_NAMES.contains(&name) {
             return SAVED_NAMESPACE_NAMES.iter().find_map(|name| defaults::find(&saved, name));
@@ -132,15 +210,14 @@ pub(crate) fn load_text(
     let lookup = |name: &str| given(name).or_else(|| env::lookup(name)).or_else(|| blank_token(name));
     let sources = Sources { flags, env: &lookup, saved: &find };
     let place = config::locate(sources);
-    let file = kept.unwrap_or(&place.path);
-    let text = match files::read_text(file, config::MAX_FILE_BYTES).map(Zeroizing::new) {
+    let read = kept.unwrap_or(&place.path);
+    // It may hold secrets, where that is allowed.
+    let text = match files::read_text(read, config::MAX_FILE_BYTES).map(Zeroizing::new) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !place.required => None,
-        Err(error) => return Err(CliError::new(Outcome::Config, format!("{}: {error}", file.display()))),
+        Err(error) => return Err(Refused::File(read.display().to_string(), error.to_string())),
     };
-    let config = config::load(sources, text.as_ref().map(|text| (place.path.as_path(), text.as_str())))
-        .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))?;
-    Ok((config, text.map(|mut text| Secret::new(std::mem::take(&mut *text)))))
+    with(sources, text.as_deref().map(|text| (place.path.as_path(), text.as_str())))
 }
 
 /// A token that was meant and is not there must show, where a listener would count on it.

@@ -1,11 +1,24 @@
-//! What differs between two configurations, by name, and what each difference takes.
+//! What differs between two configurations, by name, and what each difference takes: hot, a new configuration of Envoy, a
+//! restart.
+//!
+//! Two configurations are compared by what they mean, not by how they are written: `yes` and `true` are the same, and so
+//! is a key of the file that an option overrules before and after.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::config::encode;
 use crate::config::key::Key;
 use crate::config::key::Reload;
+use crate::config::keys;
 use crate::config::parts::Config;
+use crate::config::parts::DeclaredConnection;
+use crate::config::parts::ProviderConfig;
+use crate::config::parts::SecretSource;
 use crate::config::structure::reload_of;
 
 /// The settings a configuration was made of as they were understood, for comparing: no matter how a value was written,
@@ -20,60 +33,138 @@ impl Values {
             self.0.insert(name, format!("{value:?}"));
         }
     }
+
+    /// The address of the Sigilum API means more where somebody set it than where nobody did.
+    #[must_use]
+    pub(super) fn with_address(mut self, set: bool) -> Self {
+        let address = keys::API_URL.yaml.and_then(|name| self.0.get_mut(name));
+        if let Some(address) = address.filter(|_| set) {
+            address.push_str(" as set");
+        }
+        self
+    }
 }
 
-/// Something that is not the same in both.
+/// How something differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// It is another.
+    Changed,
+}
+
+impl Kind {
+    /// The word for it in answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Changed => "changed",
+        }
+    }
+}
+
+/// Something that is not the same in both. Holds no value, so nothing secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
     /// Dotted name: of a setting, or `connections.ID`, `variables.KEY`, `approvals`, `secrets.providers.NAME`.
     pub path: String,
     /// What the change takes.
     pub reload: Reload,
+    /// How it differs.
+    pub kind: Kind,
+    /// Of a connection or provider that changed: which members.
+    pub members: Vec<String>,
 }
 
-/// Everything that differs, by name. Where in the file something stands, and what is written around it, does not count.
+/// Everything that differs, settings first, each kind in alphabetical order.
 pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
-    let mut paths: Vec<String> = Vec::new();
-    let settings = differing(&old.values.0, &new.values.0, |one, other| one == other);
-    paths.extend(settings.into_iter().map(|name| (*name).to_owned()));
-    let by_id = |config: &Config| -> BTreeMap<String, usize> {
-        let ids = config.connections.iter().enumerate();
-        ids.map(|(index, connection)| (connection.id().as_str().to_owned(), index)).collect()
-    };
-    let same = |one: &usize, other: &usize| match (old.connections.get(*one), new.connections.get(*other)) {
-        (Some(one), Some(other)) => one.checked == other.checked && one.secrets == other.secrets,
-        _ => false,
-    };
-    let (before, after) = (by_id(old), by_id(new));
-    paths.extend(differing(&before, &after, same).into_iter().map(|id| format!("connections.{id}")));
-    let by_key = |config: &Config| -> BTreeMap<String, usize> {
-        config.variables.iter().enumerate().map(|(index, variable)| (variable.key.clone(), index)).collect()
-    };
-    let same = |one: &usize, other: &usize| match (old.variables.get(*one), new.variables.get(*other)) {
-        (Some(one), Some(other)) => one.source == other.source,
-        _ => false,
-    };
-    let (before, after) = (by_key(old), by_key(new));
-    paths.extend(differing(&before, &after, same).into_iter().map(|key| format!("variables.{key}")));
-    let providers = differing(&old.secrets.providers, &new.secrets.providers, |one, other| one == other);
-    paths.extend(providers.into_iter().map(|name| format!("secrets.providers.{name}")));
-    if !same_approvals(old, new) {
-        paths.push("approvals".to_owned());
+    let mut changes = Vec::new();
+    for (name, before, after) in pairs(&old.values.0, &new.values.0) {
+        differs(String::from(*name), before, after, &mut changes);
     }
-    paths.into_iter().map(|path| Difference { reload: reload_of(&path), path }).collect()
+    for (name, before, after) in pairs(&old.secrets.providers, &new.secrets.providers) {
+        let change = differs(format!("secrets.providers.{name}"), before, after, &mut changes);
+        if let (Some(change), Some(before), Some(after)) = (change, before, after) {
+            change.members = differing(&encode::provider(before), &encode::provider(after));
+            // Its variables are masked there, so that two of them look the same.
+            change.note("env", variables_of(before) != variables_of(after));
+        }
+    }
+    for (key, before, after) in pairs(&variables(old), &variables(new)) {
+        differs(format!("variables.{key}"), before, after, &mut changes);
+    }
+    for (id, before, after) in pairs(&connections(old), &connections(new)) {
+        let (was, is) = (before.map(|declared| declared.content()), after.map(|declared| declared.content()));
+        let change = differs(format!("connections.{id}"), was, is, &mut changes);
+        if let (Some(change), Some(before), Some(after)) = (change, before, after) {
+            change.members = differing(&encode::connection(before), &encode::connection(after));
+            // So are literals.
+            change.note("secrets", before.secrets != after.secrets);
+        }
+    }
+    if !same_approvals(old, new) {
+        differs("approvals".to_owned(), Some(false), Some(true), &mut changes);
+    }
+    changes
 }
 
-/// Names of what is in one only, or not the same in both.
-fn differing<'a, K: Ord, V>(
-    old: &'a BTreeMap<K, V>,
-    new: &'a BTreeMap<K, V>,
-    same: impl Fn(&V, &V) -> bool,
-) -> Vec<&'a K> {
-    let changed = new.iter().filter(|(name, value)| old.get(name).is_none_or(|before| !same(before, value)));
-    let gone = old.keys().filter(|name| !new.contains_key(name));
-    let mut names: Vec<_> = changed.map(|(name, _)| name).chain(gone).collect();
-    names.sort();
-    names
+/// What all differences together take: the most that one of them does; `None` where nothing differs.
+pub fn needed(differences: &[Difference]) -> Option<Reload> {
+    differences.iter().map(|difference| difference.reload).max()
+}
+
+impl Difference {
+    /// Notes a member that differs.
+    fn note(&mut self, member: &str, differs: bool) {
+        if differs && !self.members.iter().any(|known| known == member) {
+            self.members.push(member.to_owned());
+        }
+    }
+}
+
+/// Every name of either, with what it is in both.
+fn pairs<'a, K: Ord, T>(
+    old: &'a BTreeMap<K, T>,
+    new: &'a BTreeMap<K, T>,
+) -> impl Iterator<Item = (&'a K, Option<&'a T>, Option<&'a T>)> {
+    let names: BTreeSet<&K> = old.keys().chain(new.keys()).collect();
+    names.into_iter().map(|name| (name, old.get(name), new.get(name)))
+}
+
+/// Notes what differs, and returns the note.
+fn differs<T: PartialEq>(
+    path: String,
+    old: Option<T>,
+    new: Option<T>,
+    changes: &mut Vec<Difference>,
+) -> Option<&mut Difference> {
+    let kind = match (old, new) {
+        (None, Some(_)) => Kind::Added,
+        (Some(_), None) => Kind::Removed,
+        (Some(old), Some(new)) if old != new => Kind::Changed,
+        (Some(_), Some(_)) | (None, None) => return None,
+    };
+    let reload = reload_of(&path);
+    changes.push(Difference { path, reload, kind, members: Vec::new() });
+    changes.last_mut()
+}
+
+/// Names of members that are not the same in both.
+fn differing(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<String> {
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    new.keys().chain(gone).filter(|name| old.get(*name) != new.get(*name)).cloned().collect()
+}
+
+fn variables(config: &Config) -> BTreeMap<&str, &SecretSource> {
+    config.variables.iter().map(|variable| (variable.key.as_str(), &variable.source)).collect()
+}
+
+fn connections(config: &Config) -> BTreeMap<&str, &DeclaredConnection> {
+    config.connections.iter().map(|declared| (declared.id().as_str(), declared)).collect()
 }
 
 /// Their order does not count.
@@ -89,6 +180,13 @@ fn same_approvals(old: &Config, new: &Config) -> bool {
     old.approvals.len() == new.approvals.len() && sorted(old) == sorted(new)
 }
 
+fn variables_of(provider: &ProviderConfig) -> Option<&BTreeMap<String, String>> {
+    match provider {
+        ProviderConfig::Exec(exec) => Some(&exec.env),
+        ProviderConfig::Env { .. } | ProviderConfig::File { .. } => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test code may panic")]
@@ -98,7 +196,7 @@ mod tests {
     use super::*;
     use crate::config::Flags;
     use crate::config::Sources;
-    use crate::config::keys;
+    use crate::config::keys::Fallback;
     use crate::config::load;
 
     fn config(text: &str) -> Config {
@@ -153,10 +251,9 @@ mod tests {
     #[test]
     fn every_setting_of_the_file_is_compared() {
         // What has no value where nobody sets it is compared once somebody does.
-        let computed = ["gateway.namespace", "envoy.bin", "admin.allowed_origins"];
         let values = config("").values;
-        let missing: Vec<_> =
-            keys::ALL.iter().filter_map(|key| key.yaml).filter(|name| !values.0.contains_key(name)).collect();
-        assert_eq!(missing, computed);
+        for key in keys::ALL.iter().filter(|key| matches!(key.fallback, Fallback::Text(_))) {
+            assert!(key.yaml.is_none_or(|name| values.0.contains_key(name)), "{}", key.name());
+        }
     }
 }

@@ -33,6 +33,11 @@ impl DeclaredConnection {
     pub const fn id(&self) -> &ConnectionId {
         &self.checked.settings.id
     }
+
+    /// What it is, wherever it stands.
+    pub const fn content(&self) -> (&CheckedDraft, &BTreeMap<String, SecretSource>) {
+        (&self.checked, &self.secrets)
+    }
 }
 
 /// A credential variable written in `gateway.yaml`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 use crate::config::keys;
+use crate::config::mistake::MAX_FOUND;
 use crate::config::mistake::Mistake;
 use crate::config::parts::DeclaredApproval;
 use crate::config::structure;
@@ -112,6 +113,9 @@ fn approvals(node: Node, approvals: &mut Vec<DeclaredApproval>, mistakes: &mut V
     for (index, item) in items.into_iter().enumerate() {
         let mark = item.mark;
         let before = mistakes.len();
+        if before >= MAX_FOUND {
+            break;
+        }
         let approval = approval(item, mistakes);
         for mistake in mistakes.iter_mut().skip(before) {
             mistake.path = format!("{APPROVALS}[{index}]{}", mistake.path);

@@ -26,6 +26,8 @@ pub enum Form {
     Texts(usize),
     /// Texts by name, at most so many.
     TextMap(usize),
+    /// The same, shown by name only: people put secrets there all the same.
+    Masked(usize),
     /// Where one secret lives.
     Secret,
     /// Secrets by name, at most so many.
@@ -58,6 +60,7 @@ impl Form {
         match self {
             Self::Texts(most)
             | Self::TextMap(most)
+            | Self::Masked(most)
             | Self::Secrets(most)
             | Self::Objects(_, most)
             | Self::Named(_, _, most)

@@ -376,7 +376,7 @@ pub const LOG_DECISIONS: Key = Key::new(
     Fallback::Text("all"),
     "which decisions are logged, one line each: `all`, `denied` or `off`; `true` is `all`, `false` is `off`",
 )
-.choice(&["all", "denied", "off", "true", "false"]);
+.choice(&["all", "denied", "off", "true", "false", "yes", "no", "on"]);
 /// Port of the demo's native service.
 pub const NATIVE_PORT: Key = Key::new(
     None,

@@ -244,7 +244,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
             max_stale: Some(Duration::from_secs(secrets.max_stale?)).filter(|bound| !bound.is_zero()),
         },
         reload: ReloadOptions { mode: reload_mode?, settle: Duration::from_millis(reload_settle?), poll: reload_poll? },
-        values: std::mem::take(&mut loader.values),
+        values: std::mem::take(&mut loader.values).with_address(loader.is_set(&keys::API_URL)),
         warnings: declared.warnings,
     })
 }

@@ -23,7 +23,7 @@ use crate::config::syntax::is_number;
 use crate::domain::secret::Secret;
 
 /// Longest list of addresses or authorities.
-const MAX_LIST: usize = 64;
+pub(super) const MAX_LIST: usize = 64;
 
 /// What a value in the file must look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,9 @@
 use std::fmt;
 
 /// How many mistakes are listed; a file that is wrong from top to bottom is not a novel.
-const MAX_LISTED: usize = 100;
+pub const MAX_LISTED: usize = 100;
+/// How many mistakes are looked for; each takes memory, and a file of the largest size could hold millions.
+pub(super) const MAX_FOUND: usize = 10_000;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +38,26 @@ pub struct Mistake {
     pub message: String,
 }
 
+impl Mistake {
+    /// As one line, in the way compilers do it; `file` is the name shown before line and column.
+    pub fn line(&self, file: Option<&str>) -> String {
+        let mut line = String::new();
+        // Writing to a text does not fail.
+        let _ = self.write(file, &mut line);
+        line
+    }
+
+    fn write(&self, file: Option<&str>, out: &mut impl fmt::Write) -> fmt::Result {
+        match &self.place {
+            Place::File { line, column } => write!(out, "{}:{line}:{column}: ", file.unwrap_or("gateway.yaml"))?,
+            Place::Environment(name) | Place::Flag(name) => write!(out, "{name}: ")?,
+            Place::Saved(name) => write!(out, "config.env: {name}: ")?,
+            Place::Whole => {}
+        }
+        out.write_str(&self.message)
+    }
+}
+
 /// Everything that is wrong, in the order of the file, then of the environment, then of the options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes {
@@ -48,6 +70,11 @@ impl Mistakes {
     pub fn new(file: Option<String>, mut list: Vec<Mistake>) -> Self {
         list.sort();
         Self { file, list }
+    }
+
+    /// The file they were found in, where there is one.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
     }
 
     /// The mistakes themselves.
@@ -64,17 +91,7 @@ impl fmt::Display for Mistakes {
         }
         for mistake in self.list.iter().take(MAX_LISTED) {
             write!(formatter, "\n  ")?;
-            match &mistake.place {
-                Place::File { line, column } => {
-                    let file = self.file.as_deref().unwrap_or("gateway.yaml");
-                    write!(formatter, "{file}:{line}:{column}: ")?;
-                }
-                Place::Environment(name) => write!(formatter, "{name}: ")?,
-                Place::Flag(name) => write!(formatter, "{name}: ")?,
-                Place::Saved(name) => write!(formatter, "config.env: {name}: ")?,
-                Place::Whole => {}
-            }
-            write!(formatter, "{}", mistake.message)?;
+            mistake.write(self.file.as_deref(), formatter)?;
         }
         if self.list.len() > MAX_LISTED {
             write!(formatter, "\n  and {} more", self.list.len().saturating_sub(MAX_LISTED))?;

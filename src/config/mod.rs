@@ -11,6 +11,7 @@ pub mod compare;
 pub mod declaration;
 pub mod defaults;
 pub mod dotenv;
+pub mod explain;
 pub mod form;
 pub mod guard;
 pub mod ingress_keys;
@@ -19,21 +20,28 @@ pub mod keys;
 pub mod load;
 pub mod mistake;
 pub mod parts;
+pub mod schema;
 pub mod structure;
 
 mod declared;
+mod encode;
 mod file;
 mod file_keys;
 mod loader;
 mod syntax;
 
+pub use explain::explain;
 pub use load::Flags;
 pub use load::Sources;
 pub use load::load;
 pub use load::locate;
 pub use mistake::Mistakes;
 pub use parts::Config;
+pub use schema::schema;
 pub use syntax::MAX_FILE_BYTES;
 
 #[cfg(test)]
 mod declared_tests;
+
+#[cfg(test)]
+mod whole_tests;

@@ -83,6 +83,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether secrets stand in the file themselves: then nobody else may read it.
+    pub fn holds_literals(&self) -> bool {
+        let literal = |source: &SecretSource| matches!(source, SecretSource::Literal(_));
+        self.connections.iter().any(|connection| connection.secrets.values().any(literal))
+            || self.variables.iter().any(|variable| literal(&variable.source))
+    }
+
     /// Which upstream addresses connections may name: what declared ones were judged by.
     pub fn address_policy(&self) -> AddressPolicy {
         let all = self.listen.ingress.iter().chain(&self.listen.admin).chain(&self.listen.envoy_admin);

@@ -230,7 +230,12 @@ const EXEC: &[Member] = &[
     Member::needed("command", Form::Text(PATH), "the program, absolute or below `~/`; no shell is involved"),
     Member::new("args", Form::Texts(MAX_ARGUMENTS), "none", "its arguments; not for secrets"),
     Member::new("pass_env", Form::Texts(MAX_ARGUMENTS), "none", "variables of the gateway it gets too"),
-    Member::new("env", Form::TextMap(MAX_ARGUMENTS), "none", "variables it gets besides; not for secrets"),
+    Member::new(
+        "env",
+        Form::Masked(MAX_ARGUMENTS),
+        "none",
+        "variables it gets besides, by name; not for secrets, though never shown",
+    ),
     TIMEOUT,
     Member::new(
         "max_output_bytes",

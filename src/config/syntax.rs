@@ -10,6 +10,7 @@ use saphyr_parser::Parser;
 use saphyr_parser::ScalarStyle;
 use saphyr_parser::Span;
 
+use crate::config::mistake::MAX_FOUND;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::Place;
 
@@ -236,7 +237,7 @@ impl Reader {
     }
 
     fn refuse_tag(&mut self, tagged: bool, mark: Mark) {
-        if tagged {
+        if tagged && self.mistakes.len() < MAX_FOUND {
             self.mistakes.push(at(mark, "tags (!name) are not supported here"));
         }
     }
@@ -269,7 +270,8 @@ impl Reader {
                             return Err(at(node.mark, "too many keys in one mapping"));
                         }
                         let named: String = key.chars().take(MAX_SHOWN_KEY).collect();
-                        if let Some(first) = map.expect(key, node.mark) {
+                        let first = map.expect(key, node.mark);
+                        if let Some(first) = first.filter(|_| self.mistakes.len() < MAX_FOUND) {
                             let line = first.line();
                             let message = format!("{named} stands here twice, first in line {line}");
                             self.mistakes.push(at(node.mark, &message));

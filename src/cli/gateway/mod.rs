@@ -4,6 +4,7 @@ mod admin;
 mod auth_token;
 mod authz;
 mod backup;
+mod config;
 mod endpoint;
 mod envoy_config;
 pub(crate) mod launch;
@@ -24,6 +25,7 @@ use crate::cli::gateway::auth_token::AuthTokenArgs;
 use crate::cli::gateway::authz::AuthzArgs;
 use crate::cli::gateway::backup::BackupArgs;
 use crate::cli::gateway::backup::RestoreArgs;
+use crate::cli::gateway::config::ConfigArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
 use crate::cli::gateway::rekey::RekeyArgs;
 use crate::cli::gateway::start::StartArgs;
@@ -46,7 +48,8 @@ impl GatewayArgs {
             GatewayCommand::Admin(_)
             | GatewayCommand::Authz(_)
             | GatewayCommand::EnvoyConfig(_)
-            | GatewayCommand::AuthToken(_) => None,
+            | GatewayCommand::AuthToken(_)
+            | GatewayCommand::Config(_) => None,
             GatewayCommand::Rekey(_) | GatewayCommand::Backup(_) | GatewayCommand::Restore(_) => Some("gateway"),
         }
     }
@@ -70,6 +73,8 @@ enum GatewayCommand {
     Restore(RestoreArgs),
     /// Show the admin token to a person, or mint another one
     AuthToken(AuthTokenArgs),
+    /// Check the configuration, show it, print the schema of gateway.yaml
+    Config(ConfigArgs),
 }
 
 /// Runs one of them.
@@ -83,5 +88,6 @@ pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) 
         GatewayCommand::Rekey(args) => dispatch::small(rekey::run(args, globals, printer)),
         GatewayCommand::Backup(args) => dispatch::small(backup::backup(args, globals, printer)),
         GatewayCommand::Restore(args) => backup::restore(args, globals, printer),
+        GatewayCommand::Config(args) => config::run(args, globals, printer),
     }
 }

@@ -94,7 +94,8 @@ impl SettingsArgs {
         settings::load_text(&self.flags(globals), handed, Some(kept)).map(|(config, _)| config)
     }
 
-    fn flags(&self, globals: &Globals) -> Flags {
+    /// What these options and those before the command say.
+    pub(crate) fn flags(&self, globals: &Globals) -> Flags {
         let mut flags = globals.flags();
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
         let list = |list: &[String]| (!list.is_empty()).then(|| list.join(","));

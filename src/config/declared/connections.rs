@@ -15,6 +15,7 @@ use crate::config::declared::items;
 use crate::config::declared::member;
 use crate::config::file::shown;
 use crate::config::form::Member;
+use crate::config::mistake::MAX_FOUND;
 use crate::config::mistake::Mistake;
 use crate::config::structure::CONNECTION;
 use crate::config::structure::TOOLS;
@@ -50,6 +51,9 @@ pub(in crate::config) fn read(
     for (index, item) in items.into_iter().enumerate() {
         let path = Path::Index(&path, index);
         let before = mistakes.len();
+        if before >= MAX_FOUND {
+            break;
+        }
         let mut written = Written::new(item.mark);
         written.read(item, rules, &path, mistakes);
         let Some(checked) = written.check(policy, &path, mistakes) else { continue };
