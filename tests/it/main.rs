@@ -22,6 +22,7 @@ mod commands;
 mod connections;
 mod control_plane;
 mod envoy_file;
+mod ingress_tls;
 mod limits;
 mod outages;
 mod refusals;
