@@ -20,6 +20,7 @@ pub mod gate;
 pub mod identity;
 #[cfg(doc)]
 pub mod manual;
+pub mod reload;
 pub mod secrets;
 pub mod state;
 pub mod store;

@@ -14,6 +14,7 @@ pub mod input;
 pub mod meter;
 pub mod openapi;
 pub mod origin;
+pub mod reload;
 pub mod respond;
 pub mod router;
 pub mod routes;
@@ -24,11 +25,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
 use crate::admin::origin::Pages;
+use crate::admin::reload::ReloadDesk;
 use crate::claims::overview::Overview;
+use crate::claims::refresh::ClaimsPace;
 use crate::domain::address::AddressPolicy;
 use crate::state::Publisher;
 use crate::store::worker::Store;
@@ -49,7 +53,9 @@ pub struct Admin {
     /// Which web pages may call, under which names; replaced as a whole when the settings change.
     pub pages: ArcSwap<Pages>,
     /// Which upstream addresses may be saved.
-    pub addresses: AddressPolicy,
+    pub addresses: ArcSwap<AddressPolicy>,
+    /// Where reloads are asked for.
+    pub reload: ReloadDesk,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// How it stands with the claims; `None` where they have no source.
@@ -65,6 +71,13 @@ pub struct Admin {
 pub struct ClaimsWatch {
     /// How it stands with each service.
     pub overview: Arc<Overview>,
+    /// How often they are read.
+    pub pace: watch::Receiver<ClaimsPace>,
+}
+
+impl ClaimsWatch {
     /// Age from which on claims have missed a confirmation, in milliseconds.
-    pub late_ms: u64,
+    pub fn late_ms(&self) -> u64 {
+        self.pace.borrow().late_ms()
+    }
 }

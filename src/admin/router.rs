@@ -26,6 +26,7 @@ use crate::admin::audit;
 use crate::admin::input::Id;
 use crate::admin::input::Shared;
 use crate::admin::openapi;
+use crate::admin::reload;
 use crate::admin::respond::Problem;
 use crate::admin::respond::REQUEST_ID_HEADER;
 use crate::admin::respond::RequestId;
@@ -67,7 +68,7 @@ fn open() -> OpenApiRouter<Arc<Admin>> {
 
 /// Routes behind the access rule.
 fn guarded() -> OpenApiRouter<Arc<Admin>> {
-    routes::guarded().merge(audit::routes()).merge(variables::routes())
+    routes::guarded().merge(audit::routes()).merge(variables::routes()).merge(reload::routes())
 }
 
 /// The whole face.

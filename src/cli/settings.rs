@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::path::PathBuf;
 
+use sha2::Digest as _;
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::cli::args::Globals;
@@ -14,7 +16,10 @@ use crate::config::Flags;
 use crate::config::Sources;
 use crate::config::defaults;
 use crate::config::keys;
+use crate::domain::hex;
 use crate::domain::secret::Secret;
+use crate::reload::Loaded;
+use crate::reload::Unusable;
 use crate::sys::env;
 use crate::sys::files;
 
@@ -111,16 +116,30 @@ fn absolute(path: &Path) -> PathBuf {
 /// Loads the whole configuration: what the roles of the gateway run with. `handed` are secrets that came
 /// through a supervisor's pipe; they stand in for the variables of their names.
 pub(crate) fn load(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config, CliError> {
-    load_text(flags, handed, None).map(|(config, _)| config)
+    load_text(flags, handed).map(|(config, _)| config)
 }
 
-/// The same with the text of the settings file. `kept` is read in its place, and still called by its name.
-pub(crate) fn load_text(
-    flags: &Flags,
-    handed: &[(String, Secret)],
-    kept: Option<&Path>,
-) -> Result<(Config, Option<Secret>), CliError> {
-    let saved = saved_text()?;
+/// The same with the text of the settings file.
+pub(crate) fn load_text(flags: &Flags, handed: &[(String, Secret)]) -> Result<(Config, Option<Secret>), CliError> {
+    let read = read(flags, handed, None).map_err(|unusable| CliError::new(Outcome::Config, unusable.message))?;
+    Ok((read.loaded.config, read.text))
+}
+
+/// The configuration, and the file it was looked for in.
+pub(crate) struct Read {
+    /// What it is.
+    pub(crate) loaded: Loaded,
+    /// The file, whether or not it is there.
+    pub(crate) file: PathBuf,
+    /// What stands in it.
+    pub(crate) text: Option<Secret>,
+}
+
+/// The same, for whoever reads it again later. `kept` is read in place of the settings file, and still called by its
+/// name.
+pub(crate) fn read(flags: &Flags, handed: &[(String, Secret)], kept: Option<&Path>) -> Result<Read, Unusable> {
+    let unusable = |message: String| Unusable { hash: String::new(), message };
+    let saved = saved_text().map_err(|error| unusable(error.to_string()))?;
     let find = |name: &str| {
         if NAMESPACE_NAMES.contains(&name) {
             return SAVED_NAMESPACE_NAMES.iter().find_map(|name| defaults::find(&saved, name));
@@ -136,11 +155,17 @@ pub(crate) fn load_text(
     let text = match files::read_text(file, config::MAX_FILE_BYTES).map(Zeroizing::new) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !place.required => None,
-        Err(error) => return Err(CliError::new(Outcome::Config, format!("{}: {error}", file.display()))),
+        Err(error) => return Err(unusable(format!("{}: {error}", file.display()))),
     };
-    let config = config::load(sources, text.as_ref().map(|text| (place.path.as_path(), text.as_str())))
-        .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))?;
-    Ok((config, text.map(|mut text| Secret::new(std::mem::take(&mut *text)))))
+    let read = text.as_ref().map(|text| text.as_str());
+    let hash = hex::text(&Sha256::digest(read.unwrap_or_default()));
+    match config::load(sources, read.map(|text| (place.path.as_path(), text))) {
+        Ok(config) => {
+            let text = text.map(|mut text| Secret::new(std::mem::take(&mut *text)));
+            Ok(Read { loaded: Loaded { config, hash }, file: place.path, text })
+        }
+        Err(mistakes) => Err(Unusable { hash, message: mistakes.to_string() }),
+    }
 }
 
 /// A token that was meant and is not there must show, where a listener would count on it.

@@ -9,5 +9,6 @@ pub mod envoy;
 pub mod health;
 pub mod markdown;
 pub mod registration;
+pub mod reload;
 pub mod state;
 pub mod variables;

@@ -26,6 +26,7 @@ mod limits;
 mod outages;
 mod refusals;
 mod registration;
+mod reload;
 mod replay;
 mod rotation;
 #[path = "../soak/traffic.rs"]

@@ -1,6 +1,5 @@
 //! Options shared by the commands that run with the whole configuration.
 
-use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -81,20 +80,11 @@ impl SettingsArgs {
         globals: &Globals,
         handed: &[(String, Secret)],
     ) -> Result<(Config, Option<Secret>), CliError> {
-        settings::load_text(&self.flags(globals), handed, None)
+        settings::load_text(&self.flags(globals), handed)
     }
 
-    /// The same from a file that a supervisor kept, in place of the settings file.
-    pub(crate) fn load_kept(
-        &self,
-        globals: &Globals,
-        handed: &[(String, Secret)],
-        kept: &Path,
-    ) -> Result<Config, CliError> {
-        settings::load_text(&self.flags(globals), handed, Some(kept)).map(|(config, _)| config)
-    }
-
-    fn flags(&self, globals: &Globals) -> Flags {
+    /// All options as the loader takes them.
+    pub(crate) fn flags(&self, globals: &Globals) -> Flags {
         let mut flags = globals.flags();
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
         let list = |list: &[String]| (!list.is_empty()).then(|| list.join(","));
