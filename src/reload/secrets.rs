@@ -8,8 +8,6 @@ use tokio::time::Instant;
 use crate::domain::audit::Action;
 use crate::domain::audit::Asker;
 use crate::domain::audit::Via;
-use crate::domain::hex;
-use crate::domain::secret::Secret;
 use crate::reload::declare;
 use crate::reload::declare::Failure;
 use crate::reload::engine::Degraded;
@@ -31,8 +29,6 @@ use crate::wire::reload::WarningBody;
 const RETRY: Duration = Duration::from_secs(30);
 /// References that are listed.
 const MAX_REFERENCES: usize = 1000;
-/// Bytes of a keyed hash that are shown: enough to tell secrets apart, too few to be anything else.
-const FINGERPRINT_BYTES: usize = 6;
 /// What a reference of a disabled connection is told with.
 pub(super) const INACTIVE: &str = "SECRETS_REF_IGNORED_INACTIVE_SURFACE";
 
@@ -182,7 +178,7 @@ impl Reloader {
                 (true, true, _) => "unresolved",
                 (true, false, _) => "resolved",
             };
-            let fingerprint = secret.filter(|_| active).map(|secret| self.fingerprints.of(secret));
+            let fingerprint = secret.filter(|_| active).map(|secret| self.fingerprints.of(secret.expose()));
             ReferenceBody { path: want.path.clone(), reference, state: state.to_owned(), fingerprint }
         };
         let active = wants.active.iter().take(MAX_REFERENCES).map(|want| body(want, true));
@@ -211,26 +207,6 @@ impl Reloader {
             standing.resolved_at = resolved_at;
             standing.too_old = too_old;
         });
-    }
-}
-
-/// Keyed hashes of secrets, under a key that nobody else has and that is gone with this process.
-pub(super) struct Fingerprints(ring::hmac::Key);
-
-impl std::fmt::Debug for Fingerprints {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Fingerprints")
-    }
-}
-
-impl Fingerprints {
-    pub(super) fn new() -> Result<Self, random::RandomError> {
-        Ok(Self(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &random::bytes::<32>()?)))
-    }
-
-    pub(super) fn of(&self, secret: &Secret) -> String {
-        let tag = ring::hmac::sign(&self.0, secret.expose().as_bytes());
-        hex::text(tag.as_ref().get(..FINGERPRINT_BYTES).unwrap_or_default())
     }
 }
 

@@ -9,6 +9,7 @@ pub mod exec;
 pub mod file;
 pub mod json;
 pub mod redact;
+pub mod residue;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

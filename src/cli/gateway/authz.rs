@@ -25,6 +25,9 @@ use crate::telemetry::decisions::Level;
 /// How long checks are still decided after health was withdrawn: two of Envoy's health checks.
 const DRAIN_PAUSE: Duration = Duration::from_secs(2);
 
+/// Largest request body that can be set at all, in bytes.
+const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Options of `gateway authz`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AuthzArgs {
@@ -86,7 +89,8 @@ pub(crate) async fn run(args: &AuthzArgs, globals: &Globals) -> Result<Outcome, 
         run_dir: config.paths.run_dir,
         supervised: args.supervised,
         replay_capacity: config.replay_capacity,
-        max_body_bytes: config.settings.max_body_bytes,
+        // Under a supervisor the limit may be raised while we run, and Envoy keeps to it.
+        max_body_bytes: if args.supervised { MAX_BODY_BYTES } else { config.settings.max_body_bytes },
         decisions: match config.decisions {
             DecisionLog::Off => Level::Off,
             DecisionLog::Denied => Level::Denied,
