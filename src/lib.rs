@@ -21,6 +21,7 @@ pub mod identity;
 #[cfg(doc)]
 pub mod manual;
 pub mod probe;
+pub mod reload;
 pub mod secrets;
 pub mod state;
 pub mod store;

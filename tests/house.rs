@@ -27,6 +27,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("admin", &["domain", "config", "sys", "telemetry", "wire", "secrets", "store", "state", "claims", "probe"]),
     ("api", &["domain", "config", "sys", "telemetry", "wire"]),
     ("envoy", &["domain", "config", "sys", "telemetry"]),
+    (
+        "reload",
+        &["domain", "config", "sys", "telemetry", "wire", "secrets", "store", "state", "claims", "admin", "envoy"],
+    ),
     ("demo", &["domain", "config", "sys", "telemetry", "wire", "identity", "claims"]),
     (
         "app",
@@ -46,10 +50,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "admin",
             "api",
             "envoy",
+            "reload",
             "demo",
         ],
     ),
-    ("cli", &["domain", "config", "sys", "telemetry", "wire", "identity", "envoy", "app"]),
+    ("cli", &["domain", "config", "sys", "telemetry", "wire", "identity", "envoy", "secrets", "reload", "app"]),
 ];
 
 /// Path prefixes that must stay free of IO, clocks, randomness, environment, tasks and logging.

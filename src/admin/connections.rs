@@ -45,7 +45,7 @@ pub async fn list(admin: &Admin) -> Answer {
 /// `POST /api/admin/connections`.
 pub async fn create(admin: &Admin, asker: Asker, body: &[u8]) -> Answer {
     let (draft, secrets) = decode::<CreateBody>(body)?.into_draft().ok_or_else(invalid_status)?;
-    let checked = draft.check(&admin.addresses).map_err(StoreError::Invalid)?;
+    let checked = draft.check(&admin.addresses.load()).map_err(StoreError::Invalid)?;
     let now = admin.clock.now().wall;
     let (listed, _) = admin
         .store
@@ -68,7 +68,7 @@ pub async fn patch(admin: &Admin, asker: Asker, id: ConnectionId, body: &[u8]) -
         return Err(invalid_status());
     }
     let now = admin.clock.now().wall;
-    let addresses = admin.addresses.clone();
+    let addresses = admin.addresses.load_full();
     let edit = move |record: &_| patch.apply(Draft::from_record(record)).check(&addresses);
     let (listed, last) = admin
         .store

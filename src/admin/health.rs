@@ -81,12 +81,36 @@ pub async fn ready(admin: &Admin) -> Result<Response<Body>, Problem> {
         reason: found.reason,
         message: found.message,
     }));
+    conditions.extend(secrets(admin));
     let conditions = (!conditions.is_empty()).then_some(conditions);
     json(StatusCode::OK, &HealthBody { check: "readiness", status: "ok", conditions })
 }
 
+/// How it stands with the secrets of the configuration file; nothing where it refers to none. The last good ones serve
+/// on, so this makes nobody unready either.
+fn secrets(admin: &Admin) -> Option<ConditionBody> {
+    let told = admin.reload.secrets();
+    let (_, _, too_old, age) = admin.reload.snapshot();
+    if told.refs.active == 0 {
+        return None;
+    }
+    let failing = told.unresolved.len();
+    let (status, reason, message) = match (told.degraded, too_old) {
+        (false, _) => ("True", "Resolved", format!("generation {}, {age} s old", told.generation)),
+        (true, false) => {
+            ("True", "Degraded", format!("{failing} references cannot be resolved; secrets of {age} s ago are in use"))
+        }
+        (true, true) => (
+            "False",
+            "TooStale",
+            format!("{failing} references cannot be resolved for {age} s; their connections are closed"),
+        ),
+    };
+    Some(ConditionBody { kind: "SecretsSnapshot", status, reason, message })
+}
+
 fn condition(admin: &Admin, claims: &ClaimsWatch) -> ConditionBody {
-    let judged = claims.overview.judge(&admin.publisher.claims_ages(), claims.late_ms);
+    let judged = claims.overview.judge(&admin.publisher.claims_ages(), claims.late_ms());
     let status = if judged.fresh { "True" } else { "False" };
     ConditionBody { kind: "ClaimsFresh", status, reason: judged.reason, message: judged.message }
 }
@@ -100,6 +124,10 @@ pub async fn metrics(admin: &Admin) -> Result<Response<Body>, Problem> {
     admin.metrics.record_state(admin.publisher.version().version, connections, connected, ready);
     let streams = admin.claims.as_ref().map_or(0, |claims| claims.overview.streams());
     admin.metrics.record_claims(&admin.publisher.claims_ages(), streams);
+    let (generation, degraded, _, age) = admin.reload.snapshot();
+    admin.metrics.reload().record_secrets(generation, degraded, age);
+    let config = admin.reload.config();
+    admin.metrics.reload().record_config(config.generation, config.pending_changes.len());
     admin.metrics.record_in_flight(in_flight(admin).await);
     let text = admin.metrics.render().map_err(|error| {
         tracing::error!(%error, "the metrics could not be written");

@@ -16,6 +16,7 @@ pub mod meter;
 pub mod openapi;
 pub mod origin;
 pub mod probes;
+pub mod reload;
 pub mod respond;
 pub mod router;
 pub mod routes;
@@ -29,12 +30,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
 use crate::admin::origin::Pages;
+use crate::admin::reload::ReloadDesk;
 use crate::claims::keys::KeyPlaces;
 use crate::claims::overview::Overview;
+use crate::claims::refresh::ClaimsPace;
 use crate::domain::address::AddressPolicy;
 use crate::probe::Prober;
 use crate::state::Publisher;
@@ -57,7 +61,7 @@ pub struct Admin {
     /// [`Pages::under`].
     pub pages: ArcSwap<Pages>,
     /// Which upstream addresses may be saved.
-    pub addresses: AddressPolicy,
+    pub addresses: ArcSwap<AddressPolicy>,
     /// Sends tests of connections.
     pub prober: Prober,
     /// The file of the service catalog.
@@ -66,6 +70,8 @@ pub struct Admin {
     pub keys: Arc<KeyPlaces>,
     /// Room for copies of the store that are made or fetched.
     pub copies: Arc<Semaphore>,
+    /// Where reloads are asked for.
+    pub reload: ReloadDesk,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// How it stands with the claims; `None` where they have no source.
@@ -81,6 +87,13 @@ pub struct Admin {
 pub struct ClaimsWatch {
     /// How it stands with each service.
     pub overview: Arc<Overview>,
+    /// How often they are read.
+    pub pace: watch::Receiver<ClaimsPace>,
+}
+
+impl ClaimsWatch {
     /// Age from which on claims have missed a confirmation, in milliseconds.
-    pub late_ms: u64,
+    pub fn late_ms(&self) -> u64 {
+        self.pace.borrow().late_ms()
+    }
 }

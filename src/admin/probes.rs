@@ -79,10 +79,11 @@ async fn run(admin: &Admin, asker: &Asker, id: ConnectionId, body: &[u8]) -> Res
     let request = asked.into_draft().check(&connection.settings).map_err(StoreError::Invalid)?;
     let credential = connection.credential.as_ref().map_err(|reason| Problem::invalid(reason.clone()))?;
     let method = request.method.to_string();
-    let outcome = admin.prober.test(&connection, credential, request, &admin.addresses).await.map_err(|Busy| {
-        let text = "as many tests as may run at a time are running";
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, "", text).retry_after(RETRY_SECONDS)
-    })?;
+    let outcome =
+        admin.prober.test(&connection, credential, request, &admin.addresses.load_full()).await.map_err(|Busy| {
+            let text = "as many tests as may run at a time are running";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "", text).retry_after(RETRY_SECONDS)
+        })?;
     let now = admin.clock.now().wall;
     let detail = Detail::default()
         .text("method", &method)

@@ -29,6 +29,7 @@ use crate::admin::input::Id;
 use crate::admin::input::Shared;
 use crate::admin::openapi;
 use crate::admin::probes;
+use crate::admin::reload;
 use crate::admin::respond::Problem;
 use crate::admin::respond::REQUEST_ID_HEADER;
 use crate::admin::respond::RequestId;
@@ -73,6 +74,7 @@ fn guarded() -> OpenApiRouter<Arc<Admin>> {
         .merge(catalog::routes())
         .merge(service_keys::routes())
         .merge(upkeep::routes())
+        .merge(reload::routes())
 }
 
 /// The whole face.

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::admin::ClaimsWatch;
@@ -23,6 +24,7 @@ use crate::admin::feed;
 use crate::admin::meter::ACCESS_LOG;
 use crate::admin::meter::Meter;
 use crate::admin::origin::Pages;
+use crate::admin::reload::ReloadDesk;
 use crate::admin::router::router;
 use crate::admin::token::AdminToken;
 use crate::admin::token::TokenError;
@@ -31,6 +33,7 @@ use crate::claims::client::ApiClient;
 use crate::claims::refresh::Advance;
 use crate::claims::refresh::Claims;
 use crate::claims::refresh::ClaimsConfig;
+use crate::claims::refresh::ClaimsPace;
 use crate::claims::registrar;
 use crate::claims::registrar::RegistrarConfig;
 use crate::claims::usage;
@@ -53,10 +56,16 @@ use crate::envoy::live::Live;
 use crate::envoy::live::LiveError;
 use crate::identity::Home;
 use crate::probe::Prober;
+use crate::reload;
+use crate::reload::Reloader;
+use crate::secrets::Environment;
+use crate::secrets::Resolver;
+use crate::secrets::exec::Launcher;
 use crate::state::Publisher;
 use crate::store::StoreError;
 use crate::store::declared::Resolved;
 use crate::store::master_keys::MasterKeys;
+use crate::store::vault::Vault;
 use crate::store::worker::OpenStore;
 use crate::store::worker::Store;
 use crate::sys::clock::Clock as _;
@@ -67,6 +76,8 @@ use crate::sys::http_server::BindError;
 use crate::sys::peer::SocketError;
 use crate::sys::peer::bind_private;
 use crate::sys::peer::check_socket_path;
+use crate::sys::random::RandomError;
+use crate::sys::spawner::Spawner;
 use crate::sys::supervision::supervised_peers;
 use crate::sys::supervision::unsupervised_peers;
 use crate::sys::tasks::Ended;
@@ -122,9 +133,19 @@ pub struct AdminConfig {
     pub grace: Duration,
     /// How approvals come from the Sigilum API; `None`: only declared ones count.
     pub claims: Option<ClaimsSetup>,
-    /// Why the settings are not those of the file but the last that could be used: a start anew with what stood in the file
-    /// failed. The same content is not to be tried again; the next change of it is.
-    pub held_back: Option<String>,
+    /// The configuration file, with what it declares; `None`: none is read, and none is watched.
+    pub file: Option<FileSetup>,
+}
+
+/// The configuration file: what it declares, and how it is read again.
+#[derive(Debug)]
+pub struct FileSetup {
+    /// How it was read, and is again.
+    pub reload: reload::Setup,
+    /// Where secrets of the environment are.
+    pub environment: Environment,
+    /// This program, through which programs that know secrets are started; `None`: directly.
+    pub shim: Option<PathBuf>,
 }
 
 /// Ends this process so that its supervisor starts the whole gateway anew, with the settings as they are then.
@@ -193,6 +214,15 @@ pub enum AdminError {
     /// What Envoy runs with.
     #[error(transparent)]
     Envoy(#[from] LiveError),
+    /// References of the configuration file without a secret.
+    #[error("secret reference unresolved: {}", .0.join("; "))]
+    Secrets(Vec<String>),
+    /// The thread that starts programs.
+    #[error("no program can be started: {0}")]
+    Spawner(std::io::Error),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
     /// A folder.
     #[error("{path}: {source}")]
     Folder {
@@ -219,6 +249,7 @@ pub struct Bound {
     claims: Option<Claims>,
     registrar: Option<RegistrarConfig>,
     usage: Option<Usage>,
+    reloader: Option<Reloader>,
     live: Option<Arc<Live>>,
     supervised: bool,
     grace: Duration,
@@ -228,7 +259,7 @@ pub struct Bound {
 
 /// Locks the data folder, opens the store with its key, reads or mints the token, binds addresses and socket.
 pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
-    if let Some(why) = &config.held_back {
+    if let Some(why) = config.file.as_ref().and_then(|file| file.reload.held_back.as_ref()) {
         tracing::error!(why, "the settings file cannot be used; the gateway runs with the last settings it could use");
     }
     let state_path = config.run_dir.join(STATE_SOCKET);
@@ -251,12 +282,20 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     // Deriving a key from a passphrase and reading the store take a while; nothing else runs yet.
     let mut open = OpenStore::open_with(&config.data_dir, &config.master_key, &holder)?;
     drop(config.master_key);
-    let outward = config.claims.as_ref().map(|setup| (setup.registrations_per_minute, setup.usage));
-    let connected = config.claims.and_then(|setup| connect(setup, Arc::clone(&config.keys)));
+    let outward = config.claims.as_ref().map(|setup| setup.usage);
+    let (connected, pace) = config.claims.and_then(|setup| connect(setup, Arc::clone(&config.keys))).unzip();
     let mut settings = config.settings;
     // Nobody can be submitted to an API that is not asked.
     settings.auto_register &= connected.is_some();
-    let declared = Resolved { settings: settings.clone(), approvals: config.approvals, ..Resolved::default() };
+    let file = match config.file {
+        Some(file) => Some(resolve(file, &open.vault).await?),
+        None => None,
+    };
+    let declared = match &file {
+        Some((setup, _, found)) => found.declared(&setup.loaded.config),
+        None => Resolved { approvals: config.approvals, ..Resolved::default() },
+    };
+    let declared = Resolved { settings: settings.clone(), ..declared };
     let initial = feed::initial_state(&mut open.vault, declared, SystemClock.now().wall)?;
     let token = match config.token {
         Some(token) => AdminToken::given(&token),
@@ -272,7 +311,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let envoy_socket = config.run_dir.join(launch::ADMIN_SOCKET);
     let mut meter = Meter::new(publisher.clone(), Arc::clone(&metrics), &config.run_dir, &envoy_socket);
     let usage = match (&connected, outward) {
-        (Some(claims), Some((_, UsageOptions { enabled: true, max_backlog_bytes }))) => {
+        (Some(claims), Some(UsageOptions { enabled: true, max_backlog_bytes })) => {
             let usage = report_usage(claims, &config.run_dir, max_backlog_bytes, &metrics);
             meter = meter.also_read(usage::position_file(&config.run_dir));
             Some(usage.map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?)
@@ -287,28 +326,30 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         .map(|claims_config| {
             let (client, keys) = (Arc::clone(&claims_config.client), Arc::clone(&claims_config.keys));
             let claims = Claims::new(claims_config, publisher.clone(), advance(store.clone()), Arc::clone(&metrics));
-            let per_minute = outward.map_or(0, |(per_minute, _)| per_minute);
-            let (poke, metrics) = (claims.poke(), Arc::clone(&metrics));
-            (claims, RegistrarConfig { client, keys, per_minute, poke, metrics })
+            let (poke, pace, metrics) = (claims.poke(), claims.pace(), Arc::clone(&metrics));
+            (claims, RegistrarConfig { client, keys, pace, poke, metrics })
         })
         .unzip();
     let shown = Arc::clone(metrics.data_plane());
     let live = if config.supervised { Some(Arc::new(Live::open(&config.run_dir, shown)?)) } else { None };
-    let watch = |claims: &Claims| ClaimsWatch { overview: claims.overview(), late_ms: claims.late_ms() };
+    let watch = |claims: &Claims| ClaimsWatch { overview: claims.overview(), pace: claims.pace() };
     let mut own_ports = config.own_ports;
     own_ports.extend(listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()));
     let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(0, |address| address.port());
+    let (standing, told) = watch::channel(reload::standing(file.as_ref().map(|(setup, ..)| setup)));
+    let (desk, asks) = ReloadDesk::new(told);
     let admin = Arc::new(Admin {
         store: store.clone(),
         publisher,
         access: AccessRule { mode: config.access_mode, token, certificates: tls.as_ref().is_some_and(Serving::asks) },
         attempts: Attempts::default(),
         pages: ArcSwap::from_pointee(Pages::new(config.allowed_origins, config.allowed_hosts, tls.is_some(), port)),
-        addresses: AddressPolicy {
+        addresses: ArcSwap::from_pointee(AddressPolicy {
             allow_loopback: settings.allow_loopback,
             allow_private: settings.allow_private,
             own_ports,
-        },
+        }),
+        reload: desk,
         prober: Prober::default(),
         catalog: config.service_catalog,
         keys: config.keys,
@@ -318,6 +359,28 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         envoy_socket,
         clock: SystemClock,
     });
+    let (tasks, anew) = (Tasks::default(), Arc::<AtomicBool>::default());
+    let again = Anew { asked: Arc::clone(&anew), stop: tasks.stop_handle() };
+    let restart = config.supervised.then_some(Box::new(move || again.ask()) as Box<dyn Fn() + Send + Sync>);
+    let reloader = file.map(|(setup, resolver, found)| {
+        let reload::Setup { read, file, loaded, held_back } = setup;
+        let parts = reload::Parts {
+            read,
+            file,
+            held_back,
+            resolver,
+            admin: Arc::clone(&admin),
+            asks,
+            standing,
+            tls: tls.is_some(),
+            port,
+            claims: pace,
+            live: live.clone(),
+            restart,
+        };
+        Reloader::new(parts, loaded.config, found)
+    });
+    let reloader = reloader.transpose()?;
     Ok(Bound {
         listeners,
         tls,
@@ -327,13 +390,14 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         store_thread,
         meter,
         claims,
-        registrar: registrar.filter(|_| settings.auto_register),
+        registrar,
         usage,
+        reloader,
         live,
         supervised: config.supervised,
         grace: config.grace,
-        anew: Arc::default(),
-        tasks: Tasks::default(),
+        anew,
+        tasks,
     })
 }
 
@@ -381,6 +445,9 @@ impl Bound {
         if let Some(live) = self.live {
             tasks.spawn("certificates", |stop| live.watch(stop));
         }
+        if let Some(reloader) = self.reloader {
+            tasks.spawn("reload", |stop| reloader.run(stop));
+        }
         tasks.spawn("store", |mut stop| async move {
             tokio::select! {
                 () = store.closed() => tracing::error!("the store's thread has ended"),
@@ -423,10 +490,22 @@ pub async fn run(config: AdminConfig) -> Result<Ended, AdminError> {
     Ok(build(config).await?.run().await)
 }
 
+/// Everything the configuration file refers to, found.
+async fn resolve(file: FileSetup, vault: &Vault) -> Result<(reload::Setup, Resolver, reload::Found), AdminError> {
+    let FileSetup { reload: setup, environment, shim } = file;
+    let spawner = Spawner::start().map_err(AdminError::Spawner)?;
+    let resolver = Resolver::new(Launcher::new(spawner, shim), environment);
+    let found = reload::begin(&setup.loaded.config, &resolver, vault).await.map_err(AdminError::Secrets)?;
+    Ok((setup, resolver, found))
+}
+
 /// The API's client, with the gateway's own identity. Without either the gateway still serves: by declared approvals
 /// alone, which is said once and loudly.
-fn connect(setup: ClaimsSetup, keys: Arc<KeyPlaces>) -> Option<ClaimsConfig> {
-    let ClaimsSetup { api_url, every_service, namespace, home, refresh, max_approvals, .. } = setup;
+fn connect(setup: ClaimsSetup, keys: Arc<KeyPlaces>) -> Option<(ClaimsConfig, watch::Sender<ClaimsPace>)> {
+    let ClaimsSetup {
+        api_url, every_service, namespace, home, refresh, max_approvals, registrations_per_minute, ..
+    } = setup;
+    let (sender, pace) = watch::channel(ClaimsPace { refresh, max_approvals, registrations_per_minute });
     let opened = match Home::new(home).load(&namespace, SystemClock.now().seconds()) {
         Ok(opened) => opened,
         Err(error) => {
@@ -452,7 +531,7 @@ fn connect(setup: ClaimsSetup, keys: Arc<KeyPlaces>) -> Option<ClaimsConfig> {
                     "service keys and approvals travel in clear and could be changed on the way; use https"
                 );
             }
-            Some(ClaimsConfig { client: Arc::new(client), keys, every_service, refresh, max_approvals })
+            Some((ClaimsConfig { client: Arc::new(client), keys, every_service, pace }, sender))
         }
         Err(error) => {
             tracing::error!(%error, "the Sigilum API cannot be asked: only declared approvals count");

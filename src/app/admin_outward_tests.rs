@@ -82,6 +82,7 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
     Home::new(home.clone()).create(&namespace, SystemClock.now().seconds()).unwrap();
     std::fs::write(home.join("service-api-key-linear"), "key-1").unwrap();
     AdminConfig {
+        file: None,
         addresses: vec!["127.0.0.1:0".parse().unwrap()],
         service_catalog: folder.join("service-catalog.json"),
         keys: Arc::new(KeyPlaces::new([], vec![home.clone()])),
@@ -98,7 +99,6 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         own_ports: Vec::new(),
         supervised: false,
         grace: Duration::from_secs(10),
-        held_back: None,
         claims: Some(ClaimsSetup {
             api_url: api_url.to_owned(),
             every_service: false,

@@ -72,6 +72,7 @@ impl Answer {
 
 fn config(folder: &Path) -> AdminConfig {
     AdminConfig {
+        file: None,
         addresses: vec!["127.0.0.1:0".parse().unwrap()],
         data_dir: folder.join("data"),
         service_catalog: folder.join("data/service-catalog.json"),
@@ -94,7 +95,6 @@ fn config(folder: &Path) -> AdminConfig {
         supervised: false,
         grace: Duration::from_secs(10),
         claims: None,
-        held_back: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -16,6 +17,7 @@ use crate::authz::JournalError;
 use crate::authz::Registrar;
 use crate::authz::Registrations;
 use crate::authz::Server;
+use crate::domain::snapshot::Snapshot;
 use crate::gate::Gate;
 use crate::state::StateSource;
 use crate::state::Subscriber;
@@ -32,6 +34,7 @@ use crate::sys::random::RandomError;
 use crate::sys::signal::StopSignals;
 use crate::sys::supervision;
 use crate::sys::tasks::Ended;
+use crate::sys::tasks::Stop;
 use crate::sys::tasks::StopHandle;
 use crate::sys::tasks::Tasks;
 use crate::sys::tls::ClientTls;
@@ -41,9 +44,13 @@ use crate::sys::tls::TlsFiles;
 use crate::telemetry::decisions::DecisionIds;
 use crate::telemetry::decisions::Decisions;
 use crate::telemetry::decisions::Level;
+use crate::telemetry::log;
 
 /// The lock file in the run folder: two authz must not share a journal.
 const LOCK: &str = "authz.lock";
+
+/// How often another level of the log is looked for: nobody waits for it.
+const LEVEL_LOOK: Duration = Duration::from_secs(1);
 
 /// Where Envoy finds us.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,8 +240,12 @@ impl<C: Clock + Clone> Bound<C> {
             let link = link.clone();
             async move { link.register(message).await }
         };
-        let (state, log, ticking) = (subscriber.current(), Arc::clone(&decisions), clock.clone());
-        tasks.spawn("registrations", |stop| registrar.run(register, state, log, ticking, stop));
+        if config.supervised {
+            let state = subscriber.current();
+            tasks.spawn("log-level", |stop| follow_level(state, stop));
+        }
+        let (state, decided, ticking) = (subscriber.current(), Arc::clone(&decisions), clock.clone());
+        tasks.spawn("registrations", |stop| registrar.run(register, state, decided, ticking, stop));
         tasks.spawn("state-stream", |stop| subscriber.run(source, node, clock, move || reporter.report(), stop));
         tasks.spawn("decision-log", |stop| decisions.write(stop));
         let server = Server::new(authz, config.max_body_bytes, config.drain_pause, config.grace);
@@ -265,6 +276,24 @@ pub async fn run<C: Clock + Clone>(config: AuthzConfig, clock: C) -> Result<Ende
     tokio::select! {
         ended = serving => Ok(ended),
         _ = listening => Ok(Ended::Forced),
+    }
+}
+
+/// The level of the log as the settings say, which change while this process runs.
+async fn follow_level(state: Arc<ArcSwapOption<Snapshot>>, mut stop: Stop) {
+    let mut level = String::new();
+    loop {
+        let wanted = state.load().as_ref().map(|snapshot| snapshot.settings.log_level.clone()).unwrap_or_default();
+        if !wanted.is_empty() && wanted != level {
+            if let Err(error) = log::set_level(&wanted) {
+                tracing::error!(%error, "the level of the log stays as it is");
+            }
+            level = wanted;
+        }
+        tokio::select! {
+            () = stop.wait() => return,
+            () = tokio::time::sleep(LEVEL_LOOK) => {}
+        }
     }
 }
 

@@ -150,6 +150,7 @@ impl Gateway {
         std::fs::write(folder.path().join("service-api-key-linear"), key.expose()).unwrap();
         Home::new(folder.path()).create(&acme(), SystemClock.now().seconds()).unwrap();
         let config = AdminConfig {
+            file: None,
             addresses: vec!["127.0.0.1:0".parse().unwrap()],
             service_catalog: folder.path().join("service-catalog.json"),
             keys: Arc::new(KeyPlaces::new([], vec![folder.path().to_owned()])),
@@ -166,7 +167,6 @@ impl Gateway {
             own_ports: Vec::new(),
             supervised: false,
             grace: Duration::from_secs(10),
-            held_back: None,
             claims: Some(ClaimsSetup {
                 api_url: api.to_owned(),
                 every_service: true,

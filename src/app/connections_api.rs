@@ -107,6 +107,20 @@ impl ConnectionsApi {
         self.gone(url).await
     }
 
+    /// Has the gateway resolve its references to secrets again; `dry_run`: without using what it finds.
+    pub async fn reload_secrets(&self, dry_run: bool) -> Result<Value, ApiError> {
+        let mut url = self.url(&["secrets", "reload"]);
+        if dry_run {
+            url.set_query(Some("dry_run=true"));
+        }
+        self.api.call(Method::POST, url, None).await
+    }
+
+    /// How it stands with them.
+    pub async fn secrets_status(&self) -> Result<Value, ApiError> {
+        self.api.call(Method::GET, self.url(&["secrets", "status"]), None).await
+    }
+
     async fn gone(&self, url: reqwest::Url) -> Result<Option<Value>, ApiError> {
         match self.api.call(Method::DELETE, url, None).await {
             Ok(said) => Ok(Some(said)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::claims::feed::Collector;
 use crate::claims::feed::FeedError;
@@ -15,6 +16,7 @@ use crate::claims::follow::Left;
 use crate::claims::keys;
 use crate::claims::overview::NO_SERVICE_KEY;
 use crate::claims::overview::Standing;
+use crate::claims::refresh::ClaimsPace;
 use crate::claims::refresh::Shared;
 use crate::domain::secret::Secret;
 use crate::domain::time::MonotonicMillis;
@@ -62,6 +64,7 @@ pub(super) struct Attendant {
     failures: u32,
     short_streams: u32,
     no_stream_until: Option<MonotonicMillis>,
+    pub(super) pace: watch::Receiver<ClaimsPace>,
 }
 
 /// What comes next.
@@ -76,6 +79,7 @@ enum Next {
 
 impl Attendant {
     pub(super) fn new(shared: Arc<Shared>, service: String, stop: Stop, gone: Stop, poke: Arc<Notify>) -> Self {
+        let pace = shared.config.pace.clone();
         Self {
             shared,
             service,
@@ -92,6 +96,7 @@ impl Attendant {
             failures: 0,
             short_streams: 0,
             no_stream_until: None,
+            pace,
         }
     }
 
@@ -133,8 +138,8 @@ impl Attendant {
             self.etag = None;
         }
         let shared = Arc::clone(&self.shared);
-        let pace = self.loaded.then_some(shared.config.refresh);
-        let limits = FeedLimits { max_approvals: shared.config.max_approvals, page: MAX_PAGE, pace };
+        let pace = self.loaded.then_some(shared.config.refresh());
+        let limits = FeedLimits { max_approvals: shared.config.max_approvals(), page: MAX_PAGE, pace };
         let source = Source { client: &shared.config.client, service: &self.service, key: &key, limits: &limits };
         let push = |list: &mut ClaimList, namespace: &str, key, expires_at| {
             list.push(namespace, key, expires_at);
@@ -199,7 +204,7 @@ impl Attendant {
             return Next::Follow;
         }
         // Never later than the interval, and not all at once.
-        let interval = self.shared.config.refresh.mul_f64(1.0 - fraction() / 5.0);
+        let interval = self.shared.config.refresh().mul_f64(1.0 - fraction() / 5.0);
         let pause = interval.saturating_sub(Duration::from_millis(now.since(began)));
         Next::Read(pause.max(FIRST_PAUSE / 4))
     }
@@ -208,7 +213,7 @@ impl Attendant {
     async fn follow_changes(&mut self) -> Next {
         let shared = Arc::clone(&self.shared);
         let Ok(_room) = shared.streams.try_acquire() else {
-            return Next::Read(shared.config.refresh.mul_f64(1.0 - fraction() / 5.0));
+            return Next::Read(shared.config.refresh().mul_f64(1.0 - fraction() / 5.0));
         };
         let began = SystemClock.now().monotonic;
         let left = self.follow().await;
@@ -227,7 +232,7 @@ impl Attendant {
         self.short_streams = if short { self.short_streams.saturating_add(1) } else { 0 };
         // Read at once; again and again only with pauses.
         let pause = if self.short_streams > 1 {
-            pause_number(self.short_streams - 1, &shared.config.refresh)
+            pause_number(self.short_streams - 1, &shared.config.refresh())
         } else {
             Duration::ZERO
         };
@@ -262,7 +267,7 @@ impl Attendant {
             // Declared approvals alone count for it.
             self.forget().await;
         }
-        Next::Read(self.shared.config.refresh)
+        Next::Read(self.shared.config.refresh())
     }
 
     /// The service has no claims source any more.
@@ -309,7 +314,7 @@ impl Attendant {
 
     fn pause_after_failure(&mut self, asked: Option<Duration>) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        pause_number(self.failures, &self.shared.config.refresh).max(asked.unwrap_or_default())
+        pause_number(self.failures, &self.shared.config.refresh()).max(asked.unwrap_or_default())
     }
 
     /// Waits; `true`: the task is to end.
@@ -318,6 +323,8 @@ impl Attendant {
             () = tokio::time::sleep(pause) => false,
             // A failing API is not asked sooner for it.
             () = self.poke.notified(), if self.failures == 0 => false,
+            // Another interval counts from now on, and not only once the old one is over.
+            Ok(()) = self.pace.changed(), if self.failures == 0 => false,
             () = self.stop.wait() => true,
             () = self.gone.wait() => true,
         }

@@ -93,7 +93,7 @@ impl Attendant {
     }
 
     async fn take_events(&mut self, mut response: reqwest::Response) -> Left {
-        let refresh = self.shared.config.refresh;
+        let refresh = self.shared.config.refresh();
         let mut look = tokio::time::interval_at(tokio::time::Instant::now() + refresh, refresh);
         let mut silence = std::pin::pin!(tokio::time::sleep(SILENCE));
         let mut resync = std::pin::pin!(tokio::time::sleep(RESYNC));
@@ -103,6 +103,7 @@ impl Attendant {
             let piece = tokio::select! {
                 () = self.stop.wait() => return Left::End,
                 () = self.gone.wait() => return Left::End,
+                Ok(()) = self.pace.changed() => return Left::Read,
                 () = &mut resync => return Left::Read,
                 () = &mut silence => {
                     tracing::warn!(service = self.service, "the stream of changes has fallen silent");
@@ -142,7 +143,7 @@ impl Attendant {
             self.etag = None;
             let (added, ended) = batch.changes(&self.service);
             let count = self.count.saturating_add(added.len()).saturating_sub(ended.len());
-            if count > self.shared.config.max_approvals {
+            if count > self.shared.config.max_approvals() {
                 return false;
             }
             self.count = count;

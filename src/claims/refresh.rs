@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::task::Id;
 use tokio::task::JoinSet;
 
@@ -21,6 +22,7 @@ use crate::claims::client::ApiClient;
 use crate::claims::keys::KeyPlaces;
 use crate::claims::keys::service_key;
 use crate::claims::overview::Overview;
+use crate::config::parts::ClaimsOptions;
 use crate::state::Change;
 use crate::state::Publisher;
 use crate::sys::tasks::Stop;
@@ -59,10 +61,48 @@ pub struct ClaimsConfig {
     pub keys: Arc<KeyPlaces>,
     /// Whether every connection is to be approved by the API; else only those that have a service key.
     pub every_service: bool,
+    /// How often, and how much.
+    pub pace: watch::Receiver<ClaimsPace>,
+}
+
+impl ClaimsConfig {
+    /// Time between two readings, as it is now.
+    pub(super) fn refresh(&self) -> Duration {
+        self.pace.borrow().refresh
+    }
+
+    /// Most approvals of one service, as it is now.
+    pub(super) fn max_approvals(&self) -> usize {
+        self.pace.borrow().max_approvals
+    }
+}
+
+/// What may change while claims are read and submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimsPace {
     /// Time between two readings.
     pub refresh: Duration,
     /// Most approvals of one service.
     pub max_approvals: usize,
+    /// Submissions in any minute, all together; 0 = no limit.
+    pub registrations_per_minute: u32,
+}
+
+impl ClaimsPace {
+    /// As the configuration says.
+    pub const fn of(options: &ClaimsOptions) -> Self {
+        Self {
+            refresh: options.refresh,
+            max_approvals: options.max_approvals,
+            registrations_per_minute: options.registrations_per_minute,
+        }
+    }
+
+    /// Age from which on claims have missed a confirmation, in milliseconds.
+    pub fn late_ms(&self) -> u64 {
+        let late = self.refresh.saturating_mul(2).saturating_add(LATE);
+        u64::try_from(late.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// The reader of claims.
@@ -130,10 +170,9 @@ impl Claims {
         Arc::clone(&self.shared.overview)
     }
 
-    /// Age from which on claims have missed a confirmation, in milliseconds.
-    pub fn late_ms(&self) -> u64 {
-        let late = self.shared.config.refresh.saturating_mul(2).saturating_add(LATE);
-        u64::try_from(late.as_millis()).unwrap_or(u64::MAX)
+    /// How often they are read.
+    pub fn pace(&self) -> watch::Receiver<ClaimsPace> {
+        self.shared.config.pace.clone()
     }
 
     /// Reads until told to stop. What is published stays.

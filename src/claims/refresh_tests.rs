@@ -89,12 +89,16 @@ impl Rig {
             client: Arc::new(api.client()),
             keys: Arc::new(KeyPlaces::new(variables, plan.folders)),
             every_service: plan.every_service,
-            refresh: REFRESH,
-            max_approvals: plan.max_approvals,
+            pace: watch::channel(ClaimsPace {
+                refresh: REFRESH,
+                max_approvals: plan.max_approvals,
+                registrations_per_minute: 0,
+            })
+            .1,
         };
         let metrics = Arc::new(Metrics::new().unwrap());
         let claims = Claims::new(config, publisher.clone(), advance, Arc::clone(&metrics));
-        let (overview, late_ms) = (claims.overview(), claims.late_ms());
+        let (overview, late_ms) = (claims.overview(), claims.pace().borrow().late_ms());
         let (stop, stopped) = stop_pair();
         let running = tokio::spawn(claims.run(stopped));
         Self { publisher, version, overview, metrics, late_ms, stop, running }

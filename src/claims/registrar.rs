@@ -14,6 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use http::Method;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::claims::client::ApiClient;
 use crate::claims::client::ApiError;
@@ -21,6 +22,7 @@ use crate::claims::client::Call;
 use crate::claims::keys::KeyPlaces;
 use crate::claims::keys::service_key;
 use crate::claims::keys::variable;
+use crate::claims::refresh::ClaimsPace;
 use crate::domain::ids::ConnectionId;
 use crate::domain::ids::PublicKey;
 use crate::domain::time::MonotonicMillis;
@@ -58,8 +60,8 @@ pub struct RegistrarConfig {
     pub client: Arc<ApiClient>,
     /// Where service keys are.
     pub keys: Arc<KeyPlaces>,
-    /// Submissions in any minute; 0 = without a limit.
-    pub per_minute: u32,
+    /// How many submissions in any minute.
+    pub pace: watch::Receiver<ClaimsPace>,
     /// Told the service of a claim that is approved already, so that its approvals are read at once.
     pub poke: mpsc::Sender<String>,
     /// Counted there.
@@ -75,7 +77,7 @@ struct Place {
 
 /// Takes up registrations until told to stop or until nobody can send any.
 pub async fn run(config: RegistrarConfig, mut registrations: mpsc::Receiver<Registration>, mut stop: Stop) {
-    let mut limit = Limit::new(config.per_minute);
+    let mut limit = Limit::default();
     let mut waiting: HashMap<Place, Vec<oneshot::Sender<proto::Registered>>> = HashMap::new();
     let mut under_way = FuturesUnordered::new();
     loop {
@@ -106,7 +108,7 @@ pub async fn run(config: RegistrarConfig, mut registrations: mpsc::Receiver<Regi
                     } else {
                         let _ = answer.send(failed("the gateway is busy".to_owned()));
                     }
-                } else if limit.admits(SystemClock.now().monotonic) {
+                } else if limit.admits(config.pace.borrow().registrations_per_minute, SystemClock.now().monotonic) {
                     waiting.insert(place.clone(), vec![answer]);
                     under_way.push(submit(&config, place, register));
                 } else {
@@ -259,25 +261,22 @@ fn bounded(text: &str) -> String {
 }
 
 /// At most so many in any minute.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Limit {
-    most: usize,
     recent: VecDeque<MonotonicMillis>,
 }
 
 impl Limit {
-    fn new(per_minute: u32) -> Self {
-        Self { most: usize::try_from(per_minute).unwrap_or(usize::MAX), recent: VecDeque::new() }
-    }
-
-    fn admits(&mut self, now: MonotonicMillis) -> bool {
-        if self.most == 0 {
+    /// `most`: 0 = without a limit.
+    fn admits(&mut self, most: u32, now: MonotonicMillis) -> bool {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if most == 0 {
             return true;
         }
         while self.recent.front().is_some_and(|at| now.since(*at) >= MINUTE_MS) {
             self.recent.pop_front();
         }
-        if self.recent.len() >= self.most {
+        if self.recent.len() >= most {
             return false;
         }
         self.recent.push_back(now);

@@ -30,6 +30,12 @@ struct Rig {
     task: JoinHandle<()>,
 }
 
+/// A pace that does not change.
+fn pace(registrations_per_minute: u32) -> watch::Receiver<ClaimsPace> {
+    let pace = ClaimsPace { refresh: Duration::from_secs(10), max_approvals: 1000, registrations_per_minute };
+    watch::channel(pace).1
+}
+
 impl Rig {
     async fn start(per_minute: u32, handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let api = FakeApi::start(handler).await;
@@ -43,7 +49,7 @@ impl Rig {
         let config = RegistrarConfig {
             client: Arc::new(api.client()),
             keys: Arc::new(KeyPlaces::new([], vec![folder.path().to_owned()])),
-            per_minute,
+            pace: pace(per_minute),
             poke,
             metrics: Arc::clone(&metrics),
         };
@@ -205,16 +211,16 @@ async fn the_limit_holds_for_all_keys_together() {
 
 #[test]
 fn any_minute_has_its_limit_and_no_other_clock_than_the_one_that_never_steps_back() {
-    let mut limit = Limit::new(2);
+    let mut limit = Limit::default();
     let at = |millis| MonotonicMillis(millis);
-    assert!(limit.admits(at(59_000)) && limit.admits(at(59_500)));
+    assert!(limit.admits(2, at(59_000)) && limit.admits(2, at(59_500)));
     // The wall clock's next minute begins in between; ours does not.
-    assert!(!limit.admits(at(60_500)) && !limit.admits(at(118_999)));
-    assert!(limit.admits(at(119_000)));
-    assert!(!limit.admits(at(119_400)));
-    assert!(limit.admits(at(119_500)));
-    let mut none = Limit::new(0);
-    assert!((0..1000).all(|_| none.admits(at(0))) && none.recent.is_empty());
+    assert!(!limit.admits(2, at(60_500)) && !limit.admits(2, at(118_999)));
+    assert!(limit.admits(2, at(119_000)));
+    assert!(!limit.admits(2, at(119_400)));
+    assert!(limit.admits(2, at(119_500)));
+    let mut none = Limit::default();
+    assert!((0..1000).all(|_| none.admits(0, at(0))) && none.recent.is_empty());
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use crate::cli::help::HelpArgs;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::install::InstallArgs;
 use crate::cli::request::RequestArgs;
+use crate::cli::secrets::SecretsArgs;
 use crate::cli::service::ServiceArgs;
 use crate::cli::up::UpArgs;
 use crate::cli::variable::VariableArgs;
@@ -128,6 +129,7 @@ impl Command {
             Self::Identity(_) => Some("identity"),
             Self::Service(_) => Some("service"),
             Self::Connection(_) => Some("connection"),
+            Self::Secrets(_) => Some("secrets"),
             Self::Variable(_) => Some("variable"),
             Self::Claim(_) => Some("claim"),
             Self::Auth(_) => Some("auth"),
@@ -165,6 +167,8 @@ pub enum Command {
     /// Credential variables of the gateway: secrets that several connections share
     #[command(visible_alias = "variables")]
     Variable(VariableArgs),
+    /// References of gateway.yaml to secrets: resolve them again, show how it stands, look for leaks
+    Secrets(SecretsArgs),
     /// Who may use which service: list, approve, reject, revoke
     Claim(ClaimArgs),
     /// The owner's token: login, refresh, show

@@ -31,6 +31,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::request;
+use crate::cli::secrets;
 use crate::cli::service;
 use crate::cli::up;
 use crate::cli::variable;
@@ -73,6 +74,7 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
     match cli.command {
         Command::Service(args) => small(service::run(&args, &globals, printer)),
         Command::Connection(args) => small(connection::run(&args, &globals, printer)),
+        Command::Secrets(args) => small(secrets::run(&args, &globals, printer)),
         Command::Variable(args) => small(variable::run(&args, &globals, printer)),
         Command::Claim(args) => small(claim::run(&args, &globals, printer)),
         Command::Auth(args) => auth::run(&args, &globals, printer),

@@ -28,6 +28,7 @@ mod owner;
 mod progress;
 mod request;
 mod secret_source;
+mod secrets;
 mod service;
 mod settings;
 mod span;

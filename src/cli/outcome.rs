@@ -11,6 +11,8 @@ pub enum Outcome {
     Done,
     /// The operation or a check failed.
     Failed,
+    /// Not to be said: a reference leads nowhere, or it still goes on.
+    Indeterminate,
     /// Nothing of that kind runs.
     NotRunning,
     /// The other side refused us.
@@ -28,11 +30,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The exit code: 0, 1, 3, 4, 5 or one of `sysexits.h`.
+    /// The exit code: 0 to 5 or one of `sysexits.h`.
     pub const fn code(self) -> u8 {
         match self {
             Self::Done => 0,
             Self::Failed => 1,
+            Self::Indeterminate => 2,
             Self::NotRunning => 3,
             Self::Unauthorized => 4,
             Self::Unreachable => 5,

@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
+use sha2::Digest as _;
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::cli::args::Globals;
@@ -17,7 +19,10 @@ use crate::config::Sources;
 use crate::config::defaults;
 use crate::config::explain::Explained;
 use crate::config::keys;
+use crate::domain::hex;
 use crate::domain::secret::Secret;
+use crate::reload::Loaded;
+use crate::reload::Unusable;
 use crate::sys::env;
 use crate::sys::files;
 
@@ -117,17 +122,36 @@ pub(crate) fn load(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config,
     judge(flags, handed).map_err(CliError::from)
 }
 
-/// The same with the text of the settings file. `kept` is read in its place, and still called by its name.
-pub(crate) fn load_text(
-    flags: &Flags,
-    handed: &[(String, Secret)],
-    kept: Option<&Path>,
-) -> Result<(Config, Option<Secret>), CliError> {
-    let loaded = with_file(flags, handed, kept, |sources, file| {
+/// The same with the text of the settings file.
+pub(crate) fn load_text(flags: &Flags, handed: &[(String, Secret)]) -> Result<(Config, Option<Secret>), CliError> {
+    let read = read(flags, handed, None).map_err(|unusable| CliError::new(Outcome::Config, unusable.message))?;
+    Ok((read.loaded.config, read.text))
+}
+
+/// The configuration, and the file it was looked for in.
+pub(crate) struct Read {
+    /// What it is.
+    pub(crate) loaded: Loaded,
+    /// The file, whether or not it is there.
+    pub(crate) file: PathBuf,
+    /// What stands in it.
+    pub(crate) text: Option<Secret>,
+}
+
+/// The same, for whoever reads it again later. `kept` is read in place of the settings file, and still called by its
+/// name.
+pub(crate) fn read(flags: &Flags, handed: &[(String, Secret)], kept: Option<&Path>) -> Result<Read, Unusable> {
+    let mut hash = String::new();
+    let read = with_file(flags, handed, kept, |sources, file| {
+        let text = file.map(|(_, text)| text);
+        hash = hex::text(&Sha256::digest(text.unwrap_or_default()));
         let config = judged(sources, file, kept)?;
-        Ok((config, file.map(|(_, text)| Secret::new(text.to_owned()))))
+        Ok((config, config::locate(sources).path, text.map(|text| Secret::new(text.to_owned()))))
     });
-    loaded.map_err(CliError::from)
+    match read {
+        Ok((config, file, text)) => Ok(Read { loaded: Loaded { config, hash }, file, text }),
+        Err(refused) => Err(Unusable { hash, message: CliError::from(refused).message }),
+    }
 }
 
 /// Why a configuration does not count.

@@ -43,6 +43,17 @@ impl Values {
         }
         self
     }
+
+    /// Puts those of `before` in the place of these, for the settings of these names.
+    pub fn keep<'a>(&mut self, before: &Self, names: impl Iterator<Item = &'a str>) {
+        for name in names {
+            let value = before.0.get_key_value(name).map(|(name, value)| (*name, value.clone()));
+            match value {
+                Some((name, value)) => drop(self.0.insert(name, value)),
+                None => drop(self.0.remove(name)),
+            }
+        }
+    }
 }
 
 /// How something differs.

@@ -488,6 +488,11 @@ pub fn environment() -> impl Iterator<Item = &'static str> {
 
 /// Variables whose values are secrets; so are those that begin with [`SERVICE_KEY_PREFIX`].
 pub const SECRET_ENVIRONMENT: &[&str] = &["GATEWAY_MASTER_KEY", "GATEWAY_ADMIN_TOKEN", "SIGILUM_SERVICE_API_KEY"];
+/// Whether a variable holds a secret of the gateway's own, which no reference may lead to.
+pub fn is_own_secret(name: &str) -> bool {
+    SECRET_ENVIRONMENT.contains(&name) || name.starts_with(SERVICE_KEY_PREFIX)
+}
+
 /// Every variable that begins so holds the key of a service.
 pub const SERVICE_KEY_PREFIX: &str = "SIGILUM_SERVICE_API_KEY_";
 

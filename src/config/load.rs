@@ -199,6 +199,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         // Whoever has no name cannot vouch for anybody.
         auto_register: auto_register? && namespace.is_some() && claims_source? == ClaimsSource::Api,
         gateway_namespace: namespace.as_ref().map_or_else(String::new, ToString::to_string),
+        log_level: log_level.clone()?,
     };
     Some(Config {
         namespace,

@@ -54,6 +54,8 @@ pub struct Settings {
     pub auto_register: bool,
     /// The gateway's own namespace; empty where it has none.
     pub gateway_namespace: String,
+    /// Level of the log of an authz under our own supervisor; empty: as it was started.
+    pub log_level: String,
 }
 
 impl Default for Settings {
@@ -70,6 +72,7 @@ impl Default for Settings {
             stranger_rate_per_second: 200,
             auto_register: false,
             gateway_namespace: String::new(),
+            log_level: String::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod data_plane;
 pub mod decision;
 pub mod libraries;
 pub mod operations;
+pub mod secrets;
 pub mod store_format;
 pub mod threat_model;
 pub mod verification;

@@ -9,6 +9,7 @@ pub mod exec;
 pub mod file;
 pub mod json;
 pub mod redact;
+pub mod residue;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ use crate::config::declaration::ExecProvider;
 use crate::config::declaration::ProviderConfig;
 use crate::config::declaration::SecretSource;
 use crate::config::declaration::SecretsOptions;
+use crate::config::keys;
 use crate::domain::reference::DEFAULT_PROVIDER;
 use crate::domain::reference::SecretRef;
 use crate::domain::reference::SourceKind;
@@ -96,6 +98,10 @@ impl Environment {
 
     /// The value of a variable. Blank counts as unset.
     pub fn find(&self, name: &str) -> Result<Secret, String> {
+        // A reference sends what it leads to to a provider.
+        if keys::is_own_secret(name) {
+            return Err(format!("the variable {name} holds a secret of the gateway's own"));
+        }
         if let Some((_, secret)) = self.handed.iter().find(|(known, _)| known == name) {
             return Ok(secret.duplicate());
         }

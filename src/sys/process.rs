@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -75,6 +76,11 @@ fn started(pid: i32) -> Option<String> {
     let text = String::from_utf8(output.stdout).ok()?;
     let (state, date) = text.trim().split_once(char::is_whitespace)?;
     (!state.starts_with('Z')).then(|| date.trim().to_owned())
+}
+
+/// This very program. Where its file was replaced since we started, the one that still runs.
+pub fn own_program() -> PathBuf {
+    std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }
 
 /// Lets other processes go first where processors are scarce: this process gets the niceness `nice` (1 to 19), unless it

@@ -6,6 +6,22 @@ use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
+/// SIGHUP, which asks a process to read its configuration again. Registered when made.
+#[derive(Debug)]
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// Takes over SIGHUP for the rest of the process's life.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Returns at the next one.
+    pub async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
 /// The signals that ask a process to end. Registered when made, so that none is missed in between.
 #[derive(Debug)]
 pub struct StopSignals {

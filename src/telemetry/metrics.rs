@@ -20,6 +20,7 @@ use prometheus::TextEncoder;
 
 use crate::telemetry::access_log::AccessEntry;
 use crate::telemetry::data_plane::DataPlane;
+use crate::telemetry::reload::ReloadMetrics;
 use crate::telemetry::usage::UsageMetrics;
 
 /// Content type of the rendered text.
@@ -89,6 +90,7 @@ pub struct Metrics {
     claims_streams: IntGauge,
     usage: UsageMetrics,
     data_plane: Arc<DataPlane>,
+    reload: ReloadMetrics,
     seen: Mutex<Seen>,
 }
 
@@ -162,6 +164,7 @@ impl Metrics {
             claims_age,
             usage: UsageMetrics::new(&registry)?,
             data_plane: Arc::new(DataPlane::new(&registry)?),
+            reload: ReloadMetrics::new(&registry)?,
             requests_in_flight,
             seen: Mutex::default(),
             registry,
@@ -291,6 +294,11 @@ impl Metrics {
     /// What Envoy runs with.
     pub const fn data_plane(&self) -> &Arc<DataPlane> {
         &self.data_plane
+    }
+
+    /// What comes of reloads.
+    pub const fn reload(&self) -> &ReloadMetrics {
+        &self.reload
     }
 
     /// Counts a shutdown.

@@ -5,6 +5,7 @@ pub mod data_plane;
 pub mod decisions;
 pub mod log;
 pub mod metrics;
+pub mod reload;
 pub mod segments;
 pub mod tail;
 pub mod usage;

@@ -12,6 +12,7 @@ pub mod markdown;
 pub mod patch;
 pub mod probe;
 pub mod registration;
+pub mod reload;
 pub mod service_key;
 pub mod state;
 pub mod upkeep;

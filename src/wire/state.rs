@@ -89,6 +89,7 @@ pub fn decode_settings(settings: proto::Settings) -> Result<Settings, InvalidSet
         stranger_rate_per_second: settings.stranger_rate_per_second,
         auto_register: settings.auto_register,
         gateway_namespace: settings.gateway_namespace,
+        log_level: settings.log_level,
     })
 }
 
@@ -111,6 +112,7 @@ pub fn encode_settings(settings: &Settings) -> proto::Settings {
         stranger_rate_per_second: settings.stranger_rate_per_second,
         auto_register: settings.auto_register,
         gateway_namespace: settings.gateway_namespace.clone(),
+        log_level: settings.log_level.clone(),
     }
 }
 

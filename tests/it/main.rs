@@ -28,6 +28,7 @@ mod outages;
 mod refusals;
 mod registration;
 mod rekey;
+mod reload;
 mod replay;
 mod rotation;
 #[path = "../soak/traffic.rs"]

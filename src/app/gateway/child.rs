@@ -23,6 +23,7 @@ use crate::envoy::binary::EnvoyBinary;
 use crate::envoy::launch;
 #[cfg(doc)]
 use crate::envoy::live;
+use crate::sys::process;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::spawner::Spawner;
 use crate::sys::supervision;
@@ -86,7 +87,7 @@ fn program(config: &GatewayConfig) -> PathBuf {
     if let Some(program) = &config.program {
         return program.clone();
     }
-    std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
+    process::own_program()
 }
 
 impl Plan {

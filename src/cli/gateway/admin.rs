@@ -10,6 +10,7 @@ use crate::app::admin;
 use crate::app::admin::AdminConfig;
 use crate::app::admin::AdminError;
 use crate::app::admin::ClaimsSetup;
+use crate::app::admin::FileSetup;
 use crate::app::admin::KeyPlaces;
 use crate::app::upkeep::MasterKeys;
 use crate::app::upkeep::StoreError;
@@ -21,11 +22,16 @@ use crate::cli::gateway::role;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::settings;
 use crate::config::Config;
+use crate::config::keys;
 use crate::config::parts::ClaimsSource;
 use crate::config::parts::Listeners;
 use crate::envoy::live;
 use crate::envoy::render::Rendering;
+use crate::reload;
+use crate::reload::Loaded;
+use crate::secrets::Environment;
 use crate::sys::env;
 use crate::sys::process;
 use crate::sys::signal::StopSignals;
@@ -62,12 +68,14 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     } else {
         Vec::new()
     };
-    let mut config = match &args.last_good {
-        Some(file) => args.settings.load_kept(globals, &handed, file)?,
-        None => args.settings.load_with(globals, &handed)?,
-    };
+    let flags = args.settings.flags(globals);
+    let read = settings::read(&flags, &handed, args.last_good.as_deref());
+    let read = read.map_err(|found| CliError::new(Outcome::Config, found.message))?;
+    let (mut config, hash, file) = (read.loaded.config, read.loaded.hash, read.file);
     // A supervisor hands over what stands in its own environment, and leaves ours without.
-    let service_keys = handed.into_iter().chain(launch::service_keys());
+    let (service_keys, referenced): (Vec<_>, Vec<_>) =
+        handed.into_iter().partition(|(name, _)| keys::is_own_secret(name));
+    let service_keys = service_keys.into_iter().chain(launch::service_keys());
     let keys = KeyPlaces::new(service_keys, KeyPlaces::folders(&config.paths.home, env::lookup));
     role::begin_log(&config.log_level)?;
     // Elsewhere it has a machine, or a container with a share, of its own.
@@ -89,8 +97,15 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
         }
         config.drain = config.drain.min(launch::CHILD_DRAIN);
     }
-    let admin_config =
-        AdminConfig { held_back: args.held_back.clone(), ..admin_config(config, master_key, keys, args.supervised) };
+    // Whoever reads it again needs no secret for it.
+    let again = move || settings::read(&flags, &[], None).map(|read| read.loaded);
+    let held_back = args.held_back.clone();
+    let mut admin_config = admin_config(&mut config, master_key, keys, args.supervised);
+    admin_config.file = Some(FileSetup {
+        reload: reload::Setup { read: Arc::new(again), file, loaded: Loaded { config, hash }, held_back },
+        environment: Environment::new(referenced, args.supervised),
+        shim: Some(process::own_program()),
+    });
     let bound = admin::build(admin_config).await.map_err(|error| failed(&error))?;
     let (stop, anew) = (bound.stop_handle(), bound.anew());
     let ended = role::run_until_told(bound.run(), &stop, &mut signals).await;
@@ -98,16 +113,16 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     if anew.is_some_and(|anew| anew.asked()) { Ok(Outcome::Anew) } else { ended }
 }
 
-fn admin_config(config: Config, master_key: MasterKeys, keys: KeyPlaces, supervised: bool) -> AdminConfig {
+fn admin_config(config: &mut Config, master_key: MasterKeys, keys: KeyPlaces, supervised: bool) -> AdminConfig {
     let api = config.claims.source == ClaimsSource::Api;
     if api && config.namespace.is_none() {
         tracing::warn!("the gateway has no namespace: the Sigilum API is not asked, only declared approvals count");
     }
-    let claims = config.namespace.filter(|_| api).map(|namespace| ClaimsSetup {
-        api_url: config.api_url,
+    let claims = config.namespace.clone().filter(|_| api).map(|namespace| ClaimsSetup {
+        api_url: config.api_url.clone(),
         every_service: config.api_url_set,
         namespace,
-        home: config.paths.home,
+        home: config.paths.home.clone(),
         refresh: config.claims.refresh,
         max_approvals: config.claims.max_approvals,
         registrations_per_minute: config.claims.registrations_per_minute,
@@ -116,34 +131,35 @@ fn admin_config(config: Config, master_key: MasterKeys, keys: KeyPlaces, supervi
     let all = config.listen.ingress.iter().chain(&config.listen.envoy_admin);
     AdminConfig {
         own_ports: all.map(SocketAddr::port).collect(),
-        addresses: config.listen.admin,
-        data_dir: config.paths.data_dir,
-        run_dir: config.paths.run_dir,
+        addresses: config.listen.admin.clone(),
+        data_dir: config.paths.data_dir.clone(),
+        run_dir: config.paths.run_dir.clone(),
         master_key,
-        service_catalog: config.paths.service_catalog,
+        service_catalog: config.paths.service_catalog.clone(),
         keys: Arc::new(keys),
         access_mode: config.admin.mode,
-        token: config.admin.token,
-        allowed_origins: config.admin.allowed_origins,
-        allowed_hosts: config.admin.allowed_hosts,
-        tls: config.admin.tls.map(|tls| ServingFiles {
+        token: config.admin.token.take(),
+        allowed_origins: config.admin.allowed_origins.clone(),
+        allowed_hosts: config.admin.allowed_hosts.clone(),
+        tls: config.admin.tls.clone().map(|tls| ServingFiles {
             certificate: tls.cert_file,
             key: tls.key_file,
             clients: tls.clients.map(|rule| ClientFiles { authorities: rule.ca_file, names: rule.names }),
         }),
-        settings: config.settings,
-        approvals: config.approvals,
+        settings: config.settings.clone(),
+        approvals: config.approvals.clone(),
         supervised,
         grace: config.drain,
         claims,
-        held_back: None,
+        file: None,
     }
 }
 
 fn failed(error: &AdminError) -> CliError {
     let outcome = match error {
-        AdminError::Metrics(_) => Outcome::Failed,
+        AdminError::Metrics(_) | AdminError::Spawner(_) | AdminError::Random(_) => Outcome::Failed,
         AdminError::Store(_)
+        | AdminError::Secrets(_)
         | AdminError::Token(_)
         | AdminError::Open(_)
         | AdminError::Tls(_)

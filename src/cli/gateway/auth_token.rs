@@ -92,6 +92,7 @@ async fn rotate(config: &Config, printer: &mut Printer) -> Result<(), CliError> 
         }
         Outcome::Done
         | Outcome::Failed
+        | Outcome::Indeterminate
         | Outcome::NotRunning
         | Outcome::Usage
         | Outcome::Anew

@@ -1,6 +1,7 @@
 //! What `gateway start` and `up` have in common: identity and master key made where missing, the block
 //! that is printed, the run in the foreground.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::io::IsTerminal as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,6 +9,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use crate::app::gateway;
@@ -16,8 +18,10 @@ use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::config::Loader;
 use crate::app::gateway::error::Class;
 use crate::app::gateway::error::GatewayError;
+use crate::app::gateway::instance::Instance;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
+use crate::app::gateway::progress::Role;
 use crate::app::gateway::restart::Patience;
 use crate::app::up;
 use crate::app::up::StackConfig;
@@ -32,10 +36,13 @@ use crate::cli::printer::Printer;
 use crate::cli::progress::Spinner;
 use crate::cli::stack;
 use crate::config::Config;
+use crate::config::declaration::ProviderConfig;
+use crate::config::declaration::SecretSource;
 use crate::config::guard::Unguarded;
 use crate::config::keys;
 use crate::config::parts::AccessMode;
 use crate::domain::ids::Namespace;
+use crate::domain::reference::SourceKind;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
 use crate::identity::Home;
@@ -44,8 +51,10 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
 use crate::sys::files;
+use crate::sys::signal::Hangups;
 use crate::sys::signal::StopSignals;
 use crate::sys::supervision;
+use crate::sys::tasks::StopHandle;
 use crate::sys::tasks::Tasks;
 
 /// What authz and admin may take to end: Envoy has finished its requests by then, and the supervisor
@@ -55,6 +64,10 @@ pub(crate) const CHILD_DRAIN: Duration = Duration::from_secs(5);
 const MAX_SERVICE_KEYS: usize = 1000;
 /// A longer value is no key, and would not fit through the pipe.
 const MAX_SERVICE_KEY_BYTES: usize = 16 * 1024;
+/// The same for a variable that the configuration refers to: no secret of a connection may be longer.
+const MAX_HANDED_BYTES: usize = 16 * 1024;
+/// Variables the configuration may refer to: what the pipe takes, without the service keys and our own secrets.
+const MAX_REFERENCED: usize = supervision::MAX_SECRETS - MAX_SERVICE_KEYS - 16;
 /// Lines that may wait to be shown; more are only in the log files.
 const PROGRESS: usize = 256;
 /// Where admin finds `config.env`, so that it reads the same defaults.
@@ -195,8 +208,10 @@ pub(crate) fn gateway_config(
     if config.namespace.as_ref() != Some(namespace) {
         admin_environment.push(own("SIGILUM_NAMESPACE", namespace.to_string()));
     }
+    let referenced = referenced(&config);
     let secret = |name: &str, secret: Option<Secret>| secret.map(|secret| (name.to_owned(), secret));
     let mut admin_secrets = service_keys();
+    admin_secrets.extend(referenced);
     admin_secrets.extend(secret("GATEWAY_MASTER_KEY", config.master_key));
     admin_secrets.extend(secret("GATEWAY_ADMIN_TOKEN", config.admin.token));
     GatewayConfig {
@@ -233,6 +248,29 @@ pub(crate) fn gateway_config(
     }
 }
 
+/// The variables that `gateway.yaml` refers to, and those it passes to programs that know secrets: admin gets these and
+/// no others, through its pipe.
+fn referenced(config: &Config) -> Vec<(String, Secret)> {
+    let sources = config.connections.iter().flat_map(|connection| connection.secrets.values());
+    let sources = sources.chain(config.variables.iter().map(|variable| &variable.source));
+    let named = sources.filter_map(|source| match source {
+        SecretSource::Reference(reference) if reference.source() == SourceKind::Env => Some(reference.id()),
+        SecretSource::Reference(_) | SecretSource::File { .. } | SecretSource::Literal(_) => None,
+    });
+    let passed = config.secrets.providers.values().flat_map(|provider| match provider {
+        ProviderConfig::Exec(program) => program.pass_env.as_slice(),
+        ProviderConfig::Env { .. } | ProviderConfig::File { .. } => &[],
+    });
+    let names: BTreeSet<_> =
+        named.chain(passed.map(String::as_str)).filter(|name| !keys::is_own_secret(name)).collect();
+    let values = names.into_iter().filter_map(|name| env::lookup(name).map(|value| (name.to_owned(), value)));
+    values
+        .filter(|(_, value)| value.len() <= MAX_HANDED_BYTES)
+        .take(MAX_REFERENCED)
+        .map(|(name, value)| (name, Secret::new(value)))
+        .collect()
+}
+
 /// The service keys of the environment, by variable: one for all, and those of single services.
 pub(crate) fn service_keys() -> Vec<(String, Secret)> {
     let names = env::names_with(&[keys::SERVICE_KEY_PREFIX]).into_iter();
@@ -255,6 +293,7 @@ pub(crate) async fn foreground(
     printer: &mut Printer,
 ) -> Result<Outcome, CliError> {
     let failed = |error: io::Error| CliError::new(Outcome::Failed, error.to_string());
+    let run_dir = config.run_dir.clone();
     let signals = StopSignals::install().map_err(failed)?;
     let tasks = Tasks::default();
     if supervised {
@@ -285,7 +324,13 @@ pub(crate) async fn foreground(
             let _ = spinner.aside(|| show(&event, printer));
         }
     };
-    let (ended, ()) = tokio::join!(run, show);
+    let (hangups, stop) = (Hangups::install().map_err(failed)?, tasks.stop_handle());
+    let both = async { tokio::join!(run, show) };
+    let (ended, ()) = tokio::select! {
+        ended = both => ended,
+        // Never ends.
+        () = pass_on(hangups, &run_dir, &stop) => return Err(CliError::new(Outcome::Failed, "SIGHUP is not heard")),
+    };
     ended.map(|()| Outcome::Done).map_err(|error| match error {
         UpError::Gateway(ref error) => gateway_error(error),
         UpError::Api(ref error) => stack::api_error(error),
@@ -293,6 +338,25 @@ pub(crate) async fn foreground(
             CliError::new(Outcome::Failed, error.to_string())
         }
     })
+}
+
+/// SIGHUP means "read your configuration again", which is admin's. From a terminal that was closed it means what it
+/// always meant.
+async fn pass_on(mut hangups: Hangups, run_dir: &Path, stop: &StopHandle) {
+    let had_terminal = io::stderr().is_terminal();
+    loop {
+        hangups.next().await;
+        if had_terminal && !io::stderr().is_terminal() {
+            stop.stop();
+            continue;
+        }
+        let admin = Instance::read(run_dir)
+            .and_then(|instance| instance.children.into_iter().find(|child| child.role == Role::Admin));
+        if let Some(admin) = admin {
+            // One that is starting reads the newest file anyway.
+            let _ = admin.process.signal(Signal::HUP);
+        }
+    }
 }
 
 /// An error of the gateway with its exit code.

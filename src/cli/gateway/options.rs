@@ -1,6 +1,5 @@
 //! Options shared by the commands that run with the whole configuration.
 
-use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -81,17 +80,7 @@ impl SettingsArgs {
         globals: &Globals,
         handed: &[(String, Secret)],
     ) -> Result<(Config, Option<Secret>), CliError> {
-        settings::load_text(&self.flags(globals), handed, None)
-    }
-
-    /// The same from a file that a supervisor kept, in place of the settings file.
-    pub(crate) fn load_kept(
-        &self,
-        globals: &Globals,
-        handed: &[(String, Secret)],
-        kept: &Path,
-    ) -> Result<Config, CliError> {
-        settings::load_text(&self.flags(globals), handed, Some(kept)).map(|(config, _)| config)
+        settings::load_text(&self.flags(globals), handed)
     }
 
     /// What these options and those before the command say.

@@ -86,6 +86,7 @@ impl Ground {
             admin: vec![local()],
             max_body_bytes: 2 * 1024 * 1024,
             trusted_hops: 0,
+            tls: None,
             ca_file: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),
         };
         serde_yaml::from_str(&render(&settings).unwrap()).unwrap()

@@ -1,0 +1,147 @@
+//! From a configuration and its secrets to what the store's thread publishes, as one version.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::config::declaration::SecretSource;
+use crate::domain::audit::Action;
+use crate::domain::audit::Asker;
+use crate::domain::record::Secrets;
+use crate::domain::record::check_injection;
+use crate::reload::sets::SecretSet;
+use crate::reload::sets::Want;
+use crate::reload::sets::Wants;
+use crate::reload::sets::is_store;
+use crate::reload::sets::unresolved;
+use crate::secrets::Origin;
+use crate::store::StoreError;
+use crate::store::declared::Applied;
+use crate::store::declared::Place;
+use crate::store::declared::Resolved;
+use crate::store::declared::ResolvedConnection;
+use crate::store::declared::ResolvedSecret;
+use crate::store::declared::ResolvedVariable;
+use crate::store::vault::Vault;
+use crate::store::worker::Store;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
+use crate::wire::reload::UnresolvedBody;
+
+/// Why nothing was published.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Credential variables that are not there.
+    Unresolved(Vec<UnresolvedBody>),
+    /// The store.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What a configuration declares, with the secrets of `set`.
+pub(super) fn resolved(config: &Config, set: &SecretSet) -> Resolved {
+    let file = config.paths.config_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    let file: Arc<str> = file.into();
+    let place = |line| Place { file: Arc::clone(&file), line };
+    let connections = config.connections.iter().map(|declared| {
+        let active = declared.checked.settings.active;
+        let secrets = declared.secrets.iter();
+        let secrets: BTreeMap<_, _> =
+            secrets.map(|(name, source)| (name.clone(), secret(source, set, active))).collect();
+        ResolvedConnection { draft: declared.checked.clone(), secrets, place: place(declared.line) }
+    });
+    let variables = config.variables.iter().map(|variable| ResolvedVariable {
+        key: variable.key.clone(),
+        value: secret(&variable.source, set, true),
+        place: place(variable.line),
+    });
+    Resolved {
+        settings: config.settings.clone(),
+        approvals: config.approvals.clone(),
+        connections: connections.collect(),
+        variables: variables.collect(),
+    }
+}
+
+fn secret(source: &SecretSource, set: &SecretSet, active: bool) -> ResolvedSecret {
+    if let SecretSource::Literal(secret) = source {
+        return ResolvedSecret::Value(Arc::new(secret.duplicate()));
+    }
+    if let Some(key) = source.variable() {
+        return ResolvedSecret::Variable(key.to_owned());
+    }
+    match Origin::of(source).and_then(|origin| set.find(&origin).cloned()) {
+        Some(secret) => ResolvedSecret::Value(secret),
+        None if active => ResolvedSecret::Unusable("its secret cannot be resolved".to_owned()),
+        None => ResolvedSecret::Unusable("the connection is disabled, so its secrets are not resolved".to_owned()),
+    }
+}
+
+/// Secrets of active connections that cannot be sent the way the connection says.
+pub(super) fn unfit(config: &Config, set: &SecretSet) -> Vec<UnresolvedBody> {
+    let active = config.connections.iter().enumerate().filter(|(_, declared)| declared.checked.settings.active);
+    let judged = active.filter_map(|(index, declared)| {
+        let key = declared.checked.auth_secret_key.as_deref()?;
+        let source = declared.secrets.get(key)?;
+        let origin = Origin::of(source)?;
+        let only = Secrets::from([(key.to_owned(), set.find(&origin)?.duplicate())]);
+        let error = check_injection(&declared.checked.settings, Some(key), &only).err()?;
+        let want = Want { path: format!("connections[{index}].secrets.{key}"), origin };
+        Some(unresolved(&want, error.to_string()))
+    });
+    judged.collect()
+}
+
+/// References in use to credential variables that neither the configuration nor the store has.
+pub(super) fn missing(needed: &[Want], vault: &Vault) -> Result<Vec<UnresolvedBody>, StoreError> {
+    let mut found = Vec::new();
+    for want in needed {
+        let Origin::Reference(reference) = &want.origin else { continue };
+        match vault.stored_variable(reference.id()) {
+            Ok(Some(_)) => {}
+            Ok(None) => found.push(unresolved(want, format!("there is no credential variable {}", reference.id()))),
+            Err(StoreError::Lost) => found.push(unresolved(want, StoreError::Lost.to_string())),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// The references in use that lead to the store.
+pub(super) fn stored(wants: &Wants, config: &Config) -> Vec<Want> {
+    let declared = |origin: &Origin| match origin {
+        Origin::Reference(reference) => config.variables.iter().any(|variable| variable.key == reference.id()),
+        Origin::File { .. } => false,
+    };
+    let wants = wants.active.iter().filter(|want| is_store(&want.origin) && !declared(&want.origin));
+    wants.cloned().collect()
+}
+
+/// Puts a declaration in force: all of it as one version, or nothing where one of `needed` is not there.
+pub(super) async fn publish(
+    store: &Store,
+    next: Resolved,
+    needed: Vec<Want>,
+    action: Action,
+    asker: Asker,
+) -> Result<Applied, Failure> {
+    let now = SystemClock.now().wall;
+    let done = store.change_if(move |vault| {
+        let missing = missing(&needed, vault)?;
+        if !missing.is_empty() {
+            return Ok((Err(missing), None));
+        }
+        let (applied, change) = vault.declare(next, action, &asker, now)?;
+        Ok((Ok(applied), change))
+    });
+    let applied = done.await?.map_err(Failure::Unresolved)?;
+    for id in &applied.shadowed {
+        tracing::debug!(connection = id, "a stored connection is hidden by a declared one of the same id");
+    }
+    Ok(applied)
+}

@@ -1,0 +1,253 @@
+//! The task that reloads.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::admin::Admin;
+use crate::admin::reload::Ask;
+use crate::admin::reload::Standing;
+use crate::claims::refresh::ClaimsPace;
+use crate::config::Config;
+use crate::config::declaration::ReloadMode;
+use crate::domain::audit::Asker;
+use crate::domain::audit::Via;
+use crate::envoy::live::Live;
+use crate::reload::Read;
+use crate::reload::declare;
+use crate::reload::file::error_body;
+use crate::reload::secrets::INACTIVE;
+use crate::reload::sets;
+use crate::reload::sets::SecretSet;
+use crate::reload::sets::Wants;
+use crate::reload::sets::said;
+use crate::secrets::Resolver;
+use crate::secrets::residue::Fingerprints;
+use crate::store::declared::Resolved;
+use crate::store::vault::Vault;
+use crate::sys::random;
+use crate::sys::signal::Hangups;
+use crate::sys::tasks::Stop;
+use crate::sys::watch::FileWatch;
+use crate::wire::reload::UnresolvedBody;
+
+/// What the task works with.
+pub struct Parts {
+    /// Reads the configuration again.
+    pub read: Read,
+    /// The file that is watched.
+    pub file: PathBuf,
+    /// Why what was read at the start is not what stands there.
+    pub held_back: Option<String>,
+    /// Finds secrets.
+    pub resolver: Resolver,
+    /// What admin works with.
+    pub admin: Arc<Admin>,
+    /// Questions.
+    pub asks: mpsc::Receiver<Ask>,
+    /// Where it is told how it stands.
+    pub standing: watch::Sender<Standing>,
+    /// Whether the admin API speaks TLS, and its port.
+    pub tls: bool,
+    /// See there.
+    pub port: u16,
+    /// The pace of claims; `None` where nobody is asked for them.
+    pub claims: Option<watch::Sender<ClaimsPace>>,
+    /// Envoy, where it takes changes from us.
+    pub live: Option<Arc<Live>>,
+    /// Has everything start anew; `None` where nobody would start it.
+    pub restart: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Parts").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// The secrets of a start.
+#[derive(Debug)]
+pub struct Found(SecretSet);
+
+impl Found {
+    /// What is declared with them.
+    pub fn declared(&self, config: &Config) -> Resolved {
+        declare::resolved(config, &self.0)
+    }
+}
+
+/// Resolves everything a configuration refers to. `Err`: one line for each reference without a secret.
+pub async fn begin(config: &Config, resolver: &Resolver, vault: &Vault) -> Result<Found, Vec<String>> {
+    let wants = Wants::of(config);
+    let found = resolver.resolve(&config.secrets, wants.origins()).await;
+    let lines = |missing: Vec<UnresolvedBody>| missing.iter().map(said).collect::<Vec<_>>();
+    let set = SecretSet::gather(&wants, &found, &SecretSet::default()).map_err(lines)?;
+    let mut missing = declare::unfit(config, &set);
+    let stored = declare::missing(&declare::stored(&wants, config), vault);
+    missing.extend(stored.map_err(|error| vec![error.to_string()])?);
+    if !missing.is_empty() {
+        return Err(lines(missing));
+    }
+    for want in &wants.inactive {
+        tracing::warn!(code = INACTIVE, path = want.path, reference = %want.origin, "a reference is not resolved");
+    }
+    Ok(Found(set))
+}
+
+/// Reloads.
+#[derive(Debug)]
+pub struct Reloader {
+    pub(super) parts: Parts,
+    /// What is in force; where a part of the file is not, that part as it was before.
+    pub(super) config: Config,
+    pub(super) set: SecretSet,
+    pub(super) fingerprints: Fingerprints,
+    pub(super) generation: u64,
+    /// When everything was resolved last.
+    pub(super) resolved_at: Instant,
+    /// Resolving fails since some time.
+    pub(super) degraded: Option<Degraded>,
+    /// The hash of the file that was refused last: it is told once.
+    pub(super) refused: Option<String>,
+    /// The hash of a file that a restart has failed with.
+    pub(super) burnt: Option<String>,
+}
+
+/// Resolving fails.
+#[derive(Debug)]
+pub(super) struct Degraded {
+    pub(super) unresolved: Vec<UnresolvedBody>,
+    pub(super) retry_at: Instant,
+    /// The secrets that could not be resolved are too old and out of use.
+    pub(super) closed: bool,
+}
+
+/// Why the task wakes up.
+enum Woken {
+    Asked(Ask),
+    File,
+    SecretFile,
+    Hangup,
+    Retry,
+    TooOld,
+}
+
+impl Reloader {
+    /// With what the start has put in force.
+    pub fn new(mut parts: Parts, config: Config, found: Found) -> Result<Self, random::RandomError> {
+        let burnt = parts.held_back.take().map(|why| {
+            // What stands there now is what did not work.
+            let hash = match (parts.read)() {
+                Ok(loaded) => loaded.hash,
+                Err(unusable) => unusable.hash,
+            };
+            parts.standing.send_modify(|standing| {
+                standing.config.ok = false;
+                standing.config.file_config_hash.clone_from(&hash);
+                standing.config.last_error = Some(error_body("restart", why));
+            });
+            hash
+        });
+        let made = Self {
+            parts,
+            config,
+            set: found.0,
+            fingerprints: Fingerprints::new()?,
+            generation: 1,
+            resolved_at: Instant::now(),
+            degraded: None,
+            refused: None,
+            burnt,
+        };
+        made.tell_secrets();
+        Ok(made)
+    }
+
+    /// Reloads until told to stop.
+    pub async fn run(mut self, mut stop: Stop) {
+        let mut hangups = match Hangups::install() {
+            Ok(hangups) => Some(hangups),
+            Err(error) => {
+                tracing::error!(%error, "SIGHUP cannot be taken for a reload");
+                None
+            }
+        };
+        let options = self.config.reload;
+        let mut file = FileWatch::new([self.parts.file.clone()], options.settle, options.poll);
+        let mut secrets = FileWatch::new(sets::files(&self.config), options.settle, options.poll);
+        loop {
+            let (retry, too_old) = (self.retry_at(), self.too_old_at());
+            let woken = tokio::select! {
+                () = stop.wait() => return,
+                ask = self.parts.asks.recv() => match ask {
+                    Some(ask) => Woken::Asked(ask),
+                    None => return,
+                },
+                () = file.changed() => Woken::File,
+                () = secrets.changed() => Woken::SecretFile,
+                () = hangup(&mut hangups) => Woken::Hangup,
+                () = at(retry) => Woken::Retry,
+                () = at(too_old) => Woken::TooOld,
+            };
+            self.attend(woken).await;
+            let options = self.config.reload;
+            file.tune(options.settle, options.poll);
+            secrets.tune(options.settle, options.poll);
+            secrets.set(sets::files(&self.config));
+        }
+    }
+
+    async fn attend(&mut self, woken: Woken) {
+        let config = Asker::local(Via::Config);
+        match woken {
+            Woken::Asked(Ask::Secrets { dry_run, asker, answer }) => {
+                // Whoever asked may have left.
+                let _ = answer.send(self.reload_secrets(dry_run, asker).await);
+            }
+            Woken::Asked(Ask::Config { asker, answer }) => {
+                self.reload_file(&asker).await;
+                let _ = answer.send(self.parts.standing.borrow().config.clone());
+            }
+            Woken::File => self.reload_file(&config).await,
+            Woken::SecretFile if self.config.reload.mode == ReloadMode::Off => {
+                tracing::info!("a secret file has changed; the reload mode is off");
+            }
+            Woken::SecretFile | Woken::Retry => {
+                self.reload_secrets(false, config).await;
+            }
+            Woken::Hangup => {
+                tracing::info!("SIGHUP: reload");
+                self.reload_file(&config).await;
+                self.reload_secrets(false, config).await;
+            }
+            Woken::TooOld => self.close_too_old().await,
+        }
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        self.degraded.as_ref().map(|degraded| degraded.retry_at)
+    }
+
+    /// When secrets that cannot be resolved must not be used any more.
+    fn too_old_at(&self) -> Option<Instant> {
+        let open = self.degraded.as_ref().is_some_and(|degraded| !degraded.closed);
+        self.config.secrets.max_stale.filter(|_| open).map(|most| self.resolved_at + most)
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn hangup(hangups: &mut Option<Hangups>) {
+    match hangups {
+        Some(hangups) => hangups.next().await,
+        None => std::future::pending().await,
+    }
+}
