@@ -83,7 +83,7 @@ fn a_backup_comes_back_with_an_epoch_of_its_own_and_the_old_store_stays_aside() 
     let mut store = open(data.path());
     add(&mut store.vault, "linear", CANARY);
     add(&mut store.vault, "gone", "deleted-before");
-    let gone = store.vault.get("gone").unwrap().record.settings.id;
+    let gone = store.vault.get("gone").unwrap().record.settings.id.clone();
     store.vault.delete_connection(&gone, &asker(), UnixMillis(2)).unwrap();
     let checked = store.vault.backup(&backup, &asker(), UnixMillis(3)).unwrap();
     assert_eq!((checked.connections, checked.secrets), (1, 1));
