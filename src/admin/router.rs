@@ -162,6 +162,9 @@ fn check_page(admin: &Admin, id: &RequestId, request: &Request) -> Result<(), Pr
 
 /// What every request to the API and the metrics passes: access. Who it is travels on as [`Asker`].
 async fn let_in(State(admin): Shared, Extension(id): Id, mut request: Request, next: Next) -> Response<Body> {
+    if admin.access.token.refresh() {
+        note_new_token(&admin).await;
+    }
     match check_access(&admin, &id, &request) {
         Ok(asker) => {
             request.extensions_mut().insert(asker);
@@ -175,9 +178,6 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
     let (headers, extensions) = (request.headers(), request.extensions());
     let Some(Peer(peer)) = extensions.get::<Peer>().copied() else { return Err(Problem::internal()) };
     let (client, now) = (peer.ip(), admin.clock.now().monotonic);
-    if admin.access.token.refresh() {
-        note_new_token(admin);
-    }
     let name = extensions.get::<ClientName>();
     let caller = Caller { peer: client, certified: name.is_some(), uri: request.uri(), headers };
     let locked = if caller.is_local_program() { None } else { admin.attempts.locked_for(client, now) };
@@ -211,17 +211,14 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
 }
 
 /// Somebody who may write into the data folder replaced the token's file.
-fn note_new_token(admin: &Admin) {
+async fn note_new_token(admin: &Admin) {
     tracing::info!("the admin token was replaced; the old one counts no longer");
-    let (store, now) = (admin.store.clone(), admin.clock.now().wall);
+    let (store, now) = (&admin.store, admin.clock.now().wall);
     let asker = Asker::local(Via::Command);
     let entry = Entry::new(Action::AdminTokenRotate, "", &asker, now);
-    // Beside the request that noticed it, which waits for nothing of it.
-    tokio::spawn(async move {
-        if let Err(error) = store.keep(move |vault| vault.note(&entry)).await {
-            tracing::error!(%error, "the new admin token is not in the audit");
-        }
-    });
+    if let Err(error) = store.keep(move |vault| vault.note(&entry)).await {
+        tracing::error!(%error, "the new admin token is not in the audit");
+    }
 }
 
 /// A client's own id, for the log only.

@@ -253,6 +253,7 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 }
 
 /// The error with the name its reader knows, and what SQLite says of a file that is not whole in words.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other error says what it says")]
 fn named(error: StoreError, from: &Path) -> StoreError {
     let path = from.to_owned();
     match error {

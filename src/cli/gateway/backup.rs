@@ -83,6 +83,7 @@ pub(crate) async fn backup(args: &BackupArgs, globals: &Globals, printer: &mut P
 }
 
 /// Puts a backup in the place of the store.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other error is said as for all commands")]
 pub(crate) fn restore(args: &RestoreArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     role::harden()?;
     let mut config = store::load(globals, args.config.as_deref())?;

@@ -169,6 +169,7 @@ async fn check(config: &Config, keys: &MasterKeys, printer: &mut Printer) -> Res
     Ok(Outcome::Done)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other error is said as for all commands")]
 fn start_over(
     config: &Config,
     keys: &MasterKeys,
@@ -221,6 +222,7 @@ fn start_over(
     Ok(Outcome::Done)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other error has the hint of all commands")]
 fn failed(error: &StoreError, config: &Config) -> CliError {
     let shown = store::failed(error, config);
     match error {

@@ -21,6 +21,7 @@ pub(crate) fn load(globals: &Globals, file: Option<&Path>) -> Result<Config, Cli
 }
 
 /// An error of the store with its exit code and what to do next.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what no command meets is a failure")]
 pub(crate) fn failed(error: &StoreError, config: &Config) -> CliError {
     let shown = |outcome| CliError::new(outcome, error.to_string());
     match error {
@@ -44,6 +45,7 @@ pub(crate) fn failed(error: &StoreError, config: &Config) -> CliError {
 }
 
 /// An error of the admin process that should hold the store. `held` says who has the lock.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other error is said as for all commands")]
 pub(crate) fn api_failed(error: &ApiError, held: &str) -> CliError {
     match error {
         ApiError::Unreachable { .. } => CliError::new(Outcome::Config, format!("{held}; {error}"))

@@ -46,7 +46,7 @@ pub fn fingerprint<'p>(files: impl IntoIterator<Item = &'p Path>) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "test code may panic")]
 
     use super::*;
 
