@@ -15,12 +15,16 @@ use serde::Deserialize as _;
 use serde_yaml::Value;
 use sigilum::config::api;
 use sigilum::config::keys;
+use sigilum::config::structure;
 
 /// Set to write what is generated instead of comparing it.
 const UPDATE: &str = "SIGILUM_UPDATE_ARTIFACTS";
 /// What stands around the generated tables in the README.
-const TABLES: [(&str, &str); 2] =
-    [("<!-- settings -->\n", "<!-- /settings -->"), ("<!-- api settings -->\n", "<!-- /api settings -->")];
+const TABLES: [(&str, &str); 3] = [
+    ("<!-- settings -->\n", "<!-- /settings -->"),
+    ("<!-- declarations -->\n", "<!-- /declarations -->"),
+    ("<!-- api settings -->\n", "<!-- /api settings -->"),
+];
 /// Everything the top level may hold besides dot files and what cargo builds.
 const TOP_LEVEL: [&str; 10] =
     ["CHANGELOG.md", "Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "deploy", "envoy", "proto", "src", "tests"];
@@ -68,7 +72,7 @@ fn each_mapping(value: &Value, visit: &mut impl FnMut(&serde_yaml::Mapping)) {
 fn the_settings_tables_of_the_readme_are_the_generated_ones() {
     let readme = read("README.md");
     let mut wanted = readme.clone();
-    for ((begin, end), table) in TABLES.into_iter().zip([keys::table(), keys::table_of(api::ALL)]) {
+    for ((begin, end), table) in TABLES.into_iter().zip([keys::table(), structure::table(), keys::table_of(api::ALL)]) {
         let (before, rest) = wanted.split_once(begin).unwrap();
         let (_, after) = rest.split_once(end).unwrap();
         wanted = format!("{before}{begin}{table}{end}{after}");

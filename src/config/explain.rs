@@ -52,6 +52,13 @@ pub struct Explained {
     pub outside: Map<String, Json>,
 }
 
+impl Explained {
+    /// What the file can hold as JSON, which is YAML: read again it means the same, apart from what is masked.
+    pub fn as_file(&self) -> String {
+        Json::Object(self.tree.clone()).to_string()
+    }
+}
+
 /// Explains a valid configuration: what is set, or with `effective` all there is.
 pub fn explain(sources: Sources<'_>, file: Option<(&Path, &str)>, effective: bool) -> Result<Explained, Mistakes> {
     let config = load(sources, file)?;

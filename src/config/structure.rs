@@ -267,3 +267,55 @@ pub fn reload_of(path: &str) -> Reload {
         .max_by_key(|(name, _)| name.len())
         .map_or(Reload::Restart, |(_, reload)| reload)
 }
+
+/// The parts as a Markdown table: every member by path, one line each, ending with a line feed.
+pub fn table() -> String {
+    let mut out = String::from("| `gateway.yaml` | default | reload | meaning |\n| --- | --- | --- | --- |\n");
+    for part in PARTS {
+        let reload = part.reload.name();
+        out.push_str(&format!("| `{}` | none | {reload} | {} |\n", part.path, cell(part.meaning)));
+        rows(part.path, part.form, reload, &mut out);
+    }
+    out
+}
+
+fn rows(path: &str, form: Form, reload: &str, out: &mut String) {
+    let (members, path) = match form {
+        Form::Object(members) => (vec![members], path.to_owned()),
+        Form::Objects(members, _) => (vec![members], format!("{path}[]")),
+        Form::Named(members, ..) => (vec![members], format!("{path}.*")),
+        Form::Sourced(cases, ..) => (cases.iter().map(|(_, members)| *members).collect(), format!("{path}.*")),
+        Form::Text(_)
+        | Form::Choice(_)
+        | Form::Whole(_)
+        | Form::Boolean
+        | Form::Words
+        | Form::Texts(_)
+        | Form::TextMap(_)
+        | Form::Masked(_)
+        | Form::Secret
+        | Form::Secrets(_)
+        | Form::NamedSecrets(..) => return,
+    };
+    let mut seen: Vec<&str> = Vec::new();
+    for member in members.into_iter().flatten() {
+        // Kinds of provider have members in common.
+        if seen.contains(&member.name) {
+            continue;
+        }
+        seen.push(member.name);
+        let path = format!("{path}.{}", member.name);
+        let fallback = match (member.needed, member.fallback) {
+            (true, _) => "must be given".to_owned(),
+            (false, "") => "none".to_owned(),
+            (false, text) if text.contains(' ') => cell(text),
+            (false, text) => format!("`{text}`"),
+        };
+        out.push_str(&format!("| `{path}` | {fallback} | {reload} | {} |\n", cell(member.meaning)));
+        rows(&path, member.form, reload, out);
+    }
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}

@@ -56,7 +56,7 @@ fn shown(text: &str, effective: bool) -> Explained {
 
 /// The file again, as JSON, which is YAML.
 fn again(explained: &Explained) -> String {
-    Value::Object(explained.tree.clone()).to_string()
+    explained.as_file()
 }
 
 #[test]
@@ -416,6 +416,24 @@ proptest! {
                 let again = again(&shown(&text, effective));
                 prop_assert!(yaml(&again).is_ok(), "{}\n{}", text, again);
             }
+        }
+    }
+
+    #[test]
+    fn texts_come_back_as_they_were(name in any::<String>(), argument in any::<String>(), subject in "\\PC{1,20}") {
+        let quoted = |text: &str| serde_json::to_string(text).unwrap();
+        let (name, argument, subject) = (quoted(&name), quoted(&argument), quoted(&subject));
+        let text = format!(
+            "secrets: {{providers: {{p: {{source: exec, command: /x, args: [{argument}]}}}}}}\n\
+             connections: [{{id: abc, name: {name}, protocol: mcp, base_url: 'https://a.example', \
+             mcp_subject_tool_policies: {{{subject}: {{allowlist: [a]}}}}}}]"
+        );
+        if let Ok(config) = yaml(&text) {
+            let again = shown(&text, true).as_file();
+            let second = yaml(&again);
+            prop_assert!(second.is_ok(), "{}: {}", again, second.unwrap_err());
+            let found = differences(&config, &second.unwrap());
+            prop_assert!(found.iter().all(|found| found.path.starts_with("gateway.")), "{:?}: {}", found, again);
         }
     }
 

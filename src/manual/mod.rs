@@ -4,6 +4,7 @@
 
 pub mod admin_access;
 pub mod admin_api;
+pub mod configuration;
 pub mod control_plane;
 pub mod data_plane;
 pub mod decision;
