@@ -22,6 +22,7 @@ pub mod routes;
 pub mod service_keys;
 pub mod token;
 pub mod upkeep;
+pub mod uses;
 pub mod variables;
 
 use std::path::PathBuf;

@@ -115,6 +115,7 @@ fn admin_config(config: Config, master_key: MasterKeys, keys: KeyPlaces, supervi
     });
     let all = config.listen.ingress.iter().chain(&config.listen.envoy_admin);
     AdminConfig {
+        kept_secret_versions: config.kept_secret_versions,
         own_ports: all.map(SocketAddr::port).collect(),
         addresses: config.listen.admin,
         data_dir: config.paths.data_dir,
