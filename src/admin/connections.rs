@@ -107,8 +107,8 @@ fn described(
 }
 
 fn body_of(listed: Listed) -> ConnectionBody {
-    let Listed { record, declared, problem } = listed;
-    ConnectionBody::encode(Arc::unwrap_or_clone(record)).standing(declared.is_some(), problem)
+    let Listed { record, declared, problem, last_used_at } = listed;
+    ConnectionBody::encode(Arc::unwrap_or_clone(record)).standing(declared.is_some(), problem, last_used_at)
 }
 
 fn invalid_status() -> Problem {

@@ -9,7 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 
+use crate::admin::uses::Uses;
 use crate::state::Publisher;
+use crate::store::last_use::LastUse;
+use crate::store::worker::Store;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
 use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::exchange;
 use crate::sys::tasks::Stop;
@@ -39,7 +44,8 @@ const POSITION_FILE: &str = "access.position";
 pub struct Meter {
     publisher: Publisher,
     metrics: Arc<Metrics>,
-    tail: Option<Tail>,
+    tail: Option<(Tail, Uses)>,
+    store: Store,
     log: PathBuf,
     /// Position files of all readers of the log, ours first.
     positions: Vec<PathBuf>,
@@ -48,12 +54,12 @@ pub struct Meter {
 
 impl Meter {
     /// Goes on where the last one of this run folder ended.
-    pub fn new(publisher: Publisher, metrics: Arc<Metrics>, run_dir: &Path, envoy_socket: &Path) -> Self {
+    pub fn new(publisher: Publisher, metrics: Arc<Metrics>, store: Store, run_dir: &Path, envoy_socket: &Path) -> Self {
         let log = run_dir.join(ACCESS_LOG);
         let position = run_dir.join(POSITION_FILE);
-        let tail = Some(Tail::new(&log, &position));
+        let tail = Some((Tail::new(&log, &position), Uses::default()));
         let positions = vec![position];
-        Self { publisher, metrics, tail, log, positions, envoy_socket: envoy_socket.to_owned() }
+        Self { publisher, metrics, tail, store, log, positions, envoy_socket: envoy_socket.to_owned() }
     }
 
     /// Another reader's position file: what it is not done with is kept.
@@ -72,31 +78,44 @@ impl Meter {
                 _ = interval.tick() => false,
                 () = stop.wait() => true,
             };
-            self.turn().await;
+            self.turn(stopped).await;
             if stopped {
                 return;
             }
         }
     }
 
-    /// Reads everything that is new.
-    pub async fn turn(&mut self) {
+    /// Reads everything that is new, and writes down who used what when it is time, or on the last turn.
+    pub async fn turn(&mut self, last: bool) {
         self.metrics.record_authz(&self.counters());
-        let Some(mut tail) = self.tail.take() else { return };
+        let Some((mut tail, mut uses)) = self.tail.take() else { return };
         let metrics = Arc::clone(&self.metrics);
         let read = tokio::task::spawn_blocking(move || {
-            let result = read(&mut tail, &metrics);
-            (tail, result)
+            let result = read(&mut tail, &metrics, &mut uses);
+            (tail, uses, result)
         });
         match read.await {
-            Ok((tail, result)) => {
+            Ok((tail, mut uses, result)) => {
                 if let Err(error) = result {
                     tracing::warn!(%error, "the access log cannot be read");
                 }
-                self.tail = Some(tail);
+                let due = uses.take_due(SystemClock.now().monotonic, last);
+                self.tail = Some((tail, uses));
+                self.tend_store(due).await;
                 self.keep_in_bounds().await;
             }
             Err(error) => tracing::error!(%error, "the reader of the access log is gone"),
+        }
+    }
+
+    /// Writes uses down, and has the store do what nobody should wait for.
+    async fn tend_store(&self, due: Vec<(String, LastUse)>) {
+        let work = self.store.keep(move |vault| {
+            vault.tidy();
+            if due.is_empty() { Ok(()) } else { vault.note_uses(&due) }
+        });
+        if let Err(error) = work.await {
+            tracing::warn!(%error, "who used which connection could not be written down");
         }
     }
 
@@ -156,7 +175,7 @@ impl Meter {
     }
 }
 
-fn read(tail: &mut Tail, metrics: &Metrics) -> std::io::Result<()> {
+fn read(tail: &mut Tail, metrics: &Metrics, uses: &mut Uses) -> std::io::Result<()> {
     let mut bytes = 0;
     while bytes < TURN_BYTES
         && let Some(line) = tail.next_line()?
@@ -164,8 +183,13 @@ fn read(tail: &mut Tail, metrics: &Metrics) -> std::io::Result<()> {
         match line {
             Line::Whole(line) => {
                 bytes += line.len();
-                AccessEntry::parse(line)
-                    .map_or_else(|| metrics.record_unreadable(), |entry| metrics.record_access(&entry));
+                match AccessEntry::parse(line) {
+                    Some(entry) => {
+                        metrics.record_access(&entry);
+                        uses.note(&entry);
+                    }
+                    None => metrics.record_unreadable(),
+                }
             }
             Line::TooLong => metrics.record_unreadable(),
         }

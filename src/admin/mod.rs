@@ -23,6 +23,7 @@ pub mod routes;
 pub mod service_keys;
 pub mod token;
 pub mod upkeep;
+pub mod uses;
 pub mod variables;
 
 use std::path::PathBuf;

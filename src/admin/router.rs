@@ -37,6 +37,7 @@ use crate::admin::respond::empty;
 use crate::admin::routes;
 use crate::admin::service_keys;
 use crate::admin::upkeep;
+use crate::admin::uses;
 use crate::admin::variables;
 use crate::domain::audit::Action;
 use crate::domain::audit::Asker;
@@ -47,6 +48,7 @@ use crate::sys::http_server::ClientName;
 use crate::sys::http_server::Local;
 use crate::sys::http_server::Peer;
 use crate::sys::random;
+use crate::telemetry::decisions;
 
 /// How long a request may take in all.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
@@ -75,6 +77,7 @@ fn guarded() -> OpenApiRouter<Arc<Admin>> {
         .merge(service_keys::routes())
         .merge(upkeep::routes())
         .merge(reload::routes())
+        .merge(uses::routes())
 }
 
 /// The whole face.
@@ -186,7 +189,8 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
             let certificate = name.map(|ClientName(name)| name.as_ref());
             let via = via.audited();
             let name = via.name();
-            tracing::debug!(event = "admin_access_granted", request_id = %id.0, %client, via = name, certificate, "admin access");
+            let remote_ip = decisions::mask(client.to_canonical());
+            tracing::debug!(event = "admin_access_granted", request_id = %id.0, remote_ip, via = name, "admin access");
             let subject = headers.get(SUBJECT_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
             // What a certificate proves goes before what a header claims.
             let asker = Asker::new(via, &client.to_canonical().to_string(), &id.0);
@@ -195,7 +199,8 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
         Err(denied) => {
             let (code, message) = denied.wire();
             let guessed = admin.access.was_guess(denied, headers);
-            tracing::warn!(event = "admin_access_denied", request_id = %id.0, %client, code, guessed, "admin access");
+            let remote_ip = decisions::mask(client.to_canonical());
+            tracing::warn!(event = "admin_access_denied", request_id = %id.0, remote_ip, code, guessed, "admin access");
             match locked {
                 Some(seconds) if guessed => {
                     let text = "too many wrong tokens from this address";

@@ -125,6 +125,8 @@ pub struct AdminConfig {
     pub settings: Settings,
     /// Approvals of the configuration file.
     pub approvals: Vec<DeclaredApproval>,
+    /// Versions of a connection's secrets that are kept, the one in use included.
+    pub kept_secret_versions: u32,
     /// Ports this gateway listens on; no connection may lead there.
     pub own_ports: Vec<u16>,
     /// Whether a supervisor holds our standard input and names the one authz that may connect.
@@ -296,6 +298,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         None => Resolved { approvals: config.approvals, ..Resolved::default() },
     };
     let declared = Resolved { settings: settings.clone(), ..declared };
+    open.vault.keep_versions(config.kept_secret_versions)?;
     let initial = feed::initial_state(&mut open.vault, declared, SystemClock.now().wall)?;
     let token = match config.token {
         Some(token) => AdminToken::given(&token),
@@ -309,7 +312,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let (store, store_thread) = open.start(feed::listener(publisher.clone()))?;
     let metrics = Arc::new(Metrics::new().map_err(|error| AdminError::Metrics(error.to_string()))?);
     let envoy_socket = config.run_dir.join(launch::ADMIN_SOCKET);
-    let mut meter = Meter::new(publisher.clone(), Arc::clone(&metrics), &config.run_dir, &envoy_socket);
+    let mut meter = Meter::new(publisher.clone(), Arc::clone(&metrics), store.clone(), &config.run_dir, &envoy_socket);
     let usage = match (&connected, outward) {
         (Some(claims), Some(UsageOptions { enabled: true, max_backlog_bytes })) => {
             let usage = report_usage(claims, &config.run_dir, max_backlog_bytes, &metrics);

@@ -96,6 +96,7 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         tls: None,
         settings: Settings { auto_register: true, gateway_namespace: "acme".to_owned(), ..Settings::default() },
         approvals: Vec::new(),
+        kept_secret_versions: 5,
         own_ports: Vec::new(),
         supervised: false,
         grace: Duration::from_secs(10),

@@ -91,6 +91,7 @@ fn config(folder: &Path) -> AdminConfig {
             service: ConnectionId::parse("linear").unwrap(),
             expires_at: None,
         }],
+        kept_secret_versions: 5,
         own_ports: vec![38000],
         supervised: false,
         grace: Duration::from_secs(10),
@@ -359,6 +360,33 @@ async fn another_value_of_a_variable_reaches_all_its_connections_at_once() {
             .await;
     }
     authz.end().await;
+}
+
+#[tokio::test]
+async fn who_used_a_connection_is_known_and_survives_a_restart() {
+    let gateway = Gateway::start().await;
+    gateway.ask("POST", CONNECTIONS, &connection("linear")).await;
+    let key = PublicKey::new([9; 32]).text();
+    let line = |connection: &str, reason: &str, status: u16| {
+        serde_json::json!({
+            "timestamp": "2026-02-20T18:04:26.123Z", "decision_id": "d", "connection": connection, "reason": reason,
+            "namespace": "alice", "subject": "alice", "public_key": key, "status": status,
+        })
+        .to_string()
+    };
+    let lines = [line("linear", "", 200), line("linear", "AUTH_REPLAY_DETECTED", 403), line("gone", "", 200)];
+    std::fs::write(gateway.folder.path().join("run/access.log"), lines.join("\n") + "\n").unwrap();
+    let agents = "/api/admin/connections/linear/agents";
+    assert_eq!(gateway.ask("GET", agents, "").await.json(), serde_json::json!({ "agents": [] }));
+    // A stop writes down what was gathered.
+    let gateway = Gateway::start_in(gateway.end().await.0, |_| {}).await;
+    let expected = serde_json::json!({ "agents": [{
+        "namespace": "alice", "public_key": key, "subject": "alice", "last_used_at": "2026-02-20T18:04:26Z", "status": 200,
+    }] });
+    assert_eq!(gateway.ask("GET", agents, "").await.json(), expected);
+    let read = gateway.ask("GET", "/api/admin/connections/linear", "").await.json();
+    assert_eq!(read["last_used_at"], "2026-02-20T18:04:26Z");
+    assert_eq!(gateway.ask("GET", "/api/admin/connections/gone/agents", "").await.status, 404);
 }
 
 #[tokio::test]
@@ -640,17 +668,19 @@ async fn a_long_access_log_is_put_aside_and_opened_anew() {
     let socket = run.join(launch::ADMIN_SOCKET);
     let publisher = Publisher::new(crate::state::PublishedState::default());
     let metrics = Arc::new(Metrics::new().unwrap());
-    let mut meter = Meter::new(publisher, Arc::clone(&metrics), run, &socket);
+    let open = OpenStore::open(&run.join("data"), &Secret::new(MASTER_KEY.to_owned()), "test").unwrap();
+    let (store, _) = open.start(Box::new(|_, _| {})).unwrap();
+    let mut meter = Meter::new(publisher, Arc::clone(&metrics), store, run, &socket);
     let turns = async |meter: &mut Meter| {
         for _ in 0..4 {
-            meter.turn().await;
+            meter.turn(false).await;
         }
     };
     // Nobody there to open it anew: it stays in place.
     turns(&mut meter).await;
     assert!(log.exists() && !run.join("access.log.1").exists());
     let (asked, serving) = envoy_admin(run, "OK\n");
-    meter.turn().await;
+    meter.turn(false).await;
     assert!(!log.exists() && run.join("access.log.1").exists());
     assert_eq!(*asked.lock().unwrap(), ["POST /reopen_logs HTTP/1.1"]);
     // The new log is read from its start, and only once.

@@ -164,6 +164,7 @@ impl Gateway {
             tls: None,
             settings: Settings { claims_hold: Duration::from_millis(HOLD_MS), ..Settings::default() },
             approvals: Vec::new(),
+            kept_secret_versions: 5,
             own_ports: Vec::new(),
             supervised: false,
             grace: Duration::from_secs(10),

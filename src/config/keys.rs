@@ -288,6 +288,15 @@ pub const MASTER_KEY: Key = Key::new(
     Fallback::Computed("`<home>/gateway-master-key`, generated at the first start"),
     "key that seals the store; any text that is not blank",
 );
+/// Old secrets.
+pub const KEPT_SECRET_VERSIONS: Key = Key::new(
+    Some("store.kept_secret_versions"),
+    &["GATEWAY_KEPT_SECRET_VERSIONS"],
+    None,
+    Fallback::Text("5"),
+    "versions of a connection's secrets the store keeps, the one in use included, 1 to 100; older ones are overwritten",
+)
+.whole(1, 100);
 /// The largest body limit, in bytes.
 pub const MOST_BODY_BYTES: u64 = 64 * 1024 * 1024;
 /// Largest request body.
@@ -457,6 +466,7 @@ pub const ALL: &[Key] = &[
     OPERATOR_CERT_FILE,
     OPERATOR_KEY_FILE,
     MASTER_KEY,
+    KEPT_SECRET_VERSIONS,
     MAX_REQUEST_BODY_BYTES,
     MAX_AGE,
     NONCE_TTL,

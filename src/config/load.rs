@@ -133,6 +133,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let usage_backlog = loader.number(&keys::USAGE_MAX_BACKLOG);
     let registration_rate = loader.number(&keys::REGISTRATION_RATE);
     let master_key = loader.secret(&keys::MASTER_KEY, |_| Ok(()));
+    let kept_secret_versions = loader.number(&keys::KEPT_SECRET_VERSIONS);
     let max_body_bytes = loader.number(&keys::MAX_REQUEST_BODY_BYTES);
     let max_age = loader.number(&keys::MAX_AGE);
     let nonce_ttl = loader.number(&keys::NONCE_TTL);
@@ -229,6 +230,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         log_level: log_level?,
         decisions: decisions?,
         master_key,
+        kept_secret_versions: u32::try_from(kept_secret_versions?).ok()?,
         native_port: native_port?,
         upstream_port: upstream_port?,
         approvals: std::mem::take(&mut loader.file.approvals),

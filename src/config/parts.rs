@@ -62,6 +62,8 @@ pub struct Config {
     pub decisions: DecisionLog,
     /// The master key where the environment names it; otherwise it is in its file.
     pub master_key: Option<Secret>,
+    /// Versions of a connection's secrets the store keeps, the one in use included.
+    pub kept_secret_versions: u32,
     /// Port of the demo's native service.
     pub native_port: u16,
     /// Port of the demo upstream.

@@ -109,6 +109,41 @@
 //! The hosted API knows no batches: events then go one by one. Where it demands that the reporter's key is the agent's, it
 //! refuses every event of every other key for good; they are counted in `usage_refused_total` as `signature_key_mismatch`.
 //!
+//! # Credential variables
+//!
+//! A secret that is `{{KEY}}`, blanks aside, stands for a variable of the store or of `gateway.yaml`; where both know the key, the
+//! file counts. What a connection refers to is kept with its secrets, so that a deletion can be refused with the names of
+//! the connections. The seed took a reference to nothing and failed with the first request; here it is refused when it is
+//! written, with the key. A stored value is never a reference itself, so there is no cycle to look for; declared variables may
+//! stand for one another, and the configuration refuses circles. Another value is one version of the state in which all
+//! connections that inject it change: no request meets an old one and a new one. A value that one of them cannot carry
+//! (a line feed in a header) is refused, and the old one stays. A variable deleted with `force=true` leaves connections that
+//! answer 400; `secret_error` in their body says which key is missing.
+//!
+//! # What is written down
+//!
+//! | where | what | who is named how |
+//! | --- | --- | --- |
+//! | audit (table and `logs/audit.jsonl`) | each change, by whom, from where | in clear: that is what it is for |
+//! | decision log (`authz.log`) | each refusal, and on demand each request sent on | namespace, subject and claim as fingerprints, the address as its network |
+//! | `admin.log` | refused and, with `debug`, granted access to the admin API | the address as its network |
+//! | access log (run folder, 0600) | each request | in clear: usage events and last use are made from it |
+//! | last use (table) | each agent's last forwarded request per connection | in clear, for whoever holds the admin token |
+//!
+//! A refusal by a step of the authorization is the event `proxy_auth_denied` with that step as `stage` (`header_validation`,
+//! `signature_verification`, `component_validation`, `identity_extraction`, `nonce_validation`, `replay_detection`,
+//! `claims_lookup`, `claims_authorization`), any other `request_denied`; `phase` says whether the body was there. The seed's
+//! events of a request's start and end are lines of the access log here, `proxy_claim_precheck` and `proxy_identity_resolved` are
+//! in the one event of the decision, and there is no unsigned bypass to tell of.
+//!
+//! A fingerprint is `sha256:` and the first six bytes of the hash in hex, as the seed writes it, without a key: the same name has
+//! the same fingerprint on every machine, so that logs can be put side by side, and whoever knows a name can look for it.
+//! Whoever guesses names can confirm a guess too. It hides names from a glance and from a search for them, not from somebody
+//! with a list of them: keep logs as private as that list. A key of an agent is random, so its fingerprint gives nothing away.
+//!
+//! Last use is read from the access log and written every 5 s, without a version of the state: at most 1,000 agents of a
+//! connection and 100,000 in all, the oldest give way. What a crash finds gathered is lost; a stop writes it.
+//!
 //! # Rotation of a secret
 //!
 //! `POST /api/admin/connections/{id}/rotate` adds a version and publishes it: the next decision injects the new value. Requests

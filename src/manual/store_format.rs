@@ -13,6 +13,7 @@
 //! | `meta` | `name`, `value`: `salt` (32 bytes), `sentinel` (sealed), `epoch` (UUID as text), `version` (u64, big-endian), `declared` (sealed: SHA-256 of settings, declared approvals and declared connections with their secrets) |
 //! | `connections` | `id`, `record` (JSON), `secret_version` |
 //! | `secrets` | `connection`, `version`, `sealed`, `made_at_ms`, `made_by`, `reason` |
+//! | `last_use` | `connection`, `namespace`, `public_key` (32 bytes), `subject`, `at_ms`, `status` |
 //! | `variables` | `key`, `sealed`, `version`, `created_at_ms`, `updated_at_ms`, `created_by` |
 //! | `variable_references` | `connection`, `variable`: kept in the transaction of the connection's change |
 //! | `audit` | `id` (counts up without a gap), `at_ms`, `action`, `target`, `via`, `actor`, `address`, `request_id`, `detail` (JSON) |
@@ -26,7 +27,8 @@
 //!
 //! A record is JSON with names of its own ([`crate::store::records`]), so that a field renamed in the code does not
 //! change what is on disk. All secrets of a connection are sealed together as one value; a rotation adds a
-//! version, and five are kept.
+//! version, and `store.kept_secret_versions` are kept: older ones are overwritten in the rotation's own transaction, and the WAL,
+//! where they still stand, is cut back within a second, so that no rotation waits for it.
 //!
 //! Every change raises `version` by one in the transaction that makes it. `epoch` is made with the store. Both go to
 //! `authz` with the state. Where settings or declared approvals differ from those of the last start, the

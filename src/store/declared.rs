@@ -237,7 +237,14 @@ impl Vault {
         let entry = Entry::new(action, "", asker, now).with(applied.detail());
         if applied.is_change() {
             // What the next start finds is to be compared with nothing: it takes a version of its own.
-            self.commit(Some(&entry), |writer| writer.set_meta("declared", &[]))?;
+            self.commit(Some(&entry), |writer| {
+                for change in &changes {
+                    if let Change::Deleted(id) = change {
+                        writer.forget_uses(id.as_str())?;
+                    }
+                }
+                writer.set_meta("declared", &[])
+            })?;
         } else if asker.via() != Via::Config {
             self.note(&entry)?;
         }

@@ -216,11 +216,17 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Removes the versions of a connection's secrets up to `version`.
-    pub fn purge_secrets(&self, id: &str, version: i64) -> Result<(), StoreError> {
+    /// Removes of every connection the versions of its secrets beyond the newest `kept`; returns how many.
+    pub fn purge_all_secrets(&self, kept: i64) -> Result<usize, StoreError> {
+        let sql = "DELETE FROM secrets WHERE version <=
+                   (SELECT secret_version FROM connections WHERE id = secrets.connection) - ?1";
+        Ok(self.transaction.prepare_cached(sql)?.execute([kept])?)
+    }
+
+    /// Removes the versions of a connection's secrets up to `version`; returns how many.
+    pub fn purge_secrets(&self, id: &str, version: i64) -> Result<usize, StoreError> {
         let sql = "DELETE FROM secrets WHERE connection = ?1 AND version <= ?2";
-        self.transaction.prepare_cached(sql)?.execute(params![id, version])?;
-        Ok(())
+        Ok(self.transaction.prepare_cached(sql)?.execute(params![id, version])?)
     }
 }
 

@@ -57,6 +57,7 @@ const STEPS: &[&str] = &[
         status INTEGER NOT NULL,
         PRIMARY KEY (connection, namespace, public_key)
     ) STRICT, WITHOUT ROWID;
+    CREATE INDEX last_use_by_time ON last_use (at_ms);
     CREATE TABLE audit (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         at_ms INTEGER NOT NULL,

@@ -10,6 +10,7 @@ pub mod backup;
 pub mod declared;
 pub mod engine;
 pub mod last_tests;
+pub mod last_use;
 pub mod master_keys;
 pub mod migrate;
 pub mod records;
@@ -188,3 +189,16 @@ impl From<rusqlite::Error> for StoreError {
         Self::Database(DatabaseError::Sqlite(error))
     }
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::wildcard_enum_match_arm,
+    reason = "test code may panic and print"
+)]
+mod crash_tests;

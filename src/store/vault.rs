@@ -47,8 +47,10 @@ use crate::store::variables::Variables;
 use crate::sys::database::DatabaseError;
 use crate::sys::random;
 
-/// Versions of a connection's secrets that are kept: the one in use and four to look back at.
-pub const KEPT_SECRET_VERSIONS: i64 = 5;
+/// Versions of a connection's secrets that are kept where nothing else is said: the one in use and four to look back at.
+const KEPT_SECRET_VERSIONS: i64 = 5;
+/// Purges after which the write-ahead log is cut back even if nobody has leisure for it.
+const MAX_UNCUT: u32 = 256;
 /// Connections one store holds: far more than any snapshot was measured with.
 pub const MAX_CONNECTIONS: i64 = 50_000;
 
@@ -68,6 +70,10 @@ pub struct Vault {
     pub(super) lines: Option<Lines>,
     /// What the configuration file declares.
     pub(super) declared: Declared,
+    /// Versions of a connection's secrets that are kept.
+    kept: i64,
+    /// Purges that still stand in the write-ahead log.
+    uncut: u32,
 }
 
 /// What a change did, told in the order of commits.
@@ -105,6 +111,8 @@ pub struct Listed {
     pub declared: Option<DeclaredPlace>,
     /// Why its secret cannot be injected, as far as that is known without opening it.
     pub problem: Option<String>,
+    /// When an agent last used it, as far as that is written down.
+    pub last_used_at: Option<UnixMillis>,
 }
 
 /// A rotation as asked for.
@@ -156,7 +164,17 @@ impl Vault {
             writer.set_meta("epoch", state.epoch.as_bytes())?;
             writer.set_meta("version", &state.version.to_be_bytes())
         })?;
-        Ok(Self { engine, key, state, place, origin, lines: None, declared: Declared::default() })
+        Ok(Self {
+            engine,
+            key,
+            state,
+            place,
+            origin,
+            lines: None,
+            declared: Declared::default(),
+            kept: KEPT_SECRET_VERSIONS,
+            uncut: 0,
+        })
     }
 
     pub(super) fn unlock(
@@ -182,6 +200,8 @@ impl Vault {
             origin,
             lines: None,
             declared: Declared::default(),
+            kept: KEPT_SECRET_VERSIONS,
+            uncut: 0,
         })
     }
 
@@ -208,15 +228,16 @@ impl Vault {
     /// Every connection, by id. One that cannot be read is left out here and reported by [`Vault::load`].
     pub fn list(&self) -> Result<Vec<Listed>, StoreError> {
         let missing = self.missing_variables(None)?;
+        let used = self.engine.last_used(None)?;
         let mut listed: BTreeMap<String, Listed> = BTreeMap::new();
         for row in self.engine.connections()? {
             if let Ok(record) = records::decode(&row) {
-                let problem = missing.get(&row.id).cloned();
-                listed.insert(row.id, Listed { record: Arc::new(record), declared: None, problem });
+                let (problem, last_used_at) = (missing.get(&row.id).cloned(), used.get(&row.id).copied());
+                listed.insert(row.id, Listed { record: Arc::new(record), declared: None, problem, last_used_at });
             }
         }
         for (id, held) in &self.declared.connections {
-            listed.insert(id.clone(), self.list_declared(held));
+            listed.insert(id.clone(), self.list_declared(held, used.get(id).copied()));
         }
         Ok(listed.into_values().collect())
     }
@@ -224,7 +245,8 @@ impl Vault {
     /// One connection, as in the list.
     pub fn get(&self, id: &str) -> Result<Listed, StoreError> {
         if let Some(held) = self.declared.connections.get(id) {
-            return Ok(self.list_declared(held));
+            let used = self.engine.last_used(Some(id))?;
+            return Ok(self.list_declared(held, used.into_values().next()));
         }
         Ok(self.describe(self.record(id)?))
     }
@@ -232,15 +254,17 @@ impl Vault {
     /// A stored record, as in the list.
     pub fn describe(&self, record: ConnectionRecord) -> Listed {
         let missing = self.missing_variables(Some(record.settings.id.as_str())).unwrap_or_default();
-        let problem = missing.into_values().next();
-        Listed { record: Arc::new(record), declared: None, problem }
+        let used = self.engine.last_used(Some(record.settings.id.as_str())).unwrap_or_default();
+        let (problem, last_used_at) = (missing.into_values().next(), used.into_values().next());
+        Listed { record: Arc::new(record), declared: None, problem, last_used_at }
     }
 
-    fn list_declared(&self, held: &Held) -> Listed {
+    fn list_declared(&self, held: &Held, last_used_at: Option<UnixMillis>) -> Listed {
         Listed {
             record: Arc::clone(&held.record),
             declared: Some(held.place.clone()),
             problem: held.injected(&self.variables()).err(),
+            last_used_at,
         }
     }
 
@@ -384,8 +408,25 @@ impl Vault {
         Ok((record, change))
     }
 
-    /// Merges new secrets into a connection's, as a new version; old versions beyond
-    /// [`KEPT_SECRET_VERSIONS`] are purged.
+    /// Says how many versions of a connection's secrets are kept, at least the one in use, and purges what is beyond.
+    pub fn keep_versions(&mut self, kept: u32) -> Result<(), StoreError> {
+        self.kept = i64::from(kept.max(1));
+        let kept = self.kept;
+        if self.engine.write(|writer| writer.purge_all_secrets(kept))? > 0 {
+            self.cut_back();
+        }
+        Ok(())
+    }
+
+    /// Cuts the write-ahead log back where purged secrets still stand in it: called when nobody waits, so that no
+    /// rotation has to.
+    pub fn tidy(&mut self) {
+        if self.uncut > 0 {
+            self.cut_back();
+        }
+    }
+
+    /// Merges new secrets into a connection's, as a new version; old versions beyond those that are kept are purged.
     pub fn rotate(
         &mut self,
         id: &str,
@@ -439,12 +480,21 @@ impl Vault {
             .text("rotated_by", Some(request.by.as_str()).filter(|by| claim(by) != asker.actor()).unwrap_or_default())
             .number("secret_version", record.settings.secret_version);
         let entry = Entry::new(Action::ConnectionRotate, &row.id, &asker, now).with(detail);
+        let last_purged = row.secret_version.saturating_sub(self.kept);
+        let mut purged = 0;
         self.commit(Some(&entry), |writer| {
             writer.update(&row)?.then_some(()).ok_or(StoreError::NotFound)?;
             writer.insert_secrets(&row.id, row.secret_version, &next)?;
             writer.set_references(&row.id, &secrets)?;
-            writer.purge_secrets(&row.id, row.secret_version.saturating_sub(KEPT_SECRET_VERSIONS))
+            purged = writer.purge_secrets(&row.id, last_purged)?;
+            Ok(())
         })?;
+        if purged > 0 {
+            self.uncut = self.uncut.saturating_add(1);
+        }
+        if self.uncut >= MAX_UNCUT {
+            self.cut_back();
+        }
         let change = self.saved(&record, &secrets);
         Ok((record, change))
     }
@@ -458,13 +508,17 @@ impl Vault {
     ) -> Result<Change, StoreError> {
         self.refuse_declared(id.as_str())?;
         let entry = Entry::new(Action::ConnectionDelete, id.as_str(), asker, now);
-        self.commit(Some(&entry), |writer| writer.delete(id.as_str())?.then_some(()).ok_or(StoreError::NotFound))?;
+        self.commit(Some(&entry), |writer| {
+            writer.forget_uses(id.as_str())?;
+            writer.delete(id.as_str())?.then_some(()).ok_or(StoreError::NotFound)
+        })?;
         self.cut_back();
         Ok(Change::Deleted(id.clone()))
     }
 
     /// What was deleted still stands in the write-ahead log. Failing to cut it back does not undo the deletion.
-    pub(super) fn cut_back(&self) {
+    pub(super) fn cut_back(&mut self) {
+        self.uncut = 0;
         match self.engine.checkpoint() {
             Ok(true) => {}
             Ok(false) => tracing::warn!("the write-ahead log was not cut back after a deletion: somebody reads it"),

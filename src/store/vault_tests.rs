@@ -8,12 +8,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::BufRead as _;
-use std::io::BufReader;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Command;
-use std::process::Stdio;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -330,61 +326,49 @@ fn one_process_owns_the_folder() {
     }
 }
 
-/// Tells the child of the crash test which folder to write to.
-const CRASH_FOLDER: &str = "SIGILUM_TEST_CRASH_FOLDER";
-
-/// Writes without end; after each commit says the version and what linear's secret is then.
 #[test]
-#[ignore = "the crash test runs this in a process of its own"]
-fn crash_child() {
-    let folder = PathBuf::from(std::env::var_os(CRASH_FOLDER).unwrap());
-    let mut store = OpenStore::open(&folder, &key(KEY), "crash test").unwrap();
-    for round in 0_u64.. {
-        let vault = &mut store.vault;
-        let extra = format!("extra-{}", round % 7);
-        match vault.get(&extra) {
-            Ok(listed) => drop(vault.delete_connection(&listed.record.settings.id, &asker(), UnixMillis(0)).unwrap()),
-            Err(_) => add(vault, &extra, "x"),
-        }
-        let value = format!("{}", vault.state().version + 1);
-        vault.rotate("linear", rotation(&[("api_key", &value)]), &asker(), UnixMillis(round)).unwrap();
-        println!("\ncommitted {value}");
-        vault.advance().unwrap();
-        println!("\ncommitted {}", vault.state().version);
+fn as_many_versions_are_kept_as_is_said_and_no_trace_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut vault = open(&folder).unwrap();
+    add(&mut vault, "linear", "s1");
+    let sealed_first = vault.engine.secrets("linear", 1).unwrap().unwrap();
+    for round in 2..=4 {
+        vault.rotate("linear", rotation(&[("api_key", &format!("s{round}"))]), &asker(), UnixMillis(0)).unwrap();
     }
+    let kept = |vault: &Vault| -> Vec<i64> {
+        (0..=9).filter(|version| vault.engine.secrets("linear", *version).unwrap().is_some()).collect()
+    };
+    vault.keep_versions(5).unwrap();
+    assert_eq!(kept(&vault), [1, 2, 3, 4]);
+    // A smaller number counts for what is there already.
+    vault.keep_versions(2).unwrap();
+    assert_eq!(kept(&vault), [3, 4]);
+    let traces = |sealed: &[u8]| {
+        let holds = |(_, bytes): &(PathBuf, Vec<u8>)| bytes.windows(sealed.len()).any(|window| window == sealed);
+        contents(&folder).iter().any(holds)
+    };
+    assert!(!traces(&sealed_first));
+    let sealed_third = vault.engine.secrets("linear", 3).unwrap().unwrap();
+    assert!(traces(&sealed_third));
+    vault.rotate("linear", rotation(&[("api_key", "s5")]), &asker(), UnixMillis(0)).unwrap();
+    assert_eq!(kept(&vault), [4, 5]);
+    // Nobody waits for the cutting back; once there is leisure it is done.
+    vault.tidy();
+    assert!(!traces(&sealed_third));
+    assert_eq!(injected(&vault, "linear"), "s5");
 }
 
 #[test]
-fn a_kill_in_the_middle_of_writing_loses_nothing_that_was_committed() {
+fn without_leisure_the_log_is_cut_back_after_many_purges() {
     let folder = tempfile::tempdir().unwrap();
-    add(&mut open(&folder).unwrap(), "linear", "start");
-    for round in 0..4 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "store::vault::tests::crash_child", "--ignored", "--nocapture"])
-            .env(CRASH_FOLDER, folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut told =
-            lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("committed ")?.parse::<u64>().ok());
-        let last = told.nth(20 + 13 * round).unwrap();
-        child.kill().unwrap();
-        // Whatever was said before the kill arrived counts as well.
-        let last = told.last().unwrap_or(last);
-        child.wait().unwrap();
-
-        let store = OpenStore::open(folder.path(), &key(KEY), "after the crash").unwrap();
-        let version = store.vault.state().version;
-        assert!(version >= last, "{version} < {last}");
-        let Loaded { usable, unreadable, .. } = store.vault.load().unwrap();
-        assert!(unreadable.is_empty() && usable.iter().all(|(_, secret)| secret.is_ok()));
-        // linear's secret is the version of its last rotation, two more follow it before the next: never one that was
-        // not committed.
-        let secret: u64 = injected(&store.vault, "linear").parse().unwrap();
-        assert!((secret..=secret + 2).contains(&version), "{secret} in {version}");
+    let mut vault = open(&folder).unwrap();
+    add(&mut vault, "linear", "s0");
+    vault.keep_versions(1).unwrap();
+    let first = vault.engine.secrets("linear", 1).unwrap().unwrap();
+    for round in 1..=MAX_UNCUT {
+        vault.rotate("linear", rotation(&[("api_key", &format!("s{round}"))]), &asker(), UnixMillis(0)).unwrap();
     }
+    assert!(contents(&folder).iter().all(|(_, bytes)| !bytes.windows(first.len()).any(|window| window == first)));
 }
 
 proptest! {

@@ -153,13 +153,17 @@ struct Event<'a> {
     event: &'static str,
     decision: &'static str,
     decision_id: &'a str,
-    stage: &'static str,
+    /// Before or with the body.
+    phase: &'static str,
+    /// Which step of the authorization refused; absent where it was none of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason_code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signature_code: Option<&'static str>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    request_id: &'a str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    request_id: String,
     method: String,
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -344,7 +348,7 @@ fn event<'a>(decided: &Decided<'a>) -> Event<'a> {
         Outcome::Allowed(connection, caller) => ("allow", "request_allowed", Some(caller), Some(connection), None),
         Outcome::Denied(denial) => (
             "deny",
-            "request_denied",
+            if auth_stage(denial.reason).is_some() { "proxy_auth_denied" } else { "request_denied" },
             denial.caller.as_ref(),
             denial.connection.as_ref().map(|connection| connection.as_str()),
             Some(denial.reason),
@@ -358,13 +362,14 @@ fn event<'a>(decided: &Decided<'a>) -> Event<'a> {
         event: name,
         decision,
         decision_id: decided.decision_id,
-        stage: decided.stage,
+        phase: decided.stage,
+        stage: reason.and_then(auth_stage),
         reason_code: reason.map(DenyReason::label),
         signature_code: match reason {
             Some(DenyReason::SignatureInvalid(fault)) => Some(fault.code()),
             Some(_) | None => None,
         },
-        request_id: decided.request_id,
+        request_id: shorten(decided.request_id.as_bytes(), MAX_PATH),
         method: shorten(decided.method, 16),
         path: shorten(decided.path, MAX_PATH),
         connection,
@@ -373,6 +378,36 @@ fn event<'a>(decided: &Decided<'a>) -> Event<'a> {
         agent_key: caller.map(|caller| caller.key.fingerprint()),
         remote_ip: decided.client.map(mask),
     }
+}
+
+/// Which step of the authorization a reason belongs to, by the names the seed's log has for them.
+const fn auth_stage(reason: DenyReason) -> Option<&'static str> {
+    Some(match reason {
+        DenyReason::HeadersInvalid | DenyReason::AuthorityNotAccepted => "header_validation",
+        DenyReason::SignatureInvalid(_) | DenyReason::RateLimited => "signature_verification",
+        DenyReason::SignedComponentsInvalid | DenyReason::BodyNotVisible => "component_validation",
+        DenyReason::IdentityInvalid => "identity_extraction",
+        DenyReason::NonceInvalid => "nonce_validation",
+        DenyReason::ReplayDetected | DenyReason::ReplayWindowFull | DenyReason::ReplayWindowStarting => {
+            "replay_detection"
+        }
+        DenyReason::ClaimsLookupFailed => "claims_lookup",
+        DenyReason::ClaimRequired | DenyReason::ClaimSubmitRateLimited => "claims_authorization",
+        DenyReason::NotReady
+        | DenyReason::MethodOrPathForbidden
+        | DenyReason::Draining
+        | DenyReason::RotationRequired
+        | DenyReason::MethodNotAllowed
+        | DenyReason::NotFound
+        | DenyReason::PathInvalid
+        | DenyReason::ConnectionUnknown
+        | DenyReason::ConnectionDisabled
+        | DenyReason::ConnectionUnusable
+        | DenyReason::SecretsLost
+        | DenyReason::ProtocolMismatch
+        | DenyReason::BodyTooLarge
+        | DenyReason::Unavailable => return None,
+    })
 }
 
 fn claim_event<'a>(submit: &ClaimSubmit<'a>) -> ClaimEvent<'a> {
@@ -499,10 +534,58 @@ mod tests {
         decisions.record(&decided(Outcome::Denied(&denial), &long));
         let shown = lines(&decisions).remove(0);
         assert_eq!(shown["reason_code"], "AUTH_SIGNATURE_INVALID");
+        assert_eq!((&shown["event"], &shown["stage"]), (&"proxy_auth_denied".into(), &"signature_verification".into()));
+        assert_eq!(shown["phase"], "body");
         assert_eq!(shown["signature_code"], "SIG_KEY_MISMATCH");
         assert_eq!(shown["path"].as_str().unwrap().len(), MAX_PATH + "...(truncated)".len());
         let counts = decisions.counts();
         assert_eq!((counts.allowed, counts.denied["AUTH_SIGNATURE_INVALID"]), (0, 1));
+    }
+
+    #[test]
+    fn a_refusal_that_is_none_of_the_authorization_has_no_stage() {
+        let decisions = Decisions::new(Level::Denied, UnixMillis(5));
+        decisions.record(&decided(Outcome::Denied(&Denial::from(DenyReason::ConnectionUnknown)), b"/proxy/x/"));
+        let shown = lines(&decisions).remove(0);
+        assert_eq!((&shown["event"], shown.get("stage")), (&"request_denied".into(), None));
+    }
+
+    #[test]
+    fn nothing_that_names_somebody_stands_in_any_event() {
+        const CANARY: &str = "canary-3fa9";
+        let caller = Caller {
+            namespace: Namespace::parse(CANARY).unwrap(),
+            subject: format!("{CANARY}@example.com"),
+            key: PublicKey::new([7; 32]),
+            agent_id: Some(CANARY.to_owned()),
+        };
+        let decisions = Decisions::new(Level::All, UnixMillis(0));
+        let base = decided(Outcome::Allowed("svc-one", &caller), b"/proxy/svc-one/");
+        let long = "i".repeat(1000);
+        decisions.record(&Decided { request_id: &long, method: long.as_bytes(), ..base });
+        let denial = Denial { caller: Some(caller.clone()), ..Denial::from(DenyReason::ClaimRequired) };
+        let client = Some("2001:db8:1:2:3:4:5:6".parse().unwrap());
+        decisions.record(&Decided { outcome: Outcome::Denied(&denial), client, ..base });
+        let outcome = Registration {
+            claim_id: CANARY.to_owned(),
+            message: CANARY.to_owned(),
+            ..Registration::unsent(Submission::Recorded, CANARY)
+        };
+        let namespace = caller.namespace.as_str();
+        let (decision_id, at, connection, key) = ("dec-1", UnixMillis(5), "svc-one", &caller.key);
+        decisions.record_claim_submit(&ClaimSubmit { decision_id, at, connection, namespace, key, outcome: &outcome });
+        let shown = lines(&decisions);
+        assert_eq!(shown.len(), 3);
+        for event in &shown {
+            let text = event.to_string();
+            assert!(!text.contains(CANARY) && !text.contains(&caller.key.text()), "{text}");
+            assert!(!text.contains("192.0.2.77") && !text.contains("2001:db8:1:2:3"), "{text}");
+        }
+        assert_eq!(shown[0]["request_id"].as_str().unwrap().len(), MAX_PATH + "...(truncated)".len());
+        assert_eq!(
+            (&shown[1]["remote_ip"], &shown[1]["stage"]),
+            (&"2001:db8:1:2::/64".into(), &"claims_authorization".into())
+        );
     }
 
     #[test]

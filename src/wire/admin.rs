@@ -290,6 +290,9 @@ pub struct ConnectionBody {
     /// Why it failed, at most 240 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_test_error: Option<String>,
+    /// When an agent last used it, as of a few seconds ago; absent where none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<String>,
     /// When its secrets last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_rotated_at: Option<String>,
@@ -372,6 +375,7 @@ impl ConnectionBody {
             last_test_status: None,
             last_test_http_status: None,
             last_test_error: None,
+            last_used_at: None,
             last_rotated_at: record.last_rotated_at.map(UnixMillis::rfc3339),
             next_rotation_due_at: settings.next_rotation_due_at.map(|due| due.rfc3339()),
             rotation_interval_days: Some(record.rotation_interval_days).filter(|days| *days > 0),
@@ -393,10 +397,10 @@ impl ConnectionBody {
 }
 
 impl ConnectionBody {
-    /// The same with how it stands: whether it is declared, and why its secret cannot be injected.
+    /// The same with how it stands: whether it is declared, why its secret cannot be injected, and when it was used.
     #[must_use]
-    pub fn standing(self, declared: bool, secret_error: Option<String>) -> Self {
-        Self { declared, secret_error, ..self }
+    pub fn standing(self, declared: bool, secret_error: Option<String>, last_used_at: Option<UnixMillis>) -> Self {
+        Self { declared, secret_error, last_used_at: last_used_at.map(UnixMillis::rfc3339), ..self }
     }
 
     /// The same with what came of its last test, if it ever was tested.

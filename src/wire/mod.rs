@@ -1,6 +1,7 @@
 //! One file per counterparty: decode to domain, encode from it. Pure, like `domain`.
 
 pub mod admin;
+pub mod agents;
 pub mod answer;
 pub mod audit;
 pub mod catalog;

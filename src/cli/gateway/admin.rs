@@ -130,6 +130,7 @@ fn admin_config(config: &mut Config, master_key: MasterKeys, keys: KeyPlaces, su
     });
     let all = config.listen.ingress.iter().chain(&config.listen.envoy_admin);
     AdminConfig {
+        kept_secret_versions: config.kept_secret_versions,
         own_ports: all.map(SocketAddr::port).collect(),
         addresses: config.listen.admin.clone(),
         data_dir: config.paths.data_dir.clone(),
