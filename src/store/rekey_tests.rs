@@ -407,3 +407,41 @@ fn a_kill_at_any_step_leaves_one_key_that_opens_everything() {
     }
     assert!(known.len() > 60);
 }
+
+#[test]
+#[ignore = "a measurement: how long ten thousand connections with five versions each take"]
+fn ten_thousand_connections() {
+    let place = Place::new();
+    let mut vault = place.open();
+    add(&mut vault, "service");
+    let row = vault.engine.connection("service").unwrap().unwrap();
+    let key = &vault.key;
+    vault
+        .engine
+        .write(|writer| {
+            for number in 0..10_000 {
+                let id = format!("service-{number}");
+                let sql = "INSERT INTO connections (id, record, secret_version) VALUES (?1, ?2, 5)";
+                writer.db().prepare_cached(sql)?.execute([&id, &row.record])?;
+                for version in 1..=5_u64 {
+                    let sealed = key.seal(sealed::secrets_place(&id, version), &[0; 64])?;
+                    let sql = "INSERT INTO secrets (connection, version, sealed, made_at_ms, made_by, reason)
+                               VALUES (?1, ?2, ?3, 0, '', '')";
+                    let values = rusqlite::params![id, i64::try_from(version).unwrap(), sealed];
+                    writer.db().prepare_cached(sql)?.execute(values)?;
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    let start = std::time::Instant::now();
+    let done = vault.rekey(None, &asker(), UnixMillis(9), &mut no_step).unwrap();
+    let rekey = start.elapsed();
+    assert!(done.wrapped > 50_000);
+    let start = std::time::Instant::now();
+    let copy = place.folder().join("copy");
+    vault.backup(&copy, &asker(), UnixMillis(9)).unwrap();
+    let size = fs::metadata(&copy).unwrap().len();
+    println!("rekey of {} values: {rekey:?}; backup of {size} bytes: {:?}", done.wrapped, start.elapsed());
+    assert!(rekey < Duration::from_secs(60));
+}

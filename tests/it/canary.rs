@@ -176,6 +176,11 @@ fn a_credential_is_found_nowhere() {
         note(&mut answers, &gateway.send(&Agent::new("bob").get(&gateway.authority(), &connection.at("/v1"))));
         note(&mut answers, &gateway.get(&connection.at("/../v1")));
         let path = format!("/connections/{}", connection.id);
+        // Tested, so that the provider sees the credential and its answer is kept.
+        let tested = gateway.admin("POST", &format!("{path}/test"), Some(&json!({ "test_path": "/v1?page=3" })));
+        assert_eq!((tested.status, tested.json()["status"].as_str()), (200, Some("pass")), "{}", tested.text());
+        assert!(format!("{:?}", upstream.seen().pop()).contains(&connection.secret));
+        note(&mut answers, &tested);
         note(&mut answers, &gateway.admin("GET", &path, None));
         let rotated = format!("rotated-{}", random_hex(12));
         let rotation = json!({ "secrets": { "api_key": rotated } });
@@ -201,6 +206,9 @@ fn a_credential_is_found_nowhere() {
     let failed = gateway.get(&format!("/proxy/{unreachable}/v1"));
     assert_eq!(failed.code(), "UPSTREAM_ERROR");
     note(&mut answers, &failed);
+    let tested = gateway.admin("POST", &format!("/connections/{unreachable}/test"), None);
+    assert_eq!((tested.status, &tested.json()["http_status"]), (502, &json!(0)), "{}", tested.text());
+    note(&mut answers, &tested);
     secrets.push(secret);
     let refused = format!("canary\u{7f}-{}", random_hex(12));
     note(&mut answers, &gateway.create(&gateway.next_id(), "http://127.0.0.1:9", &refused, json!({})));
