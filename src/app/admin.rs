@@ -375,8 +375,6 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
             admin: Arc::clone(&admin),
             asks,
             standing,
-            tls: tls.is_some(),
-            port,
             claims: pace,
             live: live.clone(),
             restart,

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::admin::origin::Pages;
 use crate::claims::refresh::ClaimsPace;
 use crate::config::Config;
 use crate::config::address;
@@ -129,6 +128,7 @@ impl Reloader {
         }
         wanted.max_body_bytes = next.settings.max_body_bytes;
         wanted.trusted_hops = next.envoy.trusted_hops;
+        wanted.tls.clone_from(&next.envoy.tls);
         match live.apply(wanted).await {
             Ok(applied) => Ok(applied.changed.then_some(before)),
             Err(rejected) => Err(Setback::new("envoy", rejected.to_string())),
@@ -146,7 +146,8 @@ impl Reloader {
     pub(super) async fn turn_switches(&self, next: &Config) {
         let admin = &self.parts.admin;
         let (origins, hosts) = (next.admin.allowed_origins.clone(), next.admin.allowed_hosts.clone());
-        admin.pages.store(Arc::new(Pages::new(origins, hosts, self.parts.tls, self.parts.port)));
+        let pages = admin.pages.load().under(origins, hosts);
+        admin.pages.store(Arc::new(pages));
         let mut addresses = admin.addresses.load().as_ref().clone();
         addresses.allow_loopback = next.settings.allow_loopback;
         addresses.allow_private = next.settings.allow_private;

@@ -50,10 +50,6 @@ pub struct Parts {
     pub asks: mpsc::Receiver<Ask>,
     /// Where it is told how it stands.
     pub standing: watch::Sender<Standing>,
-    /// Whether the admin API speaks TLS, and its port.
-    pub tls: bool,
-    /// See there.
-    pub port: u16,
     /// The pace of claims; `None` where nobody is asked for them.
     pub claims: Option<watch::Sender<ClaimsPace>>,
     /// Envoy, where it takes changes from us.

@@ -409,7 +409,9 @@ impl Gateway {
     pub fn wait_ready(&self, limit: Duration) {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.running.lock().unwrap().ended() {
+            // Not in the condition itself: what is said needs the same lock.
+            let ended = self.running.lock().unwrap().ended();
+            if let Some(status) = ended {
                 panic!("the gateway ended with {status}:\n{}\n{}", self.said(), self.logs());
             }
             if self.healthy() && self.admin_ready() {
