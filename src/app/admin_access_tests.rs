@@ -315,8 +315,10 @@ async fn over_tls(address: SocketAddr, trust: &ServerTrust, request: &str) -> st
         let stream = TcpStream::connect(address).await?;
         let mut stream = connector.connect(ServerName::from(address.ip()), stream).await?;
         stream.write_all(request.as_bytes()).await?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await?;
+        // A backup is no text.
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let text = String::from_utf8_lossy(&answer).into_owned();
         let shown = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
         Ok((text, shown))
     };

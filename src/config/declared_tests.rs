@@ -276,7 +276,7 @@ fn every_mistake_of_a_connection_is_told_where_it_is() {
         "gateway.yaml:18:13: connections[4].base_url: 169.254.169.254 is the address of a metadata service",
         "gateway.yaml:19:20: connections[4].auth_secret_key names none of the secrets",
         "gateway.yaml:21:17: connections[4].mcp_endpoint: belongs to connections of protocol mcp",
-        "gateway.yaml:25:17: connections[5].mcp_endpoint: must be an absolute",
+        "gateway.yaml:25:17: connections[5].mcp_endpoint: is no absolute URL",
     ];
     for (found, wanted) in found.iter().zip(wanted) {
         assert!(found.starts_with(wanted), "\n{found}\n{wanted}");

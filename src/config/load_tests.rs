@@ -37,7 +37,7 @@ fn lines(result: Result<Config, Mistakes>) -> Vec<String> {
 #[test]
 fn nothing_set_is_the_documented_default() {
     let config = env(&[("HOME", "/h")]).unwrap();
-    let settings = Settings { allow_loopback: true, ..Settings::default() };
+    let settings = Settings { allow_loopback: true, log_level: "info".to_owned(), ..Settings::default() };
     assert_eq!(config.settings, settings);
     assert_eq!(config.paths.home, Path::new("/h/.sigilum-workspace"));
     assert_eq!(config.paths.data_dir, Path::new("/h/.local/share/sigilum-gateway"));

@@ -166,7 +166,9 @@ fn each_setting_that_differs_is_told_with_what_it_takes() {
         let changes = differences(&base, &config);
         let change = changes.iter().find(|change| change.path == name);
         assert_eq!(change.map(|change| change.reload), Some(key.reload), "{text}: {changes:?}");
-        assert!(changes.len() <= 2, "{text}: {changes:?}");
+        // Two folders and files have their default in this one.
+        let computed = if name == "gateway.data_dir" { 2 } else { 1 };
+        assert!(changes.len() <= 1 + computed, "{text}: {changes:?}");
         seen += 1;
     }
     assert!(seen > 25, "{seen}");

@@ -7,6 +7,7 @@
 pub mod audit;
 mod audit_lines;
 pub mod backup;
+pub mod change;
 pub mod declared;
 pub mod engine;
 pub mod last_tests;
@@ -18,6 +19,7 @@ pub mod rekey;
 pub mod restore;
 pub mod seal;
 pub mod sealed;
+mod unlock;
 pub mod variables;
 pub mod vault;
 pub mod worker;

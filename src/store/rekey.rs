@@ -30,9 +30,9 @@ use crate::store::sealed;
 use crate::store::sealed::Checked;
 use crate::store::sealed::SENTINEL;
 use crate::store::sealed::SENTINEL_PLACE;
+use crate::store::unlock::find_key;
+use crate::store::unlock::salt;
 use crate::store::vault::Vault;
-use crate::store::vault::find_key;
-use crate::store::vault::salt;
 use crate::store::worker::DATABASE_FILE;
 
 /// What has just been done. For whoever wants to see an end at each of them.

@@ -28,8 +28,8 @@ use crate::store::migrate::APPLICATION_ID;
 use crate::store::rekey::wrap_all;
 use crate::store::seal::MasterKey;
 use crate::store::sealed::Checked;
+use crate::store::unlock::salt;
 use crate::store::vault::Vault;
-use crate::store::vault::salt;
 use crate::store::worker::DATABASE_FILE;
 use crate::store::worker::lock;
 use crate::sys::database::DatabaseError;
@@ -145,7 +145,7 @@ fn prove(
     candidates.extend(other.map(|key| (Origin::Given, key)));
     let mut opened = None;
     for (at, candidate) in candidates.iter().enumerate() {
-        if crate::store::vault::find_key(&engine, std::slice::from_ref(candidate))?.is_some() {
+        if crate::store::unlock::find_key(&engine, std::slice::from_ref(candidate))?.is_some() {
             opened = Some(at);
             break;
         }

@@ -43,9 +43,16 @@ use crate::store::seal::SealError;
 use crate::store::sealed::SENTINEL;
 use crate::store::sealed::SENTINEL_PLACE;
 use crate::store::sealed::secrets_place;
+use crate::store::unlock::damaged;
+use crate::store::unlock::find_key;
 use crate::store::variables::Variables;
 use crate::sys::database::DatabaseError;
 use crate::sys::random;
+
+pub use crate::store::change::Change;
+pub use crate::store::change::Listed;
+pub use crate::store::change::Loaded;
+pub use crate::store::change::RotationRequest;
 
 /// Versions of a connection's secrets that are kept where nothing else is said: the one in use and four to look back at.
 const KEPT_SECRET_VERSIONS: i64 = 5;
@@ -74,56 +81,6 @@ pub struct Vault {
     kept: i64,
     /// Purges that still stand in the write-ahead log.
     uncut: u32,
-}
-
-/// What a change did, told in the order of commits.
-#[derive(Debug)]
-pub enum Change {
-    /// A connection is new or different. The secret is the one to inject; `Err` says why there is none.
-    Saved(Arc<ConnectionRecord>, Result<Secret, String>),
-    /// A connection is gone.
-    Deleted(ConnectionId),
-    /// The settings are different.
-    Settings(Box<Settings>),
-    /// The declared approvals of a service are exactly these.
-    Approvals(ConnectionId, Vec<DeclaredApproval>),
-    /// Several changes that are one version.
-    Together(Vec<Change>),
-}
-
-/// All connections of a store, as one look at it found them.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    /// Records with the secret to inject; `Err` says why there is none.
-    pub usable: Vec<(Arc<ConnectionRecord>, Result<Secret, String>)>,
-    /// Ids of stored connections that are left out because one of the same id is declared.
-    pub shadowed: Vec<String>,
-    /// Rows that are no records of this version.
-    pub unreadable: Vec<StoreError>,
-}
-
-/// A connection, and how it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// Everything but the values of its secrets.
-    pub record: Arc<ConnectionRecord>,
-    /// Where it is declared; `None`: it is stored.
-    pub declared: Option<DeclaredPlace>,
-    /// Why its secret cannot be injected, as far as that is known without opening it.
-    pub problem: Option<String>,
-    /// When an agent last used it, as far as that is written down.
-    pub last_used_at: Option<UnixMillis>,
-}
-
-/// A rotation as asked for.
-#[derive(Debug)]
-pub struct RotationRequest {
-    /// Merged into what is there.
-    pub secrets: Secrets,
-    /// Who, by their own word.
-    pub by: String,
-    /// Why, by their own word.
-    pub reason: String,
 }
 
 impl Vault {
@@ -606,35 +563,6 @@ impl Vault {
 
 fn place_of(record: &ConnectionRecord) -> Place<'_> {
     secrets_place(record.settings.id.as_str(), record.settings.secret_version)
-}
-
-/// The first of these keys that opens the store, and where it was found.
-pub(super) fn find_key(
-    engine: &Engine,
-    candidates: &[(Origin, Secret)],
-) -> Result<Option<(Origin, MasterKey)>, StoreError> {
-    let missing = |name: &str| damaged(engine.path(), name);
-    let salt = salt(engine)?;
-    let sentinel = engine.meta("sentinel")?.ok_or_else(|| missing("sentinel"))?;
-    for (origin, text) in candidates {
-        let key = MasterKey::derive(text, &salt)?;
-        match key.open(SENTINEL_PLACE, &sentinel) {
-            Ok(found) if found.as_slice() == SENTINEL => return Ok(Some((*origin, key))),
-            Err(SealError::OtherKey) => {}
-            Ok(_) | Err(_) => return Err(missing("usable sentinel")),
-        }
-    }
-    Ok(None)
-}
-
-/// The store's salt.
-pub(super) fn salt(engine: &Engine) -> Result<[u8; SALT_BYTES], StoreError> {
-    let found = engine.meta("salt")?.ok_or_else(|| damaged(engine.path(), "salt"))?;
-    found.as_slice().try_into().map_err(|_| damaged(engine.path(), "usable salt"))
-}
-
-fn damaged(path: &Path, name: &str) -> StoreError {
-    StoreError::Database(DatabaseError::Damaged { path: path.to_owned(), detail: format!("meta has no {name}") })
 }
 
 /// The secret to inject.

@@ -1,0 +1,44 @@
+//! Which of several keys opens a store.
+
+use std::path::Path;
+
+use crate::domain::secret::Secret;
+use crate::store::StoreError;
+use crate::store::engine::Engine;
+use crate::store::master_keys::Origin;
+use crate::store::seal::MasterKey;
+use crate::store::seal::SALT_BYTES;
+use crate::store::seal::SealError;
+use crate::store::sealed::SENTINEL;
+use crate::store::sealed::SENTINEL_PLACE;
+use crate::sys::database::DatabaseError;
+
+/// The first of these keys that opens the store, and where it was found.
+pub(super) fn find_key(
+    engine: &Engine,
+    candidates: &[(Origin, Secret)],
+) -> Result<Option<(Origin, MasterKey)>, StoreError> {
+    let missing = |name: &str| damaged(engine.path(), name);
+    let salt = salt(engine)?;
+    let sentinel = engine.meta("sentinel")?.ok_or_else(|| missing("sentinel"))?;
+    for (origin, text) in candidates {
+        let key = MasterKey::derive(text, &salt)?;
+        match key.open(SENTINEL_PLACE, &sentinel) {
+            Ok(found) if found.as_slice() == SENTINEL => return Ok(Some((*origin, key))),
+            Err(SealError::OtherKey) => {}
+            Ok(_) | Err(_) => return Err(missing("usable sentinel")),
+        }
+    }
+    Ok(None)
+}
+
+/// The store's salt.
+pub(super) fn salt(engine: &Engine) -> Result<[u8; SALT_BYTES], StoreError> {
+    let found = engine.meta("salt")?.ok_or_else(|| damaged(engine.path(), "salt"))?;
+    found.as_slice().try_into().map_err(|_| damaged(engine.path(), "usable salt"))
+}
+
+/// What lacks something it cannot be opened without.
+pub(super) fn damaged(path: &Path, name: &str) -> StoreError {
+    StoreError::Database(DatabaseError::Damaged { path: path.to_owned(), detail: format!("meta has no {name}") })
+}
