@@ -18,6 +18,7 @@ use super::*;
 use crate::domain::address::AddressPolicy;
 use crate::domain::audit::Via;
 use crate::domain::draft::Draft;
+use crate::store::seal::SealError;
 use crate::store::worker::DATABASE_FILE;
 use crate::store::worker::OpenStore;
 use crate::sys::database::DatabaseError;
