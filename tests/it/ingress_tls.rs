@@ -242,3 +242,28 @@ fn certificates_that_cannot_be_used_stop_the_start_and_are_named() {
         assert!(refused.said.contains(word), "{word}: {}", refused.said);
     }
 }
+
+#[test]
+fn tls_written_into_the_file_is_taken_while_the_gateway_runs() {
+    let pair = Pair::new();
+    let gateway = Gateway::start();
+    let files = files(&gateway.setup);
+    pair.put(&files);
+    let envoy = gateway.role("envoy");
+    let [certificate, key] = files.map(|file| file.display().to_string());
+    let tls = format!("gateway:\n  tls:\n    cert_file: {certificate}\n    key_file: {key}\n");
+    fs::write(gateway.setup.home().join("gateway.yaml"), gateway.setup.yaml_of(&tls)).unwrap();
+    let is_shown = || runtime().block_on(connect(gateway.setup.ingress, &pair, None, "h2")).is_ok();
+    wait_until("the certificate is shown", LIMIT, is_shown);
+    assert_eq!(gateway.role("envoy"), envoy, "by the same Envoy");
+    // A certificate that is not there leaves it as it is, and shows.
+    let missing = tls.replace(&certificate, "/nowhere.crt");
+    fs::write(gateway.setup.home().join("gateway.yaml"), gateway.setup.yaml_of(&missing)).unwrap();
+    let ready = || {
+        let request = Request::new("GET", &gateway.setup.admin.to_string(), "/health/ready");
+        crate::support::client::send(gateway.setup.admin, &request).text()
+    };
+    wait_until("readiness says why", LIMIT, || ready().contains("/nowhere.crt"));
+    assert!(ready().contains("\"InvalidSettings\"") && is_shown(), "{}", ready());
+    assert!(gateway.logs().contains("envoy update rejected"));
+}

@@ -15,6 +15,7 @@ mod support;
 
 mod addresses;
 mod admin_tls;
+mod anew;
 mod approved;
 mod canary;
 mod claims;
