@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 
 use crate::domain::time::MonotonicMillis;
 
-/// Wrong tokens within [`WINDOW_MS`] that lead to a lock.
+/// Wrong tokens within `WINDOW_MS` that lead to a lock.
 pub const MOST: usize = 10;
 /// The time they are counted in, in milliseconds.
 const WINDOW_MS: u64 = 60_000;

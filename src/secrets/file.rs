@@ -47,7 +47,7 @@ enum Attempt<T> {
 }
 
 /// Reads a secret file whole and has `take` make something of it; `Err`: that looks like half a file. Such a file is read
-/// again until it has been left alone for a while; blocks for as long as that takes, at most [`PATIENCE`].
+/// again until it has been left alone for a while; blocks for as long as that takes, at most `PATIENCE`.
 pub fn read<T>(path: &Path, rules: Rules, take: impl Fn(&[u8]) -> Result<T, T>) -> Result<T, String> {
     let begun = SystemClock.now().monotonic;
     loop {

@@ -36,7 +36,7 @@ const PROVIDER_CPU_SECONDS: u64 = 60;
 
 /// How admin ends where the gateway is to start anew with its settings as they are now: `EX_TEMPFAIL` of `sysexits.h`, come
 /// again. The supervisor drains, reads the settings again and starts; where they cannot be used it goes on with those
-/// before, and admin is told ([`crate::app::admin::AdminConfig::held_back`]).
+/// before, and admin is told ([`crate::reload::Setup::held_back`]).
 pub const EXIT_ANEW: u8 = 75;
 
 /// Longest line: a secret of 16 KiB in hex and its name.
