@@ -75,3 +75,24 @@ fn parse(query: AuditQuery) -> Result<(Filter, usize), Problem> {
         .map(|given| Action::parse(&given).ok_or_else(|| Problem::invalid("action: there is none of this name")));
     Ok((Filter { before, connection: query.connection, action: action.transpose()? }, limit))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_query_is_within_bounds_or_refused(
+            limit in prop::option::of("\\PC{0,12}|[0-9]{1,6}"),
+            before in prop::option::of("\\PC{0,12}|[0-9]{1,22}"),
+            action in prop::option::of("\\PC{0,12}|connection.rotate"),
+        ) {
+            if let Ok((filter, limit)) = parse(AuditQuery { limit, before, connection: None, action: action.clone() }) {
+                prop_assert!((1..=MAX_PAGE).contains(&limit));
+                prop_assert_eq!(filter.action.map(|found| found.name().to_owned()), action);
+            }
+        }
+    }
+}

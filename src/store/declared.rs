@@ -144,6 +144,9 @@ pub(super) struct Declared {
     approvals: Vec<DeclaredApproval>,
     pub(super) connections: BTreeMap<String, Held>,
     pub(super) variables: HeldVariables,
+    /// How many of the connections shadow a stored one. Only another set changes that: what is declared can be neither
+    /// created nor deleted in the store.
+    pub(super) shadowing: u64,
 }
 
 /// By key.
@@ -289,7 +292,8 @@ impl Vault {
         let services: BTreeSet<_> = old.keys().chain(new.keys()).collect();
         let differing = services.into_iter().filter(|service| old.get(*service) != new.get(*service));
         applied.approvals = differing.map(|service| service.as_str().to_owned()).collect();
-        Ok((Declared { settings: set.settings, approvals: set.approvals, connections, variables }, applied))
+        let shadowing = applied.shadowed.len() as u64;
+        Ok((Declared { settings: set.settings, approvals: set.approvals, connections, variables, shadowing }, applied))
     }
 
     fn settle_variables(

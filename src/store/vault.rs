@@ -169,12 +169,9 @@ impl Vault {
 
     /// How many connections there are, declared ones included.
     pub fn count(&self) -> Result<u64, StoreError> {
-        let mut count = u64::try_from(self.engine.count()?).unwrap_or_default();
-        for id in self.declared.connections.keys() {
-            // One that shadows a stored one is counted already.
-            count = count.saturating_add(u64::from(self.engine.connection(id)?.is_none()));
-        }
-        Ok(count)
+        let stored = u64::try_from(self.engine.count()?).unwrap_or_default();
+        let declared = (self.declared.connections.len() as u64).saturating_sub(self.declared.shadowing);
+        Ok(stored.saturating_add(declared))
     }
 
     /// Every connection, by id. One that cannot be read is left out here and reported by [`Vault::load`].

@@ -93,3 +93,27 @@ pub struct VariableDeletedBody {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unusable: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::admin::decode;
+
+    proptest! {
+        #[test]
+        fn any_body_is_read_or_refused_and_never_shown(
+            body in prop::collection::vec(any::<u8>(), 0..200),
+            value in "canary-[a-z]{8}",
+        ) {
+            let _ = decode::<VariableSetBody>(&body);
+            let good = format!(r#"{{"key":"KEY","value":"{value}","unknown":[1]}}"#);
+            let mut read = decode::<VariableSetBody>(good.as_bytes()).unwrap_or_default();
+            let shown = format!("{read:?}");
+            prop_assert!(!shown.contains(&value));
+            let taken = read.take_value();
+            prop_assert_eq!(taken.expose(), value);
+        }
+    }
+}

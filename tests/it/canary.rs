@@ -154,6 +154,31 @@ fn note(artefacts: &mut Artefacts, response: &Response) {
     artefacts.insert(name, format!("{:?}\n{}", response.headers, response.text()).into_bytes());
 }
 
+/// A credential variable set, used, given another value, refused and deleted; its values come back.
+fn variable(gateway: &Gateway, upstream: &Upstream, answers: &mut Artefacts) -> Vec<String> {
+    let values: Vec<_> = (0..3).map(|_| format!("canary-{}", random_hex(12))).collect();
+    let set =
+        |value: &str| gateway.admin("POST", "/credential-variables", Some(&json!({ "key": "CANARY", "value": value })));
+    note(answers, &set(&values[0]));
+    let id = gateway.next_id();
+    assert_eq!(gateway.create(&id, &upstream.base_url(), "{{CANARY}}", json!({})).status, 201);
+    gateway.wait_in_force(&id);
+    note(answers, &gateway.get(&format!("/proxy/{id}/v1")));
+    assert!(format!("{:?}", upstream.seen().pop()).contains(&values[0]));
+    note(answers, &set(&values[1]));
+    // One that no header can carry is refused.
+    let refused = set(&format!("{}\u{7f}", values[2]));
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    note(answers, &refused);
+    for path in ["/credential-variables", "/audit", &format!("/connections/{id}/agents")] {
+        note(answers, &gateway.admin("GET", path, None));
+    }
+    note(answers, &gateway.admin("DELETE", "/credential-variables/CANARY", None));
+    note(answers, &gateway.admin("DELETE", "/credential-variables/CANARY?force=true", None));
+    note(answers, &gateway.admin("GET", &format!("/connections/{id}"), None));
+    values
+}
+
 #[test]
 fn a_credential_is_found_nowhere() {
     let (gateway, upstream) = (Gateway::start(), Upstream::start());
@@ -213,6 +238,8 @@ fn a_credential_is_found_nowhere() {
     let refused = format!("canary\u{7f}-{}", random_hex(12));
     note(&mut answers, &gateway.create(&gateway.next_id(), "http://127.0.0.1:9", &refused, json!({})));
     secrets.push(refused);
+
+    secrets.extend(variable(&gateway, &upstream, &mut answers));
 
     wait_for_log(&gateway, &format!("/proxy/{unreachable}/v1"));
     let mut artefacts = gather(&gateway);

@@ -41,3 +41,4 @@ mod stack;
 mod start;
 mod up_stack;
 mod usage_events;
+mod variables;

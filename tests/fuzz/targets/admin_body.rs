@@ -11,6 +11,7 @@ use sigilum::wire::patch::PatchBody;
 use sigilum::wire::probe::TestBody;
 use sigilum::wire::service_key::KeyBody;
 use sigilum::wire::service_key::prefix;
+use sigilum::wire::variables::VariableSetBody;
 
 fn draft() -> Draft {
     Draft {
@@ -32,7 +33,7 @@ fn judge(draft: Draft) {
 
 fuzz_target!(|data: &[u8]| {
     let Some((which, body)) = data.split_first() else { return };
-    match which % 5 {
+    match which % 6 {
         0 => {
             if let Some((draft, _)) = decode::<CreateBody>(body).ok().and_then(CreateBody::into_draft) {
                 judge(draft);
@@ -50,6 +51,7 @@ fuzz_target!(|data: &[u8]| {
             let Ok(request) = test.into_draft().check(&settings) else { return };
             assert!(!matches!(request.method.as_str(), "CONNECT" | "TRACE"));
         }
+        4 => drop(decode::<VariableSetBody>(body).map(|mut body| body.take_value())),
         _ => {
             if let Some(key) = decode::<KeyBody>(body).ok().and_then(|body| body.into_key().ok()) {
                 assert!(!key.is_empty() && prefix(&key).len() <= 11);
