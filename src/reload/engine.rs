@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::config::declaration::ReloadMode;
 use crate::domain::audit::Asker;
 use crate::domain::audit::Via;
+use crate::domain::time::UnixMillis;
 use crate::envoy::live::Live;
 use crate::reload::Read;
 use crate::reload::declare;
@@ -28,6 +29,9 @@ use crate::secrets::Resolver;
 use crate::secrets::residue::Fingerprints;
 use crate::store::declared::Resolved;
 use crate::store::vault::Vault;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
+use crate::sys::files;
 use crate::sys::random;
 use crate::sys::signal::Hangups;
 use crate::sys::tasks::Stop;
@@ -66,7 +70,7 @@ impl std::fmt::Debug for Parts {
 
 /// The secrets of a start.
 #[derive(Debug)]
-pub struct Found(SecretSet);
+pub struct Found(SecretSet, UnixMillis);
 
 impl Found {
     /// What is declared with them.
@@ -77,7 +81,7 @@ impl Found {
 
 /// Resolves everything a configuration refers to. `Err`: one line for each reference without a secret.
 pub async fn begin(config: &Config, resolver: &Resolver, vault: &Vault) -> Result<Found, Vec<String>> {
-    let wants = Wants::of(config);
+    let (wants, began) = (Wants::of(config), SystemClock.now().wall);
     let found = resolver.resolve(&config.secrets, wants.origins()).await;
     let lines = |missing: Vec<UnresolvedBody>| missing.iter().map(said).collect::<Vec<_>>();
     let set = SecretSet::gather(&wants, &found, &SecretSet::default()).map_err(lines)?;
@@ -90,7 +94,7 @@ pub async fn begin(config: &Config, resolver: &Resolver, vault: &Vault) -> Resul
     for want in &wants.inactive {
         tracing::warn!(code = INACTIVE, path = want.path, reference = %want.origin, "a reference is not resolved");
     }
-    Ok(Found(set))
+    Ok(Found(set, began))
 }
 
 /// Reloads.
@@ -108,8 +112,10 @@ pub struct Reloader {
     pub(super) degraded: Option<Degraded>,
     /// The hash of the file that was refused last: it is told once.
     pub(super) refused: Option<String>,
-    /// The hash of a file that a restart has failed with.
-    pub(super) burnt: Option<String>,
+    /// The hash of a file that a restart has failed with, and why.
+    pub(super) burnt: Option<(String, String)>,
+    /// When the secrets of the start began to be looked for.
+    began: UnixMillis,
 }
 
 /// Resolving fails.
@@ -143,9 +149,9 @@ impl Reloader {
             parts.standing.send_modify(|standing| {
                 standing.config.ok = false;
                 standing.config.file_config_hash.clone_from(&hash);
-                standing.config.last_error = Some(error_body("restart", why));
+                standing.config.last_error = Some(error_body("restart", why.clone()));
             });
-            hash
+            (hash, why)
         });
         let made = Self {
             parts,
@@ -155,8 +161,10 @@ impl Reloader {
             generation: 1,
             resolved_at: Instant::now(),
             degraded: None,
-            refused: None,
+            // That is told already.
+            refused: burnt.as_ref().map(|(hash, _)| hash.clone()),
             burnt,
+            began: found.1,
         };
         made.tell_secrets();
         Ok(made)
@@ -174,6 +182,7 @@ impl Reloader {
         let options = self.config.reload;
         let mut file = FileWatch::new([self.parts.file.clone()], options.settle, options.poll);
         let mut secrets = FileWatch::new(sets::files(&self.config), options.settle, options.poll);
+        self.catch_up().await;
         loop {
             let (retry, too_old) = (self.retry_at(), self.too_old_at());
             let woken = tokio::select! {
@@ -193,6 +202,24 @@ impl Reloader {
             file.tune(options.settle, options.poll);
             secrets.tune(options.settle, options.poll);
             secrets.set(sets::files(&self.config));
+        }
+    }
+
+    /// What was written between the start's reading and the watching counts too.
+    async fn catch_up(&mut self) {
+        let read = Arc::clone(&self.parts.read);
+        let stands = tokio::task::spawn_blocking(move || match read() {
+            Ok(loaded) => loaded.hash,
+            Err(unusable) => unusable.hash,
+        });
+        let applied = self.parts.standing.borrow().config.applied_config_hash.clone();
+        let known = |hash: &String| *hash == applied || self.refused.as_ref() == Some(hash);
+        if stands.await.is_ok_and(|hash| !known(&hash)) {
+            self.reload_file(&Asker::local(Via::Config)).await;
+        }
+        let began = self.began;
+        if sets::files(&self.config).iter().any(|file| files::changed_since(file, began)) {
+            self.attend(Woken::SecretFile).await;
         }
     }
 

@@ -19,6 +19,7 @@ use crate::reload::engine::Reloader;
 use crate::reload::judge::Verdict;
 use crate::reload::judge::is_hot;
 use crate::reload::judge::judge;
+use crate::reload::sets;
 use crate::reload::sets::SecretSet;
 use crate::reload::sets::Wants;
 use crate::reload::sets::said;
@@ -55,16 +56,17 @@ impl Reloader {
         let (hash, began) = (loaded.hash.clone(), Instant::now());
         let differences = compare::differences(&self.config, &loaded.config);
         let (own_envoy, restarts) = (self.parts.live.is_some(), self.parts.restart.is_some());
-        let mut verdict = judge(self.config.reload.mode, &differences, own_envoy, restarts);
-        if verdict == Verdict::Restart && self.burnt.as_ref() == Some(&hash) {
-            verdict = Verdict::Report;
-        }
+        let verdict = judge(self.config.reload.mode, &differences, own_envoy, restarts);
+        let burnt = self.burnt.as_ref().filter(|(known, _)| *known == hash).map(|(_, why)| why.clone());
         let done = match verdict {
             // Lines have moved: the declarations are told with their new ones.
             Verdict::Same => self.apply(loaded, &differences, &Asker::local(Via::Config)).await,
             Verdict::Report => Ok(()),
             Verdict::Apply => self.apply(loaded, &differences, asker).await,
-            Verdict::Restart => self.restart(&loaded, &differences, asker).await,
+            Verdict::Restart => match burnt {
+                Some(why) => Err(Setback::new("restart", why)),
+                None => self.restart(&loaded, &differences, asker).await,
+            },
         };
         let left = match (verdict, &done) {
             (Verdict::Same, Ok(())) => Vec::new(),
@@ -109,7 +111,9 @@ impl Reloader {
         differences: &[Difference],
         asker: &Asker,
     ) -> Result<(), Setback> {
-        let wants = Wants::of(&loaded.config);
+        let mut wants = Wants::of(&loaded.config);
+        // A variable that is named for the first time comes with the restart.
+        wants.active.retain(|want| !sets::is_env(&want.origin));
         let found = self.parts.resolver.resolve(&loaded.config.secrets, wants.origins()).await;
         SecretSet::gather(&wants, &found, &SecretSet::default()).map_err(Setback::unresolved)?;
         let (now, then) = (&self.config.listen, &loaded.config.listen);

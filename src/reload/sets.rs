@@ -62,6 +62,11 @@ pub(super) fn is_store(origin: &Origin) -> bool {
     matches!(origin, Origin::Reference(reference) if reference.source() == SourceKind::Store)
 }
 
+/// Whether it is a variable of the environment.
+pub(super) fn is_env(origin: &Origin) -> bool {
+    matches!(origin, Origin::Reference(reference) if reference.source() == SourceKind::Env)
+}
+
 /// Secrets by origin, all found together or kept from before.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SecretSet(BTreeMap<Origin, Arc<Secret>>);

@@ -13,6 +13,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::domain::time::UnixMillis;
 use crate::sys::random;
 
 /// Mode of files that hold something private.
@@ -165,6 +166,17 @@ pub fn read_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// Whether users besides the owner may read a file.
 pub fn is_readable_by_others(path: &Path) -> io::Result<bool> {
     Ok(fs::metadata(path)?.mode() & 0o044 != 0)
+}
+
+/// Whether a file, or what its name leads to, was changed at that moment or later. One that is not there was not.
+pub fn changed_since(path: &Path, moment: UnixMillis) -> bool {
+    let millis = |seconds: i64, nanos: i64| i128::from(seconds) * 1000 + i128::from(nanos) / 1_000_000;
+    let since = |found: fs::Metadata| {
+        let times = [millis(found.mtime(), found.mtime_nsec()), millis(found.ctime(), found.ctime_nsec())];
+        times.into_iter().any(|time| time >= i128::from(moment.0))
+    };
+    // A turned link has a new time of its own, and an old file behind it.
+    fs::metadata(path).is_ok_and(since) || fs::symlink_metadata(path).is_ok_and(since)
 }
 
 /// An exclusive lock on a file, held until dropped or until the process ends, however it ends.

@@ -559,3 +559,126 @@ fn the_ingress_moves_to_another_port_while_requests_flow() {
     let request = gateway.agent().get(&moved.to_string(), &format!("/proxy/{}/y", Setup::connection_id(0)));
     assert_eq!(crate::support::client::send(moved, &request).status, 200);
 }
+
+#[test]
+fn a_provider_program_inherits_nothing_and_ends_with_admin() {
+    let upstream = Upstream::start();
+    let setup = Setup::new();
+    let root = setup.root.path().to_owned();
+    // What it has: files, limits, environment; as one word.
+    let command = script(
+        &root,
+        "printf '%s' \"$(ls /proc/self/fd | tr '\\n' ,)$(ulimit -c),$(env | sort | cut -d= -f1 | tr '\\n' ,)\"",
+    );
+    let yaml = format!(
+        "secrets: {{providers: {{vault: {{source: exec, command: {}, pass_env: [PATH], json_only: false, timeout_ms: 60000}}}}}}\n\
+         connections:\n{}",
+        command.display(),
+        declared(0, &upstream, "{source: exec, provider: vault, id: a}"),
+    );
+    let gateway = setup.env("SIGILUM_TEST_CANARY", "canary").yaml(&yaml).start();
+    // ls has its folder open; dash holds its script with a number of its own.
+    let said = key_sent(&gateway, &upstream, 0);
+    assert!(said.starts_with("0,1,10,2,3,0,") || said.starts_with("0,1,2,3,0,"), "{said}");
+    assert!(said.ends_with("0,PATH,PWD,") || said.ends_with("0,PATH,PWD,_,"), "{said}");
+
+    let marker = root.join("pid");
+    script(&root, &format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600", marker.display()));
+    let admin = admin_pid(&gateway);
+    std::thread::scope(|scope| {
+        // Whoever asks is cut off with admin.
+        scope.spawn(|| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| gateway.admin("POST", "/secrets/reload", None)))
+        });
+        wait_until("the program runs", LIMIT, || marker.exists());
+        process::signal(admin, Signal::KILL);
+    });
+    let program: i32 = fs::read_to_string(&marker).unwrap().trim().parse().unwrap();
+    wait_until("the program ended with admin", LIMIT, || !process::alive(program));
+}
+
+/// Runs a command against a gateway: exit code and standard output.
+fn run(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = gateway.setup.command(arguments).current_dir(gateway.setup.root.path()).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn the_commands_say_how_it_stands_by_exit_code() {
+    let upstream = Upstream::start();
+    let setup = Setup::new();
+    let root = setup.root.path().to_owned();
+    put(&root.join("key"), "canary-first", 0o600);
+    let yaml = format!("connections:\n{}", declared(0, &upstream, &format!("{{file: {}/key}}", root.display())));
+    let gateway = setup.yaml(&yaml).start();
+
+    let (code, told) = run(&gateway, &["secrets", "reload", "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, &told["ok"], &told["refs"]["active"]), (Some(0), &true.into(), &1.into()), "{told}");
+    let (code, told) = run(&gateway, &["secrets", "status"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("connections[0].secrets.api_key") && !told.contains("canary"), "{told}");
+    assert_eq!(run(&gateway, &["secrets", "audit", "--check"]), (Some(0), "clean: 0 findings\n".to_owned()));
+
+    fs::set_permissions(root.join("key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, told) = run(&gateway, &["secrets", "reload", "--json", "--dry-run"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, &told["refs"]["unresolved"]), (Some(2), &1.into()), "{told}");
+    wait_until("the gateway has noticed", LIMIT, || run(&gateway, &["secrets", "status", "--json"]).0 == Some(2));
+    let (code, told) = run(&gateway, &["secrets", "audit", "--json", "--check"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, &told["status"]), (Some(2), &"unresolved".into()), "{told}");
+    fs::set_permissions(root.join("key"), fs::Permissions::from_mode(0o600)).unwrap();
+    wait_until("it is well again", LIMIT, || run(&gateway, &["secrets", "status"]).0 == Some(0));
+
+    // What lies about in clear is found, and not shown.
+    put(&gateway.setup.home().join("gateway-connection-secret-old"), "canary-legacy", 0o600);
+    put(&gateway.setup.home().join("gateway.yaml.bak"), "api_key: canary-backup\n", 0o600);
+    put(&gateway.setup.home().join("service-api-key-linear"), "canary-service", 0o644);
+    put(&root.join(".env"), "OPENAI_API_KEY=sk-canary-1234\n", 0o600);
+    let (code, told) = run(&gateway, &["secrets", "audit", "--json", "--check"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(!told.contains("canary"), "{told}");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let codes: Vec<_> =
+        told["findings"].as_array().unwrap().iter().map(|found| found["code"].as_str().unwrap()).collect();
+    assert_eq!(codes.iter().filter(|code| **code == "LEGACY_RESIDUE").count(), 2, "{told}");
+    assert_eq!(codes.iter().filter(|code| **code == "PLAINTEXT_FOUND").count(), 2, "{told}");
+    assert_eq!(run(&gateway, &["secrets", "audit"]).0, Some(0), "without --check it tells and does not judge");
+
+    gateway.running().signal(Signal::TERM);
+    gateway.running().wait(LIMIT);
+    assert_eq!(run(&gateway, &["secrets", "reload"]).0, Some(5));
+}
+
+#[test]
+fn what_is_hot_counts_in_every_process_at_once() {
+    let upstream = Upstream::start();
+    let base = format!("connections:\n{}", declared(0, &upstream, "$SIGILUM_TEST_A"));
+    let gateway = Setup::new().env("SIGILUM_TEST_A", "a").yaml(&format!("logging: {{level: error}}\n{base}")).start();
+    let pid = admin_pid(&gateway);
+    let admin = gateway.setup.admin;
+    let delete_from = |origin: &str| {
+        let request = crate::support::client::Request::new("DELETE", &admin.to_string(), "/api/admin/connections/none")
+            .header("authorization", &format!("Bearer {}", gateway.token()))
+            .header("origin", origin);
+        crate::support::client::send(admin, &request).status
+    };
+    assert_eq!(delete_from("https://ops.example"), 403);
+    let hot = "logging: {level: info}\nadmin: {allowed_origins: ['https://ops.example']}\n";
+    let status = edit(&gateway, &format!("{hot}{base}"));
+    assert_eq!(status["ok"], true, "{status}");
+    assert_eq!(delete_from("https://ops.example"), 404);
+    let log = |role: &str| fs::read_to_string(gateway.setup.data().join(format!("logs/{role}.log"))).unwrap();
+    assert!(!log("authz").contains("\"level\":\"INFO\""), "{}", log("authz"));
+    wait_until("admin logs more", LIMIT, || log("admin").contains("\"level\":\"INFO\""));
+    assert_eq!(admin_pid(&gateway), pid);
+    // authz looks at its level now and then; that it has admin back is worth a line of that level.
+    let logged = (0..4).any(|_| {
+        process::signal(admin_pid(&gateway), Signal::KILL);
+        wait_until("authz lost admin", LIMIT, || !gateway.admin_ready());
+        gateway.wait_ready(LIMIT);
+        log("authz").contains("state applied")
+    });
+    assert!(logged, "{}", log("authz"));
+}
