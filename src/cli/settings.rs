@@ -124,32 +124,27 @@ pub(crate) fn load(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config,
 
 /// The same with the text of the settings file.
 pub(crate) fn load_text(flags: &Flags, handed: &[(String, Secret)]) -> Result<(Config, Option<Secret>), CliError> {
-    let read = read(flags, handed, None).map_err(|unusable| CliError::new(Outcome::Config, unusable.message))?;
-    Ok((read.loaded.config, read.text))
+    let read = with_file(flags, handed, None, |sources, file| {
+        let text = file.map(|(_, text)| Secret::new(text.to_owned()));
+        Ok((judged(sources, file, None)?, text))
+    });
+    read.map_err(CliError::from)
 }
 
-/// The configuration, and the file it was looked for in.
-pub(crate) struct Read {
-    /// What it is.
-    pub(crate) loaded: Loaded,
-    /// The file, whether or not it is there.
-    pub(crate) file: PathBuf,
-    /// What stands in it.
-    pub(crate) text: Option<Secret>,
-}
-
-/// The same, for whoever reads it again later. `kept` is read in place of the settings file, and still called by its
-/// name.
-pub(crate) fn read(flags: &Flags, handed: &[(String, Secret)], kept: Option<&Path>) -> Result<Read, Unusable> {
+/// The configuration and the file it was looked for in, whether or not that is there: for whoever reads it again later.
+/// `kept` is read in place of the settings file, and still called by its name.
+pub(crate) fn read(
+    flags: &Flags,
+    handed: &[(String, Secret)],
+    kept: Option<&Path>,
+) -> Result<(Loaded, PathBuf), Unusable> {
     let mut hash = String::new();
     let read = with_file(flags, handed, kept, |sources, file| {
-        let text = file.map(|(_, text)| text);
-        hash = hex::text(&Sha256::digest(text.unwrap_or_default()));
-        let config = judged(sources, file, kept)?;
-        Ok((config, config::locate(sources).path, text.map(|text| Secret::new(text.to_owned()))))
+        hash = hex::text(&Sha256::digest(file.map(|(_, text)| text).unwrap_or_default()));
+        Ok((judged(sources, file, kept)?, config::locate(sources).path))
     });
     match read {
-        Ok((config, file, text)) => Ok(Read { loaded: Loaded { config, hash }, file, text }),
+        Ok((config, file)) => Ok((Loaded { config, hash }, file)),
         Err(refused) => Err(Unusable { hash, message: CliError::from(refused).message }),
     }
 }

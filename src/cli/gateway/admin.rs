@@ -70,8 +70,7 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     };
     let flags = args.settings.flags(globals);
     let read = settings::read(&flags, &handed, args.last_good.as_deref());
-    let read = read.map_err(|found| CliError::new(Outcome::Config, found.message))?;
-    let (mut config, hash, file) = (read.loaded.config, read.loaded.hash, read.file);
+    let (Loaded { mut config, hash }, file) = read.map_err(|found| CliError::new(Outcome::Config, found.message))?;
     // A supervisor hands over what stands in its own environment, and leaves ours without.
     let (service_keys, referenced): (Vec<_>, Vec<_>) =
         handed.into_iter().partition(|(name, _)| keys::is_own_secret(name));
@@ -98,7 +97,7 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
         config.drain = config.drain.min(launch::CHILD_DRAIN);
     }
     // Whoever reads it again needs no secret for it.
-    let again = move || settings::read(&flags, &[], None).map(|read| read.loaded);
+    let again = move || settings::read(&flags, &[], None).map(|(loaded, _)| loaded);
     let held_back = args.held_back.clone();
     let mut admin_config = admin_config(&mut config, master_key, keys, args.supervised);
     admin_config.file = Some(FileSetup {
