@@ -24,6 +24,16 @@ use crate::domain::record::ConnectionRecord;
 use crate::domain::record::McpSettings;
 use crate::domain::record::ToolPolicy;
 
+/// The members of connections of protocol `mcp`, by their names in the admin API, in the catalog and in `gateway.yaml`.
+pub const MCP_MEMBERS: [&str; 6] = [
+    "mcp_transport",
+    "mcp_endpoint",
+    "mcp_tool_allowlist",
+    "mcp_tool_denylist",
+    "mcp_max_tools_exposed",
+    "mcp_subject_tool_policies",
+];
+
 /// Longest display name, in bytes.
 const MAX_NAME_BYTES: usize = 256;
 /// Longest prefix or parameter name, in bytes.

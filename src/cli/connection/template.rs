@@ -4,19 +4,11 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::domain::draft::MCP_MEMBERS;
+
 /// Members of a template that a connection has by the same name.
 const SHARED: &[&str] =
     &["protocol", "base_url", "path_prefix", "auth_mode", "auth_header_name", "auth_prefix", "auth_secret_key"];
-
-/// The same for templates of protocol `mcp` alone: others hold them as hints.
-const MCP: &[&str] = &[
-    "mcp_transport",
-    "mcp_endpoint",
-    "mcp_tool_allowlist",
-    "mcp_tool_denylist",
-    "mcp_max_tools_exposed",
-    "mcp_subject_tool_policies",
-];
 
 /// A credential a template asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +53,8 @@ pub(super) fn body(template: &Value) -> Map<String, Value> {
         ),
     ]);
     let is_mcp = text(template, "protocol").eq_ignore_ascii_case("mcp");
-    let members = SHARED.iter().chain(if is_mcp { MCP } else { &[] });
+    // Others hold these as hints.
+    let members = SHARED.iter().chain(if is_mcp { &MCP_MEMBERS[..] } else { &[] });
     for name in members {
         let value = template.get(*name).filter(|value| **value != json!(""));
         if let Some(value) = value {

@@ -28,6 +28,7 @@ use crate::domain::connection::InvalidConnection;
 use crate::domain::connection::Upstream;
 use crate::domain::draft::CheckedDraft;
 use crate::domain::draft::Draft;
+use crate::domain::draft::MCP_MEMBERS;
 use crate::domain::ids::ConnectionId;
 use crate::domain::record::ToolPolicy;
 
@@ -232,11 +233,11 @@ impl Written {
                 (name, format!("{rule}: {why}"))
             }
             InvalidConnection::Field { field, reason } => {
-                let group = MCP.iter().find(|name| self.has(name) && !self.replaced.contains(name));
+                let group = MCP_MEMBERS.iter().find(|name| self.has(name) && !self.replaced.contains(name));
                 match field {
                     "mcp_*" => (group.copied().unwrap_or("protocol"), reason),
                     "mcp tool list" => {
-                        let lists = MCP.iter().filter(|name| name.contains("tool"));
+                        let lists = MCP_MEMBERS.iter().filter(|name| name.contains("tool"));
                         let list = lists.clone().find(|name| self.has(name) && !self.replaced.contains(name));
                         (list.copied().unwrap_or("protocol"), reason)
                     }
@@ -278,16 +279,6 @@ impl Written {
         self.replaced.push(name);
     }
 }
-
-/// The members of connections of protocol `mcp`.
-const MCP: [&str; 6] = [
-    "mcp_transport",
-    "mcp_endpoint",
-    "mcp_tool_allowlist",
-    "mcp_tool_denylist",
-    "mcp_max_tools_exposed",
-    "mcp_subject_tool_policies",
-];
 
 /// One member of a tool policy, of all subjects or of one.
 fn set_policy(policy: &mut ToolPolicy, member: &Member, node: Node, path: &Path<'_>, mistakes: &mut Vec<Mistake>) {
