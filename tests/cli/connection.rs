@@ -244,7 +244,7 @@ fn a_test_says_how_it_ended_by_its_exit_code() {
     let body = json!({"test_path": "/v1/me", "method": "POST", "headers": {"X-One": "1"}, "body": "{}"});
     assert_eq!(admin.asked(), [("POST /connections/good/test".to_owned(), body)]);
     for (id, said, hint) in [
-        ("bad", "HTTP 401: http 401: no\u{fffd}[m", "sigilum connection rotate bad"),
+        ("bad", "does not work: http 401: no\u{fffd}[m", "sigilum connection rotate bad"),
         ("down", "connection refused", "sigilum connection show down"),
         ("odd", "some proxy (HTTP 502)", ""),
         ("none", "the gateway has no connection none", "sigilum connection list"),

@@ -58,7 +58,10 @@ pub(super) async fn run(args: &TestArgs, globals: &Globals, printer: &mut Printe
         printer.ok(&format!("Connection {id} works: {status}."))?;
         return Ok(outcome);
     }
-    let why = [status.as_str(), text(&result, "error")].into_iter().filter(|part| !part.is_empty());
+    // An answer of the provider begins with its status already.
+    let error = text(&result, "error");
+    let status = Some(status).filter(|status| !error.to_ascii_uppercase().starts_with(status.as_str()));
+    let why = [status.as_deref().unwrap_or_default(), error].into_iter().filter(|part| !part.is_empty());
     let why = why.collect::<Vec<_>>().join(": ");
     let error =
         CliError::new(outcome, format!("connection {id} does not work: {}", crate::app::owner_api::readable(&why)));

@@ -6,6 +6,7 @@ mod providers;
 mod report;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -192,12 +193,12 @@ fn warn(file: &Path, plan: &Plan, printer: &mut Printer) {
 
 /// Where agents reach the gateway, for the machine this runs on.
 fn agents_address(config: &crate::config::Config) -> String {
+    let scheme = if config.envoy.tls.is_some() { "https" } else { "http" };
     let address = config.listen.ingress.first().copied();
     let port = address.map_or(0, |address| address.port());
     match address.map(|address| address.ip()) {
-        Some(ip) if !ip.is_unspecified() && ip.is_ipv6() => format!("http://[{ip}]:{port}"),
-        Some(ip) if !ip.is_unspecified() => format!("http://{ip}:{port}"),
-        Some(_) | None => format!("http://127.0.0.1:{port}"),
+        Some(ip) if !ip.is_unspecified() => format!("{scheme}://{}", SocketAddr::new(ip, port)),
+        Some(_) | None => format!("{scheme}://127.0.0.1:{port}"),
     }
 }
 
