@@ -1,8 +1,7 @@
 //! A Sigilum API that keeps its rows in memory, over real sockets: as much of it as the commands use.
 
-use std::io::BufRead as _;
+use std::io::BufRead;
 use std::io::BufReader;
-use std::io::Read as _;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::net::TcpStream;
@@ -80,40 +79,46 @@ impl Api {
     }
 }
 
+/// The next request of a connection; `None` at its end.
+pub(crate) fn next(reader: &mut impl BufRead) -> Option<Asked> {
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return None;
+        }
+        match line.trim_end() {
+            "" => break,
+            line => head.push(line.to_owned()),
+        }
+    }
+    let header = |name: &str| {
+        let found = head.iter().filter_map(|line| line.split_once(": "));
+        found.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).next()
+    };
+    let mut body = vec![0; header("content-length").map_or(0, |length| length.parse().unwrap())];
+    reader.read_exact(&mut body).unwrap();
+    Some(Asked {
+        line: head[0].trim_end_matches(" HTTP/1.1").to_owned(),
+        authorization: header("authorization").unwrap_or_default(),
+        body: serde_json::from_slice(&body).unwrap_or_default(),
+    })
+}
+
+/// An answer of JSON; `body` may be empty.
+pub(crate) fn answer(status: u16, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+}
+
 fn serve(mut stream: TcpStream, rows: &Mutex<Rows>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
-    loop {
-        let mut head = Vec::new();
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            match line.trim_end() {
-                "" => break,
-                line => head.push(line.to_owned()),
-            }
-        }
-        let header = |name: &str| {
-            let found = head.iter().filter_map(|line| line.split_once(": "));
-            found.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).next()
-        };
-        let mut body = vec![0; header("content-length").map_or(0, |length| length.parse().unwrap())];
-        reader.read_exact(&mut body).unwrap();
-        let asked = Asked {
-            line: head[0].trim_end_matches(" HTTP/1.1").to_owned(),
-            authorization: header("authorization").unwrap_or_default(),
-            body: serde_json::from_slice(&body).unwrap_or_default(),
-        };
+    while let Some(asked) = next(&mut reader) {
         let mut rows = rows.lock().unwrap();
         rows.asked.push(asked.clone());
         let answer = rows.instead.clone().unwrap_or_else(|| {
             let (status, body) = route(&mut rows, &asked);
-            let body = body.to_string();
-            format!(
-                "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            )
+            self::answer(status, &body.to_string())
         });
         drop(rows);
         if stream.write_all(answer.as_bytes()).is_err() || answer.contains("text/html") {

@@ -1,9 +1,7 @@
 //! An admin API that answers what a test tells it to, over real sockets: for what a real gateway does only once in a
 //! while, or with a provider behind it.
 
-use std::io::BufRead as _;
 use std::io::BufReader;
-use std::io::Read as _;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::net::TcpStream;
@@ -12,6 +10,8 @@ use std::sync::Mutex;
 use std::thread;
 
 use serde_json::Value;
+
+use crate::fake;
 
 /// One answer: method and path below `/api/admin`, status, body.
 pub(crate) type Line = (&'static str, u16, Value);
@@ -46,38 +46,17 @@ impl Admin {
 
 fn serve(mut stream: TcpStream, script: &[Line], asked: &Mutex<Vec<(String, Value)>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
-    loop {
-        let mut head = Vec::new();
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            match line.trim_end() {
-                "" => break,
-                line => head.push(line.to_owned()),
-            }
-        }
-        let length = head.iter().filter_map(|line| line.split_once(": "));
-        let length =
-            length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value).next();
-        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-        reader.read_exact(&mut body).unwrap();
-        let mut words = head[0].split(' ');
-        let (method, path) = (words.next().unwrap(), words.next().unwrap());
+    while let Some(request) = fake::next(&mut reader) {
+        let (method, path) = request.line.split_once(' ').unwrap();
         let line = format!("{method} {}", path.strip_prefix("/api/admin").unwrap());
-        asked.lock().unwrap().push((line.clone(), serde_json::from_slice(&body).unwrap_or_default()));
+        asked.lock().unwrap().push((line.clone(), request.body));
         let not_found = serde_json::json!({"error": "connection not found", "code": "NOT_FOUND"});
-        let (status, answer) = match script.iter().find(|(known, ..)| *known == line) {
+        let (status, body) = match script.iter().find(|(known, ..)| *known == line) {
             Some((_, status, body)) => (*status, body.to_string()),
             None => (404, not_found.to_string()),
         };
-        let answer = if answer == "null" { String::new() } else { answer };
-        let head = format!(
-            "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            answer.len()
-        );
-        if stream.write_all(format!("{head}{answer}").as_bytes()).is_err() {
+        let body = if body == "null" { "" } else { &body };
+        if stream.write_all(fake::answer(status, body).as_bytes()).is_err() {
             return;
         }
     }
