@@ -136,7 +136,7 @@ fn declared(ground: &Ground, count: usize, keys: &str, version: usize, disabled:
     let mut yaml = format!(
         "secrets:\n  resolution: {{ max_refs_per_provider: {} }}\n  providers:\n    keys: {{ source: file, path: {keys} }}\n\
          connections:\n",
-        count + 1
+        count
     );
     for at in 0..count {
         let prefix = if at == 0 { String::new() } else { format!(", path_prefix: /v{version}") };
