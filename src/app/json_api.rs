@@ -25,8 +25,8 @@ use crate::sys::tls::trust::ServerTrust;
 
 /// A change waits for a disk, on a busy machine for long.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Largest answer that is read: a page of 200 claims has about 100 kB.
-const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// Largest answer that is read: a list of as many connections as one gateway holds, 50,000 of about 1 kB.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// Longest text of an answer that is repeated to a person, in characters.
 const MAX_TEXT: usize = 300;
 

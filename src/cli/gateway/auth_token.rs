@@ -73,7 +73,7 @@ async fn rotate(config: &Config, printer: &mut Printer) -> Result<(), CliError> 
     }
     let file = token::mint(folder).map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
     printer.note(&format!("[ok] a new admin token stands in {}", file.display()));
-    let failed = match gateway_api::open(config, printer)?.list().await {
+    let failed = match gateway_api::open(config, printer)?.secrets_status().await {
         Ok(_) => {
             printer.note(&format!("[ok] the gateway at {} goes by it; the old one counts no longer", config.admin_url));
             return Ok(());
