@@ -40,7 +40,7 @@ const SUMMARY: &str = "Connections of a Sigilum gateway and what belongs to them
     same machine needs no token; under `mtls` a client certificate stands for it. Values of secrets are written and never answered.";
 
 /// What every route behind the access rule may answer.
-const GUARDED: [(&str, &str); 4] = [
+const GUARDED: [(&str, &str); 5] = [
     (
         "403",
         "`ADMIN_TOKEN_REQUIRED`, `ADMIN_LOOPBACK_REQUIRED`, `ADMIN_TOKEN_OR_LOOPBACK_REQUIRED` or \
@@ -49,9 +49,11 @@ const GUARDED: [(&str, &str); 4] = [
     ("421", "`ADMIN_HOST_REFUSED`: a change must name this gateway in `Host`; without one `Host` it is 400"),
     ("429", "`AUTH_RATE_LIMITED`: too many wrong tokens from this address; `Retry-After` says how long to wait"),
     ("500", "Something of the gateway's failed; its log says what"),
+    ("503", "It took too long, and may still be done"),
 ];
 
-/// What every route that takes a body may answer besides.
+/// What every route of a method that has a body may answer besides, whether or not it looks into it: a body without its
+/// content type is refused everywhere.
 const BODIED: [(&str, &str); 4] = [
     ("400", "The sentence names the place and what is wrong with it"),
     ("408", "The body did not come in time"),
@@ -80,19 +82,21 @@ pub fn describe(mut described: OpenApi) -> OpenApi {
     let either = ["admin_token", "bearer"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
     described.security = Some(either.to_vec());
     for item in described.paths.paths.values_mut() {
-        let all = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
-        for operation in all.into_iter().flatten() {
-            complete(operation);
+        for operation in [&mut item.get, &mut item.delete].into_iter().flatten() {
+            complete(operation, false);
+        }
+        for operation in [&mut item.put, &mut item.post, &mut item.patch].into_iter().flatten() {
+            complete(operation, true);
         }
     }
     described
 }
 
 /// The answers an operation shares with others, where it does not describe its own, and the header all bear.
-fn complete(operation: &mut Operation) {
+fn complete(operation: &mut Operation, bodied: bool) {
     let guarded = operation.security.is_none();
     let shared = GUARDED.iter().filter(|_| guarded);
-    for (status, text) in shared.chain(BODIED.iter().filter(|_| operation.request_body.is_some())) {
+    for (status, text) in shared.chain(BODIED.iter().filter(|_| bodied)) {
         let error = ContentBuilder::new().schema(Some(Ref::from_schema_name("Error"))).build();
         let response = ResponseBuilder::new().description(*text).content("application/json", error).build();
         operation.responses.responses.entry((*status).to_owned()).or_insert(RefOr::T(response));

@@ -113,8 +113,10 @@ pub(super) async fn discover(
     Extension(id): Id,
     name: Name,
     RawQuery(query): RawQuery,
+    request: Request,
 ) -> Response<Body> {
-    let work = || {
+    let work = async {
+        json_body(request).await?;
         let connection = published(&admin, &name.connection()?)?;
         if connection.settings.protocol != Protocol::Mcp {
             return Err(Problem::invalid("protocol: only connections of protocol mcp can be discovered"));
@@ -125,7 +127,7 @@ pub(super) async fn discover(
         }
         Err(not_yet())
     };
-    finish(&id, work())
+    finish(&id, work.await)
 }
 
 /// Whether the first `refresh` of a query, if any, is one of the words for it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::Query;
+use axum::extract::Request;
 use axum::extract::State;
 use http::Response;
 use http::StatusCode;
@@ -21,6 +22,7 @@ use crate::admin::input::Id;
 use crate::admin::input::Shared;
 use crate::admin::input::Who;
 use crate::admin::input::finish;
+use crate::admin::input::json_body;
 use crate::admin::respond::Problem;
 use crate::admin::respond::json;
 use crate::domain::audit::Asker;
@@ -136,7 +138,7 @@ pub fn routes() -> OpenApiRouter<Arc<Admin>> {
     responses(
         (status = 200, description = "Done; `ok` says whether all were resolved. If not, the last secrets stay in use",
             body = SecretsReloadBody),
-        (status = 400, description = "`dry_run` is neither true nor false", body = ErrorBody),
+        (status = 400, description = "`dry_run` is neither true nor false, or the body broke off", body = ErrorBody),
         (status = 503, description = "Another reload is under way", body = ErrorBody),
     ),
 )]
@@ -145,8 +147,10 @@ async fn reload_secrets(
     Extension(id): Id,
     Extension(asker): Who,
     query: Asked<ReloadQuery>,
+    request: Request,
 ) -> Response<Body> {
     let work = async {
+        json_body(request).await?;
         let dry = query.ok().and_then(|Query(query)| query.is_dry());
         let dry_run = dry.ok_or_else(|| Problem::invalid("dry_run: must be true or false"))?;
         json(StatusCode::OK, &admin.reload.ask(|answer| Ask::Secrets { dry_run, asker, answer }).await?)
@@ -167,8 +171,14 @@ async fn secrets_status(State(admin): Shared, Extension(id): Id) -> Response<Bod
     (status = 200, description = "Done; `ok` says whether the file is in force now", body = ConfigStatusBody),
     (status = 503, description = "Another reload is under way", body = ErrorBody),
 ))]
-async fn reload_config(State(admin): Shared, Extension(id): Id, Extension(asker): Who) -> Response<Body> {
+async fn reload_config(
+    State(admin): Shared,
+    Extension(id): Id,
+    Extension(asker): Who,
+    request: Request,
+) -> Response<Body> {
     let work = async {
+        json_body(request).await?;
         let told = admin.reload.ask(|answer| Ask::Config { asker, answer }).await?;
         json(StatusCode::OK, &with_envoy(&admin, told))
     };

@@ -89,7 +89,8 @@ async fn list(State(admin): Shared, Extension(id): Id) -> Response<Body> {
     request_body = CreateBody, responses(
     (status = 201, description = "Made, and published to authz", body = ConnectionBody),
     (status = 400, description = "The sentence names the member and what is wrong with it", body = ErrorBody),
-    (status = 409, description = "There is one of that id, or there are as many as one gateway holds", body = ErrorBody),
+    (status = 409, description = "There is one of that id, or there are as many as one gateway holds; \
+        `CONNECTION_DECLARED`: the configuration file declares it", body = ErrorBody),
 ))]
 async fn create(State(admin): Shared, Extension(id): Id, Extension(asker): Who, request: Request) -> Response<Body> {
     let work = async { connections::create(&admin, asker, &json_body(request).await?).await };
@@ -113,6 +114,7 @@ async fn read(State(admin): Shared, Extension(id): Id, name: Name) -> Response<B
     (status = 200, description = "Changed, and published to authz", body = ConnectionBody),
     (status = 400, description = "The sentence names the member and what is wrong with it", body = ErrorBody),
     (status = 404, description = "No connection of that id", body = ErrorBody),
+    (status = 409, description = "`CONNECTION_DECLARED`: the configuration file declares it", body = ErrorBody),
 ))]
 async fn patch(
     State(admin): Shared,
@@ -130,6 +132,7 @@ async fn patch(
     params(("id" = String, Path, description = "Slug of the connection")), responses(
     (status = 204, description = "Gone"),
     (status = 404, description = "No connection of that id", body = ErrorBody),
+    (status = 409, description = "`CONNECTION_DECLARED`: the configuration file declares it", body = ErrorBody),
 ))]
 async fn delete(State(admin): Shared, Extension(id): Id, Extension(asker): Who, name: Name) -> Response<Body> {
     let work = async { connections::delete(&admin, asker, name.connection()?).await };
@@ -143,6 +146,7 @@ async fn delete(State(admin): Shared, Extension(id): Id, Extension(asker): Who, 
     (status = 200, description = "Rotated, and published to authz", body = ConnectionBody),
     (status = 400, description = "Nothing would change, or a secret is not valid", body = ErrorBody),
     (status = 404, description = "No connection of that id", body = ErrorBody),
+    (status = 409, description = "`CONNECTION_DECLARED`: the configuration file declares it", body = ErrorBody),
 ))]
 pub(super) async fn rotate(
     State(admin): Shared,

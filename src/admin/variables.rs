@@ -82,6 +82,7 @@ async fn set(State(admin): Shared, Extension(id): Id, Extension(asker): Who, req
     tag = "variables", params(("id" = String, Path, description = "Key of the variable"), VariableDeleteQuery),
     responses(
     (status = 200, description = "Gone", body = VariableDeletedBody),
+    (status = 400, description = "`force` is neither true nor false", body = ErrorBody),
     (status = 404, description = "No variable of that key", body = ErrorBody),
     (status = 409, description = "`VARIABLE_IN_USE`: connections refer to it, `used_by` says how many and `connections` \
         which; `VARIABLE_DECLARED`: the configuration file declares it", body = ErrorBody),

@@ -150,6 +150,11 @@ async fn the_description_is_a_valid_openapi_document() {
             // A failed test answers 502 with its result.
             assert!(!failed || schema == "#/components/schemas/Error" || (status == "502" && own), "{id}: {status}");
         }
+        // Whatever changes a connection cannot change one of the file.
+        if ["createConnection", "updateConnection", "deleteConnection", "rotateConnection"].contains(&id) {
+            let refused = responses["409"]["description"].as_str().unwrap();
+            assert!(refused.contains("`CONNECTION_DECLARED`"), "{id}: {refused}");
+        }
         let body = &operation["requestBody"];
         let described = body["content"]["application/json"]["schema"].is_object();
         assert_eq!(
@@ -302,8 +307,11 @@ async fn answers_are_as_described() {
     let stranger = gateway.send("GET", CONNECTIONS, &[], "").await;
     assert_eq!(stranger.status, 403);
     judge(&document, "GET", CONNECTIONS, &stranger);
+    // A web form can be sent from any page; no route of a method with a body takes one.
     let form = [("x-sigilum-admin-token", TOKEN), ("content-type", "text/plain")];
-    let form = gateway.send("POST", CONNECTIONS, &form, "{}").await;
-    assert_eq!(form.status, 415);
-    judge(&document, "POST", CONNECTIONS, &form);
+    for (method, path, _) in operations(&document).into_iter().filter(|one| one.0 != "GET" && one.0 != "DELETE") {
+        let answer = gateway.send(&method, &path.replace("{id}", "full"), &form, "{}").await;
+        assert_eq!(answer.status, 415, "{method} {path}: {}", answer.body);
+        judge(&document, &method, &path, &answer);
+    }
 }
