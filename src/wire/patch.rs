@@ -12,7 +12,7 @@ use crate::wire::admin::decode_policies;
 use crate::wire::admin::is_disabled;
 use crate::wire::admin::limit;
 
-/// A member of a patch: absent = leave as it is, `null` = back to the default (see [`PatchBody`]), a value = set.
+/// A member of a patch: absent = leave as it is, `null` = mostly back to the default (see [`PatchBody`]), a value = set.
 type Change<T> = Option<Option<T>>;
 
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Change<T>, D::Error> {
@@ -20,9 +20,9 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> R
 }
 
 /// `PATCH /connections/{id}`. As in the seed, an empty text leaves a text member as it is and 0 leaves
-/// `rotation_interval_days`; `null` brings a member back to its default, but leaves the tool policies as they
-/// are: clients of the seed send it for what they do not mean, and a policy taken away opens tools. `[]`, `{}`
-/// and 0 clear those.
+/// `rotation_interval_days`; `null` brings a member back to its default, but leaves the tool policies, `status` and what
+/// has no default (`base_url`, `auth_secret_key`) as they are: clients of the seed send it for what they do not mean, and
+/// a policy taken away opens tools, a status set opens a connection. `[]`, `{}` and 0 clear the policies.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[schema(as = ConnectionPatch)]
 pub struct PatchBody {
@@ -121,7 +121,7 @@ impl PatchBody {
             draft.auth_prefix = None;
         }
         set(&mut draft.name, text(self.name));
-        set(&mut draft.base_url, text(self.base_url));
+        set(&mut draft.base_url, kept(self.base_url));
         set(&mut draft.path_prefix, text(self.path_prefix));
         if let Some(name) = text(self.auth_header_name) {
             draft.auth_header_name = Some(name);
@@ -129,12 +129,12 @@ impl PatchBody {
         if let Some(prefix) = text(self.auth_prefix) {
             draft.auth_prefix = Some(prefix);
         }
-        set(&mut draft.auth_secret_key, text(self.auth_secret_key));
+        set(&mut draft.auth_secret_key, kept(self.auth_secret_key));
         match self.rotation_interval_days {
             None | Some(Some(0)) => {}
             Some(days) => draft.rotation_interval_days = days.unwrap_or_default(),
         }
-        set(&mut draft.disabled, text(self.status).and_then(|status| is_disabled(&status)));
+        set(&mut draft.disabled, kept(self.status).and_then(|status| is_disabled(&status)));
         set(&mut draft.mcp_transport, text(self.mcp_transport));
         set(&mut draft.mcp_endpoint, text(self.mcp_endpoint));
         set(&mut draft.mcp_policy.allow, self.mcp_tool_allowlist.flatten());
@@ -162,6 +162,11 @@ fn text(change: Change<String>) -> Option<String> {
         Some(None) => Some(String::new()),
         Some(Some(given)) => Some(given).filter(|given| !given.is_empty()),
     }
+}
+
+/// A text member of a patch that has no default to go back to: clients of the seed send `null` for "as it is".
+fn kept(change: Change<String>) -> Option<String> {
+    change.flatten().filter(|given| !given.is_empty())
 }
 
 fn set<T>(field: &mut T, change: Option<T>) {

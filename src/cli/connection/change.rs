@@ -59,14 +59,26 @@ pub(super) async fn set(args: &SetArgs, globals: &Globals, printer: &mut Printer
     }
     let api = open(globals, printer)?;
     let found = find(&api, &id).await?;
-    let wanted = patch.iter().filter(|(name, value)| found.get(*name) != Some(*value));
+    let wanted = patch.iter().filter(|(name, value)| set_to(found.get(*name)) != set_to(Some(value)));
     let differing: Map<_, _> = wanted.map(|(name, value)| (name.clone(), value.clone())).collect();
     if differing.is_empty() {
         return told(args.json, &found, &format!("Connection {id} is so already."), printer);
     }
-    let changed = send(&api, &id, &Value::Object(patch)).await?;
     let names = differing.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let changed = send(&api, &id, &Value::Object(differing)).await?;
     told(args.json, &changed, &format!("Connection {id} changed: {names}."), printer)
+}
+
+/// What a field is set to: a member without content says the same as none.
+fn set_to(value: Option<&Value>) -> Option<&Value> {
+    value.filter(|value| match value {
+        Value::Null => false,
+        Value::Bool(on) => *on,
+        Value::Number(number) => number.as_i64() != Some(0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(entries) => !entries.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+    })
 }
 
 /// Sets the status; doing it twice changes nothing.

@@ -36,6 +36,8 @@ enum Clear {
     Null,
     /// By 0, `[]` or `{}`: `null` leaves it as it is.
     Nothing,
+    /// Not at all: it has no default.
+    Never,
     /// Not at all: it is fixed once the connection is there.
     Fixed,
 }
@@ -58,12 +60,12 @@ const fn field(name: &'static str, kind: Kind, clear: Clear, value: &'static str
 const FIELDS: &[Field] = &[
     field("name", Kind::Text, Clear::Null, "NAME", "Name for people [default: the id]"),
     field("protocol", Kind::Text, Clear::Fixed, "PROTOCOL", "http or mcp [default: http]"),
-    field("base_url", Kind::Text, Clear::Null, "URL", "Where the provider is, e.g. https://api.example.com"),
+    field("base_url", Kind::Text, Clear::Never, "URL", "Where the provider is, e.g. https://api.example.com"),
     field("path_prefix", Kind::Text, Clear::Null, "PATH", "What stands before every path at the provider"),
     field("auth_mode", Kind::Text, Clear::Null, "MODE", "bearer, header_key, query_param or basic [default: bearer]"),
     field("auth_header_name", Kind::Text, Clear::Null, "NAME", "Header or query parameter of the secret"),
     field("auth_prefix", Kind::Text, Clear::Null, "TEXT", "What stands before the secret, e.g. 'Bot '"),
-    field("auth_secret_key", Kind::Text, Clear::Null, "NAME", "Which of the named secrets is injected"),
+    field("auth_secret_key", Kind::Text, Clear::Never, "NAME", "Which of the named secrets is injected"),
     field("rotation_interval_days", Kind::Number, Clear::Null, "DAYS", "Days a secret is meant to live"),
     field("status", Kind::Text, Clear::Null, "STATUS", "active or disabled [default: active]"),
     field("allow_private", Kind::Switch, Clear::Null, "BOOL", "Let it reach private addresses"),
@@ -137,7 +139,7 @@ impl Field {
     /// The member of a patch that brings the field back to its default.
     fn default_again(&self) -> Value {
         match (self.clear, self.kind) {
-            (Clear::Null | Clear::Fixed, _) => Value::Null,
+            (Clear::Null | Clear::Never | Clear::Fixed, _) => Value::Null,
             (Clear::Nothing, Kind::List) => Value::Array(Vec::new()),
             (Clear::Nothing, Kind::Number) => Value::from(0),
             (Clear::Nothing, Kind::Text | Kind::Switch | Kind::Headers | Kind::Json) => Value::Object(Map::new()),
@@ -264,6 +266,9 @@ pub(super) fn patch(pairs: &[String], options: &FieldOptions<false>) -> Result<M
     }
     for field in FIELDS {
         let Some(value) = patch.get_mut(field.name) else { continue };
+        if value.is_null() && field.clear == Clear::Never {
+            return Err(usage(format!("{} has no default: give it another value", field.name)));
+        }
         // The API takes 0 days for "as it is".
         if value.is_null() || field.name == "rotation_interval_days" && *value == 0 {
             *value = field.default_again();
@@ -316,7 +321,6 @@ mod tests {
     fn nothing_and_null_bring_the_default_back() {
         let patch = changed(&[
             "name=",
-            "base_url=null",
             "rotation_interval_days=0",
             "allowed_methods=null",
             "mcp_tool_denylist=",
@@ -324,7 +328,7 @@ mod tests {
             "mcp_subject_tool_policies=null",
         ]);
         let expected = json!({
-            "name": null, "base_url": null, "rotation_interval_days": null, "allowed_methods": null,
+            "name": null, "rotation_interval_days": null, "allowed_methods": null,
             "mcp_tool_denylist": [], "mcp_max_tools_exposed": 0, "mcp_subject_tool_policies": {},
         });
         assert_eq!(patch, expected);
@@ -339,6 +343,8 @@ mod tests {
             ("secrets.api_key=canary", "secrets are not changed here"),
             ("id=canary", "is fixed"),
             ("protocol=mcp", "is fixed"),
+            ("base_url=null", "has no default"),
+            ("auth_secret_key=", "has no default"),
             ("rotation_interval_days=canary", "whole number"),
             ("allow_private=canary", "true or false"),
             ("extra_headers=canary", "Name: value"),
