@@ -10,14 +10,12 @@ use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::secret_source;
 use crate::cli::secret_source::Place;
+use crate::domain::record::MAX_SECRET_NAME_BYTES;
 use crate::domain::secret::Secret;
 use crate::sys::terminal;
 
 /// The options that name a place of a secret, for hints.
 pub(super) const OPTIONS: &str = "--secret-env, --secret-file, --secret-stdin or --secret-variable";
-
-/// Longest name of a secret, as the admin API has it.
-const MAX_NAME: usize = 100;
 
 /// Where secrets come from. Without NAME the one that is injected is meant.
 #[derive(Debug, Clone, Default, Args)]
@@ -57,7 +55,7 @@ impl SecretOptions {
             return Err(secret_source::on_argv(OPTIONS));
         }
         let mut names: Vec<_> = self.sources().map(|(name, _)| name).collect();
-        if let Some(long) = names.iter().flatten().find(|name| name.len() > MAX_NAME) {
+        if let Some(long) = names.iter().flatten().find(|name| name.len() > MAX_SECRET_NAME_BYTES) {
             return Err(CliError::new(Outcome::Usage, format!("the name of a secret has {} letters", long.len())));
         }
         names.sort_unstable();
