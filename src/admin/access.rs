@@ -2,6 +2,7 @@
 //! machine.
 
 use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use http::HeaderMap;
 use http::Uri;
@@ -161,6 +162,28 @@ impl Caller<'_> {
     fn is_from_here(&self) -> bool {
         self.peer.to_canonical().is_loopback()
             && !FORWARDING_HEADERS.iter().any(|name| self.headers.contains_key(*name))
+    }
+}
+
+/// A token in clear on a network can be read there, and what it opens with it.
+pub fn warn_of_clear(addresses: &[SocketAddr], tls: bool) {
+    if let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback() && !tls) {
+        tracing::warn!(
+            %address,
+            "the admin API is open to a network in plain HTTP: whoever can listen there reads the admin token and the \
+             secrets that are set; give it a certificate (admin.tls), or put TLS in front and close the network off"
+        );
+    }
+}
+
+/// An open door of the machine is told at every start.
+pub fn warn_of_mode(mode: AccessMode) {
+    match mode {
+        AccessMode::Token | AccessMode::Mtls => {}
+        AccessMode::Hybrid | AccessMode::Loopback => tracing::warn!(
+            mode = mode.name(),
+            "every process of this machine, agents included, can administer this gateway without a token"
+        ),
     }
 }
 

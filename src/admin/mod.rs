@@ -26,6 +26,7 @@ pub mod upkeep;
 pub mod uses;
 pub mod variables;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -67,6 +68,8 @@ pub struct Admin {
     pub prober: Prober,
     /// The file of the service catalog.
     pub catalog: PathBuf,
+    /// Where Envoy takes the requests of agents.
+    pub ingress: ArcSwap<Vec<SocketAddr>>,
     /// Where the service keys are.
     pub keys: Arc<KeyPlaces>,
     /// Room for copies of the store that are made or fetched.

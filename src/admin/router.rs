@@ -17,6 +17,7 @@ use http::HeaderValue;
 use http::Method;
 use http::Response;
 use http::StatusCode;
+use http::Uri;
 use http::header;
 use tokio::task::JoinSet;
 use utoipa_axum::router::OpenApiRouter;
@@ -50,6 +51,8 @@ use crate::sys::http_server::Peer;
 use crate::sys::random;
 use crate::telemetry::decisions;
 
+/// First segments of paths the seed took on the port of the admin API.
+const AGENTS_PATHS: [&str; 3] = ["proxy", "mcp", "slack"];
 /// How long a request may take in all.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
 /// Header by which a client says for whom it asks. Nothing is proven by it.
@@ -100,8 +103,13 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-async fn unknown(Extension(id): Id) -> Response<Body> {
-    Problem::not_found().into_response(&id)
+async fn unknown(State(admin): Shared, Extension(id): Id, uri: Uri) -> Response<Body> {
+    if !uri.path().split('/').nth(1).is_some_and(|first| AGENTS_PATHS.contains(&first)) {
+        return Problem::not_found().into_response(&id);
+    }
+    let envoy = admin.ingress.load().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let text = format!("requests of agents are taken by Envoy on {envoy}, not by the admin API");
+    Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", text).into_response(&id)
 }
 
 async fn wrong_method(Extension(id): Id) -> Response<Body> {

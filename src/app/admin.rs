@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::admin::ClaimsWatch;
+use crate::admin::access;
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
 use crate::admin::catalog;
@@ -127,6 +128,8 @@ pub struct AdminConfig {
     pub approvals: Vec<DeclaredApproval>,
     /// Versions of a connection's secrets that are kept, the one in use included.
     pub kept_secret_versions: u32,
+    /// Where Envoy takes the requests of agents.
+    pub ingress: Vec<SocketAddr>,
     /// Ports this gateway listens on; no connection may lead there.
     pub own_ports: Vec<u16>,
     /// Whether a supervisor holds our standard input and names the one authz that may connect.
@@ -278,7 +281,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     };
     guard::check(&config.addresses, unguarded)?;
     let tls = config.tls.map(Serving::load).transpose()?;
-    warn_of_clear(&config.addresses, tls.is_some());
+    access::warn_of_clear(&config.addresses, tls.is_some());
     let listeners = http_server::bind(&config.addresses).await?;
     let holder = format!("pid {} (admin)", std::process::id());
     // Deriving a key from a passphrase and reading the store take a while; nothing else runs yet.
@@ -307,7 +310,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     own_folder(&config.run_dir).map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
     let state = bind_private(&state_path).await?;
     catalog::make_if_missing(&config.service_catalog);
-    warn_of_mode(config.access_mode);
+    access::warn_of_mode(config.access_mode);
     let publisher = Publisher::new(initial);
     let (store, store_thread) = open.start(feed::listener(publisher.clone()))?;
     let metrics = Arc::new(Metrics::new().map_err(|error| AdminError::Metrics(error.to_string()))?);
@@ -355,6 +358,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         reload: desk,
         prober: Prober::default(),
         catalog: config.service_catalog,
+        ingress: ArcSwap::from_pointee(config.ingress),
         keys: config.keys,
         copies: Arc::new(Semaphore::new(COPIES)),
         metrics,
@@ -570,27 +574,6 @@ fn advance(store: Store) -> Advance {
 /// A token that everybody knows lets everybody in.
 fn placeholder(token: Option<&Secret>) -> Option<Unguarded> {
     token.filter(|token| is_placeholder(token.expose())).map(|_| Unguarded::Placeholder)
-}
-
-/// A token in clear on a network can be read there, and what it opens with it.
-fn warn_of_clear(addresses: &[SocketAddr], tls: bool) {
-    if let Some(address) = addresses.iter().find(|address| !address.ip().is_loopback() && !tls) {
-        tracing::warn!(
-            %address,
-            "the admin API is open to a network in plain HTTP: whoever can listen there reads the admin token and the \
-             secrets that are set; give it a certificate (admin.tls), or put TLS in front and close the network off"
-        );
-    }
-}
-
-fn warn_of_mode(mode: AccessMode) {
-    match mode {
-        AccessMode::Token | AccessMode::Mtls => {}
-        AccessMode::Hybrid | AccessMode::Loopback => tracing::warn!(
-            mode = mode.name(),
-            "every process of this machine, agents included, can administer this gateway without a token"
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -98,6 +98,7 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         approvals: Vec::new(),
         kept_secret_versions: 5,
         own_ports: Vec::new(),
+        ingress: Vec::new(),
         supervised: false,
         grace: Duration::from_secs(10),
         claims: Some(ClaimsSetup {

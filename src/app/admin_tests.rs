@@ -93,6 +93,7 @@ fn config(folder: &Path) -> AdminConfig {
         }],
         kept_secret_versions: 5,
         own_ports: vec![38000],
+        ingress: vec![([127, 0, 0, 1], 38000).into()],
         supervised: false,
         grace: Duration::from_secs(10),
         claims: None,
@@ -1003,6 +1004,41 @@ async fn approvals_of_the_api_reach_authz_and_a_restart_of_admin_interrupts_nobo
     authz.until(|snapshot| judged(snapshot, 3) == Approval::Missing && judged(snapshot, 2) == Approval::Approved).await;
     authz.end().await;
     assert_eq!(gateway.end().await.1, Ended::Stopped);
+}
+
+#[tokio::test]
+async fn agents_that_come_to_the_port_of_the_seed_are_told_where_envoy_is() {
+    let gateway = Gateway::start().await;
+    for (method, path) in [
+        ("GET", "/proxy/linear/v1"),
+        ("POST", "/proxy"),
+        ("GET", "/proxy/"),
+        ("GET", "/mcp/x/tools"),
+        ("PUT", "/slack/a"),
+    ] {
+        let answer = gateway.send(method, path, &[], "").await;
+        let told = answer.json()["error"].as_str().unwrap().to_owned();
+        assert_eq!((answer.status, answer.code().as_str()), (404, "NOT_FOUND"), "{method} {path}");
+        assert!(told.contains("Envoy on 127.0.0.1:38000"), "{method} {path}: {told}");
+    }
+    let other = gateway.send("GET", "/proxyx", &[], "").await;
+    assert_eq!((other.status, other.json()["error"].as_str()), (404, Some("not found")));
+}
+
+#[tokio::test]
+async fn null_leaves_what_has_no_default_as_it_is() {
+    let gateway = Gateway::start().await;
+    let one = "/api/admin/connections/linear";
+    gateway.ask("POST", CONNECTIONS, &connection("linear")).await;
+    let before = gateway.ask("PATCH", one, r#"{"status":"disabled"}"#).await.json();
+    let body = r#"{"status":null,"base_url":null,"auth_secret_key":null}"#;
+    let answer = gateway.ask("PATCH", one, body).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let after = answer.json();
+    for member in ["status", "base_url", "auth_secret_key"] {
+        assert_eq!(after[member], before[member], "{member}");
+    }
+    assert_eq!(after["status"], "disabled");
 }
 
 #[tokio::test]

@@ -166,6 +166,7 @@ impl Gateway {
             approvals: Vec::new(),
             kept_secret_versions: 5,
             own_ports: Vec::new(),
+            ingress: Vec::new(),
             supervised: false,
             grace: Duration::from_secs(10),
             claims: Some(ClaimsSetup {

@@ -131,6 +131,7 @@ fn admin_config(config: &mut Config, master_key: MasterKeys, keys: KeyPlaces, su
     AdminConfig {
         kept_secret_versions: config.kept_secret_versions,
         own_ports: all.map(SocketAddr::port).collect(),
+        ingress: config.listen.ingress.clone(),
         addresses: config.listen.admin.clone(),
         data_dir: config.paths.data_dir.clone(),
         run_dir: config.paths.run_dir.clone(),
