@@ -9,6 +9,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use ring::hmac;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::domain::hex;
@@ -159,7 +160,7 @@ impl<'a> Search<'a> {
                 self.whole(&path, Code::LegacyResidue, Severity::Error, text);
             } else if name.starts_with("service-api-key-") {
                 self.mode(&path);
-            } else if is_env_file(name) {
+            } else if is_env_file(name) || name == "openclaw.json" || is_unit(name) {
                 self.assignments(&path, Code::PlaintextFound, Severity::Warn);
             } else if is_backup(name) {
                 self.assignments(&path, Code::LegacyResidue, Severity::Error);
@@ -187,15 +188,40 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Lines that assign a secret: `NAME=value`, `name: value`, `"name": "value"`.
+    /// What assigns a secret: a member of JSON, else a line: `NAME=value`, `name: value`, `"name": "value"`.
     pub fn assignments(&mut self, path: &Path, code: Code, severity: Severity) {
         let Some(content) = self.read(path) else { return };
+        if let Ok(value @ (Value::Object(_) | Value::Array(_))) = serde_json::from_str(&content) {
+            return self.members(&value, "", &format!("{}#", path.display()), code, severity);
+        }
         for (number, line) in content.lines().enumerate() {
             let Some((name, value)) = assignment(line) else { continue };
             if is_secret(name, value) {
                 let place = format!("{}:{}", path.display(), number.saturating_add(1));
                 self.note(code, severity, place, format!("{name} stands here in clear"), Some(value));
             }
+        }
+    }
+
+    /// The members of a value called `name`, at any depth.
+    fn members(&mut self, value: &Value, name: &str, place: &str, code: Code, severity: Severity) {
+        match value {
+            Value::Object(members) => {
+                for (name, member) in members {
+                    // RFC 6901.
+                    let place = format!("{place}/{}", name.replace('~', "~0").replace('/', "~1"));
+                    self.members(member, name, &place, code, severity);
+                }
+            }
+            Value::Array(entries) => {
+                for (index, entry) in entries.iter().enumerate() {
+                    self.members(entry, name, &format!("{place}/{index}"), code, severity);
+                }
+            }
+            Value::String(text) if is_secret(name, text) => {
+                self.note(code, severity, place.to_owned(), format!("{name} stands here in clear"), Some(text));
+            }
+            Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
 
@@ -215,6 +241,11 @@ fn is_env_file(name: &str) -> bool {
     name == ".env" || name.starts_with(".env.") || name.ends_with(".env") && name != "config.env"
 }
 
+/// A systemd unit of ours, or of an older program of this family.
+fn is_unit(name: &str) -> bool {
+    name.contains("sigilum") && name.ends_with(".service")
+}
+
 fn is_backup(name: &str) -> bool {
     let ours = ["gateway", "config", ".env", "openclaw", "service-api-key", "master-key"];
     let old = [".bak", ".old", ".orig", ".save", ".swp", ".backup", "~"];
@@ -226,6 +257,7 @@ fn is_backup(name: &str) -> bool {
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let line = line.trim().trim_end_matches(',');
     let line = line.strip_prefix("export ").unwrap_or(line);
+    let line = line.strip_prefix("Environment=").map_or(line, unquoted);
     let line = line.strip_prefix("- ").unwrap_or(line);
     if line.starts_with('#') {
         return None;
@@ -276,6 +308,7 @@ mod tests {
             ("\"password\": \"canary-1234\",", true),
             ("note: ghp_canary1234567890", true),
             ("OPENAI_API_KEY=$OTHER_VARIABLE", false),
+            ("Environment=\"SLACK_TOKEN=xoxb-canary-1234\"", true),
             ("api_key: {file: /run/secrets/key}", false),
             ("api_key: '{{OPENAI_KEY}}'", false),
             ("KEY_FILE=/run/secrets/canary", false),
@@ -307,6 +340,9 @@ mod tests {
         write("gateway.yaml.bak", "connections:\n  - secrets: {}\n    api_key: canary-4\n", 0o600);
         write("config.env~", "GATEWAY_ADMIN_TOKEN=canary-5\n", 0o600);
         write("legacy-runtime-credentials.json", "{\"a\":\"canary-6\"}", 0o600);
+        write("openclaw.json", "{\"channels\":{\"a/b\":{\"botToken\":\"canary-7\",\"id\":\"canary\"}}}", 0o600);
+        write("openclaw.json.bak.1", "{\n  apiKey: 'canary-8',\n}", 0o600);
+        write("sigilum-gateway.service", "[Service]\nEnvironment=\"API_KEY=canary-9\"\n", 0o600);
         write("notes.txt", "API_KEY=canary-elsewhere\n", 0o644);
         let fingerprints = Fingerprints::new().unwrap();
         let mut search = Search::new(&fingerprints);
@@ -317,7 +353,8 @@ mod tests {
             .findings
             .iter()
             .map(|found| {
-                let name = found.path.rsplit('/').next().unwrap_or_default().to_owned();
+                let name = found.path.strip_prefix(folder.path().to_str().unwrap()).unwrap();
+                let name = name.trim_start_matches('/').to_owned();
                 (name, found.code.name(), found.severity.name())
             })
             .collect();
@@ -327,12 +364,15 @@ mod tests {
             ("gateway-connection-secret-openai", "LEGACY_RESIDUE", "error"),
             ("gateway.yaml.bak:3", "LEGACY_RESIDUE", "error"),
             ("legacy-runtime-credentials.json", "LEGACY_RESIDUE", "error"),
+            ("openclaw.json#/channels/a~1b/botToken", "PLAINTEXT_FOUND", "warn"),
+            ("openclaw.json.bak.1:2", "LEGACY_RESIDUE", "error"),
             ("service-api-key-linear", "PLAINTEXT_FOUND", "error"),
+            ("sigilum-gateway.service:2", "PLAINTEXT_FOUND", "warn"),
         ] {
             let expected = (expected.0.to_owned(), expected.1, expected.2);
             assert!(found.contains(&expected), "{expected:?} of {found:?}");
         }
-        assert_eq!(found.len(), 6, "{found:?}");
+        assert_eq!(found.len(), 9, "{found:?}");
         assert_eq!(fingerprints.of("canary-1"), fingerprints.of("canary-1"));
         assert_ne!(fingerprints.of("canary-1"), Fingerprints::new().unwrap().of("canary-1"));
     }

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
 
+use crate::app::admin::KeyPlaces;
 use crate::cli::args::Globals;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
+use crate::cli::owner;
 use crate::cli::printer::Printer;
 use crate::cli::settings;
 use crate::config::Config;
@@ -28,6 +31,7 @@ use crate::secrets::residue::Fingerprints;
 use crate::secrets::residue::Search;
 use crate::secrets::residue::Severity;
 use crate::secrets::residue::is_secret;
+use crate::sys::env;
 use crate::sys::files;
 use crate::sys::process;
 use crate::sys::spawner::Spawner;
@@ -121,13 +125,18 @@ fn body(finding: &Finding) -> FindingBody<'_> {
     }
 }
 
-/// Every folder of the gateway, and the one we are in.
+/// Every folder of the gateway, those of the programs that used the keys before it, and the one we are in.
 fn files_of(config: &Config, search: &mut Search<'_>) {
     let saved = settings::saved_file();
     let mut folders = vec![config.paths.home.clone(), config.paths.data_dir.clone()];
     folders.extend(saved.parent().map(Path::to_owned));
     folders.extend(config.paths.config_file.as_deref().and_then(Path::parent).map(Path::to_owned));
     folders.extend(std::env::current_dir().ok());
+    folders.extend(KeyPlaces::folders(&config.paths.home, env::lookup));
+    let openclaw = owner::openclaw_home();
+    folders.extend(["", "workspace", ".sigilum", "workspace/.sigilum"].map(|folder| openclaw.join(folder)));
+    folders.extend(env::lookup("HOME").map(|home| Path::new(&home).join(".config/systemd/user")));
+    folders.push(PathBuf::from("/etc/systemd/system"));
     folders.sort();
     folders.dedup();
     for folder in folders {
