@@ -490,6 +490,20 @@ pub const ALL: &[Key] = &[
     REQUIRE_SIGNED_ADMIN_CHECKS,
 ];
 
+/// Variables of the gateway this one follows that set nothing here, and why.
+pub const UNREAD: &[(&str, &str)] = &[
+    ("GATEWAY_TRUSTED_PROXY_CIDRS", "gateway.trusted_hops says how many proxies stand in front"),
+    ("GATEWAY_PROXY_TIMEOUT_SECONDS", "each connection has response_timeout_ms and max_stream_seconds"),
+    ("GATEWAY_ADMIN_TIMEOUT_SECONDS", "the limit of the admin API is fixed"),
+    ("GATEWAY_ALLOW_UNSIGNED_CONNECTIONS", "no setting opens the gate"),
+    ("GATEWAY_MCP_TIMEOUT_SECONDS", "this version does not speak to MCP servers"),
+    ("GATEWAY_MCP_TOOL_CALL_RATE_LIMIT_PER_MINUTE", "this version does not speak to MCP servers"),
+    ("GATEWAY_MCP_CIRCUIT_BREAKER_FAILURES", "this version does not speak to MCP servers"),
+    ("GATEWAY_MCP_CIRCUIT_BREAKER_COOLDOWN_SECONDS", "this version does not speak to MCP servers"),
+    ("GATEWAY_MCP_DISCOVERY_CACHE_TTL_SECONDS", "this version does not speak to MCP servers"),
+    ("GATEWAY_MCP_DISCOVERY_STALE_IF_ERROR_SECONDS", "this version does not speak to MCP servers"),
+];
+
 /// Every environment variable that sets something. What a supervisor hands to a child is picked from
 /// these; the ones that hold secrets are [`SECRET_ENVIRONMENT`].
 pub fn environment() -> impl Iterator<Item = &'static str> {

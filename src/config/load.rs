@@ -23,6 +23,7 @@ use crate::config::loader::Shape;
 use crate::config::loader::parse_boolean;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::Mistakes;
+use crate::config::mistake::Place;
 use crate::config::parts::ClaimsOptions;
 use crate::config::parts::ClaimsSource;
 use crate::config::parts::Config;
@@ -98,9 +99,27 @@ pub fn load(sources: Sources<'_>, file: Option<(&Path, &str)>) -> Result<Config,
     loader.mistakes = mistakes;
     let config = build(&mut loader, file.map(|(path, _)| path.to_owned()));
     match (config, loader.mistakes.is_empty()) {
-        (Some(config), true) => Ok(config),
+        (Some(mut config), true) => {
+            config.warnings.extend(unread(sources));
+            Ok(config)
+        }
         _ => Err(Mistakes::new(file.map(|(path, _)| path.display().to_string()), loader.mistakes)),
     }
+}
+
+/// Variables that were set and count for nothing: somebody relies on what they meant elsewhere.
+fn unread(sources: Sources<'_>) -> impl Iterator<Item = Mistake> {
+    let is_set = |found: Option<String>| found.is_some_and(|value| !value.trim().is_empty());
+    keys::UNREAD.iter().filter_map(move |(name, why)| {
+        let place = if is_set((sources.env)(name)) {
+            Place::Environment(name)
+        } else if is_set((sources.saved)(name)) {
+            Place::Saved(name)
+        } else {
+            return None;
+        };
+        Some(Mistake { place, path: String::new(), message: format!("sets nothing here: {why}") })
+    })
 }
 
 /// Reads everything before anything is put together, so that all mistakes are seen.

@@ -11,7 +11,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::mistake::Place;
 use crate::config::parts::AccessMode;
 
 const KEY: &str = "ed25519:J07dj/co4diCmQYTTQGq4adhnMKYejHazCYUQ7eBh0k=";
@@ -32,6 +31,16 @@ fn yaml(text: &str) -> Result<Config, Mistakes> {
 
 fn lines(result: Result<Config, Mistakes>) -> Vec<String> {
     result.unwrap_err().to_string().lines().skip(1).map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn variables_that_set_nothing_are_told() {
+    let config = env(&[("GATEWAY_PROXY_TIMEOUT_SECONDS", "120"), ("GATEWAY_TRUSTED_PROXY_CIDRS", " ")]).unwrap();
+    let told: Vec<_> = config.warnings.iter().map(|warning| warning.line(None)).collect();
+    let expected = "GATEWAY_PROXY_TIMEOUT_SECONDS: sets nothing here: each connection has response_timeout_ms and max_stream_seconds";
+    assert_eq!(told, [expected]);
+    let read: Vec<_> = keys::environment().collect();
+    assert!(keys::UNREAD.iter().all(|(name, _)| !read.contains(name)));
 }
 
 #[test]

@@ -168,6 +168,10 @@ pub(crate) fn announce(
              Signatures still say who they are. Give it a certificate (gateway.tls.cert_file), or put TLS in front."
         ));
     }
+    for warning in &config.warnings {
+        let file = config.paths.config_file.as_deref().map(|file| file.display().to_string());
+        printer.note(&format!("warning: {}", warning.line(file.as_deref())));
+    }
     for line in &prepared.warnings {
         printer.note(&format!("warning: {line}"));
     }
