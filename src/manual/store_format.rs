@@ -13,6 +13,7 @@
 //! | `meta` | `name`, `value`: `salt` (32 bytes), `sentinel` (sealed), `epoch` (UUID as text), `version` (u64, big-endian), `declared` (sealed: SHA-256 of settings, declared approvals and declared connections with their secrets) |
 //! | `connections` | `id`, `record` (JSON), `secret_version` |
 //! | `secrets` | `connection`, `version`, `sealed`, `made_at_ms`, `made_by`, `reason` |
+//! | `tests` | `connection`, `at_ms`, `passed`, `http_status`, `error`: the last test of each |
 //! | `last_use` | `connection`, `namespace`, `public_key` (32 bytes), `subject`, `at_ms`, `status` |
 //! | `variables` | `key`, `sealed`, `version`, `created_at_ms`, `updated_at_ms`, `created_by` |
 //! | `variable_references` | `connection`, `variable`: kept in the transaction of the connection's change |

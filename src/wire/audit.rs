@@ -47,7 +47,8 @@ pub struct AuditEntryBody {
     target: String,
     /// What let the caller in: `token`, `loopback`, `certificate`, `config` or `command`.
     via: String,
-    /// The name the caller gave itself; nothing proves it.
+    /// The name of the caller: under `via` `certificate` that of the certificate, else the one it gave itself, which nothing
+    /// proves.
     #[serde(skip_serializing_if = "String::is_empty")]
     actor: String,
     /// The caller's address.

@@ -19,7 +19,7 @@ pub struct HealthBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(as = Condition)]
 pub struct ConditionBody {
-    /// `ClaimsFresh`, `XdsInSync`.
+    /// `ClaimsFresh`, `XdsInSync`, `IngressCertificate` or `SecretsSnapshot`.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// `True` or `False`.

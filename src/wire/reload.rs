@@ -86,7 +86,7 @@ impl ReloadQuery {
 pub struct ReferenceBody {
     /// Where it stands.
     pub path: String,
-    /// `source:provider:id`; `literal` for a secret in the file itself.
+    /// `source:provider:id`; a file that is named in place is `file:PATH#POINTER`.
     pub reference: String,
     /// `resolved`, `unresolved` (the last secret is in use), `stale` (it is not any more) or `inactive`.
     pub state: String,
@@ -131,7 +131,7 @@ pub struct PendingBody {
 pub struct ReloadErrorBody {
     /// When (RFC 3339).
     pub at: String,
-    /// `invalid`, `unresolved`, `envoy`, `ports` or `internal`.
+    /// `invalid`, `unresolved`, `envoy`, `ports`, `restart` or `internal`.
     pub kind: String,
     /// In words, all mistakes in it.
     pub message: String,
