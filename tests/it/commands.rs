@@ -57,9 +57,25 @@ fn each_command_is_in_force_with_a_following_request() {
     wait_until("requests are let through", LIMIT, || gateway.get(&path).status == 200);
     let row = run(&["list"]);
     assert!(row.contains(&id) && row.contains("active"), "{row}");
+    let tested = run(&["test", &id, "--path", "/v1"]);
+    assert!(tested.contains("works: HTTP 200"), "{tested}");
+    assert!(format!("{:?}", upstream.seen().pop()).contains(&second));
     run(&["rm", &id, "--yes"]);
     wait_until("it is gone", LIMIT, || gateway.get(&path).status == 404);
     assert!(!said.contains(&first) && !said.contains(&second), "{said}");
+}
+
+#[test]
+fn a_template_of_the_catalog_becomes_a_connection() {
+    let (gateway, key) = (Gateway::start(), format!("canary-{}", random_hex(12)));
+    let add = ["connection", "add", "my-linear", "--from-catalog", "linear", "--secret-env", "KEY", "--json"];
+    let said = done(&gateway, &add, &[("KEY", &key)]);
+    let made: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (&made["id"], &made["base_url"], &made["auth_mode"]),
+        (&json!("my-linear"), &json!("https://api.linear.app"), &json!("header_key"))
+    );
+    assert!(!said.contains(&key), "{said}");
 }
 
 #[test]
