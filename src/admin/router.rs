@@ -49,6 +49,7 @@ use crate::sys::http_server::ClientName;
 use crate::sys::http_server::Local;
 use crate::sys::http_server::Peer;
 use crate::sys::random;
+use crate::sys::room::Admission;
 use crate::telemetry::decisions;
 
 /// First segments of paths the seed took on the port of the admin API.
@@ -178,6 +179,9 @@ async fn let_in(State(admin): Shared, Extension(id): Id, mut request: Request, n
     }
     match check_access(&admin, &id, &request) {
         Ok(asker) => {
+            if let Some(admission) = request.extensions().get::<Admission>() {
+                admission.admit();
+            }
             request.extensions_mut().insert(asker);
             next.run(request).await
         }

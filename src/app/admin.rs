@@ -78,6 +78,7 @@ use crate::sys::peer::SocketError;
 use crate::sys::peer::bind_private;
 use crate::sys::peer::check_socket_path;
 use crate::sys::random::RandomError;
+use crate::sys::room::Room;
 use crate::sys::spawner::Spawner;
 use crate::sys::supervision::supervised_peers;
 use crate::sys::supervision::unsupervised_peers;
@@ -94,6 +95,8 @@ pub use crate::admin::token;
 pub use crate::claims::keys::KeyPlaces;
 pub use crate::store::worker::DATABASE_FILE;
 
+/// Connections to the API at a time, on all addresses together.
+const MAX_CONNECTIONS: usize = 256;
 /// Name of the state stream's socket in the run folder.
 pub const STATE_SOCKET: &str = "state.sock";
 
@@ -463,7 +466,7 @@ impl Bound {
             tasks.spawn("certificates", |stop| tls.follow(stop));
         }
         let router = router(admin);
-        let room = http_server::room();
+        let room = Room::guarded(MAX_CONNECTIONS);
         for listener in listeners {
             let (router, room, tls) = (router.clone(), Arc::clone(&room), tls.clone());
             tasks.spawn("admin-http", |stop| http_server::serve_with(listener, tls, router, room, stop));

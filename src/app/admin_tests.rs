@@ -1026,6 +1026,34 @@ async fn agents_that_come_to_the_port_of_the_seed_are_told_where_envoy_is() {
 }
 
 #[tokio::test]
+async fn strangers_do_not_keep_the_owner_out() {
+    /// Asks on an open connection, and reads until it was answered `times` times in all.
+    async fn ask(stream: &mut TcpStream, path: &str, said: &mut String, times: usize) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nx-sigilum-admin-token: {TOKEN}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        while said.matches("HTTP/1.1 200").count() < times {
+            let mut bytes = [0; 4096];
+            let count = stream.read(&mut bytes).await.unwrap();
+            assert!(count > 0, "closed after {said}");
+            said.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+        }
+    }
+    let gateway = Gateway::start().await;
+    let (mut owner, mut said) = (TcpStream::connect(gateway.address).await.unwrap(), String::new());
+    ask(&mut owner, CONNECTIONS, &mut said, 1).await;
+    let began = tokio::time::Instant::now();
+    let mut strangers = Vec::new();
+    for _ in 0..2 * MAX_CONNECTIONS {
+        let mut stranger = TcpStream::connect(gateway.address).await.unwrap();
+        ask(&mut stranger, "/health/live", &mut String::new(), 1).await;
+        strangers.push(stranger);
+    }
+    // None of them has waited until another one was idle for too long.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    ask(&mut owner, CONNECTIONS, &mut said, 2).await;
+}
+
+#[tokio::test]
 async fn null_leaves_what_has_no_default_as_it_is() {
     let gateway = Gateway::start().await;
     let one = "/api/admin/connections/linear";

@@ -33,6 +33,7 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::http_server;
 use crate::sys::http_server::BindError;
+use crate::sys::room::Room;
 use crate::sys::tasks::Ended;
 use crate::sys::tasks::StopHandle;
 use crate::sys::tasks::Tasks;
@@ -204,7 +205,7 @@ impl Bound {
             }
         });
         let router = router(api);
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let room = Room::new(MAX_CONNECTIONS);
         for listener in listeners {
             let (router, room) = (router.clone(), Arc::clone(&room));
             tasks.spawn("api-http", |stop| http_server::serve(listener, router, room, stop));

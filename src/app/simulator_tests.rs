@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::sys::http_server;
+use crate::sys::room::Room;
 use crate::sys::tasks::Tasks;
 
 /// Whom the played stack believes to be approved.
@@ -81,7 +82,7 @@ async fn play(stack: Stack) -> (SimulatorConfig, Shared, tempfile::TempDir, Task
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let mut tasks = Tasks::default();
-    tasks.spawn("stack", |stop| http_server::serve(listener, router, http_server::room(), stop));
+    tasks.spawn("stack", |stop| http_server::serve(listener, router, Room::new(16), stop));
     let folder = tempfile::tempdir().unwrap();
     let config = SimulatorConfig {
         native_url: url.clone(),

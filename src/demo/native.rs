@@ -57,12 +57,15 @@ use crate::sys::clock::SystemClock;
 use crate::sys::http_server;
 use crate::sys::http_server::Peer;
 use crate::sys::random;
+use crate::sys::room::Room;
 use crate::sys::tasks::Stop;
 
 /// How old a signature may be, as in the gateway.
 const MAX_AGE: Duration = Duration::from_secs(300);
 /// Nonces remembered; a full window refuses.
 const WINDOW: usize = 100_000;
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 256;
 /// Largest body, as in the gateway by default.
 const MAX_BODY: usize = 2 * 1024 * 1024;
 /// How long open answers have to end at a stop.
@@ -112,7 +115,10 @@ where
     };
     let serving = async {
         // Requests still waiting for a read must not wait for a reader that is gone.
-        tokio::join!(http_server::serve(listener, router, http_server::room(), stop.clone()), reader.run(read, stop))
+        tokio::join!(
+            http_server::serve(listener, router, Room::new(MAX_CONNECTIONS), stop.clone()),
+            reader.run(read, stop)
+        )
     };
     tokio::select! {
         _ = serving => {}

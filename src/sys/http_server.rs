@@ -17,15 +17,16 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::sys::patient::Patient;
+use crate::sys::room::Place;
+use crate::sys::room::Room;
 use crate::sys::tasks::Stop;
 use crate::sys::tls::serving::Serving;
 
-/// Connections at a time, on all addresses together; further ones wait in the backlog.
-const MAX_CONNECTIONS: usize = 256;
+/// How long a connection that makes room may take to finish the request in flight.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a connection may take to send a request's head, and how long it may idle between requests.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client may take for its TLS handshake.
@@ -86,18 +87,12 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Serves one listener until told to stop; requests in flight are then finished, for as long as the caller waits.
-pub async fn serve(listener: TcpListener, router: Router, room: Arc<Semaphore>, stop: Stop) {
+pub async fn serve(listener: TcpListener, router: Router, room: Arc<Room>, stop: Stop) {
     serve_with(listener, None, router, room, stop).await;
 }
 
 /// The same over TLS, where there is a certificate.
-pub async fn serve_with(
-    listener: TcpListener,
-    tls: Option<Serving>,
-    router: Router,
-    room: Arc<Semaphore>,
-    mut stop: Stop,
-) {
+pub async fn serve_with(listener: TcpListener, tls: Option<Serving>, router: Router, room: Arc<Room>, mut stop: Stop) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -106,12 +101,9 @@ pub async fn serve_with(
             accepted = accept(&listener, &room) => accepted,
         };
         match accepted {
-            Ok((stream, peer, permit)) => {
-                let work = connection(stream, peer, tls.clone(), router.clone(), stop.clone());
-                connections.spawn(async move {
-                    work.await;
-                    drop(permit);
-                });
+            Ok((stream, peer, place)) => {
+                let work = connection(stream, peer, place, tls.clone(), router.clone(), stop.clone());
+                connections.spawn(work);
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -123,28 +115,40 @@ pub async fn serve_with(
     while connections.join_next().await.is_some() {}
 }
 
-/// Room for the connections of every listener together.
-pub fn room() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(MAX_CONNECTIONS))
-}
-
-type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
-
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<Accepted> {
+async fn accept(listener: &TcpListener, room: &Arc<Room>) -> io::Result<(TcpStream, SocketAddr, Place)> {
     // Room first: a connection that cannot be served is better left in the backlog.
-    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+    let place = room.take().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, permit))
+    Ok((stream, peer, place))
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, tls: Option<Serving>, router: Router, stop: Stop) {
+/// Serves one connection until it ends, or has to make room.
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    tls: Option<Serving>,
+    router: Router,
+    stop: Stop,
+) {
+    let left = async {
+        place.told_to_leave().await;
+        tokio::time::sleep(LEAVE_PATIENCE).await;
+    };
+    tokio::select! {
+        () = greet(stream, peer, &place, tls, router, stop) => {}
+        () = left => tracing::debug!(%peer, "a connection made room for others"),
+    }
+}
+
+async fn greet(stream: TcpStream, peer: SocketAddr, place: &Place, tls: Option<Serving>, router: Router, stop: Stop) {
     // A connection that is gone already has no end here; it will not be read either.
     let Ok(local) = stream.local_addr() else { return };
-    let Some(tls) = tls else { return talk(stream, Ends { peer, local, name: None }, router, stop).await };
+    let Some(tls) = tls else { return talk(stream, Ends { peer, local, name: None }, place, router, stop).await };
     match tokio::time::timeout(HANDSHAKE_PATIENCE, tls.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => {
             let name = tls.client_name(stream.get_ref().1.peer_certificates());
-            talk(stream, Ends { peer, local, name }, router, stop).await;
+            talk(stream, Ends { peer, local, name }, place, router, stop).await;
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
@@ -158,15 +162,16 @@ struct Ends {
     name: Option<Arc<str>>,
 }
 
-async fn talk<S>(stream: S, ends: Ends, router: Router, mut stop: Stop)
+async fn talk<S>(stream: S, ends: Ends, place: &Place, router: Router, mut stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Ends { peer, local, name } = ends;
-    let service = TowerToHyperService::new(router);
+    let (service, admission) = (TowerToHyperService::new(router), place.admission());
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         request.extensions_mut().insert(Local(local));
+        request.extensions_mut().insert(admission.clone());
         if let Some(name) = &name {
             request.extensions_mut().insert(ClientName(Arc::clone(name)));
         }
@@ -181,6 +186,10 @@ where
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
         () = stop.wait() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+        () = place.told_to_leave() => {
             served.as_mut().graceful_shutdown();
             served.await
         }

@@ -19,6 +19,7 @@ pub mod peer;
 pub mod ports;
 pub mod process;
 pub mod random;
+pub mod room;
 pub mod signal;
 pub mod spawner;
 pub mod stream;
