@@ -56,6 +56,11 @@ use crate::telemetry::decisions;
 const AGENTS_PATHS: [&str; 3] = ["proxy", "mcp", "slack"];
 /// How long a request may take in all.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
+/// The same for what goes over the whole store. It is done in any case once it has begun, so an early answer would only hide
+/// how it ended; this is far more than the largest store takes.
+const STORE_PATIENCE: Duration = Duration::from_secs(600);
+/// What the paths of those begin with.
+const STORE_PATHS: &str = "/api/admin/store/";
 /// Header by which a client says for whom it asks. Nothing is proven by it.
 pub const SUBJECT_HEADER: &str = "sigilum-subject";
 /// Longest client request id that is logged, in characters.
@@ -134,7 +139,7 @@ async fn attend(State(admin): Shared, mut request: Request, next: Next) -> Respo
         // A task of its own: a panic ends it and not the connection; dropped with us when the client leaves.
         let mut task = JoinSet::new();
         task.spawn(next.run(request));
-        match tokio::time::timeout(REQUEST_PATIENCE, task.join_next()).await {
+        match tokio::time::timeout(patience(&path), task.join_next()).await {
             Ok(Some(Ok(response))) => response,
             Ok(Some(Err(_)) | None) => {
                 tracing::error!(request_id = %id.0, "a handler panicked");
@@ -159,6 +164,11 @@ async fn attend(State(admin): Shared, mut request: Request, next: Next) -> Respo
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// How long a request of this path may take in all.
+fn patience(path: &str) -> Duration {
+    if path.starts_with(STORE_PATHS) { STORE_PATIENCE } else { REQUEST_PATIENCE }
 }
 
 /// Whether the request names us, and comes of no page of elsewhere; judged before anything else.
@@ -242,4 +252,20 @@ async fn note_new_token(admin: &Admin) {
 fn client_request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     given.chars().filter(char::is_ascii_graphic).take(MAX_CLIENT_ID).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_on_the_whole_store_is_waited_for_and_nothing_else() {
+        let routed = table().into_openapi();
+        let store: Vec<_> = routed.paths.paths.keys().filter(|path| path.contains("/store/")).collect();
+        assert_eq!(store.len(), 3, "{store:?}");
+        assert!(store.iter().all(|path| patience(path) == STORE_PATIENCE));
+        for path in ["/api/admin/connections", "/api/admin/connections/store/rotate", "/api/admin/store", "/health"] {
+            assert_eq!(patience(path), REQUEST_PATIENCE, "{path}");
+        }
+    }
 }

@@ -62,6 +62,10 @@
 //! takes the variable's old value (the store opens with `.next`) or its new one (`.next` is removed, and from then on the
 //! old value opens nothing). A second change waits until then.
 //!
+//! From the commit until `.next` has its name the process that made the change keeps the key's text and writes the file again where
+//! somebody removed it. `gateway rekey` removes what it wrote there only after a refusal that comes before the commit; after a
+//! 5xx or no answer the file stays, and the next start goes by the key that opens the store.
+//!
 //! Every value is opened on the way. One in use that does not open stops the change before anything is changed; an older
 //! version that does not is dropped, because nothing reads it any more.
 //!

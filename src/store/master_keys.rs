@@ -154,12 +154,28 @@ impl KeyPlace {
         }
     }
 
-    /// Makes the next key the current one, in one step.
-    pub fn put_next_in_place(&self) -> Result<(), KeyFileError> {
+    /// Writes the next key's file where it does not hold `key`.
+    pub fn keep_next(&self, key: &Secret) -> Result<(), KeyFileError> {
+        // One that cannot be read is written anew.
+        if self.next_is(key).unwrap_or_default() { Ok(()) } else { self.write_next(key) }
+    }
+
+    /// Makes `key`, which is the next one, the current one in one step: whatever became of the next one's file meanwhile.
+    pub fn put_next_in_place(&self, key: &Secret) -> Result<(), KeyFileError> {
         let (Some(file), Some(next)) = (&self.file, self.next()) else { return Ok(()) };
+        self.keep_next(key)?;
         fs::rename(&next, file)
             .and_then(|()| files::sync_folder(files::folder_of(file)))
             .map_err(|source| KeyFileError::Io { path: next, source })
+    }
+
+    /// Removes the next key's file where it still holds `key`.
+    pub fn withdraw_next(&self, key: &Secret) -> Result<(), KeyFileError> {
+        if self.next_is(key)? { self.remove_next().map(drop) } else { Ok(()) }
+    }
+
+    fn next_is(&self, key: &Secret) -> Result<bool, KeyFileError> {
+        Ok(self.read_next()?.is_some_and(|held| held.matches(key.expose().trim().as_bytes())))
     }
 
     /// Removes the next key's file, where there is one; `true` where there was.

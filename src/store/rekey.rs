@@ -129,11 +129,8 @@ impl Vault {
             self.place.remove_next()?;
             return Err(StoreError::SameMasterKey);
         }
-        if self.place.read_next()?.as_ref() != Some(&text) {
-            self.place.write_next(&text)?;
-        }
+        self.place.keep_next(&text)?;
         reached(Step::KeyWritten);
-        drop(text);
         let old_key = self.key.id();
         let (wrapped, dropped, entry) = self.engine.write(|writer| {
             let (wrapped, dropped) = wrap_all(writer, &self.key, &next)?;
@@ -150,6 +147,7 @@ impl Vault {
         reached(Step::Committed);
         self.key = next;
         self.origin = Origin::Next;
+        self.next_key = Some(text);
         let cut_back = self.settle_keys()?;
         reached(Step::KeyInPlace);
         self.noted(&entry);
@@ -162,13 +160,21 @@ impl Vault {
     /// whether it is cut back.
     pub(super) fn settle_keys(&mut self) -> Result<bool, StoreError> {
         match self.origin {
-            Origin::Next if self.place.is_given() && self.place.file().is_some() => tracing::warn!(
-                file = %self.place.next().unwrap_or_default().display(),
-                "the master key was changed, and GATEWAY_MASTER_KEY still names the old one: the store opens with the key \
-                 in this file until the variable names the new one"
-            ),
+            Origin::Next if self.place.is_given() && self.place.file().is_some() => {
+                if let Some(key) = &self.next_key {
+                    self.place.keep_next(key)?;
+                }
+                tracing::warn!(
+                    file = %self.place.next().unwrap_or_default().display(),
+                    "the master key was changed, and GATEWAY_MASTER_KEY still names the old one: the store opens with the key \
+                     in this file until the variable names the new one"
+                );
+            }
             Origin::Next => {
-                self.place.put_next_in_place()?;
+                if let Some(key) = &self.next_key {
+                    self.place.put_next_in_place(key)?;
+                }
+                self.next_key = None;
                 self.origin = if self.place.is_given() { Origin::Given } else { Origin::File };
             }
             Origin::Given | Origin::File => {
@@ -242,7 +248,7 @@ impl Vault {
         let mut kept = None;
         if !place.is_given() {
             kept = place.keep_current(now.0)?;
-            place.put_next_in_place()?;
+            place.put_next_in_place(&text)?;
         }
         reached(Step::KeyInPlace);
         engine.checkpoint()?;

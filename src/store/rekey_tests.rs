@@ -270,6 +270,74 @@ fn where_the_next_key_cannot_be_kept_nothing_is_changed() {
 }
 
 #[test]
+fn a_next_key_whose_file_goes_or_changes_after_the_commit_is_not_lost() {
+    let place = Place::new();
+    let mut vault = place.open();
+    fill(&mut vault);
+    let before = values(&vault);
+    // Somebody who believes that the change has failed, and somebody who begins another one.
+    let spoil: [&dyn Fn(); 2] = [&|| fs::remove_file(place.next_file()).unwrap(), &|| {
+        fs::write(place.next_file(), "another key\n").unwrap();
+    }];
+    for spoil in spoil {
+        let mut reached = |step| {
+            if step == Step::Committed {
+                spoil();
+            }
+        };
+        let old = place.text();
+        let done = vault.rekey(None, &asker(), UnixMillis(9), &mut reached).unwrap();
+        assert!(place.text() != old && place.opens(&place.text()) && !done.pending);
+        assert_eq!(place.key_files(), ["gateway-master-key"]);
+    }
+    drop(vault);
+    assert_eq!(values(&place.open()), before);
+}
+
+#[test]
+fn a_next_key_that_could_not_be_put_in_place_is_put_there_by_the_next_change() {
+    let place = Place::new();
+    let mut vault = place.open();
+    fill(&mut vault);
+    let before = values(&vault);
+    let mut blocked = |step| {
+        if step == Step::Committed {
+            // No file takes the name of a folder that is not empty.
+            fs::remove_file(place.next_file()).unwrap();
+            fs::create_dir_all(place.next_file().join("x")).unwrap();
+        }
+    };
+    let failed = vault.rekey(None, &asker(), UnixMillis(9), &mut blocked);
+    assert!(matches!(failed, Err(StoreError::KeyFile(_))), "{failed:?}");
+    let id = vault.key_id();
+    assert_eq!(values(&vault), before, "the key of the store is another, whatever was answered");
+    fs::remove_dir_all(place.next_file()).unwrap();
+    let done = vault.rekey(Some(Secret::new("a third key".to_owned())), &asker(), UnixMillis(9), &mut no_step).unwrap();
+    assert_eq!(done.old_key, id);
+    assert_eq!((place.key_files(), place.text().trim()), (vec!["gateway-master-key".to_owned()], "a third key"));
+    drop(vault);
+    assert_eq!(values(&place.open()), before);
+}
+
+#[test]
+fn a_next_key_that_waits_for_the_environment_is_written_again() {
+    let place = Place::new();
+    fs::remove_file(place.key_file()).unwrap();
+    let mut vault = place.open_as(Some("the old key")).unwrap();
+    vault.place.write_next(&Secret::new("the new key".to_owned())).unwrap();
+    vault.rekey(None, &asker(), UnixMillis(9), &mut no_step).unwrap();
+    for _ in 0..2 {
+        fs::remove_file(place.next_file()).unwrap();
+        let pending = vault.rekey(None, &asker(), UnixMillis(9), &mut no_step);
+        assert!(matches!(pending, Err(StoreError::MasterKeyPending { .. })), "{pending:?}");
+        assert_eq!(fs::read_to_string(place.next_file()).unwrap().trim(), "the new key");
+        // A start that took it from the file has it too.
+        drop(vault);
+        vault = place.open_as(Some("the old key")).unwrap();
+    }
+}
+
+#[test]
 fn what_was_sealed_with_a_lost_key_is_given_up_and_given_again() {
     let place = Place::new();
     let mut vault = place.open();

@@ -68,6 +68,8 @@ pub struct Vault {
     /// Where the key lies, and in which of these places it was found.
     pub(super) place: KeyPlace,
     pub(super) origin: Origin,
+    /// The text of the key in use as long as it lies in no place of its own: with its file it would be gone for good.
+    pub(super) next_key: Option<Secret>,
     /// Where the audit is written as lines; `None`: nowhere.
     pub(super) lines: Option<Lines>,
     /// What the configuration file declares.
@@ -122,6 +124,7 @@ impl Vault {
             state,
             place,
             origin,
+            next_key: None,
             lines: None,
             declared: Declared::default(),
             kept: KEPT_SECRET_VERSIONS,
@@ -144,12 +147,14 @@ impl Vault {
         let version = decode_version(&meta("version")?).ok_or_else(|| missing("usable version"))?;
         engine.prepare()?;
         engine.write(|writer| writer.upgrade(schema))?;
+        let next_key = candidates.iter().find(|(found, _)| *found == origin && origin == Origin::Next);
         Ok(Self {
             engine,
             key,
             state: StateVersion { epoch, version },
             place,
             origin,
+            next_key: next_key.map(|(_, text)| text.duplicate()),
             lines: None,
             declared: Declared::default(),
             kept: KEPT_SECRET_VERSIONS,

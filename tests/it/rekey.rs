@@ -20,6 +20,8 @@ use serde_json::json;
 use crate::support::agent::random_hex;
 use crate::support::client;
 use crate::support::client::Request;
+use crate::support::fake_api;
+use crate::support::fake_api::FakeApi;
 use crate::support::gateway::Connection;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
@@ -178,6 +180,45 @@ fn a_key_of_the_environment_is_changed_by_its_operator_and_either_one_starts_mea
     gateway.setup.environment = vec![("GATEWAY_MASTER_KEY".to_owned(), old)];
     let refused = gateway.setup.start_refused();
     assert_eq!(refused.code, Some(78), "{}", refused.said);
+}
+
+#[test]
+fn a_new_key_stays_unless_the_answer_says_that_it_was_not_used() {
+    let gateway = Gateway::start();
+    let next = gateway.setup.home().join("gateway-master-key.next");
+    let api = FakeApi::start(|_| Vec::new());
+    let url = api.url();
+    let rekey = |new: &str| {
+        let environment = [("GATEWAY_ADMIN_URL", url.as_str())];
+        run_with(&gateway.setup, &environment, &["gateway", "rekey", "--new-key-stdin"], new)
+    };
+    for (status, code, stays) in [
+        ("503 Service Unavailable", "", true),
+        ("500 Internal Server Error", "", true),
+        ("502 Bad Gateway", "", true),
+        ("409 Conflict", "SOMETHING_ELSE", true),
+        ("409 Conflict", "SEALED_UNREADABLE", false),
+        ("403 Forbidden", "AUTH_FORBIDDEN", false),
+        ("429 Too Many Requests", "AUTH_RATE_LIMITED", false),
+    ] {
+        api.set(move |_| fake_api::json(status, &format!(r#"{{"error":"no","code":"{code}"}}"#)));
+        let output = rekey("a passphrase of several words\n");
+        assert_eq!(next.exists(), stays, "{status} {code}: {}", said(&output));
+        assert_eq!(said(&output).contains("is not known"), stays, "{}", said(&output));
+        let _ = fs::remove_file(&next);
+    }
+    // Nobody answers to the end.
+    api.set(|_| Vec::new());
+    assert!(!rekey("a passphrase of several words\n").status.success());
+    assert!(next.exists());
+    // What another change left there is not this one's to remove.
+    api.set(|_| fake_api::json("403 Forbidden", r#"{"error":"no","code":"AUTH_FORBIDDEN"}"#));
+    rekey("a passphrase of several words\n");
+    assert!(next.exists());
+    // The gateway's own start finds a key that was never used, and the one in use.
+    stop(&gateway);
+    gateway.restart();
+    assert!(!next.exists());
 }
 
 #[test]

@@ -103,11 +103,22 @@ async fn online(
     }
     let api = gateway_api::store(config, printer)?;
     api.rekey().await.map_err(|error| {
-        // Whoever refused did not use it; whoever did not answer may have.
-        if written && error.status() != 0 {
-            let _ = place.remove_next();
-        }
         let shown = store::api_failed(&error, held);
+        match (&new, written) {
+            (Some(new), true) if is_unused(error.status(), error.code()) => {
+                let _ = place.withdraw_next(new);
+            }
+            // It may be the key of the store by now, or become it: then this file is the only one that holds it.
+            (Some(_), true) => {
+                let next = place.next().unwrap_or_default();
+                return shown.hint(format!(
+                    "whether the key was changed is not known; the new one stays in {}, and the gateway's next start goes by \
+                     the key that opens the store",
+                    next.display()
+                ));
+            }
+            (Some(_), false) | (None, _) => {}
+        }
         match error.code() {
             "NEXT_MASTER_KEY_REQUIRED" if new.is_some() => shown
                 .hint("this command's home folder is not the gateway's: see --sigilum-home and GATEWAY_SIGILUM_HOME"),
@@ -118,6 +129,19 @@ async fn online(
             _ => shown,
         }
     })
+}
+
+/// Whether an answer with this status and code says that no key was used: what is refused at the door, and the store's own
+/// refusals, all of which come before the commit. Of anything else nobody knows.
+fn is_unused(status: u16, code: &str) -> bool {
+    match status {
+        400 | 401 | 403 | 404 | 405 | 413 | 415 | 421 | 429 => true,
+        409 => matches!(
+            code,
+            "NEXT_MASTER_KEY_REQUIRED" | "MASTER_KEY_PENDING" | "MASTER_KEY_UNCHANGED" | "SEALED_UNREADABLE"
+        ),
+        _ => false,
+    }
 }
 
 fn report(done: &RekeyAnswer, printer: &mut Printer) -> Result<Outcome, CliError> {
