@@ -46,6 +46,13 @@ pub struct ConnectionRecord {
 }
 
 impl ConnectionRecord {
+    /// Notes that its secrets are others since `now`.
+    pub fn rotated(&mut self, now: UnixMillis) {
+        self.updated_at = now;
+        self.last_rotated_at = Some(now);
+        self.settings.next_rotation_due_at = self.rotation_due();
+    }
+
     /// When the secrets are due again, from the last rotation and the interval.
     pub fn rotation_due(&self) -> Option<UnixSeconds> {
         let rotated = self.last_rotated_at.unwrap_or(self.created_at).0 / 1000;

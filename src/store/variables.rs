@@ -31,6 +31,7 @@ use crate::store::declared::HeldVariables;
 use crate::store::declared::Place;
 use crate::store::declared::ResolvedSecret;
 use crate::store::declared::leading_to;
+use crate::store::engine::ConnectionRow;
 use crate::store::engine::Engine;
 use crate::store::engine::Writer;
 use crate::store::records;
@@ -78,6 +79,17 @@ pub struct ListedVariable {
 pub(super) struct VariableRow {
     record: VariableRecord,
     sealed: Vec<u8>,
+}
+
+/// What follows from another value of a variable.
+#[derive(Debug, Default)]
+struct Effect {
+    /// What is to be published.
+    changes: Vec<Change>,
+    /// Stored connections whose records differ.
+    rows: Vec<ConnectionRow>,
+    /// How many connections refer to it.
+    used_by: u64,
 }
 
 /// Why a variable has no value.
@@ -333,7 +345,9 @@ impl Vault {
         if is_reference(value.expose()) {
             return Err(StoreError::VariableCycle { key: key.to_owned() });
         }
-        let (changes, used_by) = self.changes_with(key, Some(&value))?;
+        // What cannot be read is not what was given now.
+        let differs = self.stored_variable(key).ok().flatten().is_none_or(|old| old != value);
+        let Effect { changes, rows, used_by } = self.effect_of(key, Some(&value), differs.then_some(now))?;
         let old = self.engine.variable(key)?.map(|row| row.record);
         let record = VariableRecord {
             key: key.to_owned(),
@@ -348,6 +362,7 @@ impl Vault {
         let entry = Entry::new(Action::VariableSet, key, asker, now).with(detail);
         self.commit(Some(&entry), |writer| {
             writer.put_variable(&row)?;
+            rows.iter().try_for_each(|row| writer.update(row).map(drop))?;
             if writer.count_variables()? > MAX_VARIABLES { Err(StoreError::Full) } else { Ok(()) }
         })?;
         let listed = ListedVariable { record: row.record, used_by, declared: None, shadows: false, problem: None };
@@ -372,7 +387,7 @@ impl Vault {
         if !users.is_empty() && !force {
             return Err(StoreError::VariableInUse { key: key.to_owned(), connections: users });
         }
-        let (changes, _) = self.changes_with(key, None)?;
+        let Effect { changes, .. } = self.effect_of(key, None, None)?;
         let detail = Detail::default().names("unusable", &users).flag("forced", !users.is_empty());
         let entry = Entry::new(Action::VariableDelete, key, asker, now).with(detail);
         self.commit(Some(&entry), |writer| {
@@ -382,9 +397,10 @@ impl Vault {
         Ok((users, Change::Together(changes)))
     }
 
-    /// Every published connection that injects the variable, as it is with this value of it, and how many refer to it. A
-    /// value that one of them cannot carry is refused.
-    fn changes_with(&self, key: &str, value: Option<&Secret>) -> Result<(Vec<Change>, u64), StoreError> {
+    /// What follows from another value of a variable: every published connection that injects it, as it is with this value.
+    /// For the rotation policy another value is another secret of those connections, since `rotated`. A value that one of
+    /// them cannot carry is refused.
+    fn effect_of(&self, key: &str, value: Option<&Secret>, rotated: Option<UnixMillis>) -> Result<Effect, StoreError> {
         let variables = self.variables().with(key, value);
         let keys = leading_to(&self.declared.variables, BTreeSet::from([key.to_owned()]));
         let check = |record: &ConnectionRecord| match value {
@@ -394,27 +410,44 @@ impl Vault {
             }),
             None => Ok(()),
         };
-        let mut changes = Vec::new();
-        let users = self.users(&keys)?;
-        for id in &users {
-            if let Some(held) = self.declared.connections.get(id) {
-                if held.injects_one_of(&keys) {
-                    check(&held.record)?;
-                    changes.push(Change::Saved(Arc::clone(&held.record), held.injected(&variables)));
-                }
-                continue;
+        let mut effect = Effect { used_by: self.users(&keys)?.len() as u64, ..Effect::default() };
+        let declared = self.declared.connections.values().filter(|held| held.injects_one_of(&keys));
+        for held in declared {
+            check(&held.record)?;
+            effect.changes.push(Change::Saved(Arc::clone(&held.record), held.injected(&variables)));
+        }
+        for mut record in self.injecting(&keys)? {
+            if let Some(now) = rotated {
+                record.rotated(now);
+                effect.rows.push(records::encode(&record)?);
             }
-            let Some(row) = self.engine.connection(id)? else { continue };
-            let Ok(record) = records::decode(&row) else { continue };
-            let Ok(secrets) = self.secrets(&record) else { continue };
-            let injects = record.auth_secret_key.as_ref().and_then(|name| secrets.get(name));
-            if injects.and_then(|secret| variable_of(secret.expose())).is_some_and(|used| keys.contains(used)) {
+            if !self.declared.connections.contains_key(record.settings.id.as_str()) {
                 check(&record)?;
                 let secret = self.injected(&record, &variables);
-                changes.push(Change::Saved(Arc::new(record), secret));
+                effect.changes.push(Change::Saved(Arc::new(record), secret));
             }
         }
-        Ok((changes, users.len() as u64))
+        Ok(effect)
+    }
+
+    /// The stored connections that inject the value of one of these variables, those too that a declared one shadows. What
+    /// cannot be read injects nothing.
+    fn injecting(&self, keys: &BTreeSet<String>) -> Result<Vec<ConnectionRecord>, StoreError> {
+        let mut ids = BTreeSet::new();
+        for key in keys {
+            ids.extend(self.engine.referencing(key)?);
+        }
+        let mut found = Vec::new();
+        for id in ids {
+            let Some(row) = self.engine.connection(&id)? else { continue };
+            let Ok(record) = records::decode(&row) else { continue };
+            let Ok(secrets) = self.secrets(&record) else { continue };
+            let injected = record.auth_secret_key.as_ref().and_then(|name| secrets.get(name));
+            if injected.and_then(|secret| variable_of(secret.expose())).is_some_and(|used| keys.contains(used)) {
+                found.push(record);
+            }
+        }
+        Ok(found)
     }
 
     /// Ids of the connections that refer to one of these variables, declared or stored.

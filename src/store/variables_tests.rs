@@ -132,6 +132,37 @@ fn another_value_reaches_every_connection_in_one_version() {
 }
 
 #[test]
+fn another_value_is_a_rotation_of_every_stored_connection_that_injects_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut vault = open(&folder);
+    set(&mut vault, "TOKEN", "one").unwrap();
+    add(&mut vault, "slack", &[("api_key", "{{TOKEN}}")]).unwrap();
+    add(&mut vault, "spare", &[("api_key", "own"), ("spare", "{{TOKEN}}")]).unwrap();
+    let month = |record: &ConnectionRecord| {
+        let draft = Draft { rotation_interval_days: 30, ..Draft::from_record(record) };
+        draft.check(&AddressPolicy::default())
+    };
+    for id in ["slack", "spare"] {
+        vault.update_connection(id, &asker(), NOW, month).unwrap();
+    }
+    let rotated = |vault: &Vault, id: &str| {
+        let record = vault.get(id).unwrap().record;
+        (record.last_rotated_at.unwrap(), record.settings.next_rotation_due_at.unwrap().0)
+    };
+    let (later, month) = (UnixMillis(50_000), 30 * 86_400);
+    // The same value is no other one.
+    vault.set_variable("TOKEN", &Secret::new("one".to_owned()), "", &asker(), later).unwrap();
+    assert_eq!(rotated(&vault, "slack"), (NOW, 1 + month));
+    let (_, change) = vault.set_variable("TOKEN", &Secret::new("two".to_owned()), "", &asker(), later).unwrap();
+    let Change::Together(changes) = change else { unreachable!("{change:?}") };
+    let [Change::Saved(published, Ok(_))] = changes.as_slice() else { unreachable!("{changes:?}") };
+    assert_eq!(published.settings.next_rotation_due_at.unwrap().0, 50 + month);
+    assert_eq!((rotated(&vault, "slack"), rotated(&vault, "spare")), ((later, 50 + month), (NOW, 1 + month)));
+    drop(vault);
+    assert_eq!(rotated(&open(&folder), "slack"), (later, 50 + month));
+}
+
+#[test]
 fn a_value_that_a_connection_cannot_carry_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut vault = open(&folder);

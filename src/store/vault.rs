@@ -421,9 +421,7 @@ impl Vault {
         record.settings.secret_version = record.settings.secret_version.saturating_add(1);
         record.credential_keys = secrets.keys().cloned().collect();
         record.secrets_lost = false;
-        record.updated_at = now;
-        record.last_rotated_at = Some(now);
-        record.settings.next_rotation_due_at = record.rotation_due();
+        record.rotated(now);
         let row = records::encode(&record)?;
         let asker = asker.clone().named(&request.by);
         let next = self.seal_secrets(&record, &secrets, asker.actor(), &request.reason)?;
