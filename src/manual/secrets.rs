@@ -45,6 +45,12 @@
 //! file changes, at SIGHUP and when asked. `SECRETS_RELOADER_RECOVERED` ends it. With `secrets.max_stale_seconds` the connections
 //! whose references fail are closed once the last good set is that old (`TooStale`, condition `False`); others go on.
 //!
+//! # Rotation
+//!
+//! `rotation.enforcement` goes by `last_rotated_at`. A declared connection was rotated when one of its secrets was first seen with
+//! another value, by a reload or by a start; an outage of its provider, switching it off, and a start are none. Where a
+//! connection injects a credential variable, another value of that is a rotation of the connection, stored or declared.
+//!
 //! # The file
 //!
 //! Folders are watched, not files, so that a rename over the file and a turned `..data` link are seen

@@ -10,13 +10,15 @@
 //!
 //! | table | columns |
 //! | --- | --- |
-//! | `meta` | `name`, `value`: `salt` (32 bytes), `sentinel` (sealed), `epoch` (UUID as text), `version` (u64, big-endian), `declared` (sealed: SHA-256 of settings, declared approvals and declared connections with their secrets) |
+//! | `meta` | `name`, `value`: `salt` (32 bytes), `sentinel` (sealed), `epoch` (UUID as text), `version` (u64, big-endian), `declared` (sealed: SHA-256 of settings, declared approvals and declared connections with their secrets), `rotation_key` (sealed) |
 //! | `connections` | `id`, `record` (JSON), `secret_version` |
 //! | `secrets` | `connection`, `version`, `sealed`, `made_at_ms`, `made_by`, `reason` |
 //! | `tests` | `connection`, `at_ms`, `passed`, `http_status`, `error`: the last test of each |
 //! | `last_use` | `connection`, `namespace`, `public_key` (32 bytes), `subject`, `at_ms`, `status` |
 //! | `variables` | `key`, `sealed`, `version`, `created_at_ms`, `updated_at_ms`, `created_by` |
 //! | `variable_references` | `connection`, `variable`: kept in the transaction of the connection's change |
+//! | `tests` | `connection`, `at_ms`, `passed`, `http_status`, `error`: the last test of each |
+//! | `declared_secrets` | `owner` (`connection` or `variable`), `name`, `digests`, `since_ms` |
 //! | `audit` | `id` (counts up without a gap), `at_ms`, `action`, `target`, `via`, `actor`, `address`, `request_id`, `detail` (JSON) |
 //!
 //! A row of `audit` is written in the transaction of the change it tells of. Triggers refuse to change, remove or write
@@ -30,6 +32,11 @@
 //! change what is on disk. All secrets of a connection are sealed together as one value; a rotation adds a
 //! version, and `store.kept_secret_versions` are kept: older ones are overwritten in the rotation's own transaction, and the WAL,
 //! where they still stand, is cut back within a second, so that no rotation waits for it.
+//!
+//! Nobody tells of the rotation of a declared secret, so `declared_secrets` holds when its value was first seen. `digests` are,
+//! for each secret in the order of their names, 8 bytes of the HMAC-SHA256 of its name and 16 of that of its value, under
+//! `rotation_key`; a secret that cannot be resolved keeps what it had ([`crate::store::rotation`]). A variable counts for what
+//! injects it. A row goes with its declaration, all of them with a lost master key.
 //!
 //! Every change raises `version` by one in the transaction that makes it. `epoch` is made with the store. Both go to
 //! `authz` with the state. Where settings or declared approvals differ from those of the last start, the

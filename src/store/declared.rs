@@ -23,7 +23,11 @@ use crate::domain::secret::Secret;
 use crate::domain::snapshot::Settings;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
+use crate::store::engine::ConnectionRow;
+use crate::store::engine::Writer;
 use crate::store::records;
+use crate::store::rotation::Clock;
+use crate::store::rotation::Owner;
 use crate::store::variables::Variables;
 use crate::store::vault::Change;
 use crate::store::vault::MAX_CONNECTIONS;
@@ -111,10 +115,6 @@ pub struct Applied {
     pub approvals: Vec<String>,
     /// Stored connections that are not published because one of the same id is declared.
     pub shadowed: Vec<String>,
-    /// Stored variables that do not count because one of the same key is declared.
-    pub shadowed_variables: Vec<String>,
-    /// Declared connections without a usable secret, and why.
-    pub unusable: Vec<(String, String)>,
 }
 
 impl Applied {
@@ -195,6 +195,25 @@ impl Held {
         }
     }
 
+    /// Since when its secrets are what they are, and whether one of them differs from what was seen before.
+    pub(super) fn see(&self, clock: &mut Clock, variables: &Variables<'_>, now: UnixMillis) -> (UnixMillis, bool) {
+        let chosen = self.chosen();
+        let names = self.record.credential_keys.iter().zip(&self.secrets);
+        let values: Vec<_> = names
+            .map(|(name, secret)| match secret {
+                ResolvedSecret::Value(value) => (name.as_str(), Some(Arc::clone(value))),
+                ResolvedSecret::Variable(key) if chosen.is_some_and(|chosen| std::ptr::eq(chosen, secret)) => {
+                    (name.as_str(), variables.value(key).ok().map(Arc::new))
+                }
+                // As with a stored one, a variable that is not injected is nobody's rotation.
+                ResolvedSecret::Variable(key) => (name.as_str(), Some(Arc::new(Secret::new(format!("{{{{{key}}}}}"))))),
+                ResolvedSecret::Unusable(_) => (name.as_str(), None),
+            })
+            .collect();
+        let values = values.iter().map(|(name, value)| (*name, value.as_ref().map(|value| value.expose())));
+        clock.see(Owner::Connection, self.record.settings.id.as_str(), values, now)
+    }
+
     fn chosen(&self) -> Option<&ResolvedSecret> {
         let name = self.record.auth_secret_key.as_ref()?;
         let at = self.record.credential_keys.binary_search(name).ok()?;
@@ -202,11 +221,36 @@ impl Held {
     }
 }
 
+/// A set as it will be held, and what the store is to remember with it.
+#[derive(Debug)]
+struct Settled {
+    next: Declared,
+    applied: Applied,
+    clock: Clock,
+    /// Stored connections for which another value of a declared variable is a rotation, by id.
+    rotated: BTreeMap<String, ConnectionRecord>,
+    /// The same as rows.
+    rows: Vec<ConnectionRow>,
+}
+
+impl Settled {
+    fn write(&self, writer: &Writer<'_>) -> Result<(), StoreError> {
+        self.rows.iter().try_for_each(|row| writer.update(row).map(drop))?;
+        self.clock.write(writer, true)
+    }
+}
+
 impl Vault {
     /// Takes the set this process begins with, before anything is published.
     pub fn begin_declared(&mut self, set: Resolved, now: UnixMillis) -> Result<(), StoreError> {
-        let (declared, _) = self.settle(set, now)?;
-        self.declared = declared;
+        let settled = self.settle(set, now)?;
+        if !settled.clock.has_same_variables() {
+            // Stored connections may inject another secret than at the last start.
+            self.commit(None, |writer| settled.write(writer))?;
+        } else if !settled.clock.is_same() {
+            self.engine.write(|writer| settled.write(writer))?;
+        }
+        self.declared = settled.next;
         Ok(())
     }
 
@@ -235,48 +279,55 @@ impl Vault {
         asker: &Asker,
         now: UnixMillis,
     ) -> Result<(Applied, Option<Change>), StoreError> {
-        let (next, applied) = self.settle(set, now)?;
-        let changes = self.differences(&next, &applied)?;
+        let settled = self.settle(set, now)?;
+        let changes = self.differences(&settled)?;
+        let applied = &settled.applied;
         let entry = Entry::new(action, "", asker, now).with(applied.detail());
         if applied.is_change() {
             // What the next start finds is to be compared with nothing: it takes a version of its own.
             self.commit(Some(&entry), |writer| {
-                for change in &changes {
-                    if let Change::Deleted(id) = change {
-                        writer.forget_uses(id.as_str())?;
-                    }
-                }
+                settled.write(writer)?;
                 writer.set_meta("declared", &[])
             })?;
-        } else if asker.via() != Via::Config {
-            self.note(&entry)?;
+        } else {
+            if !settled.clock.is_same() {
+                self.engine.write(|writer| settled.write(writer))?;
+            }
+            if asker.via() != Via::Config {
+                self.note(&entry)?;
+            }
         }
+        let Settled { next, applied, .. } = settled;
         self.declared = next;
         let change = applied.is_change().then_some(Change::Together(changes));
         Ok((applied, change))
     }
 
     /// The set as it will be held: what did not change keeps its times and its version of the secret.
-    fn settle(&self, set: Resolved, now: UnixMillis) -> Result<(Declared, Applied), StoreError> {
+    fn settle(&self, set: Resolved, now: UnixMillis) -> Result<Settled, StoreError> {
         if set.connections.len() as u64 > MAX_CONNECTIONS.unsigned_abs() {
             return Err(StoreError::Full);
         }
         let mut applied = Applied::default();
         let variables = self.settle_variables(set.variables, now, &mut applied)?;
         let lookup = Variables::new(self, &variables);
+        let mut clock = self.clock()?;
+        let mut rotated = BTreeMap::new();
+        for mut record in self.injecting(&self.see_variables(&mut clock, &variables, now)?)? {
+            record.rotated(now);
+            rotated.insert(record.settings.id.as_str().to_owned(), record);
+        }
+        let rows = rotated.values().map(records::encode).collect::<Result<_, _>>()?;
         let stored: BTreeSet<String> = self.engine.connection_ids()?.into_iter().collect();
         let mut connections = BTreeMap::new();
         for connection in set.connections {
             let id = connection.draft.settings.id.as_str().to_owned();
             let old = self.declared.connections.get(&id);
-            let held = settle_connection(connection, old, now);
+            let held = settle_connection(connection, old, now, |held| held.see(&mut clock, &lookup, now));
             match old {
                 None => applied.added.push(id.clone()),
                 Some(old) if !Arc::ptr_eq(&old.record, &held.record) => applied.changed.push(id.clone()),
                 Some(_) => {}
-            }
-            if let Err(reason) = held.injected(&lookup) {
-                applied.unusable.push((id.clone(), reason));
             }
             if stored.contains(&id) {
                 applied.shadowed.push(id.clone());
@@ -293,7 +344,8 @@ impl Vault {
         let differing = services.into_iter().filter(|service| old.get(*service) != new.get(*service));
         applied.approvals = differing.map(|service| service.as_str().to_owned()).collect();
         let shadowing = applied.shadowed.len() as u64;
-        Ok((Declared { settings: set.settings, approvals: set.approvals, connections, variables, shadowing }, applied))
+        let next = Declared { settings: set.settings, approvals: set.approvals, connections, variables, shadowing };
+        Ok(Settled { next, applied, clock, rotated, rows })
     }
 
     fn settle_variables(
@@ -308,9 +360,6 @@ impl Vault {
             let same = old.filter(|old| old.value == value);
             if same.is_none() {
                 applied.variables.push(key.clone());
-            }
-            if self.engine.variable(&key)?.is_some() {
-                applied.shadowed_variables.push(key.clone());
             }
             let held = HeldVariable {
                 value,
@@ -328,7 +377,8 @@ impl Vault {
     }
 
     /// What is to be published for the state to become that of `next`.
-    fn differences(&self, next: &Declared, applied: &Applied) -> Result<Vec<Change>, StoreError> {
+    fn differences(&self, settled: &Settled) -> Result<Vec<Change>, StoreError> {
+        let Settled { next, applied, rotated, .. } = settled;
         let lookup = Variables::new(self, &next.variables);
         let touched = leading_to(&next.variables, applied.variables.iter().cloned().collect());
         let differing: BTreeSet<&String> = applied.added.iter().chain(&applied.changed).collect();
@@ -353,7 +403,9 @@ impl Vault {
         for id in stored {
             let Some(row) = self.engine.connection(&id)? else { continue };
             // One that cannot be read is not published either; it was reported at the start.
-            let Ok(record) = records::decode(&row) else { continue };
+            let Ok(record) = rotated.get(&id).map_or_else(|| records::decode(&row), |record| Ok(record.clone())) else {
+                continue;
+            };
             let secret = self.injected(&record, &lookup);
             changes.push(Change::Saved(Arc::new(record), secret));
         }
@@ -385,39 +437,44 @@ pub(super) fn leading_to(variables: &HeldVariables, mut keys: BTreeSet<String>) 
     }
 }
 
-/// A connection as it will be held: the old record itself where nothing differs.
-fn settle_connection(connection: ResolvedConnection, old: Option<&Held>, now: UnixMillis) -> Held {
+/// A connection as it will be held: the old record itself where nothing differs. `see` tells since when its secrets are
+/// what they are, and whether one of them is another than before.
+fn settle_connection(
+    connection: ResolvedConnection,
+    old: Option<&Held>,
+    now: UnixMillis,
+    see: impl FnOnce(&Held) -> (UnixMillis, bool),
+) -> Held {
     let ResolvedConnection { draft, secrets, place } = connection;
     let (credential_keys, secrets): (Vec<_>, Vec<_>) = secrets.into_iter().unzip();
-    let mut record = ConnectionRecord {
+    let record = ConnectionRecord {
         settings: draft.settings,
         auth_secret_key: draft.auth_secret_key,
-        last_rotated_at: (!secrets.is_empty()).then_some(now),
+        last_rotated_at: None,
         credential_keys,
         rotation_interval_days: draft.rotation_interval_days,
         mcp: draft.mcp,
-        created_at: now,
-        updated_at: now,
+        created_at: old.map_or(now, |old| old.record.created_at),
+        updated_at: old.map_or(now, |old| old.record.updated_at),
         secrets_lost: false,
     };
-    record.settings.secret_version = 1;
-    let same_secrets = old.is_some_and(|old| *old.secrets == *secrets);
-    if let Some(old) = old {
-        record.created_at = old.record.created_at;
-        record.updated_at = old.record.updated_at;
-        record.settings.secret_version = old.record.settings.secret_version;
-        if same_secrets {
-            record.last_rotated_at = old.record.last_rotated_at;
-        } else {
-            record.settings.secret_version = record.settings.secret_version.saturating_add(1);
-        }
-    }
+    let mut held = Held { record: Arc::new(record), secrets: secrets.into_boxed_slice(), place };
+    let (since, rotated) = see(&held);
+    let has_secrets = !held.secrets.is_empty();
+    let same_secrets = old.is_some_and(|old| *old.secrets == *held.secrets);
+    let record = Arc::make_mut(&mut held.record);
+    record.last_rotated_at = has_secrets.then_some(since);
+    let version = old.map_or(1, |old| old.record.settings.secret_version);
+    // The values of a variable have versions of their own.
+    record.settings.secret_version = if rotated && !same_secrets { version.saturating_add(1) } else { version };
     record.settings.next_rotation_due_at = record.rotation_due();
-    let record = match old {
-        Some(old) if *old.record == record && same_secrets => Arc::clone(&old.record),
-        Some(_) | None => Arc::new(ConnectionRecord { updated_at: now, ..record }),
-    };
-    Held { record, secrets: secrets.into_boxed_slice(), place }
+    match old {
+        Some(old) if *old.record == *record && same_secrets => held.record = Arc::clone(&old.record),
+        // The same secret is there again, or is out of reach: published, and nothing about the connection.
+        Some(old) if *old.record == *record => {}
+        Some(_) | None => record.updated_at = now,
+    }
+    held
 }
 
 /// Approvals of each service, in an order of their own.

@@ -79,6 +79,14 @@ const STEPS: &[&str] = &[
     CREATE TRIGGER audit_is_not_written_over BEFORE INSERT ON audit
         WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)
         BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;",
+    // 2 -> 3
+    "CREATE TABLE declared_secrets (
+        owner TEXT NOT NULL,
+        name TEXT NOT NULL,
+        digests BLOB NOT NULL,
+        since_ms INTEGER NOT NULL,
+        PRIMARY KEY (owner, name)
+    ) STRICT, WITHOUT ROWID;",
 ];
 
 /// The schema version this program writes.

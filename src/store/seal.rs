@@ -199,6 +199,36 @@ fn open_value(place: Place<'_>, data_key: &[u8; KEY_BYTES], value: &[u8]) -> Res
         .map_err(|_| SealError::Broken)
 }
 
+/// A key of digests by which values are known again and cannot be guessed at.
+pub struct DigestKey(ring::hmac::Key);
+
+impl DigestKey {
+    /// HMAC-SHA256 under these bytes.
+    pub fn new(key: &[u8]) -> Self {
+        Self(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key))
+    }
+
+    /// The first `N` bytes, at most 32, of the digest of these parts, each with its length in front.
+    pub fn digest<const N: usize>(&self, parts: &[&str]) -> [u8; N] {
+        let mut context = ring::hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut out = [0; N];
+        for (out, byte) in out.iter_mut().zip(context.sign().as_ref()) {
+            *out = *byte;
+        }
+        out
+    }
+}
+
+impl std::fmt::Debug for DigestKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("DigestKey(..)")
+    }
+}
+
 impl std::fmt::Debug for MasterKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("MasterKey(..)")

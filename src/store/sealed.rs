@@ -1,6 +1,7 @@
 //! What is sealed and where it lies: one list, for everything that goes over all of it.
 
 use rusqlite::Connection;
+use rusqlite::OptionalExtension as _;
 use rusqlite::params;
 
 use crate::store::StoreError;
@@ -14,6 +15,11 @@ pub(super) const SENTINEL: &[u8] = b"this store opens";
 /// Where the sentinel belongs.
 pub(super) const SENTINEL_PLACE: Place<'static> =
     Place { kind: "meta", record: "sentinel", field: "value", version: 1 };
+/// Under which name of `meta` the key lies by which declared secrets are known again.
+pub(super) const ROTATION_KEY: &str = "rotation_key";
+/// Where that key belongs.
+pub(super) const ROTATION_KEY_PLACE: Place<'static> =
+    Place { kind: "meta", record: ROTATION_KEY, field: "value", version: 1 };
 /// Rows that are held at a time while all are gone over.
 const PAGE: i64 = 256;
 
@@ -32,6 +38,7 @@ pub const fn variable_place(key: &str, version: u64) -> Place<'_> {
 enum Kind {
     Secrets,
     Variable,
+    RotationKey,
 }
 
 /// A row with a sealed value.
@@ -53,6 +60,7 @@ impl Row {
         match self.kind {
             Kind::Secrets => secrets_place(&self.record, version),
             Kind::Variable => variable_place(&self.record, version),
+            Kind::RotationKey => ROTATION_KEY_PLACE,
         }
     }
 
@@ -61,6 +69,7 @@ impl Row {
         match self.kind {
             Kind::Secrets => format!("connection {} (version {})", self.record, self.version),
             Kind::Variable => format!("variable {}", self.record),
+            Kind::RotationKey => "the key of the declared secrets' digests".to_owned(),
         }
     }
 
@@ -73,17 +82,25 @@ impl Row {
             Kind::Variable => db
                 .prepare_cached("UPDATE variables SET sealed = ?2 WHERE key = ?1")?
                 .execute(params![self.record, sealed])?,
+            Kind::RotationKey => db
+                .prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?
+                .execute(params![self.record, sealed])?,
         };
         Ok(())
     }
 
-    /// Removes an old version of a connection's secrets; nothing else can do without.
+    /// Removes an old version of a connection's secrets, or what declared secrets are known again by; nothing else can do
+    /// without.
     pub(super) fn remove(&self, db: &Connection) -> Result<(), StoreError> {
-        if self.kind == Kind::Secrets {
-            db.prepare_cached("DELETE FROM secrets WHERE connection = ?1 AND version = ?2")?
-                .execute(params![self.record, self.version])?;
+        match self.kind {
+            Kind::Secrets => {
+                db.prepare_cached("DELETE FROM secrets WHERE connection = ?1 AND version = ?2")?
+                    .execute(params![self.record, self.version])?;
+                Ok(())
+            }
+            Kind::RotationKey => forget_declared(db),
+            Kind::Variable => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -107,7 +124,11 @@ pub(super) fn walk(db: &Connection, visit: &mut dyn FnMut(&Row) -> Result<(), St
             page.iter().try_for_each(&mut *visit)?;
         }
     }
-    Ok(())
+    let mut key = db.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+    let held = key.query_row([ROTATION_KEY], |row| row.get(0)).optional()?;
+    held.map_or(Ok(()), |sealed| {
+        visit(&Row { kind: Kind::RotationKey, record: ROTATION_KEY.to_owned(), version: 1, in_use: false, sealed })
+    })
 }
 
 /// What a look at everything in a store found.
@@ -149,6 +170,7 @@ pub(super) fn check(db: &Connection, key: &MasterKey) -> Result<Checked, StoreEr
         match row.kind {
             Kind::Secrets => checked.secrets += 1,
             Kind::Variable => checked.variables += 1,
+            Kind::RotationKey => {}
         }
         if row.sealed.is_empty() {
             checked.lost.push(row.name());
@@ -180,6 +202,13 @@ pub(super) fn names(db: &Connection) -> Result<(Vec<String>, Vec<String>), Store
 pub(super) fn forget(db: &Connection) -> Result<(), StoreError> {
     db.execute("DELETE FROM secrets", [])?;
     db.execute("UPDATE variables SET sealed = x''", [])?;
+    forget_declared(db)
+}
+
+/// Forgets the secrets of what is declared: the next start sees them for the first time.
+fn forget_declared(db: &Connection) -> Result<(), StoreError> {
+    db.execute("DELETE FROM declared_secrets", [])?;
+    db.execute("DELETE FROM meta WHERE name = ?1", [ROTATION_KEY])?;
     Ok(())
 }
 

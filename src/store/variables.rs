@@ -35,6 +35,7 @@ use crate::store::engine::ConnectionRow;
 use crate::store::engine::Engine;
 use crate::store::engine::Writer;
 use crate::store::records;
+use crate::store::rotation::Clock;
 use crate::store::sealed::variable_place;
 use crate::store::vault::Change;
 use crate::store::vault::Vault;
@@ -88,6 +89,10 @@ struct Effect {
     changes: Vec<Change>,
     /// Stored connections whose records differ.
     rows: Vec<ConnectionRow>,
+    /// Declared connections whose records differ.
+    held: Vec<Arc<ConnectionRecord>>,
+    /// What was seen of what is declared; `None`: nothing of it depends on the variable.
+    clock: Option<Clock>,
     /// How many connections refer to it.
     used_by: u64,
 }
@@ -347,7 +352,8 @@ impl Vault {
         }
         // What cannot be read is not what was given now.
         let differs = self.stored_variable(key).ok().flatten().is_none_or(|old| old != value);
-        let Effect { changes, rows, used_by } = self.effect_of(key, Some(&value), differs.then_some(now))?;
+        let Effect { changes, rows, held, clock, used_by } =
+            self.effect_of(key, Some(&value), differs.then_some(now))?;
         let old = self.engine.variable(key)?.map(|row| row.record);
         let record = VariableRecord {
             key: key.to_owned(),
@@ -363,8 +369,14 @@ impl Vault {
         self.commit(Some(&entry), |writer| {
             writer.put_variable(&row)?;
             rows.iter().try_for_each(|row| writer.update(row).map(drop))?;
+            clock.map_or(Ok(()), |clock| clock.write(writer, false))?;
             if writer.count_variables()? > MAX_VARIABLES { Err(StoreError::Full) } else { Ok(()) }
         })?;
+        for record in held {
+            if let Some(held) = self.declared.connections.get_mut(record.settings.id.as_str()) {
+                held.record = record;
+            }
+        }
         let listed = ListedVariable { record: row.record, used_by, declared: None, shadows: false, problem: None };
         Ok((listed, Change::Together(changes)))
     }
@@ -411,10 +423,24 @@ impl Vault {
             None => Ok(()),
         };
         let mut effect = Effect { used_by: self.users(&keys)?.len() as u64, ..Effect::default() };
-        let declared = self.declared.connections.values().filter(|held| held.injects_one_of(&keys));
+        let aliases = keys.iter().filter(|key| self.declared.variables.contains_key(*key));
+        let declared: Vec<_> = self.declared.connections.values().filter(|held| held.injects_one_of(&keys)).collect();
+        if let Some(now) = rotated
+            && (aliases.clone().next().is_some() || !declared.is_empty())
+        {
+            let clock = effect.clock.insert(self.clock()?);
+            aliases.for_each(|key| self.see_variable(clock, key, &variables, now));
+        }
         for held in declared {
             check(&held.record)?;
-            effect.changes.push(Change::Saved(Arc::clone(&held.record), held.injected(&variables)));
+            let mut record = Arc::clone(&held.record);
+            if let (Some(clock), Some(now)) = (&mut effect.clock, rotated)
+                && held.see(clock, &variables, now).1
+            {
+                Arc::make_mut(&mut record).rotated(now);
+                effect.held.push(Arc::clone(&record));
+            }
+            effect.changes.push(Change::Saved(record, held.injected(&variables)));
         }
         for mut record in self.injecting(&keys)? {
             if let Some(now) = rotated {
@@ -432,7 +458,7 @@ impl Vault {
 
     /// The stored connections that inject the value of one of these variables, those too that a declared one shadows. What
     /// cannot be read injects nothing.
-    fn injecting(&self, keys: &BTreeSet<String>) -> Result<Vec<ConnectionRecord>, StoreError> {
+    pub(super) fn injecting(&self, keys: &BTreeSet<String>) -> Result<Vec<ConnectionRecord>, StoreError> {
         let mut ids = BTreeSet::new();
         for key in keys {
             ids.extend(self.engine.referencing(key)?);

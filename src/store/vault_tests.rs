@@ -215,7 +215,7 @@ fn a_newer_schema_is_refused_untouched() {
     raw.pragma_update(None, "user_version", 99).unwrap();
     drop(raw);
     let before = contents(&folder);
-    assert!(matches!(open(&folder), Err(StoreError::Database(DatabaseError::Newer { found: 99, known: 2, .. }))));
+    assert!(matches!(open(&folder), Err(StoreError::Database(DatabaseError::Newer { found: 99, known: 3, .. }))));
     assert_eq!(contents(&folder), before);
 }
 
