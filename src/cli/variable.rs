@@ -91,7 +91,7 @@ struct RemoveArgs {
     /// Do not ask; needed where nobody is at a terminal
     #[arg(short, long)]
     yes: bool,
-    /// Also where connections use it: they are without a secret then
+    /// Also where connections use it: those that inject it are without a secret then
     #[arg(long)]
     force: bool,
     /// Print JSON for programs

@@ -27,6 +27,16 @@ pub enum Change {
     Together(Vec<Change>),
 }
 
+impl Change {
+    /// Id of the connection that is new or different, where it is that.
+    pub(super) fn saved_id(&self) -> Option<&str> {
+        match self {
+            Self::Saved(record, _) => Some(record.settings.id.as_str()),
+            Self::Deleted(_) | Self::Settings(_) | Self::Approvals(..) | Self::Together(_) => None,
+        }
+    }
+}
+
 /// All connections of a store, as one look at it found them.
 #[derive(Debug, Default)]
 pub struct Loaded {

@@ -216,7 +216,7 @@ fn declared_variables_reach_stored_connections_and_stored_ones_declared_connecti
     assert_eq!(told, [ok("stored-one", "b2")]);
     let listed = vault.list_variables().unwrap();
     let shown: Vec<_> = listed.iter().map(|one| (one.record.key.as_str(), one.used_by, one.shadows)).collect();
-    assert_eq!(shown, [("ALIAS", 1, false), ("BOTH", 1, true), ("STORED", 1, false)]);
+    assert_eq!(shown, [("ALIAS", 1, false), ("BOTH", 1, true), ("STORED", 2, false)]);
     match vault.delete_variable("STORED", false, &asker(), NOW) {
         Err(StoreError::VariableInUse { connections, .. }) => assert_eq!(connections, ["declared-one", "declared-two"]),
         other => unreachable!("{other:?}"),
@@ -224,6 +224,18 @@ fn declared_variables_reach_stored_connections_and_stored_ones_declared_connecti
     // The declaration goes, the stored one counts again.
     let (_, told) = declare(&mut vault, set(connections(), vec![("ALIAS", variable("STORED"))]), NOW);
     assert_eq!(told, [ok("stored-one", "b-stored")]);
+}
+
+#[test]
+fn a_connection_that_hides_another_uses_a_variable_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut vault = open(&folder);
+    vault.set_variable("TOKEN", &Secret::new("t".to_owned()), "", &asker(), NOW).unwrap();
+    store(&mut vault, "one", "{{TOKEN}}");
+    declare(&mut vault, set(vec![("one", variable("TOKEN"))], Vec::new()), NOW);
+    assert_eq!(vault.list_variables().unwrap()[0].used_by, 1);
+    let (unusable, _) = vault.delete_variable("TOKEN", true, &asker(), NOW).unwrap();
+    assert_eq!(unusable, ["one"]);
 }
 
 #[test]

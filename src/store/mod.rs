@@ -140,8 +140,8 @@ pub enum StoreError {
     #[error("credential variable not found")]
     VariableNotFound,
     /// Connections refer to a credential variable.
-    #[error("credential variable {key} is used by {} connections ({}); with force=true it goes all the same, and they are \
-             without a secret", .connections.len(), some(.connections))]
+    #[error("credential variable {key} is used by {} connections ({}); with force=true it goes all the same, and those that \
+             inject it are without a secret", .connections.len(), some(.connections))]
     VariableInUse {
         /// Its key.
         key: String,

@@ -256,8 +256,8 @@ impl Vault {
         Variables::new(self, &self.declared.variables)
     }
 
-    /// Whether secrets can be stored: every variable they refer to is defined, and the one that `key` names has a value
-    /// that can be injected. One whose declaration is not resolved now is defined all the same.
+    /// Whether secrets can be stored: every variable they refer to is defined. One whose declaration is not resolved now
+    /// is defined all the same.
     pub(super) fn check_references(&self, secrets: &Secrets) -> Result<(), StoreError> {
         let variables = self.variables();
         for key in references(secrets) {
@@ -270,39 +270,41 @@ impl Vault {
         Ok(())
     }
 
-    /// Stored connections (or only this one) that refer to a variable without a value, and why it has none.
+    /// Stored connections (or only this one) that inject a variable without a value, and why it has none. Only where one
+    /// refers to such a variable its secrets are opened, to tell which of them that is.
     pub(super) fn missing_variables(&self, only: Option<&str>) -> Result<BTreeMap<String, String>, StoreError> {
         let variables = self.variables();
         let mut values: BTreeMap<String, Option<String>> = BTreeMap::new();
         let mut missing = BTreeMap::new();
         for (connection, key) in self.engine.variable_references(only)? {
             let value = values
-                .entry(key)
+                .entry(key.clone())
                 .or_insert_with_key(|key| variables.value(key).err().map(|missing| missing.to_string()));
-            if let Some(reason) = value {
+            if let Some(reason) = value
+                && self.engine.connection(&connection)?.is_some_and(|row| self.injects(&row) == Some(key))
+            {
                 missing.insert(connection, reason.clone());
             }
         }
         Ok(missing)
     }
 
+    /// Key of the variable that a stored connection injects. What cannot be read injects nothing.
+    fn injects(&self, row: &ConnectionRow) -> Option<String> {
+        let record = records::decode(row).ok()?;
+        let secrets = self.secrets(&record).ok()?;
+        let injected = secrets.get(record.auth_secret_key.as_ref()?)?;
+        variable_of(injected.expose()).map(str::to_owned)
+    }
+
     /// All variables, declared and stored, by key.
     pub fn list_variables(&self) -> Result<Vec<ListedVariable>, StoreError> {
-        let mut uses: BTreeMap<String, u64> = BTreeMap::new();
-        let mut count = |key: &str| {
-            let count = uses.entry(key.to_owned()).or_default();
-            *count = count.saturating_add(1);
-        };
-        for (_, key) in self.engine.variable_references(None)? {
-            count(&key);
-        }
-        for held in self.declared.connections.values() {
-            held.references().collect::<BTreeSet<_>>().into_iter().for_each(&mut count);
-        }
+        let uses = self.all_users()?;
+        let used_by = |key: &str| uses.get(key).map_or(0, |users| users.len() as u64);
         let variables = self.variables();
         let mut listed: BTreeMap<String, ListedVariable> = BTreeMap::new();
         for VariableRow { record, sealed } in self.engine.variables()? {
-            let used_by = uses.get(&record.key).copied().unwrap_or_default();
+            let used_by = used_by(&record.key);
             let problem = sealed.is_empty().then(|| Missing::Lost(record.key.clone()).to_string());
             let stored = ListedVariable { record, used_by, declared: None, shadows: false, problem };
             listed.insert(stored.record.key.clone(), stored);
@@ -317,7 +319,7 @@ impl Vault {
             };
             let declared = ListedVariable {
                 record,
-                used_by: uses.get(key).copied().unwrap_or_default(),
+                used_by: used_by(key),
                 declared: Some(held.place.clone()),
                 shadows: listed.contains_key(key),
                 problem: variables.value(key).err().map(|missing| missing.to_string()),
@@ -381,8 +383,8 @@ impl Vault {
         Ok((listed, Change::Together(changes)))
     }
 
-    /// Removes a variable. Where connections refer to it that takes `force`, and they are without a secret afterwards;
-    /// their ids come back.
+    /// Removes a variable. Where connections refer to it that takes `force`; those that inject it are without a secret
+    /// afterwards, and their ids come back.
     pub fn delete_variable(
         &mut self,
         key: &str,
@@ -400,13 +402,15 @@ impl Vault {
             return Err(StoreError::VariableInUse { key: key.to_owned(), connections: users });
         }
         let Effect { changes, .. } = self.effect_of(key, None, None)?;
-        let detail = Detail::default().names("unusable", &users).flag("forced", !users.is_empty());
+        let mut unusable: Vec<_> = changes.iter().filter_map(Change::saved_id).map(str::to_owned).collect();
+        unusable.sort();
+        let detail = Detail::default().names("unusable", &unusable).flag("forced", !users.is_empty());
         let entry = Entry::new(Action::VariableDelete, key, asker, now).with(detail);
         self.commit(Some(&entry), |writer| {
             writer.delete_variable(key)?.then_some(()).ok_or(StoreError::VariableNotFound)
         })?;
         self.cut_back();
-        Ok((users, Change::Together(changes)))
+        Ok((unusable, Change::Together(changes)))
     }
 
     /// What follows from another value of a variable: every published connection that injects it, as it is with this value.
@@ -466,11 +470,8 @@ impl Vault {
         let mut found = Vec::new();
         for id in ids {
             let Some(row) = self.engine.connection(&id)? else { continue };
-            let Ok(record) = records::decode(&row) else { continue };
-            let Ok(secrets) = self.secrets(&record) else { continue };
-            let injected = record.auth_secret_key.as_ref().and_then(|name| secrets.get(name));
-            if injected.and_then(|secret| variable_of(secret.expose())).is_some_and(|used| keys.contains(used)) {
-                found.push(record);
+            if self.injects(&row).is_some_and(|key| keys.contains(&key)) {
+                found.push(records::decode(&row)?);
             }
         }
         Ok(found)
@@ -485,6 +486,33 @@ impl Vault {
         let declared = self.declared.connections.iter();
         let declared = declared.filter(|(_, held)| held.references().any(|used| keys.contains(used)));
         users.extend(declared.map(|(id, _)| id.clone()));
+        Ok(users)
+    }
+
+    /// The same for every variable. One of both kinds under one id is one.
+    fn all_users(&self) -> Result<BTreeMap<String, BTreeSet<String>>, StoreError> {
+        let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (id, key) in self.engine.variable_references(None)? {
+            users.entry(key).or_default().insert(id);
+        }
+        for (id, held) in &self.declared.connections {
+            for key in held.references() {
+                users.entry(key.to_owned()).or_default().insert(id.clone());
+            }
+        }
+        // Whoever refers to a variable refers to what it stands for.
+        let direct = users.clone();
+        for (key, ids) in direct {
+            let mut at = key.as_str();
+            for _ in 0..MAX_STEPS {
+                let Some(ResolvedSecret::Variable(next)) = self.declared.variables.get(at).map(|held| &held.value)
+                else {
+                    break;
+                };
+                users.entry(next.clone()).or_default().extend(ids.iter().cloned());
+                at = next;
+            }
+        }
         Ok(users)
     }
 

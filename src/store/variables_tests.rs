@@ -200,7 +200,13 @@ fn a_variable_in_use_goes_by_force_only_and_its_connections_say_so() {
         other => unreachable!("{other:?}"),
     }
     let (unusable, change) = vault.delete_variable("TOKEN", true, &asker(), NOW).unwrap();
-    assert_eq!(unusable, ["github", "slack"]);
+    assert_eq!(unusable, ["slack"], "the other one injects a secret of its own");
+    assert_eq!((vault.get("github").unwrap().problem, injected(&vault, "github").unwrap().as_str()), (None, "own"));
+    assert!(
+        vault.list().unwrap().iter().all(|one| one.problem.is_some() == (one.record.settings.id.as_str() == "slack"))
+    );
+    let entry = vault.audit(&Filter::default(), 1).unwrap().remove(0);
+    assert_eq!(entry.detail, serde_json::json!({ "unusable": ["slack"], "forced": true }));
     let told = told(&change);
     assert_eq!(told.len(), 1);
     assert!(told[0].0 == "slack" && told[0].1.as_ref().unwrap_err().contains("TOKEN"));

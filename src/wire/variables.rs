@@ -42,7 +42,7 @@ impl VariableSetBody {
 #[into_params(parameter_in = Query)]
 #[serde(default)]
 pub struct VariableDeleteQuery {
-    /// `true`: also where connections refer to it, which are without a secret afterwards.
+    /// `true`: also where connections refer to it; those that inject it are without a secret afterwards.
     pub force: Option<String>,
 }
 
@@ -89,7 +89,7 @@ pub struct VariableDeletedBody {
     pub deleted: bool,
     /// Its name.
     pub key: String,
-    /// Ids of the connections that are without a secret now; absent where there are none.
+    /// Ids of the connections that injected it and are without a secret now; absent where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unusable: Vec<String>,
 }
