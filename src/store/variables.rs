@@ -256,18 +256,15 @@ impl Vault {
         Variables::new(self, &self.declared.variables)
     }
 
-    /// Whether secrets can be stored: every variable they refer to is defined. One whose declaration is not resolved now
-    /// is defined all the same.
-    pub(super) fn check_references(&self, secrets: &Secrets) -> Result<(), StoreError> {
-        let variables = self.variables();
-        for key in references(secrets) {
-            match variables.value(key) {
-                Ok(_) | Err(Missing::Unresolved(..) | Missing::Lost(_)) => {}
-                Err(Missing::Undefined(key)) => return Err(StoreError::VariableMissing { key }),
-                Err(Missing::Unreadable(_, error)) => return Err(*error),
-            }
+    /// Whether a secret can be stored: a variable it refers to is defined. One whose declaration is not resolved now is
+    /// defined all the same.
+    pub(super) fn check_reference(&self, secret: &Secret) -> Result<(), StoreError> {
+        let Some(key) = variable_of(secret.expose()) else { return Ok(()) };
+        match self.variables().value(key) {
+            Ok(_) | Err(Missing::Unresolved(..) | Missing::Lost(_)) => Ok(()),
+            Err(Missing::Undefined(key)) => Err(StoreError::VariableMissing { key }),
+            Err(Missing::Unreadable(_, error)) => Err(*error),
         }
-        Ok(())
     }
 
     /// Stored connections (or only this one) that inject a variable without a value, and why it has none. Only where one

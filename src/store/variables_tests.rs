@@ -224,6 +224,34 @@ fn a_variable_in_use_goes_by_force_only_and_its_connections_say_so() {
 }
 
 #[test]
+fn a_variable_that_is_gone_holds_up_no_other_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut vault = open(&folder);
+    set(&mut vault, "APP", "app").unwrap();
+    add(&mut vault, "slack", &[("api_key", "xoxb-1"), ("app_token", "{{APP}}"), ("spare", "s")]).unwrap();
+    vault.delete_variable("APP", true, &asker(), NOW).unwrap();
+    let rotate = |vault: &mut Vault, name: &str, value: &str| {
+        let request = RotationRequest { secrets: secrets(&[(name, value)]), by: String::new(), reason: String::new() };
+        vault.rotate("slack", request, &asker(), NOW).map(drop)
+    };
+    rotate(&mut vault, "api_key", "xoxb-2").unwrap();
+    assert_eq!(injected(&vault, "slack").unwrap(), "xoxb-2");
+    let inject = |vault: &mut Vault, name: &str| {
+        let edit = |record: &ConnectionRecord| {
+            let draft = Draft { auth_secret_key: name.to_owned(), ..Draft::from_record(record) };
+            draft.check(&AddressPolicy::default())
+        };
+        vault.update_connection("slack", &asker(), NOW, edit).map(drop)
+    };
+    inject(&mut vault, "spare").unwrap();
+    // What is given, or named, is judged.
+    for refused in [rotate(&mut vault, "spare", "{{APP}}"), inject(&mut vault, "app_token")] {
+        assert!(matches!(refused, Err(StoreError::VariableMissing { ref key }) if key == "APP"), "{refused:?}");
+    }
+    assert_eq!(injected(&vault, "slack").unwrap(), "s");
+}
+
+#[test]
 fn uses_are_counted_as_connections_come_and_go() {
     let folder = tempfile::tempdir().unwrap();
     let mut vault = open(&folder);

@@ -287,7 +287,7 @@ impl Vault {
     ) -> Result<(ConnectionRecord, Change), StoreError> {
         self.refuse_declared(draft.settings.id.as_str())?;
         let secrets = check_secrets(secrets)?;
-        self.check_references(&secrets)?;
+        secrets.values().try_for_each(|secret| self.check_reference(secret))?;
         self.check_injected(&draft.settings, draft.auth_secret_key.as_deref(), &secrets)?;
         let mut record = ConnectionRecord {
             settings: draft.settings,
@@ -349,8 +349,10 @@ impl Vault {
             Change::Saved(Arc::new(record.clone()), Err(SECRETS_LOST.to_owned()))
         } else {
             let secrets = self.secrets(&record)?;
-            if record.auth_secret_key != old_key {
-                self.check_references(&secrets)?;
+            if let Some(name) = record.auth_secret_key.as_ref().filter(|name| Some(*name) != old_key.as_ref())
+                && let Some(secret) = secrets.get(name)
+            {
+                self.check_reference(secret)?;
             }
             // A variable that is gone by now must not keep its owner from switching the connection off.
             self.check_injected(&record.settings, record.auth_secret_key.as_deref(), &secrets)?;
@@ -404,6 +406,8 @@ impl Vault {
             }
             Err(error) => return Err(error),
         };
+        // What is kept is not judged: a variable that is gone must not hold up the rotation of another secret.
+        let defined = given.values().try_for_each(|secret| self.check_reference(secret));
         let mut changed = Vec::new();
         for (name, secret) in given {
             if secrets.get(&name) != Some(&secret) {
@@ -414,9 +418,9 @@ impl Vault {
         if changed.is_empty() {
             return Err(StoreError::Unchanged);
         }
+        defined?;
         // The limits hold for the union too.
         let secrets = check_secrets(secrets)?;
-        self.check_references(&secrets)?;
         self.check_injected(&record.settings, record.auth_secret_key.as_deref(), &secrets)?;
         record.settings.secret_version = record.settings.secret_version.saturating_add(1);
         record.credential_keys = secrets.keys().cloned().collect();
