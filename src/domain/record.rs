@@ -121,6 +121,16 @@ pub fn is_reference(value: &str) -> bool {
     text.starts_with("{{") && text.ends_with("}}")
 }
 
+/// Whether the secret that `key` names is one of these.
+pub fn check_named(key: Option<&str>, names: &[String]) -> Result<(), InvalidConnection> {
+    let named = key.is_none_or(|key| names.iter().any(|name| name == key));
+    if named { Ok(()) } else { Err(no_such_secret()) }
+}
+
+fn no_such_secret() -> InvalidConnection {
+    InvalidConnection::Field { field: "auth_secret_key", reason: "names no secret of this connection".to_owned() }
+}
+
 /// Whether the secret that `key` names is there and can be injected the way `settings` say.
 pub fn check_injection(
     settings: &ConnectionSettings,
@@ -128,9 +138,6 @@ pub fn check_injection(
     secrets: &Secrets,
 ) -> Result<(), InvalidConnection> {
     let Some(key) = key else { return Ok(()) };
-    let secret = secrets.get(key).ok_or_else(|| InvalidConnection::Field {
-        field: "auth_secret_key",
-        reason: "names no secret of this connection".to_owned(),
-    })?;
+    let secret = secrets.get(key).ok_or_else(no_such_secret)?;
     Credential::build(settings, secret).map(drop)
 }

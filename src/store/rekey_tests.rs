@@ -381,6 +381,19 @@ fn what_was_sealed_with_a_lost_key_is_given_up_and_given_again() {
     assert!(matches!(vault.rotate("service-1", part, &asker(), UnixMillis(3)), Err(StoreError::SecretsIncomplete(_))));
     let (record, _) = vault.rotate("service-1", rotation(secrets("new")), &asker(), UnixMillis(3)).unwrap();
     assert!(!record.secrets_lost && !vault.get("service-1").unwrap().record.secrets_lost);
+    // A secret to inject is one of those it had.
+    let name = |key: &str| {
+        let key = key.to_owned();
+        move |record: &crate::domain::record::ConnectionRecord| {
+            Draft { auth_secret_key: key, ..Draft::from_record(record) }.check(&AddressPolicy::default())
+        }
+    };
+    let refused = vault.update_connection("service-2", &asker(), UnixMillis(3), name("none"));
+    assert!(
+        matches!(&refused, Err(StoreError::Invalid(why)) if why.to_string().contains("auth_secret_key")),
+        "{refused:?}"
+    );
+    vault.update_connection("service-2", &asker(), UnixMillis(3), name("other")).unwrap();
     // What is still lost can be administered, and stays lost through another change of the key.
     vault.rekey(None, &asker(), UnixMillis(9), &mut no_step).unwrap();
     assert!(vault.get("service-2").unwrap().record.secrets_lost);

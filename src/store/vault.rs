@@ -17,6 +17,7 @@ use crate::domain::ids::ConnectionId;
 use crate::domain::record::ConnectionRecord;
 use crate::domain::record::Secrets;
 use crate::domain::record::check_injection;
+use crate::domain::record::check_named;
 use crate::domain::record::check_secrets;
 use crate::domain::secret::Secret;
 use crate::domain::snapshot::StateVersion;
@@ -345,7 +346,8 @@ impl Vault {
         record.settings.next_rotation_due_at = record.rotation_due();
         let row = records::encode(&record)?;
         let change = if record.secrets_lost {
-            // Nothing is there to be judged; its owner may still switch it off, or change where it leads.
+            // No value is there to be judged; its owner may still switch it off, or change where it leads.
+            check_named(record.auth_secret_key.as_deref(), &record.credential_keys)?;
             Change::Saved(Arc::new(record.clone()), Err(SECRETS_LOST.to_owned()))
         } else {
             let secrets = self.secrets(&record)?;
