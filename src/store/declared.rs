@@ -402,8 +402,12 @@ impl Vault {
         }
         for id in stored {
             let Some(row) = self.engine.connection(&id)? else { continue };
-            // One that cannot be read is not published either; it was reported at the start.
             let Ok(record) = rotated.get(&id).map_or_else(|| records::decode(&row), |record| Ok(record.clone())) else {
+                // One that cannot be read is not published; it was reported at the start. What was declared in its place
+                // is over all the same.
+                if let (true, Ok(id)) = (applied.removed.contains(&id), ConnectionId::parse(&id)) {
+                    changes.push(Change::Deleted(id));
+                }
                 continue;
             };
             let secret = self.injected(&record, &lookup);

@@ -165,6 +165,20 @@ fn a_declaration_wins_over_a_stored_connection_and_gives_it_back() {
 }
 
 #[test]
+fn a_declaration_over_a_stored_connection_that_cannot_be_read_ends_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut vault = open(&folder);
+    for id in ["one", "two"] {
+        store(&mut vault, id, "stored");
+    }
+    vault.engine.db.execute("UPDATE connections SET record = '{}' WHERE id = 'one'", []).unwrap();
+    let both = vec![("one", value("declared")), ("two", value("declared"))];
+    declare(&mut vault, set(both, Vec::new()), NOW);
+    let (_, told) = declare(&mut vault, Resolved::default(), LATER);
+    assert_eq!(told, [gone("one"), ok("two", "stored")]);
+}
+
+#[test]
 fn what_is_declared_is_changed_in_the_file_alone() {
     let folder = tempfile::tempdir().unwrap();
     let mut vault = open(&folder);
