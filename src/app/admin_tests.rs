@@ -430,6 +430,50 @@ async fn the_audit_says_who_changed_what_and_no_value() {
 }
 
 #[tokio::test]
+async fn the_audit_names_what_was_changed_as_the_api_does() {
+    let gateway = Gateway::start().await;
+    gateway.ask("POST", CONNECTIONS, &connection("web")).await;
+    let tools = r#"{"id":"tools","protocol":"mcp","base_url":"https://mcp.example.com"}"#;
+    assert_eq!(gateway.ask("POST", CONNECTIONS, tools).await.status, 201);
+    for (id, patch) in [
+        ("web", r#"{"status":"disabled"}"#),
+        ("web", r#"{"base_url":"https://other.example.com"}"#),
+        ("web", r#"{"path_prefix":"/v2"}"#),
+        ("web", r#"{"auth_header_name":"x-key"}"#),
+        ("web", r#"{"auth_prefix":"Key "}"#),
+        ("web", r#"{"auth_secret_key":"other"}"#),
+        ("web", r#"{"rotation_interval_days":3}"#),
+        ("web", r#"{"response_timeout_ms":5000}"#),
+        ("web", r#"{"max_stream_seconds":7}"#),
+        ("web", r#"{"allowed_methods":["GET"]}"#),
+        ("web", r#"{"extra_headers":{"x-a":"b"}}"#),
+        ("tools", r#"{"mcp_endpoint":"/mcp"}"#),
+        ("tools", r#"{"mcp_tool_allowlist":["a"]}"#),
+        ("tools", r#"{"mcp_tool_denylist":["b"]}"#),
+        ("tools", r#"{"mcp_max_tools_exposed":2}"#),
+        ("tools", r#"{"mcp_subject_tool_policies":{"alice":{"allowlist":["a"]}}}"#),
+        ("tools", r#"{"mcp_endpoint":"/mcp","status":"disabled","mcp_max_tools_exposed":3}"#),
+    ] {
+        let before = gateway.ask("GET", &format!("{CONNECTIONS}/{id}"), "").await.json();
+        let answer = gateway.ask("PATCH", &format!("{CONNECTIONS}/{id}"), patch).await;
+        assert_eq!(answer.status, 200, "{patch}: {answer:?}");
+        let entry = gateway.ask("GET", "/api/admin/audit?limit=1", "").await.json()["entries"][0].clone();
+        let mut changed: Vec<_> =
+            entry["detail"]["changed"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        changed.sort_unstable();
+        let asked: serde_json::Value = serde_json::from_str(patch).unwrap();
+        let asked = asked.as_object().unwrap();
+        let mut wanted: Vec<_> = asked
+            .iter()
+            .filter(|(name, value)| before[name.as_str()] != **value)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        wanted.sort_unstable();
+        assert_eq!(changed, wanted, "{patch}");
+    }
+}
+
+#[tokio::test]
 async fn mistakes_are_refused_by_name() {
     let gateway = Gateway::start().await;
     gateway.ask("POST", CONNECTIONS, &connection("linear")).await;

@@ -34,7 +34,7 @@
 //!
 //! `PATCH` may change `base_url`. That sends the stored secret to another place, which whoever holds the admin token could
 //! also have by a test or by an approval of their own; forcing them to delete and create would only lose the history. The
-//! audit says `changed: ["upstream", …]` with who and from where.
+//! audit says `changed: ["base_url", …]`, under the names of the API, with who and from where.
 //!
 //! # The service catalog
 //!

@@ -160,14 +160,41 @@ pub fn decode(row: &ConnectionRow) -> Result<ConnectionRecord, StoreError> {
     Ok(record)
 }
 
-/// Names of the members in which two rows of one connection differ, the time of the change left out.
+/// Members of the admin API in which two rows of one connection differ, the time of the change left out.
 pub fn changed(old: &ConnectionRow, new: &ConnectionRow) -> Vec<String> {
-    let members = |row: &ConnectionRow| {
-        serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&row.record).unwrap_or_default()
+    let flat = |row: &ConnectionRow| {
+        let mut members = Vec::new();
+        flatten("", serde_json::from_str(&row.record).unwrap_or_default(), &mut members);
+        members
     };
-    let old = members(old);
-    let differing = members(new).into_iter().filter(|(name, value)| old.get(name) != Some(value));
+    let old = flat(old);
+    let differing = flat(new).into_iter().filter(|member| !old.contains(member));
     differing.map(|(name, _)| name).filter(|name| name != "updated_at_ms").collect()
+}
+
+/// The members of a record under their names in the admin API.
+fn flatten(within: &str, value: serde_json::Value, members: &mut Vec<(String, serde_json::Value)>) {
+    match (within, value) {
+        ("" | "mcp" | "mcp.policy", serde_json::Value::Object(all)) => {
+            for (name, value) in all {
+                let path = if within.is_empty() { name } else { format!("{within}.{name}") };
+                flatten(&path, value, members);
+            }
+        }
+        (path, value) => {
+            let name = match path {
+                "active" => "status",
+                "auth_target" => "auth_header_name",
+                "mcp.endpoint" => "mcp_endpoint",
+                "mcp.policy.allow" => "mcp_tool_allowlist",
+                "mcp.policy.deny" => "mcp_tool_denylist",
+                "mcp.policy.max_tools" => "mcp_max_tools_exposed",
+                "mcp.subjects" => "mcp_subject_tool_policies",
+                same => same,
+            };
+            members.push((name.to_owned(), value));
+        }
+    }
 }
 
 fn encode_policy(policy: &ToolPolicy) -> StoredPolicy {
