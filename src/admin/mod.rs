@@ -37,6 +37,7 @@ use tokio::sync::watch;
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
 use crate::admin::origin::Pages;
+use crate::admin::probes::Tests;
 use crate::admin::reload::ReloadDesk;
 use crate::claims::keys::KeyPlaces;
 use crate::claims::overview::Overview;
@@ -65,7 +66,9 @@ pub struct Admin {
     /// Which upstream addresses may be saved.
     pub addresses: ArcSwap<AddressPolicy>,
     /// Sends tests of connections.
-    pub prober: Prober,
+    pub prober: Arc<Prober>,
+    /// Tests of connections that are running.
+    pub tests: Tests,
     /// The file of the service catalog.
     pub catalog: PathBuf,
     /// Where Envoy takes the requests of agents.

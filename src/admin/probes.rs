@@ -1,6 +1,9 @@
 //! Tests of connections, and what an MCP server offers.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use axum::Extension;
 use axum::body::Body;
@@ -9,6 +12,8 @@ use axum::extract::Request;
 use axum::extract::State;
 use http::Response;
 use http::StatusCode;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -21,6 +26,7 @@ use crate::admin::input::finish;
 use crate::admin::input::json_body;
 use crate::admin::respond::Problem;
 use crate::admin::respond::json;
+use crate::domain::address::AddressPolicy;
 use crate::domain::audit::Action;
 use crate::domain::audit::Asker;
 use crate::domain::audit::Detail;
@@ -29,10 +35,15 @@ use crate::domain::connection::Connection;
 use crate::domain::connection::Protocol;
 use crate::domain::ids::ConnectionId;
 use crate::domain::probe::LastTest;
+use crate::domain::probe::TestOutcome;
+use crate::domain::probe::TestRequest;
 use crate::domain::route;
 use crate::probe::Busy;
+use crate::probe::Prober;
 use crate::store::StoreError;
+use crate::store::worker::Store;
 use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
 use crate::wire::admin::decode;
 use crate::wire::envelope::ErrorBody;
 use crate::wire::probe::TestBody;
@@ -70,6 +81,53 @@ pub(super) async fn test(
     finish(&id, work.await)
 }
 
+/// Tests that are running. Each ends and is written down where whoever asked for it has left too, because the credential
+/// was sent all the same. The prober says how many there may be.
+#[derive(Debug, Default)]
+pub struct Tests(Mutex<JoinSet<()>>);
+
+impl Tests {
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while running.try_join_next().is_some() {}
+        running.spawn(work);
+    }
+}
+
+/// One test, with everything it needs to be sent and written down.
+struct Test {
+    prober: Arc<Prober>,
+    store: Store,
+    clock: SystemClock,
+    addresses: Arc<AddressPolicy>,
+    asker: Asker,
+    connection: Arc<Connection>,
+    request: TestRequest,
+}
+
+impl Test {
+    async fn run(self) -> Result<TestOutcome, Problem> {
+        let Self { prober, store, clock, addresses, asker, connection, request } = self;
+        let credential = connection.credential.as_ref().map_err(|reason| Problem::invalid(reason.clone()))?;
+        let (id, method) = (connection.settings.id.clone(), request.method.to_string());
+        let tested = id.clone();
+        let made = store.read(move |vault| vault.made_at(tested.as_str())).await?;
+        let outcome = prober.test(&connection, credential, request, &addresses).await.map_err(|Busy| {
+            let text = "as many tests as may run at a time are running";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "", text).retry_after(RETRY_SECONDS)
+        })?;
+        let now = clock.now().wall;
+        let detail = Detail::default()
+            .text("method", &method)
+            .text("result", verdict(outcome.passed))
+            .number("http_status", outcome.http_status.into());
+        let entry = Entry::new(Action::ConnectionTest, id.as_str(), &asker, now).with(detail);
+        let last = LastTest { at: now, outcome: outcome.clone() };
+        store.keep(move |vault| vault.keep_test(id.as_str(), made, &last, &entry)).await?;
+        Ok(outcome)
+    }
+}
+
 async fn run(admin: &Admin, asker: &Asker, id: ConnectionId, body: &[u8]) -> Result<Response<Body>, Problem> {
     let connection = published(admin, &id)?;
     if connection.settings.protocol == Protocol::Mcp {
@@ -77,21 +135,21 @@ async fn run(admin: &Admin, asker: &Asker, id: ConnectionId, body: &[u8]) -> Res
     }
     let asked = if body.trim_ascii().is_empty() { TestBody::default() } else { decode::<TestBody>(body)? };
     let request = asked.into_draft().check(&connection.settings).map_err(StoreError::Invalid)?;
-    let credential = connection.credential.as_ref().map_err(|reason| Problem::invalid(reason.clone()))?;
-    let method = request.method.to_string();
-    let outcome =
-        admin.prober.test(&connection, credential, request, &admin.addresses.load_full()).await.map_err(|Busy| {
-            let text = "as many tests as may run at a time are running";
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "", text).retry_after(RETRY_SECONDS)
-        })?;
-    let now = admin.clock.now().wall;
-    let detail = Detail::default()
-        .text("method", &method)
-        .text("result", verdict(outcome.passed))
-        .number("http_status", outcome.http_status.into());
-    let entry = Entry::new(Action::ConnectionTest, id.as_str(), asker, now).with(detail);
-    let last = LastTest { at: now, outcome: outcome.clone() };
-    admin.store.keep(move |vault| vault.keep_test(id.as_str(), &last, &entry)).await?;
+    let test = Test {
+        prober: Arc::clone(&admin.prober),
+        store: admin.store.clone(),
+        clock: admin.clock,
+        addresses: admin.addresses.load_full(),
+        asker: asker.clone(),
+        connection,
+        request,
+    };
+    let (answer, answered) = oneshot::channel();
+    admin.tests.spawn(async move {
+        // Whoever asked may have left.
+        let _ = answer.send(test.run().await);
+    });
+    let outcome = answered.await.unwrap_or_else(|_| Err(Problem::internal()))?;
     let unanswered = !outcome.passed && outcome.http_status == 0;
     let status = if unanswered { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
     json(status, &TestResultBody::encode(outcome))

@@ -25,6 +25,7 @@ use crate::admin::feed;
 use crate::admin::meter::ACCESS_LOG;
 use crate::admin::meter::Meter;
 use crate::admin::origin::Pages;
+use crate::admin::probes::Tests;
 use crate::admin::reload::ReloadDesk;
 use crate::admin::router::router;
 use crate::admin::token::AdminToken;
@@ -56,7 +57,6 @@ use crate::envoy::launch;
 use crate::envoy::live::Live;
 use crate::envoy::live::LiveError;
 use crate::identity::Home;
-use crate::probe::Prober;
 use crate::reload;
 use crate::reload::Reloader;
 use crate::secrets::Environment;
@@ -359,7 +359,8 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
             own_ports,
         }),
         reload: desk,
-        prober: Prober::default(),
+        prober: Arc::default(),
+        tests: Tests::default(),
         catalog: config.service_catalog,
         ingress: ArcSwap::from_pointee(config.ingress),
         keys: config.keys,

@@ -100,6 +100,31 @@ async fn a_test_is_told_kept_and_audited() {
 }
 
 #[tokio::test]
+async fn a_test_whose_client_has_left_is_kept_and_audited() {
+    let gateway = Gateway::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}", listener.local_addr().unwrap());
+    assert_eq!(gateway.ask("POST", CONNECTIONS, &to("demo", &base_url)).await.status, 201);
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    let asked = format!(
+        "POST /api/admin/connections/demo/test HTTP/1.1\r\nhost: {}\r\nx-sigilum-admin-token: {TOKEN}\r\n\r\n",
+        gateway.address
+    );
+    client.write_all(asked.as_bytes()).await.unwrap();
+    let (mut provider, _) = listener.accept().await.unwrap();
+    let mut part = [0_u8; 4096];
+    assert!(provider.read(&mut part).await.unwrap() > 0);
+    // The credential is there, and its sender is gone, which would end the exchange at once if anybody minded.
+    drop(client);
+    let ended = tokio::time::timeout(Duration::from_millis(300), provider.read(&mut part)).await;
+    assert!(ended.is_err(), "{ended:?}");
+    provider.write_all(b"HTTP/1.1 204 X\r\n\r\n").await.unwrap();
+    wait_until(async || !audited(&gateway, "connection.test").await.as_array().unwrap().is_empty()).await;
+    let kept = gateway.ask("GET", "/api/admin/connections/demo", "").await.json();
+    assert_eq!((&kept["last_test_status"], &kept["last_test_http_status"]), (&json!("pass"), &json!(204)));
+}
+
+#[tokio::test]
 async fn what_cannot_be_tested_says_why() {
     let gateway = Gateway::start().await;
     let (address, seen, task) = provider().await;

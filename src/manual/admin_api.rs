@@ -27,6 +27,9 @@
 //! through; a compressed answer is not shown at all. Errors of the transport are told in our own words, which hold neither
 //! path nor query.
 //!
+//! A test that has begun ends and is written down where its client has left too, because the credential was sent. Its result is
+//! kept with the connection it was of: one that is gone by then leaves none to a namesake, and a declaration takes its own along.
+//!
 //! The credential is taken from what is published to authz, so a test uses what agents use, wherever the secret is kept. The
 //! last result lies beside the connection, in a table of its own: it is no version of the state that authz has.
 //!

@@ -62,10 +62,28 @@ impl Vault {
         self.engine.last_tests()
     }
 
-    /// Keeps what came of a test, and who asked for it. The state that authz has is not touched.
-    pub fn keep_test(&mut self, connection: &str, test: &LastTest, entry: &Entry) -> Result<(), StoreError> {
+    /// When a connection was made, which tells it from a namesake.
+    pub fn made_at(&self, connection: &str) -> Result<UnixMillis, StoreError> {
+        match self.declared.connections.get(connection) {
+            Some(held) => Ok(held.record.created_at),
+            None => Ok(self.record(connection)?.created_at),
+        }
+    }
+
+    /// Keeps what came of a test of the connection made at `made`, and who asked for it. Where that is gone by now only the
+    /// latter is kept. The state that authz has is not touched.
+    pub fn keep_test(
+        &mut self,
+        connection: &str,
+        made: UnixMillis,
+        test: &LastTest,
+        entry: &Entry,
+    ) -> Result<(), StoreError> {
+        let is_there = self.made_at(connection).is_ok_and(|found| found == made);
         self.engine.write(|writer| {
-            writer.replace_test(connection, test)?;
+            if is_there {
+                writer.replace_test(connection, test)?;
+            }
             writer.insert_audit(entry)
         })?;
         self.noted(entry);
@@ -84,10 +102,33 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "test code may panic")]
 
     use super::*;
+    use crate::domain::address::AddressPolicy;
     use crate::domain::audit::Action;
     use crate::domain::audit::Asker;
+    use crate::domain::audit::Filter;
     use crate::domain::audit::Via;
+    use crate::domain::draft::CheckedDraft;
+    use crate::domain::draft::Draft;
+    use crate::domain::ids::ConnectionId;
+    use crate::domain::record::Secrets;
     use crate::domain::secret::Secret;
+    use crate::store::declared::Place;
+    use crate::store::declared::Resolved;
+    use crate::store::declared::ResolvedConnection;
+
+    fn draft(id: &str) -> CheckedDraft {
+        let draft = Draft {
+            id: id.to_owned(),
+            protocol: "mcp".to_owned(),
+            base_url: "https://api.example.com".to_owned(),
+            ..Draft::default()
+        };
+        draft.check(&AddressPolicy::default()).unwrap()
+    }
+
+    fn create(vault: &mut Vault, id: &str, at: UnixMillis) {
+        vault.create_connection(draft(id), Secrets::new(), &Asker::local(Via::Command), at).unwrap();
+    }
 
     fn test_of(at: u64, passed: bool, http_status: u16, error: &str) -> LastTest {
         LastTest { at: UnixMillis(at), outcome: TestOutcome { passed, http_status, error: error.to_owned() } }
@@ -99,17 +140,79 @@ mod tests {
         let path = folder.path().join("store.db");
         let key = Secret::new("01".repeat(32));
         let mut vault = Vault::open(&path, &key).unwrap();
-        let entry = Entry::new(Action::ConnectionTest, "demo", &Asker::local(Via::Command), UnixMillis(1));
+        let asker = Asker::local(Via::Command);
+        let entry = Entry::new(Action::ConnectionTest, "demo", &asker, UnixMillis(1));
+        for id in ["demo", "other"] {
+            create(&mut vault, id, UnixMillis(1));
+        }
         let before = vault.state().clone();
-        vault.keep_test("demo", &test_of(1, false, 401, "http 401"), &entry).unwrap();
-        vault.keep_test("demo", &test_of(2, true, 200, ""), &entry).unwrap();
-        vault.keep_test("other", &test_of(3, false, 0, "no answer"), &entry).unwrap();
+        vault.keep_test("demo", UnixMillis(1), &test_of(1, false, 401, "http 401"), &entry).unwrap();
+        vault.keep_test("demo", UnixMillis(1), &test_of(2, true, 200, ""), &entry).unwrap();
+        vault.keep_test("other", UnixMillis(1), &test_of(3, false, 0, "no answer"), &entry).unwrap();
         assert_eq!(vault.state(), &before);
         drop(vault);
         let vault = Vault::open(&path, &key).unwrap();
         assert_eq!(vault.last_test("demo").unwrap(), Some(test_of(2, true, 200, "")));
         assert_eq!(vault.last_test("none").unwrap(), None);
         assert_eq!(vault.last_tests().unwrap().len(), 2);
-        assert_eq!(vault.audit(&crate::domain::audit::Filter::default(), 10).unwrap().len(), 3);
+        let filter = Filter { action: Some(Action::ConnectionTest), ..Filter::default() };
+        assert_eq!(vault.audit(&filter, 10).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_test_that_ends_after_its_connection_is_no_test_of_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut vault = Vault::open(&folder.path().join("store.db"), &Secret::new("01".repeat(32))).unwrap();
+        let asker = Asker::local(Via::Command);
+        let entry = Entry::new(Action::ConnectionTest, "demo", &asker, UnixMillis(1));
+        create(&mut vault, "demo", UnixMillis(1));
+        let made = vault.made_at("demo").unwrap();
+        vault.delete_connection(&ConnectionId::parse("demo").unwrap(), &asker, UnixMillis(2)).unwrap();
+        vault.keep_test("demo", made, &test_of(3, true, 200, ""), &entry).unwrap();
+        create(&mut vault, "demo", UnixMillis(4));
+        assert_eq!(vault.last_test("demo").unwrap(), None);
+        vault.keep_test("demo", made, &test_of(5, true, 200, ""), &entry).unwrap();
+        assert_eq!(vault.last_test("demo").unwrap(), None);
+        let filter = Filter { action: Some(Action::ConnectionTest), ..Filter::default() };
+        assert_eq!(vault.audit(&filter, 10).unwrap().len(), 2, "the credential was sent");
+    }
+
+    #[test]
+    fn a_test_goes_with_its_declaration() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut vault = Vault::open(&folder.path().join("store.db"), &Secret::new("01".repeat(32))).unwrap();
+        let asker = Asker::local(Via::Config);
+        let entry = Entry::new(Action::ConnectionTest, "demo", &asker, UnixMillis(1));
+        let set = |declared: bool| {
+            let place = Place { file: "gateway.yaml".into(), line: 1 };
+            let connection = ResolvedConnection { draft: draft("demo"), secrets: BTreeMap::new(), place };
+            Resolved { connections: declared.then_some(connection).into_iter().collect(), ..Resolved::default() }
+        };
+        let test = |vault: &mut Vault| {
+            let made = vault.made_at("demo").unwrap();
+            vault.keep_test("demo", made, &test_of(3, true, 200, ""), &entry).unwrap();
+            assert!(vault.last_test("demo").unwrap().is_some());
+        };
+        let declare = |vault: &mut Vault, declared: bool| {
+            vault.declare(set(declared), Action::ConfigReload, &asker, UnixMillis(2)).unwrap();
+        };
+        declare(&mut vault, true);
+        test(&mut vault);
+        declare(&mut vault, false);
+        assert_eq!(vault.last_test("demo").unwrap(), None);
+        // One that begins to hide a stored one was not tested, and the stored one was not when it comes back.
+        create(&mut vault, "demo", UnixMillis(1));
+        for declared in [true, false] {
+            test(&mut vault);
+            declare(&mut vault, declared);
+            assert_eq!(vault.last_test("demo").unwrap(), None);
+        }
+        // What stays keeps it, over a start too.
+        declare(&mut vault, true);
+        test(&mut vault);
+        vault.begin_declared(set(true), UnixMillis(3)).unwrap();
+        assert!(vault.last_test("demo").unwrap().is_some());
+        vault.begin_declared(set(false), UnixMillis(3)).unwrap();
+        assert_eq!(vault.last_test("demo").unwrap(), None);
     }
 }
