@@ -34,17 +34,24 @@ const MAX_PREVIEW_BYTES: usize = 64 * 1024;
 /// Bytes of an answer's head that are held.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// The authorities this machine trusts, read at the first test.
+/// The authorities this machine trusts, read at the first test; where that fails, at the next one again.
 #[derive(Debug, Default)]
-pub(super) struct Roots(OnceLock<Result<Arc<ClientConfig>, String>>);
+pub(super) struct Roots(OnceLock<Arc<ClientConfig>>);
 
 impl Roots {
-    fn config(&self) -> Result<Arc<ClientConfig>, String> {
-        self.0.get_or_init(load).clone()
+    fn config(&self, load: impl FnOnce() -> Result<Arc<ClientConfig>, String>) -> Result<Arc<ClientConfig>, String> {
+        match self.0.get() {
+            Some(config) => Ok(Arc::clone(config)),
+            None => {
+                let config = load()?;
+                Ok(Arc::clone(self.0.get_or_init(|| config)))
+            }
+        }
     }
 
     /// One authority alone.
     #[cfg(test)]
+    #[expect(clippy::unwrap_used, reason = "test code may panic")]
     pub(super) fn of(certificate: &rustls::pki_types::CertificateDer<'static>) -> Self {
         let mut store = rustls::RootCertStore::empty();
         let config = store.add(certificate.clone()).and_then(|()| {
@@ -52,7 +59,7 @@ impl Roots {
             let builder = builder.with_safe_default_protocol_versions()?;
             Ok(Arc::new(builder.with_root_certificates(store).with_no_client_auth()))
         });
-        Self(OnceLock::from(config.map_err(|error| error.to_string())))
+        Self(OnceLock::from(config.unwrap()))
     }
 }
 
@@ -125,7 +132,7 @@ pub(super) async fn send(
     }
     let name = ServerName::try_from(upstream.host().to_owned())
         .map_err(|_| format!("{} is no name a certificate can carry", upstream.host()))?;
-    let connector = TlsConnector::from(roots.config()?);
+    let connector = TlsConnector::from(roots.config(load)?);
     let secured = connector.connect(name, stream).await;
     exchange(secured.map_err(|error| format!("TLS: {}", chain(&error)))?, request).await
 }
@@ -146,4 +153,20 @@ async fn exchange(
     });
     let response = sender.send_request(request).await.map_err(broken)?;
     Ok(Received { response, _driver: driver })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use super::*;
+
+    #[test]
+    fn authorities_that_could_not_be_read_are_read_again() {
+        let roots = Roots::default();
+        assert_eq!(roots.config(|| Err("not now".to_owned())).unwrap_err(), "not now");
+        let read = roots.config(load).unwrap();
+        let kept = roots.config(|| Err("never asked".to_owned())).unwrap();
+        assert!(Arc::ptr_eq(&read, &kept));
+    }
 }
