@@ -117,8 +117,9 @@
 //! written, with the key. A stored value is never a reference itself, so there is no cycle to look for; declared variables may
 //! stand for one another, and the configuration refuses circles. Another value is one version of the state in which all
 //! connections that inject it change: no request meets an old one and a new one. A value that one of them cannot carry
-//! (a line feed in a header) is refused, and the old one stays. A variable deleted with `force=true` leaves connections that
-//! answer 400; `secret_error` in their body says which key is missing.
+//! (a line feed in a header) is refused, and the old one stays. Another value is a
+//! rotation of each of them too. A variable deleted with `force=true` leaves those that inject it answering 400; `secret_error` in
+//! their body says which key is missing. A connection that has it in another secret goes on, and its other secrets can be rotated.
 //!
 //! # What is written down
 //!

@@ -51,7 +51,6 @@ impl Roots {
 
     /// One authority alone.
     #[cfg(test)]
-    #[expect(clippy::unwrap_used, reason = "test code may panic")]
     pub(super) fn of(certificate: &rustls::pki_types::CertificateDer<'static>) -> Self {
         let mut store = rustls::RootCertStore::empty();
         let config = store.add(certificate.clone()).and_then(|()| {

@@ -17,7 +17,7 @@ pub mod migrate;
 pub mod records;
 pub mod rekey;
 pub mod restore;
-mod rotation;
+pub mod rotation;
 pub mod seal;
 pub mod sealed;
 mod unlock;

@@ -19,6 +19,7 @@ use crate::store::declared::Resolved;
 use crate::store::declared::ResolvedConnection;
 use crate::store::declared::ResolvedSecret;
 use crate::store::declared::ResolvedVariable;
+use crate::store::master_keys;
 use crate::store::master_keys::MasterKeys;
 use crate::store::restore;
 use crate::store::worker::DATABASE_FILE;
@@ -227,7 +228,7 @@ fn another_value_of_a_declared_variable_rotates_stored_connections_that_inject_i
 fn a_new_master_key_and_a_backup_take_the_times_along() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("gateway-master-key");
-    fs::write(&file, KEY).unwrap();
+    master_keys::write(&file, &Secret::new(KEY.to_owned())).unwrap();
     let keys = || MasterKeys::new(None, file.clone());
     let open = |folder: &TempDir| Vault::open_with(&folder.path().join(DATABASE_FILE), &keys()).unwrap();
     let given = || set(vec![("one", value("1"))], Vec::new());
