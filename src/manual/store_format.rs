@@ -11,7 +11,7 @@
 //! | table | columns |
 //! | --- | --- |
 //! | `meta` | `name`, `value`: `salt` (32 bytes), `sentinel` (sealed), `epoch` (UUID as text), `version` (u64, big-endian), `declared` (sealed: SHA-256 of settings, declared approvals and declared connections with their secrets), `rotation_key` (sealed) |
-//! | `connections` | `id`, `record` (JSON), `secret_version` |
+//! | `connections` | `id`, `record` (JSON), `secret_version`, `mark` (32 bytes) |
 //! | `secrets` | `connection`, `version`, `sealed`, `made_at_ms`, `made_by`, `reason` |
 //! | `tests` | `connection`, `at_ms`, `passed`, `http_status`, `error`: the last test of each |
 //! | `last_use` | `connection`, `namespace`, `public_key` (32 bytes), `subject`, `at_ms`, `status` |
@@ -37,6 +37,14 @@
 //! for each secret in the order of their names, 8 bytes of the HMAC-SHA256 of its name and 16 of that of its value, under
 //! `rotation_key`; a secret that cannot be resolved keeps what it had ([`crate::store::rotation`]). A variable counts for what
 //! injects it. A row goes with its declaration, all of them with a lost master key.
+//!
+//! `mark` is HMAC-SHA256 over `connection`, id, secret version (decimal) and record, each with its length in front (8 bytes,
+//! big-endian), under a key that HKDF yields beside the wrapping key. A record lies in clear, and says where a secret goes: without the
+//! mark whoever can write a backup could send secrets elsewhere. A record without its mark is not used, stops a restore and
+//! a change of the master key, and is named. Versions before 3 had no marks; their records are believed once, when they are
+//! brought to this version. So that a store with marks does not pass for one without, its sentinel is sealed for another place.
+//! Tables, indices and triggers that are not exactly this version's stop the start and the restore: a trigger would run with our
+//! statements. A whole row of an earlier backup of the same store still fits: keep backups where their age can be told.
 //!
 //! Every change raises `version` by one in the transaction that makes it. `epoch` is made with the store. Both go to
 //! `authz` with the state. Where settings or declared approvals differ from those of the last start, the

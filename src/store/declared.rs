@@ -317,7 +317,8 @@ impl Vault {
             record.rotated(now);
             rotated.insert(record.settings.id.as_str().to_owned(), record);
         }
-        let rows = rotated.values().map(records::encode).collect::<Result<_, _>>()?;
+        let rows =
+            rotated.values().map(|record| records::encode(record, self.key.records())).collect::<Result<_, _>>()?;
         let stored: BTreeSet<String> = self.engine.connection_ids()?.into_iter().collect();
         let mut connections = BTreeMap::new();
         for connection in set.connections {
@@ -402,7 +403,9 @@ impl Vault {
         }
         for id in stored {
             let Some(row) = self.engine.connection(&id)? else { continue };
-            let Ok(record) = rotated.get(&id).map_or_else(|| records::decode(&row), |record| Ok(record.clone())) else {
+            let Ok(record) =
+                rotated.get(&id).map_or_else(|| records::decode(&row, self.key.records()), |record| Ok(record.clone()))
+            else {
                 // One that cannot be read is not published; it was reported at the start. What was declared in its place
                 // is over all the same.
                 if let (true, Ok(id)) = (applied.removed.contains(&id), ConnectionId::parse(&id)) {

@@ -23,6 +23,8 @@ pub struct ConnectionRow {
     pub record: String,
     /// Version of the secrets in use.
     pub secret_version: i64,
+    /// What says that nobody changed the others without the master key.
+    pub mark: Vec<u8>,
     /// Whether there are no secrets of that version; only read, never written.
     pub lost: bool,
 }
@@ -50,7 +52,7 @@ pub enum Found {
 }
 
 /// The columns of a connection's row.
-pub(super) const CONNECTION: &str = "SELECT id, record, secret_version, NOT EXISTS (SELECT 1 FROM secrets
+pub(super) const CONNECTION: &str = "SELECT id, record, secret_version, mark, NOT EXISTS (SELECT 1 FROM secrets
     WHERE connection = connections.id AND version = connections.secret_version) FROM connections";
 
 /// The open database.
@@ -182,15 +184,18 @@ impl Writer<'_> {
 
     /// Adds a connection; `false` where the id is taken.
     pub fn insert(&self, row: &ConnectionRow) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO connections (id, record, secret_version) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-        let added = self.transaction.prepare_cached(sql)?.execute(params![row.id, row.record, row.secret_version])?;
+        let sql = "INSERT INTO connections (id, record, secret_version, mark) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT DO NOTHING";
+        let values = params![row.id, row.record, row.secret_version, row.mark];
+        let added = self.transaction.prepare_cached(sql)?.execute(values)?;
         Ok(added == 1)
     }
 
     /// Replaces a connection's record; `false` where there is none.
     pub fn update(&self, row: &ConnectionRow) -> Result<bool, StoreError> {
-        let sql = "UPDATE connections SET record = ?2, secret_version = ?3 WHERE id = ?1";
-        let changed = self.transaction.prepare_cached(sql)?.execute(params![row.id, row.record, row.secret_version])?;
+        let sql = "UPDATE connections SET record = ?2, secret_version = ?3, mark = ?4 WHERE id = ?1";
+        let values = params![row.id, row.record, row.secret_version, row.mark];
+        let changed = self.transaction.prepare_cached(sql)?.execute(values)?;
         Ok(changed == 1)
     }
 
@@ -231,7 +236,13 @@ impl Writer<'_> {
 }
 
 pub(super) fn connection_row(row: &rusqlite::Row<'_>) -> Result<ConnectionRow, rusqlite::Error> {
-    Ok(ConnectionRow { id: row.get(0)?, record: row.get(1)?, secret_version: row.get(2)?, lost: row.get(3)? })
+    Ok(ConnectionRow {
+        id: row.get(0)?,
+        record: row.get(1)?,
+        secret_version: row.get(2)?,
+        mark: row.get(3)?,
+        lost: row.get(4)?,
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Schema steps: forward only, each in the transaction that makes or upgrades the store.
 
+use rusqlite::Connection;
 use rusqlite::Transaction;
 
 /// Marks the file as ours (`PRAGMA application_id`): "SGLM".
@@ -86,11 +87,28 @@ const STEPS: &[&str] = &[
         digests BLOB NOT NULL,
         since_ms INTEGER NOT NULL,
         PRIMARY KEY (owner, name)
-    ) STRICT, WITHOUT ROWID;",
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE connections ADD COLUMN mark BLOB NOT NULL DEFAULT x'';",
 ];
+
+/// The first version whose records bear marks, see [`crate::store::records`].
+pub const MARKED: i64 = 3;
 
 /// The schema version this program writes.
 pub const NEWEST: i64 = STEPS.len() as i64;
+
+/// Whether the database holds the tables, indices and triggers of [`NEWEST`] and nothing else: what somebody added would
+/// run with our statements.
+pub fn is_ours(db: &Connection) -> Result<bool, rusqlite::Error> {
+    fn objects(db: &Connection) -> Result<Vec<[Option<String>; 4]>, rusqlite::Error> {
+        let mut statement = db.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name")?;
+        let rows = statement.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?;
+        rows.collect()
+    }
+    let fresh = Connection::open_in_memory()?;
+    STEPS.iter().try_for_each(|step| fresh.execute_batch(step))?;
+    Ok(objects(db)? == objects(&fresh)?)
+}
 
 /// Runs every step after `from`; the caller commits.
 pub fn upgrade(transaction: &Transaction<'_>, from: i64) -> Result<(), rusqlite::Error> {

@@ -22,6 +22,7 @@ use crate::domain::secret::Secret;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 use crate::store::engine::ConnectionRow;
+use crate::store::seal::DigestKey;
 
 /// The `record` column.
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,8 +70,17 @@ struct StoredPolicy {
     max_tools: Option<u32>,
 }
 
+/// Bytes of a mark.
+const MARK_BYTES: usize = 32;
+
+/// The mark of a row: an HMAC under a key that comes of the master key. Without it whoever can write the file, or a backup
+/// of it, could send a secret elsewhere by its connection's base URL, which lies in clear.
+pub fn mark(id: &str, record: &str, secret_version: i64, key: &DigestKey) -> [u8; MARK_BYTES] {
+    key.digest(&["connection", id, &secret_version.to_string(), record])
+}
+
 /// A record as a row.
-pub fn encode(record: &ConnectionRecord) -> Result<ConnectionRow, StoreError> {
+pub fn encode(record: &ConnectionRecord, key: &DigestKey) -> Result<ConnectionRow, StoreError> {
     let settings = &record.settings;
     let stored = StoredRecord {
         name: settings.name.clone(),
@@ -103,17 +113,20 @@ pub fn encode(record: &ConnectionRecord) -> Result<ConnectionRow, StoreError> {
         last_rotated_at_ms: record.last_rotated_at.map(|at| at.0),
     };
     let unreadable = |detail: String| StoreError::Record { id: settings.id.as_str().to_owned(), detail };
-    Ok(ConnectionRow {
-        id: settings.id.as_str().to_owned(),
-        record: serde_json::to_string(&stored).map_err(|error| unreadable(error.to_string()))?,
-        secret_version: i64::try_from(settings.secret_version).map_err(|error| unreadable(error.to_string()))?,
-        lost: record.secrets_lost,
-    })
+    let id = settings.id.as_str().to_owned();
+    let text = serde_json::to_string(&stored).map_err(|error| unreadable(error.to_string()))?;
+    let secret_version = i64::try_from(settings.secret_version).map_err(|error| unreadable(error.to_string()))?;
+    let mark = mark(&id, &text, secret_version, key).to_vec();
+    Ok(ConnectionRow { id, record: text, secret_version, mark, lost: record.secrets_lost })
 }
 
-/// A row as a record. Every field is parsed again: a row that somebody edited is an error, not a setting.
-pub fn decode(row: &ConnectionRow) -> Result<ConnectionRecord, StoreError> {
+/// A row as a record. A row that somebody edited is an error, not a setting.
+pub fn decode(row: &ConnectionRow, key: &DigestKey) -> Result<ConnectionRecord, StoreError> {
     let unreadable = |detail: String| StoreError::Record { id: row.id.clone(), detail };
+    // Nobody who edits a file can measure how long this takes.
+    if row.mark != mark(&row.id, &row.record, row.secret_version, key) {
+        return Err(unreadable("it was changed without the master key".to_owned()));
+    }
     let stored: StoredRecord = serde_json::from_str(&row.record).map_err(|error| unreadable(error.to_string()))?;
     let settings = ConnectionSettings {
         id: ConnectionId::parse(&row.id).map_err(|error| unreadable(error.to_string()))?,

@@ -209,7 +209,7 @@ impl Vault {
             return Err(StoreError::NoStore { path: folder.to_owned() });
         };
         let mut candidates = keys.candidates()?;
-        if find_key(&engine, &candidates)?.is_some() {
+        if find_key(&engine, schema, &candidates)?.is_some() {
             return Err(StoreError::MasterKeyOpens);
         }
         let place = keys.place();
@@ -230,6 +230,7 @@ impl Vault {
             writer.upgrade(schema)?;
             let names = sealed::names(writer.db())?;
             sealed::forget(writer.db())?;
+            sealed::mark_all(writer.db(), None, &next)?;
             writer.set_meta("sentinel", &next.seal(SENTINEL_PLACE, SENTINEL)?)?;
             // Not the same state as before: nothing is injected any more.
             let version = writer.meta("version")?.and_then(|bytes| bytes.try_into().ok()).map_or(1, u64::from_be_bytes);
@@ -284,6 +285,7 @@ pub(super) fn wrap_all(
             }
         }
     })?;
+    unreadable.extend(sealed::mark_all(writer.db(), Some(key), next)?);
     if !unreadable.is_empty() {
         return Err(StoreError::Unreadable(unreadable));
     }

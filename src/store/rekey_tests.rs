@@ -502,8 +502,9 @@ fn ten_thousand_connections() {
         .write(|writer| {
             for number in 0..10_000 {
                 let id = format!("service-{number}");
-                let sql = "INSERT INTO connections (id, record, secret_version) VALUES (?1, ?2, 5)";
-                writer.db().prepare_cached(sql)?.execute([&id, &row.record])?;
+                let sql = "INSERT INTO connections (id, record, secret_version, mark) VALUES (?1, ?2, 5, ?3)";
+                let mark = crate::store::records::mark(&id, &row.record, 5, key.records());
+                writer.db().prepare_cached(sql)?.execute(rusqlite::params![id, row.record, mark])?;
                 for version in 1..=5_u64 {
                     let sealed = key.seal(sealed::secrets_place(&id, version), &[0; 64])?;
                     let sql = "INSERT INTO secrets (connection, version, sealed, made_at_ms, made_by, reason)

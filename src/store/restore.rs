@@ -145,7 +145,7 @@ fn prove(
     candidates.extend(other.map(|key| (Origin::Given, key)));
     let mut opened = None;
     for (at, candidate) in candidates.iter().enumerate() {
-        if crate::store::unlock::find_key(&engine, std::slice::from_ref(candidate))?.is_some() {
+        if crate::store::unlock::find_key(&engine, schema, std::slice::from_ref(candidate))?.is_some() {
             opened = Some(at);
             break;
         }

@@ -22,6 +22,7 @@ use crate::domain::audit::Asker;
 use crate::domain::audit::Via;
 use crate::domain::draft::Draft;
 use crate::domain::record::Secrets;
+use crate::store::change::RotationRequest;
 use crate::store::worker::OpenStore;
 
 const KEY: &str = "the gateway's key";
@@ -90,6 +91,37 @@ fn files(folder: &Path) -> Vec<String> {
     names.retain(|name| name != "gateway.lock");
     names.sort();
     names
+}
+
+#[test]
+fn a_backup_that_somebody_changed_without_the_key_is_refused() {
+    for (what, said) in [
+        ("UPDATE connections SET record = replace(record, 'api.example.com', 'evil.example')", "changed without"),
+        ("UPDATE connections SET secret_version = 1", "changed without"),
+        ("CREATE TRIGGER evil AFTER UPDATE ON meta BEGIN DELETE FROM audit; END", "none of this program's"),
+        ("DROP TRIGGER audit_is_not_written_over", "none of this program's"),
+        // What an older version wrote is believed: it had no marks.
+        (
+            "DROP TABLE declared_secrets; ALTER TABLE connections DROP COLUMN mark; PRAGMA user_version = 2;
+             UPDATE connections SET record = replace(record, 'api.example.com', 'evil.example')",
+            "usable sentinel",
+        ),
+    ] {
+        let (home, beside) = (folder(), folder());
+        let backup = beside.path().join("backup.db");
+        {
+            let mut store = open(home.path());
+            add(&mut store.vault, "linear", CANARY);
+            let secrets: Secrets = [("api_key".to_owned(), Secret::new("another".to_owned()))].into();
+            let request = RotationRequest { secrets, by: String::new(), reason: String::new() };
+            store.vault.rotate("linear", request, &asker(), UnixMillis(2)).unwrap();
+            store.vault.backup(&backup, &asker(), UnixMillis(3)).unwrap();
+        }
+        rusqlite::Connection::open(&backup).unwrap().execute_batch(what).unwrap();
+        let refused = put(home.path(), &backup, &keys(KEY), None).unwrap_err().to_string();
+        assert!(refused.contains(said), "{what}: {refused}");
+        assert_eq!(ids(&open(home.path()).vault), ["linear"]);
+    }
 }
 
 #[test]

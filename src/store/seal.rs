@@ -87,6 +87,7 @@ impl Place<'_> {
 pub struct MasterKey {
     wrapping: Zeroizing<[u8; KEY_BYTES]>,
     id: [u8; KEY_ID_BYTES],
+    records: DigestKey,
 }
 
 impl MasterKey {
@@ -109,7 +110,14 @@ impl MasterKey {
         let mut id = [0_u8; KEY_ID_BYTES];
         expand(&pseudorandom, b"sigilum-store wrapping key v1", wrapping.as_mut_slice())?;
         expand(&pseudorandom, b"sigilum-store key id v1", &mut id)?;
-        Ok(Self { wrapping, id })
+        let mut records = Zeroizing::new([0_u8; KEY_BYTES]);
+        expand(&pseudorandom, b"sigilum-store record key v1", records.as_mut_slice())?;
+        Ok(Self { wrapping, id, records: DigestKey::new(records.as_slice()) })
+    }
+
+    /// The key of the marks of what lies in clear, so that only who has the master key can change it.
+    pub const fn records(&self) -> &DigestKey {
+        &self.records
     }
 
     /// Tells keys apart; says nothing of the key itself. 16 hex digits.

@@ -6,6 +6,7 @@ use rusqlite::params;
 
 use crate::store::StoreError;
 use crate::store::engine::ConnectionRow;
+use crate::store::migrate;
 use crate::store::records;
 use crate::store::seal::MasterKey;
 use crate::store::seal::Place;
@@ -13,8 +14,7 @@ use crate::store::seal::Place;
 /// What the sentinel holds.
 pub(super) const SENTINEL: &[u8] = b"this store opens";
 /// Where the sentinel belongs.
-pub(super) const SENTINEL_PLACE: Place<'static> =
-    Place { kind: "meta", record: "sentinel", field: "value", version: 1 };
+pub(super) const SENTINEL_PLACE: Place<'static> = sentinel_place(migrate::NEWEST);
 /// Under which name of `meta` the key lies by which declared secrets are known again.
 pub(super) const ROTATION_KEY: &str = "rotation_key";
 /// Where that key belongs.
@@ -22,6 +22,13 @@ pub(super) const ROTATION_KEY_PLACE: Place<'static> =
     Place { kind: "meta", record: ROTATION_KEY, field: "value", version: 1 };
 /// Rows that are held at a time while all are gone over.
 const PAGE: i64 = 256;
+
+/// Where the sentinel of a store of this schema version belongs. One whose records bear marks has another, so that it does
+/// not pass for an older one, whose records are believed.
+pub(super) const fn sentinel_place(schema: i64) -> Place<'static> {
+    let version = if schema < migrate::MARKED { 1 } else { 2 };
+    Place { kind: "meta", record: "sentinel", field: "value", version }
+}
 
 /// Where all secrets of a connection belong, sealed as one value.
 pub const fn secrets_place(connection: &str, version: u64) -> Place<'_> {
@@ -162,7 +169,7 @@ pub(super) fn check(db: &Connection, key: &MasterKey) -> Result<Checked, StoreEr
         if row.lost {
             checked.lost.push(format!("connection {}", row.id));
         }
-        if let Err(error) = records::decode(&row) {
+        if let Err(error) = records::decode(&row, key.records()) {
             checked.unreadable.push(error.to_string());
         }
     }
@@ -210,6 +217,23 @@ fn forget_declared(db: &Connection) -> Result<(), StoreError> {
     db.execute("DELETE FROM declared_secrets", [])?;
     db.execute("DELETE FROM meta WHERE name = ?1", [ROTATION_KEY])?;
     Ok(())
+}
+
+/// Gives every record the mark of `key`. With `known` each must bear the mark of that key; the ids of those that do not are
+/// returned, and keep what they have.
+pub(super) fn mark_all(db: &Connection, known: Option<&MasterKey>, key: &MasterKey) -> Result<Vec<String>, StoreError> {
+    let mut strange = Vec::new();
+    let mut write = db.prepare_cached("UPDATE connections SET mark = ?2 WHERE id = ?1")?;
+    for row in records_of(db)? {
+        match known.map(|known| records::decode(&row, known.records())) {
+            Some(Err(error)) => strange.push(error.to_string()),
+            Some(Ok(_)) | None => {
+                write
+                    .execute(params![row.id, records::mark(&row.id, &row.record, row.secret_version, key.records())])?;
+            }
+        }
+    }
+    Ok(strange)
 }
 
 fn records_of(db: &Connection) -> Result<Vec<ConnectionRow>, StoreError> {

@@ -10,12 +10,13 @@ use crate::store::seal::MasterKey;
 use crate::store::seal::SALT_BYTES;
 use crate::store::seal::SealError;
 use crate::store::sealed::SENTINEL;
-use crate::store::sealed::SENTINEL_PLACE;
+use crate::store::sealed::sentinel_place;
 use crate::sys::database::DatabaseError;
 
 /// The first of these keys that opens the store, and where it was found.
 pub(super) fn find_key(
     engine: &Engine,
+    schema: i64,
     candidates: &[(Origin, Secret)],
 ) -> Result<Option<(Origin, MasterKey)>, StoreError> {
     let missing = |name: &str| damaged(engine.path(), name);
@@ -23,7 +24,7 @@ pub(super) fn find_key(
     let sentinel = engine.meta("sentinel")?.ok_or_else(|| missing("sentinel"))?;
     for (origin, text) in candidates {
         let key = MasterKey::derive(text, &salt)?;
-        match key.open(SENTINEL_PLACE, &sentinel) {
+        match key.open(sentinel_place(schema), &sentinel) {
             Ok(found) if found.as_slice() == SENTINEL => return Ok(Some((*origin, key))),
             Err(SealError::OtherKey) => {}
             Ok(_) | Err(_) => return Err(missing("usable sentinel")),

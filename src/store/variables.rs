@@ -288,7 +288,7 @@ impl Vault {
 
     /// Key of the variable that a stored connection injects. What cannot be read injects nothing.
     fn injects(&self, row: &ConnectionRow) -> Option<String> {
-        let record = records::decode(row).ok()?;
+        let record = records::decode(row, self.key.records()).ok()?;
         let secrets = self.secrets(&record).ok()?;
         let injected = secrets.get(record.auth_secret_key.as_ref()?)?;
         variable_of(injected.expose()).map(str::to_owned)
@@ -446,7 +446,7 @@ impl Vault {
         for mut record in self.injecting(&keys)? {
             if let Some(now) = rotated {
                 record.rotated(now);
-                effect.rows.push(records::encode(&record)?);
+                effect.rows.push(records::encode(&record, self.key.records())?);
             }
             if !self.declared.connections.contains_key(record.settings.id.as_str()) {
                 check(&record)?;
@@ -468,7 +468,7 @@ impl Vault {
         for id in ids {
             let Some(row) = self.engine.connection(&id)? else { continue };
             if self.injects(&row).is_some_and(|key| keys.contains(&key)) {
-                found.push(records::decode(&row)?);
+                found.push(records::decode(&row, self.key.records())?);
             }
         }
         Ok(found)

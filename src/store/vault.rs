@@ -33,16 +33,19 @@ use crate::store::engine::Writer;
 use crate::store::master_keys::KeyPlace;
 use crate::store::master_keys::MasterKeys;
 use crate::store::master_keys::Origin;
+use crate::store::migrate;
 use crate::store::records;
 use crate::store::seal::MasterKey;
 use crate::store::seal::Place;
 use crate::store::seal::SALT_BYTES;
+use crate::store::sealed;
 use crate::store::sealed::SENTINEL;
 use crate::store::sealed::SENTINEL_PLACE;
 use crate::store::sealed::secrets_place;
 use crate::store::unlock::damaged;
 use crate::store::unlock::find_key;
 use crate::store::variables::Variables;
+use crate::sys::database::DatabaseError;
 use crate::sys::random;
 
 pub use crate::store::change::Change;
@@ -143,11 +146,22 @@ impl Vault {
         let missing = |name: &str| damaged(&path, name);
         let meta = |name: &str| engine.meta(name)?.ok_or_else(|| missing(name));
         let (origin, key) =
-            find_key(&engine, candidates)?.ok_or_else(|| StoreError::WrongMasterKey { path: path.clone() })?;
+            find_key(&engine, schema, candidates)?.ok_or_else(|| StoreError::WrongMasterKey { path: path.clone() })?;
         let epoch = String::from_utf8(meta("epoch")?).map_err(|_| missing("usable epoch"))?;
         let version = decode_version(&meta("version")?).ok_or_else(|| missing("usable version"))?;
         engine.prepare()?;
-        engine.write(|writer| writer.upgrade(schema))?;
+        engine.write(|writer| {
+            writer.upgrade(schema)?;
+            if !migrate::is_ours(writer.db())? {
+                let detail = "it holds tables or triggers that are none of this program's".to_owned();
+                return Err(DatabaseError::Damaged { path: path.clone(), detail }.into());
+            }
+            if schema < migrate::MARKED {
+                sealed::mark_all(writer.db(), None, &key)?;
+                writer.set_meta("sentinel", &key.seal(SENTINEL_PLACE, SENTINEL)?)?;
+            }
+            Ok(())
+        })?;
         let next_key = candidates.iter().find(|(found, _)| *found == origin && origin == Origin::Next);
         Ok(Self {
             engine,
@@ -186,7 +200,7 @@ impl Vault {
         let used = self.engine.last_used(None)?;
         let mut listed: BTreeMap<String, Listed> = BTreeMap::new();
         for row in self.engine.connections()? {
-            if let Ok(record) = records::decode(&row) {
+            if let Ok(record) = records::decode(&row, self.key.records()) {
                 let (problem, last_used_at) = (missing.get(&row.id).cloned(), used.get(&row.id).copied());
                 listed.insert(row.id, Listed { record: Arc::new(record), declared: None, problem, last_used_at });
             }
@@ -225,7 +239,7 @@ impl Vault {
 
     /// A stored connection.
     pub(super) fn record(&self, id: &str) -> Result<ConnectionRecord, StoreError> {
-        records::decode(&self.engine.connection(id)?.ok_or(StoreError::NotFound)?)
+        records::decode(&self.engine.connection(id)?.ok_or(StoreError::NotFound)?, self.key.records())
     }
 
     /// Every connection with the secret to inject, and what cannot be read.
@@ -237,7 +251,7 @@ impl Vault {
                 loaded.shadowed.push(row.id);
                 continue;
             }
-            match records::decode(&row) {
+            match records::decode(&row, self.key.records()) {
                 Ok(record) => {
                     let secret = self.injected(&record, &variables);
                     loaded.usable.push((Arc::new(record), secret));
@@ -302,7 +316,7 @@ impl Vault {
             secrets_lost: false,
         };
         record.settings.next_rotation_due_at = record.rotation_due();
-        let row = records::encode(&record)?;
+        let row = records::encode(&record, self.key.records())?;
         let first = self.seal_secrets(&record, &secrets, asker.actor(), "")?;
         let detail = Detail::default().names("secrets", secrets.keys());
         let entry = Entry::new(Action::ConnectionCreate, &row.id, asker, now).with(detail);
@@ -330,7 +344,7 @@ impl Vault {
     ) -> Result<(ConnectionRecord, Change), StoreError> {
         self.refuse_declared(id)?;
         let before = self.engine.connection(id)?.ok_or(StoreError::NotFound)?;
-        let old = records::decode(&before)?;
+        let old = records::decode(&before, self.key.records())?;
         let draft = edit(&old)?;
         let old_key = old.auth_secret_key.clone();
         let mut record = ConnectionRecord {
@@ -344,7 +358,7 @@ impl Vault {
         record.settings.id = old.settings.id;
         record.settings.secret_version = old.settings.secret_version;
         record.settings.next_rotation_due_at = record.rotation_due();
-        let row = records::encode(&record)?;
+        let row = records::encode(&record, self.key.records())?;
         let change = if record.secrets_lost {
             // No value is there to be judged; its owner may still switch it off, or change where it leads.
             check_named(record.auth_secret_key.as_deref(), &record.credential_keys)?;
@@ -428,7 +442,7 @@ impl Vault {
         record.credential_keys = secrets.keys().cloned().collect();
         record.secrets_lost = false;
         record.rotated(now);
-        let row = records::encode(&record)?;
+        let row = records::encode(&record, self.key.records())?;
         let asker = asker.clone().named(&request.by);
         let next = self.seal_secrets(&record, &secrets, asker.actor(), &request.reason)?;
         let detail = Detail::default()

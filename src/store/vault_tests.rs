@@ -21,7 +21,6 @@ use crate::domain::draft::Draft;
 use crate::store::seal::SealError;
 use crate::store::worker::DATABASE_FILE;
 use crate::store::worker::OpenStore;
-use crate::sys::database::DatabaseError;
 
 const KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
 const CANARY: &str = "canary-8d1f0c2e";
@@ -220,6 +219,24 @@ fn a_newer_schema_is_refused_untouched() {
 }
 
 #[test]
+fn a_store_without_marks_is_given_them_once() {
+    let folder = tempfile::tempdir().unwrap();
+    add(&mut open(&folder).unwrap(), "linear", "s1");
+    let raw = rusqlite::Connection::open(folder.path().join(DATABASE_FILE)).unwrap();
+    let salt: Vec<u8> = raw.query_row("SELECT value FROM meta WHERE name = 'salt'", [], |row| row.get(0)).unwrap();
+    let master = MasterKey::derive(&key(KEY), salt.as_slice().try_into().unwrap()).unwrap();
+    let sentinel = master.seal(sealed::sentinel_place(2), SENTINEL).unwrap();
+    raw.execute("UPDATE meta SET value = ?1 WHERE name = 'sentinel'", [sentinel]).unwrap();
+    let older = "DROP TABLE declared_secrets; ALTER TABLE connections DROP COLUMN mark; PRAGMA user_version = 2";
+    raw.execute_batch(older).unwrap();
+    drop(raw);
+    assert_eq!(injected(&open(&folder).unwrap(), "linear"), "s1");
+    let vault = open(&folder).unwrap();
+    assert_eq!(injected(&vault, "linear"), "s1");
+    assert!(vault.check().unwrap().unreadable.is_empty());
+}
+
+#[test]
 fn what_is_not_our_database_is_refused_untouched() {
     for content in [&b"not a database, but long enough to be looked at as one\n"[..], &[0; 4096]] {
         let folder = tempfile::tempdir().unwrap();
@@ -272,8 +289,11 @@ fn an_edited_record_is_reported_and_holds_up_no_other() {
     add(&mut vault, "github", "s2");
     drop(vault);
     let raw = rusqlite::Connection::open(folder.path().join(DATABASE_FILE)).unwrap();
-    raw.execute("UPDATE connections SET record = replace(record, 'https://', 'ftp://') WHERE id = 'linear'", [])
-        .unwrap();
+    raw.execute(
+        "UPDATE connections SET record = replace(record, 'api.example', 'evil.example') WHERE id = 'linear'",
+        [],
+    )
+    .unwrap();
     drop(raw);
     let mut vault = open(&folder).unwrap();
     let Loaded { usable, unreadable, .. } = vault.load().unwrap();
