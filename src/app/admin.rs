@@ -387,7 +387,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
             live: live.clone(),
             restart,
         };
-        Reloader::new(parts, loaded.config, found)
+        Reloader::new(parts, loaded, found)
     });
     let reloader = reloader.transpose()?;
     Ok(Bound {

@@ -21,6 +21,7 @@ use crate::config::explain::Explained;
 use crate::config::keys;
 use crate::domain::hex;
 use crate::domain::secret::Secret;
+use crate::reload::Content;
 use crate::reload::Loaded;
 use crate::reload::Unusable;
 use crate::sys::env;
@@ -138,14 +139,19 @@ pub(crate) fn read(
     handed: &[(String, Secret)],
     kept: Option<&Path>,
 ) -> Result<(Loaded, PathBuf), Unusable> {
-    let mut hash = String::new();
+    let (mut hash, mut content) = (String::new(), Content::Missing);
     let read = with_file(flags, handed, kept, |sources, file| {
-        hash = hex::text(&Sha256::digest(file.map(|(_, text)| text).unwrap_or_default()));
+        let text = file.map(|(_, text)| text);
+        hash = hex::text(&Sha256::digest(text.unwrap_or_default()));
+        content = Content::of(text);
         Ok((judged(sources, file, kept)?, config::locate(sources).path))
     });
     match read {
-        Ok((config, file)) => Ok((Loaded { config, hash }, file)),
-        Err(refused) => Err(Unusable { hash, message: CliError::from(refused).message }),
+        Ok((config, file)) => Ok((Loaded { config, hash, content }, file)),
+        Err(refused) => {
+            let missing = matches!(refused, Refused::Missing(..));
+            Err(Unusable { hash, missing, message: CliError::from(refused).message })
+        }
     }
 }
 
@@ -155,6 +161,8 @@ pub(crate) enum Refused {
     Mistakes(Mistakes),
     /// The file cannot be read, or others can: its name, and why.
     File(String, String),
+    /// The file that somebody named is not there: the same.
+    Missing(String, String),
     /// `config.env` cannot be read.
     Saved(String),
 }
@@ -163,7 +171,9 @@ impl From<Refused> for CliError {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Mistakes(mistakes) => Self::new(Outcome::Config, mistakes.to_string()),
-            Refused::File(path, message) => Self::new(Outcome::Config, format!("{path}: {message}")),
+            Refused::File(path, message) | Refused::Missing(path, message) => {
+                Self::new(Outcome::Config, format!("{path}: {message}"))
+            }
             Refused::Saved(message) => Self::new(Outcome::Config, message),
         }
     }
@@ -234,6 +244,9 @@ fn with_file<T>(
     let text = match files::read_text(read, config::MAX_FILE_BYTES).map(Zeroizing::new) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !place.required => None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Refused::Missing(read.display().to_string(), error.to_string()));
+        }
         Err(error) => return Err(Refused::File(read.display().to_string(), error.to_string())),
     };
     with(sources, text.as_deref().map(|text| (place.path.as_path(), text.as_str())))

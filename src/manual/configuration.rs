@@ -35,6 +35,13 @@
 //! existing resolvers work. `env` and `store` need no declaration. A reference without a provider means that of
 //! `secrets.defaults`, else the one named `default`. `{file: PATH}` needs none at all.
 //!
+//! # A file with nothing in it
+//!
+//! At a start a missing file, or an empty one, declares nothing. While the gateway runs it is more often half of a replacement
+//! than a will: a program that truncates before it writes, a rename that failed, a volume that is mounted anew. So where a file
+//! with content is in force, one that is gone or holds nothing but whitespace is refused like a mistake (`invalid`), in every
+//! mode, and everything stays ([`crate::reload::Content`]). Whoever means it writes `{}` or a comment, or starts the gateway anew.
+//!
 //! # What a change takes
 //!
 //! | class | what happens |

@@ -17,6 +17,8 @@ use crate::domain::audit::Asker;
 use crate::domain::audit::Via;
 use crate::domain::time::UnixMillis;
 use crate::envoy::live::Live;
+use crate::reload::Content;
+use crate::reload::Loaded;
 use crate::reload::Read;
 use crate::reload::declare;
 use crate::reload::file::error_body;
@@ -103,6 +105,8 @@ pub struct Reloader {
     pub(super) parts: Parts,
     /// What is in force; where a part of the file is not, that part as it was before.
     pub(super) config: Config,
+    /// What the file was that it stood in.
+    pub(super) content: Content,
     pub(super) set: SecretSet,
     pub(super) fingerprints: Fingerprints,
     pub(super) generation: u64,
@@ -139,7 +143,7 @@ enum Woken {
 
 impl Reloader {
     /// With what the start has put in force.
-    pub fn new(mut parts: Parts, config: Config, found: Found) -> Result<Self, random::RandomError> {
+    pub fn new(mut parts: Parts, loaded: Loaded, found: Found) -> Result<Self, random::RandomError> {
         let burnt = parts.held_back.take().map(|why| {
             // What stands there now is what did not work.
             let hash = match (parts.read)() {
@@ -155,7 +159,8 @@ impl Reloader {
         });
         let made = Self {
             parts,
-            config,
+            config: loaded.config,
+            content: loaded.content,
             set: found.0,
             fingerprints: Fingerprints::new()?,
             generation: 1,

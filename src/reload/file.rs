@@ -12,6 +12,7 @@ use crate::domain::audit::Asker;
 use crate::domain::audit::Detail;
 use crate::domain::audit::Entry;
 use crate::domain::audit::Via;
+use crate::reload::Content;
 use crate::reload::Loaded;
 use crate::reload::Unusable;
 use crate::reload::declare::Failure;
@@ -37,10 +38,9 @@ impl Reloader {
     pub(super) async fn reload_file(&mut self, asker: &Asker) {
         let read = Arc::clone(&self.parts.read);
         let read = tokio::task::spawn_blocking(move || read()).await;
-        let read =
-            read.unwrap_or_else(|_| Err(Unusable { hash: String::new(), message: "reading it failed".to_owned() }));
-        match read {
-            Err(Unusable { hash, message }) => {
+        let lost = || Unusable { hash: String::new(), missing: false, message: "reading it failed".to_owned() };
+        match self.unless_gone(read.unwrap_or_else(|_| Err(lost()))) {
+            Err(Unusable { hash, message, .. }) => {
                 if self.refused.as_ref() != Some(&hash) {
                     tracing::warn!(error = message, "config reload skipped (invalid config)");
                     self.parts.admin.metrics.reload().count("invalid");
@@ -52,8 +52,24 @@ impl Reloader {
         }
     }
 
+    /// The same, but a file with nothing in it is refused where it would withdraw one that says something.
+    fn unless_gone(&self, read: Result<Loaded, Unusable>) -> Result<Loaded, Unusable> {
+        let (content, hash) = match &read {
+            Ok(loaded) => (loaded.content, &loaded.hash),
+            Err(unusable) if unusable.missing => (Content::Missing, &unusable.hash),
+            Err(_) => return read,
+        };
+        match content.refused_after(self.content) {
+            Some(why) => {
+                let message = format!("{}: {why}", self.parts.file.display());
+                Err(Unusable { hash: hash.clone(), missing: content == Content::Missing, message })
+            }
+            None => read,
+        }
+    }
+
     pub(super) async fn take(&mut self, loaded: Loaded, asker: &Asker) {
-        let (hash, began) = (loaded.hash.clone(), Instant::now());
+        let (hash, content, began) = (loaded.hash.clone(), loaded.content, Instant::now());
         let differences = compare::differences(&self.config, &loaded.config);
         let (own_envoy, restarts) = (self.parts.live.is_some(), self.parts.restart.is_some());
         let verdict = judge(self.config.reload.mode, &differences, own_envoy, restarts);
@@ -97,6 +113,9 @@ impl Reloader {
         }
         if done.is_ok() {
             self.refused = None;
+        }
+        if matches!((verdict, &done), (Verdict::Same | Verdict::Apply, Ok(()))) {
+            self.content = content;
         }
         if matches!((verdict, &done), (Verdict::Apply, Ok(()))) {
             self.parts.standing.send_modify(|standing| standing.config.generation += 1);

@@ -5,6 +5,7 @@
 //! the metrics and over the admin API. Nothing here is on the path of a request.
 
 mod apply;
+mod content;
 mod declare;
 mod engine;
 mod file;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 
+pub use content::Content;
 pub use engine::Found;
 pub use engine::Parts;
 pub use engine::Reloader;
@@ -31,6 +33,8 @@ pub struct Loaded {
     pub config: Config,
     /// SHA-256 of the file's text in hex; of nothing where there is no file.
     pub hash: String,
+    /// Whether there was anything to read.
+    pub content: Content,
 }
 
 /// A file that cannot be put in force.
@@ -38,6 +42,8 @@ pub struct Loaded {
 pub struct Unusable {
     /// SHA-256 of the file's text in hex; empty where it could not be read.
     pub hash: String,
+    /// Whether somebody named a file that is not there.
+    pub missing: bool,
     /// Everything that is wrong.
     pub message: String,
 }

@@ -27,7 +27,7 @@ use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
 
 /// Writes as a program that knows what it does: a temporary file, renamed.
-fn put(path: &Path, text: &str, mode: u32) {
+pub fn put(path: &Path, text: &str, mode: u32) {
     let temporary = path.with_extension("new");
     fs::write(&temporary, text).unwrap();
     fs::set_permissions(&temporary, fs::Permissions::from_mode(mode)).unwrap();
@@ -39,23 +39,23 @@ fn canary(name: &str) -> String {
 }
 
 /// A declared connection with one secret.
-fn declared(at: usize, upstream: &Upstream, secret: &str) -> String {
+pub fn declared(at: usize, upstream: &Upstream, secret: &str) -> String {
     let (id, base) = (Setup::connection_id(at), upstream.base_url());
     format!(
         "  - {{id: {id}, base_url: '{base}', auth_mode: header_key, auth_header_name: x-key, secrets: {{api_key: {secret}}}}}\n"
     )
 }
 
-fn config_status(gateway: &Gateway) -> Value {
+pub fn config_status(gateway: &Gateway) -> Value {
     gateway.admin("GET", "/config/status", None).json()
 }
 
-fn secrets_status(gateway: &Gateway) -> Value {
+pub fn secrets_status(gateway: &Gateway) -> Value {
     gateway.admin("GET", "/secrets/status", None).json()
 }
 
 /// What the provider is sent on a connection.
-fn key_sent(gateway: &Gateway, upstream: &Upstream, at: usize) -> String {
+pub fn key_sent(gateway: &Gateway, upstream: &Upstream, at: usize) -> String {
     let path = format!("/proxy/{}/{}", Setup::connection_id(at), random_hex(8));
     let response = gateway.get(&path);
     assert_eq!(response.status, 200, "{}", response.text());
@@ -65,14 +65,14 @@ fn key_sent(gateway: &Gateway, upstream: &Upstream, at: usize) -> String {
 }
 
 /// Rewrites `gateway.yaml` and waits until the gateway has looked at it.
-fn edit(gateway: &Gateway, settings: &str) -> Value {
+pub fn edit(gateway: &Gateway, settings: &str) -> Value {
     let text = gateway.setup.yaml_of(settings);
     let path = gateway.setup.home().join("gateway.yaml");
     put(&path, &text, 0o600);
     wait_for_file(gateway, &path)
 }
 
-fn wait_for_file(gateway: &Gateway, path: &Path) -> Value {
+pub fn wait_for_file(gateway: &Gateway, path: &Path) -> Value {
     use sha2::Digest as _;
     let hash: String = sha2::Sha256::digest(fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
     let mut status = Value::Null;
@@ -93,7 +93,7 @@ fn holds(body: &[u8], text: &str) -> bool {
     body.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-fn script(folder: &Path, body: &str) -> PathBuf {
+pub fn script(folder: &Path, body: &str) -> PathBuf {
     let path = folder.join("provider.sh");
     put(&path, &format!("#!/bin/sh\n{body}\n"), 0o755);
     path
@@ -253,12 +253,12 @@ fn an_edit_that_cannot_be_used_changes_nothing() {
     assert_eq!(status["appliedConfigHash"], status["fileConfigHash"]);
 }
 
-fn log_of(gateway: &Gateway) -> String {
+pub fn log_of(gateway: &Gateway) -> String {
     fs::read_to_string(gateway.setup.data().join("logs/admin.log")).unwrap_or_default()
 }
 
 /// The admin process.
-fn admin_pid(gateway: &Gateway) -> i32 {
+pub fn admin_pid(gateway: &Gateway) -> i32 {
     let children = process::children(gateway.pid());
     children
         .into_iter()

@@ -30,6 +30,7 @@ use crate::envoy::launch;
 use crate::envoy::live;
 use crate::envoy::render;
 use crate::envoy::render::Rendering;
+use crate::reload::Content;
 use crate::sys::env;
 use crate::sys::files;
 use crate::sys::files::FileLock;
@@ -215,6 +216,10 @@ async fn anew(last: Last, mut frame: Frame, stops: &mut Stops) -> Result<Option<
         Ok(next) => next,
         Err(why) => return back(last, frame, &why, stops).await,
     };
+    // Admin has judged what it asked for; draining gave the file time to be emptied.
+    if let Some(why) = content(&next).refused_after(content(&last.config)) {
+        return back(last, frame, why, stops).await;
+    }
     // Whoever asks for the same as before keeps the ports there were.
     let mut wanted = next.wanted();
     let (asked, had) = (last.config.wanted(), &last.addresses);
@@ -248,6 +253,10 @@ async fn anew(last: Last, mut frame: Frame, stops: &mut Stops) -> Result<Option<
         }
         Err(error) => back(last, frame, &error.to_string(), stops).await,
     }
+}
+
+fn content(config: &GatewayConfig) -> Content {
+    Content::of(config.file_text.as_ref().map(Secret::expose))
 }
 
 /// The settings before once more, where they were.

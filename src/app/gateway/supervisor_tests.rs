@@ -453,12 +453,26 @@ async fn settings_that_cannot_be_read_are_held_back() {
 }
 
 #[tokio::test]
+async fn settings_whose_file_was_emptied_while_they_drained_are_held_back() {
+    let _turn = TURN.lock().await;
+    for (text, said) in [(None, "the file is gone"), (Some(" \n"), "the file is empty")] {
+        let fake = Fake::new();
+        let file_text = text.map(|text| Secret::new(text.to_owned()));
+        let next = std::sync::Mutex::new(Some(GatewayConfig { file_text, ..fake.config() }));
+        let why = held_back(&fake, Loader::new(move || next.lock().unwrap().take().ok_or_else(String::new))).await;
+        assert!(why.starts_with(said), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn settings_that_cannot_be_bound_are_held_back() {
     let _turn = TURN.lock().await;
     let fake = Fake::new();
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap();
-    let next = std::sync::Mutex::new(Some(GatewayConfig { envoy_admin: vec![address], ..fake.config() }));
+    let file_text = Some(Secret::new("# other".to_owned()));
+    let next = GatewayConfig { envoy_admin: vec![address], file_text, ..fake.config() };
+    let next = std::sync::Mutex::new(Some(next));
     let why = held_back(&fake, Loader::new(move || next.lock().unwrap().take().ok_or_else(String::new))).await;
     assert!(why.contains(&address.to_string()), "{why}");
 }
@@ -467,7 +481,8 @@ async fn settings_that_cannot_be_bound_are_held_back() {
 async fn settings_with_which_nothing_comes_up_are_held_back() {
     let _turn = TURN.lock().await;
     let fake = Fake::new();
-    let next = std::sync::Mutex::new(Some(fake.config()));
+    let file_text = Some(Secret::new("# other".to_owned()));
+    let next = std::sync::Mutex::new(Some(GatewayConfig { file_text, ..fake.config() }));
     let once = fake.run_dir().join("exit-once-authz");
     let loader = Loader::new(move || {
         fs::write(&once, "78").unwrap();

@@ -70,7 +70,8 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     };
     let flags = args.settings.flags(globals);
     let read = settings::read(&flags, &handed, args.last_good.as_deref());
-    let (Loaded { mut config, hash }, file) = read.map_err(|found| CliError::new(Outcome::Config, found.message))?;
+    let (Loaded { mut config, hash, content }, file) =
+        read.map_err(|found| CliError::new(Outcome::Config, found.message))?;
     // A supervisor hands over what stands in its own environment, and leaves ours without.
     let (service_keys, referenced): (Vec<_>, Vec<_>) =
         handed.into_iter().partition(|(name, _)| keys::is_own_secret(name));
@@ -101,7 +102,7 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     let held_back = args.held_back.clone();
     let mut admin_config = admin_config(&mut config, master_key, keys, args.supervised);
     admin_config.file = Some(FileSetup {
-        reload: reload::Setup { read: Arc::new(again), file, loaded: Loaded { config, hash }, held_back },
+        reload: reload::Setup { read: Arc::new(again), file, loaded: Loaded { config, hash, content }, held_back },
         environment: Environment::new(referenced, args.supervised),
         shim: Some(process::own_program()),
     });

@@ -91,7 +91,7 @@ fn check(args: &CheckArgs, globals: &Globals, printer: &mut Printer) -> Result<O
         Err(Refused::Mistakes(mistakes)) => {
             (mistakes.list().to_vec(), mistakes.file().map(ToOwned::to_owned), Vec::new(), None)
         }
-        Err(Refused::File(path, message)) => {
+        Err(Refused::File(path, message) | Refused::Missing(path, message)) => {
             let whole = Mistake { place: Place::Whole, path: String::new(), message: format!("{path}: {message}") };
             (vec![whole], Some(path), Vec::new(), None)
         }
