@@ -129,6 +129,14 @@ pub fn needed(differences: &[Difference]) -> Option<Reload> {
 }
 
 impl Difference {
+    /// What differs, for people: of a connection or provider that changed each member, else the name alone.
+    pub fn names(&self) -> Vec<String> {
+        if self.members.is_empty() {
+            return vec![self.path.clone()];
+        }
+        self.members.iter().map(|member| format!("{}.{member}", self.path)).collect()
+    }
+
     /// Notes a member that differs.
     fn note(&mut self, member: &str, differs: bool) {
         if differs && !self.members.iter().any(|known| known == member) {

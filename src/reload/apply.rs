@@ -61,7 +61,9 @@ impl Reloader {
             }
         };
         let (store, needed) = (&self.parts.admin.store, declare::stored(&wants, &next));
-        let declared = declare::resolved(&next, &set);
+        let in_force = differences.iter().filter(|found| is_hot(found, own_envoy));
+        let names = in_force.flat_map(Difference::names).collect();
+        let declared = Resolved { names, ..declare::resolved(&next, &set) };
         let published = declare::publish(store, declared, needed, Action::ConfigReload, asker.clone()).await;
         if let Err(failure) = published {
             self.restore_envoy(envoy).await;
@@ -100,18 +102,19 @@ impl Reloader {
         }
         let mut settings = self.config.settings.clone();
         settings.max_body_bytes = then;
-        self.publish_settings(&settings).await?;
+        self.publish_body_limit(&settings).await?;
         Ok(true)
     }
 
     pub(super) async fn lower_body_limit(&self) {
-        if let Err(setback) = self.publish_settings(&self.config.settings).await {
+        if let Err(setback) = self.publish_body_limit(&self.config.settings).await {
             tracing::error!(error = setback.message, "the largest request body could not be set back");
         }
     }
 
-    pub(super) async fn publish_settings(&self, settings: &Settings) -> Result<(), Setback> {
-        let declared = Resolved { settings: settings.clone(), ..declare::resolved(&self.config, &self.set) };
+    pub(super) async fn publish_body_limit(&self, settings: &Settings) -> Result<(), Setback> {
+        let names = vec![keys::MAX_REQUEST_BODY_BYTES.name().to_owned()];
+        let declared = Resolved { settings: settings.clone(), names, ..declare::resolved(&self.config, &self.set) };
         let asker = Asker::local(Via::Config);
         let store = &self.parts.admin.store;
         declare::publish(store, declared, Vec::new(), Action::ConfigReload, asker).await?;

@@ -66,6 +66,7 @@ pub(super) fn resolved(config: &Config, set: &SecretSet) -> Resolved {
         connections: connections.collect(),
         variables: variables.collect(),
     }
+        names: Vec::new(),
 }
 
 fn secret(source: &SecretSource, set: &SecretSet, active: bool) -> ResolvedSecret {

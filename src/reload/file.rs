@@ -145,8 +145,8 @@ impl Reloader {
                 ports::take(&new).map_err(|error| Setback::new("ports", error.to_string()))?;
             }
         }
-        let names = differences.iter().map(|found| &found.path);
-        let detail = Detail::default().names("changed", names).flag("restart", true);
+        let names = differences.iter().flat_map(Difference::names);
+        let detail = Detail::default().names("keys", names).flag("restart", true);
         let entry = Entry::new(Action::ConfigReload, "", asker, SystemClock.now().wall).with(detail);
         let noted = self.parts.admin.store.keep(move |vault| vault.note(&entry)).await;
         noted.map_err(|error| Setback::new("internal", format!("the store: {error}")))?;

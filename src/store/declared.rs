@@ -96,6 +96,8 @@ pub struct Resolved {
     pub connections: Vec<ResolvedConnection>,
     /// No two of the same key.
     pub variables: Vec<ResolvedVariable>,
+    /// For the audit: names of all that was changed in the file, published or not. Never a value.
+    pub names: Vec<String>,
 }
 
 /// What applying a set did.
@@ -270,19 +272,20 @@ impl Vault {
     }
 
     /// Puts a set in place of the one in force: all of it as one version, or, with an error, nothing. `None` in place of
-    /// a change: nothing differs, and the version stays. Then only what somebody asked for is written down; a file that
-    /// was written anew without a difference is no event.
+    /// a change: nothing of it differs, and the version stays. Then only what somebody asked for is written down, and what
+    /// has `names`; a file that was written anew without a difference is no event.
     pub fn declare(
         &mut self,
-        set: Resolved,
+        mut set: Resolved,
         action: Action,
         asker: &Asker,
         now: UnixMillis,
     ) -> Result<(Applied, Option<Change>), StoreError> {
+        let names = std::mem::take(&mut set.names);
         let settled = self.settle(set, now)?;
         let changes = self.differences(&settled)?;
         let applied = &settled.applied;
-        let entry = Entry::new(action, "", asker, now).with(applied.detail());
+        let entry = Entry::new(action, "", asker, now).with(applied.detail().names("keys", &names));
         if applied.is_change() {
             // What the next start finds is to be compared with nothing: it takes a version of its own.
             self.commit(Some(&entry), |writer| {
@@ -293,7 +296,7 @@ impl Vault {
             if !settled.clock.is_same() {
                 self.engine.write(|writer| settled.write(writer))?;
             }
-            if asker.via() != Via::Config {
+            if asker.via() != Via::Config || !names.is_empty() {
                 self.note(&entry)?;
             }
         }

@@ -1,8 +1,10 @@
 //! Edits of `gateway.yaml` at their edges: a file that goes, secrets that come late, what is told and written down of them.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::Value;
+use serde_json::json;
 
 use crate::reload::admin_pid;
 use crate::reload::config_status;
@@ -11,7 +13,10 @@ use crate::reload::edit;
 use crate::reload::key_sent;
 use crate::reload::log_of;
 use crate::reload::put;
+use crate::reload::script;
+use crate::reload::secrets_status;
 use crate::reload::wait_for_file;
+use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
 use crate::support::gateway::Setup;
 use crate::support::process;
@@ -62,4 +67,54 @@ fn a_file_that_is_emptied_or_gone_withdraws_nothing() {
     gateway.wait_ready(LIMIT);
     assert_eq!(config_status(&gateway)["ok"], true);
     assert_eq!(gateway.admin("GET", "/connections", None).json()["connections"], Value::Array(Vec::new()));
+}
+
+/// The newest entries of the audit about reloads of the file.
+fn audited(gateway: &Gateway) -> Vec<Value> {
+    let answer = gateway.admin("GET", "/audit?action=config.reload", None).json();
+    answer["entries"].as_array().unwrap().clone()
+}
+
+#[test]
+fn every_edit_that_counts_is_written_down_with_the_names_of_what_it_changed() {
+    let upstream = Upstream::start();
+    // A variable of the environment must be named at the start.
+    let base =
+        format!("variables: {{KEPT: $SIGILUM_TEST_B}}\nconnections:\n{}", declared(0, &upstream, "$SIGILUM_TEST_A"));
+    let gateway = Setup::new().env("SIGILUM_TEST_A", "canary-a").env("SIGILUM_TEST_B", "canary-b").yaml(&base).start();
+    for (text, names) in [
+        (
+            "admin: {allowed_origins: ['https://ops.example'], allowed_hosts: [gw.example]}",
+            &["admin.allowed_hosts", "admin.allowed_origins"][..],
+        ),
+        (
+            "claims: {refresh_seconds: 7, max_approvals: 99}",
+            &["admin.allowed_hosts", "admin.allowed_origins", "claims.max_approvals", "claims.refresh_seconds"],
+        ),
+        ("reload: {mode: hot}", &["claims.max_approvals", "claims.refresh_seconds", "reload.mode"]),
+        ("gateway: {trusted_hops: 1}\nreload: {mode: hot}", &["gateway.trusted_hops"]),
+    ] {
+        let before = audited(&gateway).len();
+        let status = edit(&gateway, &format!("{text}\n{base}"));
+        assert_eq!(status["ok"], true, "{status}");
+        let entries = audited(&gateway);
+        assert_eq!(entries.len(), before + 1, "{text}: {entries:?}");
+        assert_eq!(entries[0]["detail"]["keys"], json!(names), "{text}: {}", entries[0]);
+        assert_eq!(entries[0]["via"], "config");
+        let all = entries[0].to_string();
+        assert!(!all.contains("ops.example") && !all.contains("gw.example"), "{all}");
+    }
+    // Of a connection that changed its members; of what waits for a restart nothing.
+    let other = base.replace("_A", "_B").replace("x-key", "x-other");
+    let status = edit(&gateway, &format!("limits: {{replay_capacity: 5000}}\nreload: {{mode: hot}}\n{other}"));
+    assert_eq!(status["pendingChanges"][0]["path"], "limits.replay_capacity", "{status}");
+    let entries = audited(&gateway);
+    let keys = json!(["gateway.trusted_hops", "connections.conn-000.auth_header_name", "connections.conn-000.secrets"]);
+    assert_eq!(entries[0]["detail"]["keys"], keys, "{}", entries[0]);
+    assert!(!entries[0].to_string().contains("canary"), "{}", entries[0]);
+    // What means the same is no event.
+    let before = entries.len();
+    let text = format!("# moved\nlimits: {{replay_capacity: 5000}}\nreload: {{mode: hot}}\n{other}");
+    edit(&gateway, &text.replace("replay_capacity: 5000", "replay_capacity: 2000000"));
+    assert_eq!(audited(&gateway).len(), before);
 }
