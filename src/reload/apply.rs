@@ -64,7 +64,7 @@ impl Reloader {
         let in_force = differences.iter().filter(|found| is_hot(found, own_envoy));
         let names = in_force.flat_map(Difference::names).collect();
         let declared = Resolved { names, ..declare::resolved(&next, &set) };
-        let published = declare::publish(store, declared, needed, Action::ConfigReload, asker.clone()).await;
+        let published = declare::publish(store, &next, declared, needed, Action::ConfigReload, asker.clone()).await;
         if let Err(failure) = published {
             self.restore_envoy(envoy).await;
             if raised {
@@ -117,7 +117,7 @@ impl Reloader {
         let declared = Resolved { settings: settings.clone(), names, ..declare::resolved(&self.config, &self.set) };
         let asker = Asker::local(Via::Config);
         let store = &self.parts.admin.store;
-        declare::publish(store, declared, Vec::new(), Action::ConfigReload, asker).await?;
+        declare::publish(store, &self.config, declared, Vec::new(), Action::ConfigReload, asker).await?;
         Ok(())
     }
 

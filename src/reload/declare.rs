@@ -22,6 +22,7 @@ use crate::store::declared::Resolved;
 use crate::store::declared::ResolvedConnection;
 use crate::store::declared::ResolvedSecret;
 use crate::store::declared::ResolvedVariable;
+use crate::store::unfit::Unfit;
 use crate::store::vault::Vault;
 use crate::store::worker::Store;
 use crate::sys::clock::Clock as _;
@@ -65,8 +66,8 @@ pub(super) fn resolved(config: &Config, set: &SecretSet) -> Resolved {
         approvals: config.approvals.clone(),
         connections: connections.collect(),
         variables: variables.collect(),
-    }
         names: Vec::new(),
+    }
 }
 
 fn secret(source: &SecretSource, set: &SecretSet, active: bool) -> ResolvedSecret {
@@ -99,7 +100,7 @@ pub(super) fn unfit(config: &Config, set: &SecretSet) -> Vec<UnresolvedBody> {
 }
 
 /// References in use to credential variables that neither the configuration nor the store has.
-pub(super) fn missing(needed: &[Want], vault: &Vault) -> Result<Vec<UnresolvedBody>, StoreError> {
+fn missing(needed: &[Want], vault: &Vault) -> Result<Vec<UnresolvedBody>, StoreError> {
     let mut found = Vec::new();
     for want in needed {
         let Origin::Reference(reference) = &want.origin else { continue };
@@ -123,9 +124,87 @@ pub(super) fn stored(wants: &Wants, config: &Config) -> Vec<Want> {
     wants.cloned().collect()
 }
 
-/// Puts a declaration in force: all of it as one version, or nothing where one of `needed` is not there.
+/// Connections that could not inject the value a credential variable has in `next`, as references without a secret: the
+/// reference is the one the value comes from.
+fn told(config: &Config, unfit: &[Unfit]) -> Vec<UnresolvedBody> {
+    let body = |unfit: &Unfit| {
+        let (key, origin) = source_of(config, &unfit.variable);
+        let declared = config.variables.iter().any(|variable| variable.key == key);
+        let at = config.connections.iter().position(|declared| declared.id().as_str() == unfit.connection);
+        let path = match at {
+            Some(index) if !declared => format!("connections[{index}].secrets.{}", unfit.secret),
+            Some(_) | None => format!("variables.{key}"),
+        };
+        let message = format!("connection {} cannot inject it: {}", unfit.connection, unfit.reason);
+        UnresolvedBody {
+            path,
+            reference: origin.map_or_else(|| format!("{{{{{key}}}}}"), |of| of.to_string()),
+            message,
+        }
+    };
+    unfit.iter().map(body).collect()
+}
+
+/// The variable a value comes from in the end, and where that one has it from.
+fn source_of(config: &Config, key: &str) -> (String, Option<Origin>) {
+    let find = |key: &str| config.variables.iter().find(|variable| variable.key == key);
+    let (mut key, mut origin) = (key.to_owned(), None);
+    // Those of the file form no circle; each step leads to another one.
+    for _ in 0..=config.variables.len() {
+        let Some(variable) = find(&key) else { break };
+        origin = Origin::of(&variable.source);
+        match variable.source.variable() {
+            Some(next) => next.clone_into(&mut key),
+            None => break,
+        }
+    }
+    (key, origin)
+}
+
+/// Why the store's thread will not take a declaration.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Missing(Vec<UnresolvedBody>),
+    Unfit(Vec<Unfit>),
+}
+
+impl Refusal {
+    fn told(self, config: &Config) -> Failure {
+        Failure::Unresolved(self.lines(config))
+    }
+
+    /// As references without a secret.
+    pub(super) fn lines(self, config: &Config) -> Vec<UnresolvedBody> {
+        match self {
+            Self::Missing(missing) => missing,
+            Self::Unfit(unfit) => told(config, &unfit),
+        }
+    }
+}
+
+/// What the store has against a declaration.
+pub(super) fn refusal(next: &Resolved, needed: &[Want], vault: &Vault) -> Result<Option<Refusal>, StoreError> {
+    let missing = missing(needed, vault)?;
+    if !missing.is_empty() {
+        return Ok(Some(Refusal::Missing(missing)));
+    }
+    let unfit = vault.unfit(next)?;
+    Ok(if unfit.is_empty() { None } else { Some(Refusal::Unfit(unfit)) })
+}
+
+/// Whether the store would take a declaration now.
+pub(super) async fn check(store: &Store, config: &Config, next: Resolved, needed: Vec<Want>) -> Result<(), Failure> {
+    match store.read(move |vault| refusal(&next, &needed, vault)).await? {
+        Some(refused) => Err(refused.told(config)),
+        None => Ok(()),
+    }
+}
+
+/// Puts a declaration in force: all of it as one version, or nothing where one of `needed` is not there, or a connection
+/// could not inject what it would get. `config`: what it was made of.
 pub(super) async fn publish(
     store: &Store,
+    config: &Config,
     next: Resolved,
     needed: Vec<Want>,
     action: Action,
@@ -133,14 +212,13 @@ pub(super) async fn publish(
 ) -> Result<Applied, Failure> {
     let now = SystemClock.now().wall;
     let done = store.change_if(move |vault| {
-        let missing = missing(&needed, vault)?;
-        if !missing.is_empty() {
-            return Ok((Err(missing), None));
+        if let Some(refused) = refusal(&next, &needed, vault)? {
+            return Ok((Err(refused), None));
         }
         let (applied, change) = vault.declare(next, action, &asker, now)?;
         Ok((Ok(applied), change))
     });
-    let applied = done.await?.map_err(Failure::Unresolved)?;
+    let applied = done.await?.map_err(|refused| refused.told(config))?;
     for id in &applied.shadowed {
         tracing::debug!(connection = id, "a stored connection is hidden by a declared one of the same id");
     }

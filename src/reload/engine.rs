@@ -23,6 +23,7 @@ use crate::reload::Read;
 use crate::reload::declare;
 use crate::reload::file::error_body;
 use crate::reload::secrets::INACTIVE;
+use crate::reload::declare::Refusal;
 use crate::reload::sets;
 use crate::reload::sets::SecretSet;
 use crate::reload::sets::Wants;
@@ -88,8 +89,19 @@ pub async fn begin(config: &Config, resolver: &Resolver, vault: &Vault) -> Resul
     let lines = |missing: Vec<UnresolvedBody>| missing.iter().map(said).collect::<Vec<_>>();
     let set = SecretSet::gather(&wants, &found, &SecretSet::default()).map_err(lines)?;
     let mut missing = declare::unfit(config, &set);
-    let stored = declare::missing(&declare::stored(&wants, config), vault);
-    missing.extend(stored.map_err(|error| vec![error.to_string()])?);
+    let (needed, next) = (declare::stored(&wants, config), declare::resolved(config, &set));
+    match declare::refusal(&next, &needed, vault).map_err(|error| vec![error.to_string()])? {
+        Some(Refusal::Unfit(mut unfit)) => {
+            // What the store holds does not stop a start: such a connection answers 400, and all others serve.
+            let stored = unfit.extract_if(.., |unfit| !unfit.declared).collect();
+            for line in lines(Refusal::Unfit(stored).lines(config)) {
+                tracing::warn!(line, "a stored connection cannot inject the value of a declared variable");
+            }
+            missing.extend(Refusal::Unfit(unfit).lines(config));
+        }
+        Some(refused @ Refusal::Missing(_)) => missing.extend(refused.lines(config)),
+        None => {}
+    }
     if !missing.is_empty() {
         return Err(lines(missing));
     }

@@ -9,7 +9,6 @@ use crate::domain::audit::Action;
 use crate::domain::audit::Asker;
 use crate::domain::audit::Via;
 use crate::reload::declare;
-use crate::reload::declare::Failure;
 use crate::reload::engine::Degraded;
 use crate::reload::engine::Reloader;
 use crate::reload::file::MAX_UNRESOLVED;
@@ -87,13 +86,12 @@ impl Reloader {
             return Err(Setback::unresolved(unfit));
         }
         let needed = declare::stored(&Wants::of(&self.config), &self.config);
-        let store = &self.parts.admin.store;
+        let (store, declared) = (&self.parts.admin.store, declare::resolved(&self.config, &set));
         if dry_run {
-            let missing = store.read(move |vault| declare::missing(&needed, vault)).await.map_err(Failure::from)?;
-            return if missing.is_empty() { Ok(changed) } else { Err(Setback::unresolved(missing)) };
+            declare::check(store, &self.config, declared, needed).await?;
+            return Ok(changed);
         }
-        let declared = declare::resolved(&self.config, &set);
-        declare::publish(store, declared, needed, Action::SecretsReload, asker).await?;
+        declare::publish(store, &self.config, declared, needed, Action::SecretsReload, asker).await?;
         self.set = set;
         self.generation = self.generation.saturating_add(1);
         self.resolved_at = Instant::now();
@@ -143,7 +141,7 @@ impl Reloader {
         let set = self.set.without(&failing);
         let (declared, store) = (declare::resolved(&self.config, &set), &self.parts.admin.store);
         let asker = Asker::local(Via::Config).named("max_stale_seconds");
-        let published = declare::publish(store, declared, Vec::new(), Action::SecretsReload, asker).await;
+        let published = declare::publish(store, &self.config, declared, Vec::new(), Action::SecretsReload, asker).await;
         match published {
             Ok(_) => {
                 tracing::error!(

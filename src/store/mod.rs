@@ -20,6 +20,7 @@ pub mod restore;
 pub mod rotation;
 pub mod seal;
 pub mod sealed;
+pub mod unfit;
 mod unlock;
 pub mod variables;
 pub mod vault;

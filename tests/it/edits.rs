@@ -118,3 +118,42 @@ fn every_edit_that_counts_is_written_down_with_the_names_of_what_it_changed() {
     edit(&gateway, &text.replace("replay_capacity: 5000", "replay_capacity: 2000000"));
     assert_eq!(audited(&gateway).len(), before);
 }
+
+#[test]
+fn a_value_that_cannot_be_sent_is_refused_also_where_a_variable_leads_to_it() {
+    let upstream = Upstream::start();
+    let setup = Setup::new();
+    let file = setup.root.path().join("tok");
+    put(&file, "first", 0o600);
+    let yaml = format!(
+        "variables: {{TOK: {{file: {}}}, ALIAS: '{{{{TOK}}}}'}}\nconnections:\n{}",
+        file.display(),
+        declared(0, &upstream, "'{{ALIAS}}'")
+    );
+    let gateway = setup.yaml(&yaml).start();
+    let fields = json!({ "auth_mode": "header_key", "auth_header_name": "x-key" });
+    let stored = gateway.create("conn-001", &upstream.base_url(), "{{TOK}}", fields);
+    assert_eq!(stored.status, 201, "{}", stored.text());
+    gateway.wait_in_force("conn-001");
+    put(&file, "canary\nsecond", 0o600);
+    wait_until("the gateway has read the secret", LIMIT, || secrets_status(&gateway)["degraded"] == true);
+    let status = secrets_status(&gateway);
+    let unresolved = status["unresolved"].as_array().unwrap();
+    assert_eq!(unresolved.len(), 2, "{status}");
+    for (told, id) in unresolved.iter().zip(["conn-000", "conn-001"]) {
+        assert_eq!(told["path"], "variables.TOK", "{status}");
+        assert_eq!(told["reference"], format!("file:{}", file.display()), "{status}");
+        assert!(told["message"].as_str().unwrap().contains(&format!("connection {id} cannot inject it")), "{status}");
+    }
+    assert!(!status.to_string().contains("canary"), "{status}");
+    for at in [0, 1] {
+        assert_eq!(key_sent(&gateway, &upstream, at), "first");
+    }
+    let asked = gateway.admin("POST", "/secrets/reload?dry_run=true", None).json();
+    assert_eq!((&asked["ok"], &asked["refs"]["unresolved"]), (&false.into(), &2.into()), "{asked}");
+    put(&file, "third", 0o600);
+    wait_until("the gateway is well again", LIMIT, || secrets_status(&gateway)["degraded"] == false);
+    for at in [0, 1] {
+        assert_eq!(key_sent(&gateway, &upstream, at), "third");
+    }
+}
