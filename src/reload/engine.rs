@@ -1,5 +1,6 @@
 //! The task that reloads.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,6 +41,9 @@ use crate::sys::signal::Hangups;
 use crate::sys::tasks::Stop;
 use crate::sys::watch::FileWatch;
 use crate::wire::reload::UnresolvedBody;
+
+/// The times of files go by the kernel's tick, which is behind the clock.
+const TICK_MILLIS: u64 = 20;
 
 /// What the task works with.
 pub struct Parts {
@@ -200,6 +204,7 @@ impl Reloader {
         let mut file = FileWatch::new([self.parts.file.clone()], options.settle, options.poll);
         let mut secrets = FileWatch::new(sets::files(&self.config), options.settle, options.poll);
         self.catch_up().await;
+        self.watch(&mut secrets, self.began).await;
         loop {
             let (retry, too_old) = (self.retry_at(), self.too_old_at());
             let woken = tokio::select! {
@@ -214,11 +219,20 @@ impl Reloader {
                 () = at(retry) => Woken::Retry,
                 () = at(too_old) => Woken::TooOld,
             };
+            let began = SystemClock.now().wall;
             self.attend(woken).await;
             let options = self.config.reload;
             file.tune(options.settle, options.poll);
             secrets.tune(options.settle, options.poll);
-            secrets.set(sets::files(&self.config));
+            self.watch(&mut secrets, began).await;
+        }
+    }
+
+    /// Watches the secret files of what is in force. `began`: when the last work began. It may have read a file that changed before it was watched.
+    async fn watch(&mut self, secrets: &mut FileWatch, began: UnixMillis) {
+        let fresh = secrets.set(sets::files(&self.config));
+        if fresh.iter().any(|file| written_since(file, began)) {
+            self.attend(Woken::SecretFile).await;
         }
     }
 
@@ -235,7 +249,7 @@ impl Reloader {
             self.reload_file(&Asker::local(Via::Config)).await;
         }
         let began = self.began;
-        if sets::files(&self.config).iter().any(|file| files::changed_since(file, began)) {
+        if sets::files(&self.config).iter().any(|file| written_since(file, began)) {
             self.attend(Woken::SecretFile).await;
         }
     }
@@ -276,6 +290,11 @@ impl Reloader {
         let open = self.degraded.as_ref().is_some_and(|degraded| !degraded.closed);
         self.config.secrets.max_stale.filter(|_| open).map(|most| self.resolved_at + most)
     }
+}
+
+/// Whether a file was written at that moment or later, as far as its times tell.
+fn written_since(file: &Path, moment: UnixMillis) -> bool {
+    files::changed_since(file, UnixMillis(moment.0.saturating_sub(TICK_MILLIS)))
 }
 
 async fn at(time: Option<Instant>) {

@@ -86,16 +86,19 @@ impl FileWatch {
         made
     }
 
-    /// Watches these files from now on. What happened to those that were watched already is still told.
-    pub fn set(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+    /// Watches these files from now on. What happened to those that were watched already is still told. Returns those that
+    /// were not: what happened to them until now is told of by nobody.
+    pub fn set(&mut self, files: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
         let mut before: BTreeMap<_, _> = std::mem::take(&mut self.files).into_iter().collect();
         let wanted: BTreeSet<_> = files.into_iter().collect();
+        let fresh = wanted.iter().filter(|path| !before.contains_key(*path)).cloned().collect();
         let stamped = wanted.into_iter().map(|path| {
             let stamp = before.remove(&path).unwrap_or_else(|| Stamp::of(&path));
             (path, stamp)
         });
         self.files = stamped.collect();
         self.follow();
+        fresh
     }
 
     /// How long a changed file must have been left alone from now on, and whether files are looked at.
@@ -281,5 +284,18 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), "abcde");
         writer.join().unwrap();
         assert!(silent(&mut watch).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_new_to_it_is_named_and_the_rest_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+        fs::write(&one, "a").unwrap();
+        let mut watch = FileWatch::new([one.clone()], SETTLE, false);
+        fs::write(&one, "changed before").unwrap();
+        assert_eq!(watch.set([two.clone(), one.clone()]), [two.clone()]);
+        assert!(told(&mut watch).await, "what happened to the one that was watched is not forgotten");
+        assert_eq!(watch.set([two.clone()]), [] as [PathBuf; 0]);
+        assert_eq!(watch.set([one.clone(), two]), [one]);
     }
 }

@@ -157,3 +157,33 @@ fn a_value_that_cannot_be_sent_is_refused_also_where_a_variable_leads_to_it() {
         assert_eq!(key_sent(&gateway, &upstream, at), "third");
     }
 }
+
+#[test]
+fn a_secret_file_that_changes_while_it_is_new_is_read_again() {
+    let upstream = Upstream::start();
+    let setup = Setup::new();
+    let root = setup.root.path().to_owned();
+    put(&root.join("key"), "first", 0o600);
+    // While this one is asked, which takes a while, the file has been read and is not watched yet.
+    let command = script(
+        &root,
+        &format!(
+            "cd {} || exit 1; if mkdir once 2>/dev/null; then sleep 1; umask 077; printf second > key.new; \
+             mv key.new key; fi; printf value",
+            root.display()
+        ),
+    );
+    let base = format!(
+        "secrets: {{providers: {{slow: {{source: exec, command: {}, pass_env: [PATH], json_only: false, \
+         timeout_ms: 60000}}}}}}\nconnections:\n",
+        command.display()
+    );
+    let before = base.clone() + &declared(1, &upstream, "$SIGILUM_TEST_A");
+    let after = base
+        + &declared(0, &upstream, &format!("{{file: {}/key}}", root.display()))
+        + &declared(1, &upstream, "{source: exec, provider: slow, id: a}");
+    let gateway = setup.env("SIGILUM_TEST_A", "a").yaml(&before).start();
+    let status = edit(&gateway, &after);
+    assert_eq!(status["ok"], true, "{status}");
+    wait_until("the file is read again", LIMIT, || key_sent(&gateway, &upstream, 0) == "second");
+}
