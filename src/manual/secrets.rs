@@ -15,7 +15,7 @@
 //!
 //! | source | read | bounds |
 //! | --- | --- | --- |
-//! | `env` | variables of `admin`. Under a supervisor its environment block holds no secret: the supervisor hands over, through its pipe, the variables the file named when it started, and those of `pass_env` | 16 KiB each; the gateway's own secrets are refused |
+//! | `env` | variables of `admin`. Under a supervisor its environment block holds no secret: the supervisor hands over, through its pipe, the variables the file named when it started, and those of `pass_env` | 16 KiB each, a longer one is told as too long; the gateway's own secrets are refused |
 //! | `file` | once for all pointers into it | 1 MiB, 5 s; regular, ours or root's, no other reader |
 //! | `exec` | one process for up to 512 ids or 256 KiB of them, 4 providers at a time | 5 s, 1 MiB, no core dump, 1024 files, 60 s of processor |
 //! | `store` | the credential variable, declared before stored | |
@@ -66,9 +66,16 @@
 //! | `hybrid` | applied | applied | restart |
 //!
 //! The mode that counts for an edit is the one in force before it. Before a restart is asked for, the new file is judged, its
-//! references are resolved and its new addresses are bound once; where nobody would start `admin` again (it runs without our
+//! references are resolved and judged as at a start, and its new addresses are bound once; where nobody would start `admin` again (it runs without our
 //! supervisor), nothing is restarted and the change is told. Envoy of somebody else takes no changes from us: `hot-envoy` is then
 //! told like `restart`. Which setting is of which class stands in the settings table, which is made from the code.
+//!
+//! A file that fails for its secrets alone (`unresolved`) is kept in mind: a ConfigMap may come before its Secret. Its secret files
+//! are watched and it is tried again every 15 to 30 s, until it counts or another takes its place. A value that a connection
+//! cannot carry is as good as none, also where a credential variable leads to it, declared or stored connection: all that inject
+//! a changed variable are judged before anything is published ([`crate::store::unfit`]). No secret by reference has more than 16 KiB.
+//!
+//! Whatever is applied is an entry `config.reload` of the audit, with the names of what differs (`keys`) and no value.
 //!
 //! `POST /api/admin/config/reload` and SIGHUP look at the file at once, in every mode; SIGHUP resolves the secrets as well. `gateway start`
 //! passes SIGHUP on to `admin`; where its terminal was closed it ends instead.

@@ -1,5 +1,6 @@
 //! The task that reloads.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,9 +23,9 @@ use crate::reload::Content;
 use crate::reload::Loaded;
 use crate::reload::Read;
 use crate::reload::declare;
+use crate::reload::declare::Refusal;
 use crate::reload::file::error_body;
 use crate::reload::secrets::INACTIVE;
-use crate::reload::declare::Refusal;
 use crate::reload::sets;
 use crate::reload::sets::SecretSet;
 use crate::reload::sets::Wants;
@@ -134,8 +135,18 @@ pub struct Reloader {
     pub(super) refused: Option<String>,
     /// The hash of a file that a restart has failed with, and why.
     pub(super) burnt: Option<(String, String)>,
+    /// A file that secrets are missing for.
+    pub(super) pending: Option<Pending>,
     /// When the secrets of the start began to be looked for.
     began: UnixMillis,
+}
+
+/// A file that could be put in force but for its secrets: they may come after it.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// The files its secrets lie in.
+    pub(super) files: BTreeSet<PathBuf>,
+    pub(super) retry_at: Instant,
 }
 
 /// Resolving fails.
@@ -185,6 +196,7 @@ impl Reloader {
             // That is told already.
             refused: burnt.as_ref().map(|(hash, _)| hash.clone()),
             burnt,
+            pending: None,
             began: found.1,
         };
         made.tell_secrets();
@@ -228,9 +240,11 @@ impl Reloader {
         }
     }
 
-    /// Watches the secret files of what is in force. `began`: when the last work began. It may have read a file that changed before it was watched.
+    /// Watches the secret files of what is in force, and of a file that waits for some. `began`: when the last work began. It
+    /// may have read a file that changed before it was watched.
     async fn watch(&mut self, secrets: &mut FileWatch, began: UnixMillis) {
-        let fresh = secrets.set(sets::files(&self.config));
+        let waiting = self.pending.iter().flat_map(|pending| &pending.files).cloned();
+        let fresh = secrets.set(sets::files(&self.config).into_iter().chain(waiting));
         if fresh.iter().any(|file| written_since(file, began)) {
             self.attend(Woken::SecretFile).await;
         }
@@ -269,8 +283,20 @@ impl Reloader {
             Woken::SecretFile if self.config.reload.mode == ReloadMode::Off => {
                 tracing::info!("a secret file has changed; the reload mode is off");
             }
-            Woken::SecretFile | Woken::Retry => {
+            Woken::SecretFile => {
+                if self.pending.is_some() {
+                    self.reload_file(&config).await;
+                }
                 self.reload_secrets(false, config).await;
+            }
+            Woken::Retry => {
+                let now = Instant::now();
+                if self.pending.as_ref().is_some_and(|pending| pending.retry_at <= now) {
+                    self.reload_file(&config).await;
+                }
+                if self.degraded.as_ref().is_some_and(|degraded| degraded.retry_at <= now) {
+                    self.reload_secrets(false, config).await;
+                }
             }
             Woken::Hangup => {
                 tracing::info!("SIGHUP: reload");
@@ -282,7 +308,9 @@ impl Reloader {
     }
 
     fn retry_at(&self) -> Option<Instant> {
-        self.degraded.as_ref().map(|degraded| degraded.retry_at)
+        let degraded = self.degraded.as_ref().map(|degraded| degraded.retry_at);
+        let pending = self.pending.as_ref().map(|pending| pending.retry_at);
+        degraded.into_iter().chain(pending).min()
     }
 
     /// When secrets that cannot be resolved must not be used any more.

@@ -16,10 +16,12 @@ use crate::reload::Content;
 use crate::reload::Loaded;
 use crate::reload::Unusable;
 use crate::reload::declare::Failure;
+use crate::reload::engine::Pending;
 use crate::reload::engine::Reloader;
 use crate::reload::judge::Verdict;
 use crate::reload::judge::is_hot;
 use crate::reload::judge::judge;
+use crate::reload::secrets::RETRY;
 use crate::reload::sets;
 use crate::reload::sets::SecretSet;
 use crate::reload::sets::Wants;
@@ -28,11 +30,15 @@ use crate::reload::standing;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::ports;
+use crate::sys::random;
 use crate::wire::reload::ReloadErrorBody;
 use crate::wire::reload::UnresolvedBody;
 
 /// References without a secret that are told one by one.
 pub(super) const MAX_UNRESOLVED: usize = 100;
+
+/// Kind of a setback by secrets.
+const UNRESOLVED: &str = "unresolved";
 
 impl Reloader {
     pub(super) async fn reload_file(&mut self, asker: &Asker) {
@@ -46,6 +52,7 @@ impl Reloader {
                     self.parts.admin.metrics.reload().count("invalid");
                 }
                 self.refused = Some(hash.clone());
+                self.pending = None;
                 self.tell(&hash, Vec::new(), Some(Setback::new("invalid", message)));
             }
             Ok(loaded) => self.take(loaded, asker).await,
@@ -70,6 +77,7 @@ impl Reloader {
 
     pub(super) async fn take(&mut self, loaded: Loaded, asker: &Asker) {
         let (hash, content, began) = (loaded.hash.clone(), loaded.content, Instant::now());
+        let secret_files = sets::files(&loaded.config);
         let differences = compare::differences(&self.config, &loaded.config);
         let (own_envoy, restarts) = (self.parts.live.is_some(), self.parts.restart.is_some());
         let verdict = judge(self.config.reload.mode, &differences, own_envoy, restarts);
@@ -114,6 +122,9 @@ impl Reloader {
         if done.is_ok() {
             self.refused = None;
         }
+        let waits = done.as_ref().is_err_and(|setback| setback.kind == UNRESOLVED);
+        self.pending =
+            waits.then(|| Pending { files: secret_files, retry_at: Instant::now() + random::jittered(RETRY) });
         if matches!((verdict, &done), (Verdict::Same | Verdict::Apply, Ok(()))) {
             self.content = content;
         }
@@ -194,7 +205,7 @@ impl Setback {
             lines.push(format!("and {} more", list.len().saturating_sub(MAX_UNRESOLVED)));
         }
         let message = format!("secret reference unresolved: {}", lines.join("; "));
-        Self { kind: "unresolved", message, unresolved: list }
+        Self { kind: UNRESOLVED, message, unresolved: list }
     }
 }
 

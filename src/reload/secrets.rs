@@ -25,7 +25,7 @@ use crate::wire::reload::UnresolvedBody;
 use crate::wire::reload::WarningBody;
 
 /// How long after a failure the secrets are resolved again without being asked.
-const RETRY: Duration = Duration::from_secs(30);
+pub(super) const RETRY: Duration = Duration::from_secs(30);
 /// References that are listed.
 const MAX_REFERENCES: usize = 1000;
 /// What a reference of a disabled connection is told with.

@@ -159,6 +159,30 @@ fn a_value_that_cannot_be_sent_is_refused_also_where_a_variable_leads_to_it() {
 }
 
 #[test]
+fn an_edit_whose_secret_comes_later_counts_when_it_has_come() {
+    let upstream = Upstream::start();
+    let setup = Setup::new();
+    let late = setup.root.path().join("late");
+    let yaml = |secret: &str| format!("connections:\n{}", declared(0, &upstream, secret));
+    let gateway = setup.env("SIGILUM_TEST_A", "first").yaml(&yaml("$SIGILUM_TEST_A")).start();
+    let status = edit(&gateway, &yaml(&format!("{{file: {}}}", late.display())));
+    assert_eq!(status["lastError"]["kind"], "unresolved", "{status}");
+    assert_eq!(key_sent(&gateway, &upstream, 0), "first");
+    put(&late, "second", 0o600);
+    // Sooner than it is tried again by itself, which is 15 s after the edit at the earliest.
+    wait_until("the secret is noticed", Duration::from_secs(12), || config_status(&gateway)["ok"] == true);
+    assert_eq!(key_sent(&gateway, &upstream, 0), "second");
+
+    // What nobody tells of is looked for now and then.
+    let status = edit(&gateway, &yaml("'{{LATE}}'"));
+    assert_eq!(status["lastError"]["kind"], "unresolved", "{status}");
+    let set = gateway.admin("POST", "/credential-variables", Some(&json!({ "key": "LATE", "value": "third" })));
+    assert!(matches!(set.status, 200 | 201), "{}", set.text());
+    wait_until("it is tried again", LIMIT, || config_status(&gateway)["ok"] == true);
+    assert_eq!(key_sent(&gateway, &upstream, 0), "third");
+}
+
+#[test]
 fn a_secret_file_that_changes_while_it_is_new_is_read_again() {
     let upstream = Upstream::start();
     let setup = Setup::new();
