@@ -15,6 +15,7 @@ use crate::domain::audit::Via;
 use crate::reload::Content;
 use crate::reload::Loaded;
 use crate::reload::Unusable;
+use crate::reload::declare;
 use crate::reload::declare::Failure;
 use crate::reload::engine::Pending;
 use crate::reload::engine::Reloader;
@@ -141,11 +142,18 @@ impl Reloader {
         differences: &[Difference],
         asker: &Asker,
     ) -> Result<(), Setback> {
-        let mut wants = Wants::of(&loaded.config);
+        let next = &loaded.config;
+        let mut wants = Wants::of(next);
+        let needed = declare::stored(&wants, next);
+        let found = self.parts.resolver.resolve(&next.secrets, wants.origins()).await;
         // A variable that is named for the first time comes with the restart.
-        wants.active.retain(|want| !sets::is_env(&want.origin));
-        let found = self.parts.resolver.resolve(&loaded.config.secrets, wants.origins()).await;
-        SecretSet::gather(&wants, &found, &SecretSet::default()).map_err(Setback::unresolved)?;
+        wants.active.retain(|want| !(sets::is_env(&want.origin) && matches!(found.get(&want.origin), Some(Err(_)))));
+        let set = SecretSet::gather(&wants, &found, &SecretSet::default()).map_err(Setback::unresolved)?;
+        let unfit = declare::unfit(next, &set);
+        if !unfit.is_empty() {
+            return Err(Setback::unresolved(unfit));
+        }
+        declare::check(&self.parts.admin.store, next, declare::resolved(next, &set), needed).await?;
         let (now, then) = (&self.config.listen, &loaded.config.listen);
         let ours: BTreeSet<u16> =
             now.admin.iter().chain(&now.envoy_admin).chain(&now.ingress).map(std::net::SocketAddr::port).collect();

@@ -183,6 +183,33 @@ fn an_edit_whose_secret_comes_later_counts_when_it_has_come() {
 }
 
 #[test]
+fn an_edit_that_would_not_start_is_refused_before_anything_is_drained() {
+    let upstream = Upstream::start();
+    let setup = Setup::new();
+    let bad = setup.root.path().join("bad");
+    put(&bad, "canary\nbad", 0o600);
+    let yaml = |more: &str, secret: &str| format!("{more}connections:\n{}", declared(0, &upstream, secret));
+    let gateway = setup.env("SIGILUM_TEST_A", "good").yaml(&yaml("", "$SIGILUM_TEST_A")).start();
+    let pid = admin_pid(&gateway);
+    let direct = format!("{{file: {}}}", bad.display());
+    let restart = "limits: {replay_capacity: 5000}\n";
+    let variable = format!("{restart}variables: {{TOK: {direct}}}\n");
+    for (more, secret, said) in [
+        (restart, "'{{NOPE}}'", "there is no credential variable NOPE"),
+        (restart, direct.as_str(), "connections[0].secrets.api_key"),
+        (variable.as_str(), "'{{TOK}}'", "connection conn-000 cannot inject it"),
+    ] {
+        let status = edit(&gateway, &yaml(more, secret));
+        assert_eq!((&status["ok"], &status["lastError"]["kind"]), (&false.into(), &"unresolved".into()), "{status}");
+        let message = status["lastError"]["message"].as_str().unwrap();
+        assert!(message.contains(said) && !message.contains("canary"), "{status}");
+        assert_eq!(admin_pid(&gateway), pid);
+        assert_eq!(key_sent(&gateway, &upstream, 0), "good");
+    }
+    assert!(!gateway.said().contains("starting anew"), "{}", gateway.said());
+}
+
+#[test]
 fn a_secret_file_that_changes_while_it_is_new_is_read_again() {
     let upstream = Upstream::start();
     let setup = Setup::new();
