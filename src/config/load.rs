@@ -216,12 +216,12 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         rotation_grace_days: u32::try_from(rotation_grace_days?).ok()?,
         claims_hold: Duration::from_secs(claims_ttl?.saturating_add(claims_grace?)),
         stranger_rate_per_second: u32::try_from(stranger_rate?).ok()?,
-        // Whoever has no name cannot vouch for anybody.
-        auto_register: auto_register? && namespace.is_some() && claims_source? == ClaimsSource::Api,
+        // Of that the whole decides, below.
+        auto_register: false,
         gateway_namespace: namespace.as_ref().map_or_else(String::new, ToString::to_string),
         log_level: log_level.clone()?,
     };
-    Some(Config {
+    let mut config = Config {
         namespace,
         api_url: api_url?,
         api_url_set: loader.is_set(&keys::API_URL),
@@ -242,6 +242,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
             ttl: Duration::from_secs(claims_ttl?),
             max_approvals: usize::try_from(max_approvals?).ok()?,
             registrations_per_minute: u32::try_from(registration_rate?).ok()?,
+            auto_register: auto_register?,
         },
         usage: UsageOptions { enabled: usage_enabled?, max_backlog_bytes: usage_backlog? },
         replay_capacity: usize::try_from(replay_capacity?).ok()?,
@@ -268,7 +269,9 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         reload: ReloadOptions { mode: reload_mode?, settle: Duration::from_millis(reload_settle?), poll: reload_poll? },
         values: std::mem::take(&mut loader.values).with_address(loader.is_set(&keys::API_URL)),
         warnings: declared.warnings,
-    })
+    };
+    config.settings.auto_register = config.registers();
+    Some(config)
 }
 
 /// The settings of secrets, as far as they are right.

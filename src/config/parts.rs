@@ -92,6 +92,12 @@ impl Config {
             || self.variables.iter().any(|variable| literal(&variable.source))
     }
 
+    /// Whether agents without approval are submitted: whoever has no name cannot vouch for anybody, and nobody is submitted
+    /// to an API that is not asked.
+    pub fn registers(&self) -> bool {
+        self.claims.auto_register && self.namespace.is_some() && self.claims.source == ClaimsSource::Api
+    }
+
     /// Which upstream addresses connections may name: what declared ones were judged by.
     pub fn address_policy(&self) -> AddressPolicy {
         let all = self.listen.ingress.iter().chain(&self.listen.admin).chain(&self.listen.envoy_admin);
@@ -151,6 +157,8 @@ pub struct ClaimsOptions {
     pub max_approvals: usize,
     /// Submissions in any minute, all together; 0 = no limit.
     pub registrations_per_minute: u32,
+    /// Whether agents without approval are submitted, where that is possible: see [`Config::registers`].
+    pub auto_register: bool,
 }
 
 /// What the control plane is told of usage.

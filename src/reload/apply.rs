@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::claims::refresh::ClaimsPace;
 use crate::config::Config;
-use crate::config::address;
 use crate::config::compare::Difference;
 use crate::config::keys;
 use crate::domain::audit::Action;
@@ -17,6 +16,7 @@ use crate::reload::declare;
 use crate::reload::engine::Reloader;
 use crate::reload::file::Setback;
 use crate::reload::judge::is_hot;
+use crate::reload::keep;
 use crate::reload::sets::SecretSet;
 use crate::reload::sets::Wants;
 use crate::store::declared::Resolved;
@@ -35,7 +35,7 @@ impl Reloader {
         let left: Vec<_> = differences.iter().filter(|found| !is_hot(found, own_envoy)).collect();
         next.values.keep(&self.config.values, left.iter().map(|found| found.path.as_str()));
         let moved = differences.iter().any(|found| found.path == keys::INGRESS_ADDR.name());
-        self.keep_what_takes_a_restart(&mut next, moved);
+        keep::what_takes_a_restart(&mut next, &self.config, moved, own_envoy, self.parts.claims.is_some());
         let wants = Wants::of(&next);
         // Another provider may answer otherwise what was asked before.
         let everything = differences.iter().any(|found| found.path.starts_with("secrets.providers"));
@@ -77,21 +77,6 @@ impl Reloader {
         self.set = set;
         self.tell_secrets();
         Ok(())
-    }
-
-    /// The parts of `next` that the rest of it must not be judged by before a restart.
-    pub(super) fn keep_what_takes_a_restart(&self, next: &mut Config, moved: bool) {
-        // The addresses we have are those the system gave, which the file may have left open.
-        if !moved || self.parts.live.is_none() {
-            next.listen.ingress.clone_from(&self.config.listen.ingress);
-        }
-        let (now, settings) = (&self.config.settings, &mut next.settings);
-        settings.gateway_namespace.clone_from(&now.gateway_namespace);
-        settings.auto_register &= self.parts.claims.is_some();
-        settings.allow_loopback =
-            address::all_loopback(&next.listen.ingress) && address::all_loopback(&self.config.listen.admin);
-        next.listen.admin.clone_from(&self.config.listen.admin);
-        next.listen.envoy_admin.clone_from(&self.config.listen.envoy_admin);
     }
 
     /// A body that Envoy lets in must not be too large for the decision: before Envoy lets in more, the decision does.

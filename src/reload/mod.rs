@@ -10,6 +10,7 @@ mod declare;
 mod engine;
 mod file;
 mod judge;
+mod keep;
 mod secrets;
 mod sets;
 mod standing;
