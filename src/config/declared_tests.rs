@@ -115,6 +115,21 @@ fn every_member_of_the_create_body_counts() {
 }
 
 #[test]
+fn no_tools_exposed_is_no_limit_as_in_the_admin_api() {
+    let text = "connections:
+- id: my-mcp
+  protocol: mcp
+  base_url: https://mcp.example.com
+  mcp_max_tools_exposed: 0
+  mcp_subject_tool_policies: {alice: {max_tools_exposed: 0}, bob: {max_tools_exposed: 1}}
+";
+    let config = yaml(text).unwrap();
+    let mcp = config.connections[0].checked.mcp.as_ref().unwrap();
+    let most = |name: &str| mcp.subjects.get(name).and_then(|policy| policy.max_tools);
+    assert_eq!((mcp.policy.max_tools, most("alice"), most("bob")), (None, None, Some(1)));
+}
+
+#[test]
 fn all_forms_of_a_reference_are_read() {
     let text = "secrets:
   providers:

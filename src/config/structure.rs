@@ -162,7 +162,7 @@ pub const CONNECTION: &[Member] = &[
         "mcp_max_tools_exposed",
         whole(0, u32::MAX as u64),
         "no limit",
-        "`mcp` only: most tools that are shown",
+        "`mcp` only: most tools that are shown; 0: no limit",
     ),
     Member::new(
         "mcp_subject_tool_policies",
@@ -176,7 +176,7 @@ pub const CONNECTION: &[Member] = &[
 pub const TOOLS: &[Member] = &[
     Member::new("allowlist", Form::Texts(MAX_LIST_ENTRIES), "all", "tools that are shown"),
     Member::new("denylist", Form::Texts(MAX_LIST_ENTRIES), "none", "tools that are never shown"),
-    Member::new("max_tools_exposed", whole(0, u32::MAX as u64), "no limit", "most tools that are shown"),
+    Member::new("max_tools_exposed", whole(0, u32::MAX as u64), "no limit", "most tools that are shown; 0: no limit"),
 ];
 
 /// The members of a declared approval.

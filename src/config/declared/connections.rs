@@ -286,7 +286,11 @@ fn set_policy(policy: &mut ToolPolicy, member: &Member, node: Node, path: &Path<
     match member.name {
         "mcp_tool_allowlist" | "allowlist" => policy.allow = reader.texts(node, member, path).unwrap_or_default(),
         "mcp_tool_denylist" | "denylist" => policy.deny = reader.texts(node, member, path).unwrap_or_default(),
-        _ => policy.max_tools = reader.whole(&node, member, path).and_then(|most| u32::try_from(most).ok()),
+        // 0 is no limit, as in the admin API.
+        _ => {
+            let most = reader.whole(&node, member, path).and_then(|most| u32::try_from(most).ok());
+            policy.max_tools = most.filter(|most| *most > 0);
+        }
     }
 }
 
