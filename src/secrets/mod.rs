@@ -26,6 +26,7 @@ use crate::config::declaration::ProviderConfig;
 use crate::config::declaration::SecretSource;
 use crate::config::declaration::SecretsOptions;
 use crate::config::keys;
+use crate::domain::record::MAX_SECRET_BYTES;
 use crate::domain::reference::DEFAULT_PROVIDER;
 use crate::domain::reference::SecretRef;
 use crate::domain::reference::SourceKind;
@@ -103,6 +104,8 @@ impl Environment {
             return Err(format!("the variable {name} holds a secret of the gateway's own"));
         }
         if let Some((_, secret)) = self.handed.iter().find(|(known, _)| known == name) {
+            // What was handed over may stand for a value that is too long for that.
+            check_length(secret).map_err(|reason| format!("the variable {name} {reason}"))?;
             return Ok(secret.duplicate());
         }
         match env::lookup(name) {
@@ -215,6 +218,13 @@ impl Resolver {
                 Err(error) => tracing::error!(%error, "a provider of secrets could not be asked"),
             }
         }
+        for one in found.values_mut() {
+            if let Ok(secret) = one
+                && let Err(reason) = check_length(secret)
+            {
+                *one = Err(format!("what it leads to {reason}"));
+            }
+        }
         found
     }
 
@@ -222,6 +232,15 @@ impl Resolver {
     fn passed(&self, program: &ExecProvider) -> Vec<(String, Secret)> {
         let known = program.pass_env.iter().filter_map(|name| Some((name.clone(), self.environment.find(name).ok()?)));
         known.collect()
+    }
+}
+
+/// No secret that came by reference is longer than one that is given may be.
+fn check_length(secret: &Secret) -> Result<(), String> {
+    // Blanks around it are not sent.
+    match secret.expose().trim().len() {
+        0..=MAX_SECRET_BYTES => Ok(()),
+        _ => Err(format!("has more than {MAX_SECRET_BYTES} bytes, which no secret may have")),
     }
 }
 

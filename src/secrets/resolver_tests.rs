@@ -160,3 +160,30 @@ fn an_origin_is_shown_as_it_is_written() {
     let place = |id: &str| Origin::File { path: PathBuf::from("/run/k"), id: id.to_owned() }.to_string();
     assert_eq!((place(WHOLE_FILE), place("/a")), ("file:/run/k".to_owned(), "file:/run/k#/a".to_owned()));
 }
+
+#[tokio::test]
+async fn what_is_longer_than_a_secret_may_be_is_refused_wherever_it_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let [fits, long] = [MAX_SECRET_BYTES, MAX_SECRET_BYTES + 1].map(|length| "c".repeat(length));
+    let [small, large] = ["small", "large"].map(|name| folder.path().join(name));
+    write(&small, &format!("{fits}\n"), 0o600);
+    write(&large, &long, 0o600);
+    let many = format!("head -c {} /dev/zero | tr '\\0' c", MAX_SECRET_BYTES + 1);
+    let options = options(vec![("vault", program(folder.path(), &many, Duration::from_secs(5)))]);
+    let resolver = resolver(vec![("FITS", &fits), ("LONG", &long)]);
+    let good =
+        [reference(SourceKind::Env, DEFAULT_PROVIDER, "FITS"), Origin::File { path: small, id: WHOLE_FILE.to_owned() }];
+    let bad = [
+        reference(SourceKind::Env, DEFAULT_PROVIDER, "LONG"),
+        reference(SourceKind::Exec, "vault", "a"),
+        Origin::File { path: large, id: WHOLE_FILE.to_owned() },
+    ];
+    let found = resolver.resolve(&options, good.iter().chain(&bad).cloned().collect()).await;
+    for origin in &good {
+        assert_eq!(text(&found, origin), Ok(fits.clone()), "{origin}");
+    }
+    for origin in &bad {
+        let error = text(&found, origin).unwrap_err();
+        assert!(error.contains("has more than 16384 bytes") && !error.contains("ccc"), "{origin}: {error}");
+    }
+}

@@ -238,3 +238,18 @@ fn a_secret_file_that_changes_while_it_is_new_is_read_again() {
     assert_eq!(status["ok"], true, "{status}");
     wait_until("the file is read again", LIMIT, || key_sent(&gateway, &upstream, 0) == "second");
 }
+
+#[test]
+fn a_variable_that_is_too_long_is_told_as_that() {
+    let upstream = Upstream::start();
+    let yaml = format!("connections:\n{}", declared(0, &upstream, "$SIGILUM_TEST_LONG"));
+    let setup = Setup::new().env("SIGILUM_TEST_LONG", &"c".repeat(16 * 1024 + 1)).yaml(&yaml);
+    setup.write_yaml();
+    let refused = setup.start_refused();
+    let log = fs::read_to_string(setup.data().join("logs/admin.log")).unwrap_or_default();
+    let all = format!("{}\n{log}", refused.said);
+    assert_eq!(refused.code, Some(78), "{all}");
+    let wanted = "the variable SIGILUM_TEST_LONG has more than 16384 bytes";
+    assert!(all.contains("connections[0].secrets.api_key (") && all.contains(wanted), "{all}");
+    assert!(!all.contains("not set"), "{all}");
+}

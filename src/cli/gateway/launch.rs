@@ -42,6 +42,7 @@ use crate::config::guard::Unguarded;
 use crate::config::keys;
 use crate::config::parts::AccessMode;
 use crate::domain::ids::Namespace;
+use crate::domain::record::MAX_SECRET_BYTES;
 use crate::domain::reference::SourceKind;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
@@ -65,7 +66,7 @@ const MAX_SERVICE_KEYS: usize = 1000;
 /// A longer value is no key, and would not fit through the pipe.
 const MAX_SERVICE_KEY_BYTES: usize = 16 * 1024;
 /// The same for a variable that the configuration refers to: no secret of a connection may be longer.
-const MAX_HANDED_BYTES: usize = 16 * 1024;
+const MAX_HANDED_BYTES: usize = MAX_SECRET_BYTES;
 /// Variables the configuration may refer to: what the pipe takes, without the service keys and our own secrets.
 const MAX_REFERENCED: usize = supervision::MAX_SECRETS - MAX_SERVICE_KEYS - 16;
 /// Lines that may wait to be shown; more are only in the log files.
@@ -268,11 +269,17 @@ fn referenced(config: &Config) -> Vec<(String, Secret)> {
     let names: BTreeSet<_> =
         named.chain(passed.map(String::as_str)).filter(|name| !keys::is_own_secret(name)).collect();
     let values = names.into_iter().filter_map(|name| env::lookup(name).map(|value| (name.to_owned(), value)));
-    values
-        .filter(|(_, value)| value.len() <= MAX_HANDED_BYTES)
-        .take(MAX_REFERENCED)
-        .map(|(name, value)| (name, Secret::new(value)))
-        .collect()
+    values.take(MAX_REFERENCED).map(|(name, value)| (name, as_handed(value))).collect()
+}
+
+/// A value as it is handed over. One that is too long does not fit through the pipe: something as useless goes in its
+/// place, so that admin says that it is too long and not that it is missing.
+fn as_handed(value: String) -> Secret {
+    let value = Secret::new(value);
+    if value.expose().len() <= MAX_HANDED_BYTES {
+        return value;
+    }
+    Secret::new("-".repeat(MAX_HANDED_BYTES.saturating_add(1)))
 }
 
 /// The service keys of the environment, by variable: one for all, and those of single services.
@@ -432,4 +439,19 @@ pub(crate) fn command() -> String {
 
 fn at(path: &Path, error: &io::Error) -> CliError {
     CliError::new(Outcome::Config, format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_too_long_to_be_handed_over_is_not_taken_for_one_that_is_missing() {
+        for length in [1, MAX_HANDED_BYTES, MAX_HANDED_BYTES + 1, 1024 * 1024] {
+            let handed = as_handed("c".repeat(length));
+            let whole = length <= MAX_HANDED_BYTES;
+            assert_eq!(handed.expose().contains('c'), whole, "{length}");
+            assert_eq!(handed.expose().len(), length.min(MAX_HANDED_BYTES + 1), "{length}");
+        }
+    }
 }
