@@ -56,28 +56,6 @@ impl Values {
     }
 }
 
-/// How something differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// It is new.
-    Added,
-    /// It is gone.
-    Removed,
-    /// It is another.
-    Changed,
-}
-
-impl Kind {
-    /// The word for it in answers.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Added => "added",
-            Self::Removed => "removed",
-            Self::Changed => "changed",
-        }
-    }
-}
-
 /// Something that is not the same in both. Holds no value, so nothing secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
@@ -85,8 +63,6 @@ pub struct Difference {
     pub path: String,
     /// What the change takes.
     pub reload: Reload,
-    /// How it differs.
-    pub kind: Kind,
     /// Of a connection or provider that changed: which members.
     pub members: Vec<String>,
 }
@@ -123,11 +99,6 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
     changes
 }
 
-/// What all differences together take: the most that one of them does; `None` where nothing differs.
-pub fn needed(differences: &[Difference]) -> Option<Reload> {
-    differences.iter().map(|difference| difference.reload).max()
-}
-
 impl Difference {
     /// What differs, for people: of a connection or provider that changed each member, else the name alone.
     pub fn names(&self) -> Vec<String> {
@@ -161,14 +132,11 @@ fn differs<T: PartialEq>(
     new: Option<T>,
     changes: &mut Vec<Difference>,
 ) -> Option<&mut Difference> {
-    let kind = match (old, new) {
-        (None, Some(_)) => Kind::Added,
-        (Some(_), None) => Kind::Removed,
-        (Some(old), Some(new)) if old != new => Kind::Changed,
-        (Some(_), Some(_)) | (None, None) => return None,
-    };
+    if old == new {
+        return None;
+    }
     let reload = reload_of(&path);
-    changes.push(Difference { path, reload, kind, members: Vec::new() });
+    changes.push(Difference { path, reload, members: Vec::new() });
     changes.last_mut()
 }
 

@@ -23,9 +23,7 @@ use crate::config::Config;
 use crate::config::Flags;
 use crate::config::Mistakes;
 use crate::config::Sources;
-use crate::config::compare::Kind;
 use crate::config::compare::differences;
-use crate::config::compare::needed;
 use crate::config::explain;
 use crate::config::explain::Explained;
 use crate::config::form::Form;
@@ -178,10 +176,10 @@ fn each_setting_that_differs_is_told_with_what_it_takes() {
 fn only_what_means_something_else_differs() {
     let changes = |old: &str, new: &str| {
         let found = differences(&yaml(old).unwrap(), &yaml(new).unwrap());
-        found.into_iter().map(|change| (change.path, change.kind, change.members)).collect::<Vec<_>>()
+        found.into_iter().map(|change| (change.path, change.members)).collect::<Vec<_>>()
     };
-    let one = |key: &str, kind, members: &[&str]| {
-        vec![(key.to_owned(), kind, members.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())]
+    let one = |key: &str, members: &[&str]| {
+        vec![(key.to_owned(), members.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())]
     };
     assert_eq!(changes(ALL, &format!("# a comment\n{ALL}")), []);
     assert_eq!(
@@ -194,16 +192,16 @@ fn only_what_means_something_else_differs() {
     assert_eq!(changes("limits: {max_age_seconds: 300}", ""), []);
     // An address that is set means more than the same address that nobody set.
     let set = changes("", "gateway: {api_url: 'https://api.sigilum.id'}");
-    assert_eq!(set, one("gateway.api_url", Kind::Changed, &[]));
+    assert_eq!(set, one("gateway.api_url", &[]));
     let connection =
         |id: &str, more: &str| format!("- {{id: {id}, base_url: 'https://a.example', secrets: {{k: $K}}{more}}}\n");
     let (a, b) = (connection("aaa", ""), connection("bbb", ""));
     assert_eq!(changes(&format!("connections:\n{a}{b}"), &format!("connections:\n{b}{a}")), []);
     let both = format!("connections:\n{a}{b}");
-    assert_eq!(changes(&both, &format!("connections:\n{a}")), one("connections.bbb", Kind::Removed, &[]));
-    assert_eq!(changes(&format!("connections:\n{b}"), &both), one("connections.aaa", Kind::Added, &[]));
+    assert_eq!(changes(&both, &format!("connections:\n{a}")), one("connections.bbb", &[]));
+    assert_eq!(changes(&format!("connections:\n{b}"), &both), one("connections.aaa", &[]));
     let other = format!("connections:\n{a}{}", connection("bbb", ", path_prefix: x, status: disabled"));
-    assert_eq!(changes(&both, &other), one("connections.bbb", Kind::Changed, &["path_prefix", "status"]));
+    assert_eq!(changes(&both, &other), one("connections.bbb", &["path_prefix", "status"]));
     let literal = |secret: &str| {
         format!(
             "secrets: {{allow_literals: true}}\nvariables: {{KEY: {secret}}}\nconnections: [{{id: abc, base_url: 'https://a.example', secrets: {{k: {secret}}}}}]"
@@ -211,24 +209,22 @@ fn only_what_means_something_else_differs() {
     };
     let found = changes(&literal("one"), &literal("two"));
     assert_eq!(found.iter().map(|change| change.0.as_str()).collect::<Vec<_>>(), ["variables.KEY", "connections.abc"]);
-    assert_eq!(found[1].2, ["secrets"]);
+    assert_eq!(found[1].1, ["secrets"]);
     assert_eq!(changes("variables: {KEY: $A}", "variables: {KEY: '${A}'}"), []);
     let approval = |end: &str| {
         format!(
             "approvals: [{{namespace: acme, public_key: 'ed25519:J07dj/co4diCmQYTTQGq4adhnMKYejHazCYUQ7eBh0k=', service: abc{end}}}]"
         )
     };
-    let approvals = one("approvals", Kind::Changed, &[]);
+    let approvals = one("approvals", &[]);
     assert_eq!(changes("", &approval("")), approvals);
     assert_eq!(changes(&approval(""), &approval(", expires_at: '2027-01-31T12:00:00Z'")), approvals);
-    let hot = differences(&yaml("").unwrap(), &yaml("variables: {KEY: $A}").unwrap());
-    assert_eq!(needed(&hot), Some(Reload::Hot));
-    let both = differences(
-        &yaml("").unwrap(),
-        &yaml("variables: {KEY: $A}\ngateway: {data_dir: /d, trusted_hops: 1}").unwrap(),
-    );
-    assert_eq!(needed(&both), Some(Reload::Restart));
-    assert_eq!(needed(&[]), None);
+    let more = "variables: {KEY: $A}\ngateway: {data_dir: /d, trusted_hops: 1}";
+    let found = differences(&yaml("").unwrap(), &yaml(more).unwrap());
+    let takes: Vec<_> = found.iter().map(|change| (change.path.as_str(), change.reload)).collect();
+    let data = ("gateway.data_dir", Reload::Restart);
+    assert!(takes.contains(&data) && takes.contains(&("gateway.trusted_hops", Reload::HotEnvoy)), "{takes:?}");
+    assert_eq!(takes.last(), Some(&("variables.KEY", Reload::Hot)));
 }
 
 #[test]

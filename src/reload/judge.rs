@@ -42,12 +42,11 @@ pub(super) fn is_hot(difference: &Difference, own_envoy: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::compare::Kind;
 
     #[test]
     fn the_mode_and_the_class_of_each_change_decide() {
         use ReloadMode::*;
-        let change = |reload| Difference { path: "x".to_owned(), reload, kind: Kind::Changed, members: Vec::new() };
+        let change = |reload| Difference { path: "x".to_owned(), reload, members: Vec::new() };
         let (none, hot) = (Vec::new(), vec![change(Reload::Hot)]);
         let (envoy, restart) = (vec![change(Reload::HotEnvoy)], vec![change(Reload::Hot), change(Reload::Restart)]);
         for (mode, differences, verdict) in [

@@ -293,9 +293,9 @@ mod tests {
         fs::write(&one, "a").unwrap();
         let mut watch = FileWatch::new([one.clone()], SETTLE, false);
         fs::write(&one, "changed before").unwrap();
-        assert_eq!(watch.set([two.clone(), one.clone()]), [two.clone()]);
+        assert_eq!(watch.set([two.clone(), one.clone()]), std::slice::from_ref(&two));
         assert!(told(&mut watch).await, "what happened to the one that was watched is not forgotten");
-        assert_eq!(watch.set([two.clone()]), [] as [PathBuf; 0]);
+        assert!(watch.set([two.clone()]).is_empty());
         assert_eq!(watch.set([one.clone(), two]), [one]);
     }
 }
