@@ -2,6 +2,7 @@
 //! ended with everything it started.
 
 use std::fs;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ use crate::config::declaration::ExecProvider;
 use crate::domain::secret::Secret;
 use crate::secrets::answer;
 use crate::secrets::redact::redacted;
+use crate::sys::files;
+use crate::sys::files::WalkError;
 use crate::sys::spawner::Spawner;
 use crate::sys::supervision;
 
@@ -180,7 +183,8 @@ impl Drop for Group {
     }
 }
 
-/// Judges a program and gives its file, without links.
+/// Judges a program and gives its file, without links. It is opened again by that name when it is started: what counts is
+/// that until then nobody else can put another in its place, so everything on the way to it is judged too.
 pub fn check(program: &ExecProvider) -> Result<PathBuf, String> {
     let command = &program.command;
     let shown = command.display();
@@ -189,39 +193,57 @@ pub fn check(program: &ExecProvider) -> Result<PathBuf, String> {
     }
     let unreadable = |error: std::io::Error| format!("{shown}: {}", error.kind());
     let link = fs::symlink_metadata(command).map_err(unreadable)?.is_symlink();
-    let file = fs::canonicalize(command).map_err(unreadable)?;
-    let trusted = program.trusted_dirs.iter().filter_map(|folder| fs::canonicalize(folder).ok()).collect::<Vec<_>>();
-    let within = trusted.iter().any(|folder| file.starts_with(folder));
     if link && !program.allow_symlink {
         return Err(format!(
             "{shown} is a symbolic link; name the program itself, or set allow_symlink on its provider"
         ));
     }
+    let (file, found) = files::walk(command, check_passed).map_err(|error| match error {
+        WalkError::Io { path, source } => format!("{}: {}", path.display(), source.kind()),
+        WalkError::Refused(why) => format!("{shown} is not run: {why}"),
+    })?;
+    let trusted = program.trusted_dirs.iter().filter_map(|folder| fs::canonicalize(folder).ok()).collect::<Vec<_>>();
+    let within = trusted.iter().any(|folder| file.starts_with(folder));
     if link && !within {
         return Err(format!("{shown} leads to {}, outside of the trusted_dirs", file.display()));
     }
     if !program.trusted_dirs.is_empty() && !within {
         return Err(format!("{shown} lies outside of the trusted_dirs"));
     }
-    let found = fs::metadata(&file).map_err(unreadable)?;
     if !found.is_file() || found.mode() & 0o111 == 0 {
         return Err(format!("{shown} is no program that can be run"));
     }
     guarded(&file, found.uid(), found.mode())?;
-    for folder in file.ancestors().skip(1) {
-        let found = fs::metadata(folder).map_err(unreadable)?;
+    Ok(file)
+}
+
+/// Whether a folder or a link on the way to a program is nobody's to change but ours and root's.
+fn check_passed(at: &Path, found: &Metadata) -> Result<(), String> {
+    let (shown, owner, mode) = (at.display(), found.uid(), found.mode() & 0o7777);
+    let safe = "have it in folders that belong to root or to the user of the gateway";
+    if found.is_symlink() {
+        if !files::is_trusted_owner(owner) {
+            return Err(format!("the symbolic link {shown} belongs to user {owner}, who can turn it; {safe}"));
+        }
+    } else if found.is_dir() {
+        if !files::is_trusted_owner(owner) {
+            let text = format!("the folder {shown} belongs to user {owner} (mode {mode:04o}), who can exchange it");
+            return Err(format!("{text}; {safe}"));
+        }
         // In a sticky folder nobody moves what belongs to others.
-        if found.mode() & 0o002 != 0 && found.mode() & 0o1000 == 0 {
-            return Err(format!("every user of this machine may write to {}", folder.display()));
+        if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+            return Err(format!(
+                "others may write to the folder {shown} (mode {mode:04o}) and exchange it; run: chmod go-w {shown}, or {safe}"
+            ));
         }
     }
-    Ok(file)
+    Ok(())
 }
 
 /// Whether nobody but us and root may change the program.
 fn guarded(file: &Path, owner: u32, mode: u32) -> Result<(), String> {
     let shown = file.display();
-    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+    if !files::is_trusted_owner(owner) {
         return Err(format!("{shown} belongs to user {owner}, neither to the user of the gateway nor to root"));
     }
     if mode & 0o022 != 0 {
@@ -390,7 +412,43 @@ mod tests {
         fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(refused(program(target.clone())).contains("no program"));
         fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::set_permissions(&inside, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(refused(program(target)).contains("may write to"));
+        for mode in [0o777, 0o775, 0o757] {
+            fs::set_permissions(&inside, fs::Permissions::from_mode(mode)).unwrap();
+            let error = refused(program(target.clone()));
+            assert!(error.contains(&format!("mode {mode:04o}")) && error.contains("chmod go-w "), "{error}");
+        }
+        fs::set_permissions(&inside, fs::Permissions::from_mode(0o1777)).unwrap();
+        check(&program(target)).unwrap();
+    }
+
+    #[test]
+    fn a_program_somebody_else_could_exchange_is_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let theirs = root.join("theirs");
+        fs::create_dir_all(theirs.join("bin")).unwrap();
+        let target = script(&theirs.join("bin"), "p", "echo value");
+        check(&program(target.clone())).unwrap();
+        // The one folder higher up is enough: all below it can be exchanged there. Handing it over takes root.
+        if std::os::unix::fs::chown(&theirs, Some(12345), Some(12345)).is_err() {
+            return;
+        }
+        let error = check(&program(target.clone())).unwrap_err();
+        let named = format!("{} belongs to user 12345 (mode 0755)", theirs.display());
+        assert!(error.contains(&named) && error.contains("have it in folders"), "{error}");
+        // A sticky folder is its owner's still.
+        fs::set_permissions(&theirs, fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(check(&program(target)).unwrap_err().contains("belongs to user 12345"));
+
+        // By way of a link of ours, and of one of theirs that leads to what is ours.
+        symlink("theirs/bin", root.join("way")).unwrap();
+        assert!(check(&program(root.join("way/p"))).unwrap_err().contains(&named.replace("0755", "1777")));
+        fs::create_dir(root.join("ours")).unwrap();
+        script(&root.join("ours"), "p", "echo value");
+        symlink("ours", root.join("way2")).unwrap();
+        assert_eq!(check(&program(root.join("way2/p"))).unwrap(), root.join("ours/p"));
+        std::os::unix::fs::lchown(root.join("way2"), Some(12345), Some(12345)).unwrap();
+        let error = check(&program(root.join("way2/p"))).unwrap_err();
+        assert!(error.contains("way2 belongs to user 12345"), "{error}");
     }
 }

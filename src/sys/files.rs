@@ -1,17 +1,27 @@
 //! Files that matter: written whole or not at all, private, and locked while somebody owns them.
 
+use std::ffi::OsString;
 use std::fs;
 use std::fs::File;
+use std::fs::Metadata;
 use std::fs::OpenOptions;
 use std::fs::TryLockError;
 use std::io;
 use std::io::Read as _;
 use std::io::Write as _;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
+
+use rustix::fs::CWD;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::domain::time::UnixMillis;
 use crate::sys::random;
@@ -20,6 +30,8 @@ use crate::sys::random;
 pub const PRIVATE_FILE: u32 = 0o600;
 /// Mode of folders that hold something private.
 pub const PRIVATE_FOLDER: u32 = 0o700;
+/// Symbolic links that are followed on the way to one file; the kernel gives up there too.
+const MAX_LINKS: usize = 40;
 
 /// Writes `content` to `path` with mode 0600: a temporary file beside it, fsync, rename, fsync of the
 /// folder. After a crash either the old content stands there or the new.
@@ -161,6 +173,91 @@ pub fn read_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit} bytes")));
     }
     Ok(bytes)
+}
+
+/// Whether a file of this owner is in nobody's hands but ours and root's.
+pub fn is_trusted_owner(owner: u32) -> bool {
+    owner == 0 || owner == rustix::process::geteuid().as_raw()
+}
+
+/// Why a way was not gone to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// There is no such way, or not for us.
+    #[error("{path}: {source}")]
+    Io {
+        /// How far it went.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// What was judged is not to be passed.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Goes from the root to what a path leads to and shows `judge` all there is on the way: each folder, each symbolic
+/// link, and the end. Gives the end, by its name without links. Each step starts from the very folder that was shown, so
+/// nobody can put another in its place meanwhile.
+pub fn walk(
+    path: &Path,
+    mut judge: impl FnMut(&Path, &Metadata) -> Result<(), String>,
+) -> Result<(PathBuf, Metadata), WalkError> {
+    let failed = |at: &Path, source: io::Error| WalkError::Io { path: at.to_owned(), source };
+    let mut ahead = steps(&std::path::absolute(path).map_err(|error| failed(path, error))?);
+    let mut at = PathBuf::from("/");
+    let root = step(CWD, &at).map_err(|error| failed(&at, error))?;
+    let mut found = root.metadata().map_err(|error| failed(&at, error))?;
+    judge(&at, &found).map_err(WalkError::Refused)?;
+    // What was passed and not left again; its length is that of the longest path the kernel knows.
+    let mut passed: Vec<(File, Metadata)> = Vec::new();
+    let mut links = 0_usize;
+    while let Some(name) = ahead.pop() {
+        if name == ".." {
+            // The root is its own parent.
+            if passed.pop().is_some() {
+                at.pop();
+            }
+            continue;
+        }
+        let next = at.join(&name);
+        let from = passed.last().map_or(&root, |(folder, _)| folder);
+        let here = step(from, Path::new(&name)).map_err(|error| failed(&next, error))?;
+        let seen = here.metadata().map_err(|error| failed(&next, error))?;
+        judge(&next, &seen).map_err(WalkError::Refused)?;
+        if !seen.is_symlink() {
+            passed.push((here, seen));
+            at = next;
+            continue;
+        }
+        links = links.saturating_add(1);
+        if links > MAX_LINKS {
+            return Err(failed(&next, Errno::LOOP.into()));
+        }
+        let target = rustix::fs::readlinkat(&here, "", Vec::new()).map_err(|error| failed(&next, error.into()))?;
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        if target.is_absolute() {
+            passed.clear();
+            at = PathBuf::from("/");
+        }
+        ahead.extend(steps(&target));
+    }
+    if let Some((_, last)) = passed.pop() {
+        found = last;
+    }
+    Ok((at, found))
+}
+
+/// What lies in a folder, a link as the link it is; nothing is opened that could be read or could wait.
+fn step(folder: impl AsFd, name: &Path) -> io::Result<File> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?))
+}
+
+/// The names in a path, the last one first.
+fn steps(path: &Path) -> Vec<OsString> {
+    let named = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    path.components().rev().filter(named).map(|part| part.as_os_str().to_owned()).collect()
 }
 
 /// Whether users besides the owner may read a file.
@@ -327,6 +424,53 @@ mod tests {
         ] {
             assert_eq!(others_may_write(owner, mode, us).is_none(), believed, "{owner} {mode:o} {us}");
         }
+    }
+
+    #[test]
+    fn a_way_shows_every_folder_and_link_and_ends_where_the_kernel_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/b/file"), b"x").unwrap();
+        std::os::unix::fs::symlink("../a/./b", root.join("a/near")).unwrap();
+        std::os::unix::fs::symlink(root.join("a/near"), root.join("far")).unwrap();
+        let mut seen = Vec::new();
+        let (end, found) = walk(&root.join("far/../b/file"), |at, found| {
+            let kind = if found.is_symlink() { "link" } else { "place" };
+            seen.push((at.strip_prefix(&root).unwrap_or(at).to_owned(), kind));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(end, fs::canonicalize(root.join("far/../b/file")).unwrap());
+        assert_eq!(found.ino(), fs::metadata(root.join("a/b/file")).unwrap().ino());
+        for link in ["far", "a/near"] {
+            assert!(seen.contains(&(PathBuf::from(link), "link")), "{seen:?}");
+        }
+        assert!(seen.contains(&(PathBuf::from("/"), "place")) && seen.contains(&(PathBuf::from("a/b"), "place")));
+        assert!(matches!(walk(&root.join("a/none"), |_, _| Ok(())), Err(WalkError::Io { .. })));
+        std::os::unix::fs::symlink("round", root.join("round")).unwrap();
+        assert!(matches!(walk(&root.join("round"), |_, _| Ok(())), Err(WalkError::Io { .. })));
+    }
+
+    #[test]
+    fn what_is_exchanged_behind_a_way_is_not_gone_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        for name in ["given", "other"] {
+            fs::create_dir(root.join(name)).unwrap();
+            fs::write(root.join(name).join("file"), name).unwrap();
+        }
+        let given = fs::metadata(root.join("given/file")).unwrap().ino();
+        let (_, found) = walk(&root.join("given/file"), |at, _| {
+            // As a stranger would, the moment the folder has been looked at.
+            if at == root.join("given") {
+                fs::rename(at, root.join("aside")).unwrap();
+                std::os::unix::fs::symlink("other", at).unwrap();
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(found.ino(), given);
     }
 
     #[test]
