@@ -24,7 +24,9 @@
 //! to two seconds; empty it is never a secret. What a writer leaves alone for longer in the middle of writing looks whole, so
 //! write beside and rename. Modes: everybody's bit is refused in every case. A group may read where root gave the file to a group
 //! of ours (Kubernetes: `defaultMode: 0440` and the pod's `fsGroup`; the default `0644` of a volume is refused with that advice), or
-//! where the provider says `allow_group_read`. There is no such word for a file named in place: name it in a provider.
+//! where the provider says `allow_group_read`. A symbolic link is followed where it belongs to root or to our user, each one on the
+//! way, and the way is gone once more after the file was opened: in a folder others may write to, somebody could put a link to the
+//! master key in the file's place and have it sent to a provider. Folders are not judged, since volumes are mode 0777. There is no such word for a file named in place: name it in a provider.
 //!
 //! **Programs.** Absolute path, no shell, working folder `/`, an empty environment but for `env` and `pass_env`, nothing
 //! inherited but the three standard streams, a process group of its own that is killed whole at the time limit and when it has

@@ -45,7 +45,8 @@
 //! **Another local process.** The sockets of `authz` and `admin` answer to the process they were made
 //! for: the kernel says who is at the other end (`SO_PEERCRED`), and under `gateway start` it must be
 //! the very process that was started. A run or data folder that another user owns or everybody may
-//! write to is refused: what lies in it says which processes to end and what Envoy runs with. What runs
+//! write to is refused: what lies in it says which processes to end and what Envoy runs with. Secret files are read
+//! through links of ours and of root's alone, and programs run where nobody else can exchange them. What runs
 //! under our own user id, or as root, can read our memory; against that only another user helps.
 //!
 //! # What every failure ends in

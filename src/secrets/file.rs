@@ -4,6 +4,10 @@
 //! platforms usable: a file of root's that one of *our* groups may read is what Kubernetes makes of a secret volume
 //! with an `fsGroup` (mode 0440, behind symbolic links), and is accepted where we are not root; any other group's
 //! reading wants `allow_group_read` on the provider. A file every user may read is never accepted.
+//!
+//! Symbolic links are followed where they belong to our user or to root. Whoever may write to the folder could otherwise
+//! put a link to another secret of ours in the file's place, and have that one sent to a provider. The folders
+//! themselves are not judged: container platforms hand out volumes that everybody may write to.
 
 use std::fs;
 use std::fs::File;
@@ -21,6 +25,8 @@ use zeroize::Zeroizing;
 
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
+use crate::sys::files;
+use crate::sys::files::WalkError;
 
 /// A file that was written to less than this ago may still be written to.
 const QUIET: Duration = Duration::from_millis(100);
@@ -82,6 +88,7 @@ fn attempt<T>(path: &Path, rules: Rules, take: &impl Fn(&[u8]) -> Result<T, T>) 
     }
     judge(&Access::of(&before), &Access::ours(), rules.allow_group_read)
         .map_err(|refusal| failed(refusal.said(path)))?;
+    check_way(path, &before)?;
     if before.len() > rules.max_bytes {
         return Err(failed(format!("is larger than {} bytes", rules.max_bytes)));
     }
@@ -109,6 +116,30 @@ fn attempt<T>(path: &Path, rules: Rules, take: &impl Fn(&[u8]) -> Result<T, T>) 
 fn open(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or_default()).open(path)
+}
+
+/// Whether nobody but us and root led us to what was opened. It was opened by its name, so it could have been by another
+/// way; the way that is judged must end at that very file.
+fn check_way<T>(path: &Path, opened: &Metadata) -> Result<(), Attempt<T>> {
+    let shown = path.display();
+    let replaced = || Attempt::Unsettled(Err(format!("{shown} is being replaced")));
+    let walked = files::walk(path, |at, found| {
+        if found.is_symlink() && !files::is_trusted_owner(found.uid()) {
+            let (link, owner) = (at.display(), found.uid());
+            return Err(format!(
+                "is reached through the symbolic link {link}, which belongs to user {owner}, neither to the user of the \
+                 gateway nor to root: name what it leads to"
+            ));
+        }
+        Ok(())
+    });
+    match walked {
+        Ok((_, end)) if (end.dev(), end.ino()) == (opened.dev(), opened.ino()) => Ok(()),
+        Ok(_) => Err(replaced()),
+        Err(WalkError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Err(replaced()),
+        Err(WalkError::Io { source, .. }) => Err(Attempt::Failed(format!("{shown} cannot be read: {}", source.kind()))),
+        Err(WalkError::Refused(why)) => Err(Attempt::Failed(format!("{shown} {why}"))),
+    }
 }
 
 /// Whether the folder changed just now: the file may be on its way.
@@ -287,6 +318,53 @@ mod tests {
         assert!(read(&path, STRICT, whole).unwrap_err().contains("defaultMode: 0440"));
         fs::set_permissions(data.join("key"), fs::Permissions::from_mode(0o440)).unwrap();
         assert_eq!(read(&path, GROUP, whole).unwrap(), "canary");
+    }
+
+    #[test]
+    fn a_link_somebody_else_made_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let shared = folder.path().join("shared");
+        fs::create_dir_all(shared.join("deep")).unwrap();
+        for open in [&shared, &shared.join("deep")] {
+            fs::set_permissions(open, fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        let master = folder.path().join("master-key");
+        write(&master, "canary", 0o600);
+        let key = shared.join("deep/key");
+        symlink(&master, &key).unwrap();
+        // A link of our own is followed, in whatever folder.
+        assert_eq!(read(&key, STRICT, whole).unwrap(), "canary");
+        // Handing it over takes root.
+        if std::os::unix::fs::lchown(&key, Some(12345), Some(12345)).is_err() {
+            return;
+        }
+        let error = read(&key, STRICT, whole).unwrap_err();
+        assert!(error.contains("symbolic link") && error.contains("belongs to user 12345"), "{error}");
+        assert!(!error.contains("canary"), "{error}");
+
+        // The same higher up: a folder that is a link of theirs, reached by one of ours.
+        write(&shared.join("deep/real"), "ours", 0o600);
+        symlink("deep", shared.join("turned")).unwrap();
+        symlink("turned/real", shared.join("way")).unwrap();
+        assert_eq!(read(&shared.join("way"), STRICT, whole).unwrap(), "ours");
+        std::os::unix::fs::lchown(shared.join("turned"), Some(12345), Some(12345)).unwrap();
+        let error = read(&shared.join("way"), STRICT, whole).unwrap_err();
+        assert!(error.contains("shared/turned, which belongs to user 12345"), "{error}");
+        // Folders are not judged, whosever they are.
+        std::os::unix::fs::chown(shared.join("deep"), Some(12345), Some(12345)).unwrap();
+        assert_eq!(read(&shared.join("deep/real"), STRICT, whole).unwrap(), "ours");
+    }
+
+    #[test]
+    fn a_way_that_ends_at_another_file_than_was_opened_is_gone_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, other) = (folder.path().join("here"), folder.path().join("other"));
+        write(&here, "here", 0o600);
+        write(&other, "other", 0o600);
+        let opened = fs::metadata(&other).unwrap();
+        assert!(matches!(check_way::<String>(&here, &opened), Err(Attempt::Unsettled(Err(_)))));
+        assert!(matches!(check_way::<String>(&folder.path().join("none"), &opened), Err(Attempt::Unsettled(Err(_)))));
+        assert!(check_way::<String>(&other, &opened).is_ok());
     }
 
     #[test]
