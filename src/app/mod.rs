@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod api;
 pub mod authz;
+pub mod backup_target;
 pub mod connections_api;
 pub mod down;
 pub mod e2e;

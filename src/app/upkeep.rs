@@ -14,6 +14,8 @@ use serde::Deserialize;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::app::backup_target::Target;
+use crate::app::backup_target::TargetError;
 use crate::app::gateway;
 use crate::app::json_api::ApiError;
 use crate::app::json_api::JsonApi;
@@ -55,6 +57,9 @@ pub enum BackupError {
     /// The admin process.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The name is none for a backup.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// The file.
     #[error("{path}: {source}")]
     Io {
@@ -93,13 +98,17 @@ impl Offline {
         Ok((self.open.vault.key_id(), self.open.vault.check()?))
     }
 
-    /// Writes a proven copy to `output`, which is replaced when the copy is whole.
-    pub fn backup(&mut self, output: &Path) -> Result<Checked, BackupError> {
-        let io = |source| BackupError::Io { path: output.to_owned(), source };
-        let temporary = files::temporary_for(output).map_err(io)?;
+    /// Writes a proven copy to `target`, which is replaced when the copy is whole.
+    pub fn backup(&mut self, target: &Target) -> Result<Checked, BackupError> {
+        let io = |source| BackupError::Io { path: target.path().to_owned(), source };
+        let temporary = files::temporary_for(target.path()).map_err(io)?;
         let checked = self.open.vault.backup(&temporary, &by_command(), SystemClock.now().wall)?;
-        files::put_in_place(&temporary, output).map_err(io)?;
-        Ok(checked)
+        let put = put(&temporary, target);
+        if put.is_err() {
+            // The error says why; a backup without its name is none.
+            let _ = fs::remove_file(&temporary);
+        }
+        put.map(|()| checked)
     }
 }
 
@@ -205,9 +214,10 @@ impl StoreApi {
         self.api.read(answer)
     }
 
-    /// Fetches a copy, which the admin process has opened every value of, into `output`: private, and replaced when the
+    /// Fetches a copy, which the admin process has opened every value of, into `target`: private, and replaced when the
     /// copy is there whole. Returns its size in bytes.
-    pub async fn backup(&self, output: &Path) -> Result<u64, BackupError> {
+    pub async fn backup(&self, target: &Target) -> Result<u64, BackupError> {
+        let output = target.path();
         let io = |source| BackupError::Io { path: output.to_owned(), source };
         let mut answer = self.api.open(Method::POST, self.url("backup")).await?;
         let wanted = answer.headers().get(CONTENT_DIGEST).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -225,7 +235,7 @@ impl StoreApi {
                 return Err(BackupError::Torn);
             }
             backup::look(&temporary, output)?;
-            files::put_in_place(&temporary, output).map_err(io)?;
+            put(&temporary, target)?;
             Ok(size)
         };
         let fetched = fetched.await;
@@ -239,6 +249,13 @@ impl StoreApi {
     fn url(&self, what: &str) -> reqwest::Url {
         self.api.url(&["api", "admin", "store", what])
     }
+}
+
+/// Gives a copy that is whole its name, where that still is one to give.
+fn put(temporary: &Path, target: &Target) -> Result<(), BackupError> {
+    target.check_again()?;
+    let io = |source| BackupError::Io { path: target.path().to_owned(), source };
+    files::put_in_place(temporary, target.path()).map_err(io)
 }
 
 fn by_command() -> Asker {

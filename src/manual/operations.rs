@@ -157,6 +157,10 @@
 //! copy is proven before it has its name (0600), so a job that runs it daily may trust its exit code. While it is made the
 //! store's thread does nothing else: changes through the admin API wait, requests of agents do not.
 //!
+//! `FILE` is a new name, or an earlier backup's, which is replaced in one step: so that a nightly job may use one name. Anything
+//! else that is there is left alone (exit code 64): other files, symbolic links, devices, stores in use, and everything that
+//! lies right in the gateway's data, home or run folder.
+//!
 //! Keep apart from it what opens it: `<home>/gateway-master-key`, or what `GATEWAY_MASTER_KEY` names. With either go
 //! `gateway.yaml`, `<home>/identities` and the service keys of `<home>`: none of them is in the store. A plain copy of
 //! `gateway.db` misses what is still in its log, and is refused where a log lies beside it.

@@ -10,17 +10,13 @@
 //! themselves are not judged: container platforms hand out volumes that everybody may write to.
 
 use std::fs;
-use std::fs::File;
 use std::fs::Metadata;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::sys::clock::Clock as _;
@@ -72,7 +68,7 @@ pub fn read<T>(path: &Path, rules: Rules, take: impl Fn(&[u8]) -> Result<T, T>) 
 fn attempt<T>(path: &Path, rules: Rules, take: &impl Fn(&[u8]) -> Result<T, T>) -> Result<T, Attempt<T>> {
     let shown = path.display();
     let failed = |what: String| Attempt::Failed(format!("{shown} {what}"));
-    let mut file = open(path).map_err(|error| {
+    let mut file = files::open_at_once(path).map_err(|error| {
         let kind = error.kind();
         if kind != io::ErrorKind::NotFound {
             failed(format!("cannot be read: {kind}"))
@@ -110,12 +106,6 @@ fn attempt<T>(path: &Path, rules: Rules, take: &impl Fn(&[u8]) -> Result<T, T>) 
         Err(value) => Ok(value),
     };
     if is_fresh(&after, PATIENCE) { Err(Attempt::Unsettled(taken)) } else { taken.map_err(Attempt::Failed) }
-}
-
-/// Opens for reading; a pipe or a terminal in the file's place holds nothing up.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
-    OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or_default()).open(path)
 }
 
 /// Whether nobody but us and root led us to what was opened. It was opened by its name, so it could have been by another
@@ -250,6 +240,7 @@ mod tests {
         reason = "test code may panic, and writes files as other programs do"
     )]
 
+    use std::fs::OpenOptions;
     use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::fs::symlink;

@@ -5,6 +5,7 @@ use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
+use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -17,10 +18,12 @@ use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 use crate::store::engine::Engine;
 use crate::store::engine::Found;
+use crate::store::migrate::APPLICATION_ID;
 use crate::store::sealed;
 use crate::store::sealed::Checked;
 use crate::store::vault::Vault;
 use crate::sys::database::DatabaseError;
+use crate::sys::files;
 use crate::sys::files::PRIVATE_FILE;
 use crate::sys::random;
 
@@ -36,6 +39,14 @@ pub fn look(path: &Path, name: &Path) -> Result<(), StoreError> {
     };
     let verdict: String = copy.db().query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" { Ok(()) } else { Err(damaged(verdict).into()) }
+}
+
+/// Whether a file begins as a store of ours does (the format of SQLite's header: the text at 0, the application's id at 68).
+pub fn bears_our_mark(path: &Path) -> bool {
+    let mut header = [0_u8; 72];
+    let read = files::open_ordinary(path).and_then(|mut file| file.read_exact(&mut header));
+    let id = u32::try_from(APPLICATION_ID).unwrap_or_default().to_be_bytes();
+    read.is_ok() && header.starts_with(b"SQLite format 3\0") && header.ends_with(&id)
 }
 
 /// A name for a copy that is being made in `folder`.

@@ -5,7 +5,6 @@ use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
-use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -18,13 +17,13 @@ use crate::domain::audit::Via;
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
+use crate::store::backup::bears_our_mark;
 use crate::store::backup::scratch;
 use crate::store::engine::Engine;
 use crate::store::engine::Found;
 use crate::store::master_keys;
 use crate::store::master_keys::MasterKeys;
 use crate::store::master_keys::Origin;
-use crate::store::migrate::APPLICATION_ID;
 use crate::store::rekey::wrap_all;
 use crate::store::seal::MasterKey;
 use crate::store::sealed::Checked;
@@ -270,14 +269,6 @@ fn named(error: StoreError, from: &Path) -> StoreError {
         }
         other => other,
     }
-}
-
-/// Whether a file begins as a store of ours does (the format of SQLite's header: the text at 0, the application's id at 68).
-fn bears_our_mark(path: &Path) -> bool {
-    let mut header = [0_u8; 72];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
-    let id = u32::try_from(APPLICATION_ID).unwrap_or_default().to_be_bytes();
-    read.is_ok() && header.starts_with(b"SQLite format 3\0") && header.ends_with(&id)
 }
 
 #[cfg(test)]

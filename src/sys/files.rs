@@ -149,6 +149,18 @@ fn others_may_write(owner: u32, mode: u32, us: u32) -> Option<&'static str> {
     }
 }
 
+/// Opens an ordinary file for reading. What is none (a pipe, a device) is an error and holds nothing up.
+pub fn open_ordinary(path: &Path) -> io::Result<File> {
+    let file = open_at_once(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is no ordinary file")) }
+}
+
+/// Opens whatever is there for reading: a pipe without waiting for its writer, a terminal without becoming its own.
+pub fn open_at_once(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or_default()).open(path)
+}
+
 /// Reads at most `limit` bytes of a text file; a longer one is an error, not a cut.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let mut text = String::new();

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::app::backup_target::Target;
+use crate::app::backup_target::TargetError;
 use crate::app::upkeep;
 use crate::app::upkeep::BackupError;
 use crate::app::upkeep::Offline;
@@ -22,7 +24,7 @@ use crate::config::Config;
 /// Options of `gateway backup`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BackupArgs {
-    /// The backup's file; one that is there is replaced when the new one is whole
+    /// The backup's file: a new name, or an earlier backup's, which is replaced when the new one is whole
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// Configuration file [default: <home>/gateway.yaml, where it exists]
@@ -56,15 +58,16 @@ pub(crate) async fn backup(args: &BackupArgs, globals: &Globals, printer: &mut P
     if args.output.file_name().is_none() || args.output.is_dir() {
         return Err(CliError::new(Outcome::Usage, format!("{shown} is a folder; give the name of a file")));
     }
+    let target = Target::check(&args.output, &config.paths).map_err(|error| refused(&error))?;
     match Offline::open(&config.paths.data_dir, &keys, "backup") {
         Ok(mut open) => {
-            let found = open.backup(&args.output).map_err(|error| failed(&error, &config, ""))?;
+            let found = open.backup(&target).map_err(|error| failed(&error, &config, ""))?;
             let secrets = found.secrets;
             printer.ok(&format!("{shown}: {} connections; all {secrets} sets of secrets open", found.connections))?;
         }
         Err(StoreError::Locked(held)) => {
             let api = gateway_api::store(&config, printer)?;
-            let size = api.backup(&args.output).await.map_err(|error| failed(&error, &config, &held.to_string()))?;
+            let size = api.backup(&target).await.map_err(|error| failed(&error, &config, &held.to_string()))?;
             printer.ok(&format!("{shown}: {size} bytes; the gateway opened every secret in it"))?;
         }
         Err(error) => return Err(store::failed(&error, &config)),
@@ -131,10 +134,16 @@ fn config_names_key(keys: &upkeep::MasterKeys) -> bool {
     keys.place().is_given()
 }
 
+fn refused(error: &TargetError) -> CliError {
+    CliError::new(Outcome::Usage, error.to_string())
+        .hint("give the name of a new file, or of an earlier backup outside of the gateway's folders")
+}
+
 fn failed(error: &BackupError, config: &Config, held: &str) -> CliError {
     match error {
         BackupError::Store(error) => store::failed(error, config),
         BackupError::Api(error) => store::api_failed(error, held),
+        BackupError::Target(error) => refused(error),
         BackupError::Io { .. } | BackupError::Torn => CliError::new(Outcome::Failed, error.to_string()),
     }
 }
