@@ -40,7 +40,8 @@ impl Place<'_> {
             }
             Self::File(file) => {
                 let place = file.display().to_string();
-                let text = files::read_text(file, MAX_BYTES).map_err(|error| failed(format!("{place}: {error}")))?;
+                let text =
+                    files::read_named_text(file, MAX_BYTES).map_err(|error| failed(format!("{place}: {error}")))?;
                 (Zeroizing::new(text), place)
             }
             Self::Stdin if terminal::is_attended() => (typed(what, printer)?, "what was typed".to_owned()),

@@ -32,6 +32,7 @@ use crate::store::vault::Vault;
 use crate::store::worker::DATABASE_FILE;
 use crate::store::worker::lock;
 use crate::sys::database::DatabaseError;
+use crate::sys::files;
 use crate::sys::files::PRIVATE_FILE;
 use crate::sys::files::sync_folder;
 use crate::sys::random;
@@ -103,10 +104,7 @@ impl Drop for Staged {
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let mut source = File::open(from)?;
-    if !source.metadata()?.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
+    let mut source = files::open_ordinary(from)?;
     if fs::metadata(beside(from, "-wal")).is_ok_and(|wal| wal.len() > 0) {
         let text = "a write-ahead log lies beside it, so it is a copy of a running store and not whole; \
                     use what `sigilum gateway backup` made";

@@ -199,7 +199,7 @@ fn what_is_no_whole_store_of_ours_is_refused_and_changes_nothing() {
     let before: Vec<_> = files(data.path()).iter().map(|name| fs::read(data.path().join(name)).unwrap()).collect();
     for (path, says) in [
         (other.path().join("missing.db"), "missing.db"),
-        (other.path().to_owned(), "it is no file"),
+        (other.path().to_owned(), "is no ordinary file"),
         (write("empty.db", b""), "not a database of this program"),
         (write("text.db", &b"hello ".repeat(2000)), "not a database of this program"),
         (write("torn.db", &good[..good.len() / 2]), "is damaged"),
@@ -222,11 +222,23 @@ fn what_is_no_whole_store_of_ours_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_pipe_is_no_backup_and_holds_nobody_up() {
+    let folder = folder();
+    let (pipe, to) = (folder.path().join("pipe"), folder.path().join("to"));
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    thread::spawn(move || sender.send(copy(&pipe, &to).unwrap_err().to_string()).unwrap());
+    let said = receiver.recv_timeout(Duration::from_secs(10)).expect("it waits for a writer");
+    assert!(said.contains("is no ordinary file"), "{said}");
+}
+
+#[test]
 fn a_backup_of_another_key_is_wrapped_for_the_gateways() {
     let (data, other) = (folder(), folder());
     add(&mut OpenStore::open_with(other.path(), &keys("theirs"), "test").unwrap().vault, "theirs", "s");
     let backup = other.path().join("backup.db");
-    OpenStore::open_with(other.path(), &keys("theirs"), "test")
+    unlocked(|| OpenStore::open_with(other.path(), &keys("theirs"), "test"))
         .unwrap()
         .vault
         .backup(&backup, &asker(), UnixMillis(3))

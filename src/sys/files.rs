@@ -161,11 +161,20 @@ pub fn open_at_once(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or_default()).open(path)
 }
 
-/// Reads at most `limit` bytes of a text file; a longer one is an error, not a cut.
+/// Reads at most `limit` bytes of an ordinary file of text; a longer one is an error, not a cut.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    text_of(open_ordinary(path)?, limit)
+}
+
+/// The same for a file that somebody names in a command: a pipe (`<(command)`) is waited for, as it is meant.
+pub fn read_named_text(path: &Path, limit: u64) -> io::Result<String> {
+    text_of(File::open(path)?, limit)
+}
+
+/// The text of an open file.
+pub fn text_of(file: File, limit: u64) -> io::Result<String> {
     let mut text = String::new();
-    let mut file = File::open(path)?.take(limit.saturating_add(1));
-    file.read_to_string(&mut text)?;
+    file.take(limit.saturating_add(1)).read_to_string(&mut text)?;
     if text.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit} bytes")));
     }
@@ -175,12 +184,9 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
 /// Reads at most `limit` bytes of an ordinary file; a longer one is an error, not a cut. Who wants to wipe them later
 /// gets them in one piece of memory.
 pub fn read_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    // A pipe could keep whoever opens it waiting for ever.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("is no ordinary file"));
-    }
+    let file = open_ordinary(path)?;
     let mut bytes = Vec::with_capacity(usize::try_from(limit.min(64 * 1024)).unwrap_or(0));
-    File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {limit} bytes")));
     }
@@ -435,6 +441,25 @@ mod tests {
             (1001, 0o777, 1000, false),
         ] {
             assert_eq!(others_may_write(owner, mode, us).is_none(), believed, "{owner} {mode:o} {us}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("gateway.yaml");
+        rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        for path in [pipe, PathBuf::from("/dev/zero"), folder.path().to_owned()] {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let asked = path.clone();
+            std::thread::spawn(move || {
+                let bytes = read_bytes(&asked, 10).map(drop);
+                sender.send([read_text(&asked, 10).map(drop), bytes, open_ordinary(&asked).map(drop)]).unwrap();
+            });
+            let answers = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("somebody waits");
+            for answer in answers {
+                assert!(answer.unwrap_err().to_string().contains("is no ordinary file"), "{path:?}");
+            }
         }
     }
 

@@ -26,6 +26,7 @@ use sha2::Sha256;
 use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
+use crate::sys::files;
 use crate::sys::tasks::Stop;
 use crate::sys::tls::TlsError;
 use crate::sys::tls::file_error;
@@ -242,7 +243,7 @@ fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| file_error(path, error))?;
+    let file = files::open_ordinary(path).map_err(|error| file_error(path, error))?;
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| file_error(path, error))?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(file_error(path, "is too large for a PEM file"));
