@@ -184,8 +184,12 @@ pub(crate) fn judge(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config
     with_file(flags, handed, None, |sources, file| judged(sources, file, None))
 }
 
-/// The configuration, where nobody else can read the secrets in its file. `kept` is what was read in that file's place.
+/// The configuration, where nobody else can write it or read the secrets in its file. `kept` is what was read in that
+/// file's place.
 fn judged(sources: Sources<'_>, file: Option<(&Path, &str)>, kept: Option<&Path>) -> Result<Config, Refused> {
+    if let Some((path, _)) = file {
+        refuse_writable(kept.unwrap_or(path))?;
+    }
     let config = config::load(sources, file)?;
     match kept.or(config.paths.config_file.as_deref()) {
         Some(path) if config.holds_literals() => refuse_readable(path)?,
@@ -209,9 +213,27 @@ impl From<Mistakes> for Refused {
     }
 }
 
+/// Whoever writes the file has us run programs and send secrets where they like.
+fn refuse_writable(path: &Path) -> Result<(), Refused> {
+    let mode = mode_of(path)?;
+    if mode & 0o002 == 0 {
+        return Ok(());
+    }
+    let name = path.display().to_string();
+    let message = format!("every user of this machine can change it (mode {mode:04o}). chmod o-w {name}");
+    Err(Refused::File(name, message))
+}
+
+fn mode_of(path: &Path) -> Result<u32, Refused> {
+    match path.metadata() {
+        Ok(found) => Ok(found.permissions().mode() & 0o777),
+        Err(error) => Err(Refused::File(path.display().to_string(), error.to_string())),
+    }
+}
+
 /// A file that holds secrets is its owner's alone.
 fn refuse_readable(path: &Path) -> Result<(), Refused> {
-    let mode = path.metadata().map_or(0, |found| found.permissions().mode()) & 0o777;
+    let mode = mode_of(path)?;
     if mode & 0o077 == 0 {
         return Ok(());
     }
@@ -261,4 +283,62 @@ fn blank_token(name: &str) -> Option<String> {
 pub(crate) fn load_without_files(flags: &Flags) -> Result<Config, CliError> {
     let sources = Sources { flags, env: &env::lookup, saved: &|_| None };
     config::load(sources, None).map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "test code may panic")]
+
+    use std::fs;
+
+    use super::*;
+
+    /// What a start says of a file, and what a reload does.
+    fn refusals(flags: &Flags) -> [Option<String>; 2] {
+        [
+            load(flags, &[]).err().map(|error| error.message),
+            read(flags, &[], None).err().map(|unusable| unusable.message),
+        ]
+    }
+
+    #[test]
+    fn a_file_that_everybody_may_change_counts_neither_at_the_start_nor_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.yaml");
+        fs::write(&path, "log: {level: info}\n").unwrap();
+        let mut flags = Flags::default();
+        flags.set(&keys::CONFIG_FILE, Some(path.display().to_string()));
+        let words = format!("chmod o-w {}", path.display());
+        for mode in [0o646, 0o602, 0o666, 0o777] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            for said in refusals(&flags) {
+                let said = said.unwrap();
+                assert!(said.contains(&words) && said.contains(&format!("mode {mode:04o}")), "{said}");
+            }
+            let outcome = load(&flags, &[]).unwrap_err().outcome;
+            assert_eq!(outcome, Outcome::Config);
+        }
+        // A group may share it, as a repository does.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+        for said in refusals(&flags).into_iter().flatten() {
+            assert!(!said.contains("chmod"), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_in_the_place_of_the_file_is_judged_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, kept) = (folder.path().join("gateway.yaml"), folder.path().join("kept"));
+        for (file, mode) in [(&path, 0o666), (&kept, 0o600)] {
+            fs::write(file, "log: {level: info}\n").unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let mut flags = Flags::default();
+        flags.set(&keys::CONFIG_FILE, Some(path.display().to_string()));
+        let said =
+            |kept: &Path| read(&flags, &[], Some(kept)).err().map(|unusable| unusable.message).unwrap_or_default();
+        assert!(!said(&kept).contains("chmod"), "{}", said(&kept));
+        fs::set_permissions(&kept, fs::Permissions::from_mode(0o602)).unwrap();
+        assert!(said(&kept).contains("chmod o-w"), "{}", said(&kept));
+    }
 }

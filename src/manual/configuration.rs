@@ -27,7 +27,8 @@
 //! declares may be any reference: that is how connections made through the API reach a vault.
 //!
 //! Literals are refused unless `secrets.allow_literals` is set, since the file is made for git. A file that holds some must be
-//! readable by its owner alone. No message repeats what stands where a reference should: it may be the secret.
+//! readable by its owner alone. Every file must be closed to the writing of others (mode `o-w`), else it stops the start
+//! (exit 78) and a reload leaves the last good one in force: whoever writes it names programs that we run. No message repeats what stands where a reference should: it may be the secret.
 //!
 //! # Providers
 //!

@@ -52,8 +52,8 @@
 //!
 //! # The master key
 //!
-//! `GATEWAY_MASTER_KEY`, else `<home>/gateway-master-key` (0600; 64 hex digits are minted at the first start, never
-//! where a store exists already). White space around it does not count. Exactly 64 hex digits are taken as 32 random bytes;
+//! `GATEWAY_MASTER_KEY`, else `<home>/gateway-master-key` (0600, and refused where others may read or change it, by the
+//! rule of secret files; 64 hex digits are minted at the first start, never where a store exists already). White space around it does not count. Exactly 64 hex digits are taken as 32 random bytes;
 //! any other text may be a passphrase and goes through PBKDF2-HMAC-SHA256 with the store's salt and 600,000
 //! rounds. HKDF-SHA256 (same salt) then yields the wrapping key, 32 bytes, and the key id, 8 bytes.
 //!

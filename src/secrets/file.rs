@@ -23,6 +23,10 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::files;
 use crate::sys::files::WalkError;
+use crate::sys::ownership;
+use crate::sys::ownership::Access;
+use crate::sys::ownership::Refusal;
+use crate::sys::ownership::Us;
 
 /// A file that was written to less than this ago may still be written to.
 const QUIET: Duration = Duration::from_millis(100);
@@ -82,8 +86,13 @@ fn attempt<T>(path: &Path, rules: Rules, take: &impl Fn(&[u8]) -> Result<T, T>) 
     if !before.is_file() {
         return Err(failed("is not a regular file".to_owned()));
     }
-    judge(&Access::of(&before), &Access::ours(), rules.allow_group_read)
-        .map_err(|refusal| failed(refusal.said(path)))?;
+    ownership::check_secret(&Access::of(&before), &Us::now(), rules.allow_group_read).map_err(|refusal| {
+        let hint = match refusal {
+            Refusal::GroupReads(_) => ", or set allow_group_read on its provider",
+            Refusal::Owner(_) | Refusal::Everybody(_) | Refusal::GroupWrites(_) => "",
+        };
+        failed(format!("{}{hint}", refusal.said(path)))
+    })?;
     check_way(path, &before)?;
     if before.len() > rules.max_bytes {
         return Err(failed(format!("is larger than {} bytes", rules.max_bytes)));
@@ -155,83 +164,6 @@ impl Stamp {
     }
 }
 
-/// Owner, group and mode of a file.
-#[derive(Debug, Clone, Copy)]
-struct Access {
-    owner: u32,
-    group: u32,
-    mode: u32,
-}
-
-/// Who we are.
-struct Us {
-    user: u32,
-    groups: Vec<u32>,
-}
-
-impl Access {
-    fn of(found: &Metadata) -> Self {
-        Self { owner: found.uid(), group: found.gid(), mode: found.mode() & 0o7777 }
-    }
-
-    fn ours() -> Us {
-        let more = rustix::process::getgroups().unwrap_or_default();
-        let groups = more.into_iter().chain([rustix::process::getegid()]).map(rustix::process::Gid::as_raw).collect();
-        Us { user: rustix::process::geteuid().as_raw(), groups }
-    }
-}
-
-/// Why a file is no place for a secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    Owner(u32),
-    Everybody(u32),
-    GroupReads(u32),
-    GroupWrites(u32),
-}
-
-impl Refusal {
-    fn said(self, path: &Path) -> String {
-        let shown = path.display();
-        // How Kubernetes lays out its volumes: the name is a link into `..data`.
-        let volume = fs::read_link(path).is_ok_and(|target| target.starts_with("..data"));
-        let advice = if volume {
-            "set defaultMode: 0440 on the volume and fsGroup on the pod".to_owned()
-        } else {
-            format!("run: chmod 600 {shown}")
-        };
-        match self {
-            Self::Owner(owner) => {
-                format!("belongs to user {owner}, neither to the user of the gateway nor to root")
-            }
-            Self::Everybody(mode) => format!("is open to every user of this machine (mode {mode:04o}); {advice}"),
-            Self::GroupReads(mode) => {
-                format!("can be read by its group (mode {mode:04o}); {advice}, or set allow_group_read on its provider")
-            }
-            Self::GroupWrites(mode) => format!("can be changed by its group (mode {mode:04o}); {advice}"),
-        }
-    }
-}
-
-fn judge(found: &Access, us: &Us, allow_group_read: bool) -> Result<(), Refusal> {
-    let Access { owner, group, mode } = *found;
-    if owner != us.user && owner != 0 {
-        return Err(Refusal::Owner(owner));
-    }
-    if mode & 0o006 != 0 {
-        return Err(Refusal::Everybody(mode));
-    }
-    if mode & 0o020 != 0 {
-        return Err(Refusal::GroupWrites(mode));
-    }
-    // Root gave it to a group of ours: without that we could not read it at all.
-    let handed = owner == 0 && us.user != 0 && us.groups.contains(&group);
-    if mode & 0o040 != 0 && !handed && !allow_group_read {
-        return Err(Refusal::GroupReads(mode));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(
@@ -260,32 +192,6 @@ mod tests {
     }
 
     #[test]
-    fn owner_group_and_mode_decide() {
-        let us = Us { user: 1000, groups: vec![1000, 2000] };
-        let root = Us { user: 0, groups: vec![0] };
-        let found = |owner, group, mode| Access { owner, group, mode };
-        for (access, us, allow, expected) in [
-            (found(1000, 1000, 0o600), &us, false, Ok(())),
-            (found(1000, 1000, 0o400), &us, false, Ok(())),
-            (found(0, 0, 0o600), &root, false, Ok(())),
-            (found(1000, 1000, 0o644), &us, false, Err(Refusal::Everybody(0o644))),
-            (found(0, 0, 0o644), &us, true, Err(Refusal::Everybody(0o644))),
-            (found(1000, 1000, 0o602), &us, true, Err(Refusal::Everybody(0o602))),
-            (found(1000, 1000, 0o640), &us, false, Err(Refusal::GroupReads(0o640))),
-            (found(1000, 1000, 0o640), &us, true, Ok(())),
-            (found(1000, 1000, 0o660), &us, true, Err(Refusal::GroupWrites(0o660))),
-            // Kubernetes with an fsGroup.
-            (found(0, 2000, 0o440), &us, false, Ok(())),
-            (found(0, 3000, 0o440), &us, false, Err(Refusal::GroupReads(0o440))),
-            (found(0, 0, 0o440), &root, false, Err(Refusal::GroupReads(0o440))),
-            (found(1001, 1000, 0o600), &us, false, Err(Refusal::Owner(1001))),
-            (found(1000, 0, 0o600), &root, false, Err(Refusal::Owner(1000))),
-        ] {
-            assert_eq!(judge(&access, us, allow), expected, "{access:?} {allow}");
-        }
-    }
-
-    #[test]
     fn a_file_everybody_reads_is_refused_with_the_mode_to_set() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
@@ -295,6 +201,9 @@ mod tests {
         assert!(!error.contains("canary"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(read(&path, STRICT, whole).unwrap(), "canary");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(read(&path, STRICT, whole).unwrap_err().contains("or set allow_group_read"));
+        assert_eq!(read(&path, GROUP, whole).unwrap(), "canary");
     }
 
     #[test]

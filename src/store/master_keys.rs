@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 
 use crate::domain::secret::Secret;
 use crate::sys::files;
+use crate::sys::ownership;
+use crate::sys::ownership::Access;
+use crate::sys::ownership::Us;
 use crate::sys::random;
 use crate::sys::random::RandomError;
 
@@ -29,6 +32,14 @@ pub enum KeyFileError {
         path: PathBuf,
         /// What went wrong.
         source: io::Error,
+    },
+    /// Others may read or change it.
+    #[error("{path} {why}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Who, and what to do.
+        why: String,
     },
     /// Nothing in it.
     #[error("{path} is empty: it should hold the master key")]
@@ -191,12 +202,21 @@ impl KeyPlace {
 
 /// A key's file; `None` where there is none.
 pub fn read(file: &Path) -> Result<Option<Secret>, KeyFileError> {
-    match files::read_text(file, MAX_FILE_BYTES).map(Zeroizing::new) {
-        Ok(text) if text.trim().is_empty() => Err(KeyFileError::Empty { path: file.to_owned() }),
-        Ok(text) => Ok(Some(Secret::new(text.trim().to_owned()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(KeyFileError::Io { path: file.to_owned(), source }),
+    let io = |source| KeyFileError::Io { path: file.to_owned(), source };
+    let opened = match files::open_ordinary(file) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io(source)),
+    };
+    // Of the file that is read, whatever has its name by now.
+    let found = opened.metadata().map_err(io)?;
+    ownership::check_own(&Access::of(&found), &Us::now())
+        .map_err(|refusal| KeyFileError::Open { path: file.to_owned(), why: refusal.said(file) })?;
+    let text = files::text_of(opened, MAX_FILE_BYTES).map(Zeroizing::new).map_err(io)?;
+    if text.trim().is_empty() {
+        return Err(KeyFileError::Empty { path: file.to_owned() });
     }
+    Ok(Some(Secret::new(text.trim().to_owned())))
 }
 
 /// 32 random bytes as 64 hex digits.
@@ -208,4 +228,32 @@ pub fn mint() -> Result<Secret, KeyFileError> {
 pub fn write(file: &Path, key: &Secret) -> Result<(), KeyFileError> {
     let line = Zeroizing::new(format!("{}\n", key.expose()));
     files::write_private(file, line.as_bytes()).map_err(|source| KeyFileError::Io { path: file.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_others_may_read_or_change_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gateway-master-key");
+        write(&file, &Secret::new("canary".to_owned())).unwrap();
+        for (mode, who) in [(0o644, "every user"), (0o602, "every user"), (0o660, "its group"), (0o640, "its group")] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let error = read(&file).unwrap_err().to_string();
+            assert!(error.contains(who) && error.contains(&format!("chmod 600 {}", file.display())), "{error}");
+            assert!(!error.contains("provider") && !error.contains("canary"), "{error}");
+            // The next one is judged alike.
+            let keys = MasterKeys::new(Some(Secret::new("given".to_owned())), folder.path().join("other"));
+            fs::copy(&file, folder.path().join("other.next")).unwrap();
+            assert!(matches!(keys.candidates(), Err(KeyFileError::Open { .. })), "{mode:o}");
+        }
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read(&file).unwrap().unwrap().expose(), "canary");
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::app::json_api::ApiError;
+use crate::app::upkeep::KeyFileError;
 use crate::app::upkeep::StoreError;
 use crate::cli::args::Globals;
 use crate::cli::gateway::master_key;
@@ -25,6 +26,8 @@ pub(crate) fn load(globals: &Globals, file: Option<&Path>) -> Result<Config, Cli
 pub(crate) fn failed(error: &StoreError, config: &Config) -> CliError {
     let shown = |outcome| CliError::new(outcome, error.to_string());
     match error {
+        // What it says is what to do.
+        StoreError::KeyFile(KeyFileError::Open { .. }) => shown(Outcome::Config),
         StoreError::WrongMasterKey { .. } | StoreError::KeyFile(_) => shown(Outcome::Config).hint(format!(
             "put the key back into {} or set GATEWAY_MASTER_KEY; where it is lost for good: `sigilum gateway rekey \
              --lost-master-key`",

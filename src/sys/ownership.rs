@@ -1,0 +1,143 @@
+//! Whose a file is that holds a secret, and who else may read or change it.
+
+use std::fs;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// Owner, group and mode of a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    owner: u32,
+    group: u32,
+    mode: u32,
+}
+
+/// Who we are.
+#[derive(Debug)]
+pub struct Us {
+    user: u32,
+    groups: Vec<u32>,
+}
+
+impl Access {
+    /// Of a file that was looked at.
+    pub fn of(found: &Metadata) -> Self {
+        Self { owner: found.uid(), group: found.gid(), mode: found.mode() & 0o7777 }
+    }
+}
+
+impl Us {
+    /// This process.
+    pub fn now() -> Self {
+        let more = rustix::process::getgroups().unwrap_or_default();
+        let groups = more.into_iter().chain([rustix::process::getegid()]).map(rustix::process::Gid::as_raw).collect();
+        Self { user: rustix::process::geteuid().as_raw(), groups }
+    }
+}
+
+/// Why a file is no place for a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is this user's.
+    Owner(u32),
+    /// Every user may read or change it.
+    Everybody(u32),
+    /// Its group may read it.
+    GroupReads(u32),
+    /// Its group may change it.
+    GroupWrites(u32),
+}
+
+impl Refusal {
+    /// The refusal in words that follow the name of the file, and what to do.
+    pub fn said(self, path: &Path) -> String {
+        let shown = path.display();
+        // How Kubernetes lays out its volumes: the name is a link into `..data`.
+        let volume = fs::read_link(path).is_ok_and(|target| target.starts_with("..data"));
+        let advice = if volume {
+            "set defaultMode: 0440 on the volume and fsGroup on the pod".to_owned()
+        } else {
+            format!("run: chmod 600 {shown}")
+        };
+        match self {
+            Self::Owner(owner) => {
+                format!("belongs to user {owner}, neither to the user of the gateway nor to root")
+            }
+            Self::Everybody(mode) => format!("is open to every user of this machine (mode {mode:04o}); {advice}"),
+            Self::GroupReads(mode) => format!("can be read by its group (mode {mode:04o}); {advice}"),
+            Self::GroupWrites(mode) => format!("can be changed by its group (mode {mode:04o}); {advice}"),
+        }
+    }
+}
+
+/// Whether a file may hold a secret of which nobody but us and root may know.
+pub fn check_secret(found: &Access, us: &Us, allow_group_read: bool) -> Result<(), Refusal> {
+    let owner = found.owner;
+    if owner != us.user && owner != 0 {
+        return Err(Refusal::Owner(owner));
+    }
+    check_mode(found, us, allow_group_read)
+}
+
+/// The same for a secret of the gateway's own: root may use what belongs to others, as it may with folders
+/// ([`crate::sys::files::own_folder`]).
+pub fn check_own(found: &Access, us: &Us) -> Result<(), Refusal> {
+    if us.user == 0 { check_mode(found, us, false) } else { check_secret(found, us, false) }
+}
+
+fn check_mode(found: &Access, us: &Us, allow_group_read: bool) -> Result<(), Refusal> {
+    let Access { owner, group, mode } = *found;
+    if mode & 0o006 != 0 {
+        return Err(Refusal::Everybody(mode));
+    }
+    if mode & 0o020 != 0 {
+        return Err(Refusal::GroupWrites(mode));
+    }
+    // Root gave it to a group of ours: without that we could not read it at all.
+    let handed = owner == 0 && us.user != 0 && us.groups.contains(&group);
+    if mode & 0o040 != 0 && !handed && !allow_group_read {
+        return Err(Refusal::GroupReads(mode));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owner_group_and_mode_decide() {
+        let us = Us { user: 1000, groups: vec![1000, 2000] };
+        let root = Us { user: 0, groups: vec![0] };
+        let found = |owner, group, mode| Access { owner, group, mode };
+        for (access, us, allow, expected) in [
+            (found(1000, 1000, 0o600), &us, false, Ok(())),
+            (found(1000, 1000, 0o400), &us, false, Ok(())),
+            (found(0, 0, 0o600), &root, false, Ok(())),
+            (found(1000, 1000, 0o644), &us, false, Err(Refusal::Everybody(0o644))),
+            (found(0, 0, 0o644), &us, true, Err(Refusal::Everybody(0o644))),
+            (found(1000, 1000, 0o602), &us, true, Err(Refusal::Everybody(0o602))),
+            (found(1000, 1000, 0o640), &us, false, Err(Refusal::GroupReads(0o640))),
+            (found(1000, 1000, 0o640), &us, true, Ok(())),
+            (found(1000, 1000, 0o660), &us, true, Err(Refusal::GroupWrites(0o660))),
+            // Kubernetes with an fsGroup.
+            (found(0, 2000, 0o440), &us, false, Ok(())),
+            (found(0, 3000, 0o440), &us, false, Err(Refusal::GroupReads(0o440))),
+            (found(0, 0, 0o440), &root, false, Err(Refusal::GroupReads(0o440))),
+            (found(1001, 1000, 0o600), &us, false, Err(Refusal::Owner(1001))),
+            (found(1000, 0, 0o600), &root, false, Err(Refusal::Owner(1000))),
+        ] {
+            assert_eq!(check_secret(&access, us, allow), expected, "{access:?} {allow}");
+        }
+        for (access, us, expected) in [
+            (found(1000, 1000, 0o600), &root, Ok(())),
+            (found(1000, 1000, 0o640), &root, Err(Refusal::GroupReads(0o640))),
+            (found(1000, 1000, 0o606), &root, Err(Refusal::Everybody(0o606))),
+            (found(1001, 1000, 0o600), &us, Err(Refusal::Owner(1001))),
+            (found(0, 2000, 0o440), &us, Ok(())),
+        ] {
+            assert_eq!(check_own(&access, us), expected, "{access:?}");
+        }
+    }
+}
