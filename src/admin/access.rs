@@ -19,8 +19,30 @@ use crate::domain::audit;
 pub const TOKEN_HEADER: &str = "x-sigilum-admin-token";
 
 /// Headers by which a proxy says that it stands between: then the peer is the proxy and not the client.
-const FORWARDING_HEADERS: [&str; 7] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-client-ip", "via"];
+const FORWARDING_HEADERS: [&str; 20] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "client-ip",
+    "true-client-ip",
+    "x-cluster-client-ip",
+    "x-remote-ip",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-proxyuser-ip",
+    "x-envoy-external-address",
+    "x-envoy-original-path",
+    "x-appengine-user-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-nf-client-connection-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "cdn-loop",
+];
+/// What more of them begin with, whatever follows.
+const FORWARDING_PREFIXES: [&str; 2] = ["x-forwarded", "cf-"];
 
 /// Longest token that is compared, in bytes.
 const MAX_TOKEN_BYTES: usize = 4096;
@@ -160,9 +182,13 @@ impl Caller<'_> {
     }
 
     fn is_from_here(&self) -> bool {
-        self.peer.to_canonical().is_loopback()
-            && !FORWARDING_HEADERS.iter().any(|name| self.headers.contains_key(*name))
+        self.peer.to_canonical().is_loopback() && !self.headers.keys().any(|name| is_forwarding(name.as_str()))
     }
+}
+
+/// Whether a header of this name, in small letters, says that somebody stands between.
+fn is_forwarding(name: &str) -> bool {
+    FORWARDING_HEADERS.contains(&name) || FORWARDING_PREFIXES.iter().any(|begin| name.starts_with(begin))
 }
 
 /// A token in clear on a network can be read there, and what it opens with it.
@@ -274,6 +300,32 @@ mod tests {
             &[("host", "localhost"), ("via", "1.1 proxy")],
         ] {
             assert_eq!(check(&rule, LOCAL, &headers(bad), true), denied, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_proxy_says_of_itself_makes_its_client_no_direct_one() {
+        let rule = rule(AccessMode::Loopback);
+        for name in [
+            "CF-Connecting-IP",
+            "CF-Ray",
+            "True-Client-IP",
+            "X-Cluster-Client-IP",
+            "X-Forwarded",
+            "X-Forwarded-Port",
+            "X-Forwarded-Server",
+            "X-Forwarded-Of-Tomorrow",
+            "CDN-Loop",
+            "Fastly-Client-IP",
+            "X-Envoy-External-Address",
+        ] {
+            let asked = headers(&[("host", "localhost"), (name, "127.0.0.1")]);
+            assert_eq!(check(&rule, LOCAL, &asked, true), Err(AccessDenied::LoopbackRequired), "{name}");
+        }
+        // What programs of this machine say of themselves.
+        for name in ["accept", "user-agent", "x-request-id", "x-real-time", "cookie", "traceparent"] {
+            let asked = headers(&[("host", "localhost"), (name, "a")]);
+            assert_eq!(check(&rule, LOCAL, &asked, true), Ok(Via::Loopback), "{name}");
         }
     }
 

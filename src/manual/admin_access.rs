@@ -18,7 +18,8 @@
 //!
 //! Loopback is not an identity: in the two last modes every process of the machine, agents included, administers the
 //! gateway, and the start says so. "Direct" means three things: the peer's address is loopback, the one `Host` names
-//! this machine, and no header says that a proxy stood between. What such a header says is never believed, its first
+//! this machine, and no header says that a proxy stood between (`Forwarded`, `Via`, everything that begins with `X-Forwarded`
+//! or `CF-`, `CDN-Loop`, and what known proxies call a client's address). What such a header says is never believed, its first
 //! entry least of all: `X-Forwarded-For: 127.0.0.1` can only lose its sender the standing of a direct client.
 //!
 //! No setting switches the rule off: `GATEWAY_REQUIRE_SIGNED_ADMIN_CHECKS=false` stops every start (exit 78).
