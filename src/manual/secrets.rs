@@ -30,8 +30,8 @@
 //!
 //! **Programs.** Absolute path, no shell, working folder `/`, an empty environment but for `env` and `pass_env`, nothing
 //! inherited but the three standard streams, a process group of its own that is killed whole at the time limit and when it has
-//! ended. It is started through this very program, which asks Linux to kill it when `admin` dies, however it dies; what it
-//! started itself then ends with its pipes. Not run: a symbolic link (unless `allow_symlink`, and its target lies in
+//! ended. A process that leaves this group (`setsid`, `setpgid`) is not found there and lives on: nothing waits for it. It is started through this very program, which asks Linux to kill it when `admin` dies, however it dies; what it
+//! started itself notices that its pipes are closed and nothing else. Not run: a symbolic link (unless `allow_symlink`, and its target lies in
 //! `trusted_dirs`), a file others may write to, and one that somebody else could exchange before it is started: every folder up to the
 //! root, and every link on the way, belongs to root or to our user, and neither group nor others may write to a folder that is not
 //! sticky. Its answer is read into memory that is wiped; what it says on standard error is

@@ -81,6 +81,9 @@
 //! somebody removed it. `gateway rekey` removes what it wrote there only after a refusal that comes before the commit; after a
 //! 5xx or no answer the file stays, and the next start goes by the key that opens the store.
 //!
+//! A kill in the middle of writing `.next` leaves `.gateway-master-key.next.<hex>.tmp` (0600); whoever opens the store next removes it,
+//! once it is a minute old.
+//!
 //! Every value is opened on the way. One in use that does not open stops the change before anything is changed; an older
 //! version that does not is dropped, because nothing reads it any more.
 //!

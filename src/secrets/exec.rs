@@ -1,5 +1,5 @@
 //! Secrets that a program prints: started without a shell and without anything of ours, given a time and a size, and
-//! ended with everything it started.
+//! ended with everything it started that is of its process group still.
 
 use std::fs;
 use std::fs::Metadata;
@@ -165,7 +165,7 @@ fn shown(complaint: &[u8], environment: &[(String, Secret)]) -> String {
     if line.is_empty() { String::new() } else { format!("; it says: {line}") }
 }
 
-/// A program and what it started; killed when dropped.
+/// A program and what it started, but for what left its process group; killed when dropped.
 struct Group(Option<Pid>);
 
 impl Group {

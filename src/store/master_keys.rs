@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use crate::domain::secret::Secret;
+use crate::domain::time::UnixMillis;
 use crate::sys::files;
 use crate::sys::ownership;
 use crate::sys::ownership::Access;
@@ -132,6 +133,13 @@ impl KeyPlace {
     /// Whether the environment names the current key, whatever lies in the file.
     pub const fn is_given(&self) -> bool {
         self.given
+    }
+
+    /// Removes what a killed change of the key left beside these files. A key may be in it that is in use by now.
+    pub fn sweep(&self, now: UnixMillis) {
+        for file in self.file.iter().cloned().chain(self.next()) {
+            files::sweep_temporaries(&file, now);
+        }
     }
 
     /// The next key's file.

@@ -527,3 +527,14 @@ fn ten_thousand_connections() {
     println!("rekey of {} values: {rekey:?}; backup of {size} bytes: {:?}", done.wrapped, start.elapsed());
     assert!(rekey < Duration::from_secs(60));
 }
+
+#[test]
+fn what_a_killed_change_of_the_key_left_is_removed_with_the_next_opening() {
+    let place = Place::new();
+    let left = place.key_file().with_file_name(".gateway-master-key.next.0123456789abcdef.tmp");
+    fs::write(&left, "canary").unwrap();
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+    fs::File::options().write(true).open(&left).unwrap().set_modified(long_ago).unwrap();
+    drop(place.open());
+    assert!(!left.exists() && place.key_file().exists());
+}

@@ -14,6 +14,8 @@ use crate::store::backup;
 use crate::store::master_keys::MasterKeys;
 use crate::store::vault::Change;
 use crate::store::vault::Vault;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
 use crate::sys::database::DatabaseError;
 use crate::sys::files::FileLock;
 use crate::sys::files::own_folder;
@@ -55,6 +57,7 @@ impl OpenStore {
     pub fn open_with(folder: &Path, keys: &MasterKeys, holder: &str) -> Result<Self, StoreError> {
         let lock = lock(folder, holder)?;
         backup::sweep(folder);
+        keys.place().sweep(SystemClock.now().wall);
         let mut vault = Vault::open_with(&folder.join(DATABASE_FILE), keys)?;
         vault.keep_lines_in(folder)?;
         Ok(Self { vault, lock })

@@ -17,6 +17,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::fs::CWD;
 use rustix::fs::Mode;
@@ -30,6 +31,8 @@ use crate::sys::random;
 pub const PRIVATE_FILE: u32 = 0o600;
 /// Mode of folders that hold something private.
 pub const PRIVATE_FOLDER: u32 = 0o700;
+/// A temporary file this old is in nobody's hands any more: writing one takes milliseconds.
+const IN_THE_MAKING: Duration = Duration::from_secs(60);
 /// Symbolic links that are followed on the way to one file; the kernel gives up there too.
 const MAX_LINKS: usize = 40;
 
@@ -51,6 +54,27 @@ pub fn temporary_for(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
     let suffix = random::hex::<8>().map_err(io::Error::other)?;
     Ok(folder_of(path).join(format!(".{name}.{suffix}.tmp")))
+}
+
+/// Removes what killed processes left of files that should become `path` ([`temporary_for`]); not what may be in the
+/// making still.
+pub fn sweep_temporaries(path: &Path, now: UnixMillis) {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
+    let begin = format!(".{name}.");
+    let is_temporary = |name: &str| {
+        let suffix = name.strip_prefix(&begin).and_then(|rest| rest.strip_suffix(".tmp"));
+        suffix.is_some_and(|hex| hex.len() == 16 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    for entry in fs::read_dir(folder_of(path)).into_iter().flatten().flatten() {
+        // Of the name itself: a link is none of ours.
+        let Ok(found) = entry.metadata() else { continue };
+        let age = i128::from(now.0).saturating_sub(i128::from(found.mtime()).saturating_mul(1000));
+        let old = age > i128::try_from(IN_THE_MAKING.as_millis()).unwrap_or(i128::MAX);
+        if old && found.is_file() && entry.file_name().to_str().is_some_and(is_temporary) {
+            // It costs room and is private; the next start tries again.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A new file, mode 0600, to be written.
@@ -388,6 +412,34 @@ mod tests {
         assert_eq!(create_private(&path, b"two").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let left = temporary_for(&path).unwrap();
+        let fresh = temporary_for(&path).unwrap();
+        let link = temporary_for(&path).unwrap();
+        let others =
+            [".key.tmp", ".key.0123456789abcdeg.tmp", ".key.next.0123456789abcdef.tmp", "key.0123456789abcdef.tmp"];
+        let others = others.map(|name| folder.path().join(name));
+        let now = UnixMillis(1_700_000_000_000);
+        let at = |seconds: u64| std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        for (file, seconds) in
+            [(&left, 1_699_999_000), (&fresh, 1_699_999_990)].into_iter().chain(others.iter().map(|file| (file, 1)))
+        {
+            fs::write(file, b"x").unwrap();
+            File::options().write(true).open(file).unwrap().set_modified(at(seconds)).unwrap();
+        }
+        std::os::unix::fs::symlink(&others[0], &link).unwrap();
+        // Links are as old as this test; at this moment all are old enough.
+        sweep_temporaries(&path, now);
+        assert!(!left.exists() && fresh.exists() && link.is_symlink());
+        sweep_temporaries(&path, UnixMillis(9_999_999_999_999));
+        assert!(!fresh.exists() && link.is_symlink());
+        assert!(others.iter().all(|file| file.exists()), "{others:?}");
+        sweep_temporaries(&folder.path().join("none/key"), now);
     }
 
     #[test]
