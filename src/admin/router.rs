@@ -56,11 +56,11 @@ use crate::telemetry::decisions;
 const AGENTS_PATHS: [&str; 3] = ["proxy", "mcp", "slack"];
 /// How long a request may take in all.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
-/// The same for what goes over the whole store. It is done in any case once it has begun, so an early answer would only hide
-/// how it ended; this is far more than the largest store takes.
-const STORE_PATIENCE: Duration = Duration::from_secs(600);
+/// The same for what goes over the whole store, and for reloads, which ask programs for secrets. It is done in any case once
+/// it has begun, so an early answer would only hide how it ended; this is far more than the largest store takes.
+const LONG_PATIENCE: Duration = Duration::from_secs(600);
 /// What the paths of those begin with.
-const STORE_PATHS: &str = "/api/admin/store/";
+const LONG_PATHS: [&str; 3] = ["/api/admin/store/", "/api/admin/secrets/reload", "/api/admin/config/reload"];
 /// Header by which a client says for whom it asks. Nothing is proven by it.
 pub const SUBJECT_HEADER: &str = "sigilum-subject";
 /// Longest client request id that is logged, in characters.
@@ -168,7 +168,7 @@ async fn attend(State(admin): Shared, mut request: Request, next: Next) -> Respo
 
 /// How long a request of this path may take in all.
 fn patience(path: &str) -> Duration {
-    if path.starts_with(STORE_PATHS) { STORE_PATIENCE } else { REQUEST_PATIENCE }
+    if LONG_PATHS.iter().any(|long| path.starts_with(long)) { LONG_PATIENCE } else { REQUEST_PATIENCE }
 }
 
 /// Whether the request names us, and comes of no page of elsewhere; judged before anything else.
@@ -259,11 +259,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_on_the_whole_store_is_waited_for_and_nothing_else() {
+    fn work_on_the_whole_store_and_reloads_are_waited_for_and_nothing_else() {
         let routed = table().into_openapi();
-        let store: Vec<_> = routed.paths.paths.keys().filter(|path| path.contains("/store/")).collect();
-        assert_eq!(store.len(), 3, "{store:?}");
-        assert!(store.iter().all(|path| patience(path) == STORE_PATIENCE));
+        let is_long = |path: &&String| path.contains("/store/") || path.ends_with("/reload");
+        let long: Vec<_> = routed.paths.paths.keys().filter(is_long).collect();
+        assert_eq!(long.len(), 5, "{long:?}");
+        assert!(long.iter().all(|path| patience(path) == LONG_PATIENCE));
         for path in ["/api/admin/connections", "/api/admin/connections/store/rotate", "/api/admin/store", "/health"] {
             assert_eq!(patience(path), REQUEST_PATIENCE, "{path}");
         }

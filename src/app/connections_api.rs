@@ -113,7 +113,7 @@ impl ConnectionsApi {
         if dry_run {
             url.set_query(Some("dry_run=true"));
         }
-        self.api.call(Method::POST, url, None).await
+        self.api.patient().call(Method::POST, url, None).await
     }
 
     /// How it stands with them.

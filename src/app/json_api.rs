@@ -25,6 +25,8 @@ use crate::sys::tls::trust::ServerTrust;
 
 /// A change waits for a disk, on a busy machine for long.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// The same for what the admin API itself gives ten minutes.
+const LONG_DEADLINE: Duration = Duration::from_secs(620);
 /// Largest answer that is read: a list of as many connections as one gateway holds, 50,000 of about 1 kB.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// Longest text of an answer that is repeated to a person, in characters.
@@ -132,10 +134,12 @@ impl ApiError {
 }
 
 /// An API at an address, and what to say to it with each request.
+#[derive(Clone)]
 pub(super) struct JsonApi {
     client: Client,
     base: Url,
     headers: Vec<(HeaderName, HeaderValue)>,
+    deadline: Duration,
 }
 
 impl JsonApi {
@@ -158,7 +162,7 @@ impl JsonApi {
             return Err(wrong("it may not hold a query"));
         }
         let client = if url.scheme() == "https" { trusting(trust)? } else { client(false)? };
-        Ok(Self { client, base: url, headers: Vec::new() })
+        Ok(Self { client, base: url, headers: Vec::new(), deadline: DEADLINE })
     }
 
     /// Adds a header that holds a secret: never shown, never kept in a compression table.
@@ -167,6 +171,11 @@ impl JsonApi {
         value.set_sensitive(true);
         self.headers.push((name, value));
         Ok(self)
+    }
+
+    /// The same for what takes long: work on a whole store, programs that are asked for secrets.
+    pub(super) fn patient(&self) -> Self {
+        Self { deadline: LONG_DEADLINE, ..self.clone() }
     }
 
     /// The address of the resource these segments name; each is escaped as a whole.
@@ -224,8 +233,8 @@ impl JsonApi {
             let answer = request.send().await.map_err(|error| self.unreachable(error))?;
             self.judge(answer, is_answer).await
         };
-        timeout(DEADLINE, exchange).await.unwrap_or_else(|_| {
-            let cause = format!("no answer within {} s", DEADLINE.as_secs());
+        timeout(self.deadline, exchange).await.unwrap_or_else(|_| {
+            let cause = format!("no answer within {} s", self.deadline.as_secs());
             Err(ApiError::Unreachable { base: self.name(), cause })
         })
     }
@@ -251,10 +260,10 @@ impl JsonApi {
 
     /// Waits for one step of an answer of any length.
     async fn patiently<T>(&self, step: impl Future<Output = Result<T, reqwest::Error>>) -> Result<T, ApiError> {
-        match timeout(DEADLINE, step).await {
+        match timeout(self.deadline, step).await {
             Ok(done) => done.map_err(|error| self.unreachable(error)),
             Err(_) => {
-                let cause = format!("nothing came for {} s", DEADLINE.as_secs());
+                let cause = format!("nothing came for {} s", self.deadline.as_secs());
                 Err(ApiError::Unreachable { base: self.name(), cause })
             }
         }

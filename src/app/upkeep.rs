@@ -194,7 +194,7 @@ pub struct StoreApi {
 impl StoreApi {
     /// The one at this address; without a token only where the gateway trusts its own machine.
     pub fn new(base: &str, token: Option<&Secret>, trust: &ServerTrust) -> Result<Self, ApiError> {
-        let api = JsonApi::trusting(base, trust)?;
+        let api = JsonApi::trusting(base, trust)?.patient();
         let api = match token {
             Some(token) => api.with_secret(TOKEN_HEADER, token)?,
             None => api,

@@ -90,5 +90,5 @@
 //!
 //! 256 connections, of which the oldest on which nobody was let in makes room for the next; 5 s for a TLS handshake, 5 s for
 //! a request's head of at most 64 KiB, 15 s for a body of at most 2 MiB, 20 s for a request in all; ten minutes for what goes over
-//! the whole store (`/api/admin/store/…`), which is done in any case once it has begun. Values of secrets are written and never
+//! the whole store (`/api/admin/store/…`) and for reloads, which are done in any case once they have begun. Values of secrets are written and never
 //! read back: no answer holds one.
