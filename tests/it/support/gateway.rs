@@ -28,7 +28,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 use sigilum::authz::Journal;
+use sigilum::domain::secret::Secret;
 use sigilum::domain::time::UnixSeconds;
+use sigilum::store::records;
+use sigilum::store::seal::MasterKey;
 use tempfile::TempDir;
 
 use super::agent::Agent;
@@ -513,11 +516,22 @@ impl Gateway {
         self.running().signal(Signal::TERM);
         self.running().wait(LIMIT);
         let store = rusqlite::Connection::open(self.setup.data().join("gateway.db")).unwrap();
-        let changed = store.execute(
-            "UPDATE connections SET record = json_set(record, '$.last_rotated_at_ms', 1700000000000) WHERE id = ?1",
-            [id],
-        );
-        assert_eq!(changed.unwrap(), 1);
+        // Nobody changes a record but who has the master key.
+        let salt: Vec<u8> =
+            store.query_row("SELECT value FROM meta WHERE name = 'salt'", [], |row| row.get(0)).unwrap();
+        let text = fs::read_to_string(self.setup.home().join("gateway-master-key")).unwrap();
+        let key = MasterKey::derive(&Secret::new(text), salt.as_slice().try_into().unwrap()).unwrap();
+        let (record, version): (String, i64) = store
+            .query_row(
+                "SELECT json_set(record, '$.last_rotated_at_ms', 1700000000000), secret_version FROM connections
+                 WHERE id = ?1",
+                [id],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .unwrap();
+        let mark = records::mark(id, &record, version, key.records());
+        let sql = "UPDATE connections SET record = ?2, mark = ?3 WHERE id = ?1";
+        assert_eq!(store.execute(sql, rusqlite::params![id, record, mark]).unwrap(), 1);
         store.close().unwrap();
         self.restart();
     }
