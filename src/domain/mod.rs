@@ -17,6 +17,7 @@ pub mod ids;
 pub mod limits;
 mod names;
 pub mod probe;
+pub mod providers;
 pub mod record;
 pub mod redact;
 pub mod reference;

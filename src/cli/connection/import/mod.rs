@@ -2,7 +2,6 @@
 //! is deleted in the file, and what agents read in its place. Values are never printed.
 
 mod plan;
-mod providers;
 mod report;
 
 use std::io;

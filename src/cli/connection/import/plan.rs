@@ -11,13 +11,13 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::cli::connection::import::providers;
-use crate::cli::connection::import::providers::Provider;
 use crate::cli::connection::template;
 use crate::cli::connection::text;
 use crate::config::dotenv::Assignment;
 use crate::config::dotenv::Value as EnvValue;
 use crate::domain::ids::ConnectionId;
+use crate::domain::providers;
+use crate::domain::providers::Provider;
 use crate::domain::secret::Secret;
 
 /// Lines of a file, counted from 1.

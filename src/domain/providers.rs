@@ -6,11 +6,11 @@ use serde_json::json;
 
 /// One provider.
 #[derive(Debug)]
-pub(super) struct Provider {
+pub struct Provider {
     /// Its key in the service catalog, whose template is taken where there is one.
-    pub(super) key: &'static str,
+    pub key: &'static str,
     /// For people.
-    pub(super) label: &'static str,
+    pub label: &'static str,
     /// Variables that hold its key, the usual one first.
     names: &'static [&'static str],
     /// How its keys begin.
@@ -20,7 +20,7 @@ pub(super) struct Provider {
     /// How the key travels.
     travels: Travels,
     /// What its own client libraries read the provider's address from, and what they expect at its end.
-    pub(super) sdk: Option<(&'static str, &'static str)>,
+    pub sdk: Option<(&'static str, &'static str)>,
 }
 
 /// How a key travels.
@@ -52,7 +52,7 @@ impl Provider {
     }
 
     /// The body that makes its connection, without secrets, where the service catalog has no template.
-    pub(super) fn body(&self) -> Map<String, Value> {
+    pub fn body(&self) -> Map<String, Value> {
         let (mode, header, prefix) = match self.travels {
             Travels::Bearer => ("bearer", "Authorization", "Bearer "),
             Travels::Authorization("") => ("header_key", "Authorization", ""),
@@ -76,10 +76,10 @@ impl Provider {
 }
 
 /// What the secret of a connection is called where the service catalog has no template.
-pub(super) const SECRET: &str = "api_key";
+pub const SECRET: &str = "api_key";
 
 /// The providers. What begins alike is told apart by the longest beginning; see [`by_value`].
-pub(super) const PROVIDERS: &[Provider] = &[
+pub const PROVIDERS: &[Provider] = &[
     provider(
         "openai",
         "OpenAI",
@@ -236,17 +236,17 @@ const OTHERS: &[&str] = &["sk-ant-oat", "sk-ant-ort"];
 const LEAST_REST: usize = 12;
 
 /// The provider a variable of this name belongs to.
-pub(super) fn by_name(name: &str) -> Option<&'static Provider> {
+pub fn by_name(name: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| provider.names.contains(&name))
 }
 
 /// Whether the name stands before another in the provider's own list.
-pub(super) fn rank(provider: &Provider, name: &str) -> usize {
+pub fn rank(provider: &Provider, name: &str) -> usize {
     provider.names.iter().position(|known| *known == name).unwrap_or(provider.names.len())
 }
 
 /// The provider whose keys begin like this value: the longest beginning counts.
-pub(super) fn by_value(value: &str) -> Option<&'static Provider> {
+pub fn by_value(value: &str) -> Option<&'static Provider> {
     if OTHERS.iter().any(|other| value.starts_with(other)) {
         return None;
     }
