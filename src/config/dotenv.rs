@@ -5,6 +5,7 @@
 //! `\"` and `\$` in double quotes. Where they disagree (what follows a closing quote, a quote that is not closed, a value
 //! made of other variables) nothing is guessed: [`Value`] says so.
 
+use std::ops::Range;
 use std::ops::RangeInclusive;
 
 use crate::domain::secret::Secret;
@@ -24,6 +25,8 @@ pub struct Assignment {
     pub value: Value,
     /// On which lines, counted from 1.
     pub lines: RangeInclusive<usize>,
+    /// Which bytes of the file are its value, quotes included and a comment not. Only for [`Value::Text`].
+    pub span: Range<usize>,
 }
 
 /// What a variable is set to.
@@ -39,9 +42,15 @@ pub enum Value {
 
 /// Everything the file sets, in its order. What is no assignment is passed over, as all readers do.
 pub fn parse(file: &[u8]) -> Vec<Assignment> {
-    let file = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file);
-    let lines: Vec<&[u8]> =
-        file.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
+    let text = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file);
+    let mut begin = file.len().saturating_sub(text.len());
+    let (mut lines, mut begins) = (Vec::new(), Vec::new());
+    for line in text.split(|byte| *byte == b'\n') {
+        lines.push(line.strip_suffix(b"\r").unwrap_or(line));
+        begins.push(begin);
+        begin = begin.saturating_add(line.len()).saturating_add(1);
+    }
+    let begin_of = |line: usize| begins.get(line).copied().unwrap_or(file.len());
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(line) = lines.get(at) {
@@ -49,16 +58,23 @@ pub fn parse(file: &[u8]) -> Vec<Assignment> {
             at = at.saturating_add(1);
             continue;
         };
-        let (value, more) = match rest.first() {
+        let start = begin_of(at).saturating_add(line.len().saturating_sub(rest.len()));
+        let (value, more, end) = match rest.first() {
             Some(quote @ (b'\'' | b'"' | b'`')) => {
                 let following = lines.get(at.saturating_add(1)..).unwrap_or_default();
-                quoted(*quote, rest.get(1..).unwrap_or_default(), following)
+                let (value, more, end) = quoted(*quote, rest.get(1..).unwrap_or_default(), following);
+                // Counted from behind the quote on its own line, from the beginning of every other.
+                let from = if more == 0 { start.saturating_add(1) } else { begin_of(at.saturating_add(more)) };
+                (value, more, from.saturating_add(end))
             }
-            Some(_) | None => (plain(rest), 0),
+            Some(_) | None => {
+                let (value, length) = plain(rest);
+                (value, 0, start.saturating_add(length))
+            }
         };
         let first = at.saturating_add(1);
         let last = first.saturating_add(more);
-        found.push(Assignment { name, value, lines: first..=last });
+        found.push(Assignment { name, value, lines: first..=last, span: start..end });
         at = last;
     }
     found
@@ -99,8 +115,8 @@ fn head(line: &[u8]) -> Option<(String, &[u8])> {
     Some((name, line.get(equals.saturating_add(1)..)?.trim_ascii_start()))
 }
 
-/// A value without quotes: to the end of the line or to a comment.
-fn plain(rest: &[u8]) -> Value {
+/// A value without quotes: to the end of the line or to a comment; and its length.
+fn plain(rest: &[u8]) -> (Value, usize) {
     let mut before = b' ';
     let mut end = rest.len();
     for (at, byte) in rest.iter().enumerate() {
@@ -112,13 +128,13 @@ fn plain(rest: &[u8]) -> Value {
     }
     let bytes = rest.get(..end).unwrap_or_default().trim_ascii_end();
     if has_reference(bytes) {
-        return Value::Reference;
+        return (Value::Reference, bytes.len());
     }
-    text(bytes.to_vec())
+    (text(bytes.to_vec()), bytes.len())
 }
 
-/// A value that begins with a quote, and how many more lines it takes.
-fn quoted(quote: u8, first: &[u8], following: &[&[u8]]) -> (Value, usize) {
+/// A value that begins with a quote, how many more lines it takes, and where on the last one it ends.
+fn quoted(quote: u8, first: &[u8], following: &[&[u8]]) -> (Value, usize, usize) {
     const UNCLOSED: Value = Value::Unclear("its quote is not closed");
     let mut bytes = Vec::new();
     let mut refers = false;
@@ -139,13 +155,14 @@ fn quoted(quote: u8, first: &[u8], following: &[&[u8]]) -> (Value, usize) {
                     at = at.saturating_add(1);
                 }
                 byte if byte == quote => {
-                    let rest = line.get(at.saturating_add(1)..).unwrap_or_default().trim_ascii_start();
+                    let end = at.saturating_add(1);
+                    let rest = line.get(end..).unwrap_or_default().trim_ascii_start();
                     return match rest.first() {
-                        None | Some(b'#') if refers => (Value::Reference, more),
-                        None | Some(b'#') => (text(bytes), more),
-                        Some(_) if more == 0 => (Value::Unclear("something stands behind its closing quote"), 0),
+                        None | Some(b'#') if refers => (Value::Reference, more, end),
+                        None | Some(b'#') => (text(bytes), more, end),
+                        Some(_) if more == 0 => (Value::Unclear("something stands behind its closing quote"), 0, end),
                         // That quote belongs to another value: the first one was never closed.
-                        Some(_) => (UNCLOSED, 0),
+                        Some(_) => (UNCLOSED, 0, first.len()),
                     };
                 }
                 byte => {
@@ -157,7 +174,7 @@ fn quoted(quote: u8, first: &[u8], following: &[&[u8]]) -> (Value, usize) {
         }
         bytes.push(b'\n');
     }
-    (UNCLOSED, 0)
+    (UNCLOSED, 0, first.len())
 }
 
 fn has_reference(bytes: &[u8]) -> bool {
@@ -276,6 +293,32 @@ mod tests {
                 last = *assignment.lines.end();
             }
             prop_assert!(last <= count);
+        }
+
+        #[test]
+        fn a_value_that_is_taken_out_leaves_all_others(file in proptest::collection::vec(
+            prop_oneof![
+                Just(b'"'), Just(b'\''), Just(b'\n'), Just(b'\r'), Just(b'='), Just(b'A'), Just(b'\\'), Just(b'#'),
+                Just(b' '), any::<u8>(),
+            ],
+            0..200,
+        )) {
+            let found = parse(&file);
+            for (index, assignment) in found.iter().enumerate() {
+                prop_assert!(assignment.span.start <= assignment.span.end && assignment.span.end <= file.len());
+                let Value::Text(text) = &assignment.value else { continue };
+                let span = assignment.span.clone();
+                if !text.is_empty() {
+                    prop_assert!(!span.is_empty());
+                }
+                let rest = [&file[..span.start], &file[span.end..]].concat();
+                let left = parse(&rest);
+                prop_assert_eq!(left.len(), found.len());
+                for (at, (left, found)) in left.iter().zip(&found).enumerate() {
+                    let expected = if at == index { &Value::Text(Secret::new(String::new())) } else { &found.value };
+                    prop_assert_eq!((&left.name, &left.value), (&found.name, expected));
+                }
+            }
         }
 
         #[test]

@@ -149,7 +149,7 @@ pub(super) fn plan(file: Vec<Assignment>, catalog: &[Value], connections: &[Valu
 /// The value of each name that counts (the last), its lines, and the lines that hold another value.
 fn effective(file: Vec<Assignment>) -> Vec<(String, EnvValue, Vec<Lines>, Vec<Lines>)> {
     let mut all: Vec<(String, EnvValue, Vec<Lines>, Vec<Lines>)> = Vec::new();
-    for Assignment { name, value, lines } in file {
+    for Assignment { name, value, lines, .. } in file {
         match all.iter_mut().find(|(known, ..)| *known == name) {
             None => all.push((name, value, vec![lines], Vec::new())),
             Some((_, old, same, other)) => {
