@@ -14,6 +14,7 @@ pub mod draft;
 pub mod grants;
 pub mod hex;
 pub mod ids;
+pub mod json_spans;
 pub mod limits;
 mod names;
 pub mod probe;
