@@ -86,7 +86,7 @@ pub fn make_if_missing(path: &Path) {
 }
 
 /// The file as it is now. A broken one is never replaced: whoever broke it wants it back.
-fn read_or_make(path: &Path) -> Result<Catalog, Problem> {
+pub(super) fn read_or_make(path: &Path) -> Result<Catalog, Problem> {
     let text = match files::read_text(path, MAX_FILE_BYTES) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -12,6 +12,10 @@ pub mod connections;
 pub mod feed;
 pub mod health;
 pub mod input;
+pub mod legacy;
+mod legacy_import;
+mod legacy_purge;
+pub mod legacy_scan;
 pub mod meter;
 pub mod openapi;
 pub mod origin;
@@ -36,6 +40,7 @@ use tokio::sync::watch;
 
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
+use crate::admin::legacy::LegacyDesk;
 use crate::admin::origin::Pages;
 use crate::admin::probes::Tests;
 use crate::admin::reload::ReloadDesk;
@@ -75,6 +80,8 @@ pub struct Admin {
     pub ingress: ArcSwap<Vec<SocketAddr>>,
     /// Where the service keys are.
     pub keys: Arc<KeyPlaces>,
+    /// Where OpenClaw keeps keys in clear, and whose turn it is to move them.
+    pub legacy: LegacyDesk,
     /// Room for copies of the store that are made or fetched.
     pub copies: Arc<Semaphore>,
     /// Where reloads are asked for.

@@ -28,6 +28,7 @@ use crate::admin::audit;
 use crate::admin::catalog;
 use crate::admin::input::Id;
 use crate::admin::input::Shared;
+use crate::admin::legacy;
 use crate::admin::openapi;
 use crate::admin::probes;
 use crate::admin::reload;
@@ -84,6 +85,7 @@ fn guarded() -> OpenApiRouter<Arc<Admin>> {
         .merge(probes::routes())
         .merge(catalog::routes())
         .merge(service_keys::routes())
+        .merge(legacy::routes())
         .merge(upkeep::routes())
         .merge(reload::routes())
         .merge(uses::routes())

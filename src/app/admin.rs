@@ -22,6 +22,7 @@ use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
 use crate::admin::catalog;
 use crate::admin::feed;
+use crate::admin::legacy::LegacyDesk;
 use crate::admin::meter::ACCESS_LOG;
 use crate::admin::meter::Meter;
 use crate::admin::origin::Pages;
@@ -91,6 +92,7 @@ use crate::sys::tls::serving::ServingFiles;
 use crate::telemetry::metrics::DrainOutcome;
 use crate::telemetry::metrics::Metrics;
 
+pub use crate::admin::legacy_scan::LegacyPlaces;
 pub use crate::admin::token;
 pub use crate::claims::keys::KeyPlaces;
 pub use crate::store::worker::DATABASE_FILE;
@@ -115,6 +117,8 @@ pub struct AdminConfig {
     pub service_catalog: PathBuf,
     /// Where the service keys are.
     pub keys: Arc<KeyPlaces>,
+    /// Where OpenClaw keeps keys in clear.
+    pub legacy: LegacyPlaces,
     /// Who may use the API.
     pub access_mode: AccessMode,
     /// The token where the environment names it; otherwise it is in its file.
@@ -364,6 +368,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         catalog: config.service_catalog,
         ingress: ArcSwap::from_pointee(config.ingress),
         keys: config.keys,
+        legacy: LegacyDesk::new(config.legacy),
         copies: Arc::new(Semaphore::new(COPIES)),
         metrics,
         claims: claims.as_ref().map(watch),

@@ -151,7 +151,9 @@ async fn the_description_is_a_valid_openapi_document() {
             assert!(!failed || schema == "#/components/schemas/Error" || (status == "502" && own), "{id}: {status}");
         }
         // Whatever changes a connection cannot change one of the file.
-        if ["createConnection", "updateConnection", "deleteConnection", "rotateConnection"].contains(&id) {
+        if ["createConnection", "updateConnection", "deleteConnection", "rotateConnection", "importLegacyKeys"]
+            .contains(&id)
+        {
             let refused = responses["409"]["description"].as_str().unwrap();
             assert!(refused.contains("`CONNECTION_DECLARED`"), "{id}: {refused}");
         }
@@ -220,6 +222,9 @@ async fn the_description_has_every_route_and_nothing_else() {
         ("PUT", "/api/admin/service-catalog"),
         ("GET", "/api/admin/service-api-keys/{id}"),
         ("PUT", "/api/admin/service-api-keys/{id}"),
+        ("GET", "/api/admin/openclaw/legacy-keys"),
+        ("POST", "/api/admin/openclaw/legacy-keys/import"),
+        ("POST", "/api/admin/openclaw/legacy-keys/purge"),
     ] {
         assert!(operations.iter().any(|one| (one.0.as_str(), one.1.as_str()) == (method, path)), "{method} {path}");
     }
@@ -294,6 +299,11 @@ async fn answers_are_as_described() {
         ("GET", "/api/admin/service-api-keys/{id}", "No", "", 400),
         ("PUT", "/api/admin/service-api-keys/{id}", "full", r#"{"key":"sk_live_x"}"#, 200),
         ("PUT", "/api/admin/service-api-keys/{id}", "full", r#"{"key":""}"#, 400),
+        ("GET", "/api/admin/openclaw/legacy-keys", "", "", 200),
+        ("POST", "/api/admin/openclaw/legacy-keys/import", "", "{}", 200),
+        ("POST", "/api/admin/openclaw/legacy-keys/import", "", "", 400),
+        ("POST", "/api/admin/openclaw/legacy-keys/import", "", r#"{"connection_id":"full"}"#, 400),
+        ("POST", "/api/admin/openclaw/legacy-keys/purge", "", "{}", 400),
         ("DELETE", one, "full", "", 204),
         ("DELETE", one, "full", "", 404),
         ("GET", "/health", "", "", 200),

@@ -89,6 +89,7 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         data_dir: folder.join("data"),
         run_dir: folder.join("run"),
         master_key: Secret::new("01".repeat(32)).into(),
+        legacy: LegacyPlaces::default(),
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         allowed_origins: None,

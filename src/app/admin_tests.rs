@@ -79,6 +79,7 @@ fn config(folder: &Path) -> AdminConfig {
         keys: Arc::new(KeyPlaces::new([], vec![folder.join("home")])),
         run_dir: folder.join("run"),
         master_key: Secret::new(MASTER_KEY.to_owned()).into(),
+        legacy: LegacyPlaces::default(),
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         allowed_origins: None,
@@ -1145,3 +1146,6 @@ mod openapi;
 
 #[path = "admin_face_tests.rs"]
 mod face;
+
+#[path = "admin_legacy_tests.rs"]
+mod legacy;

@@ -25,6 +25,7 @@ use crate::app::admin;
 use crate::app::admin::AdminConfig;
 use crate::app::admin::ClaimsSetup;
 use crate::app::admin::KeyPlaces;
+use crate::app::admin::LegacyPlaces;
 use crate::app::admin::STATE_SOCKET;
 use crate::app::api;
 use crate::app::api::ApiConfig;
@@ -157,6 +158,7 @@ impl Gateway {
             data_dir: folder.path().join("data"),
             run_dir: folder.path().join("run"),
             master_key: Secret::new("01".repeat(32)).into(),
+            legacy: LegacyPlaces::default(),
             access_mode: AccessMode::Token,
             token: Some(Secret::new(ADMIN_TOKEN.to_owned())),
             allowed_origins: None,

@@ -112,6 +112,7 @@ pub enum Action {
     VariableDelete,
     CatalogReplace,
     ServiceKeySet,
+    LegacyKeyPurge,
     ConfigReload,
     SecretsReload,
     StoreRekey,
@@ -122,7 +123,7 @@ pub enum Action {
 
 impl Action {
     /// Every one.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ConnectionCreate,
         Self::ConnectionUpdate,
         Self::ConnectionDelete,
@@ -132,6 +133,7 @@ impl Action {
         Self::VariableDelete,
         Self::CatalogReplace,
         Self::ServiceKeySet,
+        Self::LegacyKeyPurge,
         Self::ConfigReload,
         Self::SecretsReload,
         Self::StoreRekey,
@@ -152,6 +154,7 @@ impl Action {
             Self::VariableDelete => "variable.delete",
             Self::CatalogReplace => "catalog.replace",
             Self::ServiceKeySet => "service_key.set",
+            Self::LegacyKeyPurge => "legacy_key.purge",
             Self::ConfigReload => "config.reload",
             Self::SecretsReload => "secrets.reload",
             Self::StoreRekey => "store.rekey",

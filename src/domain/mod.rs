@@ -15,6 +15,7 @@ pub mod grants;
 pub mod hex;
 pub mod ids;
 pub mod json_spans;
+pub mod legacy;
 pub mod limits;
 mod names;
 pub mod probe;

@@ -49,3 +49,33 @@
 //!
 //! `PUT` writes `<home>/service-api-key-<id>` (0600, at once or not at all), where every reader of keys looks at each use. `GET`
 //! tells of the key in force, which a variable may override.
+//!
+//! # Keys that OpenClaw's files hold in clear
+//!
+//! `GET /openclaw/legacy-keys` looks into `openclaw.json` (`OPENCLAW_CONFIG_PATH`), `.env` and `.env.local` of OpenClaw's home
+//! (`OPENCLAW_HOME`, else `~/.openclaw`) and of its workspace, and the list a hook once wrote
+//! (`OPENCLAW_LEGACY_RUNTIME_REPORT_PATH`, else `.sigilum/legacy-runtime-credentials.json` in that home). Ordinary files of at
+//! most 4 MiB are read, opened so that no pipe holds anything up. A value is told by its first three and last two characters,
+//! from 16 on; nothing is told of shorter ones. What only says where a key is (`${NAME}`, `$NAME`, `{{KEY}}`) is none, and
+//! neither is what opens OpenClaw itself (`gateway`, `hooks.token`) or belongs to us.
+//!
+//! An `openclaw.json` that is no plain JSON (JSON5: comments, names without quotes) is told of with the byte at which it
+//! is not, and left alone. Where a key ends in it would be guessed, and a purge writes by what was read.
+//!
+//! `import` takes the steps that a person could take too (variables, rotation, new connections from the catalog), one by one,
+//! each in the audit. Asked again it finds each value where it is and makes nothing. A variable of that name with another
+//! value stays: the new one gets a number. A connection is made where the template injects this very secret; an app token is
+//! not put where a bot token belongs.
+//!
+//! `purge` blanks the value and changes no other byte. Three rules keep a key from being lost:
+//!
+//! - Each of the keys must be in the store, found there by its value and opened, or nothing is done. The store is asked
+//!   and the files are written in one turn of its thread, so that no request deletes the variable in between.
+//! - A file is replaced whole or not at all (a new file beside it with its mode and owner, fsync, rename), and only while it
+//!   holds the bytes that were read. A symbolic link, a file with other names, or one that was changed is left with a warning.
+//! - Nothing is purged unnamed: `import` without ids means all, `purge` without ids is refused.
+//!
+//! No copy of the file is kept. It would be a second place for the very keys that are taken out of the first, of which nobody
+//! thinks when they are rotated, and which backups and agents read. Whoever needs the value has it in the store: by a
+//! connection, or in `gateway backup`. On the disk itself the old blocks may live on until they are used again; whoever had the
+//! file may have the key, and new connections are due for rotation after 90 days for that reason.

@@ -354,3 +354,42 @@ fn ten_thousand_connections_are_applied_at_once_and_quickly() {
         assert!(took < Duration::from_secs(10), "{took:?}");
     }
 }
+
+#[test]
+fn what_is_declared_holds_no_value_that_a_file_may_lose() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut vault = open(&folder);
+    for (key, held) in [("PLAIN", "plain"), ("BEHIND", "behind")] {
+        vault.set_variable(key, &Secret::new(held.to_owned()), "", &asker(), NOW).unwrap();
+    }
+    store(&mut vault, "through", "{{ PLAIN }}");
+    store(&mut vault, "itself", "own");
+    let variables = vec![("BEHIND", value("other")), ("DECLARED", value("declared"))];
+    declare(&mut vault, set(vec![("fixed", value("fixed"))], variables), NOW);
+    let wanted =
+        ["plain", "behind", "own", "declared", "other", "fixed", "nowhere"].map(|text| Secret::new(text.to_owned()));
+    let holders = vault.holders(&wanted.iter().collect::<Vec<_>>()).unwrap();
+    let shown: Vec<_> = holders
+        .of
+        .iter()
+        .map(|holder| (holder.is_stored, holder.variable.as_deref(), holder.connection.as_deref()))
+        .collect();
+    let nowhere = (false, None, None);
+    assert_eq!(
+        shown,
+        [
+            (true, Some("PLAIN"), Some("through")),
+            (true, None, None),
+            (true, None, Some("itself")),
+            nowhere,
+            nowhere,
+            nowhere,
+            nowhere,
+        ]
+    );
+    assert_eq!(holders.taken.into_iter().collect::<Vec<_>>(), ["BEHIND", "DECLARED", "PLAIN"]);
+    // What was deleted is held no more.
+    vault.delete_variable("PLAIN", true, &asker(), LATER).unwrap();
+    let holders = vault.holders(&[&wanted[0]]).unwrap();
+    assert_eq!(holders.of, [crate::store::holders::Holder::default()]);
+}

@@ -10,6 +10,7 @@ pub mod backup;
 pub mod change;
 pub mod declared;
 pub mod engine;
+pub mod holders;
 pub mod last_tests;
 pub mod last_use;
 pub mod master_keys;

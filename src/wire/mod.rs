@@ -9,6 +9,7 @@ pub mod control_plane;
 pub mod envelope;
 pub mod envoy;
 pub mod health;
+pub mod legacy;
 pub mod markdown;
 pub mod patch;
 pub mod probe;

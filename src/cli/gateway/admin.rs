@@ -12,6 +12,7 @@ use crate::app::admin::AdminError;
 use crate::app::admin::ClaimsSetup;
 use crate::app::admin::FileSetup;
 use crate::app::admin::KeyPlaces;
+use crate::app::admin::LegacyPlaces;
 use crate::app::upkeep::MasterKeys;
 use crate::app::upkeep::StoreError;
 use crate::cli::args::Globals;
@@ -139,6 +140,7 @@ fn admin_config(config: &mut Config, master_key: MasterKeys, keys: KeyPlaces, su
         master_key,
         service_catalog: config.paths.service_catalog.clone(),
         keys: Arc::new(keys),
+        legacy: LegacyPlaces::from_lookup(env::lookup),
         access_mode: config.admin.mode,
         token: config.admin.token.take(),
         allowed_origins: config.admin.allowed_origins.clone(),

@@ -71,8 +71,16 @@ const MAX_HANDED_BYTES: usize = MAX_SECRET_BYTES;
 const MAX_REFERENCED: usize = supervision::MAX_SECRETS - MAX_SERVICE_KEYS - 16;
 /// Lines that may wait to be shown; more are only in the log files.
 const PROGRESS: usize = 256;
-/// Where admin finds `config.env`, so that it reads the same defaults.
-const PLACES: &[&str] = &["HOME", "XDG_DATA_HOME", "SIGILUM_CONFIG_FILE", "SIGILUM_CONFIG_HOME"];
+/// Where admin finds `config.env`, so that it reads the same defaults, and the files of OpenClaw.
+const PLACES: &[&str] = &[
+    "HOME",
+    "XDG_DATA_HOME",
+    "SIGILUM_CONFIG_FILE",
+    "SIGILUM_CONFIG_HOME",
+    "OPENCLAW_HOME",
+    "OPENCLAW_CONFIG_PATH",
+    "OPENCLAW_LEGACY_RUNTIME_REPORT_PATH",
+];
 
 /// The gateway's identity, and what was made on the way.
 pub(crate) struct Prepared {
