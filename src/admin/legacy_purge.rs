@@ -110,3 +110,34 @@ fn write(file: &ScannedFile, new: &[u8], is_dry: bool) -> std::io::Result<()> {
     }
     if is_dry { Ok(()) } else { files::replace_content(&file.path, &file.bytes, new) }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "test code may panic")]
+
+    use super::*;
+
+    #[test]
+    fn only_a_file_that_is_as_it_was_read_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".env");
+        let file = ScannedFile { path: path.clone(), bytes: Zeroizing::new(b"A=1\n".to_vec()) };
+        assert!(write(&file, b"A=\n", false).is_err(), "it is gone");
+        for now in ["A=2\n", "A=1\nB=2\n", "A=1", ""] {
+            fs::write(&path, now).unwrap();
+            let error = write(&file, b"A=\n", false).unwrap_err();
+            assert!(reason(&error).contains("in the meantime"), "{now}: {error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), now);
+        }
+        fs::write(&path, "A=1\n").unwrap();
+        let second = folder.path().join("second");
+        fs::hard_link(&path, &second).unwrap();
+        assert!(reason(&write(&file, b"A=\n", false).unwrap_err()).contains("hard links"));
+        fs::remove_file(&second).unwrap();
+        write(&file, b"A=\n", true).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "A=1\n");
+        write(&file, b"A=\n", false).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "A=\n");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
