@@ -84,7 +84,7 @@ impl Target {
         // Another gateway's: it runs, or it was stopped.
         let store = path.file_name().is_some_and(|name| name == DATABASE_FILE)
             && path.with_file_name(worker::LOCK_FILE).exists();
-        if store || with_log(path).exists() {
+        if store || files::beside(path, "-wal").exists() {
             return refused("is the store of a gateway and no backup".to_owned());
         }
         Ok(())
@@ -100,13 +100,6 @@ impl Target {
 fn is_same(one: &Path, other: &Path) -> bool {
     let place = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
     place(one).is_some_and(|one| place(other) == Some(one))
-}
-
-/// The write-ahead log of a database.
-fn with_log(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    PathBuf::from(name)
 }
 
 #[cfg(test)]

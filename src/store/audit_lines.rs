@@ -19,6 +19,7 @@ use crate::store::StoreError;
 use crate::store::engine::Engine;
 use crate::sys::database::DatabaseError;
 use crate::sys::files::PRIVATE_FILE;
+use crate::sys::files::beside;
 use crate::sys::files::private_folder;
 
 /// Folder of the logs in the data folder.
@@ -160,9 +161,7 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     if number == 0 {
         return path.to_owned();
     }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    PathBuf::from(name)
+    beside(path, &format!(".{number}"))
 }
 
 /// What stands there up to the last line that is one: after a loss of power a file may end in anything. Empty where

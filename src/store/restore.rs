@@ -34,6 +34,7 @@ use crate::store::worker::lock;
 use crate::sys::database::DatabaseError;
 use crate::sys::files;
 use crate::sys::files::PRIVATE_FILE;
+use crate::sys::files::beside;
 use crate::sys::files::sync_folder;
 use crate::sys::random;
 
@@ -241,12 +242,6 @@ fn copy_private(from: &Path, to: &Path) -> io::Result<()> {
     let mut target = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(to)?;
     io::copy(&mut File::open(from)?, &mut target)?;
     target.sync_all()
-}
-
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    PathBuf::from(name)
 }
 
 /// The error with the name its reader knows, and what SQLite says of a file that is not whole in words.

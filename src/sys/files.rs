@@ -49,6 +49,13 @@ pub fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
     put_private(path, content, |temporary| fs::hard_link(temporary, path))
 }
 
+/// The name of `path` with `end` behind it.
+pub fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
 /// A name beside `path` for what shall become it.
 pub fn temporary_for(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");

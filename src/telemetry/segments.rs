@@ -17,6 +17,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::domain::hex;
+use crate::sys::files::beside;
 use crate::sys::files::read_text;
 use crate::sys::files::write_private;
 
@@ -113,9 +114,7 @@ pub fn put_aside(log: &Path, positions: &[PathBuf]) -> io::Result<PathBuf> {
     let listed = list(log)?.into_iter().filter_map(|segment| segment.number);
     let known = positions.iter().filter_map(|path| Position::load(path)).map(|position| position.segment);
     let number = listed.chain(known).max().unwrap_or(0).saturating_add(1);
-    let mut name = log.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    let aside = PathBuf::from(name);
+    let aside = beside(log, &format!(".{number}"));
     std::fs::rename(log, &aside)?;
     Ok(aside)
 }
