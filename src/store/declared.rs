@@ -316,7 +316,7 @@ impl Vault {
         let lookup = Variables::new(self, &variables);
         let mut clock = self.clock()?;
         let mut rotated = BTreeMap::new();
-        for mut record in self.injecting(&self.see_variables(&mut clock, &variables, now)?)? {
+        for (mut record, _) in self.injecting(&self.see_variables(&mut clock, &variables, now)?)? {
             record.rotated(now);
             rotated.insert(record.settings.id.as_str().to_owned(), record);
         }

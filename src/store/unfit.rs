@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use crate::domain::connection::ConnectionSettings;
 use crate::domain::connection::Credential;
-use crate::domain::reference::variable_of;
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
@@ -14,7 +13,6 @@ use crate::store::declared::HeldVariables;
 use crate::store::declared::Resolved;
 use crate::store::declared::ResolvedSecret;
 use crate::store::declared::leading_to;
-use crate::store::records;
 use crate::store::variables::Variables;
 use crate::store::vault::Vault;
 
@@ -53,19 +51,11 @@ impl Vault {
         }
         let touched = leading_to(&held, self.differing(&held));
         let declared: BTreeSet<&str> = set.connections.iter().map(|found| found.draft.settings.id.as_str()).collect();
-        let mut users = BTreeSet::new();
-        for key in &touched {
-            users.extend(self.engine.referencing(key)?.into_iter().filter(|id| !declared.contains(id.as_str())));
-        }
-        for id in users {
-            let Some(row) = self.engine.connection(&id)? else { continue };
-            // One that cannot be read is not published either; it was reported at the start.
-            let Ok(record) = records::decode(&row, self.key.records()) else { continue };
-            let Ok(secrets) = self.secrets(&record) else { continue };
-            let chosen = record.auth_secret_key.as_ref();
-            let Some((name, secret)) = chosen.and_then(|name| Some((name, secrets.get(name)?))) else { continue };
-            if let Some(key) = variable_of(secret.expose()).filter(|key| touched.contains(*key)) {
-                unfit.extend(values.judge(&record.settings, name, key, false));
+        for (record, key) in self.injecting(&touched)? {
+            if let Some(name) = &record.auth_secret_key
+                && !declared.contains(record.settings.id.as_str())
+            {
+                unfit.extend(values.judge(&record.settings, name, &key, false));
             }
         }
         Ok(unfit)

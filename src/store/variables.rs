@@ -278,7 +278,10 @@ impl Vault {
                 .entry(key.clone())
                 .or_insert_with_key(|key| variables.value(key).err().map(|missing| missing.to_string()));
             if let Some(reason) = value
-                && self.engine.connection(&connection)?.is_some_and(|row| self.injects(&row) == Some(key))
+                && self
+                    .engine
+                    .connection(&connection)?
+                    .is_some_and(|row| self.injects(&row).is_some_and(|(_, used)| used == key))
             {
                 missing.insert(connection, reason.clone());
             }
@@ -286,12 +289,14 @@ impl Vault {
         Ok(missing)
     }
 
-    /// Key of the variable that a stored connection injects. What cannot be read injects nothing.
-    fn injects(&self, row: &ConnectionRow) -> Option<String> {
+    /// The record of a stored connection that injects a variable, and that variable's key. What cannot be read injects
+    /// nothing.
+    fn injects(&self, row: &ConnectionRow) -> Option<(ConnectionRecord, String)> {
         let record = records::decode(row, self.key.records()).ok()?;
         let secrets = self.secrets(&record).ok()?;
         let injected = secrets.get(record.auth_secret_key.as_ref()?)?;
-        variable_of(injected.expose()).map(str::to_owned)
+        let key = variable_of(injected.expose())?.to_owned();
+        Some((record, key))
     }
 
     /// All variables, declared and stored, by key.
@@ -443,7 +448,7 @@ impl Vault {
             }
             effect.changes.push(Change::Saved(record, held.injected(&variables)));
         }
-        for mut record in self.injecting(&keys)? {
+        for (mut record, _) in self.injecting(&keys)? {
             if let Some(now) = rotated {
                 record.rotated(now);
                 effect.rows.push(records::encode(&record, self.key.records())?);
@@ -457,9 +462,9 @@ impl Vault {
         Ok(effect)
     }
 
-    /// The stored connections that inject the value of one of these variables, those too that a declared one shadows. What
-    /// cannot be read injects nothing.
-    pub(super) fn injecting(&self, keys: &BTreeSet<String>) -> Result<Vec<ConnectionRecord>, StoreError> {
+    /// The stored connections that inject the value of one of these variables, each with that variable's key; those too that
+    /// a declared one shadows. What cannot be read injects nothing.
+    pub(super) fn injecting(&self, keys: &BTreeSet<String>) -> Result<Vec<(ConnectionRecord, String)>, StoreError> {
         let mut ids = BTreeSet::new();
         for key in keys {
             ids.extend(self.engine.referencing(key)?);
@@ -467,9 +472,7 @@ impl Vault {
         let mut found = Vec::new();
         for id in ids {
             let Some(row) = self.engine.connection(&id)? else { continue };
-            if self.injects(&row).is_some_and(|key| keys.contains(&key)) {
-                found.push(records::decode(&row, self.key.records())?);
-            }
+            found.extend(self.injects(&row).filter(|(_, key)| keys.contains(key)));
         }
         Ok(found)
     }
