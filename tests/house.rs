@@ -26,6 +26,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("probe", &["domain", "config", "sys", "telemetry", "wire"]),
     ("admin", &["domain", "config", "sys", "telemetry", "wire", "secrets", "store", "state", "claims", "probe"]),
     ("api", &["domain", "config", "sys", "telemetry", "wire"]),
+    ("dashboard", &["domain", "config", "sys", "telemetry", "wire", "api"]),
+    ("pair", &["domain", "config", "sys", "telemetry", "wire"]),
     ("envoy", &["domain", "config", "sys", "telemetry"]),
     (
         "reload",
@@ -49,6 +51,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "probe",
             "admin",
             "api",
+            "dashboard",
+            "pair",
             "envoy",
             "reload",
             "demo",
