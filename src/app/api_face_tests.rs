@@ -339,10 +339,6 @@ async fn what_is_not_there_says_so() {
         ("GET", "/v1/services/x/webhooks"),
         ("POST", "/v1/services/x/webhooks"),
         ("DELETE", "/v1/services/x/webhooks/y"),
-        ("POST", "/v1/gateway/pairing/start"),
-        ("GET", "/v1/gateway/pairing/status"),
-        ("POST", "/v1/gateway/pairing/command"),
-        ("GET", "/v1/gateway/pairing/connect"),
     ] {
         api.ask(method, target).send().await.refused(501, "NOT_IMPLEMENTED");
     }

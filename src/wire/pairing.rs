@@ -210,18 +210,13 @@ fn object(text: &str) -> Option<Map<String, Value>> {
 }
 
 fn owned(frame: &mut Map<String, Value>, name: &str) -> Option<String> {
-    match frame.remove(name)? {
-        Value::String(text) => Some(text),
-        _ => None,
-    }
+    if let Value::String(text) = frame.remove(name)? { Some(text) } else { None }
 }
 
 fn headers(frame: &mut Map<String, Value>) -> BTreeMap<String, String> {
     let Some(Value::Object(headers)) = frame.remove("headers") else { return BTreeMap::new() };
-    let texts = headers.into_iter().filter_map(|(name, value)| match value {
-        Value::String(text) => Some((name, text)),
-        _ => None,
-    });
+    let text = |value| if let Value::String(text) = value { Some(text) } else { None };
+    let texts = headers.into_iter().filter_map(|(name, value)| Some((name, text(value)?)));
     texts.collect()
 }
 
@@ -229,7 +224,7 @@ fn body(frame: &mut Map<String, Value>) -> Option<String> {
     match frame.remove("body")? {
         Value::Null => None,
         Value::String(text) => Some(text),
-        other => Some(other.to_string()),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Some(other.to_string()),
     }
 }
 
