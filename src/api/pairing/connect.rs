@@ -151,11 +151,13 @@ async fn admit(api: &Api, handshake: &Handshake, address: IpAddr) -> Result<Admi
 }
 
 fn refused_upgrade(rejection: &WebSocketUpgradeRejection) -> Problem {
-    match rejection {
-        WebSocketUpgradeRejection::InvalidConnectionHeader(_) | WebSocketUpgradeRejection::InvalidUpgradeHeader(_) => {
-            let text = "this is for bridges: a WebSocket handshake is needed";
-            Problem::new(StatusCode::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", text)
-        }
-        _ => Problem::invalid(header::UPGRADE.as_str(), "the WebSocket handshake is not valid"),
+    let is_absent = matches!(
+        rejection,
+        WebSocketUpgradeRejection::InvalidConnectionHeader(_) | WebSocketUpgradeRejection::InvalidUpgradeHeader(_)
+    );
+    if is_absent {
+        let text = "this is for bridges: a WebSocket handshake is needed";
+        return Problem::new(StatusCode::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", text);
     }
+    Problem::invalid(header::UPGRADE.as_str(), "the WebSocket handshake is not valid")
 }

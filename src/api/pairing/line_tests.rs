@@ -35,8 +35,7 @@ async fn an_answer_reaches_who_asked_and_nobody_else() {
             line.answer(answer(id));
         }
     };
-    let (one, two, ()) =
-        tokio::join!(line.command("one", frame(), SOON), line.command("two", frame(), SOON), bridge);
+    let (one, two, ()) = tokio::join!(line.command("one", frame(), SOON), line.command("two", frame(), SOON), bridge);
     assert_eq!((one.unwrap(), two.unwrap()), (answer("one"), answer("two")));
 }
 
