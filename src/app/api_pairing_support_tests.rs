@@ -117,10 +117,9 @@ impl Bridge {
 
     /// The next frame.
     pub(super) async fn frame(&mut self) -> Value {
-        match self.next().await {
-            Message::Text(text) => serde_json::from_str(&text).unwrap(),
-            other => panic!("no text: {other:?}"),
-        }
+        let message = self.next().await;
+        let text = message.to_text().unwrap();
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {message:?}"))
     }
 
     /// The next frame, where it is a command.
@@ -138,10 +137,8 @@ impl Bridge {
     /// How the socket ends: code and reason.
     pub(super) async fn ended(&mut self) -> (u16, String) {
         loop {
-            match self.next().await {
-                Message::Close(Some(frame)) => return (frame.code.into(), frame.reason.to_string()),
-                Message::Text(_) => {}
-                other => panic!("no end: {other:?}"),
+            if let Message::Close(Some(frame)) = self.next().await {
+                return (frame.code.into(), frame.reason.to_string());
             }
         }
     }

@@ -259,7 +259,8 @@ fn is_whole(answer: &[u8]) -> bool {
     let Some((head, body)) = std::str::from_utf8(answer).ok().and_then(|text| text.split_once("\r\n\r\n")) else {
         return false;
     };
-    head.lines().any(|line| line.strip_prefix("content-length: ").is_some_and(|length| length.parse() == Ok(body.len())))
+    head.lines()
+        .any(|line| line.strip_prefix("content-length: ").is_some_and(|length| length.parse() == Ok(body.len())))
 }
 
 /// One answer.
