@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test code may panic")]
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -248,12 +251,19 @@ async fn a_restart_of_the_api_does_not_end_a_pairing() {
     api.stop().await;
 }
 
-/// A client that keeps its connection; answers of its commands.
-async fn ask_again_and_again(address: std::net::SocketAddr, paired: Paired, numbers: Vec<usize>) {
+/// Commands that are sent in all.
+const COMMANDS: usize = 10_000;
+
+/// A client that keeps its connection and sends the next command that nobody has sent, until there is none.
+async fn ask_again_and_again(address: std::net::SocketAddr, paired: Paired, next: Arc<AtomicUsize>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let token = local_token(&paired.namespace);
     let mut buffer = Vec::new();
-    for number in numbers {
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= COMMANDS {
+            return;
+        }
+        let token = local_token(&paired.namespace);
         let path = format!("/{number}");
         let body = json!({"session_id": paired.id, "method": "POST", "path": path, "body": format!("body of {number}"),
             "timeout_ms": 60_000})
@@ -287,24 +297,21 @@ async fn ten_thousand_commands_are_answered_each_with_its_own_answer() {
     let api = ControlPlane::start().await;
     let paired = api.paired("acme").await;
     let mut bridge = Bridge::join(&api, &paired).await;
+    let next = Arc::new(AtomicUsize::new(0));
     let mut clients = tokio::task::JoinSet::new();
-    for client in 0..64 {
-        let numbers = (0..10_000).filter(|number| number % 64 == client).collect();
-        clients.spawn(ask_again_and_again(api.address, paired.clone(), numbers));
+    for _ in 0..64 {
+        clients.spawn(ask_again_and_again(api.address, paired.clone(), Arc::clone(&next)));
     }
     let mut held = Vec::new();
-    for number in 0..10_000_usize {
+    for number in 0..COMMANDS {
         held.push(bridge.command().await);
-        // In another order than they came, and never more held than there are clients.
-        if held.len() >= 48 || number >= 9_900 {
+        // In another order than they came. While more than a hundred are to come all 64 clients have one on its way.
+        let last = number >= COMMANDS - 100;
+        if held.len() >= 48 || last {
             held.reverse();
-            for command in held.split_off(held.len() / 2) {
+            let kept = if last { 0 } else { held.len() / 2 };
+            for command in held.split_off(kept) {
                 bridge.echo(&command).await;
-            }
-            if number >= 9_900 {
-                for command in held.drain(..) {
-                    bridge.echo(&command).await;
-                }
             }
         }
     }

@@ -26,9 +26,9 @@ fn has(bytes: &[u8], word: &str) -> bool {
 fn what_is_relayed_and_the_pair_code_are_in_no_file_and_no_log() {
     let api = Api::start_with(&[("SIGILUM_LOG", "trace")]);
     let paired = Paired::start(&api, "acme");
-    let bridge = runtime().spawn(async {
-        let socket = join(api.address, &paired).await;
-        answer(socket).await
+    let bridge = runtime().spawn({
+        let (address, paired) = (api.address, paired.clone());
+        async move { answer(join(address, &paired).await).await }
     });
     connected(&api, &paired, true);
     let canaries = ["canary-of-the-body", "canary-of-a-header", "canary-to-nobody"];
