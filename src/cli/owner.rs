@@ -337,6 +337,9 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
         ApiError::Unreachable { base, .. } if is_loopback(base) => shown(Outcome::Unreachable)
             .hint("start the local API with `sigilum up` or `sigilum api`, or name another with --api-url"),
         ApiError::Unreachable { .. } => shown(Outcome::Unreachable).hint("check the network and --api-url"),
+        ApiError::Certificate { .. } => {
+            shown(Outcome::Unreachable).hint("the certificate of that API is not believed by this machine")
+        }
         ApiError::Redirect { .. } | ApiError::Unexpected { .. } => {
             shown(Outcome::Failed).hint("is that the address of a Sigilum API? see --api-url and SIGILUM_API_URL")
         }
