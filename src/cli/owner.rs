@@ -350,7 +350,7 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
 fn refused(shown: &dyn Fn(Outcome) -> CliError, status: u16, code: &str) -> CliError {
     match (status, code) {
         (_, "SERVICE_LIMIT_REACHED") => shown(Outcome::Failed)
-            .hint("give up a service that is not needed any more: revoke its claims, or remove it at the API"),
+            .hint("remove one that is not needed any more: sigilum service rm SLUG; MAX_SERVICES_PER_ACCOUNT of a local API is the limit"),
         (_, "AGENT_LIMIT_REACHED") => {
             shown(Outcome::Failed).hint("revoke an agent of this service first: sigilum claim list --status approved")
         }
