@@ -233,7 +233,35 @@ fn not_yet() -> Problem {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
     use super::*;
+    use crate::domain::draft::Draft;
+    use crate::domain::secret::Secret;
+
+    #[test]
+    fn the_test_of_a_template_is_relayed_to_its_own_provider_alone() {
+        let connection = |base_url: &str| {
+            let draft = Draft {
+                id: "demo".into(),
+                base_url: base_url.into(),
+                auth_secret_key: "key".into(),
+                ..Draft::default()
+            };
+            let settings = draft.check(&AddressPolicy::default()).unwrap().settings;
+            Connection::new(settings, Ok(&Secret::new("s".to_owned())))
+        };
+        let mut own = 0;
+        for template in Catalog::defaults().check().unwrap().services {
+            let body = serde_json::json!({"method": template.default_test_method, "test_path": template.default_test_path,
+                "headers": template.default_test_headers, "body": template.default_test_body});
+            let asked = decode::<TestBody>(body.to_string().as_bytes()).unwrap();
+            assert!(is_relayable(&asked, &connection(&template.base_url)), "{}", template.key);
+            assert_eq!(is_relayable(&asked, &connection("https://evil.example")), asked.is_look(), "{}", template.key);
+            own += usize::from(!asked.is_look());
+        }
+        assert!(own > 0, "some need more than a look");
+    }
 
     #[test]
     fn the_words_for_refresh_are_known() {
