@@ -68,12 +68,23 @@ impl Origins {
         }
         let of_one_origin =
             single(headers, &SEC_FETCH_SITE).is_some_and(|site| site.as_bytes().eq_ignore_ascii_case(b"same-origin"));
-        let known = match single(headers, &header::ORIGIN) {
-            Some(origin) => self.allows(origin) || is_same_origin(origin, headers, secure),
-            None => !headers.contains_key(header::ORIGIN) && of_one_origin,
+        let known = if headers.contains_key(header::ORIGIN) {
+            self.check_origin(headers, secure).is_ok()
+        } else {
+            of_one_origin
         };
         let marked = of_one_origin || is_json(headers) || headers.contains_key(X_REQUESTED_WITH);
         if known && marked { Ok(()) } else { Err(ForeignPage) }
+    }
+
+    /// Whether a request is no page's, or that of an allowed origin or of the very origin it is sent to (`secure`: we
+    /// are reached by https). For WebSockets, which browsers open for any page without asking first.
+    pub fn check_origin(&self, headers: &HeaderMap, secure: bool) -> Result<(), ForeignPage> {
+        if !headers.contains_key(header::ORIGIN) {
+            return Ok(());
+        }
+        let origin = single(headers, &header::ORIGIN).ok_or(ForeignPage)?;
+        if self.allows(origin) || is_same_origin(origin, headers, secure) { Ok(()) } else { Err(ForeignPage) }
     }
 }
 

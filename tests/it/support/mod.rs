@@ -6,6 +6,7 @@ pub mod api;
 pub mod client;
 pub mod fake_api;
 pub mod gateway;
+pub mod pair_bridge;
 pub mod parts;
 pub mod plane;
 pub mod process;
