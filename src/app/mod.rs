@@ -12,6 +12,7 @@ pub mod json_api;
 pub mod owner_api;
 pub mod pair;
 pub mod simulator;
+pub mod systemd;
 pub mod up;
 pub mod upkeep;
 
