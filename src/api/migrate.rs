@@ -198,6 +198,9 @@ const STEPS: &[&str] = &[
     CREATE TRIGGER service_added AFTER INSERT ON services WHEN NEW.id GLOB 'svc_local_*' BEGIN
         INSERT INTO local_service_ids (id, owner_user_id) VALUES (NEW.id, NEW.owner_user_id) ON CONFLICT DO NOTHING;
     END;",
+    // 3 -> 4
+    "-- When a key was last used at a service: one look per claim, however many events there are.
+    CREATE INDEX usage_events_by_key ON usage_events (namespace, public_key, service_id, created_at_ms);",
 ];
 
 /// Changes of claims that are kept, as the trigger above has it.
