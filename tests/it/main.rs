@@ -22,6 +22,7 @@ mod claims;
 mod commands;
 mod connections;
 mod control_plane;
+mod dashboard;
 mod edits;
 mod envoy_file;
 mod ingress_tls;

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod browser;
 pub mod client;
 pub mod fake_api;
 pub mod gateway;
