@@ -78,6 +78,16 @@ impl Origins {
         };
         if known { Ok(()) } else { Err(ForeignPage) }
     }
+
+    /// Whether a request is no page's, or that of an allowed origin or of the very origin it is sent to (`secure`: we
+    /// are reached by https). For WebSockets, which browsers open for any page without asking first.
+    pub fn check_origin(&self, headers: &HeaderMap, secure: bool) -> Result<(), ForeignPage> {
+        if !headers.contains_key(header::ORIGIN) {
+            return Ok(());
+        }
+        let origin = single(headers, &header::ORIGIN).ok_or(ForeignPage)?;
+        if self.allows(origin) || is_same_origin(origin, headers, secure) { Ok(()) } else { Err(ForeignPage) }
+    }
 }
 
 /// Whether a browser says that a page is behind a request.

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use crate::api::pairing::PairingLimits;
 use crate::api::problem::Problem;
 use crate::domain::limits::FailuresByAddress;
 use crate::domain::limits::TokenBucket;
@@ -49,6 +50,8 @@ pub struct Limits {
     pub nonce_ttl: Duration,
     /// `JWT_EXPIRY`: life of an owner token.
     pub token_ttl: Duration,
+    /// Of pair sessions.
+    pub pairing: PairingLimits,
 }
 
 impl Default for Limits {
@@ -63,6 +66,7 @@ impl Default for Limits {
             signature_max_age: Duration::from_mins(5),
             nonce_ttl: Duration::from_mins(10),
             token_ttl: Duration::from_hours(7 * 24),
+            pairing: PairingLimits::default(),
         }
     }
 }

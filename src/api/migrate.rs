@@ -199,6 +199,20 @@ const STEPS: &[&str] = &[
         INSERT INTO local_service_ids (id, owner_user_id) VALUES (NEW.id, NEW.owner_user_id) ON CONFLICT DO NOTHING;
     END;",
     // 3 -> 4
+    "-- Pair sessions: a restart does not end them. Of the pair code there is a keyed hash only.
+    CREATE TABLE pairing_sessions (
+        id TEXT NOT NULL PRIMARY KEY,
+        owner_user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+        namespace TEXT NOT NULL,
+        code_hash BLOB NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        expires_at_ms INTEGER NOT NULL,
+        last_connected_at_ms INTEGER,
+        ended TEXT
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX pairing_sessions_by_owner ON pairing_sessions (owner_user_id);
+    CREATE INDEX pairing_sessions_by_expiry ON pairing_sessions (expires_at_ms);",
+    // 4 -> 5
     "-- When a key was last used at a service: one look per claim, however many events there are.
     CREATE INDEX usage_events_by_key ON usage_events (namespace, public_key, service_id, created_at_ms);",
 ];

@@ -1,4 +1,5 @@
-//! The local control plane, `sigilum api`: namespaces, services and their keys, claims, the approved feed, usage.
+//! The local control plane, `sigilum api`: namespaces, services and their keys, claims, the approved feed, usage,
+//! pairing.
 //!
 //! Owns its own SQLite file and the HTTP face on :8787, wire-compatible with the hosted API. Promises: one owner
 //! never sees or changes what is another's, every refusal has a status and a code, and bad input is never a 500.
@@ -25,6 +26,7 @@ pub mod namespaces;
 pub mod nonces;
 pub mod openapi;
 pub mod owner;
+pub mod pairing;
 pub mod policy;
 pub mod problem;
 pub mod router;
@@ -44,6 +46,8 @@ pub mod usage_summary;
 pub mod users;
 pub mod verify;
 
+use std::sync::Arc;
+
 use tokio::sync::Semaphore;
 
 use crate::api::cors::Origins;
@@ -51,6 +55,7 @@ use crate::api::db::Db;
 use crate::api::limits::Limits;
 use crate::api::limits::Strangers;
 use crate::api::limits::Streams;
+use crate::api::pairing::Pairings;
 use crate::api::service_key::KeyUses;
 use crate::domain::secret::Secret;
 use crate::sys::clock::SystemClock;
@@ -81,6 +86,8 @@ pub struct Api {
     pub large_bodies: Semaphore,
     /// Room for change streams.
     pub streams: Streams,
+    /// Pair sessions and the bridges that have joined them.
+    pub pairings: Arc<Pairings>,
     /// The stop of the process, for answers that would go on for ever.
     pub stop: Stop,
     /// Time.

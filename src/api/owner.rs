@@ -75,6 +75,12 @@ pub fn check_page(api: &Api, method: &Method, headers: &HeaderMap) -> Result<(),
     judged.map_err(|foreign| Problem::forbidden(foreign.to_string()))
 }
 
+/// 403 `FORBIDDEN` where a web page that is not ours opens a WebSocket.
+pub fn check_origin(api: &Api, headers: &HeaderMap) -> Result<(), Problem> {
+    let judged = api.origins.check_origin(headers, is_secure(&api.public_urls, headers));
+    judged.map_err(|foreign| Problem::forbidden(foreign.to_string()))
+}
+
 /// Checks a token by itself: 401 `TOKEN_EXPIRED` or `UNAUTHORIZED`.
 pub fn verified(api: &Api, token: &str) -> Result<VerifiedToken, Problem> {
     token::verify(&api.jwt_secret, token, api.clock.now().seconds()).map_err(|error| match error {

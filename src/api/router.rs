@@ -34,6 +34,7 @@ use crate::api::health;
 use crate::api::namespace_claims;
 use crate::api::namespaces;
 use crate::api::openapi;
+use crate::api::pairing;
 use crate::api::problem::Problem;
 use crate::api::seed;
 use crate::api::service_keys;
@@ -69,6 +70,7 @@ pub fn table() -> OpenApiRouter<Arc<Api>> {
         .merge(did::routes())
         .merge(seed::routes())
         .merge(openapi::routes())
+        .merge(pairing::routes())
         .merge(unsupported::routes())
         .merge(claims::routes())
         .merge(feed::routes())
@@ -110,7 +112,7 @@ async fn attend(State(api): State<Arc<Api>>, mut request: Request, next: Next) -
         // A task of its own: a panic ends it and not the connection; dropped with us when the client leaves.
         let mut task = JoinSet::new();
         task.spawn(next.run(request));
-        match tokio::time::timeout(REQUEST_PATIENCE, task.join_next()).await {
+        match tokio::time::timeout(patience(&path), task.join_next()).await {
             Ok(Some(Ok(response))) => response,
             Ok(Some(Err(_)) | None) => {
                 tracing::error!(request_id = %id, "a handler panicked");
@@ -136,6 +138,15 @@ async fn attend(State(api): State<Arc<Api>>, mut request: Request, next: Next) -
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// How long a request to a path may take until its answer begins.
+fn patience(path: &str) -> Duration {
+    match path {
+        // How long to wait for the gateway is for who asks, within its bounds.
+        pairing::COMMAND_PATH => REQUEST_PATIENCE.saturating_add(pairing::MAX_TIMEOUT),
+        _ => REQUEST_PATIENCE,
+    }
 }
 
 /// The client's own id where it is one word of visible ASCII, else one of ours.

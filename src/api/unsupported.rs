@@ -1,4 +1,4 @@
-//! What the hosted API has and this one does not: passkeys, webhooks, pairing. Clients know these paths, so the
+//! What the hosted API has and this one does not: passkeys, webhooks. Clients know these paths, so the
 //! answer is 501 and says what to do, and not 404.
 
 use std::sync::Arc;
@@ -20,9 +20,8 @@ use crate::api::problem::Problem;
 
 const PASSKEYS: &str = "passkeys";
 const WEBHOOKS: &str = "webhooks";
-const PAIRING: &str = "pairing over the control plane";
 
-const ABSENT: [(HttpMethod, &str, &str); 16] = [
+const ABSENT: [(HttpMethod, &str, &str); 12] = [
     (HttpMethod::Get, "/v1/auth/signup/options", PASSKEYS),
     (HttpMethod::Post, "/v1/auth/signup", PASSKEYS),
     (HttpMethod::Get, "/v1/auth/login/options", PASSKEYS),
@@ -35,10 +34,6 @@ const ABSENT: [(HttpMethod, &str, &str); 16] = [
     (HttpMethod::Get, "/v1/services/{id}/webhooks", WEBHOOKS),
     (HttpMethod::Post, "/v1/services/{id}/webhooks", WEBHOOKS),
     (HttpMethod::Delete, "/v1/services/{id}/webhooks/{webhook_id}", WEBHOOKS),
-    (HttpMethod::Post, "/v1/gateway/pairing/start", PAIRING),
-    (HttpMethod::Get, "/v1/gateway/pairing/status", PAIRING),
-    (HttpMethod::Post, "/v1/gateway/pairing/command", PAIRING),
-    (HttpMethod::Get, "/v1/gateway/pairing/connect", PAIRING),
 ];
 
 /// The routes of this file.
@@ -65,8 +60,7 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
 pub fn problem(what: &'static str) -> Problem {
     let text = match what {
         PASSKEYS => "this API has no passkeys; sign in with a token: sigilum auth login, then POST /v1/auth/token",
-        WEBHOOKS => "this API has no webhooks; follow GET /v1/namespaces/claims/changes instead",
-        _ => "this API does not pair gateways; use the gateway's admin API on its own machine",
+        _ => "this API has no webhooks; follow GET /v1/namespaces/claims/changes instead",
     };
     Problem::new(StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED", text)
 }

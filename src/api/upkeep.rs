@@ -48,6 +48,7 @@ async fn look_after(api: &Api, everything: bool) -> Result<(), Problem> {
         return Ok(());
     }
     write_uses(api).await?;
+    api.pairings.tidy().await?;
     let pending_ms = i64::try_from(api.limits.pending_expiry.as_millis()).unwrap_or(i64::MAX);
     let before_ms = now_ms.saturating_sub(pending_ms);
     let expired = api.db.write(move |db| {

@@ -19,6 +19,9 @@ use crate::api::jwt_secret::SecretError;
 use crate::api::limits::MAX_STREAMS;
 use crate::api::limits::Strangers;
 use crate::api::limits::Streams;
+use crate::api::pairing;
+use crate::api::pairing::Arrivals;
+use crate::api::pairing::Pairings;
 use crate::api::router::router;
 use crate::api::service_key::KeyUses;
 use crate::api::signed::LARGE_BODIES;
@@ -42,6 +45,7 @@ use crate::sys::tasks::Tasks;
 pub use crate::api::db::DATABASE_FILE;
 pub use crate::api::jwt_secret::FILE as JWT_SECRET_FILE;
 pub use crate::api::limits::Limits;
+pub use crate::api::pairing::PairingLimits;
 pub use crate::api::service_key::key_hash;
 
 /// Connections at a time: all change streams and as many requests again.
@@ -94,6 +98,7 @@ impl ApiConfig {
                 signature_max_age: settings.signature_max_age,
                 nonce_ttl: settings.nonce_ttl,
                 token_ttl: settings.token_ttl,
+                pairing: PairingLimits { max_life: settings.pairing_max, ..PairingLimits::default() },
             },
             grace,
         }
@@ -131,6 +136,7 @@ pub struct Bound {
     listeners: Vec<TcpListener>,
     api: Arc<Api>,
     db_thread: JoinHandle<()>,
+    arrivals: Arrivals,
     grace: Duration,
     tasks: Tasks,
 }
@@ -159,6 +165,7 @@ pub async fn build(config: ApiConfig) -> Result<Bound, ApiError> {
     };
     let (db, db_thread) = open.start()?;
     let tasks = Tasks::default();
+    let (pairings, arrivals) = Pairings::new(db.clone(), SystemClock, &jwt_secret, config.limits.pairing.clone());
     let api = Arc::new(Api {
         db,
         jwt_secret,
@@ -171,10 +178,11 @@ pub async fn build(config: ApiConfig) -> Result<Bound, ApiError> {
         key_uses: KeyUses::default(),
         large_bodies: Semaphore::new(LARGE_BODIES),
         streams: Streams::default(),
+        pairings,
         stop: tasks.stop_signal(),
         clock: SystemClock,
     });
-    Ok(Bound { listeners, api, db_thread, grace: config.grace, tasks })
+    Ok(Bound { listeners, api, db_thread, arrivals, grace: config.grace, tasks })
 }
 
 impl Bound {
@@ -196,9 +204,11 @@ impl Bound {
     /// Serves until told to stop or until a part fails; then finishes requests in flight and closes the database.
     pub async fn run(self) -> Ended {
         let addresses = self.addresses();
-        let Self { listeners, api, db_thread, grace, mut tasks } = self;
+        let Self { listeners, api, db_thread, arrivals, grace, mut tasks } = self;
         let (upkept, db) = (Arc::clone(&api), api.db.clone());
         tasks.spawn("api-upkeep", |stop| upkeep::run(upkept, stop));
+        let pairings = Arc::clone(&api.pairings);
+        tasks.spawn("api-pairings", |stop| pairing::keep(pairings, arrivals, stop));
         tasks.spawn("api-db", |mut stop| async move {
             tokio::select! {
                 () = db.closed() => tracing::error!("the database's thread has ended"),

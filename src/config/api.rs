@@ -131,6 +131,14 @@ pub const NONCE_TTL: Key = key(
     "seconds a nonce is remembered; never less than a signature is good for",
 );
 
+/// Limit.
+pub const PAIRING_MAX: Key = key(
+    &["PAIRING_MAX_HOURS"],
+    None,
+    Fallback::Text("24"),
+    "hours after which a pairing with a gateway ends, however alive it is; the gateway is then paired again",
+);
+
 /// All of them, in the order of the table.
 pub const ALL: &[Key] = &[
     HOST,
@@ -152,6 +160,7 @@ pub const ALL: &[Key] = &[
     PENDING_EXPIRY,
     SIGNATURE_MAX_AGE,
     NONCE_TTL,
+    PAIRING_MAX,
 ];
 
 /// Shortest token of the test seed, in characters.
@@ -209,6 +218,8 @@ pub struct ApiSettings {
     pub signature_max_age: Duration,
     /// How long a nonce is remembered.
     pub nonce_ttl: Duration,
+    /// Longest life of a pairing.
+    pub pairing_max: Duration,
 }
 
 /// Reads the settings; `lookup` is the environment, where blank counts as unset. Every mistake is reported.
@@ -239,6 +250,7 @@ pub fn load(flags: &ApiFlags, lookup: &dyn Fn(&str) -> Option<String>) -> Result
         pending_expiry: hours(loader.number(&PENDING_EXPIRY, 1, 24 * 365).unwrap_or_default()),
         signature_max_age: Duration::from_secs(loader.number(&SIGNATURE_MAX_AGE, 1, 3600).unwrap_or_default()),
         nonce_ttl: Duration::from_secs(loader.number(&NONCE_TTL, 1, 24 * 3600).unwrap_or_default()),
+        pairing_max: hours(loader.number(&PAIRING_MAX, 1, 24 * 365).unwrap_or_default()),
     };
     if !loader.mistakes.is_empty() {
         return Err(Mistakes::new(None, loader.mistakes));

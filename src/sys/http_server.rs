@@ -1,4 +1,7 @@
 //! Serving an axum router over HTTP/1.1 with bounds: connections, time for a head, a graceful end.
+//!
+//! A connection that a handler upgrades (a WebSocket) leaves these bounds, but for the patience with whoever does not
+//! read: it gives its place back, and whoever took it over counts it and ends it at the stop.
 
 use std::io;
 use std::net::SocketAddr;
@@ -181,7 +184,8 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_PATIENCE)), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_PATIENCE)), service)
+        .with_upgrades();
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

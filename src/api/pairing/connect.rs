@@ -1,0 +1,156 @@
+//! `GET /v1/gateway/pairing/connect`: where a bridge joins its session. The handshake is judged before it is answered,
+//! so that whoever is refused is told why by status and body.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Extension;
+use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use http::HeaderMap;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::Api;
+use crate::api::input::Query;
+use crate::api::owner;
+use crate::api::pairing::code;
+use crate::api::pairing::sessions::Admitted;
+use crate::api::pairing::socket::Arrival;
+use crate::api::problem::Problem;
+use crate::api::problem::Violation;
+use crate::domain::secret::Secret;
+use crate::sys::clock::Clock as _;
+use crate::sys::http_server::Peer;
+use crate::wire::control_plane::ErrorBody;
+use crate::wire::pairing::CODE_HEADER;
+
+pub use crate::wire::pairing::CONNECT_PATH as PATH;
+
+/// Largest message of a bridge, in bytes. Ours sends answers of at most 8 MiB, which take up to twice that as text in
+/// JSON. A larger one cannot be passed over within the protocol: the socket ends with code 1009, commands that wait
+/// are answered with 502, and the bridge comes back.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024 + 64 * 1024;
+/// Buffers of each socket, in bytes: most of a thousand sockets are idle.
+const BUFFER: usize = 8 * 1024;
+/// Seconds after which a bridge that found no room may try again.
+const RETRY_SECONDS: u32 = 10;
+/// Longest session id or namespace that is looked up, in bytes.
+const MAX_PARAMETER: usize = 256;
+
+/// The routes of this file.
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new().routes(routes!(connect))
+}
+
+/// A gateway's bridge joins its session: a WebSocket of JSON text messages
+///
+/// The pair code stands in the header `x-sigilum-pair-code`; in the query it would be in logs along the way, and is
+/// read there only where the header is absent.
+#[utoipa::path(
+    get,
+    path = "/v1/gateway/pairing/connect",
+    tag = "pairing",
+    params(
+        ("session_id" = String, Query, description = "Id of the pair session"),
+        ("namespace" = String, Query, description = "Its owner's namespace"),
+        ("code" = Option<String>, Query, description = "The pair code, where the header is absent"),
+        ("x-sigilum-pair-code" = Option<String>, Header, description = "The pair code"),
+    ),
+    responses(
+        (status = 101, description = "The bridge has joined"),
+        (status = 400, description = "VALIDATION_ERROR", body = ErrorBody),
+        (status = 403, description = "NAMESPACE_MISMATCH; INVALID_PAIR_CODE; FORBIDDEN: a foreign web page", body = ErrorBody),
+        (status = 404, description = "NOT_FOUND: no such session", body = ErrorBody),
+        (status = 409, description = "GATEWAY_ALREADY_CONNECTED: another bridge is there and alive", body = ErrorBody),
+        (status = 410, description = "PAIR_SESSION_EXPIRED", body = ErrorBody),
+        (status = 426, description = "UPGRADE_REQUIRED: no WebSocket handshake", body = ErrorBody),
+        (status = 429, description = "RATE_LIMITED: too many wrong codes, failed handshakes or sockets", body = ErrorBody),
+    )
+)]
+async fn connect(
+    State(api): State<Arc<Api>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    headers: HeaderMap,
+    query: Query,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response<Body>, Problem> {
+    let handshake = Handshake::read(&headers, &query)?;
+    let upgrade = upgrade.map_err(|rejection| refused_upgrade(&rejection))?;
+    owner::check_origin(&api, &headers)?;
+    let admitted = admit(&api, &handshake, peer.ip()).await?;
+    let pairings = &api.pairings;
+    let room = pairings.hub.room().ok_or_else(|| Problem::rate_limited(RETRY_SECONDS))?;
+    let arrivals = pairings.arrivals.clone();
+    let response = upgrade
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
+        // The task axum makes for this does no more than hand the socket to its owner.
+        .on_upgrade(move |socket| async move {
+            let _ = arrivals.send(Arrival { socket, admitted, room }).await;
+        });
+    Ok(response)
+}
+
+/// What a handshake says of itself.
+struct Handshake {
+    session_id: String,
+    namespace: String,
+    code: Secret,
+}
+
+impl Handshake {
+    fn read(headers: &HeaderMap, query: &Query) -> Result<Self, Problem> {
+        let code = match headers.get(CODE_HEADER) {
+            Some(value) => value.to_str().ok().map(str::trim),
+            None => query.find("code"),
+        };
+        let mut violations = Vec::new();
+        let mut take = |name: &'static str, found: Option<&str>, most: usize| {
+            let found = found.filter(|text| (1..=most).contains(&text.len()));
+            found.map(str::to_owned).unwrap_or_else(|| {
+                let message = format!("must be a text of 1 to {most} bytes");
+                violations.push(Violation { field: name.into(), message: message.into() });
+                String::new()
+            })
+        };
+        let session_id = take("session_id", query.find("session_id"), MAX_PARAMETER);
+        let namespace = take("namespace", query.find("namespace"), MAX_PARAMETER);
+        let code = Secret::new(take("code", code, code::MAX_BYTES));
+        if violations.is_empty() {
+            Ok(Self { session_id, namespace, code })
+        } else {
+            Err(Problem::validation(&violations))
+        }
+    }
+}
+
+/// Lets a bridge in, or charges whoever is refused as a stranger. Who has the right code is let in whatever strangers
+/// have done at his address: on loopback every process has the same.
+async fn admit(api: &Api, handshake: &Handshake, address: IpAddr) -> Result<Admitted, Problem> {
+    let Handshake { session_id, namespace, code } = handshake;
+    let judged = api.pairings.admit(session_id, namespace, code, address).await;
+    if let Err(problem) = &judged
+        && matches!(problem.status(), StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE)
+    {
+        api.strangers.charge(address, api.clock.now().monotonic)?;
+    }
+    judged
+}
+
+fn refused_upgrade(rejection: &WebSocketUpgradeRejection) -> Problem {
+    match rejection {
+        WebSocketUpgradeRejection::InvalidConnectionHeader(_) | WebSocketUpgradeRejection::InvalidUpgradeHeader(_) => {
+            let text = "this is for bridges: a WebSocket handshake is needed";
+            Problem::new(StatusCode::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", text)
+        }
+        _ => Problem::invalid(header::UPGRADE.as_str(), "the WebSocket handshake is not valid"),
+    }
+}
