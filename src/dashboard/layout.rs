@@ -59,6 +59,8 @@ impl Notice {
             "service-made" => "The service is there. Make a key for it next.",
             "service-deleted" => "The service is deleted, with its keys, claims and usage.",
             "key-revoked" => "The key is revoked; whoever uses it is refused from now on.",
+            "paired" => "The gateway is connected.",
+            "tested" => "The connection was tried; below is what came of it.",
             "pairing-ended" => "The pairing has ended. The gateway is no longer reached from here.",
             "connection-made" => "The connection is there.",
             "connection-rotated" => "The secret is replaced. Test the connection to see that the provider takes it.",

@@ -20,6 +20,9 @@ use crate::dashboard::claims::ClaimRow;
 use crate::dashboard::failure::Failure;
 use crate::dashboard::layout::Layout;
 use crate::dashboard::layout::Section;
+use crate::dashboard::pairing;
+use crate::dashboard::pairing::SessionView;
+use crate::dashboard::pairing::Stands;
 use crate::dashboard::usage;
 use crate::dashboard::usage::Part;
 use crate::dashboard::visitor::Visitor;
@@ -36,6 +39,8 @@ struct OverviewPage {
     services: usize,
     /// Services without a key: no gateway can serve them.
     keyless: usize,
+    /// The pairing that matters most.
+    gateway: Option<SessionView>,
     bars: Bars,
     parts: Vec<Part>,
 }
@@ -43,7 +48,11 @@ struct OverviewPage {
 impl OverviewPage {
     /// Whether everything is set up: then the first steps need no place.
     fn is_set_up(&self) -> bool {
-        self.has_service() && self.approved > 0
+        self.has_service() && self.is_paired() && self.approved > 0
+    }
+
+    fn is_paired(&self) -> bool {
+        self.gateway.as_ref().is_some_and(|session| matches!(session.stands, Stands::Connected | Stands::Lost))
     }
 
     fn has_service(&self) -> bool {
@@ -58,7 +67,9 @@ pub(super) async fn show(State(api): State<Arc<Api>>, visitor: Visitor) -> Resul
     let (waiting, _) = claims::rows(&api, &visitor, pending, WAITING).await?;
     let services = services::all(&api, visitor.owner.clone()).await?;
     let (bars, parts, _) = usage::DAY.draw(&api, &visitor, None, None).await?;
+    let (gateway, _) = pairing::sessions(&api, &visitor, None).await?;
     let page = OverviewPage {
+        gateway,
         approved: layout.counts.of(Status::Approved),
         layout,
         waiting,

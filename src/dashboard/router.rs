@@ -15,7 +15,10 @@ use http::header;
 use crate::api::Api;
 use crate::dashboard::assets;
 use crate::dashboard::claims;
+use crate::dashboard::connections;
+use crate::dashboard::gateway;
 use crate::dashboard::overview;
+use crate::dashboard::pairing;
 use crate::dashboard::services;
 use crate::dashboard::session;
 use crate::dashboard::usage;
@@ -47,6 +50,16 @@ pub fn pages() -> Router<Arc<Api>> {
         .route("/services/{id}/delete", post(services::delete))
         .route("/services/{id}/keys", post(services::make_key))
         .route("/services/{id}/keys/{key}/revoke", post(services::revoke_key))
+        .route("/gateway", get(gateway::show))
+        .route("/gateway/pairing", post(pairing::start))
+        .route("/gateway/pairing/state", get(pairing::state))
+        .route("/gateway/pairing/end", post(pairing::end))
+        .route("/gateway/connections/new", get(connections::offer).post(connections::create))
+        .route("/gateway/connections/{id}", get(connections::show))
+        .route("/gateway/connections/{id}/test", post(connections::test))
+        .route("/gateway/connections/{id}/rotate", post(connections::rotate))
+        .route("/gateway/connections/{id}/status", post(connections::set_status))
+        .route("/gateway/connections/{id}/delete", post(connections::delete))
         .route("/usage", get(usage::show))
         .route("/assets/{version}/{name}", get(assets::serve))
         .layer(from_fn(guarded))

@@ -23,6 +23,7 @@ mod commands;
 mod connections;
 mod control_plane;
 mod dashboard;
+mod dashboard_pages;
 mod edits;
 mod envoy_file;
 mod ingress_tls;

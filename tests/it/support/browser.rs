@@ -3,9 +3,6 @@
 
 use std::env;
 use std::fs;
-use std::fs::File;
-use std::io::BufRead as _;
-use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
@@ -87,13 +84,12 @@ impl Browser {
             return None;
         }
         let profile = tempfile::Builder::new().prefix("sb").tempdir_in("/tmp").unwrap();
-        let log = profile.path().join("driver.out");
         let mut command = Command::new("chromedriver");
         command
             .args(["--port=0"])
             .stdin(Stdio::null())
-            .stdout(File::create(&log).unwrap())
-            .stderr(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .env("HOME", profile.path());
         let found = |program: &str| {
             let path = env::var_os("PATH").unwrap_or_default();
@@ -106,11 +102,9 @@ impl Browser {
         let mut driver = Running::spawn_in(command, Some(profile.path()));
         let begun = Instant::now();
         let port = loop {
-            let said = BufReader::new(File::open(&log).unwrap()).lines().map_while(Result::ok);
-            let port = said.filter_map(|line| line.split_once("on port ").map(|(_, rest)| rest.to_owned())).next_back();
-            if let Some(port) =
-                port.and_then(|text| text.trim_end_matches('.').parse::<u16>().ok()).filter(|one| *one > 0)
-            {
+            let said = driver.said();
+            let port = said.rsplit_once("successfully on port ").and_then(|(_, rest)| rest.split_once('.'));
+            if let Some(port) = port.and_then(|(port, _)| port.parse::<u16>().ok()) {
                 break port;
             }
             assert!(driver.ended().is_none() && begun.elapsed() < LIMIT, "chromedriver does not start");
@@ -190,9 +184,10 @@ impl Browser {
         self.listen();
     }
 
-    /// Clicks the button, link or summary with this text.
+    /// Clicks the button, link or summary whose text is this, or begins with it and a blank.
     pub fn press(&mut self, text: &str) {
-        let path = format!("//*[self::button or self::a or self::summary][contains(normalize-space(.), '{text}')]");
+        let what = "//*[self::button or self::a or self::summary]";
+        let path = format!("{what}[normalize-space(.)='{text}' or starts-with(normalize-space(.), '{text} ')]");
         let begun = Instant::now();
         loop {
             let found = self.runtime.block_on(self.client.find_all(Locator::XPath(&path))).unwrap();
@@ -251,7 +246,10 @@ impl Browser {
         {
             self.chrome(
                 "Emulation.setEmulatedMedia",
-                json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] }),
+                json!({ "features": [
+                    { "name": "prefers-color-scheme", "value": scheme },
+                    { "name": "prefers-reduced-motion", "value": "reduce" },
+                ] }),
             );
             let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
             self.chrome("Emulation.setDeviceMetricsOverride", metrics);
