@@ -323,6 +323,12 @@ async fn mark_gateway(
     owner: SignedIn,
     Path((id, key_id)): Path<(String, String)>,
 ) -> Result<Response<Body>, Problem> {
+    let key_id = mark(&api, owner, id, key_id).await?;
+    Ok(answer(StatusCode::OK, &Marked { success: true, key_id }))
+}
+
+/// Marks the one key of an owner's service that a gateway uses; its id. 404 where there is none of these ids.
+pub async fn mark(api: &Api, owner: SignedIn, id: String, key_id: String) -> Result<String, Problem> {
     let now_ms = moment::now_ms(api.clock);
     let update = move |db: &rusqlite::Transaction<'_>| {
         let service = owned(db, &owner.user, &id)?;
@@ -335,6 +341,5 @@ async fn mark_gateway(
         db.prepare_cached(sql)?.execute([&key_id, &service.id])?;
         Ok(key_id)
     };
-    let key_id = api.db.write(update).await?;
-    Ok(answer(StatusCode::OK, &Marked { success: true, key_id }))
+    api.db.write(update).await
 }

@@ -55,3 +55,18 @@ pub(super) async fn serve(Path((version, name)): Path<(String, String)>) -> Resu
     headers.insert(header::CACHE_CONTROL, for_good);
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_libraries_are_those_that_are_written_down() {
+        let written = include_str!("assets/vendor/README.md");
+        for (name, file) in [("hpke.js", "hpke.js"), ("htmx.js", "htmx.min.js")] {
+            let content = FILES.iter().find(|(known, _, _)| *known == name).map_or(&b""[..], |(_, _, content)| content);
+            let row = written.lines().find(|line| line.starts_with(&format!("| `{file}`"))).unwrap_or_default();
+            assert!(row.contains(&hex::text(&Sha256::digest(content))), "{file} is another one");
+        }
+    }
+}

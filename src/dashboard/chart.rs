@@ -95,8 +95,9 @@ fn scale(highest: i64) -> i64 {
     highest
 }
 
-/// A step's name: its hour where it is shorter than a day, else its day.
+/// A step's name: its hour, its day, or both, as its length needs.
 fn name(at_ms: i64, step_ms: i64) -> String {
+    const HOUR_MS: i64 = 3_600_000;
     const DAY_MS: i64 = 24 * 3_600_000;
     let text = iso(at_ms);
     let month = match part(&text, 5, 7) {
@@ -114,7 +115,11 @@ fn name(at_ms: i64, step_ms: i64) -> String {
         _ => "Dec",
     };
     let day = part(&text, 8, 10).trim_start_matches('0');
-    if step_ms < DAY_MS { format!("{day} {month} {}", part(&text, 11, 16)) } else { format!("{day} {month}") }
+    match step_ms {
+        ..=HOUR_MS => part(&text, 11, 16).to_owned(),
+        ..DAY_MS => format!("{day} {month} {}", part(&text, 11, 16)),
+        _ => format!("{day} {month}"),
+    }
 }
 
 /// A part of a whole in thousandths, for a bar of that width; something is never nothing.
@@ -144,10 +149,10 @@ mod tests {
         let bars = Bars::of(&calls, 1_800_000_000_000, 3_600_000);
         assert_eq!(bars.bars[0].good, (500, 1500));
         assert_eq!(bars.bars[0].bad, (0, 500));
-        assert_eq!(bars.bars[0].title, "15 Jan 08:00: 4 calls, 1 failed");
+        assert_eq!(bars.bars[0].title, "08:00: 4 calls, 1 failed");
         assert_eq!(bars.bars[1].good, (2000, 0));
         assert_eq!(bars.marks, [4, 2, 0]);
-        assert_eq!(bars.spoken(), "Calls from 15 Jan 08:00 to 15 Jan 09:00: 4 in all, 1 failed");
+        assert_eq!(bars.spoken(), "Calls from 08:00 to 09:00: 4 in all, 1 failed");
     }
 
     #[test]

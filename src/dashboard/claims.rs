@@ -26,6 +26,7 @@ use crate::dashboard::answer::html;
 use crate::dashboard::answer::see_other;
 use crate::dashboard::answer::unchanged;
 use crate::dashboard::failure::Failure;
+use crate::dashboard::filters;
 use crate::dashboard::form::Form;
 use crate::dashboard::layout::Layout;
 use crate::dashboard::layout::Notice;

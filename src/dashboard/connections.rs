@@ -19,6 +19,7 @@ use crate::dashboard::answer::escaped;
 use crate::dashboard::answer::html;
 use crate::dashboard::answer::see_other;
 use crate::dashboard::failure::Failure;
+use crate::dashboard::filters;
 use crate::dashboard::form::Form;
 use crate::dashboard::gateway::ConnectionRow;
 use crate::dashboard::layout::Layout;
@@ -26,6 +27,7 @@ use crate::dashboard::layout::Notice;
 use crate::dashboard::layout::Section;
 use crate::dashboard::relay::Agent;
 use crate::dashboard::relay::Gateway;
+use crate::dashboard::relay::ServiceKey;
 use crate::dashboard::secrets;
 use crate::dashboard::visitor::Visitor;
 use crate::dashboard::when::When;
@@ -45,11 +47,13 @@ fn session(query: &Query) -> Result<String, Problem> {
     query.find("session").map(str::to_owned).ok_or_else(|| Problem::invalid("session", "must be given"))
 }
 
-fn session_of(form: &Form) -> Result<String, Problem> {
+/// The pair session a form is about.
+pub(super) fn session_of(form: &Form) -> Result<String, Problem> {
     form.text("session").map(str::to_owned).ok_or_else(|| Problem::invalid("session", "must be given"))
 }
 
-fn gateway<'a>(api: &'a Api, visitor: &'a Visitor, session: &'a str) -> Gateway<'a> {
+/// The gateway behind a session of the visitor's.
+pub(super) fn gateway<'a>(api: &'a Api, visitor: &'a Visitor, session: &'a str) -> Gateway<'a> {
     Gateway { api, owner: &visitor.owner.user, session }
 }
 
@@ -259,6 +263,8 @@ struct ConnectionPage {
     row: ConnectionRow,
     agents: Result<Vec<AgentRow>, String>,
     sealing_key: String,
+    /// Whether the gateway can ask whom the owner approved for it.
+    service_key: Result<ServiceKey, String>,
     /// The names of its secrets, each with the name for people where the catalog has one.
     fields: Vec<(String, String)>,
 }
@@ -284,8 +290,8 @@ async fn page(
     notice: Option<Notice>,
 ) -> Result<Response<Body>, Failure> {
     let from = gateway(api, visitor, &session);
-    let (connection, agents, key, catalog) =
-        tokio::join!(from.connection(id), from.agents(id), from.sealing_key(), from.catalog());
+    let (connection, agents, key, catalog, service_key) =
+        tokio::join!(from.connection(id), from.agents(id), from.sealing_key(), from.catalog(), from.service_key(id));
     let row = ConnectionRow::of(connection?, visitor.now_ms);
     let agent = |agent: Agent| AgentRow {
         fingerprint: PublicKey::parse(&agent.public_key).map(|key| key.fingerprint()).unwrap_or_default(),
@@ -303,6 +309,7 @@ async fn page(
         fields: row.connection.credential_keys.iter().map(named).collect(),
         agents: agents.map(|all| all.into_iter().map(agent).collect()).map_err(|problem| problem.sentence()),
         sealing_key: key.map(|key| key.public_key).unwrap_or_default(),
+        service_key: service_key.map_err(|problem| problem.sentence()),
         row,
         session,
     };
@@ -310,7 +317,7 @@ async fn page(
 }
 
 /// Back to the connection with what was done, or the connection with why it was not.
-async fn done(
+pub(super) async fn done(
     api: &Api,
     visitor: &Visitor,
     session: String,

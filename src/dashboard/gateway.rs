@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::extract::State;
 use http::Response;
 use http::StatusCode;
-use serde_json::Value;
 
 use crate::api::Api;
 use crate::api::input::Query;
@@ -15,7 +14,9 @@ use crate::api::problem::Problem;
 use crate::api::text;
 use crate::dashboard::answer::escaped;
 use crate::dashboard::answer::html;
+use crate::dashboard::chart;
 use crate::dashboard::failure::Failure;
+use crate::dashboard::filters;
 use crate::dashboard::layout::Layout;
 use crate::dashboard::layout::Notice;
 use crate::dashboard::layout::Section;
@@ -25,13 +26,17 @@ use crate::dashboard::pairing::SessionView;
 use crate::dashboard::pairing::Stands;
 use crate::dashboard::relay::Connection;
 use crate::dashboard::relay::Gateway;
+use crate::dashboard::relay::Reason;
+use crate::dashboard::relay::Refusal;
+use crate::dashboard::relay::Refusals;
 use crate::dashboard::relay::SealingKey;
-use crate::dashboard::usage::Part;
 use crate::dashboard::visitor::Visitor;
 use crate::dashboard::when::When;
 
 /// Reasons that are shown of what was refused.
 const REASONS: usize = 12;
+/// Single refusals that are shown.
+const RECENT: usize = 10;
 
 /// A connection as it stands on a page.
 pub(super) struct ConnectionRow {
@@ -79,7 +84,7 @@ impl ConnectionRow {
 struct Known {
     connections: Result<Vec<ConnectionRow>, String>,
     key: Result<SealingKey, String>,
-    refusals: Result<Vec<Part>, String>,
+    refusals: Result<Refused, String>,
 }
 
 #[derive(Template)]
@@ -141,19 +146,67 @@ async fn ask(api: &Api, visitor: &Visitor, session: &str) -> Known {
     Known {
         connections: connections.map(|all| all.into_iter().map(row).collect()).map_err(said),
         key: key.map_err(said),
-        refusals: refusals.map(|value| reasons(&value)).map_err(said),
+        refusals: refusals.map(|said| Refused::of(said, visitor.now_ms)).map_err(said),
     }
 }
 
-/// What was refused by reason, the most frequent first.
-fn reasons(said: &Value) -> Vec<Part> {
-    let counted = said.get("reasons").and_then(Value::as_array).into_iter().flatten().filter_map(|one| {
-        let code = one.get("code").or_else(|| one.get("reason"))?.as_str()?;
-        Some((code.to_owned(), one.get("count")?.as_i64()?))
-    });
-    let mut counted: Vec<_> = counted.collect();
-    counted.sort_by(|(one, few), (other, many)| many.cmp(few).then_with(|| one.cmp(other)));
-    counted.truncate(REASONS);
-    let most = counted.first().map_or(0, |(_, count)| *count);
-    counted.into_iter().map(|(code, count)| Part::refused(code, count, most)).collect()
+/// A reason as it stands on a page.
+struct ReasonRow {
+    reason: Reason,
+    means: &'static str,
+    last: Option<When>,
+    /// Its count in thousandths of the most frequent one's.
+    width: i64,
+}
+
+/// A refusal as it stands on a page.
+struct RefusalRow {
+    refusal: Refusal,
+    at: When,
+}
+
+/// What was refused lately, as it is seen at a moment.
+struct Refused {
+    since: Option<When>,
+    total: u64,
+    reasons: Vec<ReasonRow>,
+    recent: Vec<RefusalRow>,
+}
+
+impl Refused {
+    fn of(said: Refusals, now_ms: i64) -> Self {
+        let when = |text: &str| text::instant(text).map(|at_ms| When::at(at_ms, now_ms));
+        let count = |reason: &Reason| i64::try_from(reason.count).unwrap_or(i64::MAX);
+        let most = said.reasons.iter().map(count).max().unwrap_or(0);
+        let row = |reason: Reason| ReasonRow {
+            width: chart::thousandths(count(&reason), most),
+            means: meaning(&reason.code),
+            last: when(&reason.last_at),
+            reason,
+        };
+        let one = |refusal: Refusal| RefusalRow { at: When::of(&refusal.at, now_ms), refusal };
+        Self {
+            since: when(&said.since),
+            total: said.total,
+            reasons: said.reasons.into_iter().take(REASONS).map(row).collect(),
+            recent: said.recent.into_iter().take(RECENT).map(one).collect(),
+        }
+    }
+}
+
+/// What a code means for an owner; empty where the code says it.
+fn meaning(code: &str) -> &'static str {
+    match code {
+        "AUTH_CLAIM_REQUIRED" => "The agent's key is not approved for the service.",
+        "AUTH_CLAIMS_LOOKUP_FAILED" => "The gateway could not learn whom you approved.",
+        "AUTH_SIGNATURE_INVALID" => "The request was not signed, or its signature is wrong.",
+        "AUTH_REPLAY_DETECTED" => "A request came a second time.",
+        "AUTH_IDENTITY_INVALID" => "The agent's certificate does not fit its request.",
+        "AUTH_RATE_LIMITED" => "A stranger asked too often.",
+        "METHOD_OR_PATH_FORBIDDEN" => "The connection does not allow this method or path.",
+        "ROTATION_REQUIRED" => "The connection's secret is overdue for replacement.",
+        "UPSTREAM_ADDRESS_REFUSED" => "The provider's name leads to an address that is not allowed.",
+        "UPSTREAM_ERROR" => "The provider could not be reached.",
+        _ => "",
+    }
 }

@@ -62,6 +62,7 @@ impl Notice {
             "paired" => "The gateway is connected.",
             "tested" => "The connection was tried; below is what came of it.",
             "pairing-ended" => "The pairing has ended. The gateway is no longer reached from here.",
+            "key-handed-over" => "The gateway has a key of the service now: agents can ask for your approval.",
             "connection-made" => "The connection is there.",
             "connection-rotated" => "The secret is replaced. Test the connection to see that the provider takes it.",
             "connection-disabled" => "The connection is disabled; requests through it are refused.",

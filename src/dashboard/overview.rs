@@ -18,6 +18,7 @@ use crate::dashboard::chart::Bars;
 use crate::dashboard::claims;
 use crate::dashboard::claims::ClaimRow;
 use crate::dashboard::failure::Failure;
+use crate::dashboard::filters;
 use crate::dashboard::layout::Layout;
 use crate::dashboard::layout::Section;
 use crate::dashboard::pairing;

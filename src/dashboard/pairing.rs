@@ -137,6 +137,13 @@ pub(super) struct Begun {
     pub(super) connect: Secret,
 }
 
+impl Begun {
+    /// The words of a command, each of which is broken only where it must be.
+    pub(super) fn words(command: &Secret) -> impl Iterator<Item = &str> {
+        command.expose().split(' ')
+    }
+}
+
 /// The session that is asked for, or the one a page is most likely about: the newest that is connected, else the
 /// newest. With it all that are not over, newest first.
 pub(super) async fn sessions(

@@ -15,6 +15,7 @@ use crate::api::pairing::Order;
 use crate::api::problem::Problem;
 use crate::api::users::User;
 use crate::dashboard::answer::escaped;
+use crate::dashboard::filters::plain;
 use crate::domain::secret::Secret;
 use crate::wire::catalog::Catalog;
 
@@ -90,6 +91,48 @@ pub(super) struct Agent {
     pub(super) status: u16,
 }
 
+/// Whether a gateway has the key of a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct ServiceKey {
+    pub(super) has_key: bool,
+    pub(super) key_prefix: String,
+}
+
+/// What was refused lately.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Refusals {
+    /// Since when is counted.
+    pub(super) since: String,
+    pub(super) total: u64,
+    /// The most frequent first.
+    pub(super) reasons: Vec<Reason>,
+    /// The last ones, newest first.
+    pub(super) recent: Vec<Refusal>,
+}
+
+/// How often requests were refused for one reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Reason {
+    pub(super) code: String,
+    pub(super) count: u64,
+    pub(super) last_24h: u64,
+    pub(super) last_at: String,
+}
+
+/// One refusal; callers are fingerprints.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Refusal {
+    pub(super) at: String,
+    pub(super) code: String,
+    pub(super) status: u16,
+    pub(super) connection: Option<String>,
+    pub(super) agent_key: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct Agents {
     agents: Vec<Agent>,
@@ -127,8 +170,8 @@ impl Gateway<'_> {
         }
     }
 
-    /// What was refused lately, as the gateway tells it.
-    pub(super) async fn refusals(self) -> Result<Value, Problem> {
+    /// What was refused lately.
+    pub(super) async fn refusals(self) -> Result<Refusals, Problem> {
         self.look("/api/admin/refusals").await
     }
 
@@ -162,9 +205,14 @@ impl Gateway<'_> {
         self.act(Method::DELETE, &connection(id, ""), None).await
     }
 
-    /// Hands the gateway the key of the service that belongs to a connection.
+    /// Whether it has the key of the service that belongs to a connection.
+    pub(super) async fn service_key(self, id: &str) -> Result<ServiceKey, Problem> {
+        self.look(&service_key(id)).await
+    }
+
+    /// Hands it that key.
     pub(super) async fn put_service_key(self, id: &str, body: Secret) -> Result<(), Problem> {
-        self.act(Method::PUT, &format!("/api/admin/service-api-keys/{}", escaped(id)), Some(body)).await
+        self.act(Method::PUT, &service_key(id), Some(body)).await
     }
 
     async fn look<T: DeserializeOwned>(self, path: &str) -> Result<T, Problem> {
@@ -219,6 +267,10 @@ fn connection(id: &str, action: &str) -> String {
     format!("/api/admin/connections/{}{action}", escaped(id))
 }
 
+fn service_key(id: &str) -> String {
+    format!("/api/admin/service-api-keys/{}", escaped(id))
+}
+
 /// What a gateway says of a refusal, as ours: its sentence and its code, cut.
 fn refused<T>(status: u16, text: &str) -> Result<T, Problem> {
     let said: Value = serde_json::from_str(text).unwrap_or_default();
@@ -241,7 +293,7 @@ fn refused<T>(status: u16, text: &str) -> Result<T, Problem> {
 }
 
 fn short(text: &str) -> String {
-    text.chars().filter(|char| !char.is_control()).take(MAX_SAID).collect()
+    plain(text).chars().take(MAX_SAID).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::dashboard::assets;
 use crate::dashboard::claims;
 use crate::dashboard::connections;
 use crate::dashboard::gateway;
+use crate::dashboard::handover;
 use crate::dashboard::overview;
 use crate::dashboard::pairing;
 use crate::dashboard::services;
@@ -56,6 +57,7 @@ pub fn pages() -> Router<Arc<Api>> {
         .route("/gateway/pairing/end", post(pairing::end))
         .route("/gateway/connections/new", get(connections::offer).post(connections::create))
         .route("/gateway/connections/{id}", get(connections::show))
+        .route("/gateway/connections/{id}/service", post(handover::hand_over))
         .route("/gateway/connections/{id}/test", post(connections::test))
         .route("/gateway/connections/{id}/rotate", post(connections::rotate))
         .route("/gateway/connections/{id}/status", post(connections::set_status))

@@ -22,6 +22,7 @@ use crate::dashboard::answer::escaped;
 use crate::dashboard::answer::html;
 use crate::dashboard::answer::see_other;
 use crate::dashboard::failure::Failure;
+use crate::dashboard::filters;
 use crate::dashboard::form::Form;
 use crate::dashboard::layout::Layout;
 use crate::dashboard::layout::Notice;

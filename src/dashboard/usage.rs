@@ -24,6 +24,7 @@ use crate::dashboard::chart;
 use crate::dashboard::chart::Bars;
 use crate::dashboard::claims::Pages;
 use crate::dashboard::failure::Failure;
+use crate::dashboard::filters;
 use crate::dashboard::layout::Layout;
 use crate::dashboard::layout::Section;
 use crate::dashboard::visitor::Visitor;
@@ -108,12 +109,6 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Refusals of one reason, beside `most` of the most frequent one.
-    pub(super) fn refused(name: String, count: i64, most: i64) -> Self {
-        let width = chart::thousandths(count, most);
-        Self { value: escaped(&name), name, calls: count, failed: 0, good_width: 0, bad_width: width }
-    }
-
     fn of(share: Share, whole: i64) -> Self {
         let failed = share.calls.all.saturating_sub(share.calls.good);
         Self {

@@ -96,7 +96,8 @@ fn paired(
 ) -> (String, FakeBridge) {
     let answer = visitor.post("/gateway/pairing", "");
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let page = answer.text();
+    // Its words are broken only where they must be.
+    let page = answer.text().replace("<span>", "").replace("</span>", "");
     let part = |before: &str, after: &str| {
         let (_, rest) = page.split_once(before).unwrap_or_else(|| panic!("no {before} in {page}"));
         rest.split_once(after).unwrap().0.to_owned()
@@ -203,10 +204,8 @@ fn what_strangers_write_is_text() {
         let page = visitor.page(target);
         assert!(!page.contains("<script>alert") && !page.contains("<img"), "{target}: {page}");
         assert!(page.contains("&#60;script&#62;alert(1)"), "{target}: {page}");
-        // What turns the reading direction does so within its own bounds.
-        for (before, _) in page.match_indices('\u{202e}').map(|(at, _)| page.split_at(at)) {
-            assert!(before.rfind("<bdi").unwrap() > before.rfind("</bdi>").unwrap_or(0), "{target}");
-        }
+        // What turns the direction of writing is not there.
+        assert!(!page.contains('\u{202e}'), "{target}");
     };
     judge("/");
     judge("/claims");

@@ -3,12 +3,15 @@
 
 document.documentElement.classList.add("js");
 
+// On a narrow screen the sections are a strip: the current one is in sight.
+document.querySelector(".side nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 // Copy buttons name the element whose text they copy.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
   const source = document.getElementById(button.dataset.copy);
-  const text = source.textContent.trim();
+  const text = source.textContent.trim().replaceAll(/\s+/g, " ");
   let copied = false;
   try {
     await navigator.clipboard.writeText(text);
@@ -35,6 +38,13 @@ function say(text) {
 // A page that shows something once must not be sent for again when it is reloaded.
 const once = document.querySelector("[data-once]");
 if (once) history.replaceState(null, "", once.dataset.once);
+
+// What was just done is told once, not again when the page is reloaded.
+const here = new URL(location.href);
+if (here.searchParams.has("done")) {
+  here.searchParams.delete("done");
+  history.replaceState(null, "", here);
+}
 
 // Only one question is open at a time, and Escape closes it.
 document.addEventListener("toggle", (event) => {

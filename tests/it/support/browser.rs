@@ -172,11 +172,6 @@ impl Browser {
         }
     }
 
-    /// Whether there is one now.
-    pub fn has(&self, selector: &str) -> bool {
-        self.runtime.block_on(self.client.find(Locator::Css(selector))).is_ok()
-    }
-
     /// Clicks the element of a CSS selector.
     pub fn click(&mut self, selector: &str) {
         let element = self.element(selector);
@@ -222,16 +217,6 @@ impl Browser {
         let begun = Instant::now();
         while !self.text().contains(text) {
             assert!(begun.elapsed() < LIMIT, "{text:?} does not appear on {}:\n{}", self.url(), self.text());
-            std::thread::sleep(POLL);
-        }
-        self.listen();
-    }
-
-    /// Waits until the address ends like this.
-    pub fn until_at(&mut self, end: &str) {
-        let begun = Instant::now();
-        while !self.url().ends_with(end) {
-            assert!(begun.elapsed() < LIMIT, "not at {end:?} but at {}:\n{}", self.url(), self.text());
             std::thread::sleep(POLL);
         }
         self.listen();
