@@ -27,6 +27,7 @@ use crate::domain::audit::Action;
 use crate::domain::audit::Asker;
 use crate::domain::audit::Detail;
 use crate::domain::audit::Entry;
+use crate::domain::relay::RelayRefused;
 use crate::sys::clock::Clock as _;
 use crate::sys::files;
 use crate::wire::admin::decode;
@@ -65,6 +66,13 @@ async fn replace(State(admin): Shared, Extension(id): Id, Extension(asker): Who,
 
 async fn put(admin: &Admin, asker: &Asker, body: &[u8]) -> Result<Response<Body>, Problem> {
     let catalog = decode::<Catalog>(body)?.check().map_err(|error| Problem::invalid(error.to_string()))?;
+    if asker.relay().is_some() {
+        let path = admin.catalog.clone();
+        let held = in_background(move || read_or_make(&path)).await?;
+        if held.leads_elsewhere(&catalog) {
+            return Err(RelayRefused::Template.into());
+        }
+    }
     let text = catalog.text();
     let (path, written) = (admin.catalog.clone(), text.clone());
     in_background(move || files::write_private(&path, written.as_bytes()).map_err(|error| failed(&path, &error)))

@@ -15,6 +15,7 @@ use crate::domain::draft::Draft;
 use crate::domain::ids::ConnectionId;
 use crate::domain::probe::LastTest;
 use crate::domain::record::ConnectionRecord;
+use crate::domain::relay;
 use crate::store::StoreError;
 use crate::store::vault::Change;
 use crate::store::vault::Listed;
@@ -44,13 +45,19 @@ pub async fn list(admin: &Admin) -> Answer {
 
 /// `POST /api/admin/connections`.
 pub async fn create(admin: &Admin, asker: Asker, body: &[u8]) -> Answer {
-    let (draft, secrets) = decode::<CreateBody>(body)?.into_draft().ok_or_else(invalid_status)?;
+    let (draft, given) = decode::<CreateBody>(body)?.into_draft().ok_or_else(invalid_status)?;
+    // As it was written: that is what a page sealed for.
+    let destination = draft.base_url.clone();
     let checked = draft.check(&admin.addresses.load()).map_err(StoreError::Invalid)?;
-    let now = admin.clock.now().wall;
-    let (listed, _) = admin
-        .store
-        .change(move |vault| described(vault, |vault| vault.create_connection(checked, secrets, &asker, now)))
-        .await?;
+    if asker.relay().is_some() {
+        relay::check_new(&checked)?;
+    }
+    let (now, mut asker) = (admin.clock.now().wall, asker);
+    let create = move |vault: &mut Vault| {
+        let secrets = vault.reveal_all(given, checked.settings.id.as_str(), &destination, &mut asker)?;
+        vault.create_connection(checked, secrets, &asker, now)
+    };
+    let (listed, _) = admin.store.change(move |vault| described(vault, create)).await?;
     json(StatusCode::CREATED, &body_of(listed))
 }
 
@@ -69,7 +76,14 @@ pub async fn patch(admin: &Admin, asker: Asker, id: ConnectionId, body: &[u8]) -
     }
     let now = admin.clock.now().wall;
     let addresses = admin.addresses.load_full();
-    let edit = move |record: &_| patch.apply(Draft::from_record(record)).check(&addresses);
+    let relayed = asker.relay().is_some();
+    let edit = move |record: &ConnectionRecord| {
+        let checked = patch.apply(Draft::from_record(record)).check(&addresses).map_err(StoreError::Invalid)?;
+        if relayed {
+            relay::check_change(record, &checked)?;
+        }
+        Ok::<_, StoreError>(checked)
+    };
     let (listed, last) = admin
         .store
         .change(move |vault| described(vault, |vault| vault.update_connection(id.as_str(), &asker, now, edit)))
@@ -86,13 +100,15 @@ pub async fn delete(admin: &Admin, asker: Asker, id: ConnectionId) -> Answer {
 
 /// `POST /api/admin/connections/{id}/rotate`.
 pub async fn rotate(admin: &Admin, asker: Asker, id: ConnectionId, body: &[u8]) -> Answer {
-    let (secrets, by, reason) = decode::<RotateBody>(body)?.into_parts();
-    let request = RotationRequest { secrets, by, reason };
-    let now = admin.clock.now().wall;
-    let (listed, last) = admin
-        .store
-        .change(move |vault| described(vault, |vault| vault.rotate(id.as_str(), request, &asker, now)))
-        .await?;
+    let (given, by, reason) = decode::<RotateBody>(body)?.into_parts();
+    let (now, mut asker) = (admin.clock.now().wall, asker);
+    let rotate = move |vault: &mut Vault| {
+        // In one turn of the store, so that the connection leads nowhere else meanwhile.
+        let destination = vault.get(id.as_str())?.record.settings.upstream.base_url();
+        let secrets = vault.reveal_all(given, id.as_str(), &destination, &mut asker)?;
+        vault.rotate(id.as_str(), RotationRequest { secrets, by, reason }, &asker, now)
+    };
+    let (listed, last) = admin.store.change(move |vault| described(vault, rotate)).await?;
     json(StatusCode::OK, &body_of(listed).tested(last))
 }
 

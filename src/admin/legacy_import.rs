@@ -15,6 +15,7 @@ use crate::domain::ids::ConnectionId;
 use crate::domain::legacy;
 use crate::domain::record::Secrets;
 use crate::domain::record::ToolPolicy;
+use crate::domain::relay::RelayRefused;
 use crate::domain::secret::Secret;
 use crate::store::StoreError;
 use crate::store::vault::RotationRequest;
@@ -41,8 +42,16 @@ pub(super) async fn import(
 ) -> Result<LegacyImportedBody, Problem> {
     let ids = body.finding_ids.unwrap_or_default();
     let wanted = body.connection_id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty());
+    let relayed = asker.relay().is_some();
+    if relayed && wanted.is_some() {
+        return Err(RelayRefused::Import.into());
+    }
     let _turn = admin.legacy.turn.lock().await;
     let mut look = look(admin).await?;
+    if relayed {
+        // The file may be of the making of whoever relays: a template in it could lead anywhere.
+        look.catalog = Catalog::defaults();
+    }
     if !ids.is_empty() {
         look = look.select(&ids)?;
     }

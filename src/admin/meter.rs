@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 
+use crate::admin::refusals::Refusals;
 use crate::admin::uses::Uses;
 use crate::state::Publisher;
 use crate::store::last_use::LastUse;
@@ -45,6 +46,7 @@ pub struct Meter {
     publisher: Publisher,
     metrics: Arc<Metrics>,
     tail: Option<(Tail, Uses)>,
+    refusals: Arc<Refusals>,
     store: Store,
     log: PathBuf,
     /// Position files of all readers of the log, ours first.
@@ -59,7 +61,13 @@ impl Meter {
         let position = run_dir.join(POSITION_FILE);
         let tail = Some((Tail::new(&log, &position), Uses::default()));
         let positions = vec![position];
-        Self { publisher, metrics, tail, store, log, positions, envoy_socket: envoy_socket.to_owned() }
+        let refusals = Arc::new(Refusals::new(SystemClock.now().wall));
+        Self { publisher, metrics, tail, refusals, store, log, positions, envoy_socket: envoy_socket.to_owned() }
+    }
+
+    /// The refusals it reads of.
+    pub fn refusals(&self) -> Arc<Refusals> {
+        Arc::clone(&self.refusals)
     }
 
     /// Another reader's position file: what it is not done with is kept.
@@ -89,9 +97,9 @@ impl Meter {
     pub async fn turn(&mut self, last: bool) {
         self.metrics.record_authz(&self.counters());
         let Some((mut tail, mut uses)) = self.tail.take() else { return };
-        let metrics = Arc::clone(&self.metrics);
+        let (metrics, refusals) = (Arc::clone(&self.metrics), Arc::clone(&self.refusals));
         let read = tokio::task::spawn_blocking(move || {
-            let result = read(&mut tail, &metrics, &mut uses);
+            let result = read(&mut tail, &metrics, &mut uses, &refusals);
             (tail, uses, result)
         });
         match read.await {
@@ -175,7 +183,7 @@ impl Meter {
     }
 }
 
-fn read(tail: &mut Tail, metrics: &Metrics, uses: &mut Uses) -> std::io::Result<()> {
+fn read(tail: &mut Tail, metrics: &Metrics, uses: &mut Uses, refusals: &Refusals) -> std::io::Result<()> {
     let mut bytes = 0;
     while bytes < TURN_BYTES
         && let Some(line) = tail.next_line()?
@@ -187,6 +195,7 @@ fn read(tail: &mut Tail, metrics: &Metrics, uses: &mut Uses) -> std::io::Result<
                     Some(entry) => {
                         metrics.record_access(&entry);
                         uses.note(&entry);
+                        refusals.note(&entry);
                     }
                     None => metrics.record_unreadable(),
                 }

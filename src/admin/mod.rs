@@ -20,10 +20,12 @@ pub mod meter;
 pub mod openapi;
 pub mod origin;
 pub mod probes;
+pub mod refusals;
 pub mod reload;
 pub mod respond;
 pub mod router;
 pub mod routes;
+pub mod sealing_key;
 pub mod service_keys;
 pub mod token;
 pub mod upkeep;
@@ -43,6 +45,7 @@ use crate::admin::attempts::Attempts;
 use crate::admin::legacy::LegacyDesk;
 use crate::admin::origin::Pages;
 use crate::admin::probes::Tests;
+use crate::admin::refusals::Refusals;
 use crate::admin::reload::ReloadDesk;
 use crate::claims::keys::KeyPlaces;
 use crate::claims::overview::Overview;
@@ -74,6 +77,8 @@ pub struct Admin {
     pub prober: Arc<Prober>,
     /// Tests of connections that are running.
     pub tests: Tests,
+    /// Refusals of agents' requests, as far as the access log was read.
+    pub refusals: Arc<Refusals>,
     /// The file of the service catalog.
     pub catalog: PathBuf,
     /// Where Envoy takes the requests of agents.

@@ -44,7 +44,8 @@ const GUARDED: [(&str, &str); 5] = [
     (
         "403",
         "`ADMIN_TOKEN_REQUIRED`, `ADMIN_LOOPBACK_REQUIRED`, `ADMIN_TOKEN_OR_LOOPBACK_REQUIRED` or \
-         `ADMIN_CERTIFICATE_REQUIRED`: not let in; `ADMIN_ORIGIN_REFUSED`: a web page of elsewhere may change nothing",
+         `ADMIN_CERTIFICATE_REQUIRED`: not let in; `ADMIN_ORIGIN_REFUSED`: a web page of elsewhere may change nothing; \
+         `RELAY_FORBIDDEN`: a request through a pairing (`X-Sigilum-Relay`) may not do this",
     ),
     ("421", "`ADMIN_HOST_REFUSED`: a change must name this gateway in `Host`; without one `Host` it is 400"),
     ("429", "`AUTH_RATE_LIMITED`: too many wrong tokens from this address; `Retry-After` says how long to wait"),

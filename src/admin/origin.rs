@@ -148,11 +148,20 @@ pub fn named_host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return None };
     let host = host.to_str().ok()?.parse::<Authority>().ok()?;
-    if host.as_str().contains('@') || host.host().is_empty() {
+    if host.host().is_empty() || !is_port(host.as_str().strip_prefix(host.host())?) {
         return None;
     }
     let same = uri.authority().is_none_or(|named| named.as_str().eq_ignore_ascii_case(host.as_str()));
     same.then_some(host)
+}
+
+/// Whether what follows a host is nothing or `:` and a port (RFC 3986 section 3.2.3): the parser lets more through.
+fn is_port(rest: &str) -> bool {
+    let port = match rest.strip_prefix(':') {
+        Some(port) => port,
+        None => return rest.is_empty(),
+    };
+    port.is_empty() || port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }
 
 /// Whether a host is this machine by name or address.
@@ -246,6 +255,10 @@ mod tests {
             ("other.example:8443", Ok(())),
             ("other.example", Err(Turned::ForeignHost)),
             ("other.example:1", Err(Turned::ForeignHost)),
+            ("127.0.0.1:", Ok(())),
+            ("127.0.0.1:381+0", Err(Turned::NoHost)),
+            ("127.0.0.1:65536", Err(Turned::NoHost)),
+            ("user@127.0.0.1:38100", Err(Turned::NoHost)),
             ("attacker.test", Err(Turned::ForeignHost)),
             ("localhost.attacker.test", Err(Turned::ForeignHost)),
             ("192.0.2.1:38100", Err(Turned::ForeignHost)),

@@ -33,10 +33,12 @@ use crate::domain::audit::Detail;
 use crate::domain::audit::Entry;
 use crate::domain::connection::Connection;
 use crate::domain::connection::Protocol;
+use crate::domain::connection::Upstream;
 use crate::domain::ids::ConnectionId;
 use crate::domain::probe::LastTest;
 use crate::domain::probe::TestOutcome;
 use crate::domain::probe::TestRequest;
+use crate::domain::relay::RelayRefused;
 use crate::domain::route;
 use crate::probe::Busy;
 use crate::probe::Prober;
@@ -45,6 +47,8 @@ use crate::store::worker::Store;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::wire::admin::decode;
+use crate::wire::catalog::Catalog;
+use crate::wire::catalog::Template;
 use crate::wire::envelope::ErrorBody;
 use crate::wire::probe::TestBody;
 use crate::wire::probe::TestResultBody;
@@ -112,10 +116,14 @@ impl Test {
         let (id, method) = (connection.settings.id.clone(), request.method.to_string());
         let tested = id.clone();
         let made = store.read(move |vault| vault.made_at(tested.as_str())).await?;
-        let outcome = prober.test(&connection, credential, request, &addresses).await.map_err(|Busy| {
+        let mut outcome = prober.test(&connection, credential, request, &addresses).await.map_err(|Busy| {
             let text = "as many tests as may run at a time are running";
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "", text).retry_after(RETRY_SECONDS)
         })?;
+        if asker.relay().is_some() && !outcome.passed && outcome.http_status > 0 {
+            // A provider may repeat a credential in a form that nobody looks for.
+            outcome.error = format!("http {}", outcome.http_status);
+        }
         let now = clock.now().wall;
         let detail = Detail::default()
             .text("method", &method)
@@ -134,6 +142,9 @@ async fn run(admin: &Admin, asker: &Asker, id: ConnectionId, body: &[u8]) -> Res
         return Err(not_yet());
     }
     let asked = if body.trim_ascii().is_empty() { TestBody::default() } else { decode::<TestBody>(body)? };
+    if asker.relay().is_some() && !is_relayable(&asked, &connection) {
+        return Err(RelayRefused::Test.into());
+    }
     let request = asked.into_draft().check(&connection.settings).map_err(StoreError::Invalid)?;
     let test = Test {
         prober: Arc::clone(&admin.prober),
@@ -153,6 +164,16 @@ async fn run(admin: &Admin, asker: &Asker, id: ConnectionId, body: &[u8]) -> Res
     let unanswered = !outcome.passed && outcome.http_status == 0;
     let status = if unanswered { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
     json(status, &TestResultBody::encode(outcome))
+}
+
+/// Whether a request through a pairing may have this sent with the credential: a look, or what the catalog of this version
+/// (not the file, which such a request may add to) has for the connection's provider.
+fn is_relayable(asked: &TestBody, connection: &Connection) -> bool {
+    let base_url = connection.settings.upstream.base_url();
+    let leads_there =
+        |template: &Template| Upstream::parse(&template.base_url).is_ok_and(|upstream| upstream.base_url() == base_url);
+    asked.is_look()
+        || Catalog::defaults().services.iter().any(|template| leads_there(template) && asked.is_of(template))
 }
 
 /// Asks an MCP server for its tools.
@@ -212,7 +233,35 @@ fn not_yet() -> Problem {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
     use super::*;
+    use crate::domain::draft::Draft;
+    use crate::domain::secret::Secret;
+
+    #[test]
+    fn the_test_of_a_template_is_relayed_to_its_own_provider_alone() {
+        let connection = |base_url: &str| {
+            let draft = Draft {
+                id: "demo".into(),
+                base_url: base_url.into(),
+                auth_secret_key: "key".into(),
+                ..Draft::default()
+            };
+            let settings = draft.check(&AddressPolicy::default()).unwrap().settings;
+            Connection::new(settings, Ok(&Secret::new("s".to_owned())))
+        };
+        let mut own = 0;
+        for template in Catalog::defaults().check().unwrap().services {
+            let body = serde_json::json!({"method": template.default_test_method, "test_path": template.default_test_path,
+                "headers": template.default_test_headers, "body": template.default_test_body});
+            let asked = decode::<TestBody>(body.to_string().as_bytes()).unwrap();
+            assert!(is_relayable(&asked, &connection(&template.base_url)), "{}", template.key);
+            assert_eq!(is_relayable(&asked, &connection("https://evil.example")), asked.is_look(), "{}", template.key);
+            own += usize::from(!asked.is_look());
+        }
+        assert!(own > 0, "some need more than a look");
+    }
 
     #[test]
     fn the_words_for_refresh_are_known() {

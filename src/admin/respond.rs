@@ -7,6 +7,7 @@ use http::StatusCode;
 use http::header;
 use serde::Serialize;
 
+use crate::domain::relay::RelayRefused;
 use crate::store::StoreError;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
@@ -123,6 +124,10 @@ impl From<StoreError> for Problem {
             // With a code of its own: for a command that is run again this is success.
             StoreError::Unchanged => Self::new(StatusCode::BAD_REQUEST, "SECRET_UNCHANGED", error.to_string()),
             StoreError::Invalid(_) => Self::invalid(error.to_string()),
+            StoreError::SealedInvalid(_) => {
+                Self::new(StatusCode::BAD_REQUEST, "SEALED_SECRET_INVALID", error.to_string())
+            }
+            StoreError::Relay(refused) => Self::from(refused),
             StoreError::Lost | StoreError::SecretsIncomplete(_) => {
                 Self::new(StatusCode::BAD_REQUEST, "SECRETS_LOST", error.to_string())
             }
@@ -149,6 +154,13 @@ impl From<StoreError> for Problem {
                 Self::internal()
             }
         }
+    }
+}
+
+impl From<RelayRefused> for Problem {
+    fn from(refused: RelayRefused) -> Self {
+        tracing::warn!(%refused, "a relayed request was turned away");
+        Self::new(StatusCode::FORBIDDEN, "RELAY_FORBIDDEN", refused.to_string())
     }
 }
 

@@ -31,12 +31,14 @@ use crate::admin::input::Shared;
 use crate::admin::legacy;
 use crate::admin::openapi;
 use crate::admin::probes;
+use crate::admin::refusals;
 use crate::admin::reload;
 use crate::admin::respond::Problem;
 use crate::admin::respond::REQUEST_ID_HEADER;
 use crate::admin::respond::RequestId;
 use crate::admin::respond::empty;
 use crate::admin::routes;
+use crate::admin::sealing_key;
 use crate::admin::service_keys;
 use crate::admin::upkeep;
 use crate::admin::uses;
@@ -45,6 +47,9 @@ use crate::domain::audit::Action;
 use crate::domain::audit::Asker;
 use crate::domain::audit::Entry;
 use crate::domain::audit::Via;
+use crate::domain::relay::RELAY_HEADER;
+use crate::domain::relay::RelayRefused;
+use crate::domain::relay::RelaySession;
 use crate::sys::clock::Clock as _;
 use crate::sys::http_server::ClientName;
 use crate::sys::http_server::Local;
@@ -62,6 +67,9 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
 const LONG_PATIENCE: Duration = Duration::from_secs(600);
 /// What the paths of those begin with.
 const LONG_PATHS: [&str; 3] = ["/api/admin/store/", "/api/admin/secrets/reload", "/api/admin/config/reload"];
+/// What the paths begin with of what concerns the gateway as a whole, and is none of a dashboard's business.
+const NEVER_RELAYED: [&str; 5] =
+    ["/api/admin/audit", "/api/admin/config/", "/api/admin/sealing-key/", "/api/admin/secrets/", "/api/admin/store/"];
 /// Header by which a client says for whom it asks. Nothing is proven by it.
 pub const SUBJECT_HEADER: &str = "sigilum-subject";
 /// Longest client request id that is logged, in characters.
@@ -89,6 +97,8 @@ fn guarded() -> OpenApiRouter<Arc<Admin>> {
         .merge(upkeep::routes())
         .merge(reload::routes())
         .merge(uses::routes())
+        .merge(sealing_key::routes())
+        .merge(refusals::routes())
 }
 
 /// The whole face.
@@ -189,7 +199,8 @@ async fn let_in(State(admin): Shared, Extension(id): Id, mut request: Request, n
     if admin.access.token.refresh() {
         note_new_token(&admin).await;
     }
-    match check_access(&admin, &id, &request) {
+    let judged = check_access(&admin, &id, &request).and_then(|asker| check_relay(asker, &request));
+    match judged {
         Ok(asker) => {
             if let Some(admission) = request.extensions().get::<Admission>() {
                 admission.admit();
@@ -199,6 +210,23 @@ async fn let_in(State(admin): Shared, Extension(id): Id, mut request: Request, n
         }
         Err(problem) => problem.into_response(&id),
     }
+}
+
+/// Who asks, with the session under which the bridge relayed the request. What is malformed is refused: passed over, it would
+/// make a relayed request one of the operator's own.
+fn check_relay(asker: Asker, request: &Request) -> Result<Asker, Problem> {
+    let mut named = request.headers().get_all(RELAY_HEADER).iter();
+    let Some(session) = named.next() else { return Ok(asker) };
+    let session = session.to_str().ok().filter(|_| named.next().is_none()).and_then(RelaySession::parse);
+    let session = session.ok_or_else(|| {
+        let text = format!("{RELAY_HEADER}: must be there once, with 1 to 64 of A-Za-z0-9._-");
+        Problem::new(StatusCode::BAD_REQUEST, "RELAY_HEADER_INVALID", text)
+    })?;
+    // The bridge lets none of these pass either.
+    if NEVER_RELAYED.iter().any(|begin| request.uri().path().starts_with(begin)) {
+        return Err(RelayRefused::Operation.into());
+    }
+    Ok(asker.relayed(Some(session)))
 }
 
 fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Asker, Problem> {

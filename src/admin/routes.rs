@@ -88,7 +88,8 @@ async fn list(State(admin): Shared, Extension(id): Id) -> Response<Body> {
 #[utoipa::path(post, path = "/api/admin/connections", operation_id = "createConnection", tag = "connections",
     request_body = CreateBody, responses(
     (status = 201, description = "Made, and published to authz", body = ConnectionBody),
-    (status = 400, description = "The sentence names the member and what is wrong with it", body = ErrorBody),
+    (status = 400, description = "The sentence names the member and what is wrong with it; `SEALED_SECRET_INVALID`: a sealed \
+        secret does not open", body = ErrorBody),
     (status = 409, description = "There is one of that id, or there are as many as one gateway holds; \
         `CONNECTION_DECLARED`: the configuration file declares it", body = ErrorBody),
 ))]
@@ -144,7 +145,8 @@ async fn delete(State(admin): Shared, Extension(id): Id, Extension(asker): Who, 
     tag = "connections", params(("id" = String, Path, description = "Slug of the connection")),
     request_body = RotateBody, responses(
     (status = 200, description = "Rotated, and published to authz", body = ConnectionBody),
-    (status = 400, description = "Nothing would change, or a secret is not valid", body = ErrorBody),
+    (status = 400, description = "Nothing would change, or a secret is not valid; `SEALED_SECRET_INVALID`: a sealed secret does \
+        not open", body = ErrorBody),
     (status = 404, description = "No connection of that id", body = ErrorBody),
     (status = 409, description = "`CONNECTION_DECLARED`: the configuration file declares it", body = ErrorBody),
 ))]

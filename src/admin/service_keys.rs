@@ -26,6 +26,8 @@ use crate::domain::audit::Action;
 use crate::domain::audit::Asker;
 use crate::domain::audit::Entry;
 use crate::domain::ids::ConnectionId;
+use crate::domain::sealing::Purpose;
+use crate::domain::sealing::Target;
 use crate::sys::clock::Clock as _;
 use crate::sys::files;
 use crate::wire::admin::decode;
@@ -33,6 +35,7 @@ use crate::wire::envelope::ErrorBody;
 use crate::wire::service_key::KeyBody;
 use crate::wire::service_key::KeyStatusBody;
 use crate::wire::service_key::KeyWrittenBody;
+use crate::wire::service_key::check_key;
 use crate::wire::service_key::prefix;
 
 /// The routes of this file.
@@ -66,7 +69,8 @@ async fn show(State(admin): Shared, Extension(id): Id, name: Name) -> Response<B
     params(("id" = String, Path, description = "Slug of the service, which is the connection's id")),
     request_body = KeyBody, responses(
     (status = 200, description = "Written", body = KeyWrittenBody),
-    (status = 400, description = "The id is no slug, or the key none that can be sent", body = ErrorBody),
+    (status = 400, description = "The id is no slug, or the key none that can be sent; `SEALED_SECRET_INVALID`: a sealed key \
+        does not open", body = ErrorBody),
 ))]
 async fn write(
     State(admin): Shared,
@@ -75,12 +79,20 @@ async fn write(
     name: Name,
     request: Request,
 ) -> Response<Body> {
-    let work = async { put(&admin, &asker, service(name)?, &json_body(request).await?).await };
+    let work = async { put(&admin, asker, service(name)?, &json_body(request).await?).await };
     finish(&id, work.await)
 }
 
-async fn put(admin: &Admin, asker: &Asker, service: ConnectionId, body: &[u8]) -> Result<Response<Body>, Problem> {
-    let key = decode::<KeyBody>(body)?.into_key().map_err(Problem::invalid)?;
+async fn put(admin: &Admin, mut asker: Asker, service: ConnectionId, body: &[u8]) -> Result<Response<Body>, Problem> {
+    let given = decode::<KeyBody>(body)?.into_given().map_err(Problem::invalid)?;
+    let of = service.clone();
+    let revealed = admin.store.read(move |vault| {
+        let target = Target { purpose: Purpose::ServiceApiKey, id: of.as_str(), field: "key", destination: "" };
+        let key = vault.reveal(given, &target, &mut asker)?;
+        Ok((key, asker))
+    });
+    let (key, asker) = revealed.await?;
+    let key = check_key(&key).map_err(Problem::invalid)?;
     let path = admin.keys.file(service.as_str()).ok_or_else(|| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "", "the gateway has no home folder to keep keys in")
     })?;
@@ -98,7 +110,7 @@ async fn put(admin: &Admin, asker: &Asker, service: ConnectionId, body: &[u8]) -
         }
         Err(_) => return Err(Problem::internal()),
     }
-    let entry = Entry::new(Action::ServiceKeySet, service.as_str(), asker, admin.clock.now().wall);
+    let entry = Entry::new(Action::ServiceKeySet, service.as_str(), &asker, admin.clock.now().wall);
     admin.store.keep(move |vault| vault.note(&entry)).await?;
     json(StatusCode::OK, &KeyWrittenBody { connection_id: service.as_str().to_owned(), written: true })
 }

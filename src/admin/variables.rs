@@ -23,8 +23,11 @@ use crate::admin::input::json_body;
 use crate::admin::respond::Problem;
 use crate::admin::respond::json;
 use crate::admin::router::SUBJECT_HEADER;
+use crate::domain::sealing::Purpose;
+use crate::domain::sealing::Target;
 use crate::store::StoreError;
 use crate::store::variables::ListedVariable;
+use crate::store::vault::Vault;
 use crate::sys::clock::Clock as _;
 use crate::wire::admin::decode;
 use crate::wire::envelope::ErrorBody;
@@ -57,7 +60,7 @@ async fn list(State(admin): Shared, Extension(id): Id) -> Response<Body> {
     request_body = VariableSetBody, responses(
     (status = 200, description = "Set, and its connections published to authz", body = VariableBody),
     (status = 400, description = "The sentence names the member and what is wrong with it; `VARIABLE_CYCLE`: the value \
-        refers to a variable itself", body = ErrorBody),
+        refers to a variable itself; `SEALED_SECRET_INVALID`: a sealed value does not open", body = ErrorBody),
     (status = 409, description = "`VARIABLE_DECLARED`: the configuration file declares it; or there are as many as one \
         gateway holds", body = ErrorBody),
 ))]
@@ -66,12 +69,16 @@ async fn set(State(admin): Shared, Extension(id): Id, Extension(asker): Who, req
         let subject = request.headers().get(SUBJECT_HEADER).and_then(|value| value.to_str().ok());
         let subject = subject.map(|subject| subject.trim().to_owned()).filter(|subject| !subject.is_empty());
         let mut body = decode::<VariableSetBody>(&json_body(request).await?)?;
-        let value = body.take_value();
+        let given = body.take_value();
         let key = body.key.unwrap_or_default().trim().to_owned();
         let created_by = subject.or(body.created_by_subject).unwrap_or_default();
-        let (asker, now) = (asker.named(&created_by), admin.clock.now().wall);
-        let listed =
-            admin.store.change(move |vault| vault.set_variable(&key, &value, &created_by, &asker, now)).await?;
+        let (mut asker, now) = (asker.named(&created_by), admin.clock.now().wall);
+        let set = move |vault: &mut Vault| {
+            let target = Target { purpose: Purpose::Variable, id: &key, field: "value", destination: "" };
+            let value = vault.reveal(given, &target, &mut asker)?;
+            vault.set_variable(&key, &value, &created_by, &asker, now)
+        };
+        let listed = admin.store.change(set).await?;
         json(StatusCode::OK, &encode(listed))
     };
     finish(&id, work.await)

@@ -365,6 +365,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         reload: desk,
         prober: Arc::default(),
         tests: Tests::default(),
+        refusals: meter.refusals(),
         catalog: config.service_catalog,
         ingress: ArcSwap::from_pointee(config.ingress),
         keys: config.keys,

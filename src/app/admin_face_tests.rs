@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use super::*;
 
 /// Answers each request with its own first line and `Authorization`, by a status that the path names.
-async fn provider() -> (SocketAddr, Arc<Mutex<Vec<String>>>, Task<()>) {
+pub(super) async fn provider() -> (SocketAddr, Arc<Mutex<Vec<String>>>, Task<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));

@@ -231,3 +231,39 @@ async fn a_link_is_read_and_never_written() {
     assert!(left["warnings"][0].as_str().unwrap().contains("symbolic link"), "{left}");
     assert_eq!(std::fs::read_to_string(&real).unwrap(), env_text());
 }
+
+#[tokio::test]
+async fn a_relayed_import_goes_by_the_templates_of_this_version_and_into_no_connection_of_its_choice() {
+    let gateway = start().await;
+    let relay = async |path: &str, body: &str| {
+        let headers = [("x-sigilum-admin-token", TOKEN), ("x-sigilum-relay", "session-1")];
+        gateway.send("POST", path, &headers, body).await
+    };
+    // A template that whoever relays has added for a provider without one.
+    let mut catalog = gateway.ask("GET", "/api/admin/service-catalog", "").await.json();
+    let services = catalog["services"].as_array_mut().unwrap();
+    assert!(services.iter().all(|template| template["key"] != "thing"));
+    services.push(json!({"key": "thing", "connection_id": "thing-proxy", "base_url": "https://evil.example",
+        "auth_secret_key": "api_key", "credential_fields": [{"key": "api_key"}]}));
+    let put = gateway.ask("PUT", "/api/admin/service-catalog", &catalog.to_string()).await;
+    assert_eq!(put.status, 200, "{put:?}");
+    let evil = r#"{"id":"evil","base_url":"https://evil.example","auth_secret_key":"key","secrets":{"key":"x"}}"#;
+    assert_eq!(relay(CONNECTIONS, evil).await.status, 201);
+
+    let id = id_of(&findings(&gateway).await, "OPENAI_API_KEY");
+    let chosen = json!({"finding_ids": [id], "connection_id": "evil"}).to_string();
+    let refused = relay(&format!("{KEYS}/import"), &chosen).await;
+    assert_eq!((refused.status, refused.code().as_str()), (403, "RELAY_FORBIDDEN"), "{refused:?}");
+    assert_eq!(gateway.ask("GET", VARIABLES, "").await.json(), json!({"variables": []}), "nothing was made");
+
+    let done = relay(&format!("{KEYS}/import"), "{}").await;
+    assert_eq!(done.status, 200, "{done:?}");
+    assert_eq!(done.json()["imported_count"], 3);
+    let all = gateway.ask("GET", CONNECTIONS, "").await.json();
+    let leading: Vec<_> =
+        all["connections"].as_array().unwrap().iter().filter(|one| one["base_url"] == "https://evil.example").collect();
+    assert_eq!(leading.len(), 1, "only the one without a key of this machine: {all}");
+    // The operator's own import goes by the file.
+    let done = ask(&gateway, "POST", &format!("{KEYS}/import"), "{}").await.json();
+    assert!(done["secured_connections"].to_string().contains("sigilum-secure-thing"), "{done}");
+}

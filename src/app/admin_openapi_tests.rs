@@ -163,7 +163,8 @@ async fn the_description_is_a_valid_openapi_document() {
             ["POST", "PUT", "PATCH"].contains(&method.as_str())
                 && !id.starts_with("discover")
                 && !id.ends_with("Store")
-                && !id.starts_with("reload"),
+                && !id.starts_with("reload")
+                && id != "rotateSealingKey",
             described,
             "{id}"
         );
@@ -304,6 +305,10 @@ async fn answers_are_as_described() {
         ("POST", "/api/admin/openclaw/legacy-keys/import", "", "", 400),
         ("POST", "/api/admin/openclaw/legacy-keys/import", "", r#"{"connection_id":"full"}"#, 400),
         ("POST", "/api/admin/openclaw/legacy-keys/purge", "", "{}", 400),
+        ("GET", "/api/admin/sealing-key", "", "", 200),
+        ("POST", "/api/admin/sealing-key/rotate", "", "", 200),
+        ("POST", CONNECTIONS, "", &connection("sealed").replace(CANARY, "sealed:v1:x"), 400),
+        ("GET", "/api/admin/refusals", "", "", 200),
         ("DELETE", one, "full", "", 204),
         ("DELETE", one, "full", "", 404),
         ("GET", "/health", "", "", 200),

@@ -1149,3 +1149,9 @@ mod face;
 
 #[path = "admin_legacy_tests.rs"]
 mod legacy;
+
+#[path = "admin_sealing_tests.rs"]
+mod sealing;
+
+#[path = "admin_relay_tests.rs"]
+mod relay;

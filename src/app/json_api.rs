@@ -20,6 +20,7 @@ use crate::domain::secret::Secret;
 use crate::sys::http::HttpError;
 use crate::sys::http::chain;
 use crate::sys::http::client;
+use crate::sys::http::is_about_certificates;
 use crate::sys::http::trusting;
 use crate::sys::tls::trust::ServerTrust;
 
@@ -73,6 +74,14 @@ pub enum ApiError {
         /// What the network said.
         cause: String,
     },
+    /// Who answers is not who was to answer, or does not know us: certificates.
+    #[error("{base} and this command do not agree on certificates: {cause}")]
+    Certificate {
+        /// Which API.
+        base: String,
+        /// What was wrong with one of them.
+        cause: String,
+    },
     /// An API does not send its clients elsewhere, and a token is not carried there.
     #[error("{base} answers with a redirect ({status}) to {location}, which is not followed")]
     Redirect {
@@ -114,6 +123,7 @@ impl ApiError {
             | Self::Client(_)
             | Self::Token
             | Self::Unreachable { .. }
+            | Self::Certificate { .. }
             | Self::Redirect { .. }
             | Self::Unexpected { .. } => "",
         }
@@ -127,6 +137,7 @@ impl ApiError {
             | Self::Client(_)
             | Self::Token
             | Self::Unreachable { .. }
+            | Self::Certificate { .. }
             | Self::Redirect { .. }
             | Self::Unexpected { .. } => 0,
         }
@@ -313,7 +324,13 @@ impl JsonApi {
     }
 
     fn unreachable(&self, error: reqwest::Error) -> ApiError {
-        ApiError::Unreachable { base: self.name(), cause: chain(&error.without_url()) }
+        let error = error.without_url();
+        let (base, cause) = (self.name(), chain(&error));
+        if is_about_certificates(&error) {
+            ApiError::Certificate { base, cause }
+        } else {
+            ApiError::Unreachable { base, cause }
+        }
     }
 
     fn name(&self) -> String {

@@ -72,6 +72,28 @@ async fn what_is_no_api_is_said_to_be_none() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_not_believed_is_said_to_be_the_reason() {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("https://{}", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut tls = rustls::ServerConnection::new(std::sync::Arc::new(config)).unwrap();
+        // Ends with the client's alert.
+        while tls.complete_io(&mut stream).is_ok_and(|(read, _)| read > 0) {}
+    });
+    let api = JsonApi::new(&base).unwrap();
+    let error = api.call(Method::GET, api.url(&[]), None).await.unwrap_err();
+    assert!(matches!(error, ApiError::Certificate { .. }), "{error}");
+    drop(api);
+    server.join().unwrap();
+}
+
+#[tokio::test]
 async fn an_answer_without_end_is_not_read_to_its_end() {
     let body = format!("\"{}\"", "a".repeat(MAX_ANSWER));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

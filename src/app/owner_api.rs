@@ -238,6 +238,11 @@ impl OwnerApi {
         }
     }
 
+    /// Removes a service with its keys; its approvals and pending claims end.
+    pub async fn remove_service(&self, service_id: &str) -> Result<(), ApiError> {
+        self.api.call(Method::DELETE, self.api.url(&["v1", "services", service_id]), None).await.map(drop)
+    }
+
     /// The active keys of a service.
     pub async fn keys(&self, service_id: &str) -> Result<Vec<ServiceKey>, ApiError> {
         let page: Page<ServiceKey> = self.get(&["v1", "services", service_id, "keys"], &[]).await?;

@@ -21,6 +21,7 @@ use crate::app::json_api::ApiError;
 use crate::app::json_api::JsonApi;
 use crate::domain::audit::Asker;
 use crate::domain::audit::Via;
+use crate::domain::sealing::SealingPublicKey;
 use crate::domain::secret::Secret;
 use crate::store::backup;
 use crate::store::restore;
@@ -41,6 +42,7 @@ pub use crate::store::rekey::Rekeyed;
 pub use crate::store::rekey::StartedOver;
 pub use crate::store::restore::Restored;
 pub use crate::store::sealed::Checked;
+pub use crate::store::sealing::SealingKeyReplaced;
 pub use crate::store::worker::DATABASE_FILE;
 
 /// The header of the admin token.
@@ -91,6 +93,16 @@ impl Offline {
     /// Wraps everything for another key; see [`Vault::rekey`].
     pub fn rekey(&mut self, new: Option<Secret>) -> Result<Rekeyed, StoreError> {
         self.open.vault.rekey(new, &by_command(), SystemClock.now().wall, &mut |_| {})
+    }
+
+    /// What others seal to; see [`Vault::sealing_key`].
+    pub fn sealing_key(&mut self) -> Result<SealingPublicKey, StoreError> {
+        self.open.vault.sealing_key(&by_command(), SystemClock.now().wall)
+    }
+
+    /// Puts another key in its place; see [`Vault::replace_sealing_key`].
+    pub fn replace_sealing_key(&mut self) -> Result<SealingKeyReplaced, StoreError> {
+        self.open.vault.replace_sealing_key(&by_command(), SystemClock.now().wall)
     }
 
     /// Opens every sealed value once.
@@ -186,6 +198,37 @@ impl From<(String, Checked)> for CheckAnswer {
     }
 }
 
+/// What the admin process says of the sealing key.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SealingKeyAnswer {
+    /// Base64url without padding.
+    pub public_key: String,
+    /// What a person compares.
+    pub fingerprint: String,
+}
+
+impl From<SealingPublicKey> for SealingKeyAnswer {
+    fn from(key: SealingPublicKey) -> Self {
+        Self { public_key: key.text(), fingerprint: key.fingerprint() }
+    }
+}
+
+/// What it says of another one in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SealingKeyReplacedAnswer {
+    /// The key from now on.
+    pub key: SealingKeyAnswer,
+    /// Fingerprint of the one before; `None` where there was none that opened.
+    #[serde(default)]
+    pub previous: Option<String>,
+}
+
+impl From<SealingKeyReplaced> for SealingKeyReplacedAnswer {
+    fn from(done: SealingKeyReplaced) -> Self {
+        Self { key: done.public.into(), previous: done.previous.map(|key| key.fingerprint()) }
+    }
+}
+
 /// The store behind a running admin process.
 pub struct StoreApi {
     api: JsonApi,
@@ -205,6 +248,19 @@ impl StoreApi {
     /// Wraps everything for the key in the next key's file, else for a random one.
     pub async fn rekey(&self) -> Result<RekeyAnswer, ApiError> {
         let answer = self.api.call(Method::POST, self.url("rekey"), None).await?;
+        self.api.read(answer)
+    }
+
+    /// What others seal to.
+    pub async fn sealing_key(&self) -> Result<SealingKeyAnswer, ApiError> {
+        let answer = self.api.call(Method::GET, self.api.url(&["api", "admin", "sealing-key"]), None).await?;
+        self.api.read(answer)
+    }
+
+    /// Puts another key in its place.
+    pub async fn replace_sealing_key(&self) -> Result<SealingKeyReplacedAnswer, ApiError> {
+        let url = self.api.url(&["api", "admin", "sealing-key", "rotate"]);
+        let answer = self.api.call(Method::POST, url, None).await?;
         self.api.read(answer)
     }
 

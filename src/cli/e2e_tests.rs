@@ -6,6 +6,7 @@ use clap::Args;
 use reqwest::Url;
 
 use crate::app::down;
+use crate::app::down::Stopped;
 use crate::app::e2e;
 use crate::app::e2e::E2eError;
 use crate::app::e2e::Folders;
@@ -84,7 +85,10 @@ pub(crate) async fn run(args: &E2eTestsArgs, globals: &Globals, printer: &mut Pr
     let places = places(&config, globals)?;
     if clean_start()? {
         let stopped = down::run(&config.paths.run_dir, config.drain).await;
-        stopped.map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
+        let stopped = stopped.map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
+        if stopped != Stopped::NothingRan {
+            printer.note("[i] the stack that ran was stopped; SIGILUM_E2E_CLEAN_START=false tries it instead");
+        }
     }
     if e2e::is_running(&places).await.map_err(|error| shown(&error))? {
         printer.note("[i] trying the stack that runs");

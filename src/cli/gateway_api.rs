@@ -73,6 +73,10 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
         ApiError::Client(_) | ApiError::Token => shown(Outcome::Failed),
         ApiError::Unreachable { .. } => shown(Outcome::Unreachable)
             .hint("start it with `sigilum up` or `sigilum gateway start`, or see --gateway-admin-url"),
+        ApiError::Certificate { .. } => shown(Outcome::Unreachable).hint(
+            "GATEWAY_ADMIN_CA_FILE names the authority behind the gateway's certificate; where it wants one of yours, \
+             see GATEWAY_ADMIN_CLIENT_CERT_FILE. A certificate to serve with has CA:FALSE",
+        ),
         ApiError::Redirect { .. } | ApiError::Unexpected { .. } => {
             shown(Outcome::Failed).hint("is that the admin API of a gateway? see --gateway-admin-url")
         }

@@ -22,6 +22,7 @@ pub struct HelpArgs {
 const EXIT_CODES: &[(Outcome, &str)] = &[
     (Outcome::Done, "done"),
     (Outcome::Failed, "the operation or a check failed"),
+    (Outcome::Indeterminate, "a secret reference leads nowhere"),
     (Outcome::NotRunning, "nothing of that kind runs"),
     (Outcome::Unauthorized, "the other side refused us: token, owner"),
     (Outcome::Unreachable, "the other side does not answer"),

@@ -337,6 +337,9 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
         ApiError::Unreachable { base, .. } if is_loopback(base) => shown(Outcome::Unreachable)
             .hint("start the local API with `sigilum up` or `sigilum api`, or name another with --api-url"),
         ApiError::Unreachable { .. } => shown(Outcome::Unreachable).hint("check the network and --api-url"),
+        ApiError::Certificate { .. } => {
+            shown(Outcome::Unreachable).hint("the certificate of that API is not believed by this machine")
+        }
         ApiError::Redirect { .. } | ApiError::Unexpected { .. } => {
             shown(Outcome::Failed).hint("is that the address of a Sigilum API? see --api-url and SIGILUM_API_URL")
         }
@@ -347,7 +350,7 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
 fn refused(shown: &dyn Fn(Outcome) -> CliError, status: u16, code: &str) -> CliError {
     match (status, code) {
         (_, "SERVICE_LIMIT_REACHED") => shown(Outcome::Failed)
-            .hint("give up a service that is not needed any more: revoke its claims, or remove it at the API"),
+            .hint("remove one that is not needed any more: sigilum service rm SLUG; MAX_SERVICES_PER_ACCOUNT of a local API is the limit"),
         (_, "AGENT_LIMIT_REACHED") => {
             shown(Outcome::Failed).hint("revoke an agent of this service first: sigilum claim list --status approved")
         }

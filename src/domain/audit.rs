@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::Serializer;
 use serde::ser::SerializeMap as _;
 
+use crate::domain::relay::RelaySession;
 use crate::domain::time::UnixMillis;
 
 /// Longest text of a stranger's making that is kept, in bytes.
@@ -39,7 +40,26 @@ impl Via {
     }
 }
 
-/// Who asked for a change.
+/// How a secret came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SecretForm {
+    /// Sealed to this gateway: nobody on its way has read it.
+    Sealed,
+    /// In clear.
+    Plain,
+}
+
+impl SecretForm {
+    /// The word in entries.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sealed => "sealed",
+            Self::Plain => "plain",
+        }
+    }
+}
+
+/// Who asked for a change, and which way it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asker {
     via: Via,
@@ -48,12 +68,31 @@ pub struct Asker {
     request_id: String,
     /// Whether the actor's name was proven.
     proven: bool,
+    relay: Option<RelaySession>,
+    secret: Option<SecretForm>,
 }
 
 impl Asker {
     /// `address` is the client's, without port; `request_id` is ours. Both may be empty.
     pub fn new(via: Via, address: &str, request_id: &str) -> Self {
-        Self { via, actor: String::new(), address: claim(address), request_id: claim(request_id), proven: false }
+        let (address, request_id) = (claim(address), claim(request_id));
+        Self { via, actor: String::new(), address, request_id, proven: false, relay: None, secret: None }
+    }
+
+    /// The same where a control plane relayed the request.
+    #[must_use]
+    pub fn relayed(self, relay: Option<RelaySession>) -> Self {
+        Self { relay, ..self }
+    }
+
+    /// Notes how a secret came that was given with the request. One in clear makes all of them so.
+    pub fn note_secret(&mut self, form: SecretForm) {
+        self.secret = self.secret.max(Some(form));
+    }
+
+    /// The pairing session that relayed the request; `None`: they came themselves.
+    pub const fn relay(&self) -> Option<&RelaySession> {
+        self.relay.as_ref()
     }
 
     /// A part of the gateway itself, e.g. a reload of the configuration file or a command.
@@ -112,6 +151,7 @@ pub enum Action {
     VariableDelete,
     CatalogReplace,
     ServiceKeySet,
+    SealingKeySet,
     LegacyKeyPurge,
     ConfigReload,
     SecretsReload,
@@ -123,7 +163,7 @@ pub enum Action {
 
 impl Action {
     /// Every one.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ConnectionCreate,
         Self::ConnectionUpdate,
         Self::ConnectionDelete,
@@ -133,6 +173,7 @@ impl Action {
         Self::VariableDelete,
         Self::CatalogReplace,
         Self::ServiceKeySet,
+        Self::SealingKeySet,
         Self::LegacyKeyPurge,
         Self::ConfigReload,
         Self::SecretsReload,
@@ -154,6 +195,7 @@ impl Action {
             Self::VariableDelete => "variable.delete",
             Self::CatalogReplace => "catalog.replace",
             Self::ServiceKeySet => "service_key.set",
+            Self::SealingKeySet => "sealing_key.set",
             Self::LegacyKeyPurge => "legacy_key.purge",
             Self::ConfigReload => "config.reload",
             Self::SecretsReload => "secrets.reload",
@@ -196,6 +238,14 @@ impl Entry {
     pub fn with(mut self, detail: Detail) -> Self {
         self.detail = detail;
         self
+    }
+
+    /// The details, and which way the request came where that is worth knowing: relayed, or with sealed secrets.
+    pub fn whole_detail(&self) -> Detail {
+        let relay = self.asker.relay.as_ref().map(RelaySession::as_str);
+        let worth_knowing = |form: &SecretForm| relay.is_some() || *form == SecretForm::Sealed;
+        let secret = self.asker.secret.filter(worth_knowing).map(SecretForm::name);
+        self.detail.clone().text("relayed", relay.unwrap_or_default()).text("secret", secret.unwrap_or_default())
     }
 }
 
@@ -338,6 +388,24 @@ mod tests {
         );
         let many = Detail::default().names("ids", (0..100).map(|number| number.to_string()));
         assert!(serde_json::to_string(&many).unwrap().ends_with(r#""63","and 36 more"]}"#));
+    }
+
+    #[test]
+    fn an_entry_says_which_way_a_request_came_and_how_its_secrets_did() {
+        let said = |relay: Option<&str>, forms: &[SecretForm]| {
+            let mut asker = Asker::new(Via::Token, "", "").relayed(relay.and_then(RelaySession::parse));
+            forms.iter().for_each(|form| asker.note_secret(*form));
+            let entry = Entry::new(Action::VariableSet, "KEY", &asker, UnixMillis(0));
+            serde_json::to_string(&entry.with(Detail::default().number("version", 1)).whole_detail()).unwrap()
+        };
+        let (sealed, plain) = (SecretForm::Sealed, SecretForm::Plain);
+        assert_eq!(said(None, &[plain]), r#"{"version":1}"#);
+        assert_eq!(said(None, &[sealed]), r#"{"version":1,"secret":"sealed"}"#);
+        assert_eq!(said(Some("s-1"), &[]), r#"{"version":1,"relayed":"s-1"}"#);
+        assert_eq!(said(Some("s-1"), &[sealed, sealed]), r#"{"version":1,"relayed":"s-1","secret":"sealed"}"#);
+        for mixed in [[sealed, plain], [plain, sealed]] {
+            assert_eq!(said(Some("s-1"), &mixed), r#"{"version":1,"relayed":"s-1","secret":"plain"}"#);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::domain::connection::ConnectionSettings;
 use crate::domain::connection::Credential;
 use crate::domain::connection::InvalidConnection;
 use crate::domain::reference::variable_of;
+use crate::domain::sealing::is_sealed;
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixMillis;
 use crate::domain::time::UnixSeconds;
@@ -100,6 +101,10 @@ pub fn check_secrets(given: Secrets) -> Result<Secrets, InvalidConnection> {
         if is_reference(text) && variable_of(text).is_none() {
             let text = "must hold the key of a credential variable between {{ and }}: 2 to 128 of A-Za-z0-9._-";
             return Err(invalid(format!("{name} {text}")));
+        }
+        // Whoever takes secrets opens sealed ones first.
+        if is_sealed(text) {
+            return Err(invalid(format!("{name} is sealed, which no secret is that is kept")));
         }
         if text.is_empty() {
             continue;

@@ -39,6 +39,29 @@
 //! also have by a test or by an approval of their own; forcing them to delete and create would only lose the history. The
 //! audit says `changed: ["base_url", …]`, under the names of the API, with who and from where.
 //!
+//! # Sealed secrets
+//!
+//! Wherever a secret's value is taken, `sealed:v1:…` may stand in its place ([`crate::domain::sealing`]): connections, their
+//! rotation, credential variables, service API keys. It is opened in the turn of the store that keeps it, and judged from there
+//! on like any other. All failures are one, `SEALED_SECRET_INVALID`, and say nothing of the content. A text that begins with
+//! `sealed:` is never kept as it stands, of whatever version it claims to be: the price is that no plain secret can begin so.
+//!
+//! The key is X25519, because every browser has it; base mode, because a page has no key of its own. `GET /sealing-key` makes
+//! the pair with the first look. Entries of the audit say `secret: sealed`, and of relayed requests `plain` where one came in
+//! clear.
+//!
+//! # Relayed requests
+//!
+//! The bridge marks each with `X-Sigilum-Relay: <session>`; the mark counts on requests that were let in, and a malformed one is
+//! refused, as passing it over would make the request one of the operator's own. What such a request may not do is `403
+//! RELAY_FORBIDDEN` ([`crate::domain::relay`]); why, and what it still may, stands in [`super::threat_model`].
+//!
+//! # Refusals
+//!
+//! `GET /refusals` tells of requests of agents that were refused, from the access log that is read for the metrics anyhow: counts by
+//! code since the start and for this hour and the 23 before, and the last 200 with time, code, connection and the
+//! fingerprints of the decision log. In memory alone, at most 64 codes.
+//!
 //! # The service catalog
 //!
 //! Templates in a file that people may edit: it is made from the defaults where it is missing and read anew each time. A broken

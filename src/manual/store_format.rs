@@ -10,7 +10,7 @@
 //!
 //! | table | columns |
 //! | --- | --- |
-//! | `meta` | `name`, `value`: `salt` (32 bytes), `sentinel` (sealed), `epoch` (UUID as text), `version` (u64, big-endian), `declared` (sealed: SHA-256 of settings, declared approvals and declared connections with their secrets), `rotation_key` (sealed) |
+//! | `meta` | `name`, `value`: `salt` (32 bytes), `sentinel` (sealed), `epoch` (UUID as text), `version` (u64, big-endian), `declared` (sealed: SHA-256 of settings, declared approvals and declared connections with their secrets), `rotation_key` (sealed), `sealing_key` (sealed: the private X25519 key, 32 bytes) |
 //! | `connections` | `id`, `record` (JSON), `secret_version`, `mark` (32 bytes) |
 //! | `secrets` | `connection`, `version`, `sealed`, `made_at_ms`, `made_by`, `reason` |
 //! | `tests` | `connection`, `at_ms`, `passed`, `http_status`, `error`: the last test of each |
@@ -37,6 +37,12 @@
 //! for each secret in the order of their names, 8 bytes of the HMAC-SHA256 of its name and 16 of that of its value, under
 //! `rotation_key`; a secret that cannot be resolved keeps what it had ([`crate::store::rotation`]). A variable counts for what
 //! injects it. A row goes with its declaration, all of them with a lost master key.
+//!
+//! `sealing_key` opens what others seal to this gateway ([`crate::domain::sealing`]). It is made when it is first asked for, with
+//! an entry in the audit, goes along with `rekey`, backups and restores, and is lost with the master key: another one is made
+//! then. One that does not open is never replaced by itself, as people have compared its fingerprint; it stops a change of the
+//! master key and a restore, and `gateway sealing-key rotate` puts another one in its place. A backup brings back the key it
+//! was made with, also one that was replaced since.
 //!
 //! `mark` is HMAC-SHA256 over `connection`, id, secret version (decimal) and record, each with its length in front (8 bytes,
 //! big-endian), under a key that HKDF yields beside the wrapping key. A record lies in clear, and says where a secret goes: without the

@@ -42,6 +42,38 @@
 //! **A page in the operator's browser.** The admin API wants a token on every call. Loopback is not an
 //! identity. `Host` and `Origin` are checked, bodies must be JSON by content type.
 //!
+//! **A control plane that relays.** Through a pairing it writes requests to the admin API with the gateway's own token on them,
+//! and it serves the page that people type secrets into. So it is an operator that must learn no secret that did not come
+//! through it in clear. Secrets that are sealed in the browser are ciphertext to it, bound to the connection, the name and the
+//! base URL they were sealed for. A hosted page may still send them in clear; the audit then says `plain`. Anybody can
+//! seal, so a sealed value proves nothing of who sent it, and the rules below hold for both forms. They follow one sentence: *a relayed
+//! request gives secrets and takes them away, and never changes where or how one goes that is there.*
+//!
+//! - `PATCH` refuses what would differ in `base_url`, `path_prefix` (many live behind one address), `mcp_endpoint`, `auth_mode`,
+//!   `auth_header_name`, `auth_prefix` (a header that a provider repeats shows the secret to the agent), `auth_secret_key` (one that
+//!   was never meant to be sent), `extra_headers` (what proxies route by), and what would open `allow_private` or
+//!   `allow_set_cookie`. Members sent as they are do not count. Name, status, rotation, timeouts, tool policies, methods and paths
+//!   may change: the control plane decides already which agents are approved.
+//! - No `{{VARIABLE}}` comes into a connection, by creation or rotation: a connection of the relay's own making would carry the
+//!   variable's value to it. Its value may be set; it goes where the operator said.
+//! - A new connection opens no private address and has no MCP endpoint elsewhere: only its base URL is part of what is
+//!   sealed.
+//! - A test is a `GET` or `HEAD` with nothing but a path, or the one that this version's own catalog has for that very provider. Of a
+//!   failure the status is told and no word of the provider's, which might repeat the credential in a form nobody looks for.
+//! - Templates of the catalog may be added and described, but none taken away and none led elsewhere, because commands on the
+//!   machine make connections from them.
+//! - Keys found in OpenClaw's files become variables and connections of this version's own templates, not of the catalog's file, and
+//!   never of a connection that is named.
+//! - Rekey, backup, reload, the audit, and another sealing key are none of its business.
+//!
+//! What remains possible to it: to replace a secret by one of its own, so that agents work in its account at the
+//! provider; to delete, disable, and exhaust; to make connections of its own to any address that the gateway's settings allow (loopback
+//! too, where they do) and to learn by tests which of those answer, and with what status; to use any `GET` below a connection's
+//! base URL once without its answer; to add a template that somebody then chooses; to read what the API shows (names, addresses,
+//! prefixes of service keys, masked ends of keys in files). And to serve a page that does not seal, or seals to a key of its
+//! own: against that stands the fingerprint, which the gateway's machine shows (`gateway sealing-key show`, `gateway pair`) and a
+//! person compares. Who does not trust the control plane that far does not pair, or runs `sigilum api`.
+//!
 //! **Another local process.** The sockets of `authz` and `admin` answer to the process they were made
 //! for: the kernel says who is at the other end (`SO_PEERCRED`), and under `gateway start` it must be
 //! the very process that was started. A run or data folder that another user owns or everybody may

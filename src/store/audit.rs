@@ -9,6 +9,7 @@ use rusqlite::params;
 use crate::domain::audit::Entry;
 use crate::domain::audit::Filter;
 use crate::domain::audit::Recorded;
+use crate::domain::relay::RelaySession;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 use crate::store::audit_lines::Lines;
@@ -29,7 +30,7 @@ const COLUMNS: &str = "id, at_ms, action, target, via, actor, address, request_i
 impl Writer<'_> {
     /// Adds an entry, and takes away the oldest where there are too many.
     pub(super) fn insert_audit(&self, entry: &Entry) -> Result<(), StoreError> {
-        let detail = serde_json::to_string(&entry.detail).unwrap_or_else(|_| "{}".to_owned());
+        let detail = serde_json::to_string(&entry.whole_detail()).unwrap_or_else(|_| "{}".to_owned());
         let asker = &entry.asker;
         let sql = "INSERT INTO audit (at_ms, action, target, via, actor, address, request_id, detail)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
@@ -118,7 +119,8 @@ impl Vault {
     /// Tells the log and the file of an entry that is committed.
     pub(super) fn noted(&mut self, entry: &Entry) {
         let (action, via) = (entry.action.name(), entry.asker.via().name());
-        tracing::info!(action, target = entry.target, via, request_id = entry.asker.request_id(), "changed");
+        let relayed = entry.asker.relay().map(RelaySession::as_str);
+        tracing::info!(action, target = entry.target, via, request_id = entry.asker.request_id(), relayed, "changed");
         self.write_lines();
     }
 

@@ -15,6 +15,7 @@ use crate::domain::address::AddressPolicy;
 use crate::domain::audit::Action;
 use crate::domain::audit::Asker;
 use crate::domain::audit::Entry;
+use crate::domain::audit::Filter;
 use crate::domain::audit::Via;
 use crate::domain::draft::CheckedDraft;
 use crate::domain::draft::Draft;
@@ -23,6 +24,7 @@ use crate::domain::ids::PublicKey;
 use crate::domain::record::Secrets;
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixMillis;
+use crate::store::StoreError;
 use crate::store::declared::Place;
 use crate::store::declared::Resolved;
 use crate::store::declared::ResolvedConnection;
@@ -87,13 +89,13 @@ fn write(vault: &mut Vault, dice: &mut Dice) {
     let id = format!("connection-{}", dice.roll(5));
     let key = format!("VARIABLE_{}", dice.roll(3));
     let name = dice.roll(1000);
-    match dice.roll(11) {
+    match dice.roll(12) {
         0 | 1 => {
             let secrets = secrets(vault, dice);
             let _ = vault.create_connection(draft(&id, name), secrets, &asker(), now);
         }
         2 => {
-            let _ = vault.update_connection(&id, &asker(), now, |_| Ok(draft("ignored", name)));
+            let _ = vault.update_connection(&id, &asker(), now, |_| Ok::<_, StoreError>(draft("ignored", name)));
         }
         3 | 4 => {
             let request = RotationRequest { secrets: secrets(vault, dice), by: String::new(), reason: String::new() };
@@ -128,6 +130,7 @@ fn write(vault: &mut Vault, dice: &mut Dice) {
             };
             vault.note_uses(&[(id, last)]).unwrap();
         }
+        10 => drop(vault.replace_sealing_key(&asker(), now).unwrap()),
         _ => {
             vault.keep_versions(u32::try_from(1 + dice.roll(5)).unwrap()).unwrap();
             vault.note(&Entry::new(Action::ConnectionTest, &id, &asker(), now)).unwrap();
@@ -217,7 +220,7 @@ fn replay(vault: &Vault) -> Model {
                     assert_eq!(variables.insert(target, version), (version > 1).then(|| version - 1));
                 }
                 Action::VariableDelete => assert!(variables.remove(&target).is_some()),
-                Action::ConfigReload | Action::ConnectionTest => {}
+                Action::ConfigReload | Action::ConnectionTest | Action::SealingKeySet => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -257,6 +260,10 @@ fn check(folder: &Path, entry: u64, version: u64, seed: u64) {
     for (record, secret) in vault.load().unwrap().usable {
         assert!(secret.is_ok() || secret.is_err_and(|why| why.contains("not defined")), "{}", record.settings.id);
     }
+    let filter = Filter { action: Some(Action::SealingKeySet), ..Filter::default() };
+    let told = vault.audit(&filter, 1).unwrap().pop().map(|entry| entry.detail["fingerprint"].clone());
+    let held = vault.held_sealing_key().unwrap().map(|key| key.public().fingerprint().into());
+    assert_eq!(held, told, "round {seed}: the sealing key and its last entry differ");
     let orphans = "SELECT (SELECT count(*) FROM secrets WHERE connection NOT IN (SELECT id FROM connections))
                    + (SELECT count(*) FROM last_use WHERE connection NOT IN (SELECT id FROM connections))
                    + (SELECT count(*) FROM variable_references WHERE connection NOT IN (SELECT id FROM connections))";

@@ -21,6 +21,7 @@ pub mod restore;
 pub mod rotation;
 pub mod seal;
 pub mod sealed;
+pub mod sealing;
 pub mod unfit;
 mod unlock;
 pub mod variables;
@@ -31,6 +32,8 @@ use std::path::PathBuf;
 
 use crate::domain::connection::InvalidConnection;
 use crate::domain::connection::SECRETS_LOST;
+use crate::domain::relay::RelayRefused;
+use crate::domain::sealing::InvalidSealed;
 use crate::store::declared::Place;
 use crate::store::master_keys::KeyFileError;
 use crate::store::seal::SealError;
@@ -171,6 +174,12 @@ pub enum StoreError {
     /// What was asked for is not valid.
     #[error(transparent)]
     Invalid(#[from] InvalidConnection),
+    /// A sealed value that does not open.
+    #[error(transparent)]
+    SealedInvalid(#[from] InvalidSealed),
+    /// A relayed request that could send a secret elsewhere.
+    #[error(transparent)]
+    Relay(#[from] RelayRefused),
     /// No randomness.
     #[error(transparent)]
     Random(#[from] RandomError),

@@ -20,6 +20,11 @@ pub(super) const ROTATION_KEY: &str = "rotation_key";
 /// Where that key belongs.
 pub(super) const ROTATION_KEY_PLACE: Place<'static> =
     Place { kind: "meta", record: ROTATION_KEY, field: "value", version: 1 };
+/// Under which name of `meta` the key lies that opens what others seal to this gateway.
+pub(super) const SEALING_KEY: &str = "sealing_key";
+/// Where that key belongs.
+pub(super) const SEALING_KEY_PLACE: Place<'static> =
+    Place { kind: "meta", record: SEALING_KEY, field: "value", version: 1 };
 /// Rows that are held at a time while all are gone over.
 const PAGE: i64 = 256;
 
@@ -46,6 +51,7 @@ enum Kind {
     Secrets,
     Variable,
     RotationKey,
+    SealingKey,
 }
 
 /// A row with a sealed value.
@@ -68,6 +74,7 @@ impl Row {
             Kind::Secrets => secrets_place(&self.record, version),
             Kind::Variable => variable_place(&self.record, version),
             Kind::RotationKey => ROTATION_KEY_PLACE,
+            Kind::SealingKey => SEALING_KEY_PLACE,
         }
     }
 
@@ -77,6 +84,7 @@ impl Row {
             Kind::Secrets => format!("connection {} (version {})", self.record, self.version),
             Kind::Variable => format!("variable {}", self.record),
             Kind::RotationKey => "the key of the declared secrets' digests".to_owned(),
+            Kind::SealingKey => "the sealing key".to_owned(),
         }
     }
 
@@ -89,7 +97,7 @@ impl Row {
             Kind::Variable => db
                 .prepare_cached("UPDATE variables SET sealed = ?2 WHERE key = ?1")?
                 .execute(params![self.record, sealed])?,
-            Kind::RotationKey => db
+            Kind::RotationKey | Kind::SealingKey => db
                 .prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?
                 .execute(params![self.record, sealed])?,
         };
@@ -106,7 +114,7 @@ impl Row {
                 Ok(())
             }
             Kind::RotationKey => forget_declared(db),
-            Kind::Variable => Ok(()),
+            Kind::Variable | Kind::SealingKey => Ok(()),
         }
     }
 }
@@ -132,10 +140,12 @@ pub(super) fn walk(db: &Connection, visit: &mut dyn FnMut(&Row) -> Result<(), St
         }
     }
     let mut key = db.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
-    let held = key.query_row([ROTATION_KEY], |row| row.get(0)).optional()?;
-    held.map_or(Ok(()), |sealed| {
-        visit(&Row { kind: Kind::RotationKey, record: ROTATION_KEY.to_owned(), version: 1, in_use: false, sealed })
-    })
+    for (kind, name, in_use) in [(Kind::RotationKey, ROTATION_KEY, false), (Kind::SealingKey, SEALING_KEY, true)] {
+        if let Some(sealed) = key.query_row([name], |row| row.get(0)).optional()? {
+            visit(&Row { kind, record: name.to_owned(), version: 1, in_use, sealed })?;
+        }
+    }
+    Ok(())
 }
 
 /// What a look at everything in a store found.
@@ -177,7 +187,7 @@ pub(super) fn check(db: &Connection, key: &MasterKey) -> Result<Checked, StoreEr
         match row.kind {
             Kind::Secrets => checked.secrets += 1,
             Kind::Variable => checked.variables += 1,
-            Kind::RotationKey => {}
+            Kind::RotationKey | Kind::SealingKey => {}
         }
         if row.sealed.is_empty() {
             checked.lost.push(row.name());
@@ -209,6 +219,7 @@ pub(super) fn names(db: &Connection) -> Result<(Vec<String>, Vec<String>), Store
 pub(super) fn forget(db: &Connection) -> Result<(), StoreError> {
     db.execute("DELETE FROM secrets", [])?;
     db.execute("UPDATE variables SET sealed = x''", [])?;
+    db.execute("DELETE FROM meta WHERE name = ?1", [SEALING_KEY])?;
     forget_declared(db)
 }
 

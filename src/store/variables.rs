@@ -24,6 +24,8 @@ use crate::domain::record::Secrets;
 use crate::domain::record::is_reference;
 use crate::domain::reference::is_variable_key;
 use crate::domain::reference::variable_of;
+use crate::domain::sealing::InvalidSealed;
+use crate::domain::sealing::is_sealed;
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
@@ -350,6 +352,9 @@ impl Vault {
         if value.is_empty() || value.expose().len() > MAX_SECRET_BYTES {
             let text = format!("value: the value of {key} must have 1 to {MAX_SECRET_BYTES} bytes");
             return Err(StoreError::VariableInvalid(text));
+        }
+        if is_sealed(value.expose()) {
+            return Err(StoreError::SealedInvalid(InvalidSealed));
         }
         if is_reference(value.expose()) {
             return Err(StoreError::VariableCycle { key: key.to_owned() });

@@ -10,7 +10,6 @@ use crate::domain::audit::Detail;
 use crate::domain::audit::Entry;
 use crate::domain::audit::claim;
 use crate::domain::connection::ConnectionSettings;
-use crate::domain::connection::InvalidConnection;
 use crate::domain::connection::SECRETS_LOST;
 use crate::domain::draft::CheckedDraft;
 use crate::domain::ids::ConnectionId;
@@ -335,17 +334,17 @@ impl Vault {
     }
 
     /// Changes what `edit` changes; secrets stay. `edit` sees the record as it is.
-    pub fn update_connection(
+    pub fn update_connection<E: Into<StoreError>>(
         &mut self,
         id: &str,
         asker: &Asker,
         now: UnixMillis,
-        edit: impl FnOnce(&ConnectionRecord) -> Result<CheckedDraft, InvalidConnection>,
+        edit: impl FnOnce(&ConnectionRecord) -> Result<CheckedDraft, E>,
     ) -> Result<(ConnectionRecord, Change), StoreError> {
         self.refuse_declared(id)?;
         let before = self.engine.connection(id)?.ok_or(StoreError::NotFound)?;
         let old = records::decode(&before, self.key.records())?;
-        let draft = edit(&old)?;
+        let draft = edit(&old).map_err(Into::into)?;
         let old_key = old.auth_secret_key.clone();
         let mut record = ConnectionRecord {
             settings: draft.settings,

@@ -1,5 +1,7 @@
 //! The one outbound HTTP client: no redirects, no proxy from the environment, bounded connect time.
 
+use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use reqwest::Client;
@@ -54,6 +56,20 @@ fn builder() -> ClientBuilder {
         .http1_only()
         .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT)
+}
+
+/// Whether an exchange failed in TLS: a certificate that is not believed, or an alert about ours.
+pub fn is_about_certificates(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) = error.downcast_ref() {
+            return true;
+        }
+        // What a socket's error wraps is not one of its sources; those of it are.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = wrapped.map(|inner| inner as &(dyn std::error::Error + 'static)).or_else(|| error.source());
+    }
+    false
 }
 
 /// An error with its causes in one line; the outermost text of an HTTP client rarely says why.

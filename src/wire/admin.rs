@@ -81,7 +81,9 @@ fn secrets_schema() -> Object {
         .schema_type(SchemaType::Array(vec![Type::Object, Type::Null]))
         .additional_properties(Some(Schema::from(Object::with_type(Type::String))))
         .write_only(Some(true))
-        .description(Some("By name. Written only: no answer ever holds a value."))
+        .description(Some(
+            "By name; each as it is, or as `sealed:v1:…`, sealed to the gateway's key. Written only: no answer ever holds a value.",
+        ))
         .build()
 }
 

@@ -57,7 +57,8 @@ pub struct AuditEntryBody {
     /// The `X-Request-Id` of the answer.
     #[serde(skip_serializing_if = "String::is_empty")]
     request_id: String,
-    /// Names of what changed and the like; never a value.
+    /// Names of what changed and the like; never a value. `relayed` is the pairing session that relayed the request; `secret`
+    /// is `sealed` where every secret in it came sealed to this gateway, and `plain` where a relayed one came in clear.
     #[schema(value_type = Object)]
     detail: serde_json::Value,
 }

@@ -174,6 +174,18 @@ impl Catalog {
         Ok(self)
     }
 
+    /// Whether another catalog in its place would lead a connection, or what it sends, elsewhere: a template is gone, or one of
+    /// the same key has another destination. A key that the defaults have has theirs, or the one it has here.
+    pub fn leads_elsewhere(&self, next: &Self) -> bool {
+        let find = |catalog: &Self, key: &str| catalog.services.iter().find(|held| held.key == key).cloned();
+        let defaults = Self::defaults().check().unwrap_or_default();
+        let gone = self.services.iter().any(|held| find(next, &held.key).is_none());
+        gone || next.services.iter().any(|template| {
+            let held = find(self, &template.key).or_else(|| find(&defaults, &template.key));
+            held.is_some_and(|held| !held.sends_like(template))
+        })
+    }
+
     /// The text of the file and of an answer, ended by a line feed.
     pub fn text(&self) -> String {
         // Texts, lists and maps of texts: writing them as JSON cannot fail.
@@ -184,6 +196,24 @@ impl Catalog {
 }
 
 impl Template {
+    /// Whether connections of both send the same secret to the same place in the same way.
+    fn sends_like(&self, other: &Self) -> bool {
+        fn of(template: &Template) -> [&str; 9] {
+            [
+                &template.protocol,
+                &template.base_url,
+                &template.mcp_base_url,
+                &template.mcp_endpoint,
+                &template.path_prefix,
+                &template.auth_mode,
+                &template.auth_header_name,
+                &template.auth_prefix,
+                &template.auth_secret_key,
+            ]
+        }
+        of(self) == of(other)
+    }
+
     fn check(&mut self, at: &str) -> Result<(), InvalidCatalog> {
         let place = |name: &str| format!("{at}.{name}");
         for (name, text) in self.texts() {

@@ -210,27 +210,22 @@ fn object(text: &str) -> Option<Map<String, Value>> {
 }
 
 fn owned(frame: &mut Map<String, Value>, name: &str) -> Option<String> {
-    match frame.remove(name)? {
-        Value::String(text) => Some(text),
-        _ => None,
-    }
+    text(frame.remove(name)?).ok()
 }
 
 fn headers(frame: &mut Map<String, Value>) -> BTreeMap<String, String> {
     let Some(Value::Object(headers)) = frame.remove("headers") else { return BTreeMap::new() };
-    let texts = headers.into_iter().filter_map(|(name, value)| match value {
-        Value::String(text) => Some((name, text)),
-        _ => None,
-    });
-    texts.collect()
+    headers.into_iter().filter_map(|(name, value)| Some((name, text(value).ok()?))).collect()
 }
 
 fn body(frame: &mut Map<String, Value>) -> Option<String> {
-    match frame.remove("body")? {
-        Value::Null => None,
-        Value::String(text) => Some(text),
-        other => Some(other.to_string()),
-    }
+    let value = frame.remove("body").filter(|value| !value.is_null())?;
+    Some(text(value).unwrap_or_else(|value| value.to_string()))
+}
+
+/// The text, or back what is none.
+fn text(value: Value) -> Result<String, Value> {
+    if let Value::String(text) = value { Ok(text) } else { Err(value) }
 }
 
 #[cfg(test)]

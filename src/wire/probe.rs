@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::domain::probe::TestDraft;
 use crate::domain::probe::TestOutcome;
+use crate::wire::catalog::Template;
 
 /// `POST /connections/{id}/test`; without a body all defaults.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
@@ -26,6 +27,28 @@ pub struct TestBody {
 }
 
 impl TestBody {
+    /// Whether it is a `GET` or `HEAD` with nothing of its own but the path.
+    pub fn is_look(&self) -> bool {
+        let method = self.method.as_deref().unwrap_or_default().trim();
+        let reads = ["", "GET", "HEAD"].iter().any(|known| method.eq_ignore_ascii_case(known));
+        let bare = self.headers.as_ref().is_none_or(BTreeMap::is_empty);
+        reads && bare && matches!(self.body, None | Some(Value::Null))
+    }
+
+    /// Whether it is the test of a template, with nothing added and nothing left out.
+    pub fn is_of(&self, template: &Template) -> bool {
+        let none = BTreeMap::new();
+        let or =
+            |given: Option<&str>, default: &str| given.filter(|given| !given.is_empty()).unwrap_or(default).to_owned();
+        let path = or(self.test_path.as_deref(), "/");
+        let method = or(self.method.as_deref(), "GET");
+        let body = |body: &Option<Value>| body.clone().filter(|body| !body.is_null());
+        path == or(Some(&template.default_test_path), "/")
+            && method.eq_ignore_ascii_case(&or(Some(&template.default_test_method), "GET"))
+            && self.headers.as_ref().unwrap_or(&none) == &template.default_test_headers
+            && body(&self.body) == body(&template.default_test_body)
+    }
+
     /// The test as asked for.
     pub fn into_draft(self) -> TestDraft {
         let body = match self.body {

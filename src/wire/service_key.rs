@@ -15,7 +15,7 @@ const MAX_KEY_BYTES: usize = 4096;
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[schema(as = ServiceKeySet)]
 pub struct KeyBody {
-    /// Written only: no answer ever holds it.
+    /// As it is, or as `sealed:v1:…`, sealed to the gateway's key. Written only: no answer ever holds it.
     #[serde(default, deserialize_with = "secret")]
     #[schema(value_type = String, write_only, required)]
     key: Option<Secret>,
@@ -26,21 +26,25 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, 
 }
 
 impl KeyBody {
-    /// The key without blanks around it; `Err` says what is wrong.
-    pub fn into_key(self) -> Result<Secret, &'static str> {
-        let key = self.key.ok_or("key: is missing")?;
-        let bare = key.expose().trim();
-        if bare.is_empty() {
-            return Err("key: is empty");
-        }
-        if bare.len() > MAX_KEY_BYTES {
-            return Err("key: has more than 4096 bytes");
-        }
-        if !bare.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("key: may hold visible ASCII characters only");
-        }
-        Ok(Secret::new(bare.to_owned()))
+    /// The key as it was given, which [`check_key`] has to see yet.
+    pub fn into_given(self) -> Result<Secret, &'static str> {
+        self.key.ok_or("key: is missing")
     }
+}
+
+/// The key without blanks around it; `Err` says what is wrong.
+pub fn check_key(key: &Secret) -> Result<Secret, &'static str> {
+    let bare = key.expose().trim();
+    if bare.is_empty() {
+        return Err("key: is empty");
+    }
+    if bare.len() > MAX_KEY_BYTES {
+        return Err("key: has more than 4096 bytes");
+    }
+    if !bare.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("key: may hold visible ASCII characters only");
+    }
+    Ok(Secret::new(bare.to_owned()))
 }
 
 /// Answer to a `PUT`.

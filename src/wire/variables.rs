@@ -13,7 +13,8 @@ pub struct VariableSetBody {
     /// 2 to 128 of `A-Za-z0-9._-`. Required.
     #[schema(example = "SLACK_TOKEN")]
     pub key: Option<String>,
-    /// 1 to 16384 bytes once trimmed. Required. Written only: no answer ever holds it.
+    /// 1 to 16384 bytes once trimmed, or `sealed:v1:…`, sealed to the gateway's key. Required. Written only: no answer ever holds
+    /// it.
     #[schema(value_type = Option<String>, write_only)]
     value: Option<Value>,
     /// Who made it, for the record; the header `sigilum-subject` counts before it, the first one before all later.

@@ -47,6 +47,34 @@ fn a_port_that_is_taken_is_said_with_the_way_out() {
 }
 
 #[test]
+fn a_removed_service_is_gone_and_makes_room() {
+    let person = Person::new();
+    let api = LocalApi::start(&person);
+    let run = |arguments: &[&str]| {
+        let mut argv = vec!["--namespace", "acme", "--api-port", &api.port];
+        argv.extend(arguments);
+        person.run(&argv)
+    };
+    for number in 0..5 {
+        let added = run(&["service", "add", "--service-slug", &format!("svc-{number}")]);
+        assert_eq!(added.status.code(), Some(0), "{}", text_of(&added.stderr));
+    }
+    let full = run(&["service", "add", "--service-slug", "svc-5"]);
+    assert_eq!(full.status.code(), Some(1));
+    assert!(text_of(&full.stderr).contains("sigilum service rm"), "{}", text_of(&full.stderr));
+
+    let unattended = run(&["service", "rm", "svc-3"]);
+    assert_eq!(unattended.status.code(), Some(64), "{}", text_of(&unattended.stderr));
+    for deleted in [true, false] {
+        let removed = run(&["service", "rm", "svc-3", "--yes", "--json"]);
+        assert_eq!(removed.status.code(), Some(0), "{}", text_of(&removed.stderr));
+        let said: Value = serde_json::from_slice(&removed.stdout).unwrap();
+        assert_eq!(said, serde_json::json!({ "deleted": deleted, "slug": "svc-3" }));
+    }
+    assert_eq!(run(&["service", "add", "--service-slug", "svc-5"]).status.code(), Some(0));
+}
+
+#[test]
 fn an_owner_registers_a_service_and_decides_who_uses_it() {
     let person = Person::new();
     let api = LocalApi::start(&person);

@@ -35,6 +35,7 @@ mod rekey;
 mod reload;
 mod replay;
 mod rotation;
+mod sealed;
 #[path = "../soak/traffic.rs"]
 mod soak;
 #[path = "../soak/claims.rs"]

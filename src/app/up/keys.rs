@@ -21,11 +21,10 @@ pub(super) fn service_key(home: &Path, slug: &str) -> Result<Secret, SetupError>
     kept(&home.join(format!("service-api-key-{slug}")), owner_api::mint_service_key)
 }
 
-/// The key the demo upstream wants, `<home>/gateway-connection-secret-<connection>`.
-pub(super) fn connection_secret(home: &Path, connection: &str) -> Result<Secret, SetupError> {
-    kept(&home.join(format!("gateway-connection-secret-{connection}")), || {
-        Ok(Secret::new(format!("gw_demo_{}", random::hex::<24>()?)))
-    })
+/// The key the demo upstream wants, `<home>/demo-upstream-key`: the provider's side of it, which no gateway would have
+/// in a file.
+pub(super) fn upstream_key(home: &Path) -> Result<Secret, SetupError> {
+    kept(&home.join("demo-upstream-key"), || Ok(Secret::new(format!("gw_demo_{}", random::hex::<24>()?))))
 }
 
 /// What the file holds; where there is none, or an empty one, what `mint` makes.
@@ -83,7 +82,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(service_key(&home, "svc").unwrap(), first);
         assert_ne!(service_key(&home, "other").unwrap(), first);
-        assert!(connection_secret(&home, "svc").unwrap().expose().starts_with("gw_demo_"));
+        assert!(upstream_key(&home).unwrap().expose().starts_with("gw_demo_"));
     }
 
     #[test]

@@ -144,7 +144,7 @@ pub async fn run(
     let addresses = bound.addresses().clone();
     let demo = match (listeners, &keys.demo) {
         (Some(listeners), Some((native, _))) => {
-            let secret = keys::connection_secret(&home, CONNECTION)?;
+            let secret = keys::upstream_key(&home)?;
             let source = Source::new(&base, &home, native.duplicate())?;
             Some(Demo { listeners, secret, source })
         }

@@ -109,7 +109,8 @@ pub(super) async fn run(args: &AddArgs, globals: &Globals, printer: &mut Printer
     let test = template
         .as_ref()
         .map_or_else(|| format!("sigilum connection test {id}"), |template| template::test_command(template, id));
-    printer.note(&format!("Try it with `{test}`; agents still need an approval for the service {id}."));
+    printer.note(&format!("Try it with `{test}`. Agents need an approval for the service {id}; register it once with"));
+    printer.note(&format!("`sigilum service add --service-slug {id}`, then their first request asks for one."));
     Ok(Outcome::Done)
 }
 

@@ -12,6 +12,7 @@ mod master_key;
 pub(crate) mod options;
 mod rekey;
 pub(crate) mod role;
+mod sealing_key;
 mod start;
 mod store;
 
@@ -28,6 +29,7 @@ use crate::cli::gateway::backup::RestoreArgs;
 use crate::cli::gateway::config::ConfigArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
 use crate::cli::gateway::rekey::RekeyArgs;
+use crate::cli::gateway::sealing_key::SealingKeyArgs;
 use crate::cli::gateway::start::StartArgs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -49,6 +51,7 @@ impl GatewayArgs {
             | GatewayCommand::Authz(_)
             | GatewayCommand::EnvoyConfig(_)
             | GatewayCommand::AuthToken(_)
+            | GatewayCommand::SealingKey(_)
             | GatewayCommand::Config(_) => None,
             GatewayCommand::Rekey(_) | GatewayCommand::Backup(_) | GatewayCommand::Restore(_) => Some("gateway"),
         }
@@ -73,6 +76,8 @@ enum GatewayCommand {
     Restore(RestoreArgs),
     /// Show the admin token to a person, or mint another one
     AuthToken(AuthTokenArgs),
+    /// Show what others seal secrets to, or replace it
+    SealingKey(SealingKeyArgs),
     /// Check the configuration, show it, print the schema of gateway.yaml
     Config(ConfigArgs),
 }
@@ -84,6 +89,7 @@ pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) 
         GatewayCommand::Admin(args) => dispatch::role(admin::run(args, globals, printer)),
         GatewayCommand::Authz(args) => dispatch::role(authz::run(args, globals)),
         GatewayCommand::AuthToken(args) => dispatch::small(auth_token::run(args, globals, printer)),
+        GatewayCommand::SealingKey(args) => dispatch::small(sealing_key::run(args, globals, printer)),
         GatewayCommand::EnvoyConfig(args) => envoy_config::run(args, globals, printer),
         GatewayCommand::Rekey(args) => dispatch::small(rekey::run(args, globals, printer)),
         GatewayCommand::Backup(args) => dispatch::small(backup::backup(args, globals, printer)),

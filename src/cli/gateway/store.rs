@@ -35,7 +35,8 @@ pub(crate) fn failed(error: &StoreError, config: &Config) -> CliError {
         )),
         StoreError::NoStore { .. } => shown(Outcome::Config).hint("see --gateway-data-dir and GATEWAY_DATA_DIR"),
         StoreError::Unreadable(_) => shown(Outcome::Failed).hint(
-            "`sigilum connection rotate ID` with all its secrets, or `sigilum connection rm ID`; a backup may still have them",
+            "`sigilum connection rotate ID` with all its secrets, or `sigilum connection rm ID`; the sealing key: `sigilum \
+             gateway sealing-key rotate`; a backup may still have them",
         ),
         StoreError::Locked(_)
         | StoreError::Database(_)
@@ -54,7 +55,10 @@ pub(crate) fn api_failed(error: &ApiError, held: &str) -> CliError {
         ApiError::Unreachable { .. } => CliError::new(Outcome::Config, format!("{held}; {error}"))
             .hint("wait until it is ready, or see --gateway-admin-url and GATEWAY_ADMIN_URL"),
         ApiError::Refused(refusal) if refusal.code == "SEALED_UNREADABLE" => gateway_api::failed(error)
-            .hint("`sigilum connection rotate ID` with all its secrets, or `sigilum connection rm ID`"),
+            .hint(
+                "`sigilum connection rotate ID` with all its secrets, or `sigilum connection rm ID`; the sealing key: `sigilum \
+                 gateway sealing-key rotate`",
+            ),
         _ => gateway_api::failed(error),
     }
 }

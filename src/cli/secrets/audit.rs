@@ -105,7 +105,8 @@ pub(super) async fn run(args: &AuditArgs, globals: &Globals, printer: &mut Print
         for reason in &skipped {
             printer.note(&format!("not looked into: {reason}"));
         }
-        printer.line(&format!("{status}: {} findings", findings.len()))?;
+        let plural = if findings.len() == 1 { "" } else { "s" };
+        printer.line(&format!("{status}: {} finding{plural}", findings.len()))?;
     }
     let least = Severity::parse(&args.severity_min).unwrap_or(Severity::Warn);
     Ok(match args.check {

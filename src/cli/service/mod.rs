@@ -1,10 +1,11 @@
-//! `sigilum service add | list | secret set | key`: services with their keys and connections, through the Sigilum
+//! `sigilum service add | list | rm | secret set | key`: services with their keys and connections, through the Sigilum
 //! API and the admin API of the gateway; no store is opened here.
 
 mod add;
 mod connection;
 mod key;
 mod list;
+mod remove;
 mod secret;
 mod source;
 
@@ -19,6 +20,7 @@ use crate::cli::printer::Printer;
 use crate::cli::service::add::AddArgs;
 use crate::cli::service::key::KeyCommand;
 use crate::cli::service::list::ListArgs;
+use crate::cli::service::remove::RemoveArgs;
 use crate::cli::service::secret::SetArgs;
 use crate::domain::ids::ConnectionId;
 
@@ -35,6 +37,8 @@ enum ServiceCommand {
     Add(Box<AddArgs>),
     /// List the services of the namespace
     List(ListArgs),
+    /// Remove a service with its keys and approvals; its connection stays
+    Rm(RemoveArgs),
     /// Secrets of a service's connection
     Secret(SecretArgs),
     /// Keys of a service
@@ -64,6 +68,7 @@ pub(crate) async fn run(args: &ServiceArgs, globals: &Globals, printer: &mut Pri
     match &args.command {
         ServiceCommand::Add(args) => add::run(args, globals, printer).await,
         ServiceCommand::List(args) => list::run(args, globals, printer).await,
+        ServiceCommand::Rm(args) => remove::run(args, globals, printer).await,
         ServiceCommand::Secret(SecretArgs { command: SecretCommand::Set(args) }) => {
             secret::run(args, globals, printer).await
         }
