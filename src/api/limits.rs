@@ -123,6 +123,13 @@ impl Strangers {
         }
     }
 
+    /// Whether [`Strangers::charge`] would fail now.
+    pub fn is_exhausted(&self, address: IpAddr, now: MonotonicMillis) -> bool {
+        let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.addresses.exhausted(Some(address), now)
+            || budgets.all.is_empty(STRANGERS_PER_SECOND, STRANGER_BURST, now)
+    }
+
     /// Counts a failed verification under a service key.
     pub fn failed(&self, key_id: &str, address: IpAddr, now: MonotonicMillis) {
         let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);

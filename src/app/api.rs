@@ -263,6 +263,18 @@ mod tests;
 mod support;
 
 #[cfg(test)]
+#[path = "api_pairing_support_tests.rs"]
+mod pairing_support;
+
+#[cfg(test)]
+#[path = "api_pairing_tests.rs"]
+mod pairing_tests;
+
+#[cfg(test)]
+#[path = "api_pairing_socket_tests.rs"]
+mod pairing_socket_tests;
+
+#[cfg(test)]
 #[path = "api_account_tests.rs"]
 mod account_tests;
 

@@ -83,6 +83,11 @@ impl ControlPlane {
         assert_eq!(self.running.await.unwrap(), Ended::Stopped);
     }
 
+    /// Tells it to stop, as [`ControlPlane::stop`] does, and does not wait.
+    pub(super) async fn stop_ref(&self) {
+        self.stop.stop();
+    }
+
     /// A look at, or a change of, the database beside the process.
     pub(super) fn sql<T>(&self, work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>) -> T {
         let db = rusqlite::Connection::open(self.folder.path().join(DATABASE_FILE)).unwrap();
@@ -97,6 +102,7 @@ impl ControlPlane {
             target: target.to_owned(),
             headers: vec![("host".to_owned(), self.address.to_string())],
             body: Vec::new(),
+            upgrade: false,
         }
     }
 
@@ -159,9 +165,16 @@ pub(super) struct Ask {
     target: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    upgrade: bool,
 }
 
 impl Ask {
+    /// Asks for a WebSocket; for those who will be refused.
+    pub(super) fn upgrade(mut self) -> Self {
+        self.upgrade = true;
+        self
+    }
+
     pub(super) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -208,7 +221,13 @@ impl Ask {
     }
 
     pub(super) async fn send(self) -> Answer {
-        let mut out = format!("{} {} HTTP/1.1\r\nconnection: close\r\n", self.method, self.target);
+        let connection = if self.upgrade {
+            "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="
+        } else {
+            "connection: close"
+        };
+        let mut out = format!("{} {} HTTP/1.1\r\n{connection}\r\n", self.method, self.target);
         for (name, value) in &self.headers {
             out.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -222,11 +241,26 @@ impl Ask {
             // Where the answer comes before the body is read, writing may fail and reading succeed.
             let _ = stream.write_all(&out).await;
             let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await.map(|_| answer)
+            // Who asks for an upgrade cannot ask for the end of the connection.
+            while !(self.upgrade && is_whole(&answer)) {
+                if stream.read_buf(&mut answer).await? == 0 {
+                    break;
+                }
+            }
+            Ok::<_, std::io::Error>(answer)
         };
         let answer = tokio::time::timeout(PATIENCE, exchange).await.unwrap().unwrap();
         Answer::parse(&answer, &format!("{} {}", self.method, self.target))
     }
+}
+
+/// Whether an answer with a length is complete.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some((head, body)) = std::str::from_utf8(answer).ok().and_then(|text| text.split_once("\r\n\r\n")) else {
+        return false;
+    };
+    head.lines()
+        .any(|line| line.strip_prefix("content-length: ").is_some_and(|length| length.parse() == Ok(body.len())))
 }
 
 /// One answer.

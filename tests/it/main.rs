@@ -29,6 +29,7 @@ mod envoy_file;
 mod ingress_tls;
 mod limits;
 mod outages;
+mod pair_sessions;
 mod refusals;
 mod registration;
 mod rekey;

@@ -40,6 +40,8 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024 + 64 * 1024;
 const BUFFER: usize = 8 * 1024;
 /// Seconds after which a bridge that found no room may try again.
 const RETRY_SECONDS: u32 = 10;
+/// Seconds after which a stranger may try again.
+const STRANGER_SECONDS: u32 = 1;
 /// Longest session id or namespace that is looked up, in bytes.
 const MAX_PARAMETER: usize = 256;
 
@@ -132,10 +134,13 @@ impl Handshake {
     }
 }
 
-/// Lets a bridge in, or charges whoever is refused as a stranger. Who has the right code is let in whatever strangers
-/// have done at his address: on loopback every process has the same.
+/// Lets a bridge in, or charges whoever is refused as a stranger. A bridge that was here is let in again whatever
+/// strangers have done at its address: on loopback every process has the same. Others are then not even looked up.
 async fn admit(api: &Api, handshake: &Handshake, address: IpAddr) -> Result<Admitted, Problem> {
     let Handshake { session_id, namespace, code } = handshake;
+    if api.strangers.is_exhausted(address, api.clock.now().monotonic) && !api.pairings.is_known(session_id) {
+        return Err(Problem::rate_limited(STRANGER_SECONDS));
+    }
     let judged = api.pairings.admit(session_id, namespace, code, address).await;
     if let Err(problem) = &judged
         && matches!(problem.status(), StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE)
@@ -146,11 +151,13 @@ async fn admit(api: &Api, handshake: &Handshake, address: IpAddr) -> Result<Admi
 }
 
 fn refused_upgrade(rejection: &WebSocketUpgradeRejection) -> Problem {
-    match rejection {
-        WebSocketUpgradeRejection::InvalidConnectionHeader(_) | WebSocketUpgradeRejection::InvalidUpgradeHeader(_) => {
-            let text = "this is for bridges: a WebSocket handshake is needed";
-            Problem::new(StatusCode::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", text)
-        }
-        _ => Problem::invalid(header::UPGRADE.as_str(), "the WebSocket handshake is not valid"),
+    let is_absent = matches!(
+        rejection,
+        WebSocketUpgradeRejection::InvalidConnectionHeader(_) | WebSocketUpgradeRejection::InvalidUpgradeHeader(_)
+    );
+    if is_absent {
+        let text = "this is for bridges: a WebSocket handshake is needed";
+        return Problem::new(StatusCode::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", text);
     }
+    Problem::invalid(header::UPGRADE.as_str(), "the WebSocket handshake is not valid")
 }

@@ -107,6 +107,11 @@ impl Hub {
         line.close(lost);
     }
 
+    /// Whether a session's door was tried since the process began.
+    pub(super) fn is_known(&self, session: &str) -> bool {
+        self.sessions().tries.contains_key(session)
+    }
+
     /// Sessions something is known of.
     pub(super) fn known(&self) -> Vec<String> {
         let sessions = self.sessions();

@@ -160,7 +160,18 @@ impl Line {
 
     /// Whether anything is heard within `patience` of now.
     pub(super) async fn is_heard(&self, patience: Duration) -> bool {
+        self.is_heard_after(patience, || {}).await
+    }
+
+    /// The same, where the other end is asked for a sign of life.
+    pub(super) async fn answers(&self, question: Secret, patience: Duration) -> bool {
+        self.is_heard_after(patience, || self.mention(question)).await
+    }
+
+    async fn is_heard_after(&self, patience: Duration, ask: impl FnOnce()) -> bool {
+        // Listening first: the answer may come before we are back.
         let mut heard = self.heard.subscribe();
+        ask();
         matches!(tokio::time::timeout(patience, heard.changed()).await, Ok(Ok(())))
     }
 

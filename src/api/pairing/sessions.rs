@@ -277,8 +277,7 @@ impl Pairings {
         let instead_of = match self.hub.line(&session.id) {
             None => None,
             Some(line) => {
-                line.mention(ToBridge::Ping.write(now.wall));
-                if line.is_heard(PROBE_PATIENCE).await {
+                if line.answers(ToBridge::Ping.write(now.wall), PROBE_PATIENCE).await {
                     let text = "another bridge is connected to this pair session";
                     return Err(Problem::new(StatusCode::CONFLICT, "GATEWAY_ALREADY_CONNECTED", text));
                 }
@@ -286,6 +285,11 @@ impl Pairings {
             }
         };
         Ok(Admitted { session, instead_of, address })
+    }
+
+    /// Whether anything is known of a session without asking the database.
+    pub(super) fn is_known(&self, session_id: &str) -> bool {
+        self.hub.is_known(session_id)
     }
 
     /// Until when a session is to be extended whose bridge was heard; `None` where it is not.
@@ -335,3 +339,7 @@ fn refusal(terminal: Terminal) -> Problem {
 fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+#[path = "sessions_tests.rs"]
+mod tests;

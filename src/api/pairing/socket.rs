@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::extract::ws::CloseFrame;
@@ -99,7 +100,7 @@ async fn serve(pairings: Arc<Pairings>, arrival: Arrival, mut stop: Stop) {
     };
     if goodbye == Goodbye::TooLarge {
         tracing::warn!(session = %session.id, "an answer of a gateway was too large to be relayed");
-        membership.too_large.store(true, std::sync::atomic::Ordering::Relaxed);
+        membership.too_large.store(true, Ordering::Relaxed);
     }
     drop(membership);
     tracing::info!(session = %session.id, ?goodbye, "a bridge has left");
@@ -192,8 +193,8 @@ async fn beat(pairings: &Pairings, line: &Line) -> Goodbye {
         if line.is_heard(limits.heartbeat).await {
             continue;
         }
-        line.mention(ToBridge::Ping.write(pairings.clock.now().wall));
-        if !line.is_heard(limits.silence.saturating_sub(limits.heartbeat)).await {
+        let question = ToBridge::Ping.write(pairings.clock.now().wall);
+        if !line.answers(question, limits.silence.saturating_sub(limits.heartbeat)).await {
             return Goodbye::Gone;
         }
     }

@@ -9,8 +9,9 @@
 //! Then what size costs: approvals, connections, nonces, and the memory of each. Then connections that are changed
 //! through the admin API and in `gateway.yaml`. Then the approvals of a control
 //! plane: how soon a decision is enforced, what a hundred thousand take, and what reading them again does to requests.
+//! Then paired gateways: what a thousand take at one API, and how long a relayed command takes.
 //!
-//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals` takes some rows only.
+//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals,pairing` takes some rows only.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,6 +29,7 @@ mod approvals;
 mod connections;
 mod feed;
 mod load;
+mod pairing;
 mod report;
 mod roles;
 mod scale;
@@ -86,6 +88,9 @@ fn main() {
     }
     if wanted("approvals") {
         approvals::measure_lists(&runtime, &ground, quick);
+    }
+    if wanted("pairing") {
+        pairing::measure_many(&runtime, quick);
     }
 }
 

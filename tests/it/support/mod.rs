@@ -8,6 +8,7 @@ pub mod browser;
 pub mod client;
 pub mod fake_api;
 pub mod gateway;
+pub mod pair_bridge;
 pub mod parts;
 pub mod plane;
 pub mod process;
