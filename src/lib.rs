@@ -13,6 +13,7 @@ pub mod authz;
 pub mod claims;
 pub mod cli;
 pub mod config;
+pub mod dashboard;
 pub mod demo;
 pub mod domain;
 pub mod envoy;
