@@ -115,10 +115,13 @@ fn name(at_ms: i64, step_ms: i64) -> String {
         _ => "Dec",
     };
     let day = part(&text, 8, 10).trim_start_matches('0');
-    match step_ms {
-        ..=HOUR_MS => part(&text, 11, 16).to_owned(),
-        ..DAY_MS => format!("{day} {month} {}", part(&text, 11, 16)),
-        _ => format!("{day} {month}"),
+    let hour = part(&text, 11, 16);
+    if step_ms <= HOUR_MS {
+        hour.to_owned()
+    } else if step_ms < DAY_MS {
+        format!("{day} {month} {hour}")
+    } else {
+        format!("{day} {month}")
     }
 }
 

@@ -48,12 +48,17 @@ fn length(ms: i64) -> Option<String> {
         let count = ms.checked_div(size).unwrap_or(0);
         format!("{count} {}", if count == 1 { one } else { many })
     };
-    Some(match ms {
-        ..10_000 => return None,
-        ..MINUTE => unit(SECOND, "s", "s"),
-        ..HOUR => unit(MINUTE, "min", "min"),
-        ..DAY => unit(HOUR, "hour", "hours"),
-        _ => unit(DAY, "day", "days"),
+    if ms < 10 * SECOND {
+        return None;
+    }
+    Some(if ms < MINUTE {
+        unit(SECOND, "s", "s")
+    } else if ms < HOUR {
+        unit(MINUTE, "min", "min")
+    } else if ms < DAY {
+        unit(HOUR, "hour", "hours")
+    } else {
+        unit(DAY, "day", "days")
     })
 }
 
