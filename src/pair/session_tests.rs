@@ -60,10 +60,9 @@ fn refused(status: u16, body: &str) -> Event {
 }
 
 fn next_attempt(actions: &[Action]) -> (Duration, Form) {
-    let found = actions.iter().find_map(|action| match action {
-        Action::Connect { after, form } => Some((*after, *form)),
-        _ => None,
-    });
+    let found = actions
+        .iter()
+        .find_map(|action| if let Action::Connect { after, form } = action { Some((*after, *form)) } else { None });
     found.unwrap_or_else(|| panic!("no attempt in {actions:?}"))
 }
 
