@@ -13,6 +13,7 @@ pub mod authz;
 pub mod claims;
 pub mod cli;
 pub mod config;
+pub mod dashboard;
 pub mod demo;
 pub mod domain;
 pub mod envoy;
@@ -20,6 +21,7 @@ pub mod gate;
 pub mod identity;
 #[cfg(doc)]
 pub mod manual;
+pub mod pair;
 pub mod probe;
 pub mod reload;
 pub mod secrets;

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::State;
 use bytes::Bytes;
 use http::HeaderMap;
+use http::HeaderValue;
 use http::Method;
 use http::Response;
 use http::StatusCode;
@@ -166,18 +167,30 @@ async fn sign_in(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response<Body>, Problem> {
-    // A page of elsewhere must not sign somebody in as its own author.
-    owner::check_page(&api, &method, &headers)?;
     let object = input::object(&body)?;
-    let mut fields = Fields::of(&object);
+    let (signed_in, cookie) = begin(&api, &method, &headers, &object).await?;
+    let mut response = json(StatusCode::OK, &SignedInBody { user: UserView::of(signed_in.user) });
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// Signs in with the member `token`: whom it speaks for, and the header that makes the browser keep it.
+pub async fn begin(
+    api: &Api,
+    method: &Method,
+    headers: &HeaderMap,
+    object: &Map<String, Value>,
+) -> Result<(SignedIn, HeaderValue), Problem> {
+    // A page of elsewhere must not sign somebody in as its own author.
+    owner::check_page(api, method, headers)?;
+    let mut fields = Fields::of(object);
     let text = fields.text("token", 1, MAX_TOKEN);
     fields.finish()?;
-    let token = owner::verified(&api, &text)?;
+    let token = owner::verified(api, &text)?;
     let seconds = token.expires_at().0.saturating_sub(api.clock.now().seconds().0);
-    let signed_in = owner::admit(&api, token).await?;
-    let mut response = json(StatusCode::OK, &SignedInBody { user: UserView::of(signed_in.user) });
-    response.headers_mut().insert(header::SET_COOKIE, owner::set_cookie(&api, &headers, &text, seconds)?);
-    Ok(response)
+    let signed_in = owner::admit(api, token).await?;
+    let cookie = owner::set_cookie(api, headers, &text, seconds)?;
+    Ok((signed_in, cookie))
 }
 
 /// Makes the presented token worthless and forgets the cookie. Without a token, or with one that has ended, there
@@ -187,19 +200,25 @@ async fn sign_in(
     (status = 403, description = "FORBIDDEN: not from this page", body = ErrorBody),
 ))]
 async fn sign_out(State(api): State<Arc<Api>>, method: Method, headers: HeaderMap) -> Result<Response<Body>, Problem> {
+    let cookie = end(&api, &method, &headers).await?;
+    let mut response = json(StatusCode::OK, &Done { success: true });
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// Signs out: the presented token is worthless from now on. The header makes the browser forget it.
+pub async fn end(api: &Api, method: &Method, headers: &HeaderMap) -> Result<HeaderValue, Problem> {
     // Without a cookie there is nothing to revoke, but one to be cleared: neither is for a page of elsewhere.
-    if bearer(&headers).is_none() && cors::is_of_page(&headers) {
-        owner::check_page(&api, &method, &headers)?;
+    if bearer(headers).is_none() && cors::is_of_page(headers) {
+        owner::check_page(api, method, headers)?;
     }
-    if let Some(text) = owner::presented(&api, &method, &headers)?
-        && let Ok(token) = owner::verified(&api, &text)
+    if let Some(text) = owner::presented(api, method, headers)?
+        && let Ok(token) = owner::verified(api, &text)
     {
         let now_ms = moment::now_ms(api.clock);
         api.db.write(move |db| Ok(users::revoke_token(db, &token, now_ms)?)).await?;
     }
-    let mut response = json(StatusCode::OK, &Done { success: true });
-    response.headers_mut().insert(header::SET_COOKIE, owner::set_cookie(&api, &headers, "", 0)?);
-    Ok(response)
+    owner::set_cookie(api, headers, "", 0)
 }
 
 /// Removes the owner with services, keys, claims and usage; every token issued until now is worthless.

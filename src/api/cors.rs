@@ -60,21 +60,23 @@ impl Origins {
     }
 
     /// Whether a request with an owner's cookie may change something. It must come from an allowed origin or from
-    /// the very origin it is sent to (`secure`: we are reached by https), and show a mark no form can make: a JSON
-    /// content type, `X-Requested-With`, or the browser's word that page and API are of one origin.
+    /// the very origin it is sent to (`secure`: we are reached by https). From another, though allowed, it must show a mark
+    /// no form can make: a JSON content type or `X-Requested-With`. Without `Origin` the browser's word counts that page
+    /// and API are of one origin.
     pub fn check_page(&self, method: &Method, headers: &HeaderMap, secure: bool) -> Result<(), ForeignPage> {
         if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
             return Ok(());
         }
         let of_one_origin =
             single(headers, &SEC_FETCH_SITE).is_some_and(|site| site.as_bytes().eq_ignore_ascii_case(b"same-origin"));
-        let known = if headers.contains_key(header::ORIGIN) {
-            self.check_origin(headers, secure).is_ok()
-        } else {
-            of_one_origin
+        let marked = || of_one_origin || is_json(headers) || headers.contains_key(X_REQUESTED_WITH);
+        let known = match single(headers, &header::ORIGIN) {
+            // Our own forms: over plain HTTP browsers send them without `Sec-Fetch-Site`.
+            Some(origin) if is_same_origin(origin, headers, secure) => true,
+            Some(origin) => self.allows(origin) && marked(),
+            None => !headers.contains_key(header::ORIGIN) && of_one_origin,
         };
-        let marked = of_one_origin || is_json(headers) || headers.contains_key(X_REQUESTED_WITH);
-        if known && marked { Ok(()) } else { Err(ForeignPage) }
+        if known { Ok(()) } else { Err(ForeignPage) }
     }
 
     /// Whether a request is no page's, or that of an allowed origin or of the very origin it is sent to (`secure`: we
@@ -155,6 +157,7 @@ mod tests {
             (vec![host, ("origin", "http://localhost:3000"), ("x-requested-with", "x")], true),
             (vec![host, ("origin", "http://localhost:3000"), ("content-type", "text/plain")], false),
             (vec![host, ("origin", "http://localhost:8787"), json], true),
+            (vec![host, ("origin", "http://localhost:8787")], true),
             (vec![host, ("origin", "http://localhost:8787"), ("sec-fetch-site", "same-origin")], true),
             (vec![host, ("sec-fetch-site", "same-origin")], true),
             (vec![host, ("sec-fetch-site", "same-site"), json], false),

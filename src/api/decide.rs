@@ -14,6 +14,7 @@ use http::StatusCode;
 use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::Map;
+use serde_json::Value;
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -68,8 +69,9 @@ struct ExpiryBody {
 
 /// An approved claim.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Approved {
-    claim_id: String,
+pub struct Approved {
+    /// Which one.
+    pub claim_id: String,
     /// `approved`.
     status: &'static str,
     /// Approved keys of the namespace for the service, with this one.
@@ -145,8 +147,19 @@ async fn approve(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Response<Body>, Problem> {
+    let object = if body.iter().all(u8::is_ascii_whitespace) { Map::new() } else { input::object(&body)? };
+    Ok(answer(StatusCode::OK, &approve_claim(&api, owner, id, &object).await?))
+}
+
+/// Approves a claim; the members say when that shall end.
+pub async fn approve_claim(
+    api: &Api,
+    owner: SignedIn,
+    id: String,
+    object: &Map<String, Value>,
+) -> Result<Approved, Problem> {
     let now_ms = moment::now_ms(api.clock);
-    let expires_at_ms = expiry(&body, now_ms)?;
+    let expires_at_ms = expiry(object, now_ms)?;
     let limits = api.limits.clone();
     let work = move |db: &rusqlite::Transaction<'_>| {
         // What has ended by itself makes room.
@@ -169,13 +182,12 @@ async fn approve(
             blockchain_tx_status: CHAIN_STATUS,
         })
     };
-    Ok(answer(StatusCode::OK, &api.db.write(work).await?))
+    api.db.write(work).await
 }
 
-/// Reads when an approval shall end; a missing body says never.
-fn expiry(body: &[u8], now_ms: i64) -> Result<Option<i64>, Problem> {
-    let object = if body.iter().all(u8::is_ascii_whitespace) { Map::new() } else { input::object(body)? };
-    let mut fields = Fields::of(&object);
+/// Reads when an approval shall end; without members never.
+fn expiry(object: &Map<String, Value>, now_ms: i64) -> Result<Option<i64>, Problem> {
+    let mut fields = Fields::of(object);
     let seconds = fields.optional_number("expires_in_seconds", 1, MAX_EXPIRY_SECONDS);
     let mut ends = seconds.map(|seconds| now_ms.saturating_add(seconds.saturating_mul(1000)));
     if let Some(value) = object.get("expires_at").filter(|value| !value.is_null()) {
@@ -209,8 +221,21 @@ fn check_room(db: &Connection, claim: &ClaimView, limits: &Limits) -> Result<(),
     Ok(())
 }
 
-/// Ends a claim that has the status `from`.
-async fn end(api: &Api, owner: SignedIn, id: String, from: Status, into: Status) -> Result<String, Problem> {
+/// How a claim is ended by its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// A pending one is rejected.
+    Reject,
+    /// An approved one is revoked.
+    Revoke,
+}
+
+/// Ends a claim; its id.
+pub async fn end(api: &Api, owner: SignedIn, id: String, ending: Ending) -> Result<String, Problem> {
+    let (from, into) = match ending {
+        Ending::Reject => (Status::Pending, Status::Rejected),
+        Ending::Revoke => (Status::Approved, Status::Revoked),
+    };
     let now_ms = moment::now_ms(api.clock);
     let work = move |db: &rusqlite::Transaction<'_>| {
         let claim = decidable(db, &owner, &id)?;
@@ -235,7 +260,7 @@ async fn reject(
     owner: SignedIn,
     Path(id): Path<String>,
 ) -> Result<Response<Body>, Problem> {
-    let claim_id = end(&api, owner, id, Status::Pending, Status::Rejected).await?;
+    let claim_id = end(&api, owner, id, Ending::Reject).await?;
     Ok(answer(StatusCode::OK, &Rejected { claim_id, status: Status::Rejected.text() }))
 }
 
@@ -252,7 +277,7 @@ async fn revoke(
     owner: SignedIn,
     Path(id): Path<String>,
 ) -> Result<Response<Body>, Problem> {
-    let claim_id = end(&api, owner, id, Status::Approved, Status::Revoked).await?;
+    let claim_id = end(&api, owner, id, Ending::Revoke).await?;
     let body = Revoked { claim_id, status: Status::Revoked.text(), blockchain_tx_status: CHAIN_STATUS };
     Ok(answer(StatusCode::OK, &body))
 }

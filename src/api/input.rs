@@ -42,6 +42,16 @@ impl Query {
         pair.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
+    /// Of parameters that are known already, each name once.
+    pub const fn of(pairs: Vec<(String, String)>) -> Self {
+        Self(pairs)
+    }
+
+    /// Every parameter as it was sent, the empty ones too, in their order.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// `limit` and `offset`: whole numbers, `limit` at least 1. Who asks for more than `max` rows gets `max`, and is told
     /// so by `pagination.limit`: clients that know a larger page from elsewhere go on by the number of rows they got.
     pub fn page(&self, default: u64, max: u64) -> Result<Page, Problem> {

@@ -212,6 +212,9 @@ const STEPS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX pairing_sessions_by_owner ON pairing_sessions (owner_user_id);
     CREATE INDEX pairing_sessions_by_expiry ON pairing_sessions (expires_at_ms);",
+    // 4 -> 5
+    "-- When a key was last used at a service: one look per claim, however many events there are.
+    CREATE INDEX usage_events_by_key ON usage_events (namespace, public_key, service_id, created_at_ms);",
 ];
 
 /// Changes of claims that are kept, as the trigger above has it.

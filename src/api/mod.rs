@@ -40,6 +40,7 @@ pub mod text;
 pub mod token;
 pub mod unsupported;
 pub mod upkeep;
+pub mod usage_chart;
 pub mod usage_events;
 pub mod usage_summary;
 pub mod users;

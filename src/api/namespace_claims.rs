@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::api::feed;
+use crate::api::input::Page;
 use crate::api::input::Query;
 use crate::api::ledger::Status;
 use crate::api::moment::iso;
@@ -69,17 +70,33 @@ pub struct ClaimView {
     /// When the approval ends by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
+    /// When the key was last used at the service, as far as gateways have said; absent where it never was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<String>,
 }
 
 /// Claims, newest first.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct ClaimList {
-    claims: Vec<ClaimView>,
-    pagination: Pagination,
+pub struct ClaimList {
+    /// Those of this page.
+    pub claims: Vec<ClaimView>,
+    /// How this page lies in the whole.
+    pub pagination: Pagination,
+}
+
+/// Which claims; by default all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClaimFilter {
+    /// Only of this status.
+    pub status: Option<Status>,
+    /// Only of services of this slug.
+    pub service: Option<String>,
 }
 
 const VIEW: &str = "SELECT a.claim_id, a.namespace, s.slug, s.id, u.namespace, a.public_key, a.agent_ip, a.subject,
-        a.agent_id, a.agent_name, a.status, a.created_at_ms, a.approved_at_ms, a.ended_at_ms, a.expires_at_ms
+        a.agent_id, a.agent_name, a.status, a.created_at_ms, a.approved_at_ms, a.ended_at_ms, a.expires_at_ms,
+        (SELECT max(e.created_at_ms) FROM usage_events e
+         WHERE e.namespace = a.namespace AND e.public_key = a.public_key AND e.service_id = a.service_id)
      FROM authorizations a JOIN services s ON s.id = a.service_id JOIN users u ON u.id = s.owner_user_id";
 
 fn view(row: &Row<'_>) -> Result<ClaimView, rusqlite::Error> {
@@ -101,6 +118,7 @@ fn view(row: &Row<'_>) -> Result<ClaimView, rusqlite::Error> {
         approved_at: row.get::<_, Option<i64>>(12)?.map(iso),
         revoked_at: ended_at.filter(|_| status == "revoked").map(iso),
         expires_at: row.get::<_, Option<i64>>(14)?.map(iso),
+        last_used_at: row.get::<_, Option<i64>>(15)?.map(iso),
         status,
     })
 }
@@ -142,11 +160,17 @@ async fn list(
     let page = query.page(50, 200)?;
     let status = match query.find("status").map(|text| Status::parse(text).ok_or(STATUSES)) {
         None => None,
-        Some(Ok(status)) => Some(status.text()),
+        Some(Ok(status)) => Some(status),
         Some(Err(message)) => return Err(Problem::invalid("status", message)),
     };
-    let service = query.find("service").map(str::to_owned);
-    feed::end_what_is_over(&api).await?;
+    let filter = ClaimFilter { status, service: query.find("service").map(str::to_owned) };
+    Ok(json(StatusCode::OK, &claims(&api, &namespace, filter, page).await?))
+}
+
+/// The claims of a namespace, newest first.
+pub async fn claims(api: &Api, namespace: &Namespace, filter: ClaimFilter, page: Page) -> Result<ClaimList, Problem> {
+    feed::end_what_is_over(api).await?;
+    let (namespace, status, service) = (namespace.clone(), filter.status.map(Status::text), filter.service);
     let read = move |db: &Connection| {
         // Named only where it is asked for: then the index gives the order too.
         let by_status = if status.is_some() { "AND a.status = :status" } else { "AND :status IS NULL" };
@@ -161,5 +185,41 @@ async fn list(
         let claims = statement.query_map(wanted, view)?.collect::<Result<Vec<_>, _>>()?;
         Ok(ClaimList { pagination: page.position(claims.len(), total), claims })
     };
-    Ok(json(StatusCode::OK, &api.db.read(read).await?))
+    api.db.read(read).await
+}
+
+/// How many claims of a namespace have which status.
+pub async fn counts(api: &Api, namespace: &Namespace) -> Result<ClaimCounts, Problem> {
+    feed::end_what_is_over(api).await?;
+    let namespace = namespace.clone();
+    let read = move |db: &Connection| {
+        let sql = "SELECT status, count(*) FROM authorizations WHERE namespace = ?1 GROUP BY status";
+        let mut statement = db.prepare_cached(sql)?;
+        let mut rows = statement.query([namespace.as_str()])?;
+        let mut counts = ClaimCounts::default();
+        while let Some(row) = rows.next()? {
+            let (status, count): (String, i64) = (row.get(0)?, row.get(1)?);
+            if let Some(status) = Status::parse(&status) {
+                counts.0.push((status, u64::try_from(count).unwrap_or(0)));
+            }
+        }
+        Ok(counts)
+    };
+    api.db.read(read).await
+}
+
+/// How many claims there are of each status.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClaimCounts(Vec<(Status, u64)>);
+
+impl ClaimCounts {
+    /// Claims of this status.
+    pub fn of(&self, status: Status) -> u64 {
+        self.0.iter().find(|(known, _)| *known == status).map_or(0, |(_, count)| *count)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
 }

@@ -125,6 +125,17 @@ impl Problem {
         self.message.clone().into_owned()
     }
 
+    /// What is wrong with what was sent, where that is known member by member.
+    pub fn violations(&self) -> Vec<Violation> {
+        let listed = self.details.as_deref().and_then(Value::as_array);
+        let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+        let read = |value: &Value| {
+            let (field, message) = (text(value, "field")?, text(value, "message")?);
+            Some(Violation { field: field.into(), message: message.into() })
+        };
+        listed.into_iter().flatten().filter_map(read).collect()
+    }
+
     /// For an answer that does not say more than its status.
     pub fn of_status(status: StatusCode) -> Self {
         match status {

@@ -79,10 +79,11 @@ pub fn table() -> OpenApiRouter<Arc<Api>> {
         .merge(usage_events::routes())
 }
 
-/// The whole face.
-pub fn router(api: Arc<Api>) -> Router {
+/// The whole face, with pages for people beside it: what every request passes, they pass too.
+pub fn router(api: Arc<Api>, pages: Router<Arc<Api>>) -> Router {
     let (router, _) = table().split_for_parts();
     router
+        .merge(pages)
         .method_not_allowed_fallback(async || Problem::of_status(StatusCode::METHOD_NOT_ALLOWED))
         .fallback(async || Problem::not_found())
         .layer(from_fn_with_state(Arc::clone(&api), signed::guard))
@@ -170,7 +171,7 @@ fn wants_pretty(query: &str) -> bool {
 fn with_envelope(response: Response<Body>) -> Response<Body> {
     let status = response.status();
     let typed = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let enveloped = typed.is_some_and(|text| text.starts_with("application/"));
+    let enveloped = typed.is_some_and(|text| text.starts_with("application/") || text.starts_with("text/html"));
     if !(status.is_client_error() || status.is_server_error()) || enveloped {
         return response;
     }

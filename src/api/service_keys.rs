@@ -14,6 +14,7 @@ use rusqlite::Row;
 use rusqlite::params;
 use serde::Serialize;
 use serde_json::Map;
+use serde_json::Value;
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -22,6 +23,7 @@ use crate::api::Api;
 use crate::api::account::Done;
 use crate::api::input;
 use crate::api::input::Fields;
+use crate::api::input::Page;
 use crate::api::input::Query;
 use crate::api::moment;
 use crate::api::moment::iso;
@@ -55,22 +57,28 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
 
 /// A key as its owner sees it: without the key.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct KeyView {
-    id: String,
-    name: String,
+pub struct KeyView {
+    /// Its id.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
     /// `...` and the last four characters.
-    key_prefix: String,
-    last_used_at: Option<String>,
-    created_at: String,
+    pub key_prefix: String,
+    /// When a request last carried it.
+    pub last_used_at: Option<String>,
+    /// When it was made.
+    pub created_at: String,
     /// Set on the one key that a gateway uses.
-    gateway_registered_at: Option<String>,
+    pub gateway_registered_at: Option<String>,
 }
 
 /// Keys that are not revoked, newest first.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct KeyList {
-    keys: Vec<KeyView>,
-    pagination: Pagination,
+pub struct KeyList {
+    /// Those of this page.
+    pub keys: Vec<KeyView>,
+    /// How this page lies in the whole.
+    pub pagination: Pagination,
 }
 
 /// A key to be made.
@@ -85,14 +93,18 @@ struct KeyBody {
 
 /// A key that was made or brought along.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct MadeKey {
-    id: String,
-    name: String,
+pub struct MadeKey {
+    /// Its id.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
     /// The key itself, shown this once; absent where it was brought along.
     #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    key_prefix: String,
-    message: &'static str,
+    pub key: Option<String>,
+    /// `...` and the last four characters.
+    pub key_prefix: String,
+    /// What is to be done with it.
+    pub message: &'static str,
 }
 
 /// Which key is marked.
@@ -120,6 +132,11 @@ async fn list(
     query: Query,
 ) -> Result<Response<Body>, Problem> {
     let page = query.page(50, 200)?;
+    Ok(answer(StatusCode::OK, &active_keys(&api, owner, id, page).await?))
+}
+
+/// The keys of an owner's service that are not revoked, newest first.
+pub async fn active_keys(api: &Api, owner: SignedIn, id: String, page: Page) -> Result<KeyList, Problem> {
     let read = move |db: &Connection| {
         let service = owned(db, &owner.user, &id)?;
         let total = active(db, &service)?;
@@ -131,7 +148,7 @@ async fn list(
         let keys = rows.collect::<Result<Vec<_>, _>>()?;
         Ok(KeyList { pagination: page.position(keys.len(), total), keys })
     };
-    Ok(answer(StatusCode::OK, &api.db.read(read).await?))
+    api.db.read(read).await
 }
 
 fn view(row: &Row<'_>) -> Result<KeyView, rusqlite::Error> {
@@ -168,7 +185,19 @@ async fn create(
     body: Bytes,
 ) -> Result<Response<Body>, Problem> {
     let object = if body.iter().all(u8::is_ascii_whitespace) { Map::new() } else { input::object(&body)? };
-    let mut fields = Fields::of(&object);
+    let (status, made) = make(&api, owner, id, &object).await?;
+    Ok(answer(status, &made))
+}
+
+/// Makes a key of a service, or takes the one over that the member `key` brings along; `name` is its name. 201 where
+/// it is new, 200 where the service has it already.
+pub async fn make(
+    api: &Api,
+    owner: SignedIn,
+    id: String,
+    object: &Map<String, Value>,
+) -> Result<(StatusCode, MadeKey), Problem> {
+    let mut fields = Fields::of(object);
     let name = object.get("name").filter(|name| !name.is_null()).map(|_| text::line(&mut fields, "name", 1, MAX_NAME));
     let brought = object.get("key").filter(|key| !key.is_null()).map(|_| fields.text("key", 1, MAX_NAME));
     if brought.as_deref().is_some_and(|key| !key.is_empty() && !is_key(key)) {
@@ -195,8 +224,8 @@ async fn create(
         (_, false) => "keep the key now: it is not shown again",
     };
     let shown = (!is_brought).then(|| key.expose().to_owned());
-    let body = MadeKey { id: made.id, name: made.name, key: shown, key_prefix: made.key_prefix, message };
-    Ok(answer(status, &body))
+    let made = MadeKey { id: made.id, name: made.name, key: shown, key_prefix: made.key_prefix, message };
+    Ok((status, made))
 }
 
 fn is_key(text: &str) -> bool {
@@ -262,6 +291,12 @@ async fn revoke(
     owner: SignedIn,
     Path((id, key_id)): Path<(String, String)>,
 ) -> Result<Response<Body>, Problem> {
+    end(&api, owner, id, key_id).await?;
+    Ok(answer(StatusCode::OK, &Done { success: true }))
+}
+
+/// Revokes a key of an owner's service; 404 where there is none of these ids.
+pub async fn end(api: &Api, owner: SignedIn, id: String, key_id: String) -> Result<(), Problem> {
     let now_ms = moment::now_ms(api.clock);
     let update = move |db: &rusqlite::Transaction<'_>| {
         let service = owned(db, &owner.user, &id)?;
@@ -270,8 +305,7 @@ async fn revoke(
         let revoked = db.prepare_cached(sql)?.execute(params![key_id, service.id, now_ms])?;
         if revoked == 1 { Ok(()) } else { Err(Problem::not_found()) }
     };
-    api.db.write(update).await?;
-    Ok(answer(StatusCode::OK, &Done { success: true }))
+    api.db.write(update).await
 }
 
 /// Marks the one key of a service that a gateway uses.
@@ -289,6 +323,12 @@ async fn mark_gateway(
     owner: SignedIn,
     Path((id, key_id)): Path<(String, String)>,
 ) -> Result<Response<Body>, Problem> {
+    let key_id = mark(&api, owner, id, key_id).await?;
+    Ok(answer(StatusCode::OK, &Marked { success: true, key_id }))
+}
+
+/// Marks the one key of an owner's service that a gateway uses; its id. 404 where there is none of these ids.
+pub async fn mark(api: &Api, owner: SignedIn, id: String, key_id: String) -> Result<String, Problem> {
     let now_ms = moment::now_ms(api.clock);
     let update = move |db: &rusqlite::Transaction<'_>| {
         let service = owned(db, &owner.user, &id)?;
@@ -301,6 +341,5 @@ async fn mark_gateway(
         db.prepare_cached(sql)?.execute([&key_id, &service.id])?;
         Ok(key_id)
     };
-    let key_id = api.db.write(update).await?;
-    Ok(answer(StatusCode::OK, &Marked { success: true, key_id }))
+    api.db.write(update).await
 }

@@ -13,6 +13,8 @@ use rusqlite::OptionalExtension as _;
 use rusqlite::Row;
 use rusqlite::params;
 use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
 use serde_json::json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -49,19 +51,25 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
 
 /// A service as its owner sees it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct ServiceView {
-    id: String,
-    name: String,
+pub struct ServiceView {
+    /// Its id.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
     /// What approvals and connections call it; unique per owner.
-    slug: String,
-    domain: String,
-    description: String,
-    created_at: String,
-    updated_at: String,
+    pub slug: String,
+    /// Where it lives.
+    pub domain: String,
+    /// A sentence about it.
+    pub description: String,
+    /// When it was made.
+    pub created_at: String,
+    /// When it was last changed.
+    pub updated_at: String,
     /// Always absent: nothing is written to a chain here.
     registration_tx_hash: Option<String>,
     /// Keys that are not revoked.
-    active_key_count: i64,
+    pub active_key_count: i64,
 }
 
 /// All services of an owner, oldest first.
@@ -142,6 +150,11 @@ fn read_view(db: &Connection, owner: &User, id: &str) -> Result<ServiceView, Pro
     (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
 ))]
 async fn list(State(api): State<Arc<Api>>, owner: SignedIn) -> Result<Response<Body>, Problem> {
+    Ok(answer(StatusCode::OK, &ServiceList { services: all(&api, owner).await? }))
+}
+
+/// All services of an owner, oldest first.
+pub async fn all(api: &Api, owner: SignedIn) -> Result<Vec<ServiceView>, Problem> {
     let read = move |db: &Connection| {
         // As many as one account may have, which is little.
         let sql = format!("{VIEW} WHERE s.owner_user_id = ?1 ORDER BY s.created_at_ms, s.id");
@@ -149,7 +162,7 @@ async fn list(State(api): State<Arc<Api>>, owner: SignedIn) -> Result<Response<B
         let rows = statement.query_map([&owner.user.id], view)?;
         Ok(rows.collect::<Result<Vec<_>, _>>()?)
     };
-    Ok(answer(StatusCode::OK, &ServiceList { services: api.db.read(read).await? }))
+    api.db.read(read).await
 }
 
 /// Makes a service.
@@ -167,7 +180,12 @@ async fn create(State(api): State<Arc<Api>>, owner: SignedIn, body: Bytes) -> Re
     if object.get("webhook").is_some_and(|webhook| !webhook.is_null()) {
         return Err(unsupported::problem("webhooks"));
     }
-    let mut fields = Fields::of(&object);
+    Ok(answer(StatusCode::CREATED, &make(&api, owner, &object).await?))
+}
+
+/// Makes a service of the members `name`, `slug`, `domain` and `description`.
+pub async fn make(api: &Api, owner: SignedIn, object: &Map<String, Value>) -> Result<ServiceView, Problem> {
+    let mut fields = Fields::of(object);
     let name = text::line(&mut fields, "name", 1, MAX_NAME);
     let slug = text::line(&mut fields, "slug", 3, 64);
     if !slug.is_empty()
@@ -201,7 +219,7 @@ async fn create(State(api): State<Arc<Api>>, owner: SignedIn, body: Bytes) -> Re
         db.prepare_cached(sql)?.execute(params![id, user.id, name, slug, domain, description, now_ms])?;
         read_view(db, &user, &id)
     };
-    Ok(answer(StatusCode::CREATED, &api.db.write(insert).await?))
+    api.db.write(insert).await
 }
 
 /// `svc_local_<slug>`, where no other owner has or had it; ids are of all owners together, slugs of each.
@@ -220,8 +238,12 @@ fn free_id(db: &Connection, owner: &User, slug: &str, spare: String) -> Result<S
     (status = 404, description = "NOT_FOUND", body = ErrorBody),
 ))]
 async fn show(State(api): State<Arc<Api>>, owner: SignedIn, Path(id): Path<String>) -> Result<Response<Body>, Problem> {
-    let found = api.db.read(move |db| read_view(db, &owner.user, &id)).await?;
-    Ok(answer(StatusCode::OK, &found))
+    Ok(answer(StatusCode::OK, &find(&api, owner, id).await?))
+}
+
+/// The service of an id, where it is this owner's; else 404.
+pub async fn find(api: &Api, owner: SignedIn, id: String) -> Result<ServiceView, Problem> {
+    api.db.read(move |db| read_view(db, &owner.user, &id)).await
 }
 
 /// Changes name, domain or description; the slug stays, because approvals and connections call the service by it.
@@ -269,6 +291,12 @@ async fn remove(
     owner: SignedIn,
     Path(id): Path<String>,
 ) -> Result<Response<Body>, Problem> {
+    delete(&api, owner, id).await?;
+    Ok(answer(StatusCode::OK, &Done { success: true }))
+}
+
+/// Deletes an owner's service with its keys, claims and usage; 404 where there is none of this id.
+pub async fn delete(api: &Api, owner: SignedIn, id: String) -> Result<(), Problem> {
     let delete = move |db: &rusqlite::Transaction<'_>| {
         let service = owned(db, &owner.user, &id)?;
         db.prepare_cached("DELETE FROM usage_events WHERE service_id = ?1")?.execute([&service.id])?;
@@ -276,6 +304,5 @@ async fn remove(
         db.prepare_cached("DELETE FROM services WHERE id = ?1")?.execute([&service.id])?;
         Ok(())
     };
-    api.db.write(delete).await?;
-    Ok(answer(StatusCode::OK, &Done { success: true }))
+    api.db.write(delete).await
 }

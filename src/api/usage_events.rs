@@ -39,7 +39,7 @@ use crate::wire::control_plane::UsageEvent;
 
 /// How long ago an event may have been: an outage of the control plane delays them.
 const MAX_LATE_MS: i64 = 30 * 24 * 3_600_000;
-/// Events that are kept, about 300 bytes each; the oldest go first.
+/// Events that are kept, about 400 bytes each; the oldest go first.
 const MAX_EVENTS: i64 = 5_000_000;
 
 /// The routes of this file.

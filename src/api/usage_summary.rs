@@ -24,6 +24,7 @@ use crate::api::problem::Problem;
 use crate::api::problem::Violation;
 use crate::api::problem::json;
 use crate::api::text;
+use crate::domain::ids::Namespace;
 use crate::wire::control_plane::ErrorBody;
 use crate::wire::control_plane::Pagination;
 
@@ -37,48 +38,70 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
 
 /// Calls of one key for one subject at one service.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct UsageRow {
-    subject: String,
+pub struct UsageRow {
+    /// Whom the agent acted for.
+    pub subject: String,
     /// Slug of the service.
-    provider: String,
-    agent_id: Option<String>,
-    public_key: String,
-    total_calls: i64,
-    success_calls: i64,
-    error_calls: i64,
-    last_used_at: String,
+    pub provider: String,
+    /// Which agent of the namespace.
+    pub agent_id: Option<String>,
+    /// Its key.
+    pub public_key: String,
+    /// All calls.
+    pub total_calls: i64,
+    /// Those the provider answered with success.
+    pub success_calls: i64,
+    /// The others.
+    pub error_calls: i64,
+    /// When the last one was.
+    pub last_used_at: String,
 }
 
 /// All rows together, not only those of this page.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
-struct UsageTotals {
-    total_events: i64,
-    successful_events: i64,
-    failed_events: i64,
-    unique_subjects: i64,
-    unique_providers: i64,
+pub struct UsageTotals {
+    /// All calls.
+    pub total_events: i64,
+    /// Those the provider answered with success.
+    pub successful_events: i64,
+    /// The others.
+    pub failed_events: i64,
+    /// Subjects.
+    pub unique_subjects: i64,
+    /// Services.
+    pub unique_providers: i64,
     /// Agents by their id, those without one by their key.
-    unique_agents: i64,
+    pub unique_agents: i64,
 }
 
 /// What was asked for, as it was understood.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-struct UsageFilters {
-    subject: Option<String>,
-    provider: Option<String>,
-    agent: Option<String>,
-    from: Option<String>,
-    to: Option<String>,
-    sort: &'static str,
+pub struct UsageFilters {
+    /// Only of this subject.
+    pub subject: Option<String>,
+    /// Only at this service.
+    pub provider: Option<String>,
+    /// Only of this agent.
+    pub agent: Option<String>,
+    /// From this moment on.
+    pub from: Option<String>,
+    /// Until this moment.
+    pub to: Option<String>,
+    /// In which order.
+    pub sort: &'static str,
 }
 
 /// Usage of a namespace.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct UsageSummary {
-    rows: Vec<UsageRow>,
-    summary: UsageTotals,
-    pagination: Pagination,
-    applied_filters: UsageFilters,
+pub struct UsageSummary {
+    /// Those of this page.
+    pub rows: Vec<UsageRow>,
+    /// Of all rows.
+    pub summary: UsageTotals,
+    /// How this page lies in the whole.
+    pub pagination: Pagination,
+    /// What was asked for.
+    pub applied_filters: UsageFilters,
 }
 
 struct Wanted {
@@ -232,6 +255,11 @@ async fn show(
     query: Query,
 ) -> Result<Response<Body>, Problem> {
     let namespace = own_namespace(&owner, &namespace)?;
-    let wanted = Wanted::read(namespace.as_str(), &query)?;
-    Ok(json(StatusCode::OK, &api.db.survey(move |db| wanted.run(db)).await?))
+    Ok(json(StatusCode::OK, &summary(&api, &namespace, &query).await?))
+}
+
+/// The usage of a namespace, as a query asks for it.
+pub async fn summary(api: &Api, namespace: &Namespace, query: &Query) -> Result<UsageSummary, Problem> {
+    let wanted = Wanted::read(namespace.as_str(), query)?;
+    api.db.survey(move |db| wanted.run(db)).await
 }

@@ -30,6 +30,7 @@ use crate::api::token::Owner;
 use crate::api::token::TokenError;
 use crate::api::upkeep;
 use crate::config::api::ApiSettings;
+use crate::dashboard;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
 use crate::sys::clock::Clock as _;
@@ -222,7 +223,7 @@ impl Bound {
                 () = stop.wait() => {}
             }
         });
-        let router = router(api);
+        let router = router(api, dashboard::pages());
         let room = Room::new(MAX_CONNECTIONS);
         for listener in listeners {
             let (router, room) = (router.clone(), Arc::clone(&room));

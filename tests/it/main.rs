@@ -22,6 +22,8 @@ mod claims;
 mod commands;
 mod connections;
 mod control_plane;
+mod dashboard;
+mod dashboard_pages;
 mod edits;
 mod envoy_file;
 mod ingress_tls;

@@ -3,6 +3,8 @@
 
 pub mod agent;
 pub mod api;
+pub mod bridge;
+pub mod browser;
 pub mod client;
 pub mod fake_api;
 pub mod gateway;

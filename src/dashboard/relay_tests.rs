@@ -1,0 +1,51 @@
+//! What a gateway says is text, whatever it is.
+
+#![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn refusal(status: u16, text: &str) -> Problem {
+    refused::<()>(status, text).unwrap_err()
+}
+
+#[test]
+fn a_refusal_repeats_the_gateways_sentence_and_code() {
+    let problem = refusal(409, r#"{"error":"a connection of this id exists","code":"CONNECTION_EXISTS"}"#);
+    assert_eq!((problem.status(), problem.code()), (StatusCode::CONFLICT, "GATEWAY_REFUSED"));
+    assert_eq!(problem.sentence(), "the gateway says: a connection of this id exists (CONNECTION_EXISTS)");
+}
+
+#[test]
+fn what_says_nothing_is_named_by_its_status() {
+    for text in ["", "<html>", "[]", "{}", r#"{"error":7}"#] {
+        let problem = refusal(500, text);
+        assert_eq!((problem.status(), problem.code()), (StatusCode::BAD_GATEWAY, "GATEWAY_REFUSED"));
+        assert_eq!(problem.sentence(), "the gateway answered with HTTP 500", "{text}");
+    }
+}
+
+#[test]
+fn an_older_gateways_connection_can_be_read() {
+    let text = r#"{"connections":[{"id":"a","mcp_tool_policy":{},"last_tested_at":"0001-01-01T00:00:00Z"}]}"#;
+    let read: Connections = serde_json::from_str(text).unwrap();
+    assert_eq!(read.connections.first().map(|one| one.id.as_str()), Some("a"));
+}
+
+#[test]
+fn an_id_is_one_segment_of_a_path() {
+    assert_eq!(connection("a/../b?c", "/test"), "/api/admin/connections/a%2F..%2Fb%3Fc/test");
+}
+
+proptest! {
+    #[test]
+    fn any_refusal_is_a_short_sentence(status in 100_u16..600, text in ".{0,2000}") {
+        let quoted = serde_json::json!({"error": text, "code": text}).to_string();
+        for body in [text.clone(), quoted] {
+            let problem = refusal(status, &body);
+            prop_assert!(problem.sentence().chars().count() < 2 * MAX_SAID + 40);
+            prop_assert!(!problem.sentence().chars().any(char::is_control));
+        }
+    }
+}
