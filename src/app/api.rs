@@ -37,6 +37,7 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::http_server;
 use crate::sys::http_server::BindError;
+use crate::sys::open_files;
 use crate::sys::room::Room;
 use crate::sys::tasks::Ended;
 use crate::sys::tasks::StopHandle;
@@ -50,6 +51,12 @@ pub use crate::api::service_key::key_hash;
 
 /// Connections at a time: all change streams and as many requests again.
 const MAX_CONNECTIONS: usize = 2 * MAX_STREAMS;
+
+/// Files the process wants to have open: those connections, as many sockets of paired gateways as there may be, and the
+/// rest.
+const OPEN_FILES: u64 = 8192;
+/// Of these, what is not for sockets of paired gateways: connections, database, log.
+const OTHER_FILES: u64 = MAX_CONNECTIONS as u64 + 128;
 
 /// What the control plane needs to know.
 #[derive(Debug)]
@@ -165,7 +172,8 @@ pub async fn build(config: ApiConfig) -> Result<Bound, ApiError> {
     };
     let (db, db_thread) = open.start()?;
     let tasks = Tasks::default();
-    let (pairings, arrivals) = Pairings::new(db.clone(), SystemClock, &jwt_secret, config.limits.pairing.clone());
+    let sockets = usize::try_from(open_files::raise_to(OPEN_FILES).saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+    let (pairings, arrivals) = Pairings::new(db.clone(), &jwt_secret, config.limits.pairing.clone(), sockets);
     let api = Arc::new(Api {
         db,
         jwt_secret,

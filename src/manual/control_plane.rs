@@ -45,6 +45,20 @@
 //! service is removed it tells what has ended with it first.
 //! 256 streams, 64 of one service.
 //!
+//! # Pairing
+//!
+//! A gateway's bridge holds one WebSocket to the API; an owner's commands go over it to the gateway's admin API
+//! ([`crate::api::pairing`], where the rule for wrong codes stands with its reasons). A session lives in the database with a
+//! keyed hash of its code, so a restart or the death of the API costs a reconnection. When a second bridge comes with the right
+//! code the first is asked for a sign of life: where it gives one within 2 s the second is refused
+//! (`409 GATEWAY_ALREADY_CONNECTED`), else the first is closed as `replaced`. A lease of less than two minutes is extended to
+//! five by each beat of the bridge, up to `PAIRING_MAX_HOURS` after the start; then the socket is closed with the reason
+//! `Pair session expired`. A socket that is silent for a minute is dropped.
+//!
+//! 64 live sessions of an owner, 64 commands that wait for an answer in one session (further ones: 429), 4096 sockets or as
+//! many as the system lets the process have open. A message of a bridge may have 16 MiB: a larger one ends the socket (1009),
+//! because it cannot be passed over, the commands that wait are answered with 502, and the bridge comes back.
+//!
 //! # Bounds
 //!
 //! 512 connections, 48 bodies above 64 KiB at a time, 1 MiB each; 1,000,000 nonces; 5,000,000 usage events, for 90 days.

@@ -14,6 +14,7 @@ pub mod http;
 pub mod http_server;
 pub mod inbound;
 pub mod local_http;
+pub mod open_files;
 pub mod ownership;
 pub mod patient;
 pub mod peer;

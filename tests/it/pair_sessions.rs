@@ -1,11 +1,15 @@
 //! Pair sessions of the real control plane, as a process: what it leaves behind, and what its death does to them.
 
 use std::fs;
+use std::process::Command;
+use std::process::Stdio;
 
 use serde_json::json;
 
 use crate::support::api::Api;
 use crate::support::gateway::LIMIT;
+use crate::support::gateway::Running;
+use crate::support::gateway::free_port;
 use crate::support::pair_bridge::Paired;
 use crate::support::pair_bridge::answer;
 use crate::support::pair_bridge::join;
@@ -55,6 +59,28 @@ fn what_is_relayed_and_the_pair_code_are_in_no_file_and_no_log() {
     for word in canaries.iter().copied().chain([paired.code.as_str()]) {
         assert!(!log.contains(word), "{word} was logged");
     }
+}
+
+#[test]
+fn a_shells_limit_of_files_does_not_bound_the_gateways() {
+    let api = Api::start();
+    let inner = api.command(&["api"]);
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -Sn 256 && exec \"$0\" api"])
+        .arg(inner.get_program())
+        .env_clear()
+        .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .env("API_DATA_DIR", api.folder().join("other"))
+        .env("API_PORT", free_port().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let limited = Running::spawn(limited);
+    wait_until("it is served", LIMIT, || limited.said().contains("the API is served"));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", limited.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().nth(3), Some("8192"), "{line}");
 }
 
 #[test]

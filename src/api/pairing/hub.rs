@@ -19,8 +19,8 @@ use crate::api::pairing::tries::Verdict;
 use crate::domain::secret::Secret;
 use crate::domain::time::MonotonicMillis;
 
-/// Sockets at a time, of all sessions: some 30 kB each while idle.
-const MAX_SOCKETS: usize = 4096;
+/// Sockets at a time, of all sessions, where the process may have so many: some 30 kB each while idle.
+pub(super) const MAX_SOCKETS: usize = 4096;
 
 /// The live sockets.
 #[derive(Debug)]
@@ -37,13 +37,12 @@ struct Sessions {
     tries: HashMap<String, Tries>,
 }
 
-impl Default for Hub {
-    fn default() -> Self {
-        Self { sessions: Mutex::default(), room: Arc::new(Semaphore::new(MAX_SOCKETS)) }
-    }
-}
-
 impl Hub {
+    /// Room for so many sockets.
+    pub(super) fn new(sockets: usize) -> Self {
+        Self { sessions: Mutex::default(), room: Arc::new(Semaphore::new(sockets.min(MAX_SOCKETS))) }
+    }
+
     /// Room for one more socket, where there is any.
     pub(super) fn room(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.room).try_acquire_owned().ok()

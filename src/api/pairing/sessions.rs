@@ -148,12 +148,13 @@ pub(super) struct Admitted {
 }
 
 impl Pairings {
-    /// None live yet; `secret` is that of the owner tokens. What is returned besides must be kept by
-    /// [`super::keep`], or no bridge is served.
-    pub fn new(db: Db, clock: SystemClock, secret: &Secret, limits: PairingLimits) -> (Arc<Self>, Arrivals) {
+    /// None live yet; `secret` is that of the owner tokens, and `sockets` is for how many the process has room. What is
+    /// returned besides must be kept by [`super::keep`], or no bridge is served.
+    pub fn new(db: Db, secret: &Secret, limits: PairingLimits, sockets: usize) -> (Arc<Self>, Arrivals) {
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
         let key = CodeKey::new(secret);
-        let pairings = Self { db, clock, hub: Hub::default(), limits, arrivals: sender, key };
+        let (clock, hub) = (SystemClock, Hub::new(sockets));
+        let pairings = Self { db, clock, hub, limits, arrivals: sender, key };
         (Arc::new(pairings), Arrivals(arrivals))
     }
 
