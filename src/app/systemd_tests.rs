@@ -82,7 +82,7 @@ fn nothing_begins_a_line_of_its_own() {
         render(&Unit { kind: Kind::Pair, program: Path::new("/bin/true"), arguments, environment })
     };
     let bad = "x\nExecStartPre=/bin/sh".to_owned();
-    assert_eq!(unit(&[bad.clone()], &[]), Err(UnitError::Control(bad.clone())));
+    assert_eq!(unit(std::slice::from_ref(&bad), &[]), Err(UnitError::Control(bad.clone())));
     assert!(matches!(unit(&[], &[("A".to_owned(), bad)]), Err(UnitError::Control(_))));
     let relative = Unit { kind: Kind::Pair, program: Path::new("sigilum"), arguments: &[], environment: &[] };
     assert_eq!(render(&relative), Err(UnitError::Program("sigilum".to_owned())));
