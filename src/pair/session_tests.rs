@@ -60,9 +60,10 @@ fn refused(status: u16, body: &str) -> Event {
 }
 
 fn next_attempt(actions: &[Action]) -> (Duration, Form) {
-    let found = actions
-        .iter()
-        .find_map(|action| if let Action::Connect { after, form } = action { Some((*after, *form)) } else { None });
+    let found = actions.iter().find_map(|action| {
+        let Action::Connect { after, form } = action else { return None };
+        Some((*after, *form))
+    });
     found.unwrap_or_else(|| panic!("no attempt in {actions:?}"))
 }
 
@@ -398,7 +399,7 @@ proptest! {
                     now += u64::from(*more);
                     Event::Timer
                 }
-                _ => continue,
+                Step::Open | Step::Close | Step::Refuse(_) | Step::Fail | Step::Command(..) | Step::Answer(_) => continue,
             };
             let (opens, closes) = (matches!(event, Event::Opened), matches!(event, Event::Closed { .. }));
             let asked = if let Step::Command(id, _) = &step { Some(id.to_string()) } else { None };
@@ -419,7 +420,7 @@ proptest! {
                             prop_assert_eq!(relayed.error.unwrap(), format!("{ticket:?}"));
                         }
                     }
-                    _ => {}
+                    Action::Connect { .. } | Action::Send(_) | Action::Close { .. } | Action::Say(_) | Action::End(_) => {}
                 }
             }
             if let Some(ticket) = answered { carried.remove(&ticket); }

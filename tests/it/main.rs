@@ -17,6 +17,7 @@ mod addresses;
 mod admin_tls;
 mod anew;
 mod approved;
+mod bridge;
 mod canary;
 mod claims;
 mod commands;

@@ -1,5 +1,6 @@
 //! The loop: what happens outside becomes an event of the session, and what the session says is done.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::time::Duration;
@@ -27,6 +28,11 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::random;
 use crate::sys::tasks::Stop;
+use crate::wire::pairing::FromBridge;
+use crate::wire::pairing::Relayed;
+
+/// Longest frame that is sent, in bytes: as text in JSON an answer grows. Our own control plane takes a little more.
+const MAX_FRAME: usize = 16 * 1024 * 1024;
 
 /// An attempt to connect.
 type Attempt = Pin<Box<dyn Future<Output = Result<Socket, NoSocket>> + Send>>;
@@ -125,7 +131,7 @@ impl Carrier {
             }
             Action::Send(frame) => {
                 if let Some(link) = &self.link {
-                    link.send(frame.write(SystemClock.now().wall));
+                    link.send(written(frame));
                 }
             }
             Action::Relay(relay) => {
@@ -150,6 +156,20 @@ impl Carrier {
         }
         None
     }
+}
+
+/// The text of a frame; where it is longer than the other side takes, which would cost the connection, of one that says
+/// so.
+fn written(frame: FromBridge) -> String {
+    let now = SystemClock.now().wall;
+    let text = frame.write(now);
+    let FromBridge::Response(relayed) = frame else { return text };
+    if text.len() <= MAX_FRAME {
+        return text;
+    }
+    let error = Some(format!("the gateway's answer is larger than {} MiB as a frame", MAX_FRAME / 1024 / 1024));
+    let relayed = Relayed { status: 502, headers: BTreeMap::new(), body: None, error, ..relayed };
+    FromBridge::Response(relayed).write(now)
 }
 
 async fn called(stop: &mut Option<Stop>) {

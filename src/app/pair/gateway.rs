@@ -18,6 +18,7 @@ use crate::app::json_api::readable;
 use crate::app::pair::PairConfig;
 use crate::app::pair::PairError;
 use crate::app::pair::TokenSource;
+use crate::domain::relay::RELAY_HEADER;
 use crate::domain::secret::Secret;
 use crate::pair::allow::Allowed;
 use crate::pair::allow::Verb;
@@ -30,8 +31,6 @@ use crate::sys::http::trusting;
 pub(super) const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// The header of the admin token.
 const TOKEN_HEADER: &str = "x-sigilum-admin-token";
-/// Says that a request was relayed, and by which session: the admin API keeps that in its audit log.
-const RELAY_HEADER: &str = "x-sigilum-relay";
 /// Headers of an answer that are about its connection, or about bytes that are not carried as they came.
 const OWN_HEADERS: [HeaderName; 3] = [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH];
 
@@ -50,7 +49,7 @@ impl Gateway {
         Ok(Self {
             client: if tls { trusting(&config.admin_trust)? } else { client(false)? },
             base: config.admin_url.clone(),
-            session: HeaderValue::from_str(&config.session).map_err(|_| PairError::SessionId)?,
+            session: HeaderValue::from_str(config.session.as_str()).map_err(|_| PairError::SessionId)?,
             token: config.admin_token.clone(),
         })
     }

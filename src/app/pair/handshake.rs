@@ -74,7 +74,7 @@ impl ControlPlane {
     pub(super) fn new(config: &PairConfig) -> Result<Self, TlsError> {
         let mut url = below(&config.api_url, pairing::CONNECT_PATH);
         url.query_pairs_mut()
-            .append_pair("session_id", &config.session)
+            .append_pair("session_id", config.session.as_str())
             .append_pair("namespace", config.namespace.as_str());
         let tls = (url.scheme() == "https").then(trust::system).transpose()?;
         let tls = tls.map(|config| TlsConnector::from(Arc::new(config)));

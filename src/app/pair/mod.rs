@@ -25,6 +25,7 @@ use crate::app::pair::carry::Carrier;
 use crate::app::pair::gateway::Gateway;
 use crate::app::pair::handshake::ControlPlane;
 use crate::domain::ids::Namespace;
+use crate::domain::relay::RelaySession;
 use crate::domain::secret::Secret;
 use crate::sys::http::HttpError;
 use crate::sys::tasks::Stop;
@@ -37,7 +38,7 @@ pub type TokenSource = Arc<dyn Fn() -> Result<Option<Secret>, String> + Send + S
 /// Which session, and where both ends are.
 pub struct PairConfig {
     /// The session's id.
-    pub session: String,
+    pub session: RelaySession,
     /// Whose gateway this is.
     pub namespace: Namespace,
     /// The pair code.
@@ -82,7 +83,7 @@ pub enum PairError {
 
 impl fmt::Debug for PairConfig {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("PairConfig").field("session", &self.session).finish_non_exhaustive()
+        formatter.debug_struct("PairConfig").field("session", &self.session.as_str()).finish_non_exhaustive()
     }
 }
 

@@ -239,6 +239,7 @@ async fn answer(request: Request, asked: Arc<Mutex<Vec<String>>>) -> Response {
             let pieces = (0..50).map(move |_| Ok::<_, std::io::Error>(piece.clone()));
             return Body::from_stream(futures_util::stream::iter(pieces)).into_response();
         }
+        "/api/admin/connections/grows" => return "\u{1}".repeat(4 * 1024 * 1024).into_response(),
         "/api/admin/connections/empty" => return (http::StatusCode::NO_CONTENT, [("x-a", "1")]).into_response(),
         _ => {}
     }
@@ -271,7 +272,7 @@ const PACE: Pace = Pace {
 
 fn config(api: SocketAddr, admin: SocketAddr, pace: Pace) -> PairConfig {
     PairConfig {
-        session: "0b5c2a4e-7f57-4a3c-9c7e-0d3a8f6f2b11".to_owned(),
+        session: RelaySession::parse("0b5c2a4e-7f57-4a3c-9c7e-0d3a8f6f2b11").unwrap(),
         namespace: Namespace::parse("acme").unwrap(),
         code: Secret::new(CODE.to_owned()),
         api_url: Url::parse(&format!("http://{api}")).unwrap(),
@@ -428,6 +429,17 @@ async fn an_answer_of_fifty_megabytes_is_refused_and_the_bridge_lives_on() {
     let response = socket.frame().await;
     assert_eq!((&response["status"], &response["body"]), (&json!(502), &Value::Null));
     assert_eq!(response["error"], "the gateway's answer is larger than 8 MiB");
+    socket.assert_alive().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_grows_beyond_what_the_other_side_takes_is_refused() {
+    let (_peer, _gateway, _bridge, mut socket) = connected(PACE).await;
+    // 4 MiB of a control character: six bytes each in JSON.
+    socket.command("a", "GET", "/api/admin/connections/grows", None).await;
+    let response = socket.frame().await;
+    assert_eq!((&response["request_id"], &response["status"]), (&json!("a"), &json!(502)));
+    assert_eq!(response["error"], "the gateway's answer is larger than 16 MiB as a frame");
     socket.assert_alive().await;
 }
 

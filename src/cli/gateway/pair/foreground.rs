@@ -40,11 +40,11 @@ pub(super) async fn run(pairing: Pairing, config: &Config, printer: &mut Printer
     warn(&pairing, config, printer)?;
     let names = format!(
         "session={}, namespace={}, gateway_admin={}",
-        pairing.session,
+        pairing.session.as_str(),
         pairing.namespace,
         shown(&pairing.admin_url)
     );
-    let at = format!("session={}, api={}", pairing.session, shown(&pairing.api_url));
+    let at = format!("session={}, api={}", pairing.session.as_str(), shown(&pairing.api_url));
     let file = pairing.file.clone();
     let (stop, stopped) = stop_pair();
     let told = async {

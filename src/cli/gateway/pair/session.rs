@@ -1,5 +1,6 @@
 //! Which session a bridge is for, with which code, and how fast it goes: options, environment, files.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::cli::secret_source::Place;
 use crate::cli::settings;
 use crate::config::Config;
 use crate::domain::ids::Namespace;
+use crate::domain::relay::RelaySession;
 use crate::domain::secret::Secret;
 use crate::sys::env;
 use crate::sys::files;
@@ -29,10 +31,8 @@ use crate::sys::files;
 pub(super) const CODE_VARIABLE: &str = "SIGILUM_PAIR_CODE";
 /// The same where it is missing.
 const CODE_PLACES: &str = "the pair code (SIGILUM_PAIR_CODE or --pair-code-file)";
-/// Longest session id, in bytes; control planes give UUIDs.
-const MAX_SESSION: usize = 128;
-/// Longest pair code, in bytes.
-const MAX_CODE: usize = 128;
+/// Longest pair code, in bytes; control planes give 8 letters.
+const MAX_CODE: usize = 64;
 /// Largest file of a session, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 /// Longest time that is taken, in milliseconds: a day.
@@ -74,7 +74,7 @@ pub(in crate::cli::gateway) struct SessionArgs {
 #[derive(Debug)]
 pub(super) struct Pairing {
     /// The session's id.
-    pub(super) session: String,
+    pub(super) session: RelaySession,
     /// Whose gateway this is.
     pub(super) namespace: Namespace,
     /// The pair code.
@@ -95,10 +95,10 @@ pub(super) struct Pairing {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept<'a> {
-    session_id: std::borrow::Cow<'a, str>,
-    namespace: std::borrow::Cow<'a, str>,
-    api_url: std::borrow::Cow<'a, str>,
-    pair_code: std::borrow::Cow<'a, str>,
+    session_id: Cow<'a, str>,
+    namespace: Cow<'a, str>,
+    api_url: Cow<'a, str>,
+    pair_code: Cow<'a, str>,
 }
 
 impl SessionArgs {
@@ -134,11 +134,10 @@ impl SessionArgs {
         Ok(())
     }
 
-    fn session(&self) -> Result<String, CliError> {
+    fn session(&self) -> Result<RelaySession, CliError> {
         let session = self.session_id.as_deref().map(str::trim).filter(|id| !id.is_empty());
         let session = session.ok_or_else(|| missing("--session-id"))?;
-        check_session(session)?;
-        Ok(session.to_owned())
+        parse_session(session)
     }
 
     /// Option, environment, settings, the local one.
@@ -217,12 +216,10 @@ fn time(
     Ok(Duration::from_millis(number))
 }
 
-fn check_session(session: &str) -> Result<(), CliError> {
-    let clean = session.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    if clean && session.len() <= MAX_SESSION {
-        return Ok(());
-    }
-    Err(CliError::new(Outcome::Usage, "--session-id is no id of a session: letters, digits, '.', '_' and '-'"))
+fn parse_session(text: &str) -> Result<RelaySession, CliError> {
+    RelaySession::parse(text).ok_or_else(|| {
+        CliError::new(Outcome::Usage, "--session-id is no id of a session: 1 to 64 letters, digits, '.', '_' and '-'")
+    })
 }
 
 /// It must fit into a header. What it is instead is not repeated.
@@ -289,10 +286,9 @@ fn read(file: &Path, admin_url: Url, pace: Pace, folders: [PathBuf; 2]) -> Resul
     let kept: Kept<'_> = serde_json::from_str(&text).map_err(|_| wrong("it holds no pairing session".to_owned()))?;
     let namespace = Namespace::parse(&kept.namespace).map_err(|invalid| wrong(format!("the namespace {invalid}")))?;
     let code = Secret::new(kept.pair_code.into_owned());
-    check_session(&kept.session_id)?;
     check_code(&code)?;
     Ok(Pairing {
-        session: kept.session_id.into_owned(),
+        session: parse_session(&kept.session_id)?,
         namespace,
         code,
         api_url: url("the Sigilum API", &kept.api_url)?,
