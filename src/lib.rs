@@ -21,6 +21,7 @@ pub mod gate;
 pub mod identity;
 #[cfg(doc)]
 pub mod manual;
+pub mod pair;
 pub mod probe;
 pub mod reload;
 pub mod secrets;

@@ -51,6 +51,8 @@ mod import;
 mod install;
 #[path = "cli/local_api.rs"]
 mod local_api;
+#[path = "cli/pair.rs"]
+mod pair;
 #[path = "cli/service.rs"]
 mod service;
 #[path = "cli/terminal.rs"]

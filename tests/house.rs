@@ -62,7 +62,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Path prefixes that must stay free of IO, clocks, randomness, environment, tasks and logging.
-const PURE: &[&str] = &["domain/", "wire/", "config/", "gate/"];
+const PURE: &[&str] = &["domain/", "wire/", "config/", "gate/", "pair/"];
 
 const IMPURE: &[&str] = &[
     "async fn",

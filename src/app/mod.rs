@@ -10,7 +10,9 @@ pub mod e2e;
 pub mod gateway;
 pub mod json_api;
 pub mod owner_api;
+pub mod pair;
 pub mod simulator;
+pub mod systemd;
 pub mod up;
 pub mod upkeep;
 

@@ -16,6 +16,7 @@ use crate::cli::completions::CompletionsArgs;
 use crate::cli::connection::ConnectionArgs;
 use crate::cli::down::DownArgs;
 use crate::cli::e2e_tests::E2eTestsArgs;
+use crate::cli::exec_detached::ExecDetachedArgs;
 use crate::cli::exec_envoy::ExecEnvoyArgs;
 use crate::cli::exec_provider::ExecProviderArgs;
 use crate::cli::gateway::GatewayArgs;
@@ -146,6 +147,7 @@ impl Command {
             | Self::Completions(_)
             | Self::Version
             | Self::Help(_)
+            | Self::ExecDetached(_)
             | Self::ExecEnvoy(_)
             | Self::ExecProvider(_) => None,
         }
@@ -197,6 +199,9 @@ pub enum Command {
     Versions,
     /// Print help on a command or topic
     Help(HelpArgs),
+    /// Leaves the terminal and becomes another program; started by our own commands alone.
+    #[command(name = supervision::EXEC_DETACHED, hide = true)]
+    ExecDetached(ExecDetachedArgs),
     /// Ties Envoy's life to the supervisor's; started by it alone.
     #[command(name = supervision::EXEC_ENVOY, hide = true)]
     ExecEnvoy(ExecEnvoyArgs),

@@ -21,6 +21,7 @@ use crate::cli::completions;
 use crate::cli::connection;
 use crate::cli::down;
 use crate::cli::e2e_tests;
+use crate::cli::exec_detached;
 use crate::cli::exec_envoy;
 use crate::cli::exec_provider;
 use crate::cli::gateway;
@@ -89,6 +90,7 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
         Command::Down(args) => small(down::run(&args, &globals, printer)),
         Command::E2eTests(args) => role(e2e_tests::run(&args, &globals, printer)),
         Command::AgentSimulator(args) => small(agent_simulator::run(&args, &globals, printer)),
+        Command::ExecDetached(args) => Err(exec_detached::run(&args)),
         Command::ExecEnvoy(args) => Err(exec_envoy::run(&args)),
         Command::ExecProvider(args) => Err(exec_provider::run(&args)),
         Command::Identity(args) => identity::run(&args, &globals, printer),

@@ -26,6 +26,7 @@ const EXIT_CODES: &[(Outcome, &str)] = &[
     (Outcome::NotRunning, "nothing of that kind runs"),
     (Outcome::Unauthorized, "the other side refused us: token, owner"),
     (Outcome::Unreachable, "the other side does not answer"),
+    (Outcome::Over, "the pairing session is over: start another one in the dashboard"),
     (Outcome::Usage, "wrong arguments"),
     (Outcome::Unavailable, "something this machine would need is missing: Envoy, Python, pip"),
     (Outcome::Config, "configuration, port, lock or key conflict: starting again does not help"),

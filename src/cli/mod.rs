@@ -17,6 +17,7 @@ mod connection;
 mod dispatch;
 mod down;
 mod e2e_tests;
+mod exec_detached;
 mod exec_envoy;
 mod exec_provider;
 mod gateway;

@@ -19,6 +19,8 @@ pub enum Outcome {
     Unauthorized,
     /// The other side does not answer.
     Unreachable,
+    /// A pairing session that is over: it takes another one, from the dashboard.
+    Over,
     /// Wrong arguments (`EX_USAGE`).
     Usage,
     /// The gateway is to start anew; only its supervisor hears it (`EX_TEMPFAIL`).
@@ -30,7 +32,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The exit code: 0 to 5 or one of `sysexits.h`.
+    /// The exit code: 0 to 5, 42 or one of `sysexits.h`.
     pub const fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -39,6 +41,7 @@ impl Outcome {
             Self::NotRunning => 3,
             Self::Unauthorized => 4,
             Self::Unreachable => 5,
+            Self::Over => 42,
             Self::Usage => 64,
             Self::Unavailable => 69,
             Self::Anew => supervision::EXIT_ANEW,

@@ -34,6 +34,12 @@ const SAVED_NAMESPACE_NAMES: &[&str] = &["GATEWAY_SIGILUM_NAMESPACE", "SIGILUM_N
 /// Names under which the folder of the identities is found, strongest first.
 const HOME_NAMES: &[&str] = &["SIGILUM_HOME", "GATEWAY_SIGILUM_HOME"];
 
+/// Where commands that go on in the background keep their logs and process ids: `run` in `$SIGILUM_CONFIG_HOME`, else in
+/// `~/.sigilum`.
+pub(crate) fn background_folder() -> PathBuf {
+    env::lookup("SIGILUM_CONFIG_HOME").map_or_else(default_home, PathBuf::from).join("run")
+}
+
 /// `config.env`: `$SIGILUM_CONFIG_FILE`, else in `$SIGILUM_CONFIG_HOME`, else in `~/.sigilum`.
 pub(crate) fn saved_file() -> PathBuf {
     if let Some(file) = env::lookup("SIGILUM_CONFIG_FILE") {

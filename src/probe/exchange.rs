@@ -16,9 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
-use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -28,6 +26,7 @@ use tokio_rustls::TlsConnector;
 use crate::domain::connection::Upstream;
 use crate::domain::secret::Secret;
 use crate::sys::http::chain;
+use crate::sys::tls::trust;
 
 /// Bytes of a failed answer that are read.
 const MAX_PREVIEW_BYTES: usize = 64 * 1024;
@@ -54,7 +53,7 @@ impl Roots {
     pub(super) fn of(certificate: &rustls::pki_types::CertificateDer<'static>) -> Self {
         let mut store = rustls::RootCertStore::empty();
         let config = store.add(certificate.clone()).and_then(|()| {
-            let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+            let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
             let builder = builder.with_safe_default_protocol_versions()?;
             Ok(Arc::new(builder.with_root_certificates(store).with_no_client_auth()))
         });
@@ -63,15 +62,7 @@ impl Roots {
 }
 
 fn load() -> Result<Arc<ClientConfig>, String> {
-    let failed = |error: rustls::Error| format!("TLS cannot be set up: {error}");
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?
-        .with_platform_verifier()
-        .map_err(failed)?
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    trust::system().map(Arc::new).map_err(|error| error.to_string())
 }
 
 /// An answer whose body was not read yet. Holds the connection.

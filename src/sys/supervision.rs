@@ -12,6 +12,7 @@ use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use rustix::process::Resource;
 use rustix::process::Rlimit;
@@ -20,12 +21,16 @@ use zeroize::Zeroizing;
 
 use crate::domain::secret::Secret;
 use crate::sys::peer::PeerRule;
+use crate::sys::process;
 use crate::sys::tasks::StopHandle;
 
 /// The hidden command that ties a program's life to its parent's: `<parent pid> <program> <arguments>`.
 pub const EXEC_ENVOY: &str = "__exec-envoy";
 /// The same for a program that knows secrets, which is held shorter: `<parent pid> <program> <arguments>`.
 pub const EXEC_PROVIDER: &str = "__exec-provider";
+
+/// The hidden command by which a program leaves its terminal: `<program> <arguments>`.
+pub const EXEC_DETACHED: &str = "__exec-detached";
 
 /// The first descriptor behind standard input, output and error.
 const FIRST_OWN_FILE: i32 = 3;
@@ -134,6 +139,25 @@ pub fn exec_provider_with_parent(parent: u32, program: &Path, arguments: &[OsStr
     close_fds::set_fds_cloexec(FIRST_OWN_FILE, &[]);
     let limits = [at_most(Resource::Nofile, PROVIDER_FILES), at_most(Resource::Cpu, PROVIDER_CPU_SECONDS)];
     become_child(parent, program, arguments, &limits)
+}
+
+/// Becomes another program in a session of its own (`setsid`): a terminal that is closed does not end it, and nothing of
+/// what the caller had open stays open in it. Returns only what went wrong.
+pub fn exec_detached(program: &Path, arguments: &[OsString]) -> io::Error {
+    if let Err(error) = rustix::process::setsid() {
+        return error.into();
+    }
+    close_fds::set_fds_cloexec(FIRST_OWN_FILE, &[]);
+    std::process::Command::new(program).args(arguments).exec()
+}
+
+/// This very program with other arguments, to be started so ([`exec_detached`]); what it prints goes to `log`.
+pub fn detached(arguments: &[String], log: &File) -> io::Result<std::process::Command> {
+    let program = process::own_program();
+    let mut command = std::process::Command::new(&program);
+    command.arg(EXEC_DETACHED).arg(&program).args(arguments);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    Ok(command)
 }
 
 fn become_child(parent: u32, program: &Path, arguments: &[OsString], limits: &[(Resource, Rlimit)]) -> io::Error {

@@ -94,6 +94,7 @@ async fn rotate(config: &Config, printer: &mut Printer) -> Result<(), CliError> 
         | Outcome::Failed
         | Outcome::Indeterminate
         | Outcome::NotRunning
+        | Outcome::Over
         | Outcome::Usage
         | Outcome::Anew
         | Outcome::Unavailable

@@ -5,11 +5,15 @@ mod auth_token;
 mod authz;
 mod backup;
 mod config;
+mod connect;
 mod endpoint;
 mod envoy_config;
 pub(crate) mod launch;
+mod lifecycle;
 mod master_key;
 pub(crate) mod options;
+mod pair;
+mod pid_file;
 mod rekey;
 pub(crate) mod role;
 mod sealing_key;
@@ -27,7 +31,9 @@ use crate::cli::gateway::authz::AuthzArgs;
 use crate::cli::gateway::backup::BackupArgs;
 use crate::cli::gateway::backup::RestoreArgs;
 use crate::cli::gateway::config::ConfigArgs;
+use crate::cli::gateway::connect::ConnectArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
+use crate::cli::gateway::pair::PairArgs;
 use crate::cli::gateway::rekey::RekeyArgs;
 use crate::cli::gateway::sealing_key::SealingKeyArgs;
 use crate::cli::gateway::start::StartArgs;
@@ -46,7 +52,7 @@ impl GatewayArgs {
     /// Its name where it announces itself: the roles write a log where the announcement would stand.
     pub(crate) const fn announced(&self) -> Option<&'static str> {
         match &self.command {
-            GatewayCommand::Start(_) => Some("gateway"),
+            GatewayCommand::Start(_) | GatewayCommand::Pair(_) | GatewayCommand::Connect(_) => Some("gateway"),
             GatewayCommand::Admin(_)
             | GatewayCommand::Authz(_)
             | GatewayCommand::EnvoyConfig(_)
@@ -62,6 +68,10 @@ impl GatewayArgs {
 enum GatewayCommand {
     /// Run admin, authz and Envoy as one life in the foreground
     Start(StartArgs),
+    /// Let a dashboard manage this gateway through an outgoing connection: run that bridge, or look after it
+    Pair(PairArgs),
+    /// Start the gateway where it does not run, then pair it in the background
+    Connect(ConnectArgs),
     /// Run the admin process alone: the sealed store, the admin API, the state stream
     Admin(AdminArgs),
     /// Run the decision alone: what Envoy asks
@@ -86,6 +96,8 @@ enum GatewayCommand {
 pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     match &args.command {
         GatewayCommand::Start(args) => dispatch::role(start::run(args, globals, printer)),
+        GatewayCommand::Pair(args) => dispatch::small(pair::run(args, globals, printer)),
+        GatewayCommand::Connect(args) => dispatch::small(connect::run(args, globals, printer)),
         GatewayCommand::Admin(args) => dispatch::role(admin::run(args, globals, printer)),
         GatewayCommand::Authz(args) => dispatch::role(authz::run(args, globals)),
         GatewayCommand::AuthToken(args) => dispatch::small(auth_token::run(args, globals, printer)),

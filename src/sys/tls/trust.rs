@@ -16,6 +16,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::UnixTime;
+use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use crate::sys::tls::TlsError;
 use crate::sys::tls::authorities;
@@ -66,6 +67,19 @@ impl ServerTrust {
             None => Ok(builder.with_no_client_auth()),
         }
     }
+}
+
+/// Whom the system believes, for a client that speaks HTTP/1.1 and shows no certificate.
+pub fn system() -> Result<ClientConfig, TlsError> {
+    let failed = |error: rustls::Error| TlsError::Config(error.to_string());
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .with_platform_verifier()
+        .map_err(failed)?
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// Believes one certificate by itself, others by their authorities and name.

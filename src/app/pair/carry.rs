@@ -1,0 +1,180 @@
+//! The loop: what happens outside becomes an event of the session, and what the session says is done.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
+
+use crate::app::json_api::readable;
+use crate::app::pair::Progress;
+use crate::app::pair::gateway::Gateway;
+use crate::app::pair::handshake::ControlPlane;
+use crate::app::pair::handshake::NoSocket;
+use crate::app::pair::handshake::Socket;
+use crate::app::pair::link::Came;
+use crate::app::pair::link::Link;
+use crate::pair::session::Action;
+use crate::pair::session::Answer;
+use crate::pair::session::End;
+use crate::pair::session::Event;
+use crate::pair::session::Moment;
+use crate::pair::session::Pace;
+use crate::pair::session::Session;
+use crate::pair::session::Ticket;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
+use crate::sys::random;
+use crate::sys::tasks::Stop;
+
+/// An attempt to connect.
+type Attempt = Pin<Box<dyn Future<Output = Result<Socket, NoSocket>> + Send>>;
+
+/// Carries requests from the control plane to the gateway, and answers back.
+pub(super) struct Carrier {
+    control_plane: ControlPlane,
+    gateway: Gateway,
+    pace: Pace,
+    attempt: Option<Attempt>,
+    link: Option<Link>,
+    relays: JoinSet<(Ticket, Answer)>,
+    handles: HashMap<Ticket, AbortHandle>,
+}
+
+impl Carrier {
+    pub(super) fn new(control_plane: ControlPlane, gateway: Gateway, pace: Pace) -> Self {
+        Self {
+            control_plane,
+            gateway,
+            pace,
+            attempt: None,
+            link: None,
+            relays: JoinSet::new(),
+            handles: HashMap::new(),
+        }
+    }
+
+    /// Runs until the session ends. What is still under way then is dropped.
+    pub(super) async fn run(mut self, stop: Stop, say: &mut (dyn FnMut(Progress) + Send)) -> End {
+        let mut stop = Some(stop);
+        let (mut session, mut actions) = Session::begin(self.pace, moment());
+        loop {
+            for action in actions {
+                if let Some(end) = self.act(action, say).await {
+                    return end;
+                }
+            }
+            let event = self.next(&session, &mut stop).await;
+            actions = session.on(event, moment());
+        }
+    }
+
+    /// What happens next.
+    async fn next(&mut self, session: &Session, stop: &mut Option<Stop>) -> Event {
+        let wait = session.timer().map(|timer| timer.since(SystemClock.now().monotonic));
+        tokio::select! {
+            () = called(stop) => {
+                *stop = None;
+                Event::Stop
+            }
+            outcome = settled(&mut self.attempt) => {
+                self.attempt = None;
+                match outcome {
+                    Ok(socket) => {
+                        self.link = Some(Link::new(socket));
+                        Event::Opened
+                    }
+                    Err(NoSocket::Refused { status, body }) => Event::Refused { status, body },
+                    Err(NoSocket::Failed(why)) => Event::ConnectFailed(readable(&why)),
+                }
+            }
+            came = next_message(&mut self.link) => match came {
+                Came::Heard(frame) => Event::Heard(frame),
+                Came::Closed { code, reason } => {
+                    if let Some(link) = self.link.take() {
+                        link.let_go().await;
+                    }
+                    Event::Closed { code, reason }
+                }
+            },
+            Some(done) = self.relays.join_next_with_id() => match done {
+                Ok((_, (ticket, answer))) => {
+                    self.handles.remove(&ticket);
+                    Event::Answered(ticket, answer)
+                }
+                // Nobody waits for those that were aborted; one that failed ends by its deadline.
+                Err(_) => Event::Timer,
+            },
+            () = tokio::time::sleep(Duration::from_millis(wait.unwrap_or(u64::MAX))) => Event::Timer,
+        }
+    }
+
+    async fn act(&mut self, action: Action, say: &mut (dyn FnMut(Progress) + Send)) -> Option<End> {
+        match action {
+            Action::Connect { after, form } => {
+                let control_plane = self.control_plane.clone();
+                self.attempt = Some(Box::pin(async move {
+                    tokio::time::sleep(after).await;
+                    control_plane.connect(form).await
+                }));
+            }
+            Action::Drop => {
+                self.attempt = None;
+                self.link = None;
+            }
+            Action::Send(frame) => {
+                if let Some(link) = &self.link {
+                    link.send(frame.write(SystemClock.now().wall));
+                }
+            }
+            Action::Relay(relay) => {
+                let (gateway, ticket) = (self.gateway.clone(), relay.ticket);
+                let handle = self.relays.spawn(async move {
+                    (ticket, gateway.ask(&relay.allowed, &relay.headers, relay.body.as_ref()).await)
+                });
+                self.handles.insert(ticket, handle);
+            }
+            Action::Forget(ticket) => {
+                if let Some(handle) = self.handles.remove(&ticket) {
+                    handle.abort();
+                }
+            }
+            Action::Close { code, reason } => {
+                if let Some(link) = self.link.take() {
+                    link.close(code, reason).await;
+                }
+            }
+            Action::Say(notice) => say(Progress::Session(notice)),
+            Action::End(end) => return Some(end),
+        }
+        None
+    }
+}
+
+async fn called(stop: &mut Option<Stop>) {
+    match stop {
+        Some(stop) => stop.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn settled(attempt: &mut Option<Attempt>) -> Result<Socket, NoSocket> {
+    match attempt {
+        Some(attempt) => attempt.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_message(link: &mut Option<Link>) -> Came {
+    match link {
+        Some(link) => link.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn moment() -> Moment {
+    // Without randomness the whole pause is kept.
+    let chance = random::bytes::<2>().map_or(u16::MAX, u16::from_be_bytes);
+    Moment { now: SystemClock.now().monotonic, chance }
+}

@@ -1,0 +1,153 @@
+//! The admin API of this gateway, as relayed requests reach it.
+
+use std::collections::BTreeMap;
+
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Method;
+use http::header::CONNECTION;
+use http::header::CONTENT_LENGTH;
+use http::header::TRANSFER_ENCODING;
+use reqwest::Client;
+use reqwest::Response;
+use reqwest::Url;
+use zeroize::Zeroizing;
+
+use crate::app::json_api::readable;
+use crate::app::pair::PairConfig;
+use crate::app::pair::PairError;
+use crate::app::pair::TokenSource;
+use crate::domain::secret::Secret;
+use crate::pair::allow::Allowed;
+use crate::pair::allow::Verb;
+use crate::pair::session::Answer;
+use crate::sys::http::chain;
+use crate::sys::http::client;
+use crate::sys::http::trusting;
+
+/// Largest answer that is carried. As many at a time as there may be requests under way.
+pub(super) const MAX_ANSWER: usize = 8 * 1024 * 1024;
+/// The header of the admin token.
+const TOKEN_HEADER: &str = "x-sigilum-admin-token";
+/// Says that a request was relayed, and by which session: the admin API keeps that in its audit log.
+const RELAY_HEADER: &str = "x-sigilum-relay";
+/// Headers of an answer that are about its connection, or about bytes that are not carried as they came.
+const OWN_HEADERS: [HeaderName; 3] = [CONNECTION, TRANSFER_ENCODING, CONTENT_LENGTH];
+
+/// The admin API.
+#[derive(Clone)]
+pub(super) struct Gateway {
+    client: Client,
+    base: Url,
+    session: HeaderValue,
+    token: TokenSource,
+}
+
+impl Gateway {
+    pub(super) fn new(config: &PairConfig) -> Result<Self, PairError> {
+        let tls = config.admin_url.scheme() == "https";
+        Ok(Self {
+            client: if tls { trusting(&config.admin_trust)? } else { client(false)? },
+            base: config.admin_url.clone(),
+            session: HeaderValue::from_str(&config.session).map_err(|_| PairError::SessionId)?,
+            token: config.admin_token.clone(),
+        })
+    }
+
+    /// One request; whatever goes wrong is an answer too. Ends when it is dropped.
+    pub(super) async fn ask(
+        &self,
+        allowed: &Allowed,
+        headers: &[(&'static str, String)],
+        body: Option<&Secret>,
+    ) -> Answer {
+        self.exchange(allowed, headers, body).await.unwrap_or_else(|error| Answer::failed(502, error))
+    }
+
+    async fn exchange(
+        &self,
+        allowed: &Allowed,
+        headers: &[(&'static str, String)],
+        body: Option<&Secret>,
+    ) -> Result<Answer, String> {
+        let mut request = self.client.request(method(allowed.verb()), self.url(allowed)?);
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        request = request.header(RELAY_HEADER, self.session.clone());
+        // What exactly is wrong with a file of this machine concerns nobody elsewhere.
+        let token = (self.token)().map_err(|_| "the admin token of this machine cannot be read".to_owned())?;
+        if let Some(token) = token {
+            let mut value = HeaderValue::from_str(token.expose())
+                .map_err(|_| "the admin token holds characters that no token has".to_owned())?;
+            value.set_sensitive(true);
+            request = request.header(TOKEN_HEADER, value);
+        }
+        if let Some(body) = body {
+            request = request.body(body.expose().to_owned());
+        }
+        let answer = request.send().await.map_err(said)?;
+        let status = answer.status().as_u16();
+        let headers = texts(answer.headers());
+        let bytes = whole(answer).await?;
+        let body = (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Answer { status, headers, body, error: None })
+    }
+
+    /// The address of a path that was judged, as it was judged.
+    fn url(&self, allowed: &Allowed) -> Result<Url, String> {
+        let mut url = self.base.clone();
+        let path = format!("{}{}", self.base.path().trim_end_matches('/'), allowed.path());
+        url.set_path(&path);
+        if url.path() == path && url.query().is_none() { Ok(url) } else { Err("the path has two readings".to_owned()) }
+    }
+}
+
+const fn method(verb: Verb) -> Method {
+    match verb {
+        Verb::Get => Method::GET,
+        Verb::Post => Method::POST,
+        Verb::Put => Method::PUT,
+        Verb::Patch => Method::PATCH,
+        Verb::Delete => Method::DELETE,
+    }
+}
+
+/// The headers whose value is text; several of one name in one line (RFC 9110 section 5.3).
+fn texts(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut texts: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in headers {
+        let Ok(value) = value.to_str() else { continue };
+        if OWN_HEADERS.contains(name) {
+            continue;
+        }
+        texts
+            .entry(name.as_str().to_owned())
+            .and_modify(|text| {
+                text.push_str(", ");
+                text.push_str(value);
+            })
+            .or_insert_with(|| value.to_owned());
+    }
+    texts
+}
+
+async fn whole(mut answer: Response) -> Result<Zeroizing<Vec<u8>>, String> {
+    let too_large = || format!("the gateway's answer is larger than {} MiB", MAX_ANSWER / 1024 / 1024);
+    if answer.content_length().is_some_and(|length| length > MAX_ANSWER as u64) {
+        return Err(too_large());
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    while let Some(chunk) = answer.chunk().await.map_err(said)? {
+        if bytes.len().saturating_add(chunk.len()) > MAX_ANSWER {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn said(error: reqwest::Error) -> String {
+    format!("the gateway cannot be reached: {}", readable(&chain(&error.without_url())))
+}

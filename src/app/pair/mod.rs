@@ -1,0 +1,112 @@
+//! The bridge: one WebSocket to the control plane, and requests that come by it carried to this gateway's admin API.
+//!
+//! [`crate::pair::session`] decides, this does. The admin token is added here and goes to the gateway alone; the pair
+//! code goes to the control plane alone; neither is ever shown.
+
+mod carry;
+mod gateway;
+mod handshake;
+mod link;
+mod preflight;
+
+use std::fmt;
+use std::sync::Arc;
+
+use reqwest::Url;
+
+pub use crate::app::pair::preflight::PreflightError;
+pub use crate::app::pair::preflight::Sealing;
+pub use crate::app::pair::preflight::Side;
+pub use crate::pair::session::End;
+pub use crate::pair::session::Notice;
+pub use crate::pair::session::Pace;
+
+use crate::app::pair::carry::Carrier;
+use crate::app::pair::gateway::Gateway;
+use crate::app::pair::handshake::ControlPlane;
+use crate::domain::ids::Namespace;
+use crate::domain::secret::Secret;
+use crate::sys::http::HttpError;
+use crate::sys::tasks::Stop;
+use crate::sys::tls::TlsError;
+use crate::sys::tls::trust::ServerTrust;
+
+/// Reads the admin token; asked before each request, so that another one counts at once. `None`: there is none.
+pub type TokenSource = Arc<dyn Fn() -> Result<Option<Secret>, String> + Send + Sync>;
+
+/// Which session, and where both ends are.
+pub struct PairConfig {
+    /// The session's id.
+    pub session: String,
+    /// Whose gateway this is.
+    pub namespace: Namespace,
+    /// The pair code.
+    pub code: Secret,
+    /// Address of the control plane.
+    pub api_url: Url,
+    /// Address of the gateway's admin API.
+    pub admin_url: Url,
+    /// Whom to believe there, where it is reached over TLS.
+    pub admin_trust: ServerTrust,
+    /// The admin token.
+    pub admin_token: TokenSource,
+    /// How fast things go.
+    pub pace: Pace,
+}
+
+/// What happens, for the person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Both ends answer.
+    Preflight(Sealing),
+    /// Of the session.
+    Session(Notice),
+}
+
+/// Why the bridge does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum PairError {
+    /// One of the ends is not there, or not what it should be.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// Certificates cannot be read.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The same.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The session's id can stand in no header.
+    #[error("the session id holds characters that no session id has")]
+    SessionId,
+}
+
+impl fmt::Debug for PairConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("PairConfig").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// Looks at both ends, then carries requests until told to stop or until the session is over.
+pub async fn run(config: PairConfig, mut stop: Stop, say: &mut (dyn FnMut(Progress) + Send)) -> Result<End, PairError> {
+    let gateway = Gateway::new(&config)?;
+    let looked = async {
+        preflight::check(&config).await?;
+        Ok::<_, PairError>(preflight::sealing(&gateway).await)
+    };
+    let sealing = tokio::select! {
+        sealing = looked => sealing?,
+        () = stop.wait() => return Ok(End::Stopped),
+    };
+    say(Progress::Preflight(sealing));
+    let control_plane = ControlPlane::new(&config)?;
+    Ok(Carrier::new(control_plane, gateway, config.pace).run(stop, say).await)
+}
+
+/// Whether the admin API at this address answers its health check.
+pub async fn is_healthy(admin: &Url, trust: &ServerTrust, within: std::time::Duration) -> Result<bool, HttpError> {
+    preflight::is_healthy(admin, trust, within).await
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,49 @@
+#![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+use super::*;
+
+fn milliseconds(text: &str, default: u64, lowest: u64, instead: u64) -> Result<u128, Outcome> {
+    let time = time("--x-ms", Some(text), default, lowest, instead, &mut Printer::standard());
+    time.map(|time| time.as_millis()).map_err(|error| error.outcome)
+}
+
+#[test]
+fn what_is_below_the_lowest_value_is_replaced() {
+    for (text, heartbeat) in [("1000", 1000), ("999", 25_000), ("0", 25_000), ("-5", 25_000), (" 60000 ", 60_000)] {
+        assert_eq!(milliseconds(text, 30_000, 1000, 25_000), Ok(heartbeat), "{text}");
+    }
+    assert_eq!(milliseconds("86400000", 1, 1, 1), Ok(86_400_000));
+}
+
+#[test]
+fn what_is_no_time_is_a_wrong_argument() {
+    for text in ["", "abc", "NaN", "1.5", "1e3", "86400001", "99999999999999999999999", "--1", "+-1"] {
+        assert_eq!(milliseconds(text, 30_000, 1000, 25_000), Err(Outcome::Usage), "{text:?}");
+    }
+}
+
+#[test]
+fn only_what_fits_into_header_and_address_is_a_session_or_code() {
+    for good in ["0b5c2a4e-7f57-4a3c-9c7e-0d3a8f6f2b11", "a.b_c", "A"] {
+        assert!(check_session(good).is_ok(), "{good}");
+    }
+    for bad in ["", "a b", "a/b", "a\n", "a\r\nx: y", "\u{e4}", &"a".repeat(129)].into_iter().skip(1) {
+        assert!(check_session(bad).is_err(), "{bad:?}");
+    }
+    let code = |text: &str| check_code(&Secret::new(text.to_owned()));
+    assert!(code("ABCD2345").is_ok());
+    for bad in ["", "AB CD", "AB\r\n", "\u{e4}", &"A".repeat(129)] {
+        let refused = code(bad).unwrap_err();
+        assert!(bad.is_empty() || !refused.message.contains(bad), "{refused}");
+    }
+}
+
+#[test]
+fn an_address_says_where_and_nothing_else() {
+    assert!(url("x", "https://api.example/base").is_ok());
+    for bad in ["", "api.example", "ftp://a", "ws://a", "http://", "https://u:canary@a", "http://a?b", "http://a#b"] {
+        let refused = url("x", bad).unwrap_err();
+        assert_eq!(refused.outcome, Outcome::Usage, "{bad}");
+        assert!(!refused.message.contains("canary"), "{refused}");
+    }
+}
