@@ -45,7 +45,7 @@ fn holds(haystack: &[u8]) -> bool {
     // The middle of base64, which is the same whatever stands before it, for each of the three ways it can be aligned.
     let encoded = (0..3).flat_map(|before| {
         let padded = [&vec![b'x'; before], plain].concat();
-        [STANDARD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)].map(|text| text[4..28].as_bytes().to_vec())
+        [STANDARD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)].map(|text| text.as_bytes()[4..28].to_vec())
     });
     std::iter::once(plain.to_vec())
         .chain(encoded)
