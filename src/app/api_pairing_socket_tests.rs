@@ -13,6 +13,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::pairing_support::Bridge;
 use super::pairing_support::Paired;
@@ -21,6 +23,7 @@ use super::support::ControlPlane;
 use super::support::local_token;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
+use crate::wire::pairing::SHUTDOWN;
 
 fn now_ms() -> i64 {
     i64::try_from(SystemClock.now().wall.0).unwrap()
@@ -86,6 +89,17 @@ async fn what_is_no_frame_is_passed_over() {
     bridge.send(Message::Ping(vec![1].into())).await;
     assert_eq!(bridge.next().await, Message::Pong(vec![1].into()));
     relay(&api, &paired, &mut bridge).await;
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_bridge_that_leaves_is_answered() {
+    let api = ControlPlane::start().await;
+    let paired = api.paired("acme").await;
+    let mut bridge = Bridge::join(&api, &paired).await;
+    bridge.send(Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: SHUTDOWN.into() }))).await;
+    assert_eq!(bridge.ended().await.0, 1000);
+    api.wait_connected(&paired, false).await;
     api.stop().await;
 }
 

@@ -214,9 +214,10 @@ async fn farewell(sink: &mut SplitSink<WebSocket, Message>, stream: &mut SplitSt
     let (code, reason) = goodbye.wire();
     let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
     let exchange = async {
-        if sink.send(Message::Close(Some(frame))).await.is_ok() {
-            while let Some(Ok(_)) = stream.next().await {}
-        }
+        // Refused where the other end said it first: the answer to that is then what is to be flushed.
+        let _ = sink.send(Message::Close(Some(frame))).await;
+        let _ = sink.flush().await;
+        while let Some(Ok(_)) = stream.next().await {}
     };
     let _ = tokio::time::timeout(FAREWELL, exchange).await;
 }

@@ -90,6 +90,7 @@ fn main() {
         approvals::measure_lists(&runtime, &ground, quick);
     }
     if wanted("pairing") {
+        pairing::measure_relay(&runtime, &ground, quick);
         pairing::measure_many(&runtime, quick);
     }
 }
