@@ -25,6 +25,7 @@ mod connections;
 mod control_plane;
 mod dashboard;
 mod dashboard_pages;
+mod dashboard_story;
 mod edits;
 mod envoy_file;
 mod ingress_tls;

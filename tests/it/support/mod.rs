@@ -13,3 +13,4 @@ pub mod parts;
 pub mod plane;
 pub mod process;
 pub mod upstream;
+pub mod wiretap;
