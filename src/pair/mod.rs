@@ -5,3 +5,6 @@
 
 pub mod allow;
 pub mod session;
+
+/// What the session speaks, for those who carry it.
+pub use crate::wire::pairing as frames;

@@ -16,6 +16,8 @@ use crate::app::pair::handshake::NoSocket;
 use crate::app::pair::handshake::Socket;
 use crate::app::pair::link::Came;
 use crate::app::pair::link::Link;
+use crate::pair::frames::FromBridge;
+use crate::pair::frames::Relayed;
 use crate::pair::session::Action;
 use crate::pair::session::Answer;
 use crate::pair::session::End;
@@ -28,8 +30,6 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::random;
 use crate::sys::tasks::Stop;
-use crate::wire::pairing::FromBridge;
-use crate::wire::pairing::Relayed;
 
 /// Longest frame that is sent, in bytes: as text in JSON an answer grows. Our own control plane takes a little more.
 const MAX_FRAME: usize = 16 * 1024 * 1024;

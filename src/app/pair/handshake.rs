@@ -38,12 +38,12 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use crate::app::pair::PairConfig;
 use crate::app::web::below;
 use crate::domain::secret::Secret;
+use crate::pair::frames;
 use crate::pair::session::Form;
 use crate::sys::http::chain;
 use crate::sys::random;
 use crate::sys::tls::TlsError;
 use crate::sys::tls::trust;
-use crate::wire::pairing;
 
 /// Largest message that is taken: the admin API reads bodies of 2 MiB, and JSON may need several bytes for one.
 const MAX_MESSAGE: usize = 8 * 1024 * 1024;
@@ -72,7 +72,7 @@ pub(super) struct ControlPlane {
 
 impl ControlPlane {
     pub(super) fn new(config: &PairConfig) -> Result<Self, TlsError> {
-        let mut url = below(&config.api_url, pairing::CONNECT_PATH);
+        let mut url = below(&config.api_url, frames::CONNECT_PATH);
         url.query_pairs_mut()
             .append_pair("session_id", config.session.as_str())
             .append_pair("namespace", config.namespace.as_str());
@@ -149,7 +149,7 @@ impl ControlPlane {
         if form == Form::Header {
             let mut code = HeaderValue::from_str(self.code.expose()).map_err(failed)?;
             code.set_sensitive(true);
-            request = request.header(pairing::CODE_HEADER, code);
+            request = request.header(frames::CODE_HEADER, code);
         }
         request.body(Empty::new()).map_err(failed)
     }

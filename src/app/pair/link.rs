@@ -16,9 +16,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::app::json_api::readable;
 use crate::app::pair::handshake::Socket;
+use crate::pair::frames::ToBridge;
 use crate::pair::session::MAX_RELAYS;
 use crate::sys::http::chain;
-use crate::wire::pairing::ToBridge;
 
 /// Frames that may wait to be sent.
 const OUTBOX: usize = 2 * MAX_RELAYS;

@@ -109,5 +109,5 @@ pub async fn is_healthy(admin: &Url, trust: &ServerTrust, within: std::time::Dur
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
+#[path = "whole_tests.rs"]
 mod tests;

@@ -13,9 +13,9 @@ use crate::app::web::Page;
 use crate::app::web::Web;
 use crate::app::web::below;
 use crate::pair::allow::Allowed;
+use crate::pair::frames;
 use crate::sys::http::HttpError;
 use crate::sys::tls::trust::ServerTrust;
-use crate::wire::pairing;
 
 /// An address is asked at least this long: names have to be resolved.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -103,7 +103,7 @@ pub(super) async fn check(config: &PairConfig) -> Result<(), PreflightError> {
     let page = ask(&web, Side::Api, &health).await?;
     refuse_page(Side::Api, &health, &page)?;
     refuse_status(Side::Api, &health, &page)?;
-    let route = below(&config.api_url, pairing::CONNECT_PATH);
+    let route = below(&config.api_url, frames::CONNECT_PATH);
     let page = ask(&web, Side::Api, &route).await?;
     refuse_page(Side::Api, &route, &page)?;
     if page.status == 404 {

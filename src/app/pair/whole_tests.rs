@@ -38,11 +38,11 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
+use crate::pair::frames::Terminal;
 use crate::pair::session::MAX_RELAYS;
 use crate::pair::session::Trouble;
 use crate::sys::tasks::StopHandle;
 use crate::sys::tasks::stop_pair;
-use crate::wire::pairing::Terminal;
 
 const CODE: &str = "CANARYCD";
 const TOKEN: &str = "canary-admin-token";
@@ -127,7 +127,7 @@ impl Peer {
 }
 
 fn pairing_path() -> &'static str {
-    crate::wire::pairing::CONNECT_PATH
+    crate::pair::frames::CONNECT_PATH
 }
 
 impl Handshake {
