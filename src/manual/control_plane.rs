@@ -59,6 +59,19 @@
 //! many as the system lets the process have open. A message of a bridge may have 16 MiB: a larger one ends the socket (1009),
 //! because it cannot be passed over, the commands that wait are answered with 502, and the bridge comes back.
 //!
+//! # Pages
+//!
+//! The dashboard calls the functions the endpoints call; it has no rules of its own. Its cookie is `SameSite=Strict` and out of
+//! scripts' reach; a change is taken from our own origin, by `Origin` or by the browser's word (`Sec-Fetch-Site`). The referrer
+//! policy is `same-origin`: under `no-referrer` browsers send our own forms with `Origin: null`, like a stranger's. Scripts and
+//! styles are files of the binary, whose address holds their hash; nothing inline runs. What strangers wrote is escaped, stands
+//! within bounds of its own direction, and loses the marks that turn it.
+//!
+//! The field a secret is typed into has no name, so no browser sends it, script or not; the sealed text goes in another. The
+//! page comes from the party that relays, and a party that changes the page can take what is typed. What a person compares keeps
+//! out one that only reads or redirects: the script computes the fingerprint itself, remembers the key by namespace in the
+//! browser, and refuses another. Whoever trusts neither adds secrets on the gateway's machine.
+//!
 //! # Bounds
 //!
 //! 512 connections, 48 bodies above 64 KiB at a time, 1 MiB each; 1,000,000 nonces; 5,000,000 usage events, for 90 days.

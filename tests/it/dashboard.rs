@@ -342,6 +342,44 @@ fn where_the_browser_cannot_seal_the_owner_is_asked() {
 }
 
 #[test]
+fn over_plain_http_from_elsewhere_pages_work_and_sealing_is_said_to_be_missing() {
+    let api = Api::start_with(&[("API_PUBLIC_URL", "http://board.test")]);
+    let rule = format!("--host-resolver-rules=MAP board.test:80 {}", api.address);
+    let Some(mut browser) = Browser::start_with(&[&rule]) else { return };
+    browser.go("http://board.test/");
+    browser.fill("#token", &api.token("acme"));
+    // A form without a script, from an origin browsers do not trust: nothing but `Origin` says where it is from.
+    browser.click("form button[type=submit]");
+    browser.until("First steps");
+    browser.go("http://board.test/gateway");
+    browser.press("Start pairing");
+    browser.until("Run this where the gateway lives");
+    let command = browser.text();
+    let word = |before: &str| command.split_once(before).unwrap().1.split_whitespace().next().unwrap().to_owned();
+    let (session, code) = (word("--session-id"), word("SIGILUM_PAIR_CODE="));
+    assert_eq!(word("--api-url"), "http://board.test");
+    let keys = Keys::new();
+    let of = (keys.public.clone(), keys.fingerprint.clone());
+    let bridge =
+        FakeBridge::join(api.address, (&session, "acme", &code), move |command| gateway(command, (&of.0, &of.1)));
+    browser.until("The gateway is connected.");
+    browser.go(&format!("http://board.test/gateway/connections/new?session={session}&template=github"));
+    browser.until("this one did neither");
+    browser.fill("[data-secret]", CANARY);
+    browser.press("Add connection");
+    browser.until("tick the box if it may go unencrypted");
+    assert!(bridge.body("POST /api/admin/connections").is_none(), "sent without the owner's word");
+    browser.click("#plain");
+    browser.press("Add connection");
+    browser.until("The connection is there.");
+    assert_eq!(bridge.body("POST /api/admin/connections").unwrap()["secrets"]["api_token"], CANARY);
+    // Chromium notes that it passes over Cross-Origin-Opener-Policy there.
+    let complaints = browser.complaints();
+    let ours = complaints.iter().filter(|said| !said.contains("Cross-Origin-Opener-Policy"));
+    assert_eq!(ours.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
 fn pages_hold_much_and_odd_things() {
     let Some(mut browser) = Browser::start() else { return };
     let api = Api::start();

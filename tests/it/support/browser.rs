@@ -79,6 +79,11 @@ impl WebDriverCompatibleCommand for Beyond {
 impl Browser {
     /// Opens one; `None` where `SIGILUM_TEST_BROWSER=off` says that there is none.
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with more flags.
+    pub fn start_with(flags: &[&str]) -> Option<Self> {
         if env::var("SIGILUM_TEST_BROWSER").is_ok_and(|value| value == "off") {
             println!("left out: SIGILUM_TEST_BROWSER=off");
             return None;
@@ -111,7 +116,7 @@ impl Browser {
             std::thread::sleep(POLL);
         };
         let runtime = Runtime::new().unwrap();
-        let mut arguments: Vec<String> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
+        let mut arguments: Vec<String> = FLAGS.iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
         arguments.push(format!("--user-data-dir={}", profile.path().join("profile").display()));
         arguments.push(format!("--window-size={},{}", DESK.0, DESK.1));
         let wanted = json!({
