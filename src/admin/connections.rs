@@ -16,6 +16,7 @@ use crate::domain::ids::ConnectionId;
 use crate::domain::probe::LastTest;
 use crate::domain::record::ConnectionRecord;
 use crate::domain::relay;
+use crate::domain::sealing::Destination;
 use crate::store::StoreError;
 use crate::store::vault::Change;
 use crate::store::vault::Listed;
@@ -47,14 +48,14 @@ pub async fn list(admin: &Admin) -> Answer {
 pub async fn create(admin: &Admin, asker: Asker, body: &[u8]) -> Answer {
     let (draft, given) = decode::<CreateBody>(body)?.into_draft().ok_or_else(invalid_status)?;
     // As it was written: that is what a page sealed for.
-    let destination = draft.base_url.clone();
+    let destination = Destination::of_draft(&draft);
     let checked = draft.check(&admin.addresses.load()).map_err(StoreError::Invalid)?;
     if asker.relay().is_some() {
         relay::check_new(&checked)?;
     }
     let (now, mut asker) = (admin.clock.now().wall, asker);
     let create = move |vault: &mut Vault| {
-        let secrets = vault.reveal_all(given, checked.settings.id.as_str(), &destination, &mut asker)?;
+        let secrets = vault.reveal_all(given, checked.settings.id.as_str(), destination.as_deref(), &mut asker)?;
         vault.create_connection(checked, secrets, &asker, now)
     };
     let (listed, _) = admin.store.change(move |vault| described(vault, create)).await?;
@@ -104,8 +105,8 @@ pub async fn rotate(admin: &Admin, asker: Asker, id: ConnectionId, body: &[u8]) 
     let (now, mut asker) = (admin.clock.now().wall, asker);
     let rotate = move |vault: &mut Vault| {
         // In one turn of the store, so that the connection leads nowhere else meanwhile.
-        let destination = vault.get(id.as_str())?.record.settings.upstream.base_url();
-        let secrets = vault.reveal_all(given, id.as_str(), &destination, &mut asker)?;
+        let destination = Destination::of_record(&vault.get(id.as_str())?.record);
+        let secrets = vault.reveal_all(given, id.as_str(), destination.as_deref(), &mut asker)?;
         vault.rotate(id.as_str(), RotationRequest { secrets, by, reason }, &asker, now)
     };
     let (listed, last) = admin.store.change(move |vault| described(vault, rotate)).await?;

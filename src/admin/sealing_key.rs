@@ -30,7 +30,9 @@ pub fn routes() -> OpenApiRouter<Arc<Admin>> {
 /// What secrets for this gateway are sealed to, with HPKE (RFC 9180); made with the first look. A sealed value stands
 /// wherever a secret's value stands: `sealed:v1:<encapsulated key>.<ciphertext>`, both base64url. `info` is `sigilum sealed
 /// secret v1`; `aad` is purpose, id, field and destination joined by line feeds: `connection`, its id, the secret's name and
-/// the `base_url` (of a new connection as it is sent, else as it is shown); `variable`, its key, `value`, nothing;
+/// the lines `base_url`, `path_prefix`, `mcp_endpoint`, `auth_mode`, `auth_header_name`, `auth_prefix`, `auth_secret_key`
+/// (of a new connection as they are sent, else as they are shown; empty where absent) and `secret_version` (0 of a new
+/// one); `variable`, its key, `value`, nothing;
 /// `service-api-key`, the id, `key`, nothing.
 #[utoipa::path(get, path = "/api/admin/sealing-key", operation_id = "getSealingKey", tag = "sealing", responses(
     (status = 200, description = "Compare the fingerprint with what the gateway's machine shows", body = SealingKeyBody),

@@ -22,7 +22,8 @@ async fn relay(gateway: &Gateway, method: &str, path: &str, body: &str) -> Answe
 async fn sealed(gateway: &Gateway, id: &str, destination: &str, value: &str) -> String {
     let shown = gateway.ask("GET", "/api/admin/sealing-key", "").await.json();
     let key = SealingPublicKey::parse(shown["public_key"].as_str().unwrap()).unwrap();
-    let target = Target { purpose: Purpose::Connection, id, field: "key", destination };
+    let destination = format!("{destination}\n\n\n\n\n\nkey\n0");
+    let target = Target { purpose: Purpose::Connection, id, field: "key", destination: &destination };
     seal(&key, &target, value.as_bytes()).unwrap()
 }
 
@@ -246,4 +247,37 @@ async fn refusals_of_the_access_log_are_told() {
         assert!(!answer.body.contains(named), "{answer:?}");
     }
     assert_eq!(gateway.send("GET", "/api/admin/refusals", &[], "").await.code(), "ADMIN_TOKEN_REQUIRED");
+}
+
+/// Who relays has seen the sealed text go by, and may delete what it made.
+#[tokio::test]
+async fn a_sealed_secret_that_went_by_goes_nowhere_else_and_not_back() {
+    let gateway = Gateway::start().await;
+    let first = sealed(&gateway, "linear", "https://api.example.com", "first").await;
+    assert_eq!(relay(&gateway, "POST", CONNECTIONS, &create("linear", &first).to_string()).await.status, 201);
+    let rotate = |value: &str| json!({"secrets": {"key": value}}).to_string();
+    let rotation = format!("{LINEAR}/rotate");
+    assert_eq!(relay(&gateway, "POST", &rotation, &rotate("second")).await.status, 200);
+    let back = relay(&gateway, "POST", &rotation, &rotate(&first)).await;
+    assert_eq!((back.status, back.code().as_str()), (400, "SEALED_SECRET_INVALID"), "{back:?}");
+    assert_eq!(relay(&gateway, "DELETE", LINEAR, "").await.status, 204);
+    for (member, value) in [
+        ("base_url", json!("https://api.example.org")),
+        ("path_prefix", json!("/tenants/mallory")),
+        ("auth_mode", json!("query_param")),
+        ("auth_header_name", json!("X-Echo")),
+        ("auth_prefix", json!("q=")),
+        ("auth_mode", json!("header_key")),
+    ] {
+        let mut body = create("linear", &first);
+        body[member] = value;
+        let refused = relay(&gateway, "POST", CONNECTIONS, &body.to_string()).await;
+        assert_eq!((refused.status, refused.code().as_str()), (400, "SEALED_SECRET_INVALID"), "{member}: {refused:?}");
+    }
+    for (member, value) in [("extra_headers", json!({"X-Tenant": "mallory"})), ("allow_set_cookie", json!(true))] {
+        let mut body = create("linear", &first);
+        body[member] = value;
+        forbidden(&relay(&gateway, "POST", CONNECTIONS, &body.to_string()).await);
+    }
+    assert_eq!(relay(&gateway, "POST", CONNECTIONS, &create("linear", &first).to_string()).await.status, 201);
 }

@@ -13,6 +13,9 @@ use crate::domain::sealing::seal;
 const KEY: &str = "/api/admin/sealing-key";
 const SERVICE_KEY: &str = "/api/admin/service-api-keys/linear";
 const BASE_URL: &str = "https://api.example.com/v1";
+/// What a secret of a new connection is bound to, and what the one that follows it is.
+const NEW: &str = "https://api.example.com/v1\n\n\n\n\n\nkey\n0";
+const SHOWN: &str = "https://api.example.com/v1\n\n\nbearer\nAuthorization\nBearer \nkey\n1";
 
 async fn key(gateway: &Gateway) -> SealingPublicKey {
     let shown = gateway.ask("GET", KEY, "").await.json();
@@ -24,7 +27,12 @@ async fn sealed(gateway: &Gateway, target: Target<'_>, value: &str) -> String {
 }
 
 const fn secret(id: &'static str, field: &'static str) -> Target<'static> {
-    Target { purpose: Purpose::Connection, id, field, destination: BASE_URL }
+    Target { purpose: Purpose::Connection, id, field, destination: NEW }
+}
+
+/// A secret that follows the first one of `linear`.
+const fn second(field: &'static str) -> Target<'static> {
+    Target { purpose: Purpose::Connection, id: "linear", field, destination: SHOWN }
 }
 
 const VARIABLE: Target<'static> = Target { purpose: Purpose::Variable, id: "TOKEN", field: "value", destination: "" };
@@ -68,13 +76,15 @@ async fn a_sealed_secret_is_injected_like_any_other() {
     assert_eq!((made.status, &made.json()["credential_keys"]), (201, &json!(["key"])), "{made:?}");
     authz.until(|snapshot| injects(snapshot, "linear", "first")).await;
 
-    let given = sealed(&gateway, secret("linear", "key"), "second").await;
+    let given = sealed(&gateway, second("key"), "second").await;
     let body = json!({"secrets": {"key": given}}).to_string();
     let rotated = gateway.ask("POST", "/api/admin/connections/linear/rotate", &body).await;
     assert_eq!((rotated.status, &rotated.json()["secret_version"]), (200, &json!(2)), "{rotated:?}");
     authz.until(|snapshot| injects(snapshot, "linear", "second")).await;
     // The same value sealed once more is no other value.
-    let again = json!({"secrets": {"key": sealed(&gateway, secret("linear", "key"), "second").await}}).to_string();
+    let third = SHOWN.replace("key\n1", "key\n2");
+    let again = sealed(&gateway, Target { destination: &third, ..second("key") }, "second").await;
+    let again = json!({"secrets": {"key": again}}).to_string();
     assert_eq!(gateway.ask("POST", "/api/admin/connections/linear/rotate", &again).await.code(), "SECRET_UNCHANGED");
 
     let body = json!({"key": "TOKEN", "value": sealed(&gateway, VARIABLE, "third").await}).to_string();
@@ -109,12 +119,8 @@ async fn what_was_sealed_for_another_place_opens_nowhere_and_changes_nothing() {
             CONNECTIONS,
             create("other", &sealed(&gateway, secret("other", "key"), CANARY).await).replace("/v1", "/v1/"),
         ),
-        ("POST", rotation, rotate(&sealed(&gateway, secret("linear", "other"), CANARY).await)),
-        (
-            "POST",
-            rotation,
-            rotate(&sealed(&gateway, Target { destination: "", ..secret("linear", "key") }, CANARY).await),
-        ),
+        ("POST", rotation, rotate(&sealed(&gateway, second("other"), CANARY).await)),
+        ("POST", rotation, rotate(&sealed(&gateway, Target { destination: "", ..second("key") }, CANARY).await)),
         ("POST", rotation, rotate(&sealed(&gateway, VARIABLE, CANARY).await)),
         ("POST", VARIABLES, variable(&sealed(&gateway, Target { id: "OTHER", ..VARIABLE }, CANARY).await)),
         ("POST", VARIABLES, variable(&good)),

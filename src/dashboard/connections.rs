@@ -26,6 +26,7 @@ use crate::dashboard::layout::Layout;
 use crate::dashboard::layout::Notice;
 use crate::dashboard::layout::Section;
 use crate::dashboard::relay::Agent;
+use crate::dashboard::relay::Connection;
 use crate::dashboard::relay::Gateway;
 use crate::dashboard::relay::ServiceKey;
 use crate::dashboard::secrets;
@@ -265,6 +266,8 @@ struct ConnectionPage {
     sealing_key: String,
     /// Whether the gateway can ask whom the owner approved for it.
     service_key: Result<ServiceKey, String>,
+    /// What a secret that replaces one is bound to, by name.
+    bound: Vec<(&'static str, String)>,
     /// The names of its secrets, each with the name for people where the catalog has one.
     fields: Vec<(String, String)>,
 }
@@ -307,6 +310,7 @@ async fn page(
     let page = ConnectionPage {
         layout: Layout::of(api, visitor, Section::Gateway).await?.with(notice),
         fields: row.connection.credential_keys.iter().map(named).collect(),
+        bound: bound(&row.connection),
         agents: agents.map(|all| all.into_iter().map(agent).collect()).map_err(|problem| problem.sentence()),
         sealing_key: key.map(|key| key.public_key).unwrap_or_default(),
         service_key: service_key.map_err(|problem| problem.sentence()),
@@ -314,6 +318,22 @@ async fn page(
         session,
     };
     Ok(html(status, &page))
+}
+
+/// What a secret of this connection is sealed for.
+fn bound(connection: &Connection) -> Vec<(&'static str, String)> {
+    let texts = [
+        ("id", &connection.id),
+        ("base_url", &connection.base_url),
+        ("path_prefix", &connection.path_prefix),
+        ("mcp_endpoint", &connection.mcp_endpoint),
+        ("auth_mode", &connection.auth_mode),
+        ("auth_header_name", &connection.auth_header_name),
+        ("auth_prefix", &connection.auth_prefix),
+        ("auth_secret_key", &connection.auth_secret_key),
+    ];
+    let version = ("secret_version", connection.secret_version.to_string());
+    texts.into_iter().map(|(name, text)| (name, text.clone())).chain([version]).collect()
 }
 
 /// Back to the connection with what was done, or the connection with why it was not.

@@ -75,14 +75,20 @@ pub enum RelayRefused {
     Operation,
 }
 
-/// Judges a connection that is to be made. Its base URL is part of what sealed secrets were sealed for; an endpoint elsewhere
-/// is not.
+/// Judges a connection that is to be made. Where and how its secret is sent is part of what a sealed one was sealed for
+/// ([`Destination`](crate::domain::sealing::Destination)); what is refused here is not, or leads elsewhere.
 pub fn check_new(draft: &CheckedDraft) -> Result<(), RelayRefused> {
     if draft.settings.allow_private {
         return Err(RelayRefused::Private);
     }
     if draft.mcp.as_ref().is_some_and(leads_elsewhere) {
         return Err(RelayRefused::Redirection("mcp_endpoint"));
+    }
+    if !draft.settings.extra_headers.is_empty() {
+        return Err(RelayRefused::Redirection("extra_headers"));
+    }
+    if draft.settings.allow_set_cookie {
+        return Err(RelayRefused::Redirection("allow_set_cookie"));
     }
     Ok(())
 }

@@ -28,7 +28,9 @@ use sha2::Digest as _;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::domain::draft::Draft;
 use crate::domain::hex;
+use crate::domain::record::ConnectionRecord;
 use crate::domain::record::MAX_SECRET_BYTES;
 use crate::domain::secret::Secret;
 
@@ -96,8 +98,75 @@ pub struct Target<'a> {
     pub id: &'a str,
     /// The name of a connection's secret; `value` of a variable, `key` of a service API key.
     pub field: &'a str,
-    /// The connection's base URL; empty of anything else.
+    /// [`Destination::text`] of a connection; empty of anything else.
     pub destination: &'a str,
+}
+
+/// Everything that decides where and how a connection's secret is sent, and which of its secrets comes next: who carries a
+/// sealed value can use it for this alone, and not again once another has taken its place.
+///
+/// Of a new connection the texts are those of the request's members, as they are written there, and empty where a member is
+/// absent; of one that exists, those it is shown with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "each field is the JSON member of the same name (admin API)")]
+pub struct Destination<'a> {
+    pub base_url: &'a str,
+    pub path_prefix: &'a str,
+    pub mcp_endpoint: &'a str,
+    pub auth_mode: &'a str,
+    pub auth_header_name: &'a str,
+    pub auth_prefix: &'a str,
+    pub auth_secret_key: &'a str,
+    /// 0 of a new connection.
+    pub secret_version: u64,
+}
+
+impl Destination<'_> {
+    /// Of a connection that is to be made.
+    pub fn of_draft(draft: &Draft) -> Option<String> {
+        let destination = Destination {
+            base_url: &draft.base_url,
+            path_prefix: &draft.path_prefix,
+            mcp_endpoint: &draft.mcp_endpoint,
+            auth_mode: &draft.auth_mode,
+            auth_header_name: draft.auth_header_name.as_deref().unwrap_or_default(),
+            auth_prefix: draft.auth_prefix.as_deref().unwrap_or_default(),
+            auth_secret_key: &draft.auth_secret_key,
+            secret_version: 0,
+        };
+        destination.text()
+    }
+
+    /// Of a connection that exists.
+    pub fn of_record(record: &ConnectionRecord) -> Option<String> {
+        let settings = &record.settings;
+        let destination = Destination {
+            base_url: &settings.upstream.base_url(),
+            path_prefix: &settings.path_prefix,
+            mcp_endpoint: record.mcp.as_ref().map(|mcp| mcp.endpoint.as_str()).unwrap_or_default(),
+            auth_mode: settings.auth_mode.name(),
+            auth_header_name: &settings.auth_target,
+            auth_prefix: &settings.auth_prefix,
+            auth_secret_key: record.auth_secret_key.as_deref().unwrap_or_default(),
+            secret_version: settings.secret_version,
+        };
+        destination.text()
+    }
+
+    /// The fields in their order, joined by line feeds; `None` where one is more than a line, as two could read the same then.
+    pub fn text(&self) -> Option<String> {
+        let texts = [
+            self.base_url,
+            self.path_prefix,
+            self.mcp_endpoint,
+            self.auth_mode,
+            self.auth_header_name,
+            self.auth_prefix,
+            self.auth_secret_key,
+        ];
+        let clean = texts.iter().all(|text| !text.contains('\n'));
+        clean.then(|| format!("{}\n{}", texts.join("\n"), self.secret_version))
+    }
 }
 
 impl Target<'_> {

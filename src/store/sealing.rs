@@ -95,12 +95,12 @@ impl Vault {
         Ok(secret)
     }
 
-    /// The same of all secrets of a connection that leads to `destination`.
+    /// The same of all secrets of a connection that leads to `destination`; without one nothing sealed opens.
     pub fn reveal_all(
         &self,
         given: Secrets,
         connection: &str,
-        destination: &str,
+        destination: Option<&str>,
         asker: &mut Asker,
     ) -> Result<Secrets, StoreError> {
         // Each costs an operation on the curve, and more than these are refused anyhow.
@@ -110,6 +110,10 @@ impl Vault {
         }
         let mut revealed = Secrets::new();
         for (name, secret) in given {
+            if destination.is_none() && is_sealed(secret.expose()) {
+                return Err(InvalidSealed.into());
+            }
+            let destination = destination.unwrap_or_default();
             let target = Target { purpose: Purpose::Connection, id: connection, field: &name, destination };
             let secret = self.reveal(secret, &target, asker)?;
             revealed.insert(name, secret);

@@ -158,7 +158,7 @@ fn more_sealed_values_than_a_connection_holds_are_not_even_opened() {
     let vault = open(folder.path(), 1);
     let given =
         |count: usize| (0..count).map(|number| (format!("k{number}"), secret("sealed:v1:x"))).collect::<Secrets>();
-    let refused = |count| vault.reveal_all(given(count), "linear", "https://api.linear.app", &mut asker());
+    let refused = |count| vault.reveal_all(given(count), "linear", Some("https://api.linear.app"), &mut asker());
     assert!(matches!(refused(MAX_SECRETS + 1), Err(StoreError::Invalid(_))));
     assert!(matches!(refused(MAX_SECRETS), Err(StoreError::SealedInvalid(_))));
 }

@@ -274,9 +274,10 @@ fn secrets_are_sealed_in_the_browser() {
     browser.pictures("connection");
     let body = bridge.body("POST /api/admin/connections").unwrap();
     let sealed = body["secrets"]["api_token"].as_str().unwrap();
-    let place = "connection\ngithub-proxy\napi_token\nhttps://api.github.com";
+    let place =
+        "connection\ngithub-proxy\napi_token\nhttps://api.github.com\n\n\nbearer\n\n\napi_token\n0";
     assert_eq!(keys.open(sealed, place).as_deref(), Some(CANARY));
-    assert_eq!(keys.open(sealed, "connection\ngithub-proxy\napi_token\nhttps://evil.example"), None);
+    assert_eq!(keys.open(sealed, &place.replace("api.github.com", "evil.example")), None);
 
     // Once is enough: the key is remembered, and the secret of a rotation is bound to its connection.
     browser.until("which you compared before");
@@ -284,6 +285,8 @@ fn secrets_are_sealed_in_the_browser() {
     browser.press("Replace");
     browser.until("The secret is replaced");
     let body = bridge.body("POST /api/admin/connections/github-proxy/rotate").unwrap();
+    let place =
+        "connection\ngithub-proxy\napi_token\nhttps://api.github.com\n\n\nbearer\nAuthorization\n\napi_token\n3";
     assert_eq!(keys.open(body["secrets"]["api_token"].as_str().unwrap(), place).as_deref(), Some(CANARY));
 
     // A key of the service goes to the gateway sealed, too.

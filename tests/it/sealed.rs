@@ -84,7 +84,8 @@ fn a_sealed_secret_reaches_the_provider_and_is_in_clear_nowhere_else() {
     let (id, base_url) = (gateway.next_id(), upstream.base_url());
     let first = format!("canary-{}", random_hex(16));
     let second = format!("canary-{}", random_hex(16));
-    let given = seal(&gateway, ["connection", &id, "api_key", &base_url], &first);
+    let new = format!("{base_url}\n\n\n\n\n\napi_key\n0");
+    let given = seal(&gateway, ["connection", &id, "api_key", &new], &first);
     let body = json!({"id": id, "base_url": base_url, "auth_secret_key": "api_key", "secrets": {"api_key": given}});
     let made = relay(&gateway, "POST", "/connections", &body);
     assert_eq!(made.status, 201, "{}", made.text());
@@ -93,7 +94,8 @@ fn a_sealed_secret_reaches_the_provider_and_is_in_clear_nowhere_else() {
     let seen = upstream.seen().pop().unwrap();
     assert_eq!(seen.header("authorization"), Some(format!("Bearer {first}").as_str()));
 
-    let given = seal(&gateway, ["connection", &id, "api_key", &base_url], &second);
+    let shown = format!("{base_url}\n\n\nbearer\nAuthorization\nBearer \napi_key\n1");
+    let given = seal(&gateway, ["connection", &id, "api_key", &shown], &second);
     let body = json!({"secrets": {"api_key": given}});
     assert_eq!(relay(&gateway, "POST", &format!("/connections/{id}/rotate"), &body).status, 200);
     wait_until("the second secret is injected", LIMIT, || {

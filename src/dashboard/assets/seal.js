@@ -1,6 +1,6 @@
 // Seals secrets to the gateway's key before a form is sent: HPKE (RFC 9180), base mode, DHKEM(X25519, HKDF-SHA256),
 // HKDF-SHA256, AES-256-GCM. The field a person types into has no name, so that nothing of it is ever sent; what is
-// sent is the sealed text, bound to the place it is meant for. The key is the one the person compared with the line
+// sent is the sealed text, bound to the place it is meant for and to how it is sent there. The key is the one the person compared with the line
 // `sigilum gateway pair` printed: it is remembered here by namespace, and another one is refused.
 
 import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "./hpke.js";
@@ -30,6 +30,12 @@ async function fingerprint(key) {
   const hex = Array.from(hash.slice(0, 16), (byte) => byte.toString(16).padStart(2, "0")).join("");
   return hex.match(/.{4}/g).join("-");
 }
+
+// What decides where and how a secret is sent, in the order in which it is bound.
+const DESTINATION = [
+  "base_url", "path_prefix", "mcp_endpoint", "auth_mode", "auth_header_name", "auth_prefix", "auth_secret_key",
+  "secret_version",
+];
 
 async function seal(key, place, secret) {
   const suite = new CipherSuite({ kem: new DhkemX25519HkdfSha256(), kdf: new HkdfSha256(), aead: new Aes256Gcm() });
@@ -83,16 +89,16 @@ async function standing(panel) {
   const { namespace, key } = panel.dataset;
   const why = await obstacle();
   if (why) return { name: "unable", why };
-  if (!key) return { name: "keyless" };
-  const now = await fingerprint(key);
   const known = remembered(namespace);
-  if (!known) return { name: "compare", now };
-  if (known === key) return { name: "pinned", now };
-  return { name: "changed", now, before: await fingerprint(known).catch(() => "unreadable") };
+  // A key that is withheld or unreadable where there was one is a change too: nobody gets a secret in clear by hiding it.
+  const now = key ? await fingerprint(key).catch(() => null) : null;
+  if (!known) return now ? { name: "compare", now } : { name: "keyless" };
+  if (now && known === key) return { name: "pinned", now };
+  return { name: "changed", now: now ?? "none", before: await fingerprint(known).catch(() => "unreadable") };
 }
 
 async function show(panel) {
-  const state = await standing(panel).catch(() => ({ name: "keyless" }));
+  const state = await standing(panel);
   for (const part of panel.querySelectorAll("[data-when]")) part.hidden = part.dataset.when !== state.name;
   for (const part of panel.querySelectorAll("[data-fingerprint]")) part.textContent = state.now ?? "";
   for (const part of panel.querySelectorAll("[data-before]")) part.textContent = state.before ?? "";
@@ -122,11 +128,12 @@ async function sent(form, panel) {
     convert = (where, secret) => seal(key, where, secret);
   }
   for (const input of form.querySelectorAll("[data-trim]")) input.value = input.value.trim();
-  const value = (name) => form.querySelector(`[data-seal-${name}]`)?.value ?? form.dataset[name] ?? "";
+  const value = (name) => form.querySelector(`[data-seal="${name}"]`).value;
   const fields = [];
   for (const input of secrets) {
     const field = input.dataset.secret;
-    const where = { purpose: form.dataset.purpose, id: value("id"), field, destination: value("destination") };
+    const destination = DESTINATION.map(value).join("\n");
+    const where = { purpose: form.dataset.purpose, id: value("id"), field, destination };
     const hidden = document.createElement("input");
     hidden.type = "hidden";
     hidden.name = `secret.${field}`;
