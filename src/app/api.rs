@@ -213,6 +213,10 @@ impl Bound {
     pub async fn run(self) -> Ended {
         let addresses = self.addresses();
         let Self { listeners, api, db_thread, arrivals, grace, mut tasks } = self;
+        if let Err(problem) = api.pairings.recall().await {
+            // Only felt where strangers are at work: until a bridge has been let in once, it waits for them.
+            tracing::warn!(error = %problem.sentence(), "pair sessions could not be read");
+        }
         let (upkept, db) = (Arc::clone(&api), api.db.clone());
         tasks.spawn("api-upkeep", |stop| upkeep::run(upkept, stop));
         let pairings = Arc::clone(&api.pairings);

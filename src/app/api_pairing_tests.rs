@@ -360,6 +360,13 @@ async fn strangers_are_bounded_and_known_bridges_served_all_the_same() {
     let mut bridge = Bridge::join(&api, &paired).await;
     bridge.send(Message::Close(None)).await;
     api.wait_connected(&paired, false).await;
+    assert_eq!(exhaust_strangers(&api, &paired).await, [404, 429]);
+    Bridge::join(&api, &paired).await;
+    api.stop().await;
+}
+
+/// Tries an id of no session until nobody looks it up any more; the statuses that were answered.
+async fn exhaust_strangers(api: &ControlPlane, paired: &Paired) -> Vec<u16> {
     let stranger = Paired { id: "b2f5ff47-4366-4d9c-8b28-5e0fd1a4c1a9".to_owned(), ..paired.clone() };
     let mut statuses = std::collections::BTreeSet::new();
     for _ in 0..60 {
@@ -369,7 +376,16 @@ async fn strangers_are_bounded_and_known_bridges_served_all_the_same() {
             break;
         }
     }
-    assert_eq!(statuses.into_iter().collect::<Vec<_>>(), [404, 429]);
+    statuses.into_iter().collect()
+}
+
+#[tokio::test]
+async fn strangers_do_not_keep_the_bridge_of_a_new_session_out() {
+    let api = ControlPlane::start().await;
+    let paired = api.paired("acme").await;
+    assert_eq!(exhaust_strangers(&api, &paired).await, [404, 429]);
+    // The budget grows again by and by; the next two are at once.
+    api.refused(&Paired { id: "none".to_owned(), ..paired.clone() }).await.refused(429, "RATE_LIMITED");
     Bridge::join(&api, &paired).await;
     api.stop().await;
 }

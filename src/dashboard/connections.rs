@@ -25,6 +25,7 @@ use crate::dashboard::gateway::ConnectionRow;
 use crate::dashboard::layout::Layout;
 use crate::dashboard::layout::Notice;
 use crate::dashboard::layout::Section;
+use crate::dashboard::listed::Listed;
 use crate::dashboard::relay::Agent;
 use crate::dashboard::relay::Connection;
 use crate::dashboard::relay::Gateway;
@@ -63,7 +64,7 @@ pub(super) fn gateway<'a>(api: &'a Api, visitor: &'a Visitor, session: &'a str) 
 struct CatalogPage {
     layout: Layout,
     session: String,
-    offers: Vec<(String, Offer)>,
+    offers: Listed<(String, Offer)>,
 }
 
 #[derive(Template)]
@@ -71,7 +72,10 @@ struct CatalogPage {
 struct NewPage {
     layout: Layout,
     session: String,
+    /// Without its fields.
     offer: Offer,
+    /// What of it is asked for.
+    fields: Listed<CredentialField>,
     /// Whether the provider is none of the catalog.
     custom: bool,
     typed: Typed,
@@ -116,7 +120,7 @@ impl Typed {
 /// What is offered for a name: a template of the gateway's catalog, or an empty one.
 async fn offer_of(gateway: Gateway<'_>, name: &str) -> Result<Offer, Problem> {
     if name != CUSTOM {
-        let found = gateway.catalog().await?.services.into_iter().find(|one| one.key == name);
+        let found = gateway.catalog().await?.shown.into_iter().find(|one| one.key == name);
         return found.ok_or_else(Problem::not_found);
     }
     let field = CredentialField {
@@ -152,7 +156,7 @@ pub(super) async fn offer(
     let page = CatalogPage {
         layout: Layout::of(&api, &visitor, Section::Gateway).await?,
         session,
-        offers: catalog.services.into_iter().map(|offer| (escaped(&offer.key), offer)).collect(),
+        offers: catalog.map(|offer| (escaped(&offer.key), offer)),
     };
     Ok(html(StatusCode::OK, &page))
 }
@@ -161,7 +165,7 @@ async fn form_page(
     api: &Api,
     visitor: &Visitor,
     session: String,
-    offer: Offer,
+    mut offer: Offer,
     typed: Typed,
     status: StatusCode,
     notice: Option<Notice>,
@@ -169,7 +173,8 @@ async fn form_page(
     let sealing_key = gateway(api, visitor, &session).sealing_key().await?.public_key;
     let layout = Layout::of(api, visitor, Section::Gateway).await?.with(notice);
     let custom = offer.key == CUSTOM;
-    Ok(html(status, &NewPage { layout, session, offer, custom, typed, sealing_key }))
+    let fields = Listed::of(std::mem::take(&mut offer.credential_fields));
+    Ok(html(status, &NewPage { layout, session, offer, fields, custom, typed, sealing_key }))
 }
 
 /// Makes a connection. Its id and its address go to the gateway letter by letter as the form has them: sealed secrets
@@ -262,14 +267,14 @@ struct ConnectionPage {
     layout: Layout,
     session: String,
     row: ConnectionRow,
-    agents: Result<Vec<AgentRow>, String>,
+    agents: Result<Listed<AgentRow>, String>,
     sealing_key: String,
     /// Whether the gateway can ask whom the owner approved for it.
     service_key: Result<ServiceKey, String>,
     /// What a secret that replaces one is bound to, by name.
     bound: Vec<(&'static str, String)>,
     /// The names of its secrets, each with the name for people where the catalog has one.
-    fields: Vec<(String, String)>,
+    fields: Listed<(String, String)>,
 }
 
 /// One connection.
@@ -301,17 +306,18 @@ async fn page(
         last_used: When::of(&agent.last_used_at, visitor.now_ms),
         agent,
     };
-    let offers = catalog.map(|catalog| catalog.services).unwrap_or_default();
-    let offered = offers.into_iter().find(|offer| offer.connection_id == row.connection.id);
-    let named = |key: &String| {
-        let field = offered.iter().flat_map(|offer| &offer.credential_fields).find(|field| field.key == *key);
-        (key.clone(), field.map_or_else(|| key.clone(), |field| field.label.clone()))
+    let offers = catalog.unwrap_or_default();
+    let offered = offers.shown.into_iter().find(|offer| offer.connection_id == row.connection.id);
+    let named = |key: String| {
+        let field = offered.iter().flat_map(|offer| &offer.credential_fields).find(|field| field.key == key);
+        let label = field.map_or_else(|| key.clone(), |field| field.label.clone());
+        (key, label)
     };
     let page = ConnectionPage {
         layout: Layout::of(api, visitor, Section::Gateway).await?.with(notice),
-        fields: row.connection.credential_keys.iter().map(named).collect(),
+        fields: row.connection.credential_keys.clone().map(named),
         bound: bound(&row.connection),
-        agents: agents.map(|all| all.into_iter().map(agent).collect()).map_err(|problem| problem.sentence()),
+        agents: agents.map(|all| all.map(agent)).map_err(|problem| problem.sentence()),
         sealing_key: key.map(|key| key.public_key).unwrap_or_default(),
         service_key: service_key.map_err(|problem| problem.sentence()),
         row,
@@ -369,8 +375,8 @@ pub(super) async fn test(
     let session = session_of(&form)?;
     let at = gateway(&api, &visitor, &session);
     // Without a catalog the gateway tries what it tries by itself.
-    let offers = at.catalog().await.map(|catalog| catalog.services).unwrap_or_default();
-    let how = offers.iter().find(|offer| offer.connection_id == id).map_or_else(|| json!({}), trial);
+    let offers = at.catalog().await.unwrap_or_default();
+    let how = offers.shown.iter().find(|offer| offer.connection_id == id).map_or_else(|| json!({}), trial);
     let outcome = at.test(&id, how).await;
     done(&api, &visitor, session.clone(), &id, outcome, "tested").await
 }

@@ -20,6 +20,7 @@ use crate::dashboard::filters;
 use crate::dashboard::layout::Layout;
 use crate::dashboard::layout::Notice;
 use crate::dashboard::layout::Section;
+use crate::dashboard::listed::Listed;
 use crate::dashboard::pairing;
 use crate::dashboard::pairing::Begun;
 use crate::dashboard::pairing::SessionView;
@@ -82,7 +83,7 @@ impl ConnectionRow {
 
 /// What a connected gateway has, as far as it says.
 struct Known {
-    connections: Result<Vec<ConnectionRow>, String>,
+    connections: Result<Listed<ConnectionRow>, String>,
     key: Result<SealingKey, String>,
     refusals: Result<Refused, String>,
 }
@@ -144,7 +145,7 @@ async fn ask(api: &Api, visitor: &Visitor, session: &str) -> Known {
     let said = |problem: Problem| problem.sentence();
     let row = |connection| ConnectionRow::of(connection, visitor.now_ms);
     Known {
-        connections: connections.map(|all| all.into_iter().map(row).collect()).map_err(said),
+        connections: connections.map(|all| all.map(row)).map_err(said),
         key: key.map_err(said),
         refusals: refusals.map(|said| Refused::of(said, visitor.now_ms)).map_err(said),
     }
@@ -169,15 +170,16 @@ struct RefusalRow {
 struct Refused {
     since: Option<When>,
     total: u64,
-    reasons: Vec<ReasonRow>,
-    recent: Vec<RefusalRow>,
+    reasons: Listed<ReasonRow>,
+    /// The last ones; that there are more goes without saying.
+    recent: Listed<RefusalRow>,
 }
 
 impl Refused {
     fn of(said: Refusals, now_ms: i64) -> Self {
         let when = |text: &str| text::instant(text).map(|at_ms| When::at(at_ms, now_ms));
         let count = |reason: &Reason| i64::try_from(reason.count).unwrap_or(i64::MAX);
-        let most = said.reasons.iter().map(count).max().unwrap_or(0);
+        let most = said.reasons.shown.iter().map(count).max().unwrap_or(0);
         let row = |reason: Reason| ReasonRow {
             width: chart::thousandths(count(&reason), most),
             means: meaning(&reason.code),
@@ -188,8 +190,8 @@ impl Refused {
         Self {
             since: when(&said.since),
             total: said.total,
-            reasons: said.reasons.into_iter().take(REASONS).map(row).collect(),
-            recent: said.recent.into_iter().take(RECENT).map(one).collect(),
+            reasons: said.reasons.cut(REASONS).map(row),
+            recent: said.recent.cut(RECENT).map(one),
         }
     }
 }
@@ -208,5 +210,66 @@ fn meaning(code: &str) -> &'static str {
         "UPSTREAM_ADDRESS_REFUSED" => "The provider's name leads to an address that is not allowed.",
         "UPSTREAM_ERROR" => "The provider could not be reached.",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::namespace_claims::ClaimCounts;
+    use crate::api::pairing::Standing;
+
+    fn page(connections: usize, reasons: usize) -> String {
+        let connections: Listed<Connection> =
+            serde_json::from_value(json!(vec![json!({"id": "a-b"}); connections])).unwrap();
+        let refusals = json!({"reasons": vec![json!({"code": "X", "count": 1}); reasons], "recent": []});
+        let refusals: Refusals = serde_json::from_value(refusals).unwrap();
+        let known = Known {
+            connections: Ok(connections.map(|one| ConnectionRow::of(one, 0))),
+            key: Ok(SealingKey::default()),
+            refusals: Ok(Refused::of(refusals, 0)),
+        };
+        let layout = Layout {
+            version: "v",
+            section: Section::Gateway,
+            namespace: "acme".to_owned(),
+            counts: ClaimCounts::default(),
+            notice: None,
+        };
+        let session = SessionView::of(
+            Standing {
+                session_id: "s".to_owned(),
+                namespace: "acme".to_owned(),
+                connected: true,
+                created_at_ms: 0,
+                expires_at_ms: 1,
+                last_connected_at_ms: Some(0),
+                ended: None,
+            },
+            0,
+        );
+        let (begun, session, others) = (None, Some(session), Vec::new());
+        let page = GatewayPage { layout, begun, session, others, known: Some(known), sealing_key: String::new() };
+        page.render().unwrap()
+    }
+
+    #[test]
+    fn long_lists_are_cut_and_the_page_says_by_how_much() {
+        let html = page(3001, 20);
+        assert_eq!(html.matches(">Manage<").count(), 1000);
+        assert!(html.contains("and 2001 more"));
+        assert_eq!(html.matches("class=\"share-name\"").count(), REASONS);
+        assert!(html.contains("and 8 more"));
+    }
+
+    #[test]
+    fn of_short_lists_nothing_is_missing() {
+        let html = page(3, 2);
+        assert_eq!(html.matches(">Manage<").count(), 3);
+        assert!(!html.contains(" more</p>"));
     }
 }

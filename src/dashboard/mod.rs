@@ -17,6 +17,7 @@ pub mod form;
 mod gateway;
 mod handover;
 mod layout;
+mod listed;
 mod overview;
 mod pairing;
 mod relay;

@@ -9,6 +9,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::api::Api;
 use crate::api::pairing::Order;
@@ -16,13 +17,18 @@ use crate::api::problem::Problem;
 use crate::api::users::User;
 use crate::dashboard::answer::escaped;
 use crate::dashboard::filters::plain;
+use crate::dashboard::listed::Listed;
 use crate::domain::secret::Secret;
-use crate::wire::catalog::Catalog;
+use crate::wire::catalog::Template;
 
 /// How long a gateway may take to say what it has.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long it may take to change something, or to try a provider; shorter than pages may take.
 const ACT: Duration = Duration::from_secs(18);
+/// Longest answer that is read, in bytes. A hostile one may take dozens of times as much once it is read.
+const MAX_ANSWER: usize = 1024 * 1024;
+/// Longest list of connections that is read, in bytes: a thousand, each with room for 4 KiB.
+const MAX_CONNECTIONS: usize = 4 * 1024 * 1024;
 /// Most characters of what a gateway says of a failure.
 const MAX_SAID: usize = 300;
 
@@ -51,7 +57,7 @@ pub(super) struct Connection {
     pub(super) auth_prefix: String,
     pub(super) auth_secret_key: String,
     pub(super) mcp_endpoint: String,
-    pub(super) credential_keys: Vec<String>,
+    pub(super) credential_keys: Listed<String>,
     pub(super) status: String,
     pub(super) created_at: Option<String>,
     pub(super) last_tested_at: Option<String>,
@@ -70,7 +76,7 @@ pub(super) struct Connection {
 
 #[derive(Deserialize)]
 struct Connections {
-    connections: Vec<Connection>,
+    connections: Listed<Connection>,
 }
 
 /// The key secrets are sealed to.
@@ -110,9 +116,9 @@ pub(super) struct Refusals {
     pub(super) since: String,
     pub(super) total: u64,
     /// The most frequent first.
-    pub(super) reasons: Vec<Reason>,
+    pub(super) reasons: Listed<Reason>,
     /// The last ones, newest first.
-    pub(super) recent: Vec<Refusal>,
+    pub(super) recent: Listed<Refusal>,
 }
 
 /// How often requests were refused for one reason.
@@ -138,13 +144,18 @@ pub(super) struct Refusal {
 
 #[derive(Deserialize)]
 struct Agents {
-    agents: Vec<Agent>,
+    agents: Listed<Agent>,
+}
+
+#[derive(Deserialize)]
+struct Offers {
+    services: Option<Listed<Template>>,
 }
 
 impl Gateway<'_> {
-    /// Every connection, by id.
-    pub(super) async fn connections(self) -> Result<Vec<Connection>, Problem> {
-        Ok(self.look::<Connections>("/api/admin/connections").await?.connections)
+    /// Its connections, by id.
+    pub(super) async fn connections(self) -> Result<Listed<Connection>, Problem> {
+        Ok(self.look_at::<Connections>("/api/admin/connections", MAX_CONNECTIONS).await?.connections)
     }
 
     /// One connection; 404 where there is none of this id.
@@ -153,13 +164,13 @@ impl Gateway<'_> {
     }
 
     /// Who used it, the last one first.
-    pub(super) async fn agents(self, id: &str) -> Result<Vec<Agent>, Problem> {
+    pub(super) async fn agents(self, id: &str) -> Result<Listed<Agent>, Problem> {
         Ok(self.look::<Agents>(&connection(id, "/agents")).await?.agents)
     }
 
     /// What connections are made from.
-    pub(super) async fn catalog(self) -> Result<Catalog, Problem> {
-        self.look("/api/admin/service-catalog").await
+    pub(super) async fn catalog(self) -> Result<Listed<Template>, Problem> {
+        Ok(self.look::<Offers>("/api/admin/service-catalog").await?.services.unwrap_or_default())
     }
 
     /// The key to seal to; an empty one where the gateway has none to show.
@@ -192,10 +203,8 @@ impl Gateway<'_> {
     pub(super) async fn test(self, id: &str, how: Value) -> Result<(), Problem> {
         let body = Some(Secret::new(how.to_string()));
         let (status, text) = self.ask(Method::POST, &connection(id, "/test"), body, ACT).await?;
-        let tried = serde_json::from_str::<Value>(&text).is_ok_and(|said| {
-            said.get("status").and_then(Value::as_str).is_some_and(|word| matches!(word, "pass" | "fail"))
-        });
-        if tried { Ok(()) } else { refused(status, &text) }
+        let tried = said(&text).and_then(|said| member(said.status));
+        if tried.is_some_and(|word| matches!(word.as_str(), "pass" | "fail")) { Ok(()) } else { refused(status, &text) }
     }
 
     /// Changes settings of it.
@@ -219,14 +228,13 @@ impl Gateway<'_> {
     }
 
     async fn look<T: DeserializeOwned>(self, path: &str) -> Result<T, Problem> {
+        self.look_at(path, MAX_ANSWER).await
+    }
+
+    /// What is at a path, where it takes at most so many bytes.
+    async fn look_at<T: DeserializeOwned>(self, path: &str, most: usize) -> Result<T, Problem> {
         let (status, text) = self.ask(Method::GET, path, None, LOOK).await?;
-        if status != 200 {
-            return refused(status, &text);
-        }
-        serde_json::from_str(&text).map_err(|_| {
-            let text = "the gateway answered with something this page cannot read; is it another version?";
-            Problem::new(StatusCode::BAD_GATEWAY, "GATEWAY_ANSWER_UNREADABLE", text)
-        })
+        if status == 200 { answer(&text, most) } else { refused(status, &text) }
     }
 
     async fn act(self, method: Method, path: &str, body: Option<Secret>) -> Result<(), Problem> {
@@ -274,17 +282,46 @@ fn service_key(id: &str) -> String {
     format!("/api/admin/service-api-keys/{}", escaped(id))
 }
 
+/// Reads an answer of at most so many bytes.
+fn answer<T: DeserializeOwned>(text: &str, most: usize) -> Result<T, Problem> {
+    let refusal = |text| Problem::new(StatusCode::BAD_GATEWAY, "GATEWAY_ANSWER_UNREADABLE", text);
+    if text.len() > most {
+        return Err(refusal("the gateway answered with more than this page reads"));
+    }
+    let unreadable = "the gateway answered with something this page cannot read; is it another version?";
+    serde_json::from_str(text).map_err(|_| refusal(unreadable))
+}
+
+/// What an answer says besides what it was asked for; members of another type are passed over.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Said<'a> {
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    code: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+}
+
+fn said(text: &str) -> Option<Said<'_>> {
+    if text.len() > MAX_ANSWER { None } else { serde_json::from_str(text).ok() }
+}
+
+fn member(value: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str(value?.get()).ok()
+}
+
 /// What a gateway says of a refusal, as ours: its sentence and its code, cut.
 fn refused<T>(status: u16, text: &str) -> Result<T, Problem> {
-    let said: Value = serde_json::from_str(text).unwrap_or_default();
-    let member = |name| said.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (error, code) = (member("error"), member("code"));
-    let mut sentence = match error {
+    let said = said(text).unwrap_or_default();
+    let (error, code) = (member(said.error).unwrap_or_default(), member(said.code).unwrap_or_default());
+    let mut sentence = match error.as_str() {
         "" => format!("the gateway answered with HTTP {status}"),
         error => format!("the gateway says: {}", short(error)),
     };
     if !code.is_empty() {
-        sentence.push_str(&format!(" ({})", short(code)));
+        sentence.push_str(&format!(" ({})", short(&code)));
     }
     let status = match status {
         404 => StatusCode::NOT_FOUND,

@@ -30,7 +30,26 @@ fn what_says_nothing_is_named_by_its_status() {
 fn an_older_gateways_connection_can_be_read() {
     let text = r#"{"connections":[{"id":"a","mcp_tool_policy":{},"last_tested_at":"0001-01-01T00:00:00Z"}]}"#;
     let read: Connections = serde_json::from_str(text).unwrap();
-    assert_eq!(read.connections.first().map(|one| one.id.as_str()), Some("a"));
+    assert_eq!(read.connections.shown.first().map(|one| one.id.as_str()), Some("a"));
+}
+
+#[test]
+fn a_thousand_connections_are_read_and_no_more_than_so_many_bytes() {
+    let long = "x".repeat(500);
+    let one = serde_json::json!({"id": "a", "name": long, "base_url": long, "path_prefix": long, "status": "active",
+        "credential_keys": ["a", "b"], "last_test_error": long, "secret_error": long, "more": long});
+    let text = |entries: usize| serde_json::json!({"connections": vec![&one; entries]}).to_string();
+    let read: Connections = answer(&text(1001), MAX_CONNECTIONS).unwrap();
+    assert_eq!((read.connections.shown.len(), read.connections.more), (1000, 1));
+    let refused = answer::<Connections>(&text(1500), MAX_CONNECTIONS).err().unwrap();
+    assert_eq!((refused.status(), refused.code()), (StatusCode::BAD_GATEWAY, "GATEWAY_ANSWER_UNREADABLE"));
+    assert_eq!(refused.sentence(), "the gateway answered with more than this page reads");
+}
+
+#[test]
+fn of_a_long_refusal_nothing_is_read() {
+    let text = serde_json::json!({"error": "x", "more": "y".repeat(MAX_ANSWER)}).to_string();
+    assert_eq!(refusal(500, &text).sentence(), "the gateway answered with HTTP 500");
 }
 
 #[test]

@@ -44,8 +44,9 @@
 //!
 //! **A control plane that relays.** Through a pairing it writes requests to the admin API with the gateway's own token on them,
 //! and it serves the page that people type secrets into. So it is an operator that must learn no secret that did not come
-//! through it in clear. Secrets that are sealed in the browser are ciphertext to it, bound to the connection, the name and the
-//! base URL they were sealed for. A hosted page may still send them in clear; the audit then says `plain`. Anybody can
+//! through it in clear. Secrets that are sealed in the browser are ciphertext to it, bound to the connection, the name,
+//! everything that says where and how they are sent, and the version they follow
+//! ([`Destination`](crate::domain::sealing::Destination)): a recorded one opens for nothing else, and not again after the next. A hosted page may still send them in clear; the audit then says `plain`. Anybody can
 //! seal, so a sealed value proves nothing of who sent it, and the rules below hold for both forms. They follow one sentence: *a relayed
 //! request gives secrets and takes them away, and never changes where or how one goes that is there.*
 //!
@@ -56,8 +57,8 @@
 //!   may change: the control plane decides already which agents are approved.
 //! - No `{{VARIABLE}}` comes into a connection, by creation or rotation: a connection of the relay's own making would carry the
 //!   variable's value to it. Its value may be set; it goes where the operator said.
-//! - A new connection opens no private address and has no MCP endpoint elsewhere: only its base URL is part of what is
-//!   sealed.
+//! - A new connection opens no private address and has no MCP endpoint elsewhere, no `extra_headers` and no `allow_set_cookie`, which
+//!   are no part of what is sealed.
 //! - A test is a `GET` or `HEAD` with nothing but a path, or the one that this version's own catalog has for that very provider. Of a
 //!   failure the status is told and no word of the provider's, which might repeat the credential in a form nobody looks for.
 //! - Templates of the catalog may be added and described, but none taken away and none led elsewhere, because commands on the

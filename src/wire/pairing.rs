@@ -6,9 +6,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::Map;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::IgnoredAny;
+use serde::de::MapAccess;
+use serde::de::Visitor;
 use serde_json::Value;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixMillis;
@@ -23,6 +28,8 @@ pub const REPLACED: &str = "replaced";
 pub const SHUTDOWN: &str = "shutdown";
 /// Close reason (code 1000) of a bridge that waited too long for the handshake.
 pub const CONNECT_TIMEOUT: &str = "connect-timeout";
+/// Headers of a command or an answer that are read; HTTP servers take some hundred.
+const MAX_HEADERS: usize = 1000;
 
 /// Why a handshake is refused for good: retrying the same session with the same code cannot help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,16 +133,16 @@ pub enum FromBridge {
 impl ToBridge {
     /// Reads one message.
     pub fn read(text: &str) -> Option<Self> {
-        let mut frame = object(text)?;
-        match frame.get("type")?.as_str()? {
+        let frame = Members::read(text)?;
+        match value::<String>(frame.kind)?.as_str() {
             "ping" => Some(Self::Ping),
             "pong" => Some(Self::Pong),
             "command" => Some(Self::Command(Command {
-                request_id: owned(&mut frame, "request_id")?,
-                method: owned(&mut frame, "method")?,
-                path: owned(&mut frame, "path")?,
-                headers: headers(&mut frame),
-                body: body(&mut frame).map(Secret::new),
+                request_id: value(frame.request_id)?,
+                method: value(frame.method)?,
+                path: value(frame.path)?,
+                headers: frame.headers(),
+                body: frame.body().ok()?.map(Secret::new),
             })),
             _ => None,
         }
@@ -162,20 +169,17 @@ impl ToBridge {
 impl FromBridge {
     /// Reads one message.
     pub fn read(text: &str) -> Option<Self> {
-        let mut frame = object(text)?;
-        match frame.get("type")?.as_str()? {
+        let frame = Members::read(text)?;
+        match value::<String>(frame.kind)?.as_str() {
             "ping" => Some(Self::Ping),
             "pong" => Some(Self::Pong),
-            "response" => {
-                let status = frame.get("status").and_then(Value::as_u64).and_then(|status| u16::try_from(status).ok());
-                Some(Self::Response(Relayed {
-                    request_id: owned(&mut frame, "request_id")?,
-                    status: status.filter(|status| (100..600).contains(status)).unwrap_or(500),
-                    headers: headers(&mut frame),
-                    body: body(&mut frame),
-                    error: owned(&mut frame, "error"),
-                }))
-            }
+            "response" => Some(Self::Response(Relayed {
+                request_id: value(frame.request_id)?,
+                status: value(frame.status).filter(|status| (100..600).contains(status)).unwrap_or(500),
+                headers: frame.headers(),
+                body: frame.body().ok()?,
+                error: value(frame.error),
+            })),
             _ => None,
         }
     }
@@ -202,30 +206,84 @@ fn beat(kind: &str, now: UnixMillis) -> Value {
     json!({ "type": kind, "ts": now.0 })
 }
 
-fn object(text: &str) -> Option<Map<String, Value>> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Some(object),
-        Ok(_) | Err(_) => None,
+/// The members of any frame, not read yet: what is not needed costs nothing, however much of it a peer sends. `null` is
+/// as good as absent; a member that comes twice makes it no frame.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    request_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<&'a RawValue>,
+    #[serde(borrow)]
+    path: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    headers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+impl<'a> Members<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        // An array would be read as the members in their order.
+        if !text.trim_start().starts_with('{') {
+            return None;
+        }
+        serde_json::from_str(text).ok()
+    }
+
+    fn headers(&self) -> BTreeMap<String, String> {
+        value::<Headers>(self.headers).unwrap_or_default().0
+    }
+
+    /// Its text, or the JSON of what is none. An error where it is neither, because of half a surrogate pair.
+    fn body(&self) -> Result<Option<String>, serde_json::Error> {
+        let Some(body) = self.body else { return Ok(None) };
+        if body.get().starts_with('"') { serde_json::from_str(body.get()) } else { Ok(Some(body.get().to_owned())) }
     }
 }
 
-fn owned(frame: &mut Map<String, Value>, name: &str) -> Option<String> {
-    text(frame.remove(name)?).ok()
+/// A member of one type; `None` where it is absent or of another.
+fn value<'a, T: Deserialize<'a>>(member: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(member?.get()).ok()
 }
 
-fn headers(frame: &mut Map<String, Value>) -> BTreeMap<String, String> {
-    let Some(Value::Object(headers)) = frame.remove("headers") else { return BTreeMap::new() };
-    headers.into_iter().filter_map(|(name, value)| Some((name, text(value).ok()?))).collect()
+/// The headers whose value is text, at most [`MAX_HEADERS`] of them.
+#[derive(Default)]
+struct Headers(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(HeadersVisitor)
+    }
 }
 
-fn body(frame: &mut Map<String, Value>) -> Option<String> {
-    let value = frame.remove("body").filter(|value| !value.is_null())?;
-    Some(text(value).unwrap_or_else(|value| value.to_string()))
-}
+struct HeadersVisitor;
 
-/// The text, or back what is none.
-fn text(value: Value) -> Result<String, Value> {
-    if let Value::String(text) = value { Ok(text) } else { Err(value) }
+impl<'de> Visitor<'de> for HeadersVisitor {
+    type Value = Headers;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("headers")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Headers, A::Error> {
+        let mut headers = BTreeMap::new();
+        while headers.len() < MAX_HEADERS
+            && let Some((name, member)) = members.next_entry::<String, &RawValue>()?
+        {
+            if let Some(text) = value(Some(member)) {
+                headers.insert(name, text);
+            }
+        }
+        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Headers(headers))
+    }
 }
 
 #[cfg(test)]

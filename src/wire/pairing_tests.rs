@@ -73,6 +73,46 @@ fn what_is_no_frame_is_none() {
     assert!(FromBridge::read(r#"{"type":"response","request_id":7}"#).is_none());
 }
 
+/// That they cost little is by design: what is not needed is never made into values.
+#[test]
+fn a_million_numbers_that_nobody_asked_for_are_passed_over() {
+    let numbers = format!("[{}1]", "1,".repeat(1_000_000));
+    let bare = r#"{"type":"response","request_id":"r","status":200}"#;
+    let relayed = FromBridge::read(bare);
+    assert!(relayed.is_some());
+    for member in ["more", "method", "error", "headers"] {
+        let frame = format!(r#"{{"type":"response","{member}":{numbers},"request_id":"r","status":200}}"#);
+        assert_eq!(FromBridge::read(&frame), relayed, "{member}");
+    }
+    for member in ["type", "request_id"] {
+        assert_eq!(
+            FromBridge::read(&bare.replacen(member, "x", 1).replacen('{', &format!(r#"{{"{member}":{numbers},"#), 1)),
+            None
+        );
+    }
+}
+
+#[test]
+fn headers_beyond_a_thousand_are_passed_over() {
+    let headers: Vec<_> =
+        (0..3000).map(|number| format!(r#""{number}":{}"#, if number % 2 == 0 { "\"v\"" } else { "1" })).collect();
+    let frame = format!(r#"{{"type":"response","request_id":"r","headers":{{{}}},"body":"b"}}"#, headers.join(","));
+    let Some(FromBridge::Response(relayed)) = FromBridge::read(&frame) else { panic!("no response") };
+    assert_eq!((relayed.headers.len(), relayed.body.as_deref()), (1000, Some("b")));
+}
+
+#[test]
+fn what_has_two_meanings_is_no_frame() {
+    for text in [
+        r#"{"type":"response","request_id":"a","request_id":"b"}"#,
+        r#"{"type":"response","request_id":"a","body":"\ud800"}"#,
+        r#"["response","a",null,null,200,null,null,null]"#,
+    ] {
+        assert_eq!(FromBridge::read(text), None, "{text}");
+    }
+    assert!(ToBridge::read(r#"["ping",null,null,null,null,null,null,null]"#).is_none());
+}
+
 #[test]
 fn a_refusal_is_found_whatever_its_case() {
     for terminal in Terminal::ALL {

@@ -41,6 +41,8 @@ fn bridge(setup: &Setup, api: &Api, paired: &Paired) -> Running {
         assert!(!running.said().contains("TERMINAL"), "{}", running.said());
         running.said().contains("success: pairing bridge ready")
     });
+    // The handshake is over a moment before the API has the socket.
+    wait_until("the API has the bridge", LIMIT, || paired.is_connected(api));
     running
 }
 

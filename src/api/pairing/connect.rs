@@ -134,8 +134,9 @@ impl Handshake {
     }
 }
 
-/// Lets a bridge in, or charges whoever is refused as a stranger. A bridge that was here is let in again whatever
-/// strangers have done at its address: on loopback every process has the same. Others are then not even looked up.
+/// Lets a bridge in, or charges whoever is refused as a stranger. The bridge of a session that exists is let in whatever
+/// strangers have done at its address: on loopback every process has the same. Ids of no session are then not even
+/// looked up.
 async fn admit(api: &Api, handshake: &Handshake, address: IpAddr) -> Result<Admitted, Problem> {
     let Handshake { session_id, namespace, code } = handshake;
     if api.strangers.is_exhausted(address, api.clock.now().monotonic) && !api.pairings.is_known(session_id) {

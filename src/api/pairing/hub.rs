@@ -33,7 +33,7 @@ pub(super) struct Hub {
 struct Sessions {
     next: u64,
     lines: HashMap<String, Arc<Line>>,
-    /// Only of sessions that exist: a stranger cannot fill it.
+    /// One for every session that exists, and for no other: a stranger cannot fill it.
     tries: HashMap<String, Tries>,
 }
 
@@ -106,7 +106,15 @@ impl Hub {
         line.close(lost);
     }
 
-    /// Whether a session's door was tried since the process began.
+    /// These sessions exist.
+    pub(super) fn note(&self, ids: impl IntoIterator<Item = String>) {
+        let mut sessions = self.sessions();
+        for id in ids {
+            sessions.tries.entry(id).or_default();
+        }
+    }
+
+    /// Whether a session exists, as far as was noted.
     pub(super) fn is_known(&self, session: &str) -> bool {
         self.sessions().tries.contains_key(session)
     }

@@ -100,6 +100,13 @@ pub(super) fn find(db: &Connection, id: &str) -> Result<Option<Session>, rusqlit
     db.prepare_cached(&sql)?.query_row([id], session).optional()
 }
 
+/// The ids of all sessions, also of those that ended a while ago.
+pub(super) fn ids(db: &Connection) -> Result<Vec<String>, rusqlite::Error> {
+    let mut statement = db.prepare_cached("SELECT id FROM pairing_sessions")?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    rows.collect()
+}
+
 /// The sessions of an owner that are not over, newest first.
 pub(super) fn live(db: &Connection, owner_user_id: &str, now_ms: i64) -> Result<Vec<Session>, rusqlite::Error> {
     let sql = format!(

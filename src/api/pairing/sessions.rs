@@ -158,6 +158,13 @@ impl Pairings {
         (Arc::new(pairings), Arrivals(arrivals))
     }
 
+    /// Knows the sessions of the database; to be called before the first bridge is served. What is started later is
+    /// known from its start.
+    pub async fn recall(&self) -> Result<(), Problem> {
+        self.hub.note(self.db.read(|db| Ok(records::ids(db)?)).await?);
+        Ok(())
+    }
+
     /// Starts a session of an owner that lives `ttl` unless a bridge joins; 403 `PAIRING_LIMIT_REACHED`.
     pub async fn start(&self, owner: &User, ttl: Duration) -> Result<Started, Problem> {
         let (session_id, pair_code, now_ms) = (random::uuid()?, code::new()?, moment::now_ms(self.clock));
@@ -176,6 +183,8 @@ impl Pairings {
             Ok(records::insert(db, &new)?)
         };
         self.db.write(insert).await?;
+        // Not before it is in the database: `tidy` would forget it.
+        self.hub.note([session_id.clone()]);
         Ok(Started { session_id, namespace: owner.namespace.clone(), pair_code, expires_at_ms })
     }
 
@@ -288,7 +297,7 @@ impl Pairings {
         Ok(Admitted { session, instead_of, address })
     }
 
-    /// Whether anything is known of a session without asking the database.
+    /// Whether there is a session of this id, without asking the database: strangers may ask for as many as they like.
     pub(super) fn is_known(&self, session_id: &str) -> bool {
         self.hub.is_known(session_id)
     }

@@ -67,6 +67,19 @@ async fn the_bridge_of_an_owner_who_has_left_is_told_to_go() {
 }
 
 #[tokio::test]
+async fn a_session_is_known_from_its_start_and_after_a_restart() {
+    let ground = ground().await;
+    let started = ground.pairings.start(&ground.owner, Duration::from_secs(600)).await.unwrap();
+    assert!(ground.pairings.is_known(&started.session_id));
+    let secret = Secret::new("s".repeat(32));
+    let (again, _arrivals) = Pairings::new(ground.pairings.db.clone(), &secret, PairingLimits::default(), 100);
+    assert!(!again.is_known(&started.session_id));
+    again.recall().await.unwrap();
+    assert!(again.is_known(&started.session_id));
+    assert!(!again.is_known("b2f5ff47-4366-4d9c-8b28-5e0fd1a4c1a9"));
+}
+
+#[tokio::test]
 async fn of_two_who_saw_the_same_place_free_one_takes_it() {
     let ground = ground().await;
     let hub = &ground.pairings.hub;
