@@ -274,8 +274,7 @@ fn secrets_are_sealed_in_the_browser() {
     browser.pictures("connection");
     let body = bridge.body("POST /api/admin/connections").unwrap();
     let sealed = body["secrets"]["api_token"].as_str().unwrap();
-    let place =
-        "connection\ngithub-proxy\napi_token\nhttps://api.github.com\n\n\nbearer\n\n\napi_token\n0";
+    let place = "connection\ngithub-proxy\napi_token\nhttps://api.github.com\n\n\nbearer\n\n\napi_token\n0";
     assert_eq!(keys.open(sealed, place).as_deref(), Some(CANARY));
     assert_eq!(keys.open(sealed, &place.replace("api.github.com", "evil.example")), None);
 
