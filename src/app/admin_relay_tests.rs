@@ -195,6 +195,10 @@ async fn through_a_relay_the_catalog_grows_and_leads_nowhere_else() {
         &relay(&gateway, "PUT", CATALOG, &changed(&|all| all[0]["base_url"] = json!("https://evil.example"))).await,
     );
     forbidden(&relay(&gateway, "PUT", CATALOG, &changed(&|all| all[0]["path_prefix"] = json!("/evil"))).await);
+    for (at, value) in [("/credential_fields/0/env_var", "GATEWAY_MASTER_KEY"), ("/default_test_method", "DELETE")] {
+        let led = changed(&|all| *all[0].pointer_mut(at).unwrap() = json!(value));
+        forbidden(&relay(&gateway, "PUT", CATALOG, &led).await);
+    }
     forbidden(&relay(&gateway, "PUT", CATALOG, r#"{"services":[]}"#).await);
     assert_eq!(gateway.ask("GET", CATALOG, "").await.json(), catalog);
     let grown = relay(&gateway, "PUT", CATALOG, &changed(&|all| all.push(mine.clone()))).await;

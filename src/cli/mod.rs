@@ -32,6 +32,7 @@ mod secret_source;
 mod secrets;
 mod service;
 mod settings;
+mod shell;
 mod span;
 mod stack;
 mod table;

@@ -10,6 +10,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::printer::Printer;
+use crate::domain::environment;
 use crate::domain::secret::Secret;
 use crate::sys::env;
 use crate::sys::files;
@@ -70,9 +71,7 @@ pub(crate) fn typed(what: &str, printer: &mut Printer) -> Result<Zeroizing<Strin
 
 /// A name that is none of a variable may be the secret itself, so it is not repeated.
 fn check_variable(name: &str) -> Result<(), CliError> {
-    let mut letters = name.chars();
-    let first = letters.next().is_some_and(|letter| letter.is_ascii_alphabetic() || letter == '_');
-    if first && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
+    if environment::is_name(name) {
         return Ok(());
     }
     Err(CliError::new(Outcome::Usage, "what should name an environment variable is no name of one")

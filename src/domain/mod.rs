@@ -11,6 +11,7 @@ mod blocks;
 pub mod connection;
 pub mod decision;
 pub mod draft;
+pub mod environment;
 pub mod grants;
 pub mod hex;
 pub mod ids;

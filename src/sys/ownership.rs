@@ -86,6 +86,22 @@ pub fn check_own(found: &Access, us: &Us) -> Result<(), Refusal> {
     if us.user == 0 { check_mode(found, us, false) } else { check_secret(found, us, false) }
 }
 
+/// Whether what a file says is believed where it is no secret: nobody but us and root can have written it. Root does not
+/// believe what another user wrote either.
+pub fn check_believed(found: &Access, us: &Us) -> Result<(), Refusal> {
+    let Access { owner, mode, .. } = *found;
+    if owner != us.user && owner != 0 {
+        return Err(Refusal::Owner(owner));
+    }
+    if mode & 0o002 != 0 {
+        return Err(Refusal::Everybody(mode));
+    }
+    if mode & 0o020 != 0 {
+        return Err(Refusal::GroupWrites(mode));
+    }
+    Ok(())
+}
+
 fn check_mode(found: &Access, us: &Us, allow_group_read: bool) -> Result<(), Refusal> {
     let Access { owner, group, mode } = *found;
     if mode & 0o006 != 0 {
@@ -138,6 +154,16 @@ mod tests {
             (found(0, 2000, 0o440), &us, Ok(())),
         ] {
             assert_eq!(check_own(&access, us), expected, "{access:?}");
+        }
+        for (access, us, expected) in [
+            (found(1000, 1000, 0o644), &us, Ok(())),
+            (found(0, 0, 0o644), &us, Ok(())),
+            (found(1001, 1000, 0o600), &us, Err(Refusal::Owner(1001))),
+            (found(1000, 1000, 0o600), &root, Err(Refusal::Owner(1000))),
+            (found(1000, 1000, 0o646), &us, Err(Refusal::Everybody(0o646))),
+            (found(1000, 1000, 0o664), &us, Err(Refusal::GroupWrites(0o664))),
+        ] {
+            assert_eq!(check_believed(&access, us), expected, "{access:?}");
         }
     }
 }

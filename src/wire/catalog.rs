@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::connection::AuthMode;
+use crate::domain::environment;
 use crate::wire::admin::PolicyBody;
 use crate::wire::admin::limit;
 use crate::wire::admin::nullable;
@@ -104,7 +105,7 @@ pub struct Template {
     /// Path of a first test; by default `/`.
     #[serde(default, deserialize_with = "nullable")]
     pub default_test_path: String,
-    /// Method of a first test; by default `GET`.
+    /// Method of a first test, in letters; by default `GET`.
     #[serde(default, deserialize_with = "nullable")]
     pub default_test_method: String,
     /// Headers of a first test.
@@ -131,7 +132,7 @@ pub struct CredentialField {
     /// What such a value looks like.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub placeholder: String,
-    /// Variable in which people usually keep it.
+    /// Variable in which people usually keep it; commands read it there. `[A-Za-z_][A-Za-z0-9_]*`.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub env_var: String,
     /// Whether it is hidden while it is typed.
@@ -196,9 +197,10 @@ impl Catalog {
 }
 
 impl Template {
-    /// Whether connections of both send the same secret to the same place in the same way.
+    /// Whether connections of both send the same secret, from the same place, to the same place in the same way, and are tested by
+    /// the same request.
     fn sends_like(&self, other: &Self) -> bool {
-        fn of(template: &Template) -> [&str; 9] {
+        fn of(template: &Template) -> [&str; 11] {
             [
                 &template.protocol,
                 &template.base_url,
@@ -209,9 +211,18 @@ impl Template {
                 &template.auth_header_name,
                 &template.auth_prefix,
                 &template.auth_secret_key,
+                &template.default_test_path,
+                &template.default_test_method,
             ]
         }
         of(self) == of(other)
+            && self
+                .credential_fields
+                .iter()
+                .map(CredentialField::source)
+                .eq(other.credential_fields.iter().map(CredentialField::source))
+            && self.default_test_headers == other.default_test_headers
+            && self.default_test_body == other.default_test_body
     }
 
     fn check(&mut self, at: &str) -> Result<(), InvalidCatalog> {
@@ -314,6 +325,9 @@ impl Template {
             if !keys.insert(field.key.clone()) {
                 return Err(invalid(&format!("{at}.key"), "occurs twice"));
             }
+            if !field.env_var.is_empty() && !environment::is_name(&field.env_var) {
+                return Err(invalid(&format!("{at}.env_var"), "must be the name of a variable"));
+            }
             or(&mut field.label, &field.key);
         }
         let first = self.credential_fields.first().map(|field| field.key.clone()).unwrap_or_default();
@@ -325,6 +339,10 @@ impl Template {
     }
 
     fn check_test(&mut self, at: &str) -> Result<(), InvalidCatalog> {
+        // RFC 9110, 9.1: a token. Those in use have nothing but letters, and a shell takes them as they are.
+        if !self.default_test_method.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            return Err(invalid(&format!("{at}.default_test_method"), "must be a method of letters"));
+        }
         let at = format!("{at}.default_test_headers");
         if self.default_test_headers.len() > MAX_ENTRIES {
             return Err(invalid(&at, &format!("more than {MAX_ENTRIES}")));
@@ -358,6 +376,13 @@ impl Template {
         self.mcp_max_tools_exposed = limit(self.mcp_max_tools_exposed);
         clean(&format!("{at}.mcp_tool_allowlist"), &mut self.mcp_tool_allowlist)?;
         clean(&format!("{at}.mcp_tool_denylist"), &mut self.mcp_tool_denylist)
+    }
+}
+
+impl CredentialField {
+    /// What a command takes, from where, whether it must, and whether what is typed shows.
+    fn source(&self) -> (&str, &str, bool, bool) {
+        (&self.key, &self.env_var, self.required, self.secret)
     }
 }
 

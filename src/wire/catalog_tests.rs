@@ -289,6 +289,16 @@ fn mistakes_are_named_by_their_place() {
             json!({"credential_fields": [{"key": "a"}, {"key": "a"}]}),
             "services[0].credential_fields[1].key: occurs twice",
         ),
+        (
+            json!({"credential_fields": [{"key": "a", "env_var": "A;id"}]}),
+            "services[0].credential_fields[0].env_var: must",
+        ),
+        (
+            json!({"credential_fields": [{"key": "a", "env_var": "1A"}]}),
+            "services[0].credential_fields[0].env_var: must",
+        ),
+        (json!({"default_test_method": "GET;id"}), "services[0].default_test_method: must"),
+        (json!({"default_test_method": "M-SEARCH"}), "services[0].default_test_method: must"),
         (json!({"auth_secret_key": "other"}), "services[0].auth_secret_key: names no credential field"),
         (json!({"label": "x".repeat(9000)}), "services[0].label: has more than"),
         (json!({"description": "a\u{0}"}), "services[0].description: contains control"),
@@ -308,6 +318,36 @@ fn mistakes_are_named_by_their_place() {
     assert_eq!(refused(json!([http("one"), same])), "services[1].connection_id: occurs twice");
     let many: Vec<_> = (0..501).map(|number| http(&format!("k{number}"))).collect();
     assert!(refused(json!(many)).starts_with("services: more than"));
+}
+
+#[test]
+fn what_a_command_takes_and_how_it_tests_belong_to_where_a_template_leads() {
+    let field =
+        |change: Value| json!({ "credential_fields": [with(json!({"key": "token", "env_var": "X_TOKEN"}), change)] });
+    let held = with(http("one"), field(json!({})));
+    let leads = |change: Value| {
+        let next = checked(json!([with(held.clone(), change)])).unwrap();
+        checked(json!([held.clone()])).unwrap().leads_elsewhere(&next)
+    };
+    for change in [
+        field(json!({"env_var": "AWS_SECRET_ACCESS_KEY"})),
+        field(json!({"env_var": ""})),
+        field(json!({"key": "other"})),
+        field(json!({"required": true})),
+        field(json!({"secret": true})),
+        json!({"credential_fields": [{"key": "token", "env_var": "X_TOKEN"}, {"key": "more", "env_var": "HOME"}]}),
+        json!({"default_test_method": "DELETE"}),
+        json!({"default_test_path": "/evil"}),
+        json!({"default_test_headers": {"x-evil": "1"}}),
+        json!({"default_test_body": "evil"}),
+    ] {
+        assert!(leads(change.clone()), "{change}");
+    }
+    for change in
+        [json!({}), json!({"label": "Other"}), field(json!({"help": "there", "label": "Key", "placeholder": "x"}))]
+    {
+        assert!(!leads(change.clone()), "{change}");
+    }
 }
 
 proptest! {

@@ -22,6 +22,7 @@ use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::secret_source;
 use crate::cli::secret_source::Place;
+use crate::cli::shell;
 use crate::domain::secret::Secret;
 use crate::sys::env;
 use crate::sys::terminal;
@@ -214,8 +215,9 @@ fn ask_for(
                 "" => "VARIABLE",
                 name => name,
             };
-            return Err(CliError::new(Outcome::Usage, format!("the credential {} is missing", field.key))
-                .hint(format!("--secret-env {}={variable}, --secret-file or --secret-stdin", field.key)));
+            return Err(CliError::new(Outcome::Usage, format!("the credential {} is missing", field.key)).hint(
+                format!("--secret-env {}={variable}, --secret-file or --secret-stdin", shell::word(&field.key)),
+            ));
         }
     }
     Ok(())

@@ -4,7 +4,9 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::cli::shell;
 use crate::domain::draft::MCP_MEMBERS;
+use crate::domain::environment;
 
 /// Members of a template that a connection has by the same name.
 const SHARED: &[&str] =
@@ -17,7 +19,7 @@ pub(super) struct CredentialField {
     pub(super) key: String,
     /// For people.
     pub(super) label: String,
-    /// The variable that usually holds it; empty: none.
+    /// The variable that usually holds it; empty: none. Never one of the gateway's own.
     pub(super) env_var: String,
     /// Whether the connection does not work without it.
     pub(super) required: bool,
@@ -67,7 +69,8 @@ pub(super) fn body(template: &Value) -> Map<String, Value> {
     body
 }
 
-/// The credentials it asks for, in its order; one without a key is none.
+/// The credentials it asks for, in its order; one without a key is none. A variable of the gateway's own is left out: who
+/// writes a template would have the master key or a token sent to a provider.
 pub(super) fn credentials(template: &Value) -> Vec<CredentialField> {
     let fields = template.get("credential_fields").and_then(Value::as_array).into_iter().flatten();
     let owned = |field: &Value, member| text(field, member).to_owned();
@@ -77,21 +80,24 @@ pub(super) fn credentials(template: &Value) -> Vec<CredentialField> {
             "" => owned(field, "key"),
             label => label.to_owned(),
         },
-        env_var: owned(field, "env_var"),
+        env_var: match text(field, "env_var") {
+            name if environment::is_name(name) && !environment::is_own(name) => name.to_owned(),
+            _ => String::new(),
+        },
         required: field.get("required").and_then(Value::as_bool).unwrap_or_default(),
         help: owned(field, "help"),
     });
     all.filter(|field| !field.key.is_empty()).collect()
 }
 
-/// How to test it: method and path, where the template says so.
+/// How to test it: method and path, where the template says so. A shell takes it as it stands.
 pub(super) fn test_command(template: &Value, id: &str) -> String {
-    let mut command = format!("sigilum connection test {id}");
+    let mut command = format!("sigilum connection test {}", shell::word(id));
     if !matches!(text(template, "default_test_method"), "" | "GET") {
-        command.push_str(&format!(" --method {}", text(template, "default_test_method")));
+        command.push_str(&format!(" --method {}", shell::word(text(template, "default_test_method"))));
     }
     if !matches!(text(template, "default_test_path"), "" | "/") {
-        command.push_str(&format!(" --path '{}'", text(template, "default_test_path").replace('\'', "")));
+        command.push_str(&format!(" --path {}", shell::quoted(text(template, "default_test_path"))));
     }
     command
 }
@@ -121,6 +127,23 @@ mod tests {
         assert!(matches!(credentials.as_slice(), [one] if one.key == "api_key" && one.required), "{credentials:?}");
         assert_eq!(test_command(&template, "x-y"), "sigilum connection test x-y --method POST --path '/graphql'");
         assert_eq!(keys(&[template]), ["linear"]);
+    }
+
+    #[test]
+    fn what_a_template_says_stays_one_word_of_the_command() {
+        let template = json!({"default_test_method": "GET;id", "default_test_path": "/a'$(id)"});
+        let expected = r"sigilum connection test x-y --method 'GET;id' --path '/a'\''$(id)'";
+        assert_eq!(test_command(&template, "x-y"), expected);
+    }
+
+    #[test]
+    fn a_template_names_none_of_the_gateways_own_variables() {
+        for (named, expected) in
+            [("OPENAI_API_KEY", "OPENAI_API_KEY"), ("GATEWAY_MASTER_KEY", ""), (" SIGILUM_PAIR_CODE", ""), ("A;id", "")]
+        {
+            let fields = credentials(&json!({"credential_fields": [{"key": "token", "env_var": named}]}));
+            assert!(matches!(fields.as_slice(), [one] if one.env_var == expected), "{named}: {fields:?}");
+        }
     }
 
     #[test]

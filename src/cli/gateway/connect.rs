@@ -163,7 +163,7 @@ impl Target {
         let failed = |error: io::Error| CliError::new(Outcome::Failed, format!("the gateway was not started: {error}"));
         files::private_folder(files::folder_of(&self.log)).map_err(failed)?;
         let mut child = None;
-        if let Some(running) = pid_file::living(&self.pid) {
+        if let Some(running) = pid_file::living(&self.pid)? {
             printer.note(&format!("[i] the gateway is starting already (pid={})", running.pid));
         } else {
             let log = bridge::fresh_log(&self.log).map_err(failed)?;
@@ -210,7 +210,7 @@ impl Target {
 
     /// Ends the gateway that an earlier `connect` started without systemd.
     async fn make_room(&self, printer: &mut Printer) -> Result<(), CliError> {
-        if let Some(running) = pid_file::living(&self.pid) {
+        if let Some(running) = pid_file::living(&self.pid)? {
             printer.note(&format!("[i] the gateway that was started without systemd ends (pid={})", running.pid));
             // What does not end is found by the next look.
             let _ = running.signal(rustix::process::Signal::TERM);

@@ -15,6 +15,7 @@ use crate::cli::connection::template;
 use crate::cli::connection::text;
 use crate::config::dotenv::Assignment;
 use crate::config::dotenv::Value as EnvValue;
+use crate::domain::environment;
 use crate::domain::ids::ConnectionId;
 use crate::domain::providers;
 use crate::domain::providers::Provider;
@@ -177,7 +178,7 @@ fn addresses(file: &[Assignment]) -> Vec<(String, Url, usize)> {
 
 fn owner(name: &str, value: &EnvValue, catalog: &[Value]) -> Option<Owner> {
     // The gateway's own keys are none of a provider, though one of them begins like Stripe's.
-    if ["SIGILUM_", "GATEWAY_"].iter().any(|own| name.starts_with(own)) {
+    if environment::is_own(name) {
         return None;
     }
     let of_catalog = catalog.iter().find_map(|entry| {

@@ -13,6 +13,7 @@ use crate::cli::connection::import::plan::Plan;
 use crate::cli::connection::import::plan::Skipped;
 use crate::cli::outcome::CliError;
 use crate::cli::printer::Printer;
+use crate::cli::shell::quoted;
 use crate::cli::table::Table;
 use crate::domain::secret::Secret;
 
@@ -115,11 +116,6 @@ pub(super) fn lines_of(lines: &[Lines]) -> String {
     let many = lines.len() > 1 || lines.iter().any(|range| range.start() != range.end());
     let all: Vec<_> = lines.iter().map(shown).collect();
     format!("{} {}", if many { "lines" } else { "line" }, all.join(", "))
-}
-
-/// A word a shell takes as it stands.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 impl Report<'_> {
@@ -260,9 +256,8 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_files_are_named_so_that_a_shell_takes_them() {
+    fn lines_are_named_as_people_name_them() {
         assert_eq!(lines_of(&[3..=3]), "line 3");
         assert_eq!(lines_of(&[3..=5, 8..=8]), "lines 3-5, 8");
-        assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
     }
 }

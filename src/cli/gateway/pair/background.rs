@@ -70,14 +70,14 @@ impl Background {
         mode: LifecycleMode,
         printer: &mut Printer,
     ) -> Result<Outcome, CliError> {
-        for path in [&self.log, &self.pid] {
-            files::private_folder(files::folder_of(path)).map_err(|error| at(path, &error))?;
-        }
+        files::private_folder(files::folder_of(&self.log)).map_err(|error| at(&self.log, &error))?;
+        let folder = files::folder_of(&self.pid);
+        files::own_folder(folder).map_err(|error| at(folder, &error))?;
         // Held until this command ends: of two that start at once, one starts.
         let lock = files::beside(&self.pid, ".lock");
         let _lock = FileLock::take(&lock, &format!("pid {} (gateway pair --daemon)", std::process::id()))
             .map_err(|error| CliError::new(Outcome::Failed, format!("another start is under way: {error}")))?;
-        if let Some(running) = pid_file::living(&self.pid) {
+        if let Some(running) = pid_file::living(&self.pid)? {
             return Err(CliError::new(
                 Outcome::Failed,
                 format!("a gateway pair bridge is running already (pid={})", running.pid),
@@ -203,7 +203,7 @@ impl Background {
             printer.line(&format!("logs:     journalctl --user -u {name}"))?;
             return Ok(Outcome::Done);
         }
-        if let Some(running) = pid_file::living(&self.pid) {
+        if let Some(running) = pid_file::living(&self.pid)? {
             printer.line(&format!("Gateway pair bridge is running (pid={}).", running.pid))?;
             self.show_files(printer)?;
             return Ok(Outcome::Done);
@@ -221,6 +221,8 @@ impl Background {
 
     /// Stops what runs. That nothing does is no failure.
     pub(super) async fn stop(&self, printer: &mut Printer) -> Result<Outcome, CliError> {
+        // A file that is refused is refused before anything is stopped.
+        let running = pid_file::living(&self.pid)?;
         let name = Kind::Pair.unit();
         let mut stopped = false;
         if let Some(systemctl) = Systemctl::find().await
@@ -234,7 +236,7 @@ impl Background {
                 Err(error) => printer.error(&error),
             }
         }
-        if let Some(running) = pid_file::living(&self.pid) {
+        if let Some(running) = running {
             if end(&running).await {
                 printer.line(&format!("Stopped gateway pair bridge (pid={}).", running.pid))?;
             } else {
