@@ -32,9 +32,9 @@ pub(super) fn living(path: &Path) -> Result<Option<ProcessIdentity>, CliError> {
 
 fn believed_text(path: &Path) -> io::Result<String> {
     let folder = files::folder_of(path);
-    files::check_folder(folder).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => io::Error::new(error.kind(), format!("its folder: {error}")),
-        _ => error,
+    files::check_folder(folder).map_err(|error| {
+        let refused = error.kind() == io::ErrorKind::PermissionDenied;
+        if refused { io::Error::new(error.kind(), format!("its folder: {error}")) } else { error }
     })?;
     let file = files::open_ordinary(path)?;
     ownership::check_believed(&Access::of(&file.metadata()?), &Us::now())
