@@ -6,14 +6,6 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::State;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hpke::Deserializable as _;
-use hpke::OpModeS;
-use hpke::Serializable as _;
-use hpke::aead::AesGcm256;
-use hpke::kdf::HkdfSha256;
-use hpke::kem::X25519HkdfSha256;
 use http::Response;
 use http::StatusCode;
 use serde_json::Map;
@@ -29,14 +21,14 @@ use crate::dashboard::failure::Failure;
 use crate::dashboard::form::Form;
 use crate::dashboard::relay::Gateway;
 use crate::dashboard::visitor::Visitor;
+use crate::domain::sealing::Purpose;
+use crate::domain::sealing::SealingPublicKey;
+use crate::domain::sealing::Target;
 use crate::domain::secret::Secret;
+use crate::sys::random;
 
-/// The application's part of the key schedule (RFC 9180 section 5.1).
-const INFO: &[u8] = b"sigilum sealed secret v1";
 /// Name of a key that is made here.
 const KEY_NAME: &str = "Gateway";
-
-type PublicKey = <X25519HkdfSha256 as hpke::Kem>::PublicKey;
 
 /// Makes a key of the connection's service, and the service where there is none, and hands the key over.
 pub(super) async fn hand_over(
@@ -97,29 +89,29 @@ fn seal(sealing_key: &str, id: &str, key: &Secret) -> Result<Secret, Problem> {
         let text = "the gateway shows a sealing key that cannot be read";
         Problem::new(StatusCode::BAD_GATEWAY, "GATEWAY_REFUSED", text)
     };
-    let bytes = URL_SAFE_NO_PAD.decode(sealing_key).map_err(|_| unreadable())?;
-    let to = PublicKey::from_bytes(&bytes).map_err(|_| unreadable())?;
-    let place = format!("service-api-key\n{id}\nkey\n");
-    let (encapsulated, sealed) = hpke::single_shot_seal::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
-        &OpModeS::Base,
-        &to,
-        INFO,
-        key.expose().as_bytes(),
-        place.as_bytes(),
-    )
-    .map_err(|_| unreadable())?;
-    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    Ok(Secret::new(format!("sealed:v1:{}.{}", encode(&encapsulated.to_bytes()), encode(&sealed))))
+    let to = SealingPublicKey::parse(sealing_key).ok_or_else(unreadable)?;
+    let target = Target { purpose: Purpose::ServiceApiKey, id, field: "key", destination: "" };
+    let sealed = to.seal(&target, key.expose().as_bytes(), &mut random::generator());
+    sealed.map(Secret::new).ok_or_else(unreadable)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test code may panic")]
 
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use hpke::Deserializable as _;
     use hpke::Kem as _;
     use hpke::OpModeR;
+    use hpke::Serializable as _;
+    use hpke::aead::AesGcm256;
+    use hpke::kdf::HkdfSha256;
+    use hpke::kem::X25519HkdfSha256;
 
     use super::*;
+
+    const INFO: &[u8] = b"sigilum sealed secret v1";
 
     #[test]
     fn a_sealed_key_opens_for_its_service_alone() {

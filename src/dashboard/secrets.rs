@@ -6,9 +6,8 @@ use serde_json::Value;
 use crate::api::problem::Problem;
 use crate::api::problem::Violation;
 use crate::dashboard::form::Form;
+use crate::domain::sealing;
 
-/// What a sealed value begins with.
-const SEALED: &str = "sealed:v1:";
 /// What names of secret fields begin with.
 const PREFIX: &str = "secret.";
 /// What the field `plain` says where the owner accepts that secrets go in clear.
@@ -21,7 +20,7 @@ pub(super) fn read(form: &Form) -> Result<Map<String, Value>, Problem> {
     let mut violations = Vec::new();
     let mut secrets = Map::new();
     for (key, secret) in form.secrets(PREFIX) {
-        if !plain && !secret.expose().starts_with(SEALED) {
+        if !plain && !secret.expose().starts_with(sealing::PREFIX) {
             let message = "was not encrypted in the browser and was not passed on";
             violations.push(Violation { field: key.to_owned().into(), message: message.into() });
         }

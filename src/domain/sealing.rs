@@ -19,11 +19,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hpke::Deserializable as _;
 use hpke::Kem as _;
 use hpke::OpModeR;
+use hpke::OpModeS;
 use hpke::Serializable as _;
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
+use hpke::rand_core::CryptoRng;
 use hpke::single_shot_open;
+use hpke::single_shot_seal_with_rng;
 use sha2::Digest as _;
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -48,7 +51,7 @@ const INFO: &[u8] = b"sigilum sealed secret v1";
 /// What the text of every version begins with.
 const SCHEME: &str = "sealed:";
 /// What the text of this version begins with.
-const PREFIX: &str = "sealed:v1:";
+pub const PREFIX: &str = "sealed:v1:";
 /// Bytes of the tag of AES-GCM.
 const TAG_BYTES: usize = 16;
 /// Longest ciphertext, in bytes: that of the longest secret with as many blanks around it, which do not count.
@@ -232,6 +235,23 @@ impl SealingPublicKey {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
+    /// Seals for this target, and for nothing else; `None` where the target or the key is none. The randomness makes the key
+    /// that is encapsulated.
+    pub fn seal(&self, target: &Target<'_>, plaintext: &[u8], randomness: &mut impl CryptoRng) -> Option<String> {
+        let public = <X25519HkdfSha256 as hpke::Kem>::PublicKey::from_bytes(&self.0).ok()?;
+        let (encapsulated, ciphertext) = single_shot_seal_with_rng::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
+            &OpModeS::Base,
+            &public,
+            INFO,
+            plaintext,
+            target.associated_data()?.as_bytes(),
+            randomness,
+        )
+        .ok()?;
+        let encapsulated = encapsulated.to_bytes().as_slice().try_into().ok()?;
+        Some(SealedSecret { encapsulated, ciphertext }.text())
+    }
+
     /// What a person compares: the first 16 bytes of SHA-256 of the key as 8 groups of four hex digits, e.g.
     /// `9fd2-1fdc-e897-1c86-0bad-d32e-f0dd-e737`.
     pub fn fingerprint(&self) -> String {
@@ -305,17 +325,7 @@ impl fmt::Debug for SealingKey {
 /// As a page does it, for tests.
 #[cfg(test)]
 pub fn seal(key: &SealingPublicKey, target: &Target<'_>, plaintext: &[u8]) -> Option<String> {
-    let public = <X25519HkdfSha256 as hpke::Kem>::PublicKey::from_bytes(&key.0).ok()?;
-    let (encapsulated, ciphertext) = hpke::single_shot_seal::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
-        &hpke::OpModeS::Base,
-        &public,
-        INFO,
-        plaintext,
-        target.associated_data()?.as_bytes(),
-    )
-    .ok()?;
-    let encapsulated = encapsulated.to_bytes().as_slice().try_into().ok()?;
-    Some(SealedSecret { encapsulated, ciphertext }.text())
+    key.seal(target, plaintext, &mut crate::sys::random::generator())
 }
 
 #[cfg(test)]

@@ -104,16 +104,17 @@ impl Vault {
         asker: &mut Asker,
     ) -> Result<Secrets, StoreError> {
         // Each costs an operation on the curve, and more than these are refused anyhow.
-        if given.values().filter(|secret| is_sealed(secret.expose())).count() > MAX_SECRETS {
+        let sealed = given.values().filter(|secret| is_sealed(secret.expose())).count();
+        if sealed > MAX_SECRETS {
             let reason = format!("more than {MAX_SECRETS}");
             return Err(InvalidConnection::Field { field: "secrets", reason }.into());
         }
+        let destination = match destination {
+            None if sealed > 0 => return Err(InvalidSealed.into()),
+            known => known.unwrap_or_default(),
+        };
         let mut revealed = Secrets::new();
         for (name, secret) in given {
-            if destination.is_none() && is_sealed(secret.expose()) {
-                return Err(InvalidSealed.into());
-            }
-            let destination = destination.unwrap_or_default();
             let target = Target { purpose: Purpose::Connection, id: connection, field: &name, destination };
             let secret = self.reveal(secret, &target, asker)?;
             revealed.insert(name, secret);

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use getrandom::SysRng;
+use hpke::rand_core::UnwrapErr;
+
 use crate::domain::hex;
 
 /// The operating system gave no randomness; nothing that needs any may go on.
@@ -19,6 +22,11 @@ pub fn bytes<const N: usize>() -> Result<[u8; N], RandomError> {
 /// `N` random bytes as lower-case hex (2 × N characters).
 pub fn hex<const N: usize>() -> Result<String, RandomError> {
     Ok(hex::text(&bytes::<N>()?))
+}
+
+/// The operating system's randomness for a library that takes a generator. It panics where there is none.
+pub const fn generator() -> UnwrapErr<SysRng> {
+    UnwrapErr(SysRng)
 }
 
 /// Between half of a pause and all of it, so that many who wait do not come back in step.
