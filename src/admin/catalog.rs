@@ -72,6 +72,9 @@ async fn put(admin: &Admin, asker: &Asker, body: &[u8]) -> Result<Response<Body>
         if held.leads_elsewhere(&catalog) {
             return Err(RelayRefused::Template.into());
         }
+        if held.is_led_to_variables(&catalog) {
+            return Err(RelayRefused::TemplateVariable.into());
+        }
     }
     let text = catalog.text();
     let (path, written) = (admin.catalog.clone(), text.clone());

@@ -187,6 +187,17 @@ impl Catalog {
         })
     }
 
+    /// Whether another catalog in its place has a template that names a variable and is neither here as it is there, nor, where
+    /// its key is not here, among the defaults so: whoever imports keys on a machine would be offered that variable's value
+    /// for it.
+    pub fn is_led_to_variables(&self, next: &Self) -> bool {
+        let defaults = Self::defaults().check().unwrap_or_default();
+        next.services.iter().filter(|template| template.names_variable()).any(|template| {
+            let of_key = |catalog: &Self| catalog.services.iter().find(|held| held.key == template.key).cloned();
+            of_key(self).or_else(|| of_key(&defaults)).as_ref() != Some(template)
+        })
+    }
+
     /// The text of the file and of an answer, ended by a line feed.
     pub fn text(&self) -> String {
         // Texts, lists and maps of texts: writing them as JSON cannot fail.
@@ -223,6 +234,10 @@ impl Template {
                 .eq(other.credential_fields.iter().map(CredentialField::source))
             && self.default_test_headers == other.default_test_headers
             && self.default_test_body == other.default_test_body
+    }
+
+    fn names_variable(&self) -> bool {
+        self.credential_fields.iter().any(|field| !field.env_var.is_empty())
     }
 
     fn check(&mut self, at: &str) -> Result<(), InvalidCatalog> {
