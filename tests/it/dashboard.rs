@@ -223,8 +223,13 @@ fn iso(seconds: u64) -> String {
 
 /// Starts a pairing by hand: the session's id and its code, as the page shows them.
 fn start_pairing(browser: &mut Browser, api: &Api) -> (String, String) {
+    start_pairing_by(browser, api, "Start pairing")
+}
+
+/// The same by another button.
+fn start_pairing_by(browser: &mut Browser, api: &Api, button: &str) -> (String, String) {
     browser.go(&format!("{}/gateway", api.url()));
-    browser.press("Start pairing");
+    browser.press(button);
     browser.until("Run this where the gateway lives");
     let command = browser.script("return document.getElementById('pair-command').textContent", vec![]);
     let command = command.as_str().unwrap().to_owned();
@@ -301,15 +306,15 @@ fn secrets_are_sealed_in_the_browser() {
     let other = Keys::new();
     *shown.lock().unwrap() = (other.public.clone(), other.fingerprint.clone());
     browser.go(&browser.url());
-    browser.until("This is not the key you compared.");
+    browser.until("This is not a key you compared.");
     browser.pictures("connection-other-key");
     let before = bridge.commands().len();
     browser.fill("[data-secret]", CANARY);
     browser.press("Replace");
-    browser.until("Nothing was sent: the gateway shows another key");
+    browser.until("Nothing was sent. Compare the fingerprint first");
     assert!(bridge.commands()[before..].iter().all(|one| !one.line.contains("rotate")), "sent to another key");
     browser.go(&format!("{}/gateway", api.url()));
-    browser.until("This is not the key you compared.");
+    browser.until("This is not a key you compared.");
 
     let traffic = browser.traffic();
     assert!(traffic.contains("sealed%3Av1%3A") || traffic.contains("sealed:v1:"), "the traffic was not recorded");
@@ -340,6 +345,82 @@ fn where_the_browser_cannot_seal_the_owner_is_asked() {
     browser.press("Add connection");
     browser.until("The connection is there.");
     assert_eq!(bridge.body("POST /api/admin/connections").unwrap()["secrets"]["api_token"], CANARY);
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn gateways_are_known_by_their_keys_side_by_side() {
+    let Some(mut browser) = Browser::start() else { return };
+    let api = Api::start();
+    sign_in(&mut browser, &api, "acme");
+    let join = |(session, code): &(String, String), shown: &Arc<Mutex<(String, String)>>| {
+        let of = Arc::clone(shown);
+        FakeBridge::join(api.address, (session, "acme", code), move |command| {
+            let key = of.lock().unwrap().clone();
+            gateway(command, (&key.0, &key.1))
+        })
+    };
+    let keys: [_; 3] = std::array::from_fn(|_| Keys::new());
+    let [first, second, third] = keys.each_ref().map(|keys| (keys.public.clone(), keys.fingerprint.clone()));
+    let shown = Arc::new(Mutex::new(first.clone()));
+    let one = start_pairing(&mut browser, &api);
+    let bridge = join(&one, &shown);
+    browser.until("The gateway is connected.");
+    browser.fill("[data-call]", "office");
+    browser.press("They are the same");
+    browser.until("compared in this browser");
+
+    // Another gateway is compared like the first, beside those that are known.
+    let two = start_pairing_by(&mut browser, &api, "Pair another gateway");
+    let _other = join(&two, &Arc::new(Mutex::new(second.clone())));
+    browser.until("The gateway is connected.");
+    browser.until("This is not a key you compared.");
+    let text = browser.text();
+    assert!(text.contains("office") && text.contains(&first.1) && text.contains(&second.1), "{text}");
+    browser.pictures("gateway-another");
+    browser.fill("[data-call]", "lab");
+    browser.press("They are the same");
+    browser.until("compared in this browser");
+
+    // Going from one to the other and back warns of nothing and says which it is.
+    let page = |session: &str| format!("{}/gateway?session={session}", api.url());
+    let form = |session: &str| format!("{}/gateway/connections/new?session={session}&template=github", api.url());
+    for ((session, _), name, fingerprint) in [(&one, "office", &first.1), (&two, "lab", &second.1)] {
+        browser.go(&form(session));
+        browser.until("which you compared before");
+        let text = browser.text();
+        assert!(text.contains(&format!("to the key of {name}, {fingerprint},")), "{text}");
+        assert!(!text.contains("not a key you compared"), "{text}");
+    }
+
+    // Whoever relays does not get a secret by saying that this is a third, nor by hiding the key.
+    *shown.lock().unwrap() = third.clone();
+    browser.go(&form(&one.0));
+    browser.until("This is not a key you compared.");
+    let text = browser.text();
+    assert!(text.contains("office") && text.contains("lab") && text.contains(&third.1), "{text}");
+    browser.fill("[data-secret]", CANARY);
+    browser.press("Add connection");
+    browser.until("Nothing was sent. Compare the fingerprint first");
+    *shown.lock().unwrap() = (String::new(), String::new());
+    browser.go(&form(&one.0));
+    browser.until("This gateway shows no key.");
+    browser.fill("[data-secret]", CANARY);
+    browser.press("Add connection");
+    browser.until("Nothing was sent: the gateway shows no key");
+    let offered = browser.script("return document.getElementById('plain').checkVisibility()", vec![]);
+    assert_eq!(offered, false, "in clear, where keys are known");
+    assert!(bridge.body("POST /api/admin/connections").is_none());
+
+    // A key that is forgotten is compared again.
+    *shown.lock().unwrap() = first;
+    browser.go(&page(&one.0));
+    browser.press("Gateways compared in this browser");
+    browser.click("details[open] [aria-label='Forget the key of office']");
+    browser.until("This is not a key you compared.");
+    let text = browser.text();
+    assert!(text.contains("lab") && !text.contains("office"), "{text}");
+    assert!(!browser.traffic().contains("canary0123456789"), "the secret left the page");
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
