@@ -25,6 +25,8 @@ use crate::support::api::Api;
 use crate::support::bridge::Commanded;
 use crate::support::bridge::FakeBridge;
 use crate::support::browser::Browser;
+use crate::support::gateway::LIMIT;
+use crate::support::process::wait_until;
 
 /// Signs in as the owner of a namespace.
 fn sign_in(browser: &mut Browser, api: &Api, namespace: &str) {
@@ -422,6 +424,102 @@ fn gateways_are_known_by_their_keys_side_by_side() {
     assert!(text.contains("lab") && !text.contains("office"), "{text}");
     assert!(!browser.traffic().contains("canary0123456789"), "the secret left the page");
     assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// Takes X25519 from WebCrypto, as browsers were before they had it.
+const WITHOUT_X25519: &str = r#"
+    for (const name of ["generateKey", "importKey", "deriveBits", "deriveKey"]) {
+        const real = SubtleCrypto.prototype[name];
+        SubtleCrypto.prototype[name] = function (...given) {
+            if (given.some((one) => one === "X25519" || one?.name === "X25519")) {
+                return Promise.reject(new DOMException("X25519 is not known", "NotSupportedError"));
+            }
+            return real.apply(this, given);
+        };
+    }
+"#;
+
+#[test]
+fn a_browser_without_x25519_says_that_it_cannot_seal() {
+    let Some(mut browser) = Browser::start() else { return };
+    let api = Api::start();
+    browser.before_pages(WITHOUT_X25519);
+    sign_in(&mut browser, &api, "acme");
+    let (session, code) = start_pairing(&mut browser, &api);
+    let keys = Keys::new();
+    let of = (keys.public.clone(), keys.fingerprint.clone());
+    let bridge =
+        FakeBridge::join(api.address, (&session, "acme", &code), move |command| gateway(command, (&of.0, &of.1)));
+    browser.until("The gateway is connected.");
+    browser.until("This browser cannot encrypt here. It does not know X25519.");
+    browser.go(&format!("{}/gateway/connections/new?session={session}&template=github", api.url()));
+    browser.until("Secrets cannot be encrypted here. It does not know X25519.");
+    browser.pictures("connection-without-x25519");
+    browser.fill("[data-secret]", CANARY);
+    browser.press("Add connection");
+    browser.until("tick the box if it may go unencrypted");
+    assert!(bridge.body("POST /api/admin/connections").is_none(), "sent without the owner's word");
+    assert!(!browser.traffic().contains("canary0123456789"), "the secret left the page");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn without_scripts_pages_are_read_claims_decided_and_no_secret_sent() {
+    let Some(mut browser) = Browser::start() else { return };
+    let api = Api::start();
+    let service = api.service("acme", "github-proxy");
+    let agent = Agent::new("acme");
+    let body = json!({
+        "namespace": "acme", "public_key": agent.public_key, "service": service.slug, "agent_ip": "192.0.2.7",
+        "nonce": random_hex(16), "agent_name": "build bot",
+    });
+    let asked = api.signed(&agent, Some(&service.key), "POST", "/v1/claims", body.to_string().as_bytes());
+    assert_eq!(asked.status, 201, "{}", asked.text());
+    browser.without_scripts();
+    sign_in(&mut browser, &api, "acme");
+    let is_alive = browser.script("return document.documentElement.classList.contains('js')", vec![]);
+    assert_eq!(is_alive, false, "scripts ran");
+    for (path, heading) in [("/services", "github-proxy"), ("/usage", "No calls"), ("/gateway", "Start pairing")] {
+        browser.go(&format!("{}{path}", api.url()));
+        browser.until(heading);
+    }
+    browser.go(&format!("{}/claims", api.url()));
+    browser.until("build bot");
+    browser.pictures("claims-without-scripts");
+    browser.press("Approve");
+    browser.until("The agent may use the service now.");
+    assert_eq!(api.claims("acme")[0]["status"], "approved");
+    browser.press("Approved");
+    browser.press("Revoke");
+    browser.press("Yes, revoke");
+    browser.until("The approval is revoked");
+    assert_eq!(api.claims("acme")[0]["status"], "revoked");
+
+    // The form of a secret says what is missing, and sends nothing of what is typed.
+    let (session, code) = start_pairing(&mut browser, &api);
+    let keys = Keys::new();
+    let of = (keys.public.clone(), keys.fingerprint.clone());
+    let bridge =
+        FakeBridge::join(api.address, (&session, "acme", &code), move |command| gateway(command, (&of.0, &of.1)));
+    for (path, button) in
+        [("connections/new?template=github&", "Add connection"), ("connections/slack-proxy?", "Replace")]
+    {
+        let target = format!("{}/gateway/{path}session={session}", api.url());
+        wait_until("the gateway is there", LIMIT, || {
+            browser.go(&target);
+            browser.text().contains(button)
+        });
+        browser.until("That needs JavaScript, which does not run here.");
+        browser.pictures(&format!("secret-without-scripts-{}", button.split(' ').next().unwrap().to_lowercase()));
+        browser.fill("[data-secret]", CANARY);
+        browser.press(button);
+        browser.until("which needs JavaScript");
+        assert!(browser.text().contains("VALIDATION_ERROR"), "{}", browser.text());
+    }
+    for line in ["POST /api/admin/connections", "POST /api/admin/connections/slack-proxy/rotate"] {
+        assert!(bridge.body(line).is_none(), "{line}");
+    }
+    assert!(!browser.traffic().contains("canary0123456789"), "the secret left the page");
 }
 
 #[test]
