@@ -16,7 +16,6 @@ use utoipa_axum::routes;
 
 use crate::admin::Admin;
 use crate::admin::input::Id;
-use crate::admin::input::MAX_BODY_BYTES;
 use crate::admin::input::Shared;
 use crate::admin::input::Who;
 use crate::admin::input::finish;
@@ -32,10 +31,8 @@ use crate::sys::clock::Clock as _;
 use crate::sys::files;
 use crate::wire::admin::decode;
 use crate::wire::catalog::Catalog;
+use crate::wire::catalog::MAX_BYTES;
 use crate::wire::envelope::ErrorBody;
-
-/// Largest file that is read, in bytes. What is written may be longer than the body it came from: it is laid out.
-const MAX_FILE_BYTES: u64 = 4 * MAX_BODY_BYTES as u64;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<Admin>> {
@@ -49,7 +46,11 @@ pub fn routes() -> OpenApiRouter<Arc<Admin>> {
 ))]
 async fn show(State(admin): Shared, Extension(id): Id) -> Response<Body> {
     let path = admin.catalog.clone();
-    let work = async { in_background(move || read_or_make(&path)).await.and_then(|catalog| json_text(catalog.text())) };
+    let laid_out = move || {
+        let catalog = read_or_make(&path)?;
+        catalog.text().map_err(|reason| broken(&path, &reason.to_string()))
+    };
+    let work = async { in_background(laid_out).await.and_then(json_text) };
     finish(&id, work.await)
 }
 
@@ -72,8 +73,11 @@ async fn put(admin: &Admin, asker: &Asker, body: &[u8]) -> Result<Response<Body>
         if held.leads_elsewhere(&catalog) {
             return Err(RelayRefused::Template.into());
         }
+        if held.is_led_to_variables(&catalog) {
+            return Err(RelayRefused::TemplateVariable.into());
+        }
     }
-    let text = catalog.text();
+    let text = catalog.text().map_err(|error| Problem::invalid(error.to_string()))?;
     let (path, written) = (admin.catalog.clone(), text.clone());
     in_background(move || files::write_private(&path, written.as_bytes()).map_err(|error| failed(&path, &error)))
         .await?;
@@ -86,7 +90,7 @@ async fn put(admin: &Admin, asker: &Asker, body: &[u8]) -> Result<Response<Body>
 /// Makes the file where there is none, so that people find it; that it cannot be made is told when it is asked for.
 pub fn make_if_missing(path: &Path) {
     if !path.exists()
-        && let Err(error) = files::create_private(path, Catalog::defaults().text().as_bytes())
+        && let Err(error) = files::create_private(path, Catalog::default_text().as_bytes())
         && error.kind() != io::ErrorKind::AlreadyExists
     {
         tracing::warn!(path = %path.display(), %error, "the service catalog cannot be written");
@@ -95,14 +99,14 @@ pub fn make_if_missing(path: &Path) {
 
 /// The file as it is now. A broken one is never replaced: whoever broke it wants it back.
 pub(super) fn read_or_make(path: &Path) -> Result<Catalog, Problem> {
-    let text = match files::read_text(path, MAX_FILE_BYTES) {
+    let text = match files::read_text(path, MAX_BYTES as u64) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            match files::create_private(path, Catalog::defaults().text().as_bytes()) {
+            match files::create_private(path, Catalog::default_text().as_bytes()) {
                 Ok(()) => return Ok(Catalog::defaults()),
                 // Somebody else was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    files::read_text(path, MAX_FILE_BYTES).map_err(|error| failed(path, &error))?
+                    files::read_text(path, MAX_BYTES as u64).map_err(|error| failed(path, &error))?
                 }
                 Err(error) => return Err(failed(path, &error)),
             }
@@ -112,12 +116,13 @@ pub(super) fn read_or_make(path: &Path) -> Result<Catalog, Problem> {
     let catalog = decode::<Catalog>(text.as_bytes())
         .map_err(|error| error.to_string().replace("the request body", "it"))
         .and_then(|catalog| catalog.check().map_err(|error| error.to_string()));
-    catalog.map_err(|reason| {
-        tracing::error!(path = %path.display(), reason, "the service catalog is broken");
-        let text =
-            format!("the file of the service catalog is not valid ({reason}); put it right or replace it by PUT");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "", text)
-    })
+    catalog.map_err(|reason| broken(path, &reason))
+}
+
+fn broken(path: &Path, reason: &str) -> Problem {
+    tracing::error!(path = %path.display(), reason, "the service catalog is broken");
+    let text = format!("the file of the service catalog is not valid ({reason}); put it right or replace it by PUT");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "", text)
 }
 
 fn failed(path: &Path, error: &io::Error) -> Problem {

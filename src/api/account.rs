@@ -25,6 +25,7 @@ use crate::api::moment;
 use crate::api::moment::iso;
 use crate::api::owner;
 use crate::api::owner::SignedIn;
+use crate::api::pairing::Pairings;
 use crate::api::problem::Problem;
 use crate::api::problem::json;
 use crate::api::service_key::bearer;
@@ -221,7 +222,8 @@ pub async fn end(api: &Api, method: &Method, headers: &HeaderMap) -> Result<Head
     owner::set_cookie(api, headers, "", 0)
 }
 
-/// Removes the owner with services, keys, claims and usage; every token issued until now is worthless.
+/// Removes the owner with services, keys, claims, usage and pairings; every token issued until now is worthless, and the
+/// bridges of their gateways are told to go.
 #[utoipa::path(delete, path = "/v1/auth/account", tag = "auth", security(("owner" = [])), responses(
     (status = 200, body = LeftBody),
     (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
@@ -231,9 +233,11 @@ async fn leave(State(api): State<Arc<Api>>, headers: HeaderMap, owner: SignedIn)
     let namespace = owner.user.namespace.clone();
     let remove = move |db: &rusqlite::Transaction<'_>| {
         let user = users::find(db, &owner.user.id)?.ok_or_else(gone)?;
-        Ok(users::remove(db, &user, now_ms)?)
+        let sessions = Pairings::of_owner(db, &user)?;
+        users::remove(db, &user, now_ms)?;
+        Ok(sessions)
     };
-    api.db.write(remove).await?;
+    api.pairings.forget(&api.db.write(remove).await?);
     tracing::info!(namespace, "an owner has left; services, keys, claims and usage are removed");
     let message = "the account and everything of it are removed";
     let mut response = json(StatusCode::OK, &LeftBody { success: true, message });

@@ -224,6 +224,22 @@ async fn a_catalog_as_long_as_a_body_may_be_is_taken_and_read_again() {
     assert_eq!((read.status, read.json()["services"].as_array().unwrap().len()), (200, 500));
 }
 
+/// Else one that is taken could not be read again: neither by us nor by a page.
+#[tokio::test]
+async fn a_catalog_that_grows_beyond_its_bound_when_it_is_laid_out_is_refused() {
+    let gateway = Gateway::start().await;
+    let path = "/api/admin/service-catalog";
+    let before = gateway.ask("GET", path, "").await.body;
+    let nested = (0..100).fold(json!([]), |inner, _| json!([inner]));
+    let body = json!({"services": [{"key": "k", "connection_id": "c", "base_url": "https://x.example",
+        "default_test_body": vec![nested; 1000], "credential_fields": [{"key": "token"}]}]});
+    assert!(body.to_string().len() < 300_000);
+    let refused = gateway.ask("PUT", path, &body.to_string()).await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert!(refused.body.contains("services: more than 4194304 bytes"), "{refused:?}");
+    assert_eq!(gateway.ask("GET", path, "").await.body, before);
+}
+
 #[tokio::test]
 async fn a_service_key_is_written_and_told_by_its_beginning() {
     let gateway = Gateway::start().await;

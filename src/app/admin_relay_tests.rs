@@ -214,6 +214,38 @@ async fn through_a_relay_the_catalog_grows_and_leads_nowhere_else() {
 }
 
 #[tokio::test]
+async fn no_template_of_a_relays_making_names_a_variable() {
+    let gateway = Gateway::start().await;
+    let catalog = gateway.ask("GET", CATALOG, "").await.json();
+    let changed = |change: &dyn Fn(&mut Vec<Value>)| {
+        let mut next = catalog.clone();
+        change(next["services"].as_array_mut().unwrap());
+        next.to_string()
+    };
+    assert_ne!(catalog["services"][0]["credential_fields"][0]["env_var"], Value::Null, "the first one names one");
+    let mine = json!({"key": "mine", "connection_id": "mine-proxy", "base_url": "https://mine.example",
+        "credential_fields": [{"key": "token", "env_var": "DATABASE_PASSWORD"}]});
+    let made = changed(&|all| all.push(mine.clone()));
+    // Its id is what an import calls the connection, its words are what a person goes by who is asked whether to.
+    let moved = changed(&|all| all[0]["connection_id"] = json!("other-proxy"));
+    let renamed = changed(&|all| all[0]["label"] = json!("Your database"));
+    for body in [&made, &moved, &renamed] {
+        let refused = relay(&gateway, "PUT", CATALOG, body).await;
+        forbidden(&refused);
+        assert!(refused.body.contains("env_var"), "{refused:?}");
+    }
+    assert_eq!(gateway.ask("GET", CATALOG, "").await.json(), catalog);
+    assert_eq!(relay(&gateway, "PUT", CATALOG, &catalog.to_string()).await.status, 200, "nothing is changed");
+    assert_eq!(gateway.ask("PUT", CATALOG, &made).await.status, 200, "the operator may");
+    let after = gateway.ask("GET", CATALOG, "").await;
+    assert_eq!(relay(&gateway, "PUT", CATALOG, &after.body).await.status, 200, "what the operator made may stay");
+    // A default that was taken out comes back as this version has it, and not otherwise.
+    assert_eq!(gateway.ask("PUT", CATALOG, r#"{"services":[]}"#).await.status, 200);
+    forbidden(&relay(&gateway, "PUT", CATALOG, &moved).await);
+    assert_eq!(relay(&gateway, "PUT", CATALOG, &catalog.to_string()).await.status, 200);
+}
+
+#[tokio::test]
 async fn what_concerns_the_gateway_as_a_whole_is_not_relayed() {
     let gateway = Gateway::start().await;
     let before = gateway.ask("GET", "/api/admin/sealing-key", "").await.json();

@@ -206,6 +206,25 @@ async fn no_lease_lives_longer_than_the_longest_and_its_socket_ends_with_it() {
 }
 
 #[tokio::test]
+async fn the_bridge_of_an_owner_who_leaves_is_told_to_go_at_once() {
+    let api = ControlPlane::start().await;
+    let (left, kept) = (api.paired("acme").await, api.paired("other").await);
+    let mut bridge = Bridge::join(&api, &left).await;
+    let mut neighbour = Bridge::join(&api, &kept).await;
+    let (asked, ()) = tokio::join!(api.command(&left, json!({})).send(), async {
+        bridge.command().await;
+        api.owner("acme", "DELETE", "/v1/auth/account").send().await.expect(200);
+        // The upkeep looks 20 s after the start at the earliest.
+        let ended = tokio::time::timeout(Duration::from_secs(10), bridge.ended()).await;
+        assert_eq!(ended.unwrap(), (1000, "Pair session not found".to_owned()));
+    });
+    asked.refused(504, "GATEWAY_RELAY_FAILED");
+    api.refused(&left).await.refused(404, "NOT_FOUND");
+    relay(&api, &kept, &mut neighbour).await;
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn an_answer_of_eight_megabytes_passes_and_one_of_fifty_is_refused() {
     let api = ControlPlane::start().await;
     let paired = api.paired("acme").await;

@@ -7,11 +7,19 @@ use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
 use http::header;
+use tokio::task::spawn_blocking;
 
 use crate::api::problem::Problem;
 
-/// A page, or a piece of one.
-pub(super) fn html(status: StatusCode, page: &impl Template) -> Response<Body> {
+/// A page. It is written beside the runtime's threads: one of a thousand rows takes milliseconds, in which no other request
+/// would be served, and the way there and back some microseconds.
+pub(super) async fn html(status: StatusCode, page: impl Template + Send + 'static) -> Response<Body> {
+    let written = spawn_blocking(move || short_html(status, &page)).await;
+    written.unwrap_or_else(|_| Problem::internal().into_response())
+}
+
+/// A page without a list, or a piece of one, written at once.
+pub(super) fn short_html(status: StatusCode, page: &impl Template) -> Response<Body> {
     match page.render() {
         Ok(text) => {
             let mut response = Response::new(Body::from(text));

@@ -24,6 +24,7 @@ use crate::api::problem::Problem;
 use crate::dashboard::answer::escaped;
 use crate::dashboard::answer::html;
 use crate::dashboard::answer::see_other;
+use crate::dashboard::answer::short_html;
 use crate::dashboard::answer::unchanged;
 use crate::dashboard::failure::Failure;
 use crate::dashboard::filters;
@@ -197,7 +198,7 @@ async fn page(
         tab(Status::Revoked, "Revoked"),
         tab(Status::Expired, "Expired"),
     ];
-    Ok(html(status, &ClaimsPage { layout, tabs, chosen: wanted.text(), claims, pages, expiries: EXPIRIES }))
+    Ok(html(status, ClaimsPage { layout, tabs, chosen: wanted.text(), claims, pages, expiries: EXPIRIES }).await)
 }
 
 #[derive(Template)]
@@ -217,7 +218,7 @@ pub(super) async fn news(
     if query.find("pending") == Some(pending.to_string().as_str()) {
         return Ok(unchanged());
     }
-    Ok(html(StatusCode::OK, &News { pending }))
+    Ok(short_html(StatusCode::OK, &News { pending }))
 }
 
 /// Approves a claim, for as long as the form says.

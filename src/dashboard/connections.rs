@@ -8,8 +8,6 @@ use axum::extract::Path;
 use axum::extract::State;
 use http::Response;
 use http::StatusCode;
-use serde_json::Map;
-use serde_json::Value;
 use serde_json::json;
 
 use crate::api::Api;
@@ -26,6 +24,9 @@ use crate::dashboard::layout::Layout;
 use crate::dashboard::layout::Notice;
 use crate::dashboard::layout::Section;
 use crate::dashboard::listed::Listed;
+use crate::dashboard::offer::MAX_FIELDS;
+use crate::dashboard::offer::Members;
+use crate::dashboard::offer::Offer;
 use crate::dashboard::relay::Agent;
 use crate::dashboard::relay::Connection;
 use crate::dashboard::relay::Gateway;
@@ -37,7 +38,6 @@ use crate::domain::ids::ConnectionId;
 use crate::domain::ids::PublicKey;
 use crate::domain::secret::Secret;
 use crate::wire::catalog::CredentialField;
-use crate::wire::catalog::Template as Offer;
 
 /// Name in an address of the form for a provider the catalog does not have.
 const CUSTOM: &str = "custom";
@@ -75,7 +75,7 @@ struct NewPage {
     /// Without its fields.
     offer: Offer,
     /// What of it is asked for.
-    fields: Listed<CredentialField>,
+    fields: Listed<CredentialField, MAX_FIELDS>,
     /// Whether the provider is none of the catalog.
     custom: bool,
     typed: Typed,
@@ -135,7 +135,7 @@ async fn offer_of(gateway: Gateway<'_>, name: &str) -> Result<Offer, Problem> {
         protocol: "http".to_owned(),
         auth_mode: "bearer".to_owned(),
         auth_secret_key: CUSTOM_SECRET.to_owned(),
-        credential_fields: vec![field],
+        credential_fields: Listed::of(vec![field]),
         ..Offer::default()
     })
 }
@@ -158,7 +158,7 @@ pub(super) async fn offer(
         session,
         offers: catalog.map(|offer| (escaped(&offer.key), offer)),
     };
-    Ok(html(StatusCode::OK, &page))
+    Ok(html(StatusCode::OK, page).await)
 }
 
 async fn form_page(
@@ -173,8 +173,8 @@ async fn form_page(
     let sealing_key = gateway(api, visitor, &session).sealing_key().await?.public_key;
     let layout = Layout::of(api, visitor, Section::Gateway).await?.with(notice);
     let custom = offer.key == CUSTOM;
-    let fields = Listed::of(std::mem::take(&mut offer.credential_fields));
-    Ok(html(status, &NewPage { layout, session, offer, fields, custom, typed, sealing_key }))
+    let fields = std::mem::take(&mut offer.credential_fields);
+    Ok(html(status, NewPage { layout, session, offer, fields, custom, typed, sealing_key }).await)
 }
 
 /// Makes a connection. Its id and its address go to the gateway letter by letter as the form has them: sealed secrets
@@ -209,12 +209,8 @@ fn new_connection(offer: &Offer, form: &Form) -> Result<(String, Secret), Proble
     let id = form.text("id").unwrap_or_default();
     ConnectionId::parse(id).map_err(|error| Problem::invalid("id", error.to_string()))?;
     let base_url = form.text("base_url").ok_or_else(|| Problem::invalid("base_url", "must be given"))?;
-    let mut body = Map::new();
-    let mut put = |name: &str, text: &str| {
-        if !text.is_empty() {
-            body.insert(name.to_owned(), Value::from(text));
-        }
-    };
+    let mut body = Members::default();
+    let mut put = |name, text: &str| body.text(name, text);
     put("id", id);
     put("name", form.text("name").unwrap_or(id));
     put("protocol", &offer.protocol);
@@ -230,28 +226,14 @@ fn new_connection(offer: &Offer, form: &Form) -> Result<(String, Secret), Proble
         put("auth_prefix", &offer.auth_prefix);
     }
     if offer.protocol == "mcp" {
-        put("mcp_transport", &offer.mcp_transport);
-        put("mcp_endpoint", &offer.mcp_endpoint);
-        for (name, list) in
-            [("mcp_tool_allowlist", &offer.mcp_tool_allowlist), ("mcp_tool_denylist", &offer.mcp_tool_denylist)]
-        {
-            if !list.is_empty() {
-                body.insert(name.to_owned(), json!(list));
-            }
-        }
-        if let Some(most) = offer.mcp_max_tools_exposed {
-            body.insert("mcp_max_tools_exposed".to_owned(), json!(most));
-        }
-        if !offer.mcp_subject_tool_policies.is_empty() {
-            body.insert("mcp_subject_tool_policies".to_owned(), json!(offer.mcp_subject_tool_policies));
-        }
+        offer.carry_tools(&mut body);
     }
     if let Some(text) = form.text("rotation_interval_days") {
         let days = text.parse::<u32>().map_err(|_| Problem::invalid("rotation_interval_days", "must be whole days"))?;
-        body.insert("rotation_interval_days".to_owned(), Value::from(days));
+        body.put("rotation_interval_days", &days);
     }
-    body.insert("secrets".to_owned(), Value::Object(secrets::read(form)?));
-    Ok((id.to_owned(), Secret::new(Value::Object(body).to_string())))
+    body.put("secrets", &secrets::read(form)?);
+    Ok((id.to_owned(), body.body()))
 }
 
 /// An agent as it stands on a page.
@@ -309,7 +291,7 @@ async fn page(
     let offers = catalog.unwrap_or_default();
     let offered = offers.shown.into_iter().find(|offer| offer.connection_id == row.connection.id);
     let named = |key: String| {
-        let field = offered.iter().flat_map(|offer| &offer.credential_fields).find(|field| field.key == key);
+        let field = offered.iter().flat_map(|offer| &offer.credential_fields.shown).find(|field| field.key == key);
         let label = field.map_or_else(|| key.clone(), |field| field.label.clone());
         (key, label)
     };
@@ -323,7 +305,7 @@ async fn page(
         row,
         session,
     };
-    Ok(html(status, &page))
+    Ok(html(status, page).await)
 }
 
 /// What a secret of this connection is sealed for.
@@ -376,23 +358,9 @@ pub(super) async fn test(
     let at = gateway(&api, &visitor, &session);
     // Without a catalog the gateway tries what it tries by itself.
     let offers = at.catalog().await.unwrap_or_default();
-    let how = offers.shown.iter().find(|offer| offer.connection_id == id).map_or_else(|| json!({}), trial);
-    let outcome = at.test(&id, how).await;
+    let how = offers.shown.iter().find(|offer| offer.connection_id == id).map_or_else(Members::default, Offer::trial);
+    let outcome = at.test(&id, how.body()).await;
     done(&api, &visitor, session.clone(), &id, outcome, "tested").await
-}
-
-/// A first test as a template has it.
-fn trial(offer: &Offer) -> Value {
-    let mut how = Map::new();
-    how.insert("method".to_owned(), Value::from(offer.default_test_method.as_str()));
-    how.insert("test_path".to_owned(), Value::from(offer.default_test_path.as_str()));
-    if !offer.default_test_headers.is_empty() {
-        how.insert("headers".to_owned(), json!(offer.default_test_headers));
-    }
-    if let Some(body) = &offer.default_test_body {
-        how.insert("body".to_owned(), body.clone());
-    }
-    Value::Object(how)
 }
 
 /// Puts other secrets in the place of those it has.
@@ -445,3 +413,7 @@ pub(super) async fn delete(
         Err(problem) => done(&api, &visitor, session.clone(), &id, Err(problem), "").await,
     }
 }
+
+#[cfg(test)]
+#[path = "connections_tests.rs"]
+mod tests;

@@ -11,8 +11,8 @@ use http::header;
 
 use crate::api::problem::Problem;
 use crate::dashboard::answer::escaped;
-use crate::dashboard::answer::html;
 use crate::dashboard::answer::see_other;
+use crate::dashboard::answer::short_html;
 use crate::dashboard::assets;
 
 /// Tells the script that asked for a piece of a page to load a whole one.
@@ -80,7 +80,7 @@ impl IntoResponse for Failure {
                     sentence: problem.sentence(),
                     code: problem.code(),
                 };
-                html(problem.status(), &page)
+                short_html(problem.status(), &page)
             }
         }
     }

@@ -135,7 +135,7 @@ pub(super) async fn page(
         session,
         known,
     };
-    Ok(html(status, &page))
+    Ok(html(status, page).await)
 }
 
 /// Asks a gateway for everything at once; what it does not say is told in its place.

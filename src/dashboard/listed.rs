@@ -12,31 +12,31 @@ use serde::de::Visitor;
 /// Entries of one list that are read and shown.
 pub(super) const MAX_SHOWN: usize = 1000;
 
-/// The beginning of a list.
+/// The beginning of a list: at most `MOST` entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Listed<T> {
-    /// At most [`MAX_SHOWN`].
+pub(super) struct Listed<T, const MOST: usize = MAX_SHOWN> {
+    /// At most `MOST`.
     pub(super) shown: Vec<T>,
     /// How many there are besides.
     pub(super) more: usize,
 }
 
-impl<T> Default for Listed<T> {
+impl<T, const MOST: usize> Default for Listed<T, MOST> {
     fn default() -> Self {
         Self { shown: Vec::new(), more: 0 }
     }
 }
 
-impl<T> Listed<T> {
+impl<T, const MOST: usize> Listed<T, MOST> {
     /// The beginning of a list that is there already.
     pub(super) fn of(mut all: Vec<T>) -> Self {
-        let more = all.len().saturating_sub(MAX_SHOWN);
-        all.truncate(MAX_SHOWN);
+        let more = all.len().saturating_sub(MOST);
+        all.truncate(MOST);
         Self { shown: all, more }
     }
 
     /// Something else in the place of each entry.
-    pub(super) fn map<U>(self, change: impl FnMut(T) -> U) -> Listed<U> {
+    pub(super) fn map<U>(self, change: impl FnMut(T) -> U) -> Listed<U, MOST> {
         Listed { shown: self.shown.into_iter().map(change).collect(), more: self.more }
     }
 
@@ -49,24 +49,24 @@ impl<T> Listed<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Listed<T> {
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for Listed<T, MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(ListedVisitor(PhantomData))
     }
 }
 
-struct ListedVisitor<T>(PhantomData<T>);
+struct ListedVisitor<T, const MOST: usize>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ListedVisitor<T> {
-    type Value = Listed<T>;
+impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for ListedVisitor<T, MOST> {
+    type Value = Listed<T, MOST>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a list")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Listed<T>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Listed<T, MOST>, A::Error> {
         let mut listed = Listed::default();
-        while listed.shown.len() < MAX_SHOWN {
+        while listed.shown.len() < MOST {
             match entries.next_element()? {
                 Some(entry) => listed.shown.push(entry),
                 None => return Ok(listed),
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_is_counted() {
-        let cut = Listed { shown: vec![1, 2, 3], more: 4 }.map(|entry| entry * 2).cut(2);
+        let cut: Listed<i32> = Listed { shown: vec![1, 2, 3], more: 4 }.map(|entry| entry * 2).cut(2);
         assert_eq!(cut, Listed { shown: vec![2, 4], more: 5 });
         assert_eq!(cut.clone().cut(9), cut);
     }

@@ -18,6 +18,7 @@ mod gateway;
 mod handover;
 mod layout;
 mod listed;
+mod offer;
 mod overview;
 mod pairing;
 mod relay;

@@ -79,5 +79,5 @@ pub(super) async fn show(State(api): State<Arc<Api>>, visitor: Visitor) -> Resul
         bars,
         parts,
     };
-    Ok(html(StatusCode::OK, &page))
+    Ok(html(StatusCode::OK, page).await)
 }

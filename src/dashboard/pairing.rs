@@ -19,8 +19,8 @@ use crate::api::pairing::Ended;
 use crate::api::pairing::Standing;
 use crate::api::problem::Problem;
 use crate::dashboard::answer::escaped;
-use crate::dashboard::answer::html;
 use crate::dashboard::answer::see_other;
+use crate::dashboard::answer::short_html;
 use crate::dashboard::answer::unchanged;
 use crate::dashboard::failure::Failure;
 use crate::dashboard::form::Form;
@@ -221,7 +221,7 @@ pub(super) async fn state(
         }
         return Ok(response);
     }
-    Ok(html(StatusCode::OK, &StatePiece { session }))
+    Ok(short_html(StatusCode::OK, &StatePiece { session }))
 }
 
 /// Ends a session.

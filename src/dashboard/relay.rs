@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::task::spawn_blocking;
 
 use crate::api::Api;
 use crate::api::pairing::Order;
@@ -18,13 +19,16 @@ use crate::api::users::User;
 use crate::dashboard::answer::escaped;
 use crate::dashboard::filters::plain;
 use crate::dashboard::listed::Listed;
+use crate::dashboard::offer::Offer;
 use crate::domain::secret::Secret;
-use crate::wire::catalog::Template;
+use crate::wire::catalog::MAX_BYTES as MAX_CATALOG;
 
 /// How long a gateway may take to say what it has.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long it may take to change something, or to try a provider; shorter than pages may take.
 const ACT: Duration = Duration::from_secs(18);
+/// Answers longer than this are read beside the runtime's threads, in bytes: reading it takes less than a millisecond.
+const LONG_ANSWER: usize = 64 * 1024;
 /// Longest answer that is read, in bytes. A hostile one may take dozens of times as much once it is read.
 const MAX_ANSWER: usize = 1024 * 1024;
 /// Longest list of connections that is read, in bytes: a thousand, each with room for 4 KiB.
@@ -149,7 +153,7 @@ struct Agents {
 
 #[derive(Deserialize)]
 struct Offers {
-    services: Option<Listed<Template>>,
+    services: Option<Listed<Offer>>,
 }
 
 impl Gateway<'_> {
@@ -169,8 +173,8 @@ impl Gateway<'_> {
     }
 
     /// What connections are made from.
-    pub(super) async fn catalog(self) -> Result<Listed<Template>, Problem> {
-        Ok(self.look::<Offers>("/api/admin/service-catalog").await?.services.unwrap_or_default())
+    pub(super) async fn catalog(self) -> Result<Listed<Offer>, Problem> {
+        Ok(self.look_at::<Offers>("/api/admin/service-catalog", MAX_CATALOG).await?.services.unwrap_or_default())
     }
 
     /// The key to seal to; an empty one where the gateway has none to show.
@@ -200,8 +204,8 @@ impl Gateway<'_> {
     }
 
     /// Tries it against its provider; that it fails is no failure of ours, and is kept with the connection.
-    pub(super) async fn test(self, id: &str, how: Value) -> Result<(), Problem> {
-        let body = Some(Secret::new(how.to_string()));
+    pub(super) async fn test(self, id: &str, how: Secret) -> Result<(), Problem> {
+        let body = Some(how);
         let (status, text) = self.ask(Method::POST, &connection(id, "/test"), body, ACT).await?;
         let tried = said(&text).and_then(|said| member(said.status));
         if tried.is_some_and(|word| matches!(word.as_str(), "pass" | "fail")) { Ok(()) } else { refused(status, &text) }
@@ -227,14 +231,20 @@ impl Gateway<'_> {
         self.act(Method::PUT, &service_key(id), Some(body)).await
     }
 
-    async fn look<T: DeserializeOwned>(self, path: &str) -> Result<T, Problem> {
+    async fn look<T: DeserializeOwned + Send + 'static>(self, path: &str) -> Result<T, Problem> {
         self.look_at(path, MAX_ANSWER).await
     }
 
     /// What is at a path, where it takes at most so many bytes.
-    async fn look_at<T: DeserializeOwned>(self, path: &str, most: usize) -> Result<T, Problem> {
+    async fn look_at<T: DeserializeOwned + Send + 'static>(self, path: &str, most: usize) -> Result<T, Problem> {
         let (status, text) = self.ask(Method::GET, path, None, LOOK).await?;
-        if status == 200 { answer(&text, most) } else { refused(status, &text) }
+        let length = text.len();
+        let read = move || if status == 200 { answer(&text, most) } else { refused(status, &text) };
+        if length < LONG_ANSWER {
+            read()
+        } else {
+            spawn_blocking(read).await.unwrap_or_else(|_| Err(Problem::internal()))
+        }
     }
 
     async fn act(self, method: Method, path: &str, body: Option<Secret>) -> Result<(), Problem> {

@@ -47,6 +47,29 @@ fn a_thousand_connections_are_read_and_no_more_than_so_many_bytes() {
 }
 
 #[test]
+fn the_largest_catalog_a_gateway_answers_with_is_read() {
+    let template = |size: usize| crate::wire::catalog::Template {
+        description: "x".repeat(size),
+        credential_fields: vec![crate::wire::catalog::CredentialField::default()],
+        ..crate::wire::catalog::Template::default()
+    };
+    let text = |size: usize| {
+        let mut services = vec![template(8 * 1024); 480];
+        services.push(template(size));
+        crate::wire::catalog::Catalog { version: "v1".to_owned(), services }.text()
+    };
+    // An empty description would be left out.
+    let room = 1 + MAX_CATALOG - text(1).unwrap().len();
+    assert!(text(room + 1).is_err(), "a gateway refuses what is larger");
+    let largest = text(room).unwrap();
+    assert_eq!(largest.len(), MAX_CATALOG);
+    let offers = answer::<Offers>(&largest, MAX_CATALOG).unwrap().services.unwrap();
+    assert_eq!((offers.shown.len(), offers.more), (481, 0));
+    let refused = answer::<Offers>(&format!("{largest} "), MAX_CATALOG).err().unwrap();
+    assert_eq!(refused.code(), "GATEWAY_ANSWER_UNREADABLE");
+}
+
+#[test]
 fn of_a_long_refusal_nothing_is_read() {
     let text = serde_json::json!({"error": "x", "more": "y".repeat(MAX_ANSWER)}).to_string();
     assert_eq!(refusal(500, &text).sentence(), "the gateway answered with HTTP 500");

@@ -112,7 +112,7 @@ async fn list_page(
     let open = services.is_empty() || !typed.slug.is_empty() || status != StatusCode::OK;
     let layout = Layout::of(api, visitor, Section::Services).await?.with(notice);
     let most = api.limits.max_services_per_account;
-    Ok(html(status, &ServicesPage { layout, services, most, typed, open }))
+    Ok(html(status, ServicesPage { layout, services, most, typed, open }).await)
 }
 
 /// Makes a service.
@@ -171,7 +171,7 @@ async fn one_page(
         most: api.limits.max_keys_per_service,
         made,
     };
-    Ok(html(status, &page))
+    Ok(html(status, page).await)
 }
 
 /// How a slug stands in the name of an environment variable.

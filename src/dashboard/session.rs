@@ -17,8 +17,8 @@ use crate::api::Api;
 use crate::api::account;
 use crate::api::input::Query;
 use crate::api::problem::Problem;
-use crate::dashboard::answer::html;
 use crate::dashboard::answer::see_other;
+use crate::dashboard::answer::short_html;
 use crate::dashboard::assets;
 use crate::dashboard::failure::Failure;
 use crate::dashboard::form::Form;
@@ -46,7 +46,7 @@ pub(super) async fn show(query: Query) -> Response<Body> {
 }
 
 fn page(status: StatusCode, notice: Option<Notice>, next: String) -> Response<Body> {
-    html(status, &SignInPage { version: assets::version(), notice, next })
+    short_html(status, &SignInPage { version: assets::version(), notice, next })
 }
 
 /// A path of ours, else the first page. Neither `//host` nor `/\host`, which browsers take for another machine.

@@ -195,7 +195,7 @@ pub(super) async fn show(
         service,
         subject,
     };
-    Ok(html(StatusCode::OK, &page))
+    Ok(html(StatusCode::OK, page).await)
 }
 
 #[cfg(test)]

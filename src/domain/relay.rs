@@ -70,6 +70,12 @@ pub enum RelayRefused {
          gateway's machine"
     )]
     Template,
+    /// It would have others read a variable of their machine into connections of a template of its making.
+    #[error(
+        "services: no request through a pairing may make or change a template that names a variable (env_var); leave it out, or \
+         do it on the gateway's machine"
+    )]
+    TemplateVariable,
     /// What is asked for concerns the gateway as a whole.
     #[error("this is not done through a pairing; do it on the gateway's machine")]
     Operation,

@@ -65,7 +65,9 @@
 //! # The service catalog
 //!
 //! Templates in a file that people may edit: it is made from the defaults where it is missing and read anew each time. A broken
-//! file is an error with the place in it, and never replaced by a `GET`. The catalog decides nothing; connections made from
+//! file is an error with the place in it, and never replaced by a `GET`. Laid out it has at most 4 MiB, and a `PUT` of what would grow
+//! beyond is refused: nested lists take a hundred times their length, and what could be written and not read again would lock the
+//! catalog. The catalog decides nothing; connections made from
 //! it are checked like all others.
 //!
 //! # Service API keys

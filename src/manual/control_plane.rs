@@ -68,9 +68,24 @@
 //! within bounds of its own direction, and loses the marks that turn it.
 //!
 //! The field a secret is typed into has no name, so no browser sends it, script or not; the sealed text goes in another. The
-//! page comes from the party that relays, and a party that changes the page can take what is typed. What a person compares keeps
-//! out one that only reads or redirects: the script computes the fingerprint itself, remembers the key by namespace in the
-//! browser, and refuses another. Whoever trusts neither adds secrets on the gateway's machine.
+//! page comes from the party that relays, and a party that changes the page can take what is typed. What a person compares
+//! keeps out one that only reads or redirects: the script computes the fingerprint itself, remembers the key in the browser,
+//! and sends nothing to a key that was not compared there. Whoever trusts neither adds secrets on the gateway's machine.
+//!
+//! An owner has several gateways, each with its own key. What a gateway is known by is that key itself: an id or a name comes
+//! through whoever relays, and `this is another gateway` would be all it takes for a fresh pin; the namespace is said by the
+//! page as well. So the browser keeps a list of keys that were compared, and a key is one of them or has to be compared,
+//! beside the list of those that are known, so that who meant one of these is warned. The name beside a key was given by the
+//! person who compared it and is shown wherever is encrypted to it: a relay that shows the key of another of the owner's
+//! gateways gets a secret sealed that only that one opens, and is seen by its name. The price is that a key that was replaced
+//! looks like another gateway; the person forgets the old one by its button. Where keys were compared, one that is withheld
+//! opens no way in clear.
+//!
+//! Of a gateway's lists the first thousand entries are read, and the others counted; of a catalog 4 MiB, which is the most a
+//! gateway keeps, of a list of connections 4 MiB, of other answers 1 MiB. A page of a thousand rows took 2 ms to write (0.8
+//! MB, unoptimised; more where the rows are long), and reading an answer of megabytes takes longer: both happen on threads
+//! for that, not on the few that serve everybody. So do short pages, as one rule is simpler than two and the way there takes
+//! microseconds.
 //!
 //! # Bounds
 //!

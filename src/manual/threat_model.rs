@@ -63,7 +63,9 @@
 //!   failure the status is told and no word of the provider's, which might repeat the credential in a form nobody looks for.
 //! - Templates of the catalog may be added and described, but none taken away and none led elsewhere, because commands on the
 //!   machine make connections from them. Which variables they read and how they test belongs to that, and no template makes them
-//!   read a variable of the gateway's own.
+//!   read a variable of the gateway's own. A template that is made or changed in anything, its id and its words included, names no
+//!   variable at all: an import on the machine looks for variables by these names, and would move one of the relay's choice into a
+//!   connection at an address of its choice. The templates of this version keep theirs as long as they are left as they are.
 //! - Keys found in OpenClaw's files become variables and connections of this version's own templates, not of the catalog's file, and
 //!   never of a connection that is named.
 //! - Rekey, backup, reload, the audit, and another sealing key are none of its business.

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::io;
+use std::io::Write;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -17,6 +19,9 @@ use crate::wire::admin::nullable;
 
 /// The templates of a new gateway.
 const DEFAULTS: &str = include_str!("catalog.json");
+/// Largest text of a catalog, as it is kept and answered, in bytes: some 500 templates of 8 KiB. Gateways neither keep nor answer
+/// more; whoever reads a catalog needs to read no more.
+pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Templates of one catalog.
 const MAX_SERVICES: usize = 500;
 /// Entries of one list or map in a template.
@@ -147,6 +152,11 @@ pub struct CredentialField {
 }
 
 impl Catalog {
+    /// The text of [`Self::defaults`].
+    pub const fn default_text() -> &'static str {
+        DEFAULTS
+    }
+
     /// The templates of a new gateway.
     pub fn defaults() -> Self {
         // A test reads the same text.
@@ -187,12 +197,42 @@ impl Catalog {
         })
     }
 
-    /// The text of the file and of an answer, ended by a line feed.
-    pub fn text(&self) -> String {
-        // Texts, lists and maps of texts: writing them as JSON cannot fail.
-        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
-        text.push('\n');
-        text
+    /// Whether another catalog in its place has a template that names a variable and is neither here as it is there, nor, where
+    /// its key is not here, among the defaults so: whoever imports keys on a machine would be offered that variable's value
+    /// for it.
+    pub fn is_led_to_variables(&self, next: &Self) -> bool {
+        let defaults = Self::defaults().check().unwrap_or_default();
+        next.services.iter().filter(|template| template.names_variable()).any(|template| {
+            let of_key = |catalog: &Self| catalog.services.iter().find(|held| held.key == template.key).cloned();
+            of_key(self).or_else(|| of_key(&defaults)).as_ref() != Some(template)
+        })
+    }
+
+    /// The text of the file and of an answer, ended by a line feed; refused where it has more than [`MAX_BYTES`]. Laid out a
+    /// deeply nested body takes a hundred times what it came in, so no more than that is written of it either.
+    pub fn text(&self) -> Result<String, InvalidCatalog> {
+        let mut text = Bounded(Vec::new());
+        // Texts, lists and maps of texts: writing them as JSON fails for want of room alone.
+        let written = serde_json::to_writer_pretty(&mut text, self).is_ok() && text.write_all(b"\n").is_ok();
+        let text = if written { String::from_utf8(text.0).ok() } else { None };
+        text.ok_or_else(|| invalid("services", &format!("more than {MAX_BYTES} bytes when laid out")))
+    }
+}
+
+/// Takes [`MAX_BYTES`] and no more.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len().saturating_add(bytes.len()) > MAX_BYTES {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -223,6 +263,10 @@ impl Template {
                 .eq(other.credential_fields.iter().map(CredentialField::source))
             && self.default_test_headers == other.default_test_headers
             && self.default_test_body == other.default_test_body
+    }
+
+    fn names_variable(&self) -> bool {
+        self.credential_fields.iter().any(|field| !field.env_var.is_empty())
     }
 
     fn check(&mut self, at: &str) -> Result<(), InvalidCatalog> {

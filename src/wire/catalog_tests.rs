@@ -29,7 +29,7 @@ fn with(mut template: Value, members: Value) -> Value {
 fn the_defaults_are_those_of_the_table() {
     let catalog = Catalog::defaults();
     assert_eq!(catalog.clone().check().unwrap(), catalog, "they are written as they are answered");
-    assert_eq!(catalog.text(), DEFAULTS);
+    assert_eq!(catalog.text().as_deref(), Ok(DEFAULTS));
     assert_eq!(catalog.version, "v1");
     let row = |template: &Template| {
         [
@@ -350,6 +350,20 @@ fn what_a_command_takes_and_how_it_tests_belong_to_where_a_template_leads() {
     }
 }
 
+#[test]
+fn a_catalog_has_a_bound_as_it_is_laid_out() {
+    let of = |bytes: usize| {
+        let mut text = "x".repeat(bytes);
+        let mut catalog = Catalog { services: vec![Template::default()], ..Catalog::default() };
+        catalog.services[0].default_test_body = Some(Value::from(std::mem::take(&mut text)));
+        catalog
+    };
+    let rest = of(0).text().unwrap().len();
+    assert_eq!(of(MAX_BYTES - rest).text().unwrap().len(), MAX_BYTES);
+    let refused = of(MAX_BYTES - rest + 1).text().unwrap_err();
+    assert_eq!(refused.to_string(), "services: more than 4194304 bytes when laid out");
+}
+
 proptest! {
     #[test]
     fn any_text_is_refused_or_becomes_what_it_stays(text in "\\PC{0,200}") {
@@ -367,7 +381,7 @@ proptest! {
         let one = json!({"key": key, "connection_id": key, "protocol": protocol, "base_url": base,
             "credential_fields": fields, "auth_secret_key": secret, "mcp_tool_denylist": tools});
         if let Ok(checked) = checked(json!([one])) {
-            let again: Catalog = serde_json::from_str(&checked.text()).unwrap();
+            let again: Catalog = serde_json::from_str(&checked.text().unwrap()).unwrap();
             prop_assert_eq!(again.check(), Ok(checked));
         }
     }

@@ -25,6 +25,8 @@ use crate::support::api::Api;
 use crate::support::bridge::Commanded;
 use crate::support::bridge::FakeBridge;
 use crate::support::browser::Browser;
+use crate::support::gateway::LIMIT;
+use crate::support::process::wait_until;
 
 /// Signs in as the owner of a namespace.
 fn sign_in(browser: &mut Browser, api: &Api, namespace: &str) {
@@ -223,8 +225,13 @@ fn iso(seconds: u64) -> String {
 
 /// Starts a pairing by hand: the session's id and its code, as the page shows them.
 fn start_pairing(browser: &mut Browser, api: &Api) -> (String, String) {
+    start_pairing_by(browser, api, "Start pairing")
+}
+
+/// The same by another button.
+fn start_pairing_by(browser: &mut Browser, api: &Api, button: &str) -> (String, String) {
     browser.go(&format!("{}/gateway", api.url()));
-    browser.press("Start pairing");
+    browser.press(button);
     browser.until("Run this where the gateway lives");
     let command = browser.script("return document.getElementById('pair-command').textContent", vec![]);
     let command = command.as_str().unwrap().to_owned();
@@ -301,15 +308,15 @@ fn secrets_are_sealed_in_the_browser() {
     let other = Keys::new();
     *shown.lock().unwrap() = (other.public.clone(), other.fingerprint.clone());
     browser.go(&browser.url());
-    browser.until("This is not the key you compared.");
+    browser.until("This is not a key you compared.");
     browser.pictures("connection-other-key");
     let before = bridge.commands().len();
     browser.fill("[data-secret]", CANARY);
     browser.press("Replace");
-    browser.until("Nothing was sent: the gateway shows another key");
+    browser.until("Nothing was sent. Compare the fingerprint first");
     assert!(bridge.commands()[before..].iter().all(|one| !one.line.contains("rotate")), "sent to another key");
     browser.go(&format!("{}/gateway", api.url()));
-    browser.until("This is not the key you compared.");
+    browser.until("This is not a key you compared.");
 
     let traffic = browser.traffic();
     assert!(traffic.contains("sealed%3Av1%3A") || traffic.contains("sealed:v1:"), "the traffic was not recorded");
@@ -341,6 +348,178 @@ fn where_the_browser_cannot_seal_the_owner_is_asked() {
     browser.until("The connection is there.");
     assert_eq!(bridge.body("POST /api/admin/connections").unwrap()["secrets"]["api_token"], CANARY);
     assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn gateways_are_known_by_their_keys_side_by_side() {
+    let Some(mut browser) = Browser::start() else { return };
+    let api = Api::start();
+    sign_in(&mut browser, &api, "acme");
+    let join = |(session, code): &(String, String), shown: &Arc<Mutex<(String, String)>>| {
+        let of = Arc::clone(shown);
+        FakeBridge::join(api.address, (session, "acme", code), move |command| {
+            let key = of.lock().unwrap().clone();
+            gateway(command, (&key.0, &key.1))
+        })
+    };
+    let keys: [_; 3] = std::array::from_fn(|_| Keys::new());
+    let [first, second, third] = keys.each_ref().map(|keys| (keys.public.clone(), keys.fingerprint.clone()));
+    let shown = Arc::new(Mutex::new(first.clone()));
+    let one = start_pairing(&mut browser, &api);
+    let bridge = join(&one, &shown);
+    browser.until("The gateway is connected.");
+    browser.fill("[data-call]", "office");
+    browser.press("They are the same");
+    browser.until("compared in this browser");
+
+    // Another gateway is compared like the first, beside those that are known.
+    let two = start_pairing_by(&mut browser, &api, "Pair another gateway");
+    let _other = join(&two, &Arc::new(Mutex::new(second.clone())));
+    browser.until("The gateway is connected.");
+    browser.until("This is not a key you compared.");
+    let text = browser.text();
+    assert!(text.contains("office") && text.contains(&first.1) && text.contains(&second.1), "{text}");
+    browser.pictures("gateway-another");
+    browser.fill("[data-call]", "lab");
+    browser.press("They are the same");
+    browser.until("compared in this browser");
+
+    // Going from one to the other and back warns of nothing and says which it is.
+    let page = |session: &str| format!("{}/gateway?session={session}", api.url());
+    let form = |session: &str| format!("{}/gateway/connections/new?session={session}&template=github", api.url());
+    for ((session, _), name, fingerprint) in [(&one, "office", &first.1), (&two, "lab", &second.1)] {
+        browser.go(&form(session));
+        browser.until("which you compared before");
+        let text = browser.text();
+        assert!(text.contains(&format!("to the key of {name}, {fingerprint},")), "{text}");
+        assert!(!text.contains("not a key you compared"), "{text}");
+    }
+
+    // Whoever relays does not get a secret by saying that this is a third, nor by hiding the key.
+    *shown.lock().unwrap() = third.clone();
+    browser.go(&form(&one.0));
+    browser.until("This is not a key you compared.");
+    let text = browser.text();
+    assert!(text.contains("office") && text.contains("lab") && text.contains(&third.1), "{text}");
+    browser.fill("[data-secret]", CANARY);
+    browser.press("Add connection");
+    browser.until("Nothing was sent. Compare the fingerprint first");
+    *shown.lock().unwrap() = (String::new(), String::new());
+    browser.go(&form(&one.0));
+    browser.until("This gateway shows no key.");
+    browser.fill("[data-secret]", CANARY);
+    browser.press("Add connection");
+    browser.until("Nothing was sent: the gateway shows no key");
+    let offered = browser.script("return document.getElementById('plain').checkVisibility()", vec![]);
+    assert_eq!(offered, false, "in clear, where keys are known");
+    assert!(bridge.body("POST /api/admin/connections").is_none());
+
+    // A key that is forgotten is compared again.
+    *shown.lock().unwrap() = first;
+    browser.go(&page(&one.0));
+    browser.press("Gateways compared in this browser");
+    browser.click("details[open] [aria-label='Forget the key of office']");
+    browser.until("This is not a key you compared.");
+    let text = browser.text();
+    assert!(text.contains("lab") && !text.contains("office"), "{text}");
+    assert!(!browser.traffic().contains("canary0123456789"), "the secret left the page");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// Takes X25519 from WebCrypto, as browsers were before they had it.
+const WITHOUT_X25519: &str = r#"
+    for (const name of ["generateKey", "importKey", "deriveBits", "deriveKey"]) {
+        const real = SubtleCrypto.prototype[name];
+        SubtleCrypto.prototype[name] = function (...given) {
+            if (given.some((one) => one === "X25519" || one?.name === "X25519")) {
+                return Promise.reject(new DOMException("X25519 is not known", "NotSupportedError"));
+            }
+            return real.apply(this, given);
+        };
+    }
+"#;
+
+#[test]
+fn a_browser_without_x25519_says_that_it_cannot_seal() {
+    let Some(mut browser) = Browser::start() else { return };
+    let api = Api::start();
+    browser.before_pages(WITHOUT_X25519);
+    sign_in(&mut browser, &api, "acme");
+    let (session, code) = start_pairing(&mut browser, &api);
+    let keys = Keys::new();
+    let of = (keys.public.clone(), keys.fingerprint.clone());
+    let bridge =
+        FakeBridge::join(api.address, (&session, "acme", &code), move |command| gateway(command, (&of.0, &of.1)));
+    browser.until("The gateway is connected.");
+    browser.until("This browser cannot encrypt here. It does not know X25519.");
+    browser.go(&format!("{}/gateway/connections/new?session={session}&template=github", api.url()));
+    browser.until("Secrets cannot be encrypted here. It does not know X25519.");
+    browser.pictures("connection-without-x25519");
+    browser.fill("[data-secret]", CANARY);
+    browser.press("Add connection");
+    browser.until("tick the box if it may go unencrypted");
+    assert!(bridge.body("POST /api/admin/connections").is_none(), "sent without the owner's word");
+    assert!(!browser.traffic().contains("canary0123456789"), "the secret left the page");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn without_scripts_pages_are_read_claims_decided_and_no_secret_sent() {
+    let Some(mut browser) = Browser::start() else { return };
+    let api = Api::start();
+    let service = api.service("acme", "github-proxy");
+    let agent = Agent::new("acme");
+    let body = json!({
+        "namespace": "acme", "public_key": agent.public_key, "service": service.slug, "agent_ip": "192.0.2.7",
+        "nonce": random_hex(16), "agent_name": "build bot",
+    });
+    let asked = api.signed(&agent, Some(&service.key), "POST", "/v1/claims", body.to_string().as_bytes());
+    assert_eq!(asked.status, 201, "{}", asked.text());
+    browser.without_scripts();
+    sign_in(&mut browser, &api, "acme");
+    let is_alive = browser.script("return document.documentElement.classList.contains('js')", vec![]);
+    assert_eq!(is_alive, false, "scripts ran");
+    for (path, heading) in [("/services", "github-proxy"), ("/usage", "No calls"), ("/gateway", "Start pairing")] {
+        browser.go(&format!("{}{path}", api.url()));
+        browser.until(heading);
+    }
+    browser.go(&format!("{}/claims", api.url()));
+    browser.until("build bot");
+    browser.pictures("claims-without-scripts");
+    browser.press("Approve");
+    browser.until("The agent may use the service now.");
+    assert_eq!(api.claims("acme")[0]["status"], "approved");
+    browser.press("Approved");
+    browser.press("Revoke");
+    browser.press("Yes, revoke");
+    browser.until("The approval is revoked");
+    assert_eq!(api.claims("acme")[0]["status"], "revoked");
+
+    // The form of a secret says what is missing, and sends nothing of what is typed.
+    let (session, code) = start_pairing(&mut browser, &api);
+    let keys = Keys::new();
+    let of = (keys.public.clone(), keys.fingerprint.clone());
+    let bridge =
+        FakeBridge::join(api.address, (&session, "acme", &code), move |command| gateway(command, (&of.0, &of.1)));
+    for (path, button) in
+        [("connections/new?template=github&", "Add connection"), ("connections/slack-proxy?", "Replace")]
+    {
+        let target = format!("{}/gateway/{path}session={session}", api.url());
+        wait_until("the gateway is there", LIMIT, || {
+            browser.go(&target);
+            browser.text().contains(button)
+        });
+        browser.until("That needs JavaScript, which does not run here.");
+        browser.pictures(&format!("secret-without-scripts-{}", button.split(' ').next().unwrap().to_lowercase()));
+        browser.fill("[data-secret]", CANARY);
+        browser.press(button);
+        browser.until("which needs JavaScript");
+        assert!(browser.text().contains("VALIDATION_ERROR"), "{}", browser.text());
+    }
+    for line in ["POST /api/admin/connections", "POST /api/admin/connections/slack-proxy/rotate"] {
+        assert!(bridge.body(line).is_none(), "{line}");
+    }
+    assert!(!browser.traffic().contains("canary0123456789"), "the secret left the page");
 }
 
 #[test]

@@ -118,6 +118,13 @@ pub(super) fn live(db: &Connection, owner_user_id: &str, now_ms: i64) -> Result<
     rows.collect()
 }
 
+/// The ids of an owner's sessions, also of those that ended a while ago.
+pub(super) fn of_owner(db: &Connection, owner_user_id: &str) -> Result<Vec<String>, rusqlite::Error> {
+    let mut statement = db.prepare_cached("SELECT id FROM pairing_sessions WHERE owner_user_id = ?1")?;
+    let rows = statement.query_map([owner_user_id], |row| row.get(0))?;
+    rows.collect()
+}
+
 /// Notes that a bridge has joined; `false` where the session is over.
 pub(super) fn connected(db: &Connection, id: &str, now_ms: i64) -> Result<bool, rusqlite::Error> {
     let sql = "UPDATE pairing_sessions SET last_connected_at_ms = ?2

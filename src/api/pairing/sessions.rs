@@ -233,7 +233,20 @@ impl Pairings {
         Ok(())
     }
 
-    /// Forgets sessions that ended a while ago, and ends sockets whose session is no more: its owner may have left.
+    /// The ids of an owner's sessions, to be read where the owner is removed, and given to [`Pairings::forget`] once that is
+    /// done.
+    pub fn of_owner(db: &rusqlite::Connection, owner: &User) -> Result<Vec<String>, rusqlite::Error> {
+        records::of_owner(db, &owner.id)
+    }
+
+    /// Ends the sockets of sessions that are no more. A bridge that joins meanwhile finds no session in the database.
+    pub fn forget(&self, ids: &[String]) {
+        for id in ids {
+            self.hub.forget(id);
+        }
+    }
+
+    /// Forgets sessions that ended a while ago, and ends sockets whose session is no more.
     pub async fn tidy(&self) -> Result<(), Problem> {
         let now_ms = moment::now_ms(self.clock);
         // Asked for before the database is: what is started meanwhile is not missed in it.
@@ -242,9 +255,7 @@ impl Pairings {
             records::forget(db, now_ms)?;
             Ok(records::missing(db, known)?)
         });
-        for session in missing.await? {
-            self.hub.forget(&session);
-        }
+        self.forget(&missing.await?);
         Ok(())
     }
 

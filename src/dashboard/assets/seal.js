@@ -1,7 +1,8 @@
 // Seals secrets to the gateway's key before a form is sent: HPKE (RFC 9180), base mode, DHKEM(X25519, HKDF-SHA256),
 // HKDF-SHA256, AES-256-GCM. The field a person types into has no name, so that nothing of it is ever sent; what is
-// sent is the sealed text, bound to the place it is meant for and to how it is sent there. The key is the one the person compared with the line
-// `sigilum gateway pair` printed: it is remembered here by namespace, and another one is refused.
+// sent is the sealed text, bound to the place it is meant for and to how it is sent there. The key is one that the
+// person compared with the line `sigilum gateway pair` printed: those are remembered here, each with the name the person
+// gave its gateway, and to a key that is none of them nothing is sent before it is compared too.
 
 import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "./hpke.js";
 
@@ -58,57 +59,99 @@ async function obstacle() {
   }
 }
 
-const place = (namespace) => `sigilum.sealing-key.${namespace}`;
+// The keys that were compared in this browser: [{ key, name, at }], the last one at the end. A gateway is known by its key
+// and by nothing else, because whoever relays could say any other mark of it: a key is one of these or has to be
+// compared. Neither are they kept by namespace, which the page says as well.
+const PLACE = "sigilum.sealing-keys";
+const MOST_KNOWN = 64;
 
-function remembered(namespace) {
+function known() {
   try {
-    return localStorage.getItem(place(namespace));
+    return JSON.parse(localStorage.getItem(PLACE) ?? "[]").filter((one) => typeof one?.key === "string");
   } catch {
-    return null;
+    return [];
   }
 }
 
-function remember(namespace, key) {
+function keep(all) {
   try {
-    localStorage.setItem(place(namespace), key);
+    localStorage.setItem(PLACE, JSON.stringify(all.slice(-MOST_KNOWN)));
   } catch {
-    // Without storage the key is compared each time.
+    // Without storage a key is compared each time.
   }
 }
 
-function forget(namespace) {
-  try {
-    localStorage.removeItem(place(namespace));
-  } catch {
-    // Nothing was remembered.
-  }
-}
+const others = (key) => known().filter((one) => one.key !== key);
+const remember = (key, name) => keep([...others(key), { key, name, at: new Date().toISOString() }]);
+const forget = (key) => keep(others(key));
 
-// How it stands with the gateway's key: `unable`, `keyless`, `compare`, `pinned` or `changed`.
+// How it stands with the gateway's key: `unable`, `keyless` (none is shown and none was ever compared), `compare` (the
+// first one), `pinned`, `another` (none of those that were compared) or `hidden`: a key that is withheld or unreadable
+// where others were compared. Nobody gets a secret in clear by hiding it.
 async function standing(panel) {
-  const { namespace, key } = panel.dataset;
+  const { key } = panel.dataset;
   const why = await obstacle();
   if (why) return { name: "unable", why };
-  const known = remembered(namespace);
-  // A key that is withheld or unreadable where there was one is a change too: nobody gets a secret in clear by hiding it.
+  const all = known();
   const now = key ? await fingerprint(key).catch(() => null) : null;
-  if (!known) return now ? { name: "compare", now } : { name: "keyless" };
-  if (now && known === key) return { name: "pinned", now };
-  return { name: "changed", now: now ?? "none", before: await fingerprint(known).catch(() => "unreadable") };
+  const found = now && all.find((one) => one.key === key);
+  if (found) return { name: "pinned", now, called: found.name };
+  if (all.length === 0) return { name: now ? "compare" : "keyless", now };
+  return { name: now ? "another" : "hidden", now };
+}
+
+// A gateway as its owner called it.
+const called = (name) => name || "a gateway without a name";
+
+// The gateways whose keys were compared, each with a button that forgets its key.
+async function list(element) {
+  const rows = known().map(async (one) => {
+    const row = document.createElement("li");
+    const about = document.createElement("div");
+    const name = document.createElement("bdi");
+    name.textContent = called(one.name);
+    const sub = document.createElement("span");
+    sub.className = "sub mono";
+    const at = String(one.at).slice(0, 10);
+    sub.textContent = `${await fingerprint(one.key).catch(() => "unreadable")}, compared ${at}`;
+    about.append(name, sub);
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "danger";
+    button.textContent = "Forget";
+    button.setAttribute("aria-label", `Forget the key of ${called(one.name)}`);
+    button.addEventListener("click", () => {
+      forget(one.key);
+      showAll();
+    });
+    row.append(about, button);
+    return row;
+  });
+  element.replaceChildren(...(await Promise.all(rows)));
 }
 
 async function show(panel) {
   const state = await standing(panel);
-  for (const part of panel.querySelectorAll("[data-when]")) part.hidden = part.dataset.when !== state.name;
-  for (const part of panel.querySelectorAll("[data-fingerprint]")) part.textContent = state.now ?? "";
-  for (const part of panel.querySelectorAll("[data-before]")) part.textContent = state.before ?? "";
+  for (const part of panel.querySelectorAll("[data-when]")) {
+    part.hidden = !part.dataset.when.split(" ").includes(state.name);
+  }
+  for (const part of panel.querySelectorAll("[data-fingerprint]")) part.textContent = state.now ?? "none";
+  for (const part of panel.querySelectorAll("[data-name]")) part.textContent = called(state.called);
   for (const part of panel.querySelectorAll("[data-why]")) part.textContent = state.why ?? "";
+  if (state.name !== "unable") for (const part of panel.querySelectorAll("[data-known]")) await list(part);
   for (const part of panel.querySelectorAll("[data-plain]")) {
     part.hidden = state.name !== "unable" && state.name !== "keyless";
   }
   panel.dataset.standing = state.name;
   return state;
 }
+
+function showAll() {
+  for (const panel of document.querySelectorAll("[data-seal-panel]")) show(panel);
+}
+
+// What the person called the gateway whose key they compare.
+const typedName = (panel) => panel.querySelector("[data-call]")?.value.trim() ?? "";
 
 async function sent(form, panel) {
   const state = await show(panel);
@@ -118,10 +161,10 @@ async function sent(form, panel) {
   if (state.name === "unable" || state.name === "keyless") {
     if (!plain?.checked) return "Nothing was sent. It cannot be encrypted here; tick the box if it may go unencrypted.";
     convert = async (_, secret) => secret;
-  } else if (state.name === "changed") {
-    return "Nothing was sent: the gateway shows another key than the one you compared.";
+  } else if (state.name === "hidden") {
+    return "Nothing was sent: the gateway shows no key, and the gateways whose keys you compared do.";
   } else {
-    if (state.name === "compare" && !panel.querySelector("[data-compared]").checked) {
+    if (state.name !== "pinned" && !panel.querySelector("[data-compared]").checked) {
       return "Nothing was sent. Compare the fingerprint first, and tick the box.";
     }
     const { key } = panel.dataset;
@@ -140,7 +183,7 @@ async function sent(form, panel) {
     hidden.value = await convert(where, input.value.trim());
     fields.push(hidden);
   }
-  if (state.name === "compare") remember(panel.dataset.namespace, panel.dataset.key);
+  if (state.name === "compare" || state.name === "another") remember(panel.dataset.key, typedName(panel));
   for (const input of secrets) {
     input.value = "";
     input.disabled = true;
@@ -151,15 +194,11 @@ async function sent(form, panel) {
   return "";
 }
 
+showAll();
 for (const panel of document.querySelectorAll("[data-seal-panel]")) {
-  show(panel);
-  panel.querySelector("[data-forget]")?.addEventListener("click", () => {
-    forget(panel.dataset.namespace);
-    show(panel);
-  });
   panel.querySelector("[data-pin]")?.addEventListener("click", () => {
-    remember(panel.dataset.namespace, panel.dataset.key);
-    show(panel);
+    remember(panel.dataset.key, typedName(panel));
+    showAll();
   });
 }
 

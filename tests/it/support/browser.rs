@@ -259,6 +259,16 @@ impl Browser {
         self.runtime.block_on(self.client.issue_cmd(Beyond { path: "goog/cdp/execute", body })).unwrap()
     }
 
+    /// From here on no script of a page runs; what a test runs itself still does.
+    pub fn without_scripts(&self) {
+        self.chrome("Emulation.setScriptExecutionDisabled", json!({ "value": true }));
+    }
+
+    /// Runs this on every page from here on, before anything of the page.
+    pub fn before_pages(&self, script: &str) {
+        self.chrome("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));
+    }
+
     /// Takes over what was logged since the last time.
     fn listen(&mut self) {
         for (kind, kept) in [("browser", &mut self.console), ("performance", &mut self.network)] {

@@ -1,0 +1,91 @@
+//! Long lists of a gateway on the pages of its connections: the beginning is shown, and the page says how many there are besides.
+
+#![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+use serde_json::json;
+
+use super::*;
+use crate::api::namespace_claims::ClaimCounts;
+
+fn layout() -> Layout {
+    let (section, namespace) = (Section::Gateway, "acme".to_owned());
+    Layout { version: "v", section, namespace, counts: ClaimCounts::default(), notice: None }
+}
+
+fn catalog(entries: usize) -> String {
+    let offers: Listed<Offer> =
+        serde_json::from_value(json!(vec![json!({"key": "k", "label": "L"}); entries])).unwrap();
+    let offers = offers.map(|offer| (escaped(&offer.key), offer));
+    CatalogPage { layout: layout(), session: "s".to_owned(), offers }.render().unwrap()
+}
+
+fn new(fields: usize) -> String {
+    let template = json!({"key": "k", "credential_fields": vec![json!({"key": "f"}); fields]});
+    let mut offer: Offer = serde_json::from_value(template).unwrap();
+    let fields = std::mem::take(&mut offer.credential_fields);
+    let (typed, sealing_key) = (Typed::of(&offer), String::new());
+    let page = NewPage { layout: layout(), session: "s".to_owned(), offer, fields, custom: false, typed, sealing_key };
+    page.render().unwrap()
+}
+
+fn one(secrets: usize, agents: usize) -> String {
+    let connection: Connection =
+        serde_json::from_value(json!({"id": "a-b", "credential_keys": vec!["secret"; secrets]})).unwrap();
+    let agents: Listed<Agent> = serde_json::from_value(json!(vec![json!({}); agents])).unwrap();
+    let agent = |agent| AgentRow { agent, fingerprint: String::new(), last_used: When::at(0, 0) };
+    let page = ConnectionPage {
+        layout: layout(),
+        session: "s".to_owned(),
+        fields: connection.credential_keys.clone().map(|key| (key.clone(), key)),
+        bound: bound(&connection),
+        row: ConnectionRow::of(connection, 0),
+        agents: Ok(agents.map(agent)),
+        sealing_key: String::new(),
+        service_key: Ok(ServiceKey::default()),
+    };
+    page.render().unwrap()
+}
+
+const SECRET: &str = "data-secret=";
+const AGENT: &str = "data-label=\"Acted for\"";
+
+#[test]
+fn of_a_long_catalog_the_beginning_is_offered() {
+    let page = catalog(1500);
+    assert_eq!(page.matches("template=k").count(), 1000);
+    assert!(page.contains("and 500 more"));
+}
+
+#[test]
+fn of_many_fields_of_a_template_the_first_are_asked_for() {
+    let page = new(70);
+    assert_eq!(page.matches(SECRET).count(), 64);
+    assert!(page.contains("and 6 more"));
+}
+
+#[test]
+fn of_many_secrets_of_a_connection_the_first_can_be_replaced() {
+    let page = one(1003, 0);
+    assert_eq!(page.matches(SECRET).count(), 1000);
+    assert!(page.contains("and 3 more"));
+}
+
+#[test]
+fn of_many_agents_the_last_ones_are_shown() {
+    let page = one(1, 1004);
+    assert_eq!(page.matches(AGENT).count(), 1000);
+    assert!(page.contains("and 4 more"));
+}
+
+#[test]
+fn of_lists_that_fit_nothing_is_said_to_be_missing() {
+    for (page, shown, count) in [
+        (catalog(1000), "template=k", 1000),
+        (new(64), SECRET, 64),
+        (one(1000, 1), SECRET, 1000),
+        (one(1, 1000), AGENT, 1000),
+    ] {
+        assert_eq!(page.matches(shown).count(), count);
+        assert!(!page.contains(" more</p>"), "{shown}");
+    }
+}
