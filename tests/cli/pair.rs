@@ -44,7 +44,7 @@ struct Ends {
     handshakes: Arc<Mutex<Vec<String>>>,
 }
 
-fn head(stream: &mut TcpStream) -> String {
+fn head(stream: &mut impl std::io::Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
@@ -53,7 +53,7 @@ fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-fn page(stream: &mut TcpStream, status: u16, kind: &str, body: &str) {
+fn page(stream: &mut impl std::io::Write, status: u16, kind: &str, body: &str) {
     let length = body.len();
     let head = format!("HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close");
     let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes());
@@ -92,6 +92,26 @@ impl Ends {
         Self { api, gateway, manner, handshakes }
     }
 
+    /// A second door to the same control plane: with TLS, under a certificate of this name. Its address, and the
+    /// certificate as PEM.
+    fn with_tls(&self, name: &str) -> (SocketAddr, String) {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let (config, shared, seen) = (Arc::new(config), Arc::clone(&self.manner), Arc::clone(&self.handshakes));
+        let address = listen(move |stream| {
+            let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            control_plane(rustls::StreamOwned::new(session, stream), *shared.lock().unwrap(), &seen);
+        });
+        (address, made.cert.pem())
+    }
+
     fn be(&self, manner: Manner) {
         *self.manner.lock().unwrap() = manner;
     }
@@ -105,7 +125,7 @@ impl Ends {
     }
 }
 
-fn control_plane(mut stream: TcpStream, manner: Manner, seen: &Mutex<Vec<String>>) {
+fn control_plane(mut stream: impl std::io::Read + std::io::Write, manner: Manner, seen: &Mutex<Vec<String>>) {
     let head = head(&mut stream);
     if let Manner::Page = manner {
         return page(&mut stream, 200, "text/html", "<!doctype html><title>x</title>");
@@ -230,6 +250,32 @@ fn a_bridge_says_what_scripts_look_for_and_ends_when_told_to() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text_of(&output.stdout), "[sigilum] gateway pairing bridge stopped\n");
+}
+
+#[test]
+fn a_control_plane_is_reached_over_tls_and_must_prove_its_name() {
+    let pairing = Pairing::new(Manner::Open);
+    let run = |name: &str, believed: bool| {
+        let (address, certificate) = pairing.ends.with_tls(name);
+        let file = pairing.person.file("ca.pem", &certificate);
+        let mut command = pairing.pair(&["--api-url", &format!("https://{address}")]);
+        if believed {
+            command.env("SSL_CERT_FILE", file);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut child = run("127.0.0.1", true);
+    read_to(&mut child, "success: pairing bridge ready");
+    signal(child.id(), rustix::process::Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let seen = pairing.ends.handshakes.lock().unwrap().len();
+    for (name, believed) in [("127.0.0.1", false), ("another.example", true)] {
+        let output = run(name, believed).wait_with_output().unwrap();
+        let said = text_of(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("certificate"), "{said}");
+    }
+    assert_eq!(pairing.ends.handshakes.lock().unwrap().len(), seen, "nobody else saw the code");
 }
 
 #[test]
