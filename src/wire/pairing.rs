@@ -22,14 +22,26 @@ use crate::domain::time::UnixMillis;
 pub const CONNECT_PATH: &str = "/v1/gateway/pairing/connect";
 /// Carries the pair code in the handshake, so that it stands in no URL; the query's `code` is read where it is absent.
 pub const CODE_HEADER: &str = "x-sigilum-pair-code";
+/// Carries the reconnect secret: in the answer to a handshake that a pair code opened, and in later handshakes beside the
+/// code. A peer that knows nothing of it neither gives nor asks for one.
+pub const RECONNECT_HEADER: &str = "x-sigilum-reconnect-secret";
 /// Close reason (code 1000) of a socket whose session another bridge has taken over.
 pub const REPLACED: &str = "replaced";
 /// Close reason (code 1000) of a bridge that was told to stop.
 pub const SHUTDOWN: &str = "shutdown";
 /// Close reason (code 1000) of a bridge that waited too long for the handshake.
 pub const CONNECT_TIMEOUT: &str = "connect-timeout";
+/// Length of a reconnect secret: 32 bytes as base64url without padding.
+const RECONNECT_SECRET_LENGTH: usize = 43;
 /// Headers of a command or an answer that are read; HTTP servers take some hundred.
 const MAX_HEADERS: usize = 1000;
+
+/// The reconnect secret that a header's value is, if it has the form of one: 43 letters of base64url (RFC 4648 section 5).
+pub fn reconnect_secret(value: &[u8]) -> Option<Secret> {
+    let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let text = std::str::from_utf8(value).ok()?;
+    (value.len() == RECONNECT_SECRET_LENGTH && value.iter().all(is_letter)).then(|| Secret::new(text.to_owned()))
+}
 
 /// Why a handshake is refused for good: retrying the same session with the same code cannot help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
