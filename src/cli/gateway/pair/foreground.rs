@@ -82,6 +82,8 @@ fn pair_config(pairing: Pairing, config: &Config) -> PairConfig {
         session: pairing.session,
         namespace: pairing.namespace,
         code: pairing.code,
+        reconnect: None,
+        keep_reconnect: None,
         api_url: pairing.api_url,
         admin_url: pairing.admin_url,
         admin_trust: gateway_api::trust(&config.admin.trust),
@@ -132,6 +134,9 @@ fn show(progress: &Progress, names: &str, at: &str, printer: &mut Printer) {
                 }
             }
         }
+        Progress::SecretNotKept(why) => printer.note(&format!(
+            "{TAG} what this bridge was given to come back with is not kept: {why}; started again it goes by the code"
+        )),
         Progress::Session(Notice::Open { first }) => {
             out(format!("websocket connected ({at})"));
             if *first {
