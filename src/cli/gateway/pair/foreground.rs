@@ -10,6 +10,7 @@ use crate::app::pair::PairError;
 use crate::app::pair::PreflightError;
 use crate::app::pair::Progress;
 use crate::app::pair::Sealing;
+use crate::app::pair::SecretKeeper;
 use crate::app::pair::Side;
 use crate::cli::gateway::pair::session;
 use crate::cli::gateway::pair::session::Pairing;
@@ -78,12 +79,16 @@ fn pair_config(pairing: Pairing, config: &Config) -> PairConfig {
         Some(token) => Ok(Some(token.duplicate())),
         None => gateway_api::stored_token(&file).map_err(|error| error.message),
     };
+    // Where the code is kept; one that has come from elsewhere is in this process alone, and the secret with it.
+    let keep_reconnect = pairing
+        .file
+        .map(|file| Arc::new(move |secret: &Secret| session::keep_reconnect(&file, secret)) as SecretKeeper);
     PairConfig {
         session: pairing.session,
         namespace: pairing.namespace,
         code: pairing.code,
-        reconnect: None,
-        keep_reconnect: None,
+        reconnect: pairing.reconnect,
+        keep_reconnect,
         api_url: pairing.api_url,
         admin_url: pairing.admin_url,
         admin_trust: gateway_api::trust(&config.admin.trust),
