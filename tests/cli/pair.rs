@@ -447,6 +447,41 @@ fn the_session_id_is_taken_from_each_of_its_places() {
 }
 
 #[test]
+fn a_session_has_one_bridge_of_a_user() {
+    let pairing = Pairing::new(Manner::Open);
+    let elsewhere = pairing.person.home().join("b/bridge");
+    let [log, pid_file] = ["log", "pid"].map(|end| elsewhere.with_extension(end).display().to_string());
+    let files = ["--daemon", "--log-file", &log, "--pid-file", &pid_file];
+    assert_eq!(pairing.pair(&["--daemon"]).output().unwrap().status.code(), Some(0));
+    let pid = pairing.person.read(".sigilum/run/gateway-pair-bridge.pid").lines().next().unwrap().to_owned();
+    for (more, code) in [(&files[..], 1), (&[], 78)] {
+        let output = pairing.pair(more).output().unwrap();
+        let said = text_of(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(&format!("for this session is running already: pid {pid} (")), "{said}");
+    }
+    assert!(!std::path::Path::new(&pid_file).exists());
+    assert_eq!(pairing.ends.handshakes.lock().unwrap().len(), 1);
+    // Another session of the same API is another matter.
+    let mut other = pairing.command(&["gateway", "pair", "--session-id", "another"]);
+    assert_eq!(other.args(files).env("SIGILUM_PAIR_CODE", CODE).output().unwrap().status.code(), Some(0));
+    let stop = ["gateway", "pair", "--stop", "--pid-file", &pid_file];
+    assert_eq!(pairing.command(&stop).output().unwrap().status.code(), Some(0));
+    // What is stopped makes room.
+    assert_eq!(pairing.background("--stop").status.code(), Some(0));
+    assert_eq!(pairing.pair(&files).output().unwrap().status.code(), Some(0));
+    assert_eq!(pairing.command(&stop).output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn the_lock_of_a_session_goes_with_it() {
+    let pairing = Pairing::new(Manner::Refuse(410, "Pair session expired"));
+    assert_eq!(pairing.pair(&[]).output().unwrap().status.code(), Some(42));
+    let left: Vec<_> = fs::read_dir(pairing.run_folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn a_bridge_in_the_background_is_started_found_and_stopped() {
     let pairing = Pairing::new(Manner::Open);
     let output = pairing.pair(&["--daemon"]).output().unwrap();
@@ -801,6 +836,19 @@ fn what_a_bridge_is_given_to_come_back_with_is_kept_with_the_code_and_nowhere_el
     stable.0.ends.be(Manner::Open);
     assert!(run().contains(&format!("x-sigilum-reconnect-secret: {SECRET}\r\n")));
     assert_eq!(gateway::holders(stable.0.person.home(), SECRET.as_bytes()), [file.display().to_string()]);
+}
+
+#[test]
+fn a_unit_is_not_started_for_a_session_that_has_its_bridge() {
+    let stable = Stable::new(Manner::Open, RUNNING);
+    let mut child = stable.0.pair(&[]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    read_to(&mut child, "success: pairing bridge ready");
+    let refused = stable.pair(&["--daemon"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text_of(&refused.stderr).contains(&format!("running already: pid {} (", child.id())));
+    assert!(!stable.session_file().exists());
+    signal(child.id(), rustix::process::Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

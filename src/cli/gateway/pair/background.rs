@@ -21,6 +21,7 @@ use crate::cli::gateway::lifecycle::LifecycleMode;
 use crate::cli::gateway::lifecycle::Systemctl;
 use crate::cli::gateway::pair::foreground::MARKER;
 use crate::cli::gateway::pair::foreground::READY;
+use crate::cli::gateway::pair::lock;
 use crate::cli::gateway::pair::session;
 use crate::cli::gateway::pair::session::CODE_VARIABLE;
 use crate::cli::gateway::pair::session::Pairing;
@@ -85,6 +86,7 @@ impl Background {
             )
             .hint("sigilum gateway pair --stop"));
         }
+        lock::check(pairing)?;
         match Lifecycle::resolve(mode).await? {
             Lifecycle::Compat => self.start_process(pairing, printer).await,
             Lifecycle::Stable(systemctl) => self.start_unit(&systemctl, pairing, printer).await,

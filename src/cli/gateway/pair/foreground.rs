@@ -12,6 +12,7 @@ use crate::app::pair::Progress;
 use crate::app::pair::Sealing;
 use crate::app::pair::SecretKeeper;
 use crate::app::pair::Side;
+use crate::cli::gateway::pair::lock::SessionLock;
 use crate::cli::gateway::pair::session;
 use crate::cli::gateway::pair::session::Pairing;
 use crate::cli::gateway::role;
@@ -39,6 +40,7 @@ pub(super) async fn run(pairing: Pairing, config: &Config, printer: &mut Printer
     let mut signals =
         StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, format!("signals: {error}")))?;
     warn(&pairing, config, printer)?;
+    let lock = SessionLock::take(&pairing, printer).await?;
     let names = format!(
         "session={}, namespace={}, gateway_admin={}",
         pairing.session.as_str(),
@@ -64,10 +66,13 @@ pub(super) async fn run(pairing: Pairing, config: &Config, printer: &mut Printer
         Ok(end) => end,
         Err(error) => return Ok(refused(&error, printer)),
     };
-    if let (End::Terminal(_), Some(file)) = (end, file)
-        && let Err(error) = session::forget(&file)
-    {
-        printer.note(&format!("{TAG} {}: {error}", file.display()));
+    if let End::Terminal(_) = end {
+        if let Some(file) = file
+            && let Err(error) = session::forget(&file)
+        {
+            printer.note(&format!("{TAG} {}: {error}", file.display()));
+        }
+        lock.retire();
     }
     Ok(over(end, printer))
 }
