@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::Deserializer;
+use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde::de::MapAccess;
 use serde::de::Visitor;
@@ -17,6 +18,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixMillis;
+use crate::wire::member::member;
 
 /// Where a bridge connects; the query names session and namespace.
 pub const CONNECT_PATH: &str = "/v1/gateway/pairing/connect";
@@ -105,12 +107,12 @@ impl fmt::Debug for Command {
     }
 }
 
-/// What came of a [`Command`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What came of a [`Command`]; who asked for it over REST is answered with the same members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Relayed {
     /// Of the command.
     pub request_id: String,
-    /// HTTP status; 500 where the bridge gave none.
+    /// HTTP status of the gateway's answer; 500 where the bridge gave none.
     pub status: u16,
     /// Of the gateway's answer.
     pub headers: BTreeMap<String, String>,
@@ -146,13 +148,13 @@ impl ToBridge {
     /// Reads one message.
     pub fn read(text: &str) -> Option<Self> {
         let frame = Members::read(text)?;
-        match value::<String>(frame.kind)?.as_str() {
+        match member::<String>(frame.kind)?.as_str() {
             "ping" => Some(Self::Ping),
             "pong" => Some(Self::Pong),
             "command" => Some(Self::Command(Command {
-                request_id: value(frame.request_id)?,
-                method: value(frame.method)?,
-                path: value(frame.path)?,
+                request_id: member(frame.request_id)?,
+                method: member(frame.method)?,
+                path: member(frame.path)?,
                 headers: frame.headers(),
                 body: frame.body().ok()?.map(Secret::new),
             })),
@@ -182,15 +184,15 @@ impl FromBridge {
     /// Reads one message.
     pub fn read(text: &str) -> Option<Self> {
         let frame = Members::read(text)?;
-        match value::<String>(frame.kind)?.as_str() {
+        match member::<String>(frame.kind)?.as_str() {
             "ping" => Some(Self::Ping),
             "pong" => Some(Self::Pong),
             "response" => Some(Self::Response(Relayed {
-                request_id: value(frame.request_id)?,
-                status: value(frame.status).filter(|status| (100..600).contains(status)).unwrap_or(500),
+                request_id: member(frame.request_id)?,
+                status: member(frame.status).filter(|status| (100..600).contains(status)).unwrap_or(500),
                 headers: frame.headers(),
                 body: frame.body().ok()?,
-                error: value(frame.error),
+                error: member(frame.error),
             })),
             _ => None,
         }
@@ -250,7 +252,7 @@ impl<'a> Members<'a> {
     }
 
     fn headers(&self) -> BTreeMap<String, String> {
-        value::<Headers>(self.headers).unwrap_or_default().0
+        member::<Headers>(self.headers).unwrap_or_default().0
     }
 
     /// Its text, or the JSON of what is none. An error where it is neither, because of half a surrogate pair.
@@ -258,11 +260,6 @@ impl<'a> Members<'a> {
         let Some(body) = self.body else { return Ok(None) };
         if body.get().starts_with('"') { serde_json::from_str(body.get()) } else { Ok(Some(body.get().to_owned())) }
     }
-}
-
-/// A member of one type; `None` where it is absent or of another.
-fn value<'a, T: Deserialize<'a>>(member: Option<&'a RawValue>) -> Option<T> {
-    serde_json::from_str(member?.get()).ok()
 }
 
 /// The headers whose value is text, at most [`MAX_HEADERS`] of them.
@@ -287,9 +284,9 @@ impl<'de> Visitor<'de> for HeadersVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Headers, A::Error> {
         let mut headers = BTreeMap::new();
         while headers.len() < MAX_HEADERS
-            && let Some((name, member)) = members.next_entry::<String, &RawValue>()?
+            && let Some((name, raw)) = members.next_entry::<String, &RawValue>()?
         {
-            if let Some(text) = value(Some(member)) {
+            if let Some(text) = member(Some(raw)) {
                 headers.insert(name, text);
             }
         }
