@@ -144,7 +144,7 @@ fn control_plane(mut stream: impl std::io::Read + std::io::Write, manner: Manner
     let accept = derive_accept_key(key.as_bytes());
     let more = match manner {
         Manner::Give(secret) => format!("x-sigilum-reconnect-secret: {secret}\r\n"),
-        _ => String::new(),
+        Manner::Open | Manner::Refuse(..) | Manner::Close(_) | Manner::Page => String::new(),
     };
     let answer = format!(
         "HTTP/1.1 101 x\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {accept}\r\n{more}\r\n"
