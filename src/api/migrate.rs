@@ -215,6 +215,9 @@ const STEPS: &[&str] = &[
     // 4 -> 5
     "-- When a key was last used at a service: one look per claim, however many events there are.
     CREATE INDEX usage_events_by_key ON usage_events (namespace, public_key, service_id, created_at_ms);",
+    // 5 -> 6
+    "-- What the bridge of a session comes back with: a keyed hash, as of the pair code.
+    ALTER TABLE pairing_sessions ADD COLUMN reconnect_hash BLOB;",
 ];
 
 /// Changes of claims that are kept, as the trigger above has it.

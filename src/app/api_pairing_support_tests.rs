@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use super::support::Answer;
 use super::support::Ask;
 use super::support::ControlPlane;
+use crate::wire::pairing::RECONNECT_HEADER;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -88,13 +89,23 @@ impl Bridge {
     }
 
     pub(super) async fn shake(api: &ControlPlane, target: &str, headers: &[(&'static str, &str)]) -> Self {
+        Self::shake_for_secret(api, target, headers).await.0
+    }
+
+    /// The same, with the reconnect secret of the answer.
+    pub(super) async fn shake_for_secret(
+        api: &ControlPlane,
+        target: &str,
+        headers: &[(&'static str, &str)],
+    ) -> (Self, Option<String>) {
         let stream = TcpStream::connect(api.address).await.unwrap();
         let mut request = format!("ws://{}{target}", api.address).into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-        Self(socket)
+        let (socket, answer) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        let secret = answer.headers().get(RECONNECT_HEADER).map(|secret| secret.to_str().unwrap().to_owned());
+        (Self(socket), secret)
     }
 
     pub(super) async fn say(&mut self, text: impl Into<String>) {

@@ -14,6 +14,7 @@ use super::support::ControlPlane;
 use crate::api::text::instant;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
+use crate::wire::pairing::RECONNECT_HEADER;
 
 const START: &str = "/v1/gateway/pairing/start";
 const COMMAND: &str = "/v1/gateway/pairing/command";
@@ -351,6 +352,91 @@ async fn wrong_codes_do_not_cut_a_gateway_off() {
     api.command(&paired, json!({})).send().await.expect(200);
     api.stop().await;
     assert_eq!(working.await.unwrap().0, 1001);
+}
+
+/// Joins with the code and leaves again: the reconnect secret that it was given.
+async fn secret_of(api: &ControlPlane, paired: &Paired) -> String {
+    let (mut bridge, secret) = Bridge::shake_for_secret(api, &paired.target(), &[]).await;
+    api.wait_connected(paired, true).await;
+    bridge.send(Message::Close(None)).await;
+    api.wait_connected(paired, false).await;
+    secret.unwrap()
+}
+
+/// Tries wrong codes until none is looked at any more; from here, where the bridge is as well.
+async fn exhaust_codes(api: &ControlPlane, paired: &Paired) {
+    for _ in 0..5 {
+        api.refused(&paired.with_code(&code_of(paired))).await.refused(403, "INVALID_PAIR_CODE");
+    }
+    api.refused(paired).await.refused(429, "RATE_LIMITED");
+}
+
+#[tokio::test]
+async fn whoever_holds_the_reconnect_secret_comes_back_whatever_others_tried() {
+    let api = ControlPlane::start().await;
+    let paired = api.paired("acme").await;
+    let secret = secret_of(&api, &paired).await;
+    exhaust_codes(&api, &paired).await;
+    for _ in 0..3 {
+        let shown = [(RECONNECT_HEADER, secret.as_str())];
+        let (mut bridge, another) = Bridge::shake_for_secret(&api, &paired.target(), &shown).await;
+        assert_eq!(another, None, "it has one");
+        api.wait_connected(&paired, true).await;
+        bridge.send(Message::Close(None)).await;
+        api.wait_connected(&paired, false).await;
+    }
+    assert_eq!(api.status(&paired).await["ended"], Value::Null);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_reconnect_secret_opens_its_own_session_alone() {
+    let api = ControlPlane::start().await;
+    let (paired, other) = (api.paired("acme").await, api.paired("acme").await);
+    let secret = secret_of(&api, &other).await;
+    let with = async |secret: &str, paired: &Paired| {
+        api.ask("GET", &paired.target()).header(RECONNECT_HEADER, secret).upgrade().send().await
+    };
+    // Before any bridge: no more than the wrong code beside it, which counts.
+    let wrong = paired.with_code(&code_of(&paired));
+    with(&secret, &wrong).await.refused(403, "INVALID_PAIR_CODE");
+    secret_of(&api, &paired).await;
+    with(&secret, &wrong).await.refused(403, "INVALID_PAIR_CODE");
+    with("nonsense", &wrong).await.refused(403, "INVALID_PAIR_CODE");
+    let elsewhere = Paired { namespace: "other".to_owned(), ..other.clone() };
+    with(&secret, &elsewhere).await.refused(403, "NAMESPACE_MISMATCH");
+    api.sql(|db| db.execute("UPDATE pairing_sessions SET expires_at_ms = 1", []));
+    with(&secret, &other).await.refused(410, "PAIR_SESSION_EXPIRED");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_reconnect_secret_counts_until_the_code_opens_the_session_again() {
+    let api = ControlPlane::start().await;
+    let paired = api.paired("acme").await;
+    let (first, second) = (secret_of(&api, &paired).await, secret_of(&api, &paired).await);
+    assert_ne!(first, second);
+    exhaust_codes(&api, &paired).await;
+    let ask = api.ask("GET", &paired.target()).header(RECONNECT_HEADER, &first).upgrade();
+    ask.send().await.refused(429, "RATE_LIMITED");
+    Bridge::shake(&api, &paired.target(), &[(RECONNECT_HEADER, &second)]).await;
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn the_database_holds_no_reconnect_secret() {
+    let api = ControlPlane::start().await;
+    let paired = api.paired("acme").await;
+    let secret = secret_of(&api, &paired).await;
+    let held: Vec<u8> = api.sql(|db| {
+        db.query_row("SELECT reconnect_hash FROM pairing_sessions WHERE id = ?1", [&paired.id], |row| row.get(0))
+    });
+    assert_eq!(held.len(), 32);
+    for (name, bytes) in api.files() {
+        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+        assert!(!found, "in {name}");
+    }
+    api.stop().await;
 }
 
 #[tokio::test]

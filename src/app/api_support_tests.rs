@@ -95,6 +95,13 @@ impl ControlPlane {
         work(&db).unwrap()
     }
 
+    /// What lies in its folder: names and contents.
+    pub(super) fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let files = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let files = files.filter(|path| path.is_file());
+        files.map(|path| (path.display().to_string(), std::fs::read(&path).unwrap())).collect()
+    }
+
     pub(super) fn ask(&self, method: &str, target: &str) -> Ask {
         Ask {
             address: self.address,

@@ -171,15 +171,13 @@ pub(super) async fn start(
 ) -> Result<Response<Body>, Failure> {
     match api.pairings.start(&visitor.owner.user, PATIENCE).await {
         Ok(started) => {
-            let of = format!(
-                "--session-id {} --namespace {} --api-url {}",
-                started.session_id,
-                started.namespace,
-                owner::origin(&api, &headers)
-            );
-            // In the environment other users of the machine do not see the code, as they would among the arguments.
+            let of = format!("--namespace {} --api-url {}", started.namespace, owner::origin(&api, &headers));
+            // In the environment other users of the machine see neither the code nor the session that codes could be tried
+            // for, as they would among the arguments.
             let run = |command: &str| {
-                Secret::new(format!("SIGILUM_PAIR_CODE={} sigilum gateway {command} {of}", started.pair_code.expose()))
+                let (id, code) = (&started.session_id, started.pair_code.expose());
+                let variables = format!("SIGILUM_PAIR_SESSION_ID={id} SIGILUM_PAIR_CODE={code}");
+                Secret::new(format!("{variables} sigilum gateway {command} {of}"))
             };
             let (pair, connect) = (run("pair"), run("connect"));
             let begun = Begun { pair, connect, session_id: started.session_id };

@@ -22,6 +22,7 @@ use crate::dashboard::listed::Listed;
 use crate::dashboard::offer::Offer;
 use crate::domain::secret::Secret;
 use crate::wire::catalog::MAX_BYTES as MAX_CATALOG;
+use crate::wire::member::member;
 
 /// How long a gateway may take to say what it has.
 const LOOK: Duration = Duration::from_secs(5);
@@ -207,7 +208,7 @@ impl Gateway<'_> {
     pub(super) async fn test(self, id: &str, how: Secret) -> Result<(), Problem> {
         let body = Some(how);
         let (status, text) = self.ask(Method::POST, &connection(id, "/test"), body, ACT).await?;
-        let tried = said(&text).and_then(|said| member(said.status));
+        let tried = said(&text).and_then(|said| member::<String>(said.status));
         if tried.is_some_and(|word| matches!(word.as_str(), "pass" | "fail")) { Ok(()) } else { refused(status, &text) }
     }
 
@@ -318,14 +319,11 @@ fn said(text: &str) -> Option<Said<'_>> {
     if text.len() > MAX_ANSWER { None } else { serde_json::from_str(text).ok() }
 }
 
-fn member(value: Option<&RawValue>) -> Option<String> {
-    serde_json::from_str(value?.get()).ok()
-}
-
 /// What a gateway says of a refusal, as ours: its sentence and its code, cut.
 fn refused<T>(status: u16, text: &str) -> Result<T, Problem> {
     let said = said(text).unwrap_or_default();
-    let (error, code) = (member(said.error).unwrap_or_default(), member(said.code).unwrap_or_default());
+    let (error, code): (String, String) =
+        (member(said.error).unwrap_or_default(), member(said.code).unwrap_or_default());
     let mut sentence = match error.as_str() {
         "" => format!("the gateway answered with HTTP {status}"),
         error => format!("the gateway says: {}", short(error)),

@@ -49,7 +49,8 @@
 //!
 //! A gateway's bridge holds one WebSocket to the API; an owner's commands go over it to the gateway's admin API
 //! ([`crate::api::pairing`], where the rule for wrong codes stands with its reasons). A session lives in the database with a
-//! keyed hash of its code, so a restart or the death of the API costs a reconnection. When a second bridge comes with the right
+//! keyed hash of its code and one of the secret its bridge comes back with, so a restart or the death of the API costs a
+//! reconnection. When a second bridge comes with the right
 //! code the first is asked for a sign of life: where it gives one within 2 s the second is refused
 //! (`409 GATEWAY_ALREADY_CONNECTED`), else the first is closed as `replaced`. A lease of less than two minutes is extended to
 //! five by each beat of the bridge, up to `PAIRING_MAX_HOURS` after the start; then the socket is closed with the reason

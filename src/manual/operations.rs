@@ -184,7 +184,7 @@
 //!
 //! | lost | while the gateway runs | afterwards |
 //! | --- | --- | --- |
-//! | master key | `gateway rekey`: the process still has it, and the store gets a new one | a backup of the key; else `gateway rekey --lost-master-key`, and each secret again with `connection rotate` and `variable set` |
+//! | master key | `gateway rekey`: the process still has it, and the store gets a new one | a backup of the key; else `gateway rekey --lost-master-key`, and each secret again with `connection rotate` and `variable set`; the sealing key is another then, and its fingerprint to be accepted by whoever seals |
 //! | admin token | `gateway auth-token --rotate` | the same, or the next start mints one |
 //! | database | `gateway backup` at once, if it still answers | `gateway restore` |
 //!

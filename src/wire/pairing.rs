@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::Deserializer;
+use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde::de::MapAccess;
 use serde::de::Visitor;
@@ -17,19 +18,32 @@ use serde_json::value::RawValue;
 
 use crate::domain::secret::Secret;
 use crate::domain::time::UnixMillis;
+use crate::wire::member::member;
 
 /// Where a bridge connects; the query names session and namespace.
 pub const CONNECT_PATH: &str = "/v1/gateway/pairing/connect";
 /// Carries the pair code in the handshake, so that it stands in no URL; the query's `code` is read where it is absent.
 pub const CODE_HEADER: &str = "x-sigilum-pair-code";
+/// Carries the reconnect secret: in the answer to a handshake that a pair code opened, and in later handshakes beside the
+/// code. A peer that knows nothing of it neither gives nor asks for one.
+pub const RECONNECT_HEADER: &str = "x-sigilum-reconnect-secret";
 /// Close reason (code 1000) of a socket whose session another bridge has taken over.
 pub const REPLACED: &str = "replaced";
 /// Close reason (code 1000) of a bridge that was told to stop.
 pub const SHUTDOWN: &str = "shutdown";
 /// Close reason (code 1000) of a bridge that waited too long for the handshake.
 pub const CONNECT_TIMEOUT: &str = "connect-timeout";
+/// Length of a reconnect secret: 32 bytes as base64url without padding.
+const RECONNECT_SECRET_LENGTH: usize = 43;
 /// Headers of a command or an answer that are read; HTTP servers take some hundred.
 const MAX_HEADERS: usize = 1000;
+
+/// The reconnect secret that a header's value is, if it has the form of one: 43 letters of base64url (RFC 4648 section 5).
+pub fn reconnect_secret(value: &[u8]) -> Option<Secret> {
+    let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let text = std::str::from_utf8(value).ok()?;
+    (value.len() == RECONNECT_SECRET_LENGTH && value.iter().all(is_letter)).then(|| Secret::new(text.to_owned()))
+}
 
 /// Why a handshake is refused for good: retrying the same session with the same code cannot help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,12 +107,12 @@ impl fmt::Debug for Command {
     }
 }
 
-/// What came of a [`Command`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What came of a [`Command`]; who asked for it over REST is answered with the same members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Relayed {
     /// Of the command.
     pub request_id: String,
-    /// HTTP status; 500 where the bridge gave none.
+    /// HTTP status of the gateway's answer; 500 where the bridge gave none.
     pub status: u16,
     /// Of the gateway's answer.
     pub headers: BTreeMap<String, String>,
@@ -134,13 +148,13 @@ impl ToBridge {
     /// Reads one message.
     pub fn read(text: &str) -> Option<Self> {
         let frame = Members::read(text)?;
-        match value::<String>(frame.kind)?.as_str() {
+        match member::<String>(frame.kind)?.as_str() {
             "ping" => Some(Self::Ping),
             "pong" => Some(Self::Pong),
             "command" => Some(Self::Command(Command {
-                request_id: value(frame.request_id)?,
-                method: value(frame.method)?,
-                path: value(frame.path)?,
+                request_id: member(frame.request_id)?,
+                method: member(frame.method)?,
+                path: member(frame.path)?,
                 headers: frame.headers(),
                 body: frame.body().ok()?.map(Secret::new),
             })),
@@ -170,15 +184,15 @@ impl FromBridge {
     /// Reads one message.
     pub fn read(text: &str) -> Option<Self> {
         let frame = Members::read(text)?;
-        match value::<String>(frame.kind)?.as_str() {
+        match member::<String>(frame.kind)?.as_str() {
             "ping" => Some(Self::Ping),
             "pong" => Some(Self::Pong),
             "response" => Some(Self::Response(Relayed {
-                request_id: value(frame.request_id)?,
-                status: value(frame.status).filter(|status| (100..600).contains(status)).unwrap_or(500),
+                request_id: member(frame.request_id)?,
+                status: member(frame.status).filter(|status| (100..600).contains(status)).unwrap_or(500),
                 headers: frame.headers(),
                 body: frame.body().ok()?,
-                error: value(frame.error),
+                error: member(frame.error),
             })),
             _ => None,
         }
@@ -238,7 +252,7 @@ impl<'a> Members<'a> {
     }
 
     fn headers(&self) -> BTreeMap<String, String> {
-        value::<Headers>(self.headers).unwrap_or_default().0
+        member::<Headers>(self.headers).unwrap_or_default().0
     }
 
     /// Its text, or the JSON of what is none. An error where it is neither, because of half a surrogate pair.
@@ -246,11 +260,6 @@ impl<'a> Members<'a> {
         let Some(body) = self.body else { return Ok(None) };
         if body.get().starts_with('"') { serde_json::from_str(body.get()) } else { Ok(Some(body.get().to_owned())) }
     }
-}
-
-/// A member of one type; `None` where it is absent or of another.
-fn value<'a, T: Deserialize<'a>>(member: Option<&'a RawValue>) -> Option<T> {
-    serde_json::from_str(member?.get()).ok()
 }
 
 /// The headers whose value is text, at most [`MAX_HEADERS`] of them.
@@ -275,9 +284,9 @@ impl<'de> Visitor<'de> for HeadersVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Headers, A::Error> {
         let mut headers = BTreeMap::new();
         while headers.len() < MAX_HEADERS
-            && let Some((name, member)) = members.next_entry::<String, &RawValue>()?
+            && let Some((name, raw)) = members.next_entry::<String, &RawValue>()?
         {
-            if let Some(text) = value(Some(member)) {
+            if let Some(text) = member(Some(raw)) {
                 headers.insert(name, text);
             }
         }

@@ -130,7 +130,29 @@ fn a_command_does_not_print_its_body_or_values() {
     assert!(!format!("{command:?}").contains("canary-value"));
 }
 
+#[test]
+fn a_reconnect_secret_has_one_form() {
+    let good = "Ab3-_".repeat(9)[..43].to_owned();
+    assert_eq!(reconnect_secret(good.as_bytes()).unwrap().expose(), good);
+    for bad in [
+        "",
+        &good[..42],
+        &format!("{good}A"),
+        &good.replace('-', "+"),
+        &good.replace('-', " "),
+        &good.replace('-', "="),
+    ] {
+        assert!(reconnect_secret(bad.as_bytes()).is_none(), "{bad:?}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn a_reconnect_secret_is_letters_of_base64url_and_nothing_else(value in proptest::collection::vec(any::<u8>(), 40..46)) {
+        let wanted = value.len() == 43 && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte));
+        prop_assert_eq!(reconnect_secret(&value).is_some(), wanted);
+    }
+
     #[test]
     fn nothing_a_peer_sends_is_a_panic(text in ".{0,200}") {
         let _ = (ToBridge::read(&text).is_some(), FromBridge::read(&text).is_some());

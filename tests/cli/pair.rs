@@ -28,6 +28,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy)]
 enum Manner {
     Open,
+    /// It opens, and gives this to come back with.
+    Give(&'static str),
     Refuse(u16, &'static str),
     /// It opens, and closes with this reason.
     Close(&'static str),
@@ -44,7 +46,7 @@ struct Ends {
     handshakes: Arc<Mutex<Vec<String>>>,
 }
 
-fn head(stream: &mut TcpStream) -> String {
+fn head(stream: &mut impl std::io::Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
@@ -53,7 +55,7 @@ fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-fn page(stream: &mut TcpStream, status: u16, kind: &str, body: &str) {
+fn page(stream: &mut impl std::io::Write, status: u16, kind: &str, body: &str) {
     let length = body.len();
     let head = format!("HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close");
     let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes());
@@ -92,6 +94,26 @@ impl Ends {
         Self { api, gateway, manner, handshakes }
     }
 
+    /// A second door to the same control plane: with TLS, under a certificate of this name. Its address, and the
+    /// certificate as PEM.
+    fn with_tls(&self, name: &str) -> (SocketAddr, String) {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let (config, shared, seen) = (Arc::new(config), Arc::clone(&self.manner), Arc::clone(&self.handshakes));
+        let address = listen(move |stream| {
+            let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            control_plane(rustls::StreamOwned::new(session, stream), *shared.lock().unwrap(), &seen);
+        });
+        (address, made.cert.pem())
+    }
+
     fn be(&self, manner: Manner) {
         *self.manner.lock().unwrap() = manner;
     }
@@ -105,7 +127,7 @@ impl Ends {
     }
 }
 
-fn control_plane(mut stream: TcpStream, manner: Manner, seen: &Mutex<Vec<String>>) {
+fn control_plane(mut stream: impl std::io::Read + std::io::Write, manner: Manner, seen: &Mutex<Vec<String>>) {
     let head = head(&mut stream);
     if let Manner::Page = manner {
         return page(&mut stream, 200, "text/html", "<!doctype html><title>x</title>");
@@ -120,8 +142,12 @@ fn control_plane(mut stream: TcpStream, manner: Manner, seen: &Mutex<Vec<String>
     }
     let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
     let accept = derive_accept_key(key.as_bytes());
+    let more = match manner {
+        Manner::Give(secret) => format!("x-sigilum-reconnect-secret: {secret}\r\n"),
+        Manner::Open | Manner::Refuse(..) | Manner::Close(_) | Manner::Page => String::new(),
+    };
     let answer = format!(
-        "HTTP/1.1 101 x\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n"
+        "HTTP/1.1 101 x\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {accept}\r\n{more}\r\n"
     );
     stream.write_all(answer.as_bytes()).unwrap();
     let mut socket = WebSocket::from_raw_socket(stream, Role::Server, None);
@@ -230,6 +256,32 @@ fn a_bridge_says_what_scripts_look_for_and_ends_when_told_to() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text_of(&output.stdout), "[sigilum] gateway pairing bridge stopped\n");
+}
+
+#[test]
+fn a_control_plane_is_reached_over_tls_and_must_prove_its_name() {
+    let pairing = Pairing::new(Manner::Open);
+    let run = |name: &str, believed: bool| {
+        let (address, certificate) = pairing.ends.with_tls(name);
+        let file = pairing.person.file("ca.pem", &certificate);
+        let mut command = pairing.pair(&["--api-url", &format!("https://{address}")]);
+        if believed {
+            command.env("SSL_CERT_FILE", file);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut child = run("127.0.0.1", true);
+    read_to(&mut child, "success: pairing bridge ready");
+    signal(child.id(), rustix::process::Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let seen = pairing.ends.handshakes.lock().unwrap().len();
+    for (name, believed) in [("127.0.0.1", false), ("another.example", true)] {
+        let output = run(name, believed).wait_with_output().unwrap();
+        let said = text_of(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("certificate"), "{said}");
+    }
+    assert_eq!(pairing.ends.handshakes.lock().unwrap().len(), seen, "nobody else saw the code");
 }
 
 #[test]
@@ -353,6 +405,83 @@ fn the_code_is_taken_from_each_of_its_places() {
 }
 
 #[test]
+fn the_session_id_is_taken_from_each_of_its_places() {
+    let pairing = Pairing::new(Manner::Refuse(410, "Pair session expired"));
+    let both = format!("{SESSION}:{CODE}");
+    let file = pairing.person.file("both", &format!("{both}\n"));
+    let other = "6f1d7a90-43be-4c7c-8a77-1f0a3f1f5d1e";
+    let wanted = format!("session_id={SESSION}&");
+    let run = |arguments: &[&str], session: Option<&str>, code: Option<&str>, stdin: &str| {
+        let mut command = pairing.command(&["gateway", "pair"]);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(session.map(|id| ("SIGILUM_PAIR_SESSION_ID", id)));
+        command.envs(code.map(|code| ("SIGILUM_PAIR_CODE", code)));
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    for (arguments, session, code, stdin) in [
+        (&[][..], Some(SESSION), Some(CODE), ""),
+        (&["--session-id", SESSION], Some(other), Some(CODE), ""),
+        (&["--pair-code-file", &file], None, None, ""),
+        (&["--pair-code-file", &file], Some(SESSION), None, ""),
+        (&["--pair-code-file", "-"], None, None, &both),
+        (&[], None, Some(&both), ""),
+    ] {
+        let output = run(arguments, session, code, stdin);
+        assert_eq!(output.status.code(), Some(42), "{arguments:?}: {}", text_of(&output.stderr));
+        let head = pairing.ends.handshakes.lock().unwrap().pop().unwrap();
+        assert!(head.contains(&wanted) && head.contains(&format!("x-sigilum-pair-code: {CODE}\r\n")), "{head}");
+    }
+    for (arguments, session, code) in [
+        (&["--pair-code-file", &file][..], Some(other), None),
+        (&["--pair-code-file", &file, "--session-id", other], None, None),
+        (&[], None, Some(CODE)),
+        (&[], Some("a b"), Some(CODE)),
+    ] {
+        let output = run(arguments, session, code, "");
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", text_of(&output.stderr));
+        assert!(!text_of(&output.stderr).contains(CODE));
+    }
+    assert!(pairing.ends.handshakes.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_session_has_one_bridge_of_a_user() {
+    let pairing = Pairing::new(Manner::Open);
+    let elsewhere = pairing.person.home().join("b/bridge");
+    let [log, pid_file] = ["log", "pid"].map(|end| elsewhere.with_extension(end).display().to_string());
+    let files = ["--daemon", "--log-file", &log, "--pid-file", &pid_file];
+    assert_eq!(pairing.pair(&["--daemon"]).output().unwrap().status.code(), Some(0));
+    let pid = pairing.person.read(".sigilum/run/gateway-pair-bridge.pid").lines().next().unwrap().to_owned();
+    for (more, code) in [(&files[..], 1), (&[], 78)] {
+        let output = pairing.pair(more).output().unwrap();
+        let said = text_of(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(&format!("for this session is running already: pid {pid} (")), "{said}");
+    }
+    assert!(!std::path::Path::new(&pid_file).exists());
+    assert_eq!(pairing.ends.handshakes.lock().unwrap().len(), 1);
+    // Another session of the same API is another matter.
+    let mut other = pairing.command(&["gateway", "pair", "--session-id", "another"]);
+    assert_eq!(other.args(files).env("SIGILUM_PAIR_CODE", CODE).output().unwrap().status.code(), Some(0));
+    let stop = ["gateway", "pair", "--stop", "--pid-file", &pid_file];
+    assert_eq!(pairing.command(&stop).output().unwrap().status.code(), Some(0));
+    // What is stopped makes room.
+    assert_eq!(pairing.background("--stop").status.code(), Some(0));
+    assert_eq!(pairing.pair(&files).output().unwrap().status.code(), Some(0));
+    assert_eq!(pairing.command(&stop).output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn the_lock_of_a_session_goes_with_it() {
+    let pairing = Pairing::new(Manner::Refuse(410, "Pair session expired"));
+    assert_eq!(pairing.pair(&[]).output().unwrap().status.code(), Some(42));
+    let left: Vec<_> = fs::read_dir(pairing.run_folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn a_bridge_in_the_background_is_started_found_and_stopped() {
     let pairing = Pairing::new(Manner::Open);
     let output = pairing.pair(&["--daemon"]).output().unwrap();
@@ -394,15 +523,19 @@ fn a_bridge_in_the_background_is_started_found_and_stopped() {
 #[test]
 fn neither_code_nor_token_is_left_anywhere() {
     let pairing = Pairing::new(Manner::Open);
-    let mut command = pairing.pair(&["--daemon"]);
-    command.env_remove("SIGILUM_PAIR_CODE").args(["--pair-code", CODE]);
+    let mut command = pairing.command(&["gateway", "pair", "--daemon"]);
+    command.env("SIGILUM_PAIR_SESSION_ID", SESSION).args(["--pair-code", CODE]);
     assert_eq!(command.output().unwrap().status.code(), Some(0));
     let pid_file = pairing.run_folder().join("gateway-pair-bridge.pid");
     let pid = fs::read_to_string(pid_file).unwrap().lines().next().unwrap().to_owned();
     let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let arguments = String::from_utf8(read("cmdline")).unwrap();
-    assert!(arguments.contains("--pair-code-file\0-\0"), "{arguments}");
-    assert!(!arguments.contains(CODE) && !String::from_utf8_lossy(&read("environ")).contains(CODE));
+    assert!(arguments.contains("--session-file\0-\0"), "{arguments}");
+    let environment = String::from_utf8_lossy(&read("environ")).into_owned();
+    for secret in [CODE, SESSION] {
+        assert!(!arguments.contains(secret) && !environment.contains(secret), "{secret}");
+    }
+    assert!(!arguments.contains("acme"), "{arguments}");
     for (secret, places) in [(CODE, 0), (TOKEN, 1)] {
         let holders = gateway::holders(pairing.person.home(), secret.as_bytes());
         assert_eq!(holders.len(), places, "{holders:?}");
@@ -637,7 +770,10 @@ fn with_a_user_manager_the_bridge_is_a_unit_without_the_code() {
     assert_eq!((mode(&file), fs::read_to_string(&file).unwrap().contains(CODE)), (0o600, true));
     // Only there: not in the unit, which is in another folder, nor in what systemctl was told.
     assert_eq!(gateway::holders(stable.0.person.home(), CODE.as_bytes()), [file.display().to_string()]);
-    assert!(stable.unit().contains(&format!("\"--session-file\" \"{}\"", file.display())), "{}", stable.unit());
+    let unit = stable.unit();
+    assert!(unit.contains(&format!("\"--session-file\" \"{}\"", file.display())), "{unit}");
+    let started = unit.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
+    assert!(!unit.contains(SESSION) && !started.contains("acme"), "{unit}");
 
     let status = stable.with(stable.0.command(&["gateway", "pair", "--status"]));
     assert_eq!(status.status.code(), Some(0));
@@ -673,6 +809,46 @@ fn the_command_of_the_unit_is_a_bridge_that_forgets_a_session_that_is_over() {
     assert_eq!(run().wait().unwrap().code(), Some(42));
     assert!(!stable.session_file().exists());
     assert_eq!(run().wait().unwrap().code(), Some(78), "there is nothing to start again with");
+}
+
+#[test]
+fn what_a_bridge_is_given_to_come_back_with_is_kept_with_the_code_and_nowhere_else() {
+    const SECRET: &str = "CANARY-secret-0123456789-0123456789-0123456";
+    let stable = Stable::new(Manner::Give(SECRET), RUNNING);
+    assert_eq!(stable.pair(&["--daemon"]).status.code(), Some(0));
+    let file = stable.session_file();
+    let run = || {
+        let mut command = stable.0.command(&["gateway", "pair", "--session-file", file.to_str().unwrap()]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = read_to(&mut child, "success: pairing bridge ready");
+        signal(child.id(), rustix::process::Signal::TERM);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let said = lines.concat() + &text_of(&output.stdout) + &text_of(&output.stderr);
+        assert!(!said.contains(SECRET), "{said}");
+        stable.0.ends.handshakes.lock().unwrap().pop().unwrap()
+    };
+    assert!(!run().contains("x-sigilum-reconnect-secret"));
+    let kept: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let wanted = json!({"session_id": SESSION, "namespace": "acme", "api_url": format!("{}/", stable.0.ends.api()),
+        "pair_code": CODE, "reconnect_secret": SECRET});
+    assert_eq!((kept, mode(&file)), (wanted, 0o600));
+    stable.0.ends.be(Manner::Open);
+    assert!(run().contains(&format!("x-sigilum-reconnect-secret: {SECRET}\r\n")));
+    assert_eq!(gateway::holders(stable.0.person.home(), SECRET.as_bytes()), [file.display().to_string()]);
+}
+
+#[test]
+fn a_unit_is_not_started_for_a_session_that_has_its_bridge() {
+    let stable = Stable::new(Manner::Open, RUNNING);
+    let mut child = stable.0.pair(&[]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    read_to(&mut child, "success: pairing bridge ready");
+    let refused = stable.pair(&["--daemon"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text_of(&refused.stderr).contains(&format!("running already: pid {} (", child.id())));
+    assert!(!stable.session_file().exists());
+    signal(child.id(), rustix::process::Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! the bridge, ends and begins again.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -111,6 +112,42 @@ fn what_is_not_on_the_list_is_refused_by_the_bridge() {
 }
 
 #[test]
+fn a_bridge_that_is_started_again_comes_back_past_whoever_tries_codes() {
+    let (api, gateway) = (Api::start(), shared());
+    let paired = Paired::start(&api, OWNER);
+    let folder = tempfile::tempdir().unwrap();
+    // As `--daemon` leaves it for the unit.
+    let file = folder.path().join("pair-session.json");
+    let session = json!({"session_id": paired.id, "namespace": OWNER, "api_url": api.url(), "pair_code": paired.code});
+    fs::write(&file, session.to_string()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let run = || {
+        let arguments = ["gateway", "pair", "--session-file", file.to_str().unwrap(), "--reconnect-ms", "100"];
+        let running = Running::spawn(gateway.setup.command(&arguments));
+        wait_until("the API has the bridge", LIMIT, || paired.is_connected(&api));
+        assert!(!running.said().contains("429"), "it had to wait: {}", running.said());
+        running
+    };
+    let stop = |mut running: Running| {
+        running.signal(Signal::TERM);
+        assert_eq!(running.wait(LIMIT).code(), Some(0));
+        wait_until("the API has lost the bridge", LIMIT, || !paired.is_connected(&api));
+    };
+    stop(run());
+    let status_of = |code: &str| {
+        let target = format!("/v1/gateway/pairing/connect?session_id={}&namespace={OWNER}&code={code}", paired.id);
+        let ask = Request::new("GET", &api.address.to_string(), &target);
+        let ask =
+            ask.header("connection", "upgrade").header("upgrade", "websocket").header("sec-websocket-version", "13");
+        client::send(api.address, &ask.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")).status
+    };
+    // From the bridge's own address, until the code itself is looked at no more.
+    let tried: Vec<_> = (0..5).map(|_| status_of("AAAAAAAA")).collect();
+    assert_eq!((tried, status_of(&paired.code)), (vec![403; 5], 429));
+    stop(run());
+}
+
+#[test]
 fn ten_thousand_commands_come_back_to_who_sent_them() {
     const COMMANDS: usize = 10_000;
     const SENDERS: usize = 16;
@@ -213,7 +250,11 @@ fn of_two_bridges_the_second_waits_until_the_first_is_gone() {
     let (api, gateway) = (Api::start(), shared());
     let paired = Paired::start(&api, OWNER);
     let mut first = bridge(&gateway.setup, &api, &paired);
-    let second = Running::spawn(pair(&gateway.setup, &api, &paired));
+    // On another machine: here the lock of the session would refuse it at once.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut command = pair(&gateway.setup, &api, &paired);
+    command.env("SIGILUM_CONFIG_HOME", elsewhere.path());
+    let second = Running::spawn(command);
     wait_until("the second says why it waits", LIMIT, || second.said().contains("another bridge is connected"));
     assert_eq!(relayed(&api, &paired, "GET", "/health", None).0, 200);
     assert!(!first.said().contains("websocket closed"), "{}", first.said());

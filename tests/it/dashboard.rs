@@ -240,7 +240,7 @@ fn start_pairing_by(browser: &mut Browser, api: &Api, button: &str) -> (String, 
         rest.split(' ').next().unwrap().to_owned()
     };
     assert_eq!((word("--namespace "), word("--api-url ")), ("acme".to_owned(), api.url()));
-    (word("--session-id "), word("SIGILUM_PAIR_CODE="))
+    (word("SIGILUM_PAIR_SESSION_ID="), word("SIGILUM_PAIR_CODE="))
 }
 
 #[test]
@@ -537,7 +537,7 @@ fn over_plain_http_from_elsewhere_pages_work_and_sealing_is_said_to_be_missing()
     browser.until("Run this where the gateway lives");
     let command = browser.text();
     let word = |before: &str| command.split_once(before).unwrap().1.split_whitespace().next().unwrap().to_owned();
-    let (session, code) = (word("--session-id"), word("SIGILUM_PAIR_CODE="));
+    let (session, code) = (word("SIGILUM_PAIR_SESSION_ID="), word("SIGILUM_PAIR_CODE="));
     assert_eq!(word("--api-url"), "http://board.test");
     let keys = Keys::new();
     let of = (keys.public.clone(), keys.fingerprint.clone());

@@ -102,7 +102,7 @@ fn paired(
         let (_, rest) = page.split_once(before).unwrap_or_else(|| panic!("no {before} in {page}"));
         rest.split_once(after).unwrap().0.to_owned()
     };
-    let (code, session) = (part("SIGILUM_PAIR_CODE=", " "), part("--session-id ", " "));
+    let (code, session) = (part("SIGILUM_PAIR_CODE=", " "), part("SIGILUM_PAIR_SESSION_ID=", " "));
     assert!(page.contains(&format!("--api-url {}", visitor.api.url())), "{page}");
     let bridge = FakeBridge::join(visitor.api.address, (&session, namespace, &code), handler);
     wait_until("the session is connected", LIMIT, || {

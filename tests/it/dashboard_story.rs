@@ -54,12 +54,13 @@ fn holds(haystack: &[u8]) -> bool {
 
 /// The command that the page shows, to be run beside a gateway as a person pastes it.
 fn command(setup: &Setup, shown: &str) -> Command {
-    let mut words = shown.split_whitespace();
-    let (name, code) = words.next().unwrap().split_once('=').unwrap();
-    assert_eq!((name, words.next()), ("SIGILUM_PAIR_CODE", Some("sigilum")), "{shown}");
-    let arguments: Vec<_> = words.collect();
+    let (variables, arguments) = shown.split_once(" sigilum ").unwrap();
+    let variables: Vec<_> = variables.split_whitespace().map(|word| word.split_once('=').unwrap()).collect();
+    let names: Vec<_> = variables.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["SIGILUM_PAIR_SESSION_ID", "SIGILUM_PAIR_CODE"], "{shown}");
+    let arguments: Vec<_> = arguments.split_whitespace().collect();
     let mut command = setup.command(&arguments);
-    command.env(name, code);
+    command.envs(variables);
     command
 }
 

@@ -309,7 +309,12 @@ fn with_a_lost_key_the_settings_stay_and_the_secrets_are_given_again() {
     assert_ends(&run(&gateway.setup, &lost[..3]), 64, &["--yes"]);
     assert!(!key_file(&gateway.setup).exists());
     let output = run(&gateway.setup, &lost);
-    assert_ends(&output, 0, &[&format!("sigilum connection rotate {}", connection.id)]);
+    let wanted = format!("sigilum connection rotate {}", connection.id);
+    assert_ends(
+        &output,
+        0,
+        &[&wanted, "the key for sealed secrets is lost as well", "sigilum gateway sealing-key show"],
+    );
     gateway.restart();
     let refused = gateway.get(&connection.at("/v1"));
     assert_eq!(refused.status, 400);

@@ -1,8 +1,11 @@
-//! Pair codes: eight characters people can read out, kept as a keyed hash.
+//! What opens a session to a bridge: pair codes, eight characters people can read out, and reconnect secrets, 32 random
+//! bytes for the bridge alone. Both are kept as keyed hashes.
 //!
 //! The key is the secret of the owner tokens, which is not in the database: 40 bits are soon tried through by whoever
 //! holds a plain hash of them. Where that secret changes, pairings end, as owner tokens do.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 
 use crate::domain::secret::Secret;
@@ -11,10 +14,27 @@ use crate::sys::random::RandomError;
 
 /// 32 characters; none that is taken for another.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-/// Says what is hashed, so that no other use of the key gives the same.
-const PURPOSE: &str = "sigilum pair code v1";
 /// Longest text that is taken for a code, in bytes.
 pub(super) const MAX_BYTES: usize = 64;
+
+/// What is hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A pair code.
+    Code,
+    /// A reconnect secret.
+    Reconnect,
+}
+
+impl Kind {
+    /// Stands in what is hashed, so that no other use of the key gives the same.
+    const fn purpose(self) -> &'static str {
+        match self {
+            Self::Code => "sigilum pair code v1",
+            Self::Reconnect => "sigilum pair reconnect secret v1",
+        }
+    }
+}
 
 /// Makes and checks hashes.
 #[derive(Debug)]
@@ -25,19 +45,24 @@ impl CodeKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()))
     }
 
-    /// The hash of a session's code, 32 bytes.
-    pub(super) fn hash(&self, session: &str, code: &Secret) -> Vec<u8> {
-        hmac::sign(&self.0, message(session, code).expose().as_bytes()).as_ref().to_vec()
+    /// The hash of what opens a session, 32 bytes.
+    pub(super) fn hash(&self, kind: Kind, session: &str, secret: &Secret) -> Vec<u8> {
+        hmac::sign(&self.0, message(kind, session, secret).expose().as_bytes()).as_ref().to_vec()
     }
 
-    /// Whether this is the code; takes as long where it is nearly so.
-    pub(super) fn matches(&self, session: &str, code: &Secret, hash: &[u8]) -> bool {
-        hmac::verify(&self.0, message(session, code).expose().as_bytes(), hash).is_ok()
+    /// Whether this opens the session; takes as long where it nearly does.
+    pub(super) fn matches(&self, kind: Kind, session: &str, secret: &Secret, hash: &[u8]) -> bool {
+        hmac::verify(&self.0, message(kind, session, secret).expose().as_bytes(), hash).is_ok()
     }
 }
 
-fn message(session: &str, code: &Secret) -> Secret {
-    Secret::new(format!("{PURPOSE}\n{session}\n{}", code.expose()))
+fn message(kind: Kind, session: &str, secret: &Secret) -> Secret {
+    Secret::new(format!("{}\n{session}\n{}", kind.purpose(), secret.expose()))
+}
+
+/// A reconnect secret for a bridge that has joined.
+pub(super) fn reconnect() -> Result<Secret, RandomError> {
+    Ok(Secret::new(URL_SAFE_NO_PAD.encode(random::bytes::<32>()?)))
 }
 
 /// A code for a new session.
@@ -65,11 +90,19 @@ mod tests {
     fn a_hash_is_of_one_code_one_session_and_one_key() {
         let key = CodeKey::new(&Secret::new("k".repeat(32)));
         let code = Secret::new("ABCDEFGH".to_owned());
-        let hash = key.hash("one", &code);
-        assert!(key.matches("one", &code, &hash));
-        assert!(!key.matches("two", &code, &hash));
-        assert!(!key.matches("one", &Secret::new("abcdefgh".to_owned()), &hash));
-        assert!(!key.matches("one", &Secret::new(String::new()), &hash));
-        assert!(!CodeKey::new(&Secret::new("l".repeat(32))).matches("one", &code, &hash));
+        let hash = key.hash(Kind::Code, "one", &code);
+        assert!(key.matches(Kind::Code, "one", &code, &hash));
+        assert!(!key.matches(Kind::Code, "two", &code, &hash));
+        assert!(!key.matches(Kind::Reconnect, "one", &code, &hash));
+        assert!(!key.matches(Kind::Code, "one", &Secret::new("abcdefgh".to_owned()), &hash));
+        assert!(!key.matches(Kind::Code, "one", &Secret::new(String::new()), &hash));
+        assert!(!CodeKey::new(&Secret::new("l".repeat(32))).matches(Kind::Code, "one", &code, &hash));
+    }
+
+    #[test]
+    fn a_reconnect_secret_has_the_form_that_bridges_take() {
+        let (one, other) = (reconnect().unwrap(), reconnect().unwrap());
+        assert_eq!(crate::wire::pairing::reconnect_secret(one.expose().as_bytes()).unwrap(), one);
+        assert_ne!(one, other);
     }
 }

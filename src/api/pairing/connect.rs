@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use http::HeaderMap;
+use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
 use http::header;
@@ -21,6 +22,7 @@ use crate::api::input::Query;
 use crate::api::owner;
 use crate::api::pairing::code;
 use crate::api::pairing::sessions::Admitted;
+use crate::api::pairing::sessions::Claimed;
 use crate::api::pairing::socket::Arrival;
 use crate::api::problem::Problem;
 use crate::api::problem::Violation;
@@ -29,6 +31,8 @@ use crate::sys::clock::Clock as _;
 use crate::sys::http_server::Peer;
 use crate::wire::control_plane::ErrorBody;
 use crate::wire::pairing::CODE_HEADER;
+use crate::wire::pairing::RECONNECT_HEADER;
+use crate::wire::pairing::reconnect_secret;
 
 pub use crate::wire::pairing::CONNECT_PATH as PATH;
 
@@ -53,7 +57,9 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// A gateway's bridge joins its session: a WebSocket of JSON text messages
 ///
 /// The pair code stands in the header `x-sigilum-pair-code`; in the query it would be in logs along the way, and is
-/// read there only where the header is absent.
+/// read there only where the header is absent. Whoever joins with the code is given a secret in the header
+/// `x-sigilum-reconnect-secret` of the answer; sent along in later handshakes, it opens the session however many wrong codes
+/// others have tried. It counts until another bridge joins with the code.
 #[utoipa::path(
     get,
     path = "/v1/gateway/pairing/connect",
@@ -63,9 +69,12 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         ("namespace" = String, Query, description = "Its owner's namespace"),
         ("code" = Option<String>, Query, description = "The pair code, where the header is absent"),
         ("x-sigilum-pair-code" = Option<String>, Header, description = "The pair code"),
+        ("x-sigilum-reconnect-secret" = Option<String>, Header, description = "What the answer to the first handshake held"),
     ),
     responses(
-        (status = 101, description = "The bridge has joined"),
+        (status = 101, description = "The bridge has joined", headers(
+            ("x-sigilum-reconnect-secret" = Option<String>, description = "Where the code opened the session"),
+        )),
         (status = 400, description = "VALIDATION_ERROR", body = ErrorBody),
         (status = 403, description = "NAMESPACE_MISMATCH; INVALID_PAIR_CODE; FORBIDDEN: a foreign web page", body = ErrorBody),
         (status = 404, description = "NOT_FOUND: no such session", body = ErrorBody),
@@ -82,14 +91,15 @@ async fn connect(
     query: Query,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response<Body>, Problem> {
-    let handshake = Handshake::read(&headers, &query)?;
+    let claimed = read(&headers, &query)?;
     let upgrade = upgrade.map_err(|rejection| refused_upgrade(&rejection))?;
     owner::check_origin(&api, &headers)?;
-    let admitted = admit(&api, &handshake, peer.ip()).await?;
+    let mut admitted = admit(&api, &claimed, peer.ip()).await?;
     let pairings = &api.pairings;
     let room = pairings.hub.room().ok_or_else(|| Problem::rate_limited(RETRY_SECONDS))?;
     let arrivals = pairings.arrivals.clone();
-    let response = upgrade
+    let handed = admitted.reconnect.take().and_then(|secret| HeaderValue::from_str(secret.expose()).ok());
+    let mut response = upgrade
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
         .read_buffer_size(BUFFER)
@@ -98,51 +108,48 @@ async fn connect(
         .on_upgrade(move |socket| async move {
             let _ = arrivals.send(Arrival { socket, admitted, room }).await;
         });
+    if let Some(mut secret) = handed {
+        secret.set_sensitive(true);
+        response.headers_mut().insert(RECONNECT_HEADER, secret);
+    }
     Ok(response)
 }
 
-/// What a handshake says of itself.
-struct Handshake {
-    session_id: String,
-    namespace: String,
-    code: Secret,
-}
-
-impl Handshake {
-    fn read(headers: &HeaderMap, query: &Query) -> Result<Self, Problem> {
-        let code = match headers.get(CODE_HEADER) {
-            Some(value) => value.to_str().ok().map(str::trim),
-            None => query.find("code"),
-        };
-        let mut violations = Vec::new();
-        let mut take = |name: &'static str, found: Option<&str>, most: usize| {
-            let found = found.filter(|text| (1..=most).contains(&text.len()));
-            found.map(str::to_owned).unwrap_or_else(|| {
-                let message = format!("must be a text of 1 to {most} bytes");
-                violations.push(Violation { field: name.into(), message: message.into() });
-                String::new()
-            })
-        };
-        let session_id = take("session_id", query.find("session_id"), MAX_PARAMETER);
-        let namespace = take("namespace", query.find("namespace"), MAX_PARAMETER);
-        let code = Secret::new(take("code", code, code::MAX_BYTES));
-        if violations.is_empty() {
-            Ok(Self { session_id, namespace, code })
-        } else {
-            Err(Problem::validation(&violations))
-        }
+/// What a handshake says of itself. A reconnect secret that is none is as good as absent: the code is there as well.
+fn read(headers: &HeaderMap, query: &Query) -> Result<Claimed, Problem> {
+    let code = match headers.get(CODE_HEADER) {
+        Some(value) => value.to_str().ok().map(str::trim),
+        None => query.find("code"),
+    };
+    let mut violations = Vec::new();
+    let mut take = |name: &'static str, found: Option<&str>, most: usize| {
+        let found = found.filter(|text| (1..=most).contains(&text.len()));
+        found.map(str::to_owned).unwrap_or_else(|| {
+            let message = format!("must be a text of 1 to {most} bytes");
+            violations.push(Violation { field: name.into(), message: message.into() });
+            String::new()
+        })
+    };
+    let session_id = take("session_id", query.find("session_id"), MAX_PARAMETER);
+    let namespace = take("namespace", query.find("namespace"), MAX_PARAMETER);
+    let code = Secret::new(take("code", code, code::MAX_BYTES));
+    let reconnect = headers.get(RECONNECT_HEADER).and_then(|value| reconnect_secret(value.as_bytes()));
+    if violations.is_empty() {
+        Ok(Claimed { session_id, namespace, code, reconnect })
+    } else {
+        Err(Problem::validation(&violations))
     }
 }
 
 /// Lets a bridge in, or charges whoever is refused as a stranger. The bridge of a session that exists is let in whatever
 /// strangers have done at its address: on loopback every process has the same. Ids of no session are then not even
 /// looked up.
-async fn admit(api: &Api, handshake: &Handshake, address: IpAddr) -> Result<Admitted, Problem> {
-    let Handshake { session_id, namespace, code } = handshake;
-    if api.strangers.is_exhausted(address, api.clock.now().monotonic) && !api.pairings.is_known(session_id) {
+async fn admit(api: &Api, claimed: &Claimed, address: IpAddr) -> Result<Admitted, Problem> {
+    let is_known = api.pairings.is_known(&claimed.session_id);
+    if api.strangers.is_exhausted(address, api.clock.now().monotonic) && !is_known {
         return Err(Problem::rate_limited(STRANGER_SECONDS));
     }
-    let judged = api.pairings.admit(session_id, namespace, code, address).await;
+    let judged = api.pairings.admit(claimed, address).await;
     if let Err(problem) = &judged
         && matches!(problem.status(), StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE)
     {

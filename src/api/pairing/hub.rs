@@ -53,21 +53,21 @@ impl Hub {
         self.sessions().lines.get(session).cloned()
     }
 
-    /// Judges a pair code that was tried for a session that exists.
+    /// Judges a pair code that was tried for a session that exists; see [`Tries::judge`].
     pub(super) fn judge(
         &self,
         session: &str,
         address: IpAddr,
-        joined: bool,
+        known: (bool, bool),
         now: MonotonicMillis,
         is_right: impl FnOnce() -> bool,
     ) -> Verdict {
         let mut sessions = self.sessions();
         if let Some(tries) = sessions.tries.get_mut(session) {
-            return tries.judge(address, joined, now, is_right);
+            return tries.judge(address, known, now, is_right);
         }
         let mut tries = Tries::default();
-        let verdict = tries.judge(address, joined, now, is_right);
+        let verdict = tries.judge(address, known, now, is_right);
         sessions.tries.insert(session.to_owned(), tries);
         verdict
     }

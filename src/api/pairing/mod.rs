@@ -7,16 +7,19 @@
 //!
 //! Promises: a command reaches the one bridge of its own owner's session or nobody; its answer reaches who asked and
 //! nobody else; a session has one live socket, and what happens to a replaced one touches nothing of its successor;
-//! what is relayed is in no log and in no database; a pair code is kept as a keyed hash, which alone does not give it
-//! away.
+//! what is relayed is in no log and in no database; pair codes and reconnect secrets are kept as keyed hashes, which alone
+//! do not give them away.
 //!
 //! **Wrong pair codes.** A code has 40 bits. Before any bridge has joined, the fifth wrong one ends the session: its
 //! owner starts another and nobody has lost anything. Once a bridge has joined, ending it would let a stranger who
 //! knows no more than the session's id cut a gateway off; so wrong codes are then answered five at a time and one more
 //! every half minute, beyond which nobody's code is looked at and the answer is to try later (429, which a bridge
 //! takes as no verdict). The address the bridge was last at has a budget of its own: strangers elsewhere do not keep it
-//! from coming back. That is at most some 5,800 guesses a day, one chance in 190 million, before the session ends
-//! anyway.
+//! from coming back. Nor does anybody at its own address, if it holds its reconnect secret: 32 random bytes that are handed
+//! out in the answer to the handshake a code opened, once each time, and that no budget is asked about. A bridge that knows
+//! nothing of them goes on by the code. A secret counts until the code opens the session again.
+//!
+//! Both budgets together are at most some 5,800 guesses a day, one chance in 190 million, before the session ends anyway.
 
 mod code;
 mod connect;

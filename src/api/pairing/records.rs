@@ -1,4 +1,4 @@
-//! Pair sessions in the database: no pair code, and nothing of what is relayed.
+//! Pair sessions in the database: neither pair code nor reconnect secret, and nothing of what is relayed.
 
 use rusqlite::Connection;
 use rusqlite::OptionalExtension as _;
@@ -42,6 +42,8 @@ pub(super) struct Session {
     pub(super) created_at_ms: i64,
     pub(super) expires_at_ms: i64,
     pub(super) last_connected_at_ms: Option<i64>,
+    /// Of the secret that the last bridge which joined with the code was given.
+    pub(super) reconnect_hash: Option<Vec<u8>>,
     /// Why before its time.
     ended: Option<String>,
 }
@@ -58,8 +60,8 @@ impl Session {
     }
 }
 
-const COLUMNS: &str =
-    "id, owner_user_id, namespace, code_hash, created_at_ms, expires_at_ms, last_connected_at_ms, ended";
+const COLUMNS: &str = "id, owner_user_id, namespace, code_hash, created_at_ms, expires_at_ms, last_connected_at_ms, \
+                       reconnect_hash, ended";
 
 fn session(row: &Row<'_>) -> Result<Session, rusqlite::Error> {
     Ok(Session {
@@ -70,7 +72,8 @@ fn session(row: &Row<'_>) -> Result<Session, rusqlite::Error> {
         created_at_ms: row.get(4)?,
         expires_at_ms: row.get(5)?,
         last_connected_at_ms: row.get(6)?,
-        ended: row.get(7)?,
+        reconnect_hash: row.get(7)?,
+        ended: row.get(8)?,
     })
 }
 
@@ -90,8 +93,17 @@ pub(super) fn fresh(
     code_hash: Vec<u8>,
     (created_at_ms, expires_at_ms): (i64, i64),
 ) -> Session {
-    let (last_connected_at_ms, ended) = (None, None);
-    Session { id, owner_user_id, namespace, code_hash, created_at_ms, expires_at_ms, last_connected_at_ms, ended }
+    Session {
+        id,
+        owner_user_id,
+        namespace,
+        code_hash,
+        created_at_ms,
+        expires_at_ms,
+        last_connected_at_ms: None,
+        reconnect_hash: None,
+        ended: None,
+    }
 }
 
 /// The session of an id.
@@ -125,11 +137,17 @@ pub(super) fn of_owner(db: &Connection, owner_user_id: &str) -> Result<Vec<Strin
     rows.collect()
 }
 
-/// Notes that a bridge has joined; `false` where the session is over.
-pub(super) fn connected(db: &Connection, id: &str, now_ms: i64) -> Result<bool, rusqlite::Error> {
-    let sql = "UPDATE pairing_sessions SET last_connected_at_ms = ?2
+/// Notes that a bridge has joined, and the hash of the reconnect secret it was given, where it was given one; `false` where
+/// the session is over.
+pub(super) fn connected(
+    db: &Connection,
+    id: &str,
+    now_ms: i64,
+    reconnect_hash: Option<&[u8]>,
+) -> Result<bool, rusqlite::Error> {
+    let sql = "UPDATE pairing_sessions SET last_connected_at_ms = ?2, reconnect_hash = coalesce(?3, reconnect_hash)
                WHERE id = ?1 AND ended IS NULL AND expires_at_ms > ?2";
-    Ok(db.prepare_cached(sql)?.execute(params![id, now_ms])? == 1)
+    Ok(db.prepare_cached(sql)?.execute(params![id, now_ms, reconnect_hash])? == 1)
 }
 
 /// Extends a session's time; `false` where it is over.

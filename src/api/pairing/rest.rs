@@ -31,6 +31,7 @@ use crate::api::problem::Problem;
 use crate::api::problem::json as answer;
 use crate::domain::secret::Secret;
 use crate::wire::control_plane::ErrorBody;
+use crate::wire::pairing::Relayed;
 
 /// Where commands are sent; they may take longer than other requests, see [`MAX_TIMEOUT`].
 pub const COMMAND_PATH: &str = "/v1/gateway/pairing/command";
@@ -113,18 +114,6 @@ struct CommandBody {
     timeout_ms: Option<i64>,
 }
 
-/// What came of it.
-#[derive(Serialize, utoipa::ToSchema)]
-struct CommandView {
-    request_id: String,
-    /// HTTP status of the gateway's answer; this answer has 200 also where that is an error.
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: Option<String>,
-    /// Why the bridge has no answer of the gateway.
-    error: Option<String>,
-}
-
 /// Which session.
 #[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[expect(dead_code, reason = "describes the body, which is read member by member")]
@@ -196,10 +185,11 @@ async fn status(State(api): State<Arc<Api>>, owner: SignedIn, query: Query) -> R
 
 /// Asks something of the paired gateway's admin API
 ///
-/// Which paths a gateway takes from here, its bridge decides. What is relayed is neither stored nor logged here.
+/// Which paths a gateway takes from here, its bridge decides. What is relayed is neither stored nor logged here. The answer has
+/// 200 also where that of the gateway is an error.
 #[utoipa::path(post, path = "/v1/gateway/pairing/command", tag = "pairing", security(("owner" = [])),
     request_body = CommandBody, responses(
-    (status = 200, body = CommandView),
+    (status = 200, body = Relayed),
     (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = ErrorBody),
     (status = 401, description = "UNAUTHORIZED, TOKEN_EXPIRED, USER_NOT_FOUND", body = ErrorBody),
     (status = 403, description = "FORBIDDEN: not your session", body = ErrorBody),
@@ -212,15 +202,7 @@ async fn status(State(api): State<Arc<Api>>, owner: SignedIn, query: Query) -> R
 ))]
 async fn command(State(api): State<Arc<Api>>, owner: SignedIn, body: Bytes) -> Result<Response<Body>, Problem> {
     let order = order(input::object(&body)?)?;
-    let relayed = api.pairings.command(&owner.user, order).await?;
-    let view = CommandView {
-        request_id: relayed.request_id,
-        status: relayed.status,
-        headers: relayed.headers,
-        body: relayed.body,
-        error: relayed.error,
-    };
-    Ok(answer(StatusCode::OK, &view))
+    Ok(answer(StatusCode::OK, &api.pairings.command(&owner.user, order).await?))
 }
 
 /// Ends a pair session: its bridge is cut off and cannot come back

@@ -15,6 +15,7 @@ use crate::api::db::Db;
 use crate::api::moment;
 use crate::api::pairing::code;
 use crate::api::pairing::code::CodeKey;
+use crate::api::pairing::code::Kind;
 use crate::api::pairing::hub::Hub;
 use crate::api::pairing::line::Goodbye;
 use crate::api::pairing::line::failed;
@@ -138,10 +139,24 @@ impl fmt::Debug for Order {
     }
 }
 
+/// What a bridge says of itself when it wants to join.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) session_id: String,
+    pub(super) namespace: String,
+    pub(super) code: Secret,
+    /// What it was given when it joined before.
+    pub(super) reconnect: Option<Secret>,
+}
+
 /// A bridge whose handshake is right.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) session: Session,
+    /// What it is to come back with: where it showed the code, and nothing better.
+    pub(super) reconnect: Option<Secret>,
+    /// The hash of that, to be kept once it has joined.
+    pub(super) reconnect_hash: Option<Vec<u8>>,
     /// Number of the dead socket whose place it takes.
     pub(super) instead_of: Option<u64>,
     pub(super) address: IpAddr,
@@ -169,7 +184,7 @@ impl Pairings {
     pub async fn start(&self, owner: &User, ttl: Duration) -> Result<Started, Problem> {
         let (session_id, pair_code, now_ms) = (random::uuid()?, code::new()?, moment::now_ms(self.clock));
         let expires_at_ms = now_ms.saturating_add(ms(ttl.min(self.limits.max_life)));
-        let hash = self.key.hash(&session_id, &pair_code);
+        let hash = self.key.hash(Kind::Code, &session_id, &pair_code);
         let of = (owner.id.clone(), owner.namespace.clone());
         let new = records::fresh(session_id.clone(), of, hash, (now_ms, expires_at_ms));
         let insert = move |db: &rusqlite::Transaction<'_>| {
@@ -261,14 +276,8 @@ impl Pairings {
 
     /// Judges a handshake: the refusals of [`Terminal`] in their order, 409 `GATEWAY_ALREADY_CONNECTED`, 429
     /// `RATE_LIMITED` where too many wrong codes were tried.
-    pub(super) async fn admit(
-        &self,
-        session_id: &str,
-        namespace: &str,
-        code: &Secret,
-        address: IpAddr,
-    ) -> Result<Admitted, Problem> {
-        let id = session_id.to_owned();
+    pub(super) async fn admit(&self, claimed: &Claimed, address: IpAddr) -> Result<Admitted, Problem> {
+        let id = claimed.session_id.clone();
         let found = self.db.read(move |db| Ok(records::find(db, &id)?)).await?;
         let session = found.ok_or_else(|| refusal(Terminal::NotFound))?;
         let now = self.clock.now();
@@ -276,15 +285,18 @@ impl Pairings {
         if matches!(ended, Some(Ended::Expired | Ended::ByOwner)) {
             return Err(refusal(Terminal::Expired));
         }
-        if session.namespace != namespace {
+        if session.namespace != claimed.namespace {
             return Err(refusal(Terminal::Namespace));
         }
         if ended.is_some() {
             return Err(refusal(Terminal::Code));
         }
         let joined = session.last_connected_at_ms.is_some();
-        let is_right = || self.key.matches(&session.id, code, &session.code_hash);
-        match self.hub.judge(&session.id, address, joined, now.monotonic, is_right) {
+        let opens = |kind, secret: &Secret, hash: &[u8]| self.key.matches(kind, &session.id, secret, hash);
+        let shown = claimed.reconnect.as_ref().zip(session.reconnect_hash.as_deref());
+        let has_secret = shown.is_some_and(|(secret, hash)| opens(Kind::Reconnect, secret, hash));
+        let is_right = || opens(Kind::Code, &claimed.code, &session.code_hash);
+        match self.hub.judge(&session.id, address, (joined, has_secret), now.monotonic, is_right) {
             Verdict::Right => {}
             Verdict::Wrong | Verdict::Over => return Err(refusal(Terminal::Code)),
             Verdict::Later => return Err(Problem::rate_limited(RETRY_SECONDS)),
@@ -305,7 +317,9 @@ impl Pairings {
                 Some(line.number)
             }
         };
-        Ok(Admitted { session, instead_of, address })
+        let reconnect = if has_secret { None } else { Some(code::reconnect()?) };
+        let reconnect_hash = reconnect.as_ref().map(|secret| self.key.hash(Kind::Reconnect, &session.id, secret));
+        Ok(Admitted { session, reconnect, reconnect_hash, instead_of, address })
     }
 
     /// Whether there is a session of this id, without asking the database: strangers may ask for as many as they like.

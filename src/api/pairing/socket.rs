@@ -71,7 +71,7 @@ pub async fn keep(pairings: Arc<Pairings>, mut arrivals: Arrivals, mut stop: Sto
 
 async fn serve(pairings: Arc<Pairings>, arrival: Arrival, mut stop: Stop) {
     let Arrival { socket, admitted, room: _room } = arrival;
-    let Admitted { session, instead_of, address } = admitted;
+    let Admitted { session, reconnect: _, reconnect_hash, instead_of, address } = admitted;
     let (outbound, mut queue) = mpsc::channel(QUEUE);
     let (mut sink, mut stream) = socket.split();
     let joined = pairings.hub.join(&session.id, instead_of, address, outbound, session.expires_at_ms);
@@ -82,22 +82,23 @@ async fn serve(pairings: Arc<Pairings>, arrival: Arrival, mut stop: Stop) {
     let membership =
         Membership { pairings: &pairings, session: &session.id, line: &line, too_large: AtomicBool::new(false) };
     let (id, now_ms) = (session.id.clone(), moment::now_ms(pairings.clock));
-    let goodbye = match pairings.db.write(move |db| Ok(records::connected(db, &id, now_ms)?)).await {
-        Ok(true) => {
-            tracing::info!(session = %session.id, namespace = %session.namespace, %address, "a bridge has joined");
-            tokio::select! {
-                goodbye = line.told_to_end() => goodbye,
-                goodbye = lease(&pairings, &line) => goodbye,
-                goodbye = beat(&pairings, &line) => goodbye,
-                goodbye = write(&mut sink, &mut queue) => goodbye,
-                goodbye = read(&pairings, &mut stream, &line, (&session.id, session.created_at_ms)) => goodbye,
-                () = stop.wait() => Goodbye::Stopping,
+    let goodbye =
+        match pairings.db.write(move |db| Ok(records::connected(db, &id, now_ms, reconnect_hash.as_deref())?)).await {
+            Ok(true) => {
+                tracing::info!(session = %session.id, namespace = %session.namespace, %address, "a bridge has joined");
+                tokio::select! {
+                    goodbye = line.told_to_end() => goodbye,
+                    goodbye = lease(&pairings, &line) => goodbye,
+                    goodbye = beat(&pairings, &line) => goodbye,
+                    goodbye = write(&mut sink, &mut queue) => goodbye,
+                    goodbye = read(&pairings, &mut stream, &line, (&session.id, session.created_at_ms)) => goodbye,
+                    () = stop.wait() => Goodbye::Stopping,
+                }
             }
-        }
-        Ok(false) => Goodbye::Expired,
-        // It comes back in a while, when the database may be used again.
-        Err(_) => Goodbye::Stopping,
-    };
+            Ok(false) => Goodbye::Expired,
+            // It comes back in a while, when the database may be used again.
+            Err(_) => Goodbye::Stopping,
+        };
     if goodbye == Goodbye::TooLarge {
         tracing::warn!(session = %session.id, "an answer of a gateway was too large to be relayed");
         membership.too_large.store(true, Ordering::Relaxed);

@@ -46,14 +46,18 @@ impl Tries {
         self.home = Some(address);
     }
 
-    /// Judges a code; `joined`: a bridge has had the right one before.
+    /// Judges a code; `joined`: a bridge has had the right one before. Whoever shows the reconnect secret is judged by no
+    /// budget and uses none up: what strangers tried is no matter to the bridge that holds it.
     pub(super) fn judge(
         &mut self,
         address: IpAddr,
-        joined: bool,
+        (joined, has_secret): (bool, bool),
         now: MonotonicMillis,
         is_right: impl FnOnce() -> bool,
     ) -> Verdict {
+        if has_secret {
+            return Verdict::Right;
+        }
         let budget = if self.home == Some(address) { &mut self.at_home } else { &mut self.elsewhere };
         if joined {
             budget.forget(now);
@@ -84,6 +88,8 @@ impl Budget {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -98,10 +104,14 @@ mod tests {
     fn five_wrong_codes_before_a_bridge_end_the_session() {
         let mut tries = Tries::default();
         for _ in 0..4 {
-            assert_eq!(tries.judge(AWAY, false, START, || false), Verdict::Wrong);
+            assert_eq!(tries.judge(AWAY, (false, false), START, || false), Verdict::Wrong);
         }
-        assert_eq!(tries.judge(HOME, false, after(3_600_000), || false), Verdict::Last, "time forgets nothing");
-        assert_eq!(tries.judge(HOME, false, after(7_200_000), || true), Verdict::Over);
+        assert_eq!(
+            tries.judge(HOME, (false, false), after(3_600_000), || false),
+            Verdict::Last,
+            "time forgets nothing"
+        );
+        assert_eq!(tries.judge(HOME, (false, false), after(7_200_000), || true), Verdict::Over);
     }
 
     #[test]
@@ -109,13 +119,17 @@ mod tests {
         let mut tries = Tries::default();
         tries.joined(HOME);
         for _ in 0..5 {
-            assert_eq!(tries.judge(AWAY, true, START, || false), Verdict::Wrong);
+            assert_eq!(tries.judge(AWAY, (true, false), START, || false), Verdict::Wrong);
         }
-        assert_eq!(tries.judge(AWAY, true, after(29_999), || true), Verdict::Later, "nor is a right one looked at");
-        assert_eq!(tries.judge(HOME, true, START, || true), Verdict::Right, "the bridge is not kept out");
-        assert_eq!(tries.judge(AWAY, true, after(30_000), || false), Verdict::Wrong);
-        assert_eq!(tries.judge(AWAY, true, after(30_000), || false), Verdict::Later);
-        assert_eq!(tries.judge(AWAY, true, after(60_000), || true), Verdict::Right);
+        assert_eq!(
+            tries.judge(AWAY, (true, false), after(29_999), || true),
+            Verdict::Later,
+            "nor is a right one looked at"
+        );
+        assert_eq!(tries.judge(HOME, (true, false), START, || true), Verdict::Right, "the bridge is not kept out");
+        assert_eq!(tries.judge(AWAY, (true, false), after(30_000), || false), Verdict::Wrong);
+        assert_eq!(tries.judge(AWAY, (true, false), after(30_000), || false), Verdict::Later);
+        assert_eq!(tries.judge(AWAY, (true, false), after(60_000), || true), Verdict::Right);
     }
 
     #[test]
@@ -125,11 +139,29 @@ mod tests {
         let mut looked_at = 0;
         for second in 0..24 * 3600 {
             for address in [HOME, AWAY] {
-                if tries.judge(address, true, after(second * 1000), || false) == Verdict::Wrong {
+                if tries.judge(address, (true, false), after(second * 1000), || false) == Verdict::Wrong {
                     looked_at += 1;
                 }
             }
         }
         assert!((5700..=5800).contains(&looked_at), "{looked_at}");
+    }
+
+    proptest! {
+        #[test]
+        fn wrong_codes_after_a_bridge_end_nothing_and_keep_its_secret_out_of_nothing(
+            tried in proptest::collection::vec((any::<bool>(), 0_u64..40_000), 0..60),
+        ) {
+            let (mut tries, mut now) = (Tries::default(), START);
+            tries.joined(HOME);
+            for (at_home, pause) in tried {
+                now = MonotonicMillis(now.0 + pause);
+                let verdict = tries.judge(if at_home { HOME } else { AWAY }, (true, false), now, || false);
+                prop_assert!(matches!(verdict, Verdict::Wrong | Verdict::Later), "{verdict:?}");
+                for address in [HOME, AWAY] {
+                    prop_assert_eq!(tries.judge(address, (true, true), now, || false), Verdict::Right);
+                }
+            }
+        }
     }
 }

@@ -10,12 +10,14 @@ use tokio::task::JoinSet;
 
 use crate::app::json_api::readable;
 use crate::app::pair::Progress;
+use crate::app::pair::SecretKeeper;
 use crate::app::pair::gateway::Gateway;
 use crate::app::pair::handshake::ControlPlane;
 use crate::app::pair::handshake::NoSocket;
-use crate::app::pair::handshake::Socket;
+use crate::app::pair::handshake::Opened;
 use crate::app::pair::link::Came;
 use crate::app::pair::link::Link;
+use crate::domain::secret::Secret;
 use crate::pair::frames::FromBridge;
 use crate::pair::frames::Relayed;
 use crate::pair::session::Action;
@@ -35,13 +37,14 @@ use crate::sys::tasks::Stop;
 const MAX_FRAME: usize = 16 * 1024 * 1024;
 
 /// An attempt to connect.
-type Attempt = Pin<Box<dyn Future<Output = Result<Socket, NoSocket>> + Send>>;
+type Attempt = Pin<Box<dyn Future<Output = Result<Opened, NoSocket>> + Send>>;
 
 /// Carries requests from the control plane to the gateway, and answers back.
 pub(super) struct Carrier {
     control_plane: ControlPlane,
     gateway: Gateway,
     pace: Pace,
+    keep: Option<SecretKeeper>,
     attempt: Option<Attempt>,
     link: Option<Link>,
     relays: JoinSet<(Ticket, Answer)>,
@@ -49,11 +52,12 @@ pub(super) struct Carrier {
 }
 
 impl Carrier {
-    pub(super) fn new(control_plane: ControlPlane, gateway: Gateway, pace: Pace) -> Self {
+    pub(super) fn new(control_plane: ControlPlane, gateway: Gateway, pace: Pace, keep: Option<SecretKeeper>) -> Self {
         Self {
             control_plane,
             gateway,
             pace,
+            keep,
             attempt: None,
             link: None,
             relays: JoinSet::new(),
@@ -71,13 +75,18 @@ impl Carrier {
                     return end;
                 }
             }
-            let event = self.next(&session, &mut stop).await;
+            let event = self.next(&session, &mut stop, say).await;
             actions = session.on(event, moment());
         }
     }
 
     /// What happens next.
-    async fn next(&mut self, session: &Session, stop: &mut Option<Stop>) -> Event {
+    async fn next(
+        &mut self,
+        session: &Session,
+        stop: &mut Option<Stop>,
+        say: &mut (dyn FnMut(Progress) + Send),
+    ) -> Event {
         let wait = session.timer().map(|timer| timer.since(SystemClock.now().monotonic));
         tokio::select! {
             () = called(stop) => {
@@ -87,8 +96,11 @@ impl Carrier {
             outcome = settled(&mut self.attempt) => {
                 self.attempt = None;
                 match outcome {
-                    Ok(socket) => {
+                    Ok(Opened { socket, reconnect }) => {
                         self.link = Some(Link::new(socket));
+                        if let Some(secret) = reconnect {
+                            self.keep(secret, say);
+                        }
                         Event::Opened
                     }
                     Err(NoSocket::Refused { status, body }) => Event::Refused { status, body },
@@ -114,6 +126,15 @@ impl Carrier {
             },
             () = tokio::time::sleep(Duration::from_millis(wait.unwrap_or(u64::MAX))) => Event::Timer,
         }
+    }
+
+    fn keep(&mut self, secret: Secret, say: &mut (dyn FnMut(Progress) + Send)) {
+        if let Some(keep) = &self.keep
+            && let Err(error) = keep(&secret)
+        {
+            say(Progress::SecretNotKept(error.to_string()));
+        }
+        self.control_plane.come_back_with(secret);
     }
 
     async fn act(&mut self, action: Action, say: &mut (dyn FnMut(Progress) + Send)) -> Option<End> {
@@ -179,7 +200,7 @@ async fn called(stop: &mut Option<Stop>) {
     }
 }
 
-async fn settled(attempt: &mut Option<Attempt>) -> Result<Socket, NoSocket> {
+async fn settled(attempt: &mut Option<Attempt>) -> Result<Opened, NoSocket> {
     match attempt {
         Some(attempt) => attempt.await,
         None => std::future::pending().await,

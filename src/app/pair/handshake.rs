@@ -53,6 +53,13 @@ const MAX_REFUSAL: usize = 64 * 1024;
 /// An open socket.
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
+/// What a handshake that was answered as we hoped has brought.
+pub(super) struct Opened {
+    pub(super) socket: Socket,
+    /// What to come back with from now on; `None`: nothing new.
+    pub(super) reconnect: Option<Secret>,
+}
+
 /// Why there is none.
 #[derive(Debug)]
 pub(super) enum NoSocket {
@@ -67,6 +74,7 @@ pub(super) enum NoSocket {
 pub(super) struct ControlPlane {
     url: Url,
     code: Arc<Secret>,
+    reconnect: Option<Arc<Secret>>,
     tls: Option<TlsConnector>,
 }
 
@@ -78,11 +86,17 @@ impl ControlPlane {
             .append_pair("namespace", config.namespace.as_str());
         let tls = (url.scheme() == "https").then(trust::system).transpose()?;
         let tls = tls.map(|config| TlsConnector::from(Arc::new(config)));
-        Ok(Self { url, code: Arc::new(config.code.duplicate()), tls })
+        let reconnect = config.reconnect.as_ref().map(|secret| Arc::new(secret.duplicate()));
+        Ok(Self { url, code: Arc::new(config.code.duplicate()), reconnect, tls })
+    }
+
+    /// Shows this secret from now on.
+    pub(super) fn come_back_with(&mut self, secret: Secret) {
+        self.reconnect = Some(Arc::new(secret));
     }
 
     /// Connects and shakes hands.
-    pub(super) async fn connect(self, form: Form) -> Result<Socket, NoSocket> {
+    pub(super) async fn connect(self, form: Form) -> Result<Opened, NoSocket> {
         let host = self.url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let port = self.url.port_or_known_default().unwrap_or_default();
         let stream = TcpStream::connect((host, port)).await.map_err(failed)?;
@@ -97,7 +111,7 @@ impl ControlPlane {
         }
     }
 
-    async fn upgrade<S>(&self, stream: S, form: Form) -> Result<Socket, NoSocket>
+    async fn upgrade<S>(&self, stream: S, form: Form) -> Result<Opened, NoSocket>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -116,20 +130,23 @@ impl ControlPlane {
                 return Err(NoSocket::Refused { status: status.as_u16(), body });
             }
             check(answer.headers(), &key).map_err(|what| failed(io::Error::other(what)))?;
-            hyper::upgrade::on(answer).await.map_err(failed)
+            let reconnect = answer.headers().get(frames::RECONNECT_HEADER);
+            let reconnect = reconnect.and_then(|value| frames::reconnect_secret(value.as_bytes()));
+            Ok((hyper::upgrade::on(answer).await.map_err(failed)?, reconnect))
         };
         let mut connection = std::pin::pin!(connection.with_upgrades());
         let mut ask = std::pin::pin!(ask);
         let mut ended = false;
         // The connection does the work that the question waits for, and may end before the answer was read.
-        let upgraded = loop {
+        let (upgraded, reconnect) = loop {
             tokio::select! {
                 answer = &mut ask => break answer?,
                 _ = &mut connection, if !ended => ended = true,
             }
         };
         let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
-        Ok(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await)
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
+        Ok(Opened { socket, reconnect })
     }
 
     fn request(&self, key: &str, form: Form) -> Result<Request<Empty<Bytes>>, NoSocket> {
@@ -146,13 +163,21 @@ impl ControlPlane {
             .header(UPGRADE, "websocket")
             .header(SEC_WEBSOCKET_VERSION, "13")
             .header(SEC_WEBSOCKET_KEY, key);
+        // Who takes the code in the address alone has given no secret, or was another.
         if form == Form::Header {
-            let mut code = HeaderValue::from_str(self.code.expose()).map_err(failed)?;
-            code.set_sensitive(true);
-            request = request.header(frames::CODE_HEADER, code);
+            request = request.header(frames::CODE_HEADER, unseen(&self.code)?);
+            if let Some(secret) = &self.reconnect {
+                request = request.header(frames::RECONNECT_HEADER, unseen(secret)?);
+            }
         }
         request.body(Empty::new()).map_err(failed)
     }
+}
+
+fn unseen(secret: &Secret) -> Result<HeaderValue, NoSocket> {
+    let mut value = HeaderValue::from_str(secret.expose()).map_err(failed)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// What a client must look at (RFC 6455 section 4.1, the server's response). We asked for neither extension nor

@@ -1,7 +1,7 @@
 //! The bridge: one WebSocket to the control plane, and requests that come by it carried to this gateway's admin API.
 //!
 //! [`crate::pair::session`] decides, this does. The admin token is added here and goes to the gateway alone; the pair
-//! code goes to the control plane alone; neither is ever shown.
+//! code and the reconnect secret go to the control plane alone; none of them is ever shown.
 
 mod carry;
 mod gateway;
@@ -35,6 +35,9 @@ use crate::sys::tls::trust::ServerTrust;
 /// Reads the admin token; asked before each request, so that another one counts at once. `None`: there is none.
 pub type TokenSource = Arc<dyn Fn() -> Result<Option<Secret>, String> + Send + Sync>;
 
+/// Keeps a reconnect secret that the control plane has given, for a bridge that is started again.
+pub type SecretKeeper = Arc<dyn Fn(&Secret) -> std::io::Result<()> + Send + Sync>;
+
 /// Which session, and where both ends are.
 pub struct PairConfig {
     /// The session's id.
@@ -43,6 +46,10 @@ pub struct PairConfig {
     pub namespace: Namespace,
     /// The pair code.
     pub code: Secret,
+    /// What an earlier bridge of this session was given to come back with.
+    pub reconnect: Option<Secret>,
+    /// Is told each other one. `None`: it is known as long as this process lives.
+    pub keep_reconnect: Option<SecretKeeper>,
     /// Address of the control plane.
     pub api_url: Url,
     /// Address of the gateway's admin API.
@@ -62,6 +69,8 @@ pub enum Progress {
     Preflight(Sealing),
     /// Of the session.
     Session(Notice),
+    /// The reconnect secret could not be kept, and why: a bridge that is started again goes by the code.
+    SecretNotKept(String),
 }
 
 /// Why the bridge does not start.
@@ -100,7 +109,7 @@ pub async fn run(config: PairConfig, mut stop: Stop, say: &mut (dyn FnMut(Progre
     };
     say(Progress::Preflight(sealing));
     let control_plane = ControlPlane::new(&config)?;
-    Ok(Carrier::new(control_plane, gateway, config.pace).run(stop, say).await)
+    Ok(Carrier::new(control_plane, gateway, config.pace, config.keep_reconnect).run(stop, say).await)
 }
 
 /// Whether the admin API at this address answers its health check.

@@ -136,10 +136,15 @@ impl Handshake {
         lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
     }
 
-    async fn accept(mut self) -> Socket {
+    async fn accept(self) -> Socket {
+        self.accept_with("").await
+    }
+
+    /// The same, with more lines in the head.
+    async fn accept_with(mut self, more: &str) -> Socket {
         let accept = derive_accept_key(self.header("sec-websocket-key").unwrap().as_bytes());
         let answer = format!(
-            "HTTP/1.1 101 x\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n"
+            "HTTP/1.1 101 x\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {accept}\r\n{more}\r\n"
         );
         self.stream.write_all(answer.as_bytes()).await.unwrap();
         Socket(WebSocketStream::from_raw_socket(self.stream, Role::Server, None).await)
@@ -275,6 +280,8 @@ fn config(api: SocketAddr, admin: SocketAddr, pace: Pace) -> PairConfig {
         session: RelaySession::parse("0b5c2a4e-7f57-4a3c-9c7e-0d3a8f6f2b11").unwrap(),
         namespace: Namespace::parse("acme").unwrap(),
         code: Secret::new(CODE.to_owned()),
+        reconnect: None,
+        keep_reconnect: None,
         api_url: Url::parse(&format!("http://{api}")).unwrap(),
         admin_url: Url::parse(&format!("http://{admin}")).unwrap(),
         admin_trust: ServerTrust::default(),
@@ -285,9 +292,12 @@ fn config(api: SocketAddr, admin: SocketAddr, pace: Pace) -> PairConfig {
 
 impl Bridge {
     fn start(api: SocketAddr, admin: SocketAddr, pace: Pace) -> Self {
+        Self::start_as(config(api, admin, pace))
+    }
+
+    fn start_as(config: PairConfig) -> Self {
         let (stop, stopped) = stop_pair();
         let (sender, progress) = mpsc::unbounded_channel();
-        let config = config(api, admin, pace);
         let task = tokio::spawn(async move {
             let mut say = move |progress| drop(sender.send(progress));
             run(config, stopped, &mut say).await
@@ -304,7 +314,7 @@ impl Bridge {
         loop {
             match tokio::time::timeout(LIMIT, self.progress.recv()).await.unwrap().unwrap() {
                 Progress::Session(notice) if is(&notice) => return notice,
-                Progress::Session(_) | Progress::Preflight(_) => {}
+                Progress::Session(_) | Progress::Preflight(_) | Progress::SecretNotKept(_) => {}
             }
         }
     }
@@ -536,6 +546,48 @@ async fn a_control_plane_that_does_not_read_loses_nothing() {
         let response: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
         assert_eq!(response["request_id"], format!("{number}-{id}"));
     }
+}
+
+#[tokio::test]
+async fn a_reconnect_secret_is_kept_and_shown_from_then_on() {
+    let (mut peer, gateway) = (Peer::start().await, Gateway::start().await);
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let (of, own) = (Arc::clone(&kept), config(peer.address, gateway.address, PACE));
+    let keep: SecretKeeper = Arc::new(move |secret| {
+        of.lock().unwrap().push(secret.expose().to_owned());
+        Err(std::io::Error::other("full"))
+    });
+    let mut bridge = Bridge::start_as(PairConfig { keep_reconnect: Some(keep), ..own });
+    let [one, other, none] = ["A".repeat(43), "B".repeat(43), "no secret".to_owned()];
+    // What the answer holds, and what the handshake has shown before it.
+    for (given, shown) in
+        [(Some(&one), None), (None, Some(&one)), (Some(&none), Some(&one)), (Some(&other), Some(&one))]
+    {
+        let handshake = peer.handshake().await;
+        assert_eq!(handshake.header("x-sigilum-reconnect-secret"), shown.map(String::as_str));
+        assert_eq!(handshake.header("x-sigilum-pair-code"), Some(CODE), "the code stays beside it");
+        let line = given.map(|secret| format!("x-sigilum-reconnect-secret: {secret}\r\n")).unwrap_or_default();
+        handshake.accept_with(&line).await.close(1001, "the API stops").await;
+    }
+    assert_eq!(peer.handshake().await.header("x-sigilum-reconnect-secret"), Some(other.as_str()));
+    assert_eq!(*kept.lock().unwrap(), [one, other]);
+    let said = std::iter::from_fn(|| bridge.progress.try_recv().ok());
+    let not_kept = said.filter(|progress| *progress == Progress::SecretNotKept("full".to_owned())).count();
+    assert_eq!(not_kept, 2);
+}
+
+#[tokio::test]
+async fn a_bridge_that_is_started_again_shows_what_it_kept() {
+    let (mut peer, gateway) = (Peer::start().await, Gateway::start().await);
+    let secret = "C".repeat(43);
+    let own = config(peer.address, gateway.address, PACE);
+    let _bridge = Bridge::start_as(PairConfig { reconnect: Some(Secret::new(secret.clone())), ..own });
+    let handshake = peer.handshake().await;
+    assert_eq!(handshake.header("x-sigilum-reconnect-secret"), Some(secret.as_str()));
+    // An API that takes the code in the address alone is shown no secret.
+    handshake.refuse(400, "{}").await;
+    let handshake = peer.handshake().await;
+    assert!(handshake.head.contains(&format!("code={CODE}")) && !handshake.head.contains(&secret));
 }
 
 #[tokio::test]

@@ -234,6 +234,10 @@ fn start_over(
     if let Some(kept) = &done.kept {
         printer.note(&format!("the key that was there and opened nothing: {}", kept.display()));
     }
+    printer.note(
+        "the key for sealed secrets is lost as well; the gateway makes another when it is asked for it. Whoever paired it with a \
+         dashboard must accept its new fingerprint there: compare it with `sigilum gateway sealing-key show`",
+    );
     for id in &done.connections {
         printer.line(&format!("connection {id}: sigilum connection rotate {id}"))?;
     }

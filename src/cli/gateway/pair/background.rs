@@ -21,9 +21,11 @@ use crate::cli::gateway::lifecycle::LifecycleMode;
 use crate::cli::gateway::lifecycle::Systemctl;
 use crate::cli::gateway::pair::foreground::MARKER;
 use crate::cli::gateway::pair::foreground::READY;
+use crate::cli::gateway::pair::lock;
 use crate::cli::gateway::pair::session;
 use crate::cli::gateway::pair::session::CODE_VARIABLE;
 use crate::cli::gateway::pair::session::Pairing;
+use crate::cli::gateway::pair::session::SESSION_VARIABLE;
 use crate::cli::gateway::pid_file;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -84,6 +86,7 @@ impl Background {
             )
             .hint("sigilum gateway pair --stop"));
         }
+        lock::check(pairing)?;
         match Lifecycle::resolve(mode).await? {
             Lifecycle::Compat => self.start_process(pairing, printer).await,
             Lifecycle::Stable(systemctl) => self.start_unit(&systemctl, pairing, printer).await,
@@ -93,24 +96,20 @@ impl Background {
     async fn start_process(&self, pairing: &Pairing, printer: &mut Printer) -> Result<Outcome, CliError> {
         let log = fresh_log(&self.log).map_err(|error| at(&self.log, &error))?;
         let mut arguments = pairing.arguments();
-        for (name, value) in [
-            ("--session-id", pairing.session.as_str()),
-            ("--namespace", pairing.namespace.as_str()),
-            ("--api-url", pairing.api_url.as_str()),
-            ("--pair-code-file", "-"),
-        ] {
-            arguments.extend([name.to_owned(), value.to_owned()]);
-        }
+        // Whoever knows id and namespace of a session can try codes; every process of this machine can read arguments.
+        arguments.extend(["--session-file", "-"].map(str::to_owned));
         let failed = |error: io::Error| CliError::new(Outcome::Failed, format!("the bridge was not started: {error}"));
         let mut command = supervision::detached(&arguments, &log).map_err(failed)?;
-        let mut child = command.stdin(Stdio::piped()).env_remove(CODE_VARIABLE).spawn().map_err(failed)?;
+        let written = session::written(pairing).map_err(failed)?;
+        command.stdin(Stdio::piped()).env_remove(CODE_VARIABLE).env_remove(SESSION_VARIABLE);
+        let mut child = command.spawn().map_err(failed)?;
         let process = i32::try_from(child.id()).ok().and_then(ProcessIdentity::of);
         if let Some(process) = &process {
             pid_file::write(&self.pid, process).map_err(|error| at(&self.pid, &error))?;
         }
-        // The end of its standard input is the end of the code. One that ended already says why in its log.
+        // The end of its standard input is the end of the session. One that ended already says why in its log.
         if let Some(mut stdin) = child.stdin.take() {
-            let _ = stdin.write_all(pairing.code.expose().as_bytes());
+            let _ = stdin.write_all(&written);
         }
         if let Some(ended) = self.watch(&mut child).await.map_err(failed)? {
             pid_file::forget(&self.pid);

@@ -10,7 +10,9 @@ use crate::app::pair::PairError;
 use crate::app::pair::PreflightError;
 use crate::app::pair::Progress;
 use crate::app::pair::Sealing;
+use crate::app::pair::SecretKeeper;
 use crate::app::pair::Side;
+use crate::cli::gateway::pair::lock::SessionLock;
 use crate::cli::gateway::pair::session;
 use crate::cli::gateway::pair::session::Pairing;
 use crate::cli::gateway::role;
@@ -38,6 +40,7 @@ pub(super) async fn run(pairing: Pairing, config: &Config, printer: &mut Printer
     let mut signals =
         StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, format!("signals: {error}")))?;
     warn(&pairing, config, printer)?;
+    let lock = SessionLock::take(&pairing, printer).await?;
     let names = format!(
         "session={}, namespace={}, gateway_admin={}",
         pairing.session.as_str(),
@@ -63,10 +66,13 @@ pub(super) async fn run(pairing: Pairing, config: &Config, printer: &mut Printer
         Ok(end) => end,
         Err(error) => return Ok(refused(&error, printer)),
     };
-    if let (End::Terminal(_), Some(file)) = (end, file)
-        && let Err(error) = session::forget(&file)
-    {
-        printer.note(&format!("{TAG} {}: {error}", file.display()));
+    if let End::Terminal(_) = end {
+        if let Some(file) = file
+            && let Err(error) = session::forget(&file)
+        {
+            printer.note(&format!("{TAG} {}: {error}", file.display()));
+        }
+        lock.retire();
     }
     Ok(over(end, printer))
 }
@@ -78,10 +84,16 @@ fn pair_config(pairing: Pairing, config: &Config) -> PairConfig {
         Some(token) => Ok(Some(token.duplicate())),
         None => gateway_api::stored_token(&file).map_err(|error| error.message),
     };
+    // Where the code is kept; one that has come from elsewhere is in this process alone, and the secret with it.
+    let keep_reconnect = pairing
+        .file
+        .map(|file| Arc::new(move |secret: &Secret| session::keep_reconnect(&file, secret)) as SecretKeeper);
     PairConfig {
         session: pairing.session,
         namespace: pairing.namespace,
         code: pairing.code,
+        reconnect: pairing.reconnect,
+        keep_reconnect,
         api_url: pairing.api_url,
         admin_url: pairing.admin_url,
         admin_trust: gateway_api::trust(&config.admin.trust),
@@ -132,6 +144,9 @@ fn show(progress: &Progress, names: &str, at: &str, printer: &mut Printer) {
                 }
             }
         }
+        Progress::SecretNotKept(why) => printer.note(&format!(
+            "{TAG} what this bridge was given to come back with is not kept: {why}; started again it goes by the code"
+        )),
         Progress::Session(Notice::Open { first }) => {
             out(format!("websocket connected ({at})"));
             if *first {

@@ -2,6 +2,7 @@
 
 mod background;
 mod foreground;
+mod lock;
 mod session;
 
 use std::path::PathBuf;
@@ -23,9 +24,10 @@ use crate::config::Config;
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "The dashboard shows a session id and a pair code. Every process of this machine can read arguments: \
-    give the code by SIGILUM_PAIR_CODE, by a file, or on standard input (--pair-code-file -).\n\
+    give them by SIGILUM_PAIR_SESSION_ID and SIGILUM_PAIR_CODE, or as one line ID:CODE in a file or on standard input \
+    (--pair-code-file -).\n\
     Exit codes: 0 told to stop, 1 one of both ends does not answer as it should, 42 the session is over, 64 wrong \
-    arguments, 78 another bridge has taken the session over."
+    arguments, 78 another bridge has the session."
 )]
 pub(super) struct PairArgs {
     /// Which session.

@@ -16,6 +16,7 @@ use crate::app::pair::Pace;
 use crate::cli::args::Globals;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
+use crate::cli::owner;
 use crate::cli::owner::Mode;
 use crate::cli::printer::Printer;
 use crate::cli::secret_source::Place;
@@ -26,11 +27,18 @@ use crate::domain::relay::RelaySession;
 use crate::domain::secret::Secret;
 use crate::sys::env;
 use crate::sys::files;
+use crate::wire::pairing::reconnect_secret;
 
 /// The variable of the code.
 pub(super) const CODE_VARIABLE: &str = "SIGILUM_PAIR_CODE";
-/// The same where it is missing.
+/// The variable of the session's id.
+pub(super) const SESSION_VARIABLE: &str = "SIGILUM_PAIR_SESSION_ID";
+/// The code where it is missing.
 const CODE_PLACES: &str = "the pair code (SIGILUM_PAIR_CODE or --pair-code-file)";
+/// The session's id where it is missing.
+const SESSION_PLACES: &str = "the session id (SIGILUM_PAIR_SESSION_ID, --session-id, or ID:CODE in place of the code)";
+/// Stands between id and code where one text is both; in neither.
+const BETWEEN: char = ':';
 /// Longest pair code, in bytes; control planes give 8 letters.
 const MAX_CODE: usize = 64;
 /// Largest file of a session, in bytes.
@@ -41,13 +49,13 @@ const MAX_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// Options that say which session is meant.
 #[derive(Debug, Clone, Default, Args)]
 pub(in crate::cli::gateway) struct SessionArgs {
-    /// Id of the pairing session
+    /// Id of the pairing session [env: SIGILUM_PAIR_SESSION_ID]
     #[arg(long, value_name = "ID")]
     session_id: Option<String>,
     /// The pair code; visible to every process of this machine
     #[arg(long, value_name = "CODE", conflicts_with = "pair_code_file")]
     pair_code: Option<String>,
-    /// Read the pair code from a file, or from standard input (-)
+    /// Read the pair code, or ID:CODE, from a file, or from standard input (-)
     #[arg(long, value_name = "FILE")]
     pair_code_file: Option<PathBuf>,
     /// Address of the Sigilum API
@@ -65,7 +73,7 @@ pub(in crate::cli::gateway) struct SessionArgs {
     /// How long the gateway may take to answer, in milliseconds [default: 10000]
     #[arg(long, value_name = "MS")]
     relay_timeout_ms: Option<String>,
-    /// Read session, code and addresses from a file that `--daemon` wrote
+    /// Read session, code and addresses from a file that `--daemon` wrote, or from standard input (-) as it does
     #[arg(long, hide = true, value_name = "FILE", conflicts_with_all = ["session_id", "pair_code", "pair_code_file", "api_url"])]
     session_file: Option<PathBuf>,
 }
@@ -79,6 +87,8 @@ pub(super) struct Pairing {
     pub(super) namespace: Namespace,
     /// The pair code.
     pub(super) code: Secret,
+    /// What an earlier bridge of the file was given to come back with.
+    pub(super) reconnect: Option<Secret>,
     /// The control plane.
     pub(super) api_url: Url,
     /// The gateway.
@@ -91,7 +101,7 @@ pub(super) struct Pairing {
     pub(super) file: Option<PathBuf>,
 }
 
-/// A session in its file. Mode 0600: the code is in it.
+/// A session in its file. Mode 0600: the code and the reconnect secret are in it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept<'a> {
@@ -99,6 +109,8 @@ struct Kept<'a> {
     namespace: Cow<'a, str>,
     api_url: Cow<'a, str>,
     pair_code: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reconnect_secret: Option<Cow<'a, str>>,
 }
 
 impl SessionArgs {
@@ -113,31 +125,53 @@ impl SessionArgs {
         let pace = self.pace(printer)?;
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let folders = [absolute(&config.paths.home), absolute(&config.paths.data_dir)];
-        if let Some(file) = &self.session_file {
-            return read(file, admin_url, pace, folders);
+        let of_gateway = OfGateway { admin_url, pace, folders };
+        match self.session_file.as_deref() {
+            Some(file) if file == Path::new("-") => {
+                let text = owner::read_stdin("the pairing session", MAX_FILE, printer)?;
+                return understand(&text, "standard input", None, of_gateway);
+            }
+            Some(file) => return read(file, of_gateway),
+            None => {}
         }
-        let session = self.session()?;
+        let given = self.session().map(|id| parse_session(&id)).transpose()?;
         let namespace = config.namespace.clone().ok_or_else(|| missing("--namespace"))?;
         let api_url = url("the Sigilum API", &self.api_address(config, globals))?;
-        let code = self.code(printer)?.ok_or_else(|| missing(CODE_PLACES))?;
-        check_code(&code)?;
-        Ok(Pairing { session, namespace, code, api_url, admin_url, pace, folders, file: None })
+        let (named, code) = parts(&self.code(printer)?.ok_or_else(|| missing(CODE_PLACES))?)?;
+        let session = match (given, named) {
+            (Some(given), Some(named)) if given != named => {
+                return Err(CliError::new(
+                    Outcome::Usage,
+                    "the session id given is not the one that stands with the code",
+                ));
+            }
+            (given, named) => given.or(named).ok_or_else(|| missing(SESSION_PLACES))?,
+        };
+        let OfGateway { admin_url, pace, folders } = of_gateway;
+        Ok(Pairing { session, namespace, code, reconnect: None, api_url, admin_url, pace, folders, file: None })
     }
 
     /// What can be said before anything is started: session and namespace are there, and some place for a code.
     pub(in crate::cli::gateway) fn check(&self, config: &Config) -> Result<(), CliError> {
-        self.session()?;
+        let session = self.session().map(|id| parse_session(&id)).transpose()?;
         config.namespace.as_ref().ok_or_else(|| missing("--namespace"))?;
-        if self.pair_code.is_none() && self.pair_code_file.is_none() && env::lookup(CODE_VARIABLE).is_none() {
-            return Err(missing(CODE_PLACES));
+        if self.pair_code_file.is_some() {
+            // Whether the id stands there is seen when it is read, which can be done once.
+            return Ok(());
+        }
+        let code = self.pair_code.clone().or_else(|| env::lookup(CODE_VARIABLE)).map(Zeroizing::new);
+        let code = code.ok_or_else(|| missing(CODE_PLACES))?;
+        if session.is_none() && !code.contains(BETWEEN) {
+            return Err(missing(SESSION_PLACES));
         }
         Ok(())
     }
 
-    fn session(&self) -> Result<RelaySession, CliError> {
-        let session = self.session_id.as_deref().map(str::trim).filter(|id| !id.is_empty());
-        let session = session.ok_or_else(|| missing("--session-id"))?;
-        parse_session(session)
+    /// Option, environment.
+    fn session(&self) -> Option<String> {
+        let given = self.session_id.clone().filter(|id| !id.trim().is_empty());
+        let given = given.or_else(|| env::lookup(SESSION_VARIABLE));
+        given.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
     }
 
     /// Option, environment, settings, the local one.
@@ -218,14 +252,26 @@ fn time(
 
 fn parse_session(text: &str) -> Result<RelaySession, CliError> {
     RelaySession::parse(text).ok_or_else(|| {
-        CliError::new(Outcome::Usage, "--session-id is no id of a session: 1 to 64 letters, digits, '.', '_' and '-'")
+        CliError::new(Outcome::Usage, "the session id is none: 1 to 64 letters, digits, '.', '_' and '-'")
     })
+}
+
+/// `CODE`, or `ID:CODE`.
+fn parts(text: &Secret) -> Result<(Option<RelaySession>, Secret), CliError> {
+    let (session, code) = match text.expose().split_once(BETWEEN) {
+        Some((session, code)) => (Some(parse_session(session.trim())?), code.trim()),
+        None => (None, text.expose()),
+    };
+    let code = Secret::new(code.to_owned());
+    check_code(&code)?;
+    Ok((session, code))
 }
 
 /// It must fit into a header. What it is instead is not repeated.
 fn check_code(code: &Secret) -> Result<(), CliError> {
     let text = code.expose();
-    if text.bytes().all(|byte| byte.is_ascii_graphic()) && (1..=MAX_CODE).contains(&text.len()) {
+    if text.chars().all(|letter| letter.is_ascii_graphic() && letter != BETWEEN) && (1..=MAX_CODE).contains(&text.len())
+    {
         return Ok(());
     }
     Err(CliError::new(
@@ -255,14 +301,28 @@ pub(super) fn file() -> PathBuf {
 
 /// Keeps a session for a bridge that is started without anything else, mode 0600.
 pub(super) fn keep(pairing: &Pairing) -> io::Result<()> {
+    files::write_private(&file(), &written(pairing)?)
+}
+
+/// A session as a bridge reads it from its file or its standard input.
+pub(super) fn written(pairing: &Pairing) -> io::Result<Zeroizing<Vec<u8>>> {
     let kept = Kept {
         session_id: pairing.session.as_str().into(),
         namespace: pairing.namespace.as_str().into(),
         api_url: pairing.api_url.as_str().into(),
         pair_code: pairing.code.expose().into(),
+        reconnect_secret: pairing.reconnect.as_ref().map(|secret| secret.expose().into()),
     };
-    let text = Zeroizing::new(serde_json::to_vec(&kept)?);
-    files::write_private(&file(), &text)
+    Ok(Zeroizing::new(serde_json::to_vec(&kept)?))
+}
+
+/// Writes the reconnect secret to the rest of a session that is kept.
+pub(super) fn keep_reconnect(file: &Path, secret: &Secret) -> io::Result<()> {
+    let text = Zeroizing::new(files::read_text(file, MAX_FILE)?);
+    // The parser's own message could quote a value.
+    let kept = serde_json::from_str::<Kept<'_>>(&text).map_err(|_| io::Error::other("it holds no pairing session"))?;
+    let kept = Kept { reconnect_secret: Some(secret.expose().into()), ..kept };
+    files::write_private(file, &Zeroizing::new(serde_json::to_vec(&kept)?))
 }
 
 /// Removes it: the code in it is good for nothing any more.
@@ -273,7 +333,14 @@ pub(super) fn forget(file: &Path) -> io::Result<()> {
     }
 }
 
-fn read(file: &Path, admin_url: Url, pace: Pace, folders: [PathBuf; 2]) -> Result<Pairing, CliError> {
+/// What concerns the gateway, wherever the session comes from.
+struct OfGateway {
+    admin_url: Url,
+    pace: Pace,
+    folders: [PathBuf; 2],
+}
+
+fn read(file: &Path, of_gateway: OfGateway) -> Result<Pairing, CliError> {
     let shown = file.display();
     let wrong = |why: String| CliError::new(Outcome::Config, format!("{shown}: {why}"));
     let open = files::is_readable_by_others(file).map_err(|error| wrong(error.to_string()))?;
@@ -282,20 +349,31 @@ fn read(file: &Path, admin_url: Url, pace: Pace, folders: [PathBuf; 2]) -> Resul
             .hint(format!("chmod 600 {shown}, and pair again")));
     }
     let text = files::read_text(file, MAX_FILE).map(Zeroizing::new).map_err(|error| wrong(error.to_string()))?;
+    understand(&text, &shown.to_string(), Some(file), of_gateway)
+}
+
+/// A session as it was [`written`].
+fn understand(text: &str, place: &str, file: Option<&Path>, of_gateway: OfGateway) -> Result<Pairing, CliError> {
+    let wrong = |why: String| CliError::new(Outcome::Config, format!("{place}: {why}"));
     // The parser's own message could quote a value.
-    let kept: Kept<'_> = serde_json::from_str(&text).map_err(|_| wrong("it holds no pairing session".to_owned()))?;
+    let kept: Kept<'_> = serde_json::from_str(text).map_err(|_| wrong("it holds no pairing session".to_owned()))?;
     let namespace = Namespace::parse(&kept.namespace).map_err(|invalid| wrong(format!("the namespace {invalid}")))?;
     let code = Secret::new(kept.pair_code.into_owned());
     check_code(&code)?;
+    // One that has another form would be none to the API either.
+    let reconnect = kept.reconnect_secret.map(|secret| Zeroizing::new(secret.into_owned()));
+    let reconnect = reconnect.and_then(|secret| reconnect_secret(secret.as_bytes()));
+    let OfGateway { admin_url, pace, folders } = of_gateway;
     Ok(Pairing {
         session: parse_session(&kept.session_id)?,
         namespace,
         code,
+        reconnect,
         api_url: url("the Sigilum API", &kept.api_url)?,
         admin_url,
         pace,
         folders,
-        file: Some(file.to_owned()),
+        file: file.map(Path::to_owned),
     })
 }
 

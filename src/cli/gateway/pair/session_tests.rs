@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "test code may panic")]
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn milliseconds(text: &str, default: u64, lowest: u64, instead: u64) -> Result<u128, Outcome> {
@@ -32,9 +34,33 @@ fn only_what_fits_into_header_and_address_is_a_session_or_code() {
     }
     let code = |text: &str| check_code(&Secret::new(text.to_owned()));
     assert!(code("ABCD2345").is_ok());
-    for bad in ["", "AB CD", "AB\r\n", "\u{e4}", &"A".repeat(65)] {
+    for bad in ["", "AB CD", "AB:CD", "AB\r\n", "\u{e4}", &"A".repeat(65)] {
         let refused = code(bad).unwrap_err();
         assert!(bad.is_empty() || !refused.message.contains(bad), "{refused}");
+    }
+}
+
+#[test]
+fn a_session_may_stand_before_its_code() {
+    let parts = |text: &str| parts(&Secret::new(text.to_owned()));
+    let (session, code) = parts("0b5c-1:ABCD2345").unwrap();
+    assert_eq!((session.unwrap().as_str(), code.expose()), ("0b5c-1", "ABCD2345"));
+    let (session, code) = parts("ABCD2345").unwrap();
+    assert_eq!((session, code.expose()), (None, "ABCD2345"));
+    for bad in ["", ":", "a:", ":ABCD2345", "a:b:c", "a b:ABCD2345", "a:\nABCD\n2345"] {
+        assert_eq!(parts(bad).unwrap_err().outcome, Outcome::Usage, "{bad:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_stands_in_place_of_a_code_is_taken_whole_or_not_at_all(text in "[a-z0-9.:_ \\-]{0,20}|.{0,100}") {
+        if let Ok((session, code)) = parts(&Secret::new(text.clone())) {
+            let whole = session.map(|id| format!("{}:", id.as_str())).unwrap_or_default() + code.expose();
+            let trimmed: Vec<_> = text.split(':').map(str::trim).collect();
+            prop_assert_eq!(whole, trimmed.join(":"));
+            prop_assert!(check_code(&code).is_ok());
+        }
     }
 }
 
