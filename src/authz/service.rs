@@ -31,6 +31,10 @@ use crate::domain::time::Now;
 use crate::gate::Gate;
 use crate::gate::Scratch;
 use crate::sys::clock::Clock;
+use crate::sys::clock::Stopwatch;
+use crate::sys::own_use;
+use crate::telemetry::decision_times::DecisionTimes;
+use crate::telemetry::decision_times::Times;
 use crate::telemetry::decisions::Decided;
 use crate::telemetry::decisions::DecisionIds;
 use crate::telemetry::decisions::Decisions;
@@ -60,6 +64,7 @@ pub struct Authz<C> {
     registrations: Registrations,
     clock: C,
     draining: AtomicBool,
+    times: DecisionTimes,
 }
 
 /// What a refusal leads to.
@@ -112,7 +117,8 @@ impl<C: Clock> Authz<C> {
         registrations: Registrations,
         clock: C,
     ) -> Self {
-        Self { gate, state, admissions, decisions, ids, registrations, clock, draining: AtomicBool::new(false) }
+        let (draining, times) = (AtomicBool::new(false), DecisionTimes::default());
+        Self { gate, state, admissions, decisions, ids, registrations, clock, draining, times }
     }
 
     /// From now on every check is answered with `GATEWAY_DRAINING`.
@@ -132,6 +138,14 @@ impl<C: Clock> Authz<C> {
             replay_entries: u64::try_from(entries).unwrap_or(u64::MAX),
             replay_capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
             ready: self.state.load().is_some() && !draining && !self.admissions.is_starting(self.clock.now()),
+            decision_times: self.times.totals().iter().map(encode_times).collect(),
+            replay_share_refused: self.admissions.share_refusals(),
+            process: own_use::look().map(|uses| proto::ProcessUse {
+                resident_bytes: uses.resident_bytes,
+                open_files: uses.open_files,
+                max_open_files: uses.max_open_files,
+            }),
+            ..proto::Report::default()
         }
     }
 
@@ -145,6 +159,7 @@ impl<C: Clock> Authz<C> {
         timeout: Option<Duration>,
         request: &CheckRequest,
     ) -> CheckResponse {
+        let watch = Stopwatch::start();
         let now = self.clock.now();
         let id = self.ids.next();
         let check = stage.and_then(|stage| Check::read(request).map(|check| (stage, check)));
@@ -157,7 +172,9 @@ impl<C: Clock> Authz<C> {
                 return answering.deny(&Denial::from(DenyReason::Unavailable), Registering::Untold);
             }
         };
-        let (denial, next) = match self.decide(stage, check, &answering, now) {
+        let decided = self.decide(stage, check, &answering, now);
+        self.times.record(stage, decided.is_ok(), watch.elapsed());
+        let (denial, next) = match decided {
             Ok(response) => return response,
             Err(refused) => refused,
         };
@@ -256,6 +273,15 @@ impl<C: Clock> Authz<C> {
             client: check.client_address(),
             outcome,
         });
+    }
+}
+
+fn encode_times((stage, outcome, times): (&str, &str, &Times)) -> proto::DecisionTimes {
+    proto::DecisionTimes {
+        stage: stage.to_owned(),
+        outcome: outcome.to_owned(),
+        counts: times.counts.to_vec(),
+        sum_ns: times.sum_nanos,
     }
 }
 

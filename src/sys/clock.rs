@@ -1,6 +1,7 @@
 //! Reading the clocks: one of the two trait seams of the crate.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -18,6 +19,23 @@ pub trait Clock: Send + Sync + 'static {
 /// Where the monotonic clock begins: far from zero, so that "confirmed twenty seconds ago" can be
 /// written down by a process that started five seconds ago.
 const MONOTONIC_START_MS: u64 = 1 << 40;
+
+/// Measures how long something takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Begins now.
+    #[expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// How long it has been.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
 
 /// The machine's clocks.
 #[derive(Debug, Clone, Copy, Default)]
