@@ -18,6 +18,9 @@ use crate::telemetry::metrics::options;
 /// Distinct codes of refusals that are told apart; the API chooses them.
 const MAX_CODES: usize = 32;
 
+/// What may become of a registration.
+const CLAIM_RESULTS: [&str; 5] = ["recorded", "api_rejected", "no_response", "rate_limited", "failed_before_response"];
+
 /// Why an event of the log is not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Skipped {
@@ -102,6 +105,9 @@ impl UsageMetrics {
             codes: Mutex::default(),
         };
         // A series that appears with its first event has no rate for that event.
+        for result in CLAIM_RESULTS {
+            made.claims.with_label_values(&[result]).inc_by(0);
+        }
         for reason in Skipped::ALL {
             made.skipped.with_label_values(&[reason.label()]).inc_by(0);
         }

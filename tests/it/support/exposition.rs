@@ -184,21 +184,32 @@ fn check_samples(family: &Family) -> Result<(), String> {
     if kind == "histogram" { check_histogram(family) } else { Ok(()) }
 }
 
+/// A histogram's lines of one set of labels.
+#[derive(Default)]
+struct Buckets {
+    /// Bound and count.
+    counts: Vec<(f64, f64)>,
+    sums: usize,
+    count: Option<f64>,
+}
+
 /// Each series has rising bounds and counts, a last bucket without bound, and a count that is its.
 fn check_histogram(family: &Family) -> Result<(), String> {
-    let mut series: BTreeMap<BTreeMap<String, String>, (Vec<(f64, f64)>, usize, Option<f64>)> = BTreeMap::new();
+    let mut series: BTreeMap<BTreeMap<String, String>, Buckets> = BTreeMap::new();
     for sample in &family.samples {
         let mut labels = sample.labels.clone();
         let bound = labels.remove("le");
         let entry = series.entry(labels).or_default();
         match bound.as_deref() {
-            Some("+Inf") => entry.0.push((f64::INFINITY, sample.value)),
-            Some(bound) => entry.0.push((bound.parse().map_err(|_| format!("{bound} is no bound"))?, sample.value)),
-            None if sample.name.ends_with("_sum") => entry.1 += 1,
-            None => entry.2 = Some(sample.value),
+            Some("+Inf") => entry.counts.push((f64::INFINITY, sample.value)),
+            Some(bound) => {
+                entry.counts.push((bound.parse().map_err(|_| format!("{bound} is no bound"))?, sample.value))
+            }
+            None if sample.name.ends_with("_sum") => entry.sums += 1,
+            None => entry.count = Some(sample.value),
         }
     }
-    for (labels, (buckets, sums, count)) in series {
+    for (labels, Buckets { counts: buckets, sums, count }) in series {
         let rising = buckets.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
         let last = buckets.last().filter(|(bound, _)| bound.is_infinite()).map(|(_, count)| *count);
         if !rising || last.is_none() || last != count || sums != 1 {
