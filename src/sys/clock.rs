@@ -20,6 +20,13 @@ pub trait Clock: Send + Sync + 'static {
 /// written down by a process that started five seconds ago.
 const MONOTONIC_START_MS: u64 = 1 << 40;
 
+/// Nanoseconds since 1970, for a span of a trace.
+#[expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
+pub fn wall_nanos() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    u64::try_from(since).unwrap_or(u64::MAX)
+}
+
 /// Measures how long something takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);

@@ -9,6 +9,7 @@ pub mod env;
 pub mod files;
 pub mod git;
 pub mod grpc;
+pub mod grpc_client;
 pub mod hardening;
 pub mod http;
 pub mod http_server;

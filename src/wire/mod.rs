@@ -11,6 +11,7 @@ pub mod envoy;
 pub mod health;
 pub mod legacy;
 pub mod markdown;
+pub mod otlp;
 pub mod pairing;
 pub mod patch;
 pub mod probe;

@@ -47,6 +47,7 @@ mod soak_claims;
 mod sockets;
 mod stack;
 mod start;
+mod traces;
 mod up_stack;
 mod usage_events;
 mod variables;
