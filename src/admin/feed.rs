@@ -115,6 +115,7 @@ pub fn report(started_at_ms: u64, denied: &[(&str, u64)]) -> proto::Report {
         replay_entries: 1,
         replay_capacity: 10,
         ready: true,
+        ..proto::Report::default()
     }
 }
 

@@ -1,35 +1,25 @@
-//! Health and metrics. Ready means: the store answers and an authz process has what is published.
+//! Health. Ready means: the store answers and an authz process has what is published.
 
 use std::time::Duration;
 
 use axum::body::Body;
-use http::HeaderValue;
-use http::Request;
 use http::Response;
 use http::StatusCode;
-use http::header;
 
 use crate::admin::Admin;
 use crate::admin::ClaimsWatch;
 use crate::admin::respond::Problem;
 use crate::admin::respond::json;
 use crate::state::PeerState;
-use crate::sys::local_http::Endpoint;
-use crate::sys::local_http::exchange;
-use crate::telemetry::metrics;
 use crate::wire::health::ConditionBody;
 use crate::wire::health::HealthBody;
 
 /// How long the store may take to say that it is there.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
-/// How long Envoy may take to say how many requests are open.
-const ENVOY_PATIENCE: Duration = Duration::from_millis(500);
 /// How long an authz may take to apply what was just published before that is worth telling.
 const APPLY_PATIENCE: Duration = Duration::from_millis(500);
 /// How often that is looked at.
 const APPLY_POLL: Duration = Duration::from_millis(10);
-/// Envoy's gauge of open requests on the agents' listener.
-const IN_FLIGHT_QUERY: &str = "/stats?filter=%5Ehttp%5C.ingress%5C.downstream_rq_active%24";
 
 /// `GET /health` and `/health/live`: the process answers.
 pub fn alive(check: &'static str) -> Result<Response<Body>, Problem> {
@@ -113,37 +103,4 @@ fn condition(admin: &Admin, claims: &ClaimsWatch) -> ConditionBody {
     let judged = claims.overview.judge(&admin.publisher.claims_ages(), claims.late_ms());
     let status = if judged.fresh { "True" } else { "False" };
     ConditionBody { kind: "ClaimsFresh", status, reason: judged.reason, message: judged.message }
-}
-
-/// `GET /metrics`.
-pub async fn metrics(admin: &Admin) -> Result<Response<Body>, Problem> {
-    let connections = admin.store.read(|vault| vault.count()).await?;
-    let peers = admin.publisher.peers();
-    let ready = peers.iter().filter(|peer| peer.current && peer.report.as_ref().is_some_and(|report| report.ready));
-    let (connected, ready) = (peers.len() as u64, ready.count() as u64);
-    admin.metrics.record_state(admin.publisher.version().version, connections, connected, ready);
-    let streams = admin.claims.as_ref().map_or(0, |claims| claims.overview.streams());
-    admin.metrics.record_claims(&admin.publisher.claims_ages(), streams);
-    let (generation, degraded, _, age) = admin.reload.snapshot();
-    admin.metrics.reload().record_secrets(generation, degraded, age);
-    let config = admin.reload.config();
-    admin.metrics.reload().record_config(config.generation, config.pending_changes.len());
-    admin.metrics.record_in_flight(in_flight(admin).await);
-    let text = admin.metrics.render().map_err(|error| {
-        tracing::error!(%error, "the metrics could not be written");
-        Problem::internal()
-    })?;
-    let mut response = Response::new(Body::from(text));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
-    Ok(response)
-}
-
-/// What Envoy says; `None` where it does not.
-async fn in_flight(admin: &Admin) -> Option<f64> {
-    let endpoint = Endpoint::Unix(admin.envoy_socket.clone());
-    let answer = exchange(&endpoint, Request::get(IN_FLIGHT_QUERY), bytes::Bytes::new(), ENVOY_PATIENCE).await.ok()?;
-    let text = std::str::from_utf8(&answer.body).ok().filter(|_| answer.status == 200)?;
-    // Before the first request Envoy has not made the gauge.
-    let value = text.lines().find_map(|line| line.strip_prefix("http.ingress.downstream_rq_active:"));
-    value.map_or(Some(0.0), |value| value.trim().parse().ok())
 }

@@ -20,6 +20,7 @@ use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::exchange;
 use crate::sys::tasks::Stop;
 use crate::telemetry::access_log::AccessEntry;
+use crate::telemetry::decision_times::AllTimes;
 use crate::telemetry::metrics::AuthzCounters;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::segments;
@@ -130,6 +131,10 @@ impl Meter {
     fn counters(&self) -> Vec<AuthzCounters> {
         let counters = self.publisher.peers().into_iter().filter_map(|peer| {
             let report = peer.report?;
+            let mut times = AllTimes::default();
+            for kind in &report.decision_times {
+                times.set(&kind.stage, &kind.outcome, &kind.counts, kind.sum_ns);
+            }
             Some(AuthzCounters {
                 node: peer.node,
                 started_at_ms: report.started_at_ms,
@@ -138,6 +143,9 @@ impl Meter {
                 replay_entries: report.replay_entries,
                 replay_capacity: report.replay_capacity,
                 ready: report.ready,
+                times,
+                replay_share_refused: report.replay_share_refused,
+                spans: report.spans.into_iter().collect(),
             })
         });
         counters.collect()

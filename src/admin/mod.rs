@@ -17,6 +17,7 @@ mod legacy_import;
 mod legacy_purge;
 pub mod legacy_scan;
 pub mod meter;
+pub mod metrics;
 pub mod openapi;
 pub mod origin;
 pub mod probes;

@@ -21,6 +21,7 @@ use crate::admin::input::Shared;
 use crate::admin::input::Who;
 use crate::admin::input::finish;
 use crate::admin::input::json_body;
+use crate::admin::metrics;
 use crate::wire::admin::ConnectionBody;
 use crate::wire::admin::ConnectionListBody;
 use crate::wire::admin::CreateBody;
@@ -73,7 +74,7 @@ async fn ready(State(admin): Shared, Extension(id): Id) -> Response<Body> {
     (status = 200, description = "Metrics", body = String, content_type = "text/plain"),
 ))]
 async fn metrics(State(admin): Shared, Extension(id): Id) -> Response<Body> {
-    finish(&id, health::metrics(&admin).await)
+    finish(&id, metrics::show(&admin).await)
 }
 
 /// Every connection, by id.

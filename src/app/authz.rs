@@ -11,12 +11,15 @@ use tokio::sync::watch;
 
 use crate::authz::Admissions;
 use crate::authz::Authz;
+use crate::authz::Exporter;
 use crate::authz::Found;
 use crate::authz::Journal;
 use crate::authz::JournalError;
 use crate::authz::Registrar;
 use crate::authz::Registrations;
 use crate::authz::Server;
+use crate::authz::Told;
+use crate::authz::Traces;
 use crate::domain::snapshot::Snapshot;
 use crate::gate::Gate;
 use crate::state::StateSource;
@@ -160,6 +163,7 @@ pub struct Bound<C> {
     subscriber: Subscriber,
     authz: Arc<Authz<C>>,
     registrar: Registrar,
+    exporter: Exporter,
     decisions: Arc<Decisions>,
     // Dropped last: the journal must not be shared while we write to it.
     lock: FileLock,
@@ -196,16 +200,16 @@ pub async fn build<C: Clock + Clone>(
     let subscriber = Subscriber::new();
     let decisions = Arc::new(Decisions::new(config.decisions, now.wall));
     let (registrations, registrar) = Registrations::new();
+    let (traces, exporter) = Traces::new(subscriber.current());
     let authz = Arc::new(Authz::new(
         Gate::new(random::bytes()?),
         subscriber.current(),
         Admissions::new(journal, window),
-        Arc::clone(&decisions),
-        DecisionIds::new()?,
+        Told { decisions: Arc::clone(&decisions), ids: DecisionIds::new()?, traces },
         registrations,
         clock.clone(),
     ));
-    Ok(Bound { config, clock, inbound, source, subscriber, authz, registrar, decisions, lock })
+    Ok(Bound { config, clock, inbound, source, subscriber, authz, registrar, exporter, decisions, lock })
 }
 
 async fn bind(listen: &Listen, peers: watch::Receiver<Option<PeerRule>>) -> Result<Inbound, AuthzError> {
@@ -231,7 +235,7 @@ impl<C: Clock + Clone> Bound<C> {
 
     /// Serves until the stop is called on `tasks`.
     pub async fn run(self, mut tasks: Tasks) -> Ended {
-        let Self { config, clock, inbound, source, subscriber, authz, registrar, decisions, lock } = self;
+        let Self { config, clock, inbound, source, subscriber, authz, registrar, exporter, decisions, lock } = self;
         let ready = subscriber.arrived();
         let node = format!("authz-{}", std::process::id());
         let reporter = Arc::clone(&authz);
@@ -247,6 +251,7 @@ impl<C: Clock + Clone> Bound<C> {
         let (state, decided, ticking) = (subscriber.current(), Arc::clone(&decisions), clock.clone());
         tasks.spawn("registrations", |stop| registrar.run(register, state, decided, ticking, stop));
         tasks.spawn("state-stream", |stop| subscriber.run(source, node, clock, move || reporter.report(), stop));
+        tasks.spawn("traces", |stop| exporter.run(stop));
         tasks.spawn("decision-log", |stop| decisions.write(stop));
         let server = Server::new(authz, config.max_body_bytes, config.drain_pause, config.grace);
         tasks.spawn("authz-grpc", |stop| server.run(inbound, ready, stop));

@@ -2,6 +2,8 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::authz::journal::Journal;
@@ -15,6 +17,8 @@ use crate::domain::time::Now;
 #[derive(Debug)]
 pub struct Admissions {
     inner: Mutex<Inner>,
+    /// Refusals because one key held its share.
+    share_refusals: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -26,7 +30,7 @@ struct Inner {
 impl Admissions {
     /// Takes what [`Journal::open`] made.
     pub const fn new(journal: Journal, window: ReplayWindow) -> Self {
-        Self { inner: Mutex::new(Inner { window, journal }) }
+        Self { inner: Mutex::new(Inner { window, journal }), share_refusals: AtomicU64::new(0) }
     }
 
     /// Uses the nonce. When this returns `Ok`, the admission is in the journal and the plan may be
@@ -39,7 +43,7 @@ impl Admissions {
         let entry = inner
             .window
             .admit(&admission.key, &admission.nonce, admission.created, max_age, seconds)
-            .map_err(reason)?;
+            .map_err(|refusal| self.reason(refusal))?;
         inner.journal.append(&entry, max_age, seconds).map_err(|error| {
             tracing::error!(error = %error, source = %error.source, "an admission could not be written down");
             DenyReason::Unavailable
@@ -58,17 +62,26 @@ impl Admissions {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).journal.is_starting(now.seconds())
     }
 
+    /// How many requests were refused because their key held its share of the window, which was not full.
+    pub fn share_refusals(&self) -> u64 {
+        self.share_refusals.load(Ordering::Relaxed)
+    }
+
     /// Live entries and how many there may be.
     pub fn fill(&self) -> (usize, usize) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         (inner.window.len(), inner.window.capacity())
     }
-}
 
-const fn reason(refusal: AdmitRefusal) -> DenyReason {
-    match refusal {
-        AdmitRefusal::Replayed => DenyReason::ReplayDetected,
-        AdmitRefusal::Full => DenyReason::ReplayWindowFull,
-        AdmitRefusal::Starting => DenyReason::ReplayWindowStarting,
+    fn reason(&self, refusal: AdmitRefusal) -> DenyReason {
+        match refusal {
+            AdmitRefusal::Replayed => DenyReason::ReplayDetected,
+            AdmitRefusal::Full => DenyReason::ReplayWindowFull,
+            AdmitRefusal::ShareFull => {
+                self.share_refusals.fetch_add(1, Ordering::Relaxed);
+                DenyReason::ReplayWindowFull
+            }
+            AdmitRefusal::Starting => DenyReason::ReplayWindowStarting,
+        }
     }
 }

@@ -1,14 +1,16 @@
 //! Envoy ext_authz v3 over gRPC: decode, ask the gate, admit, encode.
 //!
-//! Owns the replay window with its journal, the registrations of refused callers, and the one answer per check. Promises that a denial is an
-//! answer and never a gRPC error, that nothing is allowed before its admission is written down, and
-//! that every process that cannot decide refuses. Never opens the store.
+//! Owns the replay window with its journal, the registrations of refused callers, the spans of traces on their way out, and the
+//! one answer per check. Promises that a denial is an answer and never a gRPC error, that nothing is allowed before its
+//! admission is written down, and that every process that cannot decide refuses. Never opens the store, and calls
+//! nobody but admin and, where the settings name one, a collector of traces.
 
 mod admission;
 mod journal;
 mod registrations;
 mod server;
 mod service;
+mod traces;
 
 pub use admission::Admissions;
 pub use journal::Found;
@@ -18,3 +20,6 @@ pub use registrations::Registrar;
 pub use registrations::Registrations;
 pub use server::Server;
 pub use service::Authz;
+pub use service::Told;
+pub use traces::Exporter;
+pub use traces::Traces;

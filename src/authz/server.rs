@@ -19,6 +19,7 @@ use crate::sys::grpc::Limits;
 use crate::sys::inbound::Inbound;
 use crate::sys::tasks;
 use crate::sys::tasks::Stop;
+use crate::wire::otlp::TraceServiceServer;
 
 /// The service whose health Envoy asks for.
 const SERVICE: &str = "envoy.service.auth.v3.Authorization";
@@ -58,7 +59,8 @@ impl<C: Clock> Server<C> {
         say(&health, ServingStatus::NotServing).await;
         let checks = AuthorizationServer::from_arc(Arc::clone(&self.authz)).max_decoding_message_size(self.max_body);
         let answers = HealthServer::new(HealthService::from_health_reporter(health.clone()));
-        let services = Either(grpc::one(checks), grpc::one(answers));
+        let spans = TraceServiceServer::new(self.authz.traces().clone());
+        let services = Either(grpc::one(checks), Either(grpc::one(spans), grpc::one(answers)));
         let (end, ended) = tasks::stop_pair();
         let serving = grpc::serve("authz", inbound, services, self.limits, ended);
         let steering = async {

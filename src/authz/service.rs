@@ -16,6 +16,7 @@ use crate::authz::admission::Admissions;
 use crate::authz::registrations::Refused;
 use crate::authz::registrations::Registrations;
 use crate::authz::registrations::WAIT;
+use crate::authz::traces::Traces;
 use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
 use crate::domain::decision::Passed;
@@ -28,9 +29,16 @@ use crate::domain::request::RequestView as _;
 use crate::domain::request::Stage;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Now;
+use crate::domain::trace::TraceContext;
 use crate::gate::Gate;
 use crate::gate::Scratch;
+use crate::sys::clock;
 use crate::sys::clock::Clock;
+use crate::sys::clock::Stopwatch;
+use crate::sys::own_use;
+use crate::sys::random;
+use crate::telemetry::decision_times::DecisionTimes;
+use crate::telemetry::decision_times::Times;
 use crate::telemetry::decisions::Decided;
 use crate::telemetry::decisions::DecisionIds;
 use crate::telemetry::decisions::Decisions;
@@ -42,6 +50,8 @@ use crate::wire::envoy;
 use crate::wire::envoy::Check;
 use crate::wire::envoy::CheckRequest;
 use crate::wire::envoy::Unreadable;
+use crate::wire::otlp;
+use crate::wire::otlp::DecisionSpan;
 use crate::wire::state::proto;
 
 thread_local! {
@@ -60,6 +70,19 @@ pub struct Authz<C> {
     registrations: Registrations,
     clock: C,
     draining: AtomicBool,
+    times: DecisionTimes,
+    traces: Traces,
+}
+
+/// Where it is told what was decided.
+#[derive(Debug)]
+pub struct Told {
+    /// Log and counters.
+    pub decisions: Arc<Decisions>,
+    /// What each decision is called there.
+    pub ids: DecisionIds,
+    /// Spans.
+    pub traces: Traces,
 }
 
 /// What a refusal leads to.
@@ -107,17 +130,23 @@ impl<C: Clock> Authz<C> {
         gate: Gate,
         state: Arc<ArcSwapOption<Snapshot>>,
         admissions: Admissions,
-        decisions: Arc<Decisions>,
-        ids: DecisionIds,
+        told: Told,
         registrations: Registrations,
         clock: C,
     ) -> Self {
-        Self { gate, state, admissions, decisions, ids, registrations, clock, draining: AtomicBool::new(false) }
+        let Told { decisions, ids, traces } = told;
+        let (draining, times) = (AtomicBool::new(false), DecisionTimes::default());
+        Self { gate, state, admissions, decisions, ids, registrations, clock, draining, times, traces }
     }
 
     /// From now on every check is answered with `GATEWAY_DRAINING`.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Where spans go.
+    pub const fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// The counters for admin. Ready means that a request signed now would be decided.
@@ -132,19 +161,29 @@ impl<C: Clock> Authz<C> {
             replay_entries: u64::try_from(entries).unwrap_or(u64::MAX),
             replay_capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
             ready: self.state.load().is_some() && !draining && !self.admissions.is_starting(self.clock.now()),
+            decision_times: self.times.totals().iter().map(encode_times).collect(),
+            replay_share_refused: self.admissions.share_refusals(),
+            process: own_use::look().map(|uses| proto::ProcessUse {
+                resident_bytes: uses.resident_bytes,
+                open_files: uses.open_files,
+                max_open_files: uses.max_open_files,
+            }),
+            spans: self.traces.counts().map(|(result, count)| (result.to_owned(), count)).collect(),
         }
     }
 
     /// Answers one check. Every outcome is an answer; what cannot be decided is refused.
     ///
     /// Does not wait, but where an approval is missing that may be registered. `timeout` is how long Envoy waits, where
-    /// it said so.
+    /// it said so; `context` is that of the trace the request belongs to.
     pub async fn answer(
         &self,
         stage: Result<Stage, Unreadable>,
         timeout: Option<Duration>,
+        context: Option<TraceContext>,
         request: &CheckRequest,
     ) -> CheckResponse {
+        let watch = Stopwatch::start();
         let now = self.clock.now();
         let id = self.ids.next();
         let check = stage.and_then(|stage| Check::read(request).map(|check| (stage, check)));
@@ -157,7 +196,13 @@ impl<C: Clock> Authz<C> {
                 return answering.deny(&Denial::from(DenyReason::Unavailable), Registering::Untold);
             }
         };
-        let (denial, next) = match self.decide(stage, check, &answering, now) {
+        let decided = self.decide(stage, check, &answering, now);
+        let took = watch.elapsed();
+        self.times.record(stage, decided.is_ok(), took);
+        if let Some(context) = context.filter(|context| context.sampled && self.traces.are_wanted()) {
+            self.trace(context, stage, &id, &decided, took);
+        }
+        let (denial, next) = match decided {
             Ok(response) => return response,
             Err(refused) => refused,
         };
@@ -207,6 +252,36 @@ impl<C: Clock> Authz<C> {
         })
     }
 
+    /// Keeps the span of a decision.
+    fn trace(
+        &self,
+        context: TraceContext,
+        stage: Stage,
+        decision_id: &str,
+        decided: &Result<CheckResponse, (Box<Denial>, Next)>,
+        took: Duration,
+    ) {
+        // Without randomness nothing could be told apart.
+        let Ok(span_id) = random::bytes() else { return };
+        let ended = clock::wall_nanos();
+        let (connection, reason) = match decided {
+            Ok(response) => (answer::connection(response), None),
+            Err((denial, _)) => {
+                (denial.connection.as_ref().map(|connection| connection.as_str()), Some(denial.reason.label()))
+            }
+        };
+        self.traces.record(&DecisionSpan {
+            context,
+            span_id,
+            stage: stage_name(stage),
+            began: ended.saturating_sub(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)),
+            ended,
+            decision_id,
+            connection,
+            reason,
+        });
+    }
+
     async fn register(&self, refusal: &Refusal<'_, C>, timeout: Option<Duration>) -> Option<Arc<Registration>> {
         let Refusal { check, decision_id, now, .. } = *refusal;
         let (caller, service) = (refusal.denial.caller.as_ref()?, refusal.denial.connection.as_ref()?);
@@ -246,16 +321,29 @@ impl<C: Clock> Authz<C> {
         self.decisions.record(&Decided {
             decision_id: id,
             at: now.wall,
-            stage: match stage {
-                Stage::Head => "head",
-                Stage::Body => "body",
-            },
+            stage: stage_name(stage),
             request_id: check.request_id(),
             method: check.method(),
             path: check.path(),
             client: check.client_address(),
             outcome,
         });
+    }
+}
+
+const fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Head => "head",
+        Stage::Body => "body",
+    }
+}
+
+fn encode_times((stage, outcome, times): (&str, &str, &Times)) -> proto::DecisionTimes {
+    proto::DecisionTimes {
+        stage: stage.to_owned(),
+        outcome: outcome.to_owned(),
+        counts: times.counts.to_vec(),
+        sum_ns: times.sum_nanos,
     }
 }
 
@@ -292,7 +380,8 @@ impl<C: Clock> Authorization for Authz<C> {
         let said = |name| request.metadata().get(name).map(|value| value.as_bytes());
         let stage = envoy::decode_stage(said(envoy::STAGE_METADATA));
         let timeout = envoy::decode_timeout(said(envoy::TIMEOUT_METADATA));
-        Ok(Response::new(self.answer(stage, timeout, request.get_ref()).await))
+        let context = said(otlp::CONTEXT_METADATA).and_then(TraceContext::parse);
+        Ok(Response::new(self.answer(stage, timeout, context, request.get_ref()).await))
     }
 }
 

@@ -140,6 +140,7 @@ pub(super) fn typed(form: Form, text: &str) -> Value {
     let list = || json!(text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect::<Vec<_>>());
     let found = match form {
         Form::Whole(_) => number(),
+        Form::Ratio => text.trim().parse::<f64>().ok().map(Value::from),
         Form::Boolean => truth(),
         Form::Words => Some(list()),
         Form::Text(_)

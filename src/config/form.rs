@@ -18,6 +18,8 @@ pub enum Form {
     Choice(&'static [&'static str]),
     /// A whole number.
     Whole(Bounds),
+    /// A number from 0 to 1.
+    Ratio,
     /// A truth value.
     Boolean,
     /// A list of texts, or one text in which they stand with commas.
@@ -69,6 +71,7 @@ impl Form {
             Self::Text(_)
             | Self::Choice(_)
             | Self::Whole(_)
+            | Self::Ratio
             | Self::Boolean
             | Self::Words
             | Self::Secret

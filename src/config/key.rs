@@ -81,6 +81,11 @@ impl Key {
         Self { form: whole(least, most), ..self }
     }
 
+    /// Takes numbers from 0 to 1.
+    pub(super) const fn ratio(self) -> Self {
+        Self { form: Form::Ratio, ..self }
+    }
+
     /// Takes truth values.
     pub(super) const fn boolean(self) -> Self {
         Self { form: Form::Boolean, ..self }

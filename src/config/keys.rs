@@ -26,6 +26,7 @@ pub use crate::config::key::Fallback;
 pub use crate::config::key::Key;
 pub use crate::config::key::Reload;
 pub use crate::config::key::table_of;
+use crate::config::telemetry_keys;
 
 /// The gateway's own namespace.
 pub const NAMESPACE: Key = Key::new(
@@ -476,6 +477,10 @@ pub const ALL: &[Key] = &[
     ROTATION_GRACE_DAYS,
     LOG_LEVEL,
     LOG_DECISIONS,
+    telemetry_keys::OTLP_ENDPOINT,
+    telemetry_keys::OTLP_HEADERS,
+    telemetry_keys::SAMPLE_RATIO,
+    telemetry_keys::SERVICE_NAME,
     ALLOW_LITERALS,
     PROVIDER_CONCURRENCY,
     REFS_PER_PROVIDER,
@@ -511,7 +516,13 @@ pub fn environment() -> impl Iterator<Item = &'static str> {
 }
 
 /// Variables whose values are secrets; so are those that begin with [`SERVICE_KEY_PREFIX`].
-pub const SECRET_ENVIRONMENT: &[&str] = &["GATEWAY_MASTER_KEY", "GATEWAY_ADMIN_TOKEN", "SIGILUM_SERVICE_API_KEY"];
+pub const SECRET_ENVIRONMENT: &[&str] = &[
+    "GATEWAY_MASTER_KEY",
+    "GATEWAY_ADMIN_TOKEN",
+    "SIGILUM_SERVICE_API_KEY",
+    "GATEWAY_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+];
 /// Whether a variable holds a secret of the gateway's own, which no reference may lead to.
 pub fn is_own_secret(name: &str) -> bool {
     SECRET_ENVIRONMENT.contains(&name) || name.starts_with(SERVICE_KEY_PREFIX)

@@ -39,6 +39,7 @@ use crate::config::parts::ReloadOptions;
 use crate::config::parts::Resolution;
 use crate::config::parts::SecretsOptions;
 use crate::config::parts::UsageOptions;
+use crate::config::telemetry;
 use crate::domain::address::AddressPolicy;
 use crate::domain::ids::Namespace;
 use crate::domain::snapshot::Rotation;
@@ -162,6 +163,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let rotation_grace_days = loader.number(&keys::ROTATION_GRACE_DAYS);
     let log_level = loader.read(&keys::LOG_LEVEL, Shape::Word, parse_level);
     let decisions = loader.read(&keys::LOG_DECISIONS, Shape::Word, parse_decisions);
+    let traces = telemetry::read(loader);
     let secrets = SecretsSettings {
         allow_literals: loader.read(&keys::ALLOW_LITERALS, Shape::Boolean, parse_boolean),
         concurrency: loader.number(&keys::PROVIDER_CONCURRENCY),
@@ -205,6 +207,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let declared = declared(loader, &secrets, &policy);
 
     let (access, admin_url) = access?;
+    let (traces, collector) = traces?.unzip();
     let listen = Listeners { ingress: ingress?, admin: admin?, envoy_admin: envoy_admin? };
     let settings = Settings {
         authorities: authorities?,
@@ -220,6 +223,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         auto_register: false,
         gateway_namespace: namespace.as_ref().map_or_else(String::new, ToString::to_string),
         log_level: log_level.clone()?,
+        traces: collector,
     };
     let mut config = Config {
         namespace,
@@ -249,6 +253,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         drain: Duration::from_secs(drain?),
         log_level: log_level?,
         decisions: decisions?,
+        traces,
         master_key,
         kept_secret_versions: u32::try_from(kept_secret_versions?).ok()?,
         native_port: native_port?,

@@ -22,6 +22,8 @@ pub mod mistake;
 pub mod parts;
 pub mod schema;
 pub mod structure;
+pub mod telemetry;
+pub mod telemetry_keys;
 
 mod declared;
 mod encode;

@@ -19,6 +19,7 @@ pub use crate::config::declaration::Resolution;
 pub use crate::config::declaration::SecretSource;
 pub use crate::config::declaration::SecretsOptions;
 use crate::config::mistake::Mistake;
+pub use crate::config::telemetry::TraceOptions;
 use crate::domain::address::AddressPolicy;
 use crate::domain::ids::ConnectionId;
 use crate::domain::ids::Namespace;
@@ -60,6 +61,8 @@ pub struct Config {
     pub log_level: String,
     /// Which decisions are logged.
     pub decisions: DecisionLog,
+    /// How Envoy traces; `None`: not at all. Where spans go is in the settings of the decision.
+    pub traces: Option<TraceOptions>,
     /// The master key where the environment names it; otherwise it is in its file.
     pub master_key: Option<Secret>,
     /// Versions of a connection's secrets the store keeps, the one in use included.

@@ -140,6 +140,7 @@ fn value_of(form: Form, nothing: bool, reload: Reload) -> Map<String, Value> {
         Form::Whole(bounds) => {
             json!({ "type": kind("integer"), "minimum": bounds.least, "maximum": bounds.most })
         }
+        Form::Ratio => json!({ "type": kind("number"), "minimum": 0, "maximum": 1 }),
         Form::Boolean => {
             json!({ "anyOf": [{ "type": kind("boolean") }, { "type": "string", "pattern": WORDS_OF_TRUTH }] })
         }

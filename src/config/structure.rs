@@ -288,6 +288,7 @@ fn rows(path: &str, form: Form, reload: &str, out: &mut String) {
         Form::Text(_)
         | Form::Choice(_)
         | Form::Whole(_)
+        | Form::Ratio
         | Form::Boolean
         | Form::Words
         | Form::Texts(_)

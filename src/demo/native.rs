@@ -154,7 +154,7 @@ async fn guard(State(native): State<Arc<Native>>, request: Request, next: Next) 
     match native.admit(&verified) {
         Ok(()) => Ok(next.run(Request::from_parts(parts, Body::from(body))).await),
         Err(AdmitRefusal::Replayed) => Ok(refusal(StatusCode::UNAUTHORIZED, "Unauthorized")),
-        Err(AdmitRefusal::Full) => Ok(later("Too many requests to remember")),
+        Err(AdmitRefusal::Full | AdmitRefusal::ShareFull) => Ok(later("Too many requests to remember")),
         Err(AdmitRefusal::Starting) => Ok(later("Just started: new requests cannot be told from replayed ones yet")),
     }
 }

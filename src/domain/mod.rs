@@ -34,4 +34,5 @@ pub mod secret;
 pub mod signature;
 pub mod snapshot;
 pub mod time;
+pub mod trace;
 pub mod upstream_path;

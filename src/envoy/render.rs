@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::config::parts::IngressTls;
+use crate::config::parts::TraceOptions;
 
 /// The file as it is, valid on its own.
 pub const STATIC: &str = include_str!("../../envoy/envoy.yaml");
@@ -32,6 +33,9 @@ pub const CA_FILES: &[&str] = &[
 
 /// What the file says where TLS would stand.
 const PLAIN: &str = "# plain HTTP; where gateway.tls is set, its transport socket stands above this";
+
+/// What the file says where a provider of traces would stand.
+const UNTRACED: &str = "# where telemetry.otlp_endpoint is set, its provider stands below this";
 
 /// Stand for the addresses of a listener while the file is rewritten; YAML has no such line.
 const INGRESS_MARK: &str = "@ingress@";
@@ -53,6 +57,9 @@ pub struct Rendering {
     /// TLS for agents; `None`: plain HTTP.
     #[serde(default)]
     pub tls: Option<IngressTls>,
+    /// How it traces; `None`: not at all.
+    #[serde(default)]
+    pub traces: Option<TraceOptions>,
     /// The certificates providers are verified against.
     pub ca_file: PathBuf,
 }
@@ -103,6 +110,10 @@ pub fn render(settings: &Rendering) -> Result<String, RenderError> {
         Some(tls) => replace(&text, &format!("    - filters:{:36}{PLAIN}\n", ""), 1, &transport_socket(tls))?,
         None => text,
     };
+    let text = match &settings.traces {
+        Some(traces) => replace(&text, &format!("          tracing:{:32}{UNTRACED}\n", ""), 1, &tracer(traces))?,
+        None => text,
+    };
     let file = format!("trusted_ca: {{ filename: {} }}", quoted(&settings.ca_file.display().to_string()));
     replace(&text, "trusted_ca: { filename: /etc/ssl/certs/ca-certificates.crt }", 1, &file)
 }
@@ -128,6 +139,32 @@ fn transport_socket(tls: &IngressTls) -> String {
     }
     lines.push_str("      filters:\n");
     lines
+}
+
+/// Traces for all requests of agents. Spans go to authz, which knows the collector and what it wants to see.
+fn tracer(traces: &TraceOptions) -> String {
+    let TraceOptions { service_name, sampled } = traces;
+    let samplers = "envoy.extensions.tracers.opentelemetry.samplers.v3";
+    format!(
+        "          tracing:
+            provider:
+              name: envoy.tracers.opentelemetry
+              typed_config:
+                \"@type\": type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig
+                grpc_service: {{ envoy_grpc: {{ cluster_name: authz, skip_envoy_headers: true }}, timeout: 1s }}
+                service_name: {}
+                sampler:
+                  name: envoy.tracers.opentelemetry.samplers.parent_based
+                  typed_config:
+                    \"@type\": type.googleapis.com/{samplers}.ParentBasedSamplerConfig
+                    wrapped_sampler:
+                      name: envoy.tracers.opentelemetry.samplers.trace_id_ratio_based
+                      typed_config:
+                        \"@type\": type.googleapis.com/{samplers}.TraceIdRatioBasedSamplerConfig
+                        sampling_percentage: {{ numerator: {sampled}, denominator: TEN_THOUSAND }}
+            spawn_upstream_span: true\n",
+        quoted(service_name)
+    )
 }
 
 /// The address line of a listener as it stands in the file.

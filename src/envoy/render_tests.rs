@@ -20,6 +20,7 @@ fn settings() -> Rendering {
         max_body_bytes: 2 * 1024 * 1024,
         trusted_hops: 0,
         tls: None,
+        traces: None,
         ca_file: PathBuf::from(CA_FILES[0]),
     }
 }
@@ -67,6 +68,7 @@ fn any_mixture_of_default_and_other_ports_is_excluded() {
             max_body_bytes: 10_000,
             trusted_hops: 0,
             tls: None,
+            traces: None,
             ca_file: PathBuf::from("/ca.pem"),
         });
         let (mut ports, _) = own_listener_rules(&config);
@@ -88,6 +90,7 @@ fn any_body_limit_can_be_set() {
             max_body_bytes: limit,
             trusted_hops: 0,
             tls: None,
+            traces: None,
             ca_file: PathBuf::from("/ca.pem"),
         });
         assert!(text.unwrap().contains(&format!("max_request_bytes: {limit}")), "{limit}");
@@ -103,6 +106,7 @@ fn every_setting_gets_into_place() {
         max_body_bytes: 10_000,
         trusted_hops: 2,
         tls: None,
+        traces: None,
         ca_file: PathBuf::from("/tmp/a \"quoted\" name"),
     });
     let ingress = &config["static_resources"]["listeners"][0];
@@ -130,6 +134,22 @@ fn the_defaults_change_nothing() {
     let plain = Rendering { ingress: vec!["127.0.0.1:38000".parse().unwrap()], ..settings() };
     let original: Value = serde_yaml::from_str(STATIC).unwrap();
     assert_eq!(parsed(&plain), original);
+}
+
+#[test]
+fn where_traces_are_wanted_envoy_leaves_its_spans_with_authz() {
+    let traces = TraceOptions { service_name: "edge".to_owned(), sampled: 105 };
+    let config = parsed(&Rendering { traces: Some(traces), ..settings() });
+    let tracing = find(&config, "tracing").unwrap();
+    let provider = &tracing["provider"]["typed_config"];
+    assert_eq!(find(provider, "cluster_name").unwrap(), "authz");
+    assert_eq!(provider["service_name"], "edge");
+    // Of those who come without a context; the others go by theirs.
+    assert!(provider["sampler"]["name"].as_str().unwrap().ends_with("parent_based"));
+    assert_eq!(find(&provider["sampler"], "numerator").unwrap(), 105);
+    // What stands in the file without a provider stays.
+    assert_eq!(tracing["max_path_tag_length"], 0);
+    assert!(tracing["custom_tags"].as_sequence().unwrap().len() >= 3);
 }
 
 #[test]
@@ -164,7 +184,10 @@ async fn envoy_accepts_both_forms() {
         ..settings()
     };
     let elsewhere = Rendering { ingress: vec!["192.0.2.1:38000".parse().unwrap()], ..settings() };
-    let forms = [STATIC.to_owned(), render(&settings()).unwrap(), render(&odd).unwrap(), render(&elsewhere).unwrap()];
+    let traces = Some(TraceOptions { service_name: "edge".to_owned(), sampled: 1 });
+    let traced = Rendering { traces, ..settings() };
+    let rendered = [&settings(), &odd, &elsewhere, &traced].map(|form| render(form).unwrap());
+    let forms: Vec<_> = std::iter::once(STATIC.to_owned()).chain(rendered).collect();
     for (number, form) in forms.iter().enumerate() {
         let file = folder.path().join(format!("{number}.yaml"));
         std::fs::write(&file, form).unwrap();

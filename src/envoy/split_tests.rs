@@ -18,6 +18,7 @@ fn settings(ingress: &[&str]) -> Rendering {
         max_body_bytes: 2 * 1024 * 1024,
         trusted_hops: 0,
         tls: None,
+        traces: None,
         ca_file: PathBuf::from(render::CA_FILES[0]),
     }
 }

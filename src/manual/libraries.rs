@@ -19,6 +19,7 @@
 //! | `serde_yaml` (the maintained fork `serde_yaml_ng`) | the demo's approval in a copy of `gateway.yaml`; reading Envoy's file in tests | the original is archived; the fork keeps its interface |
 //! | `rustix` | resource limits, parent-death signal, user ids | the calls we need without `unsafe` of ours |
 //! | `prometheus` | `/metrics` | the text format and the registry, without a server of its own |
+//! | `opentelemetry-proto` | traces to a collector | OTLP's messages and their gRPC service, generated, by the OpenTelemetry project; on the tonic we use already |
 //! | `siphasher` | the keyed hash of the replay window | the 128-bit form of the hash the standard library keeps to 64 |
 //! | `arc-swap` | the snapshot | readers never wait for a writer |
 //! | `hashbrown` | the tables of grants and names | the standard library's own table, with the part it keeps to itself: entries that are found by a hash and an equality of ours, so that a record is held once, at 4 bytes an index entry |
@@ -42,6 +43,11 @@
 //! standard library), `utoipa` 10,000 without its macros and `utoipa-axum` 900, `indicatif` 6,600, `clap_complete` 4,900,
 //! `jsonwebtoken` 2,700, `bs58` 1,600. `utoipa-axum` is the youngest, of 2024, and the only one that all of the API's
 //! routes go through: should it end, its router is axum's own with a second list.
+//!
+//! `opentelemetry-proto` brings three crates (`opentelemetry`, `opentelemetry_sdk` with nothing but `trace`, and
+//! `futures-executor`), and no second HTTP stack. The exporter of the same project (`opentelemetry-otlp`) was not taken: it sends what
+//! its own processor gathers on a thread of its own, and cannot pass on the spans Envoy leaves with us, which are most of
+//! them; what it would spare is a queue and a loop of a hundred lines.
 //!
 //! What was looked at and not taken: `dotenvy` for `.env` files that are imported (it gives values, but not the lines they
 //! stand on, which is what has to be deleted; and it puts other variables into values, where an importer must not guess);

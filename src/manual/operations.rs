@@ -85,7 +85,39 @@
 //!
 //! `usage_sent_total`, `usage_duplicate_total`, `usage_refused_total` by code, `usage_skipped_total` by reason,
 //! `usage_dropped_total`, `usage_retries_total`, `usage_pending`, `usage_lag_bytes` and `claim_submit_total` by result are
-//! about what goes out to the Sigilum API. Watch `usage_lag_bytes`: it grows while the API takes nothing.
+//! about what goes out to the Sigilum API, and `usage_oldest_age_seconds` about the oldest event that is read and waits. Watch
+//! `usage_lag_bytes`: it grows while the API takes nothing.
+//!
+//! `decision_seconds` is a histogram by stage (`head`, `body`) and outcome (`allow`, `deny`): the time from a check that was read
+//! to its answer, without the way to Envoy and back and without waiting for a registration. authz counts it in fixed buckets
+//! from 25 µs to 500 ms, two additions of atomic numbers for each decision; its reports carry the counts, and `admin` sums them
+//! over processes and their restarts. `replay_share_refused_total` counts refusals because one key held its quarter of the window:
+//! part of the reason `replay_window_full`, which the window itself may also be.
+//!
+//! `state_info` names the epoch; `authz_acknowledged_version` and `authz_lag_versions` are about each authz process by its `node`;
+//! two of one name are told apart by `#2`, and of more than 64 those farthest behind are shown. `store_*_bytes` are the database,
+//! its log and the room in it that holds nothing; `store_audit_entries` and `store_audit_oldest_age_seconds` the audit.
+//! `process_resident_memory_bytes`, `process_open_fds`, `process_max_fds` and `process_start_time_seconds` are about `admin` and,
+//! by its reports, each authz; the first three on Linux only. All these are looked up when somebody asks.
+//!
+//! # Traces
+//!
+//! With `telemetry.otlp_endpoint` Envoy begins a span for each request of an agent (a child of its `traceparent` where there is
+//! one, else for `telemetry.sample_ratio` of them), one for each check it asks of authz and one for each try at a provider.
+//! It leaves them with authz, on the socket it asks on: Envoy thus knows neither the collector nor the key that opens it, and its
+//! configuration holds nothing secret. authz adds the decision's span, a child of Envoy's question, and sends everything by OTLP
+//! over gRPC, 512 spans at a time or every second.
+//!
+//! Of Envoy's attributes a list of thirteen is passed on; no header (`user_agent`), no URL, no address of a client, no
+//! `tracestate`, no event. A request that no decision was made of, a health check for instance, is not told. Where to send and
+//! with which headers comes to authz with the state; `GATEWAY_OTLP_HEADERS` goes from the supervisor to `admin` through its
+//! pipe, as other secrets do.
+//!
+//! Nothing waits for a collector: 4,096 spans wait at most, further ones are given up (`trace_spans_total{result="dropped"}`), and
+//! a message that is not taken within 5 s is not sent again (`failed`). The outage is logged once.
+//!
+//! The context a provider is told of is that of Envoy's try, and only where the connection has `forward_trace`; elsewhere
+//! `traceparent`, `tracestate` and `baggage` are removed behind everything that could add them.
 //!
 //! # Usage events
 //!

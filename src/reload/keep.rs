@@ -22,6 +22,8 @@ pub(super) fn what_takes_a_restart(next: &mut Config, now: &Config, moved: bool,
     }
     next.settings.allow_loopback =
         address::all_loopback(&next.listen.ingress) && address::all_loopback(&now.listen.admin);
+    next.settings.traces.clone_from(&now.settings.traces);
+    next.traces.clone_from(&now.traces);
     next.listen.admin.clone_from(&now.listen.admin);
     next.listen.envoy_admin.clone_from(&now.listen.envoy_admin);
 }

@@ -119,6 +119,12 @@ impl Session {
                 if report.denied.len() > MAX_COUNTERS {
                     report.denied.clear();
                 }
+                if report.decision_times.len() > MAX_COUNTERS {
+                    report.decision_times.clear();
+                }
+                if report.spans.len() > MAX_COUNTERS {
+                    report.spans.clear();
+                }
                 self.place.update(|peer| peer.report = Some(report));
                 Ok(())
             }

@@ -22,6 +22,7 @@ pub mod rotation;
 pub mod seal;
 pub mod sealed;
 pub mod sealing;
+pub mod sizes;
 pub mod unfit;
 mod unlock;
 pub mod variables;

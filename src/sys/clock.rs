@@ -1,6 +1,7 @@
 //! Reading the clocks: one of the two trait seams of the crate.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -18,6 +19,30 @@ pub trait Clock: Send + Sync + 'static {
 /// Where the monotonic clock begins: far from zero, so that "confirmed twenty seconds ago" can be
 /// written down by a process that started five seconds ago.
 const MONOTONIC_START_MS: u64 = 1 << 40;
+
+/// Nanoseconds since 1970, for a span of a trace.
+#[expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
+pub fn wall_nanos() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    u64::try_from(since).unwrap_or(u64::MAX)
+}
+
+/// Measures how long something takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Begins now.
+    #[expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// How long it has been.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
 
 /// The machine's clocks.
 #[derive(Debug, Clone, Copy, Default)]

@@ -17,10 +17,17 @@ use prometheus::IntGauge;
 use prometheus::Opts;
 use prometheus::Registry;
 use prometheus::TextEncoder;
+use prometheus::proto;
 
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
 use crate::telemetry::access_log::AccessEntry;
 use crate::telemetry::data_plane::DataPlane;
+use crate::telemetry::decision_times::AllTimes;
+use crate::telemetry::decision_times::DecisionSeconds;
 use crate::telemetry::reload::ReloadMetrics;
+use crate::telemetry::standing::Standing;
+use crate::telemetry::standing::StandingGauges;
 use crate::telemetry::usage::UsageMetrics;
 
 /// Content type of the rendered text.
@@ -28,11 +35,14 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Longest label value, in bytes.
 const MAX_LABEL_BYTES: usize = 64;
 /// Distinct values one label may take; those after it are counted as `other`.
-const MAX_LABEL_VALUES: usize = 64;
+pub(in crate::telemetry) const MAX_LABEL_VALUES: usize = 64;
 /// Processes whose counters are remembered, so that one which reconnects is not counted twice.
 const MAX_KNOWN: usize = 1024;
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY_BUCKETS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
+
+/// What may become of a span of a trace: taken by the collector, given up for want of room, not taken.
+pub const SPAN_RESULTS: [&str; 3] = ["exported", "dropped", "failed"];
 
 /// What one authz process says of itself; counters are cumulative since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,6 +61,12 @@ pub struct AuthzCounters {
     pub replay_capacity: u64,
     /// Whether it answers.
     pub ready: bool,
+    /// How long its decisions took.
+    pub times: AllTimes,
+    /// Refusals because one key held its share of the replay window.
+    pub replay_share_refused: u64,
+    /// Spans by what became of them.
+    pub spans: HashMap<String, u64>,
 }
 
 /// How a drain ended.
@@ -88,6 +104,11 @@ pub struct Metrics {
     claims_approvals: IntGauge,
     claims_unconfirmed: IntGauge,
     claims_streams: IntGauge,
+    decision_seconds: DecisionSeconds,
+    replay_share_refused: IntCounter,
+    trace_spans: IntCounterVec,
+    standing: StandingGauges,
+    started_at_ms: u64,
     usage: UsageMetrics,
     data_plane: Arc<DataPlane>,
     reload: ReloadMetrics,
@@ -132,6 +153,9 @@ impl Metrics {
             &["service"],
         )?;
         registry.register(Box::new(claims_age.clone()))?;
+        let (decision_seconds, standing) = (DecisionSeconds::new()?, StandingGauges::new()?);
+        registry.register(Box::new(decision_seconds.clone()))?;
+        registry.register(Box::new(standing.clone()))?;
         let made = Self {
             auth_reject: counters("auth_reject_total", "Refused requests by reason", &["reason"])?,
             auth_allow: counter("auth_allow_total", "Requests let through")?,
@@ -157,6 +181,14 @@ impl Metrics {
             authz_ready: gauge("authz_ready", "Connected authz processes that answer and hold the published state")?,
             replay_entries: gauge("replay_entries", "Live entries of the replay windows")?,
             replay_capacity: gauge("replay_capacity", "Entries the replay windows may hold")?,
+            replay_share_refused: counter(
+                "replay_share_refused_total",
+                "Requests refused because their key held its share of the replay window",
+            )?,
+            trace_spans: counters("trace_spans_total", "Spans of traces by what became of them", &["result"])?,
+            decision_seconds,
+            standing,
+            started_at_ms: SystemClock.now().wall.0,
             claims_refresh: counters("claims_refresh_total", "Readings of approvals by result", &["result"])?,
             claims_approvals: gauge("claims_approvals", "Approvals held from the Sigilum API")?,
             claims_unconfirmed: gauge("claims_unconfirmed_services", "Services whose approvals were never confirmed")?,
@@ -173,6 +205,9 @@ impl Metrics {
         for outcome in [DrainOutcome::Clean, DrainOutcome::Forced] {
             made.drain.with_label_values(&[outcome.label()]).inc_by(0);
             let _ = made.drain_seconds.with_label_values(&[outcome.label()]);
+        }
+        for result in SPAN_RESULTS {
+            made.trace_spans.with_label_values(&[result]).inc_by(0);
         }
         for result in ["read", "unchanged", "failed", "no_key"] {
             made.claims_refresh.with_label_values(&[result]).inc_by(0);
@@ -207,6 +242,12 @@ impl Metrics {
                     self.replay_detected.inc_by(more);
                 }
             }
+            self.decision_seconds.add(&report.times, &before.times);
+            self.replay_share_refused.inc_by(report.replay_share_refused.saturating_sub(before.replay_share_refused));
+            for result in SPAN_RESULTS {
+                let count = |report: &AuthzCounters| report.spans.get(result).copied().unwrap_or_default();
+                self.trace_spans.with_label_values(&[result]).inc_by(count(report).saturating_sub(count(&before)));
+            }
             seen.counters.insert(place, report.clone());
         }
         if seen.counters.len() > MAX_KNOWN {
@@ -218,6 +259,16 @@ impl Metrics {
         let sum = |count: fn(&AuthzCounters) -> u64| gauge_value(reports.iter().map(count).sum());
         self.replay_entries.set(sum(|report| report.replay_entries));
         self.replay_capacity.set(sum(|report| report.replay_capacity));
+    }
+
+    /// Unix milliseconds of the moment counting began, which is that of the start of the process.
+    pub const fn started_at_ms(&self) -> u64 {
+        self.started_at_ms
+    }
+
+    /// Shows what a look at store, state stream and processes has found.
+    pub fn show(&self, standing: Standing) {
+        self.standing.show(standing);
     }
 
     /// Sets the gauges of the state stream.
@@ -358,6 +409,13 @@ pub(in crate::telemetry) fn clean_label(raw: &str) -> String {
         "" => "unknown".to_owned(),
         clean => clean.to_owned(),
     }
+}
+
+pub(in crate::telemetry) fn label_pair(name: &str, value: &str) -> proto::LabelPair {
+    let mut pair = proto::LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
 }
 
 fn gauge_value(count: u64) -> i64 {

@@ -13,6 +13,7 @@ fn report(node: &str, started_at_ms: u64, denied: &[(&str, u64)]) -> AuthzCounte
         replay_entries: 3,
         replay_capacity: 100,
         ready: true,
+        ..AuthzCounters::default()
     }
 }
 

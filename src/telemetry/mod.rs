@@ -2,10 +2,12 @@
 
 pub mod access_log;
 pub mod data_plane;
+pub mod decision_times;
 pub mod decisions;
 pub mod log;
 pub mod metrics;
 pub mod reload;
 pub mod segments;
+pub mod standing;
 pub mod tail;
 pub mod usage;

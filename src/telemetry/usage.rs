@@ -2,17 +2,24 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
+use prometheus::Gauge;
 use prometheus::IntCounter;
 use prometheus::IntCounterVec;
 use prometheus::IntGauge;
 use prometheus::Registry;
 
+use crate::domain::time::UnixSeconds;
 use crate::telemetry::metrics::clean_label;
 use crate::telemetry::metrics::options;
 
 /// Distinct codes of refusals that are told apart; the API chooses them.
 const MAX_CODES: usize = 32;
+
+/// What may become of a registration.
+const CLAIM_RESULTS: [&str; 5] = ["recorded", "api_rejected", "no_response", "rate_limited", "failed_before_response"];
 
 /// Why an event of the log is not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +52,9 @@ impl Skipped {
 pub struct UsageMetrics {
     pending: IntGauge,
     lag_bytes: IntGauge,
+    oldest_age: Gauge,
+    /// Unix seconds of the oldest event that is not settled; 0: there is none.
+    oldest: AtomicU64,
     sent: IntCounter,
     duplicate: IntCounter,
     refused: IntCounterVec,
@@ -73,9 +83,14 @@ impl UsageMetrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let oldest_age = options("usage_oldest_age_seconds", "Age of the oldest usage event that is not settled");
+        let oldest_age = Gauge::with_opts(oldest_age)?;
+        registry.register(Box::new(oldest_age.clone()))?;
         let made = Self {
             pending: gauge("usage_pending", "Usage events read from the access log and not settled yet")?,
             lag_bytes: gauge("usage_lag_bytes", "Bytes of the access log whose usage events are not settled")?,
+            oldest_age,
+            oldest: AtomicU64::new(0),
             sent: counter("usage_sent_total", "Usage events the control plane has")?,
             duplicate: counter("usage_duplicate_total", "Usage events among the sent ones that it had before")?,
             refused: counters(
@@ -90,6 +105,9 @@ impl UsageMetrics {
             codes: Mutex::default(),
         };
         // A series that appears with its first event has no rate for that event.
+        for result in CLAIM_RESULTS {
+            made.claims.with_label_values(&[result]).inc_by(0);
+        }
         for reason in Skipped::ALL {
             made.skipped.with_label_values(&[reason.label()]).inc_by(0);
         }
@@ -99,6 +117,18 @@ impl UsageMetrics {
     /// Events read and not settled.
     pub fn record_pending(&self, events: usize) {
         self.pending.set(i64::try_from(events).unwrap_or(i64::MAX));
+    }
+
+    /// When the oldest event read and not settled happened; `None`: all are settled.
+    pub fn record_oldest(&self, oldest: Option<UnixSeconds>) {
+        self.oldest.store(oldest.map_or(0, |at| at.0), Ordering::Relaxed);
+    }
+
+    /// Sets the age of that event, for the moment `now_ms` (Unix milliseconds).
+    pub fn record_oldest_at(&self, now_ms: u64) {
+        let oldest_ms = self.oldest.load(Ordering::Relaxed).saturating_mul(1000);
+        let age = if oldest_ms == 0 { 0 } else { now_ms.saturating_sub(oldest_ms) };
+        self.oldest_age.set(age as f64 / 1000.0);
     }
 
     /// Bytes of the log behind what is settled.

@@ -86,6 +86,16 @@ pub fn proceed() -> CheckResponse {
     }
 }
 
+/// The connection an answer that allows is about.
+pub fn connection(response: &CheckResponse) -> Option<&str> {
+    match response.dynamic_metadata.as_ref()?.fields.get("connection")?.kind.as_ref()? {
+        Kind::StringValue(connection) => Some(connection),
+        Kind::NullValue(_) | Kind::NumberValue(_) | Kind::BoolValue(_) | Kind::StructValue(_) | Kind::ListValue(_) => {
+            None
+        }
+    }
+}
+
 impl Answering<'_> {
     /// The plan, as changes Envoy makes to the request.
     ///

@@ -12,6 +12,7 @@ pub mod health;
 pub mod legacy;
 pub mod markdown;
 pub mod member;
+pub mod otlp;
 pub mod pairing;
 pub mod patch;
 pub mod probe;

@@ -28,6 +28,7 @@ use crate::domain::secret::Secret;
 use crate::domain::snapshot::Rotation;
 use crate::domain::snapshot::Settings;
 use crate::domain::time::UnixSeconds;
+use crate::domain::trace::Collector;
 
 /// Generated from our proto file.
 #[allow(
@@ -90,7 +91,24 @@ pub fn decode_settings(settings: proto::Settings) -> Result<Settings, InvalidSet
         auto_register: settings.auto_register,
         gateway_namespace: settings.gateway_namespace,
         log_level: settings.log_level,
+        traces: settings.traces.map(decode_collector).map(Arc::new),
     })
+}
+
+fn decode_collector(collector: proto::Collector) -> Collector {
+    let headers = collector.headers.into_iter().map(|header| (header.name, Secret::new(header.value)));
+    Collector { endpoint: collector.endpoint, service_name: collector.service_name, headers: headers.collect() }
+}
+
+fn encode_collector(collector: &Collector) -> proto::Collector {
+    let headers = collector.headers.iter();
+    proto::Collector {
+        endpoint: collector.endpoint.clone(),
+        service_name: collector.service_name.clone(),
+        headers: headers
+            .map(|(name, value)| proto::CollectorHeader { name: name.clone(), value: value.expose().to_owned() })
+            .collect(),
+    }
 }
 
 /// Writes settings.
@@ -113,6 +131,7 @@ pub fn encode_settings(settings: &Settings) -> proto::Settings {
         auto_register: settings.auto_register,
         gateway_namespace: settings.gateway_namespace.clone(),
         log_level: settings.log_level.clone(),
+        traces: settings.traces.as_deref().map(encode_collector),
     }
 }
 

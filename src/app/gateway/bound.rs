@@ -311,6 +311,7 @@ async fn prepare(
         max_body_bytes: config.max_body_bytes,
         trusted_hops: config.trusted_hops,
         tls: config.tls.clone(),
+        traces: config.traces.clone(),
         ca_file: ca_file()?,
     };
     live::prepare(&config.run_dir, &settings)?;

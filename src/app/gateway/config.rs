@@ -10,6 +10,7 @@ use crate::app::gateway::progress::Beside;
 use crate::app::gateway::restart::Patience;
 use crate::config::guard::Unguarded;
 use crate::config::parts::IngressTls;
+use crate::config::parts::TraceOptions;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
 use crate::sys::tls::trust::ServerTrust;
@@ -86,6 +87,8 @@ pub struct GatewayConfig {
     pub trusted_hops: u32,
     /// TLS for agents.
     pub tls: Option<IngressTls>,
+    /// How Envoy traces; `None`: not at all.
+    pub traces: Option<TraceOptions>,
     /// How long requests in flight may take after a stop.
     pub drain: Duration,
     /// When a process that ends is given up.

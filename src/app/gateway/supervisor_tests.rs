@@ -85,6 +85,7 @@ impl Fake {
             max_body_bytes: 1024,
             trusted_hops: 0,
             tls: None,
+            traces: None,
             drain: LIMIT,
             patience: Patience { longest: Duration::from_millis(200), most: 5, ..Patience::default() },
             program: Some(self.root.path().join("role")),

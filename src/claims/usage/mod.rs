@@ -25,6 +25,7 @@ pub use crate::claims::usage::delivery::Pace;
 use crate::claims::usage::delivery::Pending;
 use crate::claims::usage::event::Found;
 use crate::domain::ids::Namespace;
+use crate::domain::time::UnixSeconds;
 use crate::sys::tasks::Stop;
 use crate::sys::tasks::stop_pair;
 use crate::telemetry::metrics::Metrics;
@@ -202,7 +203,7 @@ impl Usage {
                     deadline = Some(Instant::now() + self.pace.flush);
                 }
                 () = tokio::time::sleep(self.pace.poll), if !overflow => {
-                    self.metrics.usage().record_pending(window.events.iter().filter(|event| !event.is_settled()).count());
+                    self.record_waiting(&window.events);
                     if let Some(settled) = settled_up_to(&window.events) && settled != committed {
                         store(&self.position, &settled).await;
                         committed = settled;
@@ -274,7 +275,7 @@ impl Usage {
     /// Everything up to here is settled. Written down at once, or, while there is more to be done at once, now and
     /// then: what is behind the written position is only sent again.
     async fn commit(&mut self, position: &Position, at_once: bool) {
-        self.metrics.usage().record_pending(0);
+        self.record_waiting(&[]);
         self.committed = position.clone();
         let due = at_once || self.stored_at.elapsed() >= self.pace.poll;
         if due && self.stored != *position {
@@ -287,6 +288,14 @@ impl Usage {
     async fn commit_settled(&mut self, window: &Window) {
         let position = settled_up_to(&window.events).unwrap_or_else(|| self.committed.clone());
         self.commit(&position, true).await;
+    }
+
+    /// Says how many of these events wait, and since when.
+    fn record_waiting(&self, events: &[Pending]) {
+        let waiting = events.iter().filter(|event| !event.is_settled());
+        let oldest = waiting.clone().next().and_then(|event| event.event.occurred_at.as_deref());
+        self.metrics.usage().record_oldest(oldest.and_then(UnixSeconds::parse_rfc3339));
+        self.metrics.usage().record_pending(waiting.count());
     }
 
     async fn record_lag(&self) {

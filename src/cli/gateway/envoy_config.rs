@@ -39,6 +39,7 @@ pub(crate) fn run(args: &EnvoyConfigArgs, globals: &Globals, printer: &mut Print
         max_body_bytes: config.settings.max_body_bytes,
         trusted_hops: config.envoy.trusted_hops,
         tls: config.envoy.tls,
+        traces: config.traces,
         // Where this machine has none, the one that will probably run it is named.
         ca_file: found.find(|file| file.exists()).map_or_else(default_ca_file, Path::to_path_buf),
     })

@@ -41,6 +41,7 @@ use crate::config::declaration::SecretSource;
 use crate::config::guard::Unguarded;
 use crate::config::keys;
 use crate::config::parts::AccessMode;
+use crate::config::telemetry_keys::OTLP_HEADERS;
 use crate::domain::ids::Namespace;
 use crate::domain::record::MAX_SECRET_BYTES;
 use crate::domain::reference::SourceKind;
@@ -225,6 +226,13 @@ pub(crate) fn gateway_config(
     let secret = |name: &str, secret: Option<Secret>| secret.map(|secret| (name.to_owned(), secret));
     let mut admin_secrets = service_keys();
     admin_secrets.extend(referenced);
+    // Another way than as it was written, which counts for admin just as well.
+    admin_secrets.extend(
+        OTLP_HEADERS
+            .env
+            .iter()
+            .filter_map(|name| env::lookup(name).map(|value| ((*name).to_owned(), Secret::new(value)))),
+    );
     admin_secrets.extend(secret("GATEWAY_MASTER_KEY", config.master_key));
     admin_secrets.extend(secret("GATEWAY_ADMIN_TOKEN", config.admin.token));
     GatewayConfig {
@@ -244,6 +252,7 @@ pub(crate) fn gateway_config(
         max_body_bytes: config.settings.max_body_bytes,
         trusted_hops: config.envoy.trusted_hops,
         tls: config.envoy.tls,
+        traces: config.traces,
         drain: config.drain,
         patience: Patience::default(),
         program: None,

@@ -53,8 +53,10 @@ pub struct Entry {
 pub enum AdmitRefusal {
     /// This key has used this nonce.
     Replayed,
-    /// The window, or the share of this key, is used up.
+    /// The window is used up.
     Full,
+    /// The share of this key is used up.
+    ShareFull,
     /// The request is older than what this window can know of: nobody can say whether it is a replay.
     Starting,
 }
@@ -146,8 +148,11 @@ impl ReplayWindow {
         if self.tables.contains(&entry.key, high) {
             return Err(AdmitRefusal::Replayed);
         }
-        if self.live >= self.capacity || self.quota.held(entry.holder) >= self.share() {
+        if self.live >= self.capacity {
             return Err(AdmitRefusal::Full);
+        }
+        if self.quota.held(entry.holder) >= self.share() {
+            return Err(AdmitRefusal::ShareFull);
         }
         match self.insert(&entry, high) {
             Inserted::New => Ok(entry),

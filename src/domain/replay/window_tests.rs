@@ -101,7 +101,7 @@ fn one_key_holds_a_quarter_and_no_more() {
     for number in 0..1000 {
         admit(&mut window, 1, &format!("n{number}"), START, START).unwrap();
     }
-    assert_eq!(admit(&mut window, 1, "more", START, START), Err(AdmitRefusal::Full));
+    assert_eq!(admit(&mut window, 1, "more", START, START), Err(AdmitRefusal::ShareFull));
     assert_eq!(admit(&mut window, 1, "n0", START, START), Err(AdmitRefusal::Replayed), "a replay is called one");
     for number in 2..202 {
         admit(&mut window, number, "n", START, START).unwrap();
@@ -172,7 +172,7 @@ fn the_journal_form_brings_back_everything_that_counts() {
     let mut first = window(8);
     let entries: Vec<Entry> =
         ["a", "b"].iter().map(|nonce| admit(&mut first, 1, nonce, START, START).unwrap()).collect();
-    assert_eq!(admit(&mut first, 1, "c", START, START), Err(AdmitRefusal::Full), "a quarter of eight");
+    assert_eq!(admit(&mut first, 1, "c", START, START), Err(AdmitRefusal::ShareFull), "a quarter of eight");
 
     let mut second = window(8);
     for entry in &entries {
@@ -182,7 +182,11 @@ fn the_journal_form_brings_back_everything_that_counts() {
     }
     assert_eq!(second.len(), 2);
     assert_eq!(admit(&mut second, 1, "a", START, START + 10), Err(AdmitRefusal::Replayed));
-    assert_eq!(admit(&mut second, 1, "c", START + 10, START + 10), Err(AdmitRefusal::Full), "the share came back too");
+    assert_eq!(
+        admit(&mut second, 1, "c", START + 10, START + 10),
+        Err(AdmitRefusal::ShareFull),
+        "the share came back too"
+    );
 
     let mut third = window(8);
     for entry in &entries {
@@ -264,10 +268,10 @@ proptest! {
             let got = admit(&mut window, holder, &nonce.to_string(), created, now).map(|_| ());
             // The share of one key is freed up to 16 seconds late, so only its lower bound is exact.
             let held = model.keys().filter(|(by, _)| *by == holder).count();
-            if got == Err(AdmitRefusal::Full) && expected == Ok(()) {
+            if got == Err(AdmitRefusal::ShareFull) && expected == Ok(()) {
                 prop_assert!(window.quota.held(window.entry(&key(holder), "", 0).holder) >= capacity / 4);
             } else if expected == Ok(()) && held >= capacity / 4 {
-                prop_assert_eq!(got, Err(AdmitRefusal::Full));
+                prop_assert_eq!(got, Err(AdmitRefusal::ShareFull));
             } else {
                 prop_assert_eq!(got, expected);
             }

@@ -71,6 +71,11 @@ impl ServerTrust {
 
 /// Whom the system believes, for a client that speaks HTTP/1.1 and shows no certificate.
 pub fn system() -> Result<ClientConfig, TlsError> {
+    system_for(b"http/1.1")
+}
+
+/// The same for a client that speaks another protocol (its id as in RFC 7301).
+pub fn system_for(protocol: &[u8]) -> Result<ClientConfig, TlsError> {
     let failed = |error: rustls::Error| TlsError::Config(error.to_string());
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -78,7 +83,7 @@ pub fn system() -> Result<ClientConfig, TlsError> {
         .with_platform_verifier()
         .map_err(failed)?
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
 

@@ -9,9 +9,10 @@
 //! Then what size costs: approvals, connections, nonces, and the memory of each. Then connections that are changed
 //! through the admin API and in `gateway.yaml`. Then the approvals of a control
 //! plane: how soon a decision is enforced, what a hundred thousand take, and what reading them again does to requests.
+//! Then what it costs to be seen: access log, metrics and traces, each with and without.
 //! Then paired gateways: what a thousand take at one API, and how long a relayed command takes.
 //!
-//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals,pairing` takes some rows only.
+//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals,telemetry,pairing` takes some rows only.
 
 #![allow(
     clippy::unwrap_used,
@@ -37,6 +38,7 @@ mod stacks;
 #[path = "../../it/support/mod.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use more of it")]
 mod support;
+mod telemetry;
 mod verification;
 
 use std::path::PathBuf;
@@ -88,6 +90,9 @@ fn main() {
     }
     if wanted("approvals") {
         approvals::measure_lists(&runtime, &ground, quick);
+    }
+    if wanted("telemetry") {
+        telemetry::run(&runtime, &ground, quick);
     }
     if wanted("pairing") {
         pairing::measure_relay(&runtime, &ground, quick);

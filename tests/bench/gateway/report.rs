@@ -48,6 +48,11 @@ impl Row {
         self
     }
 
+    /// What is measured.
+    pub fn what(&self) -> &'static str {
+        self.what
+    }
+
     /// Requests per second.
     pub fn rate(&self) -> f64 {
         self.latencies.len() as f64 / self.elapsed.as_secs_f64()

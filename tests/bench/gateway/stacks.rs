@@ -49,7 +49,7 @@ pub struct Stack {
     pub processes: Vec<Counted>,
     _parts: Vec<Running>,
     _folder: Option<TempDir>,
-    _gateway: Option<Gateway>,
+    gateway: Option<Gateway>,
 }
 
 /// What all stacks share.
@@ -87,6 +87,7 @@ impl Ground {
             max_body_bytes: 2 * 1024 * 1024,
             trusted_hops: 0,
             tls: None,
+            traces: None,
             ca_file: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),
         };
         serde_yaml::from_str(&render(&settings).unwrap()).unwrap()
@@ -110,7 +111,7 @@ impl Ground {
     /// A stack of processes that somebody else started.
     pub fn stack(&self, address: SocketAddr, processes: Vec<Counted>, parts: Vec<Running>, folder: TempDir) -> Stack {
         let processes = self.counted(processes);
-        Stack { address, processes, _parts: parts, _folder: Some(folder), _gateway: None }
+        Stack { address, processes, _parts: parts, _folder: Some(folder), gateway: None }
     }
 
     /// Envoy with one cluster and no filter but the router, or with `filters` before it.
@@ -194,7 +195,15 @@ impl Ground {
 
     /// (c) The gateway as its users start it.
     pub fn gateway(&self) -> Stack {
+        self.gateway_with(&[])
+    }
+
+    /// The same with variables of its environment set.
+    pub fn gateway_with(&self, environment: &[(&str, &str)]) -> Stack {
         let mut setup = Setup::new().env("ENVOY_BIN", self.envoy.to_str().unwrap());
+        for (name, value) in environment {
+            setup = setup.env(name, value);
+        }
         setup.agent = self.agent.clone();
         let gateway = setup.start();
         let created = gateway.create("conn-000", &format!("http://{}", self.provider), "0123456789abcdef", json!({}));
@@ -208,7 +217,7 @@ impl Ground {
         ];
         let processes = self.counted(processes);
         let address = gateway.setup.ingress;
-        Stack { address, processes, _parts: Vec::new(), _folder: None, _gateway: Some(gateway) }
+        Stack { address, processes, _parts: Vec::new(), _folder: None, gateway: Some(gateway) }
     }
 }
 
@@ -218,6 +227,11 @@ fn yaml(value: &serde_json::Value) -> serde_yaml::Value {
 }
 
 impl Stack {
+    /// The gateway, where the stack is one.
+    pub fn gateway(&self) -> &Gateway {
+        self.gateway.as_ref().unwrap()
+    }
+
     /// Waits until `request` is answered with 200.
     pub fn wait_ready(&self, request: impl Fn() -> Request) {
         wait_until("the stack answers", START, || {

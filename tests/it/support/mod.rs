@@ -6,6 +6,8 @@ pub mod api;
 pub mod bridge;
 pub mod browser;
 pub mod client;
+pub mod collector;
+pub mod exposition;
 pub mod fake_api;
 pub mod gateway;
 pub mod pair_bridge;
