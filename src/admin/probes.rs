@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -56,6 +57,9 @@ use crate::wire::probe::verdict;
 
 /// Seconds after which there may be room for another test.
 const RETRY_SECONDS: u32 = 5;
+/// Longest time for a test that a pairing relays: its bridge waits 10 s for us where nobody says otherwise, and whoever asked
+/// is to hear how the test ended.
+const RELAYED_PATIENCE: Duration = Duration::from_secs(8);
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<Admin>> {
@@ -116,7 +120,8 @@ impl Test {
         let (id, method) = (connection.settings.id.clone(), request.method.to_string());
         let tested = id.clone();
         let made = store.read(move |vault| vault.made_at(tested.as_str())).await?;
-        let mut outcome = prober.test(&connection, credential, request, &addresses).await.map_err(|Busy| {
+        let within = asker.relay().map(|_| RELAYED_PATIENCE);
+        let mut outcome = prober.test(&connection, credential, request, &addresses, within).await.map_err(|Busy| {
             let text = "as many tests as may run at a time are running";
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "", text).retry_after(RETRY_SECONDS)
         })?;

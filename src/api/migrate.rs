@@ -218,6 +218,9 @@ const STEPS: &[&str] = &[
     // 5 -> 6
     "-- What the bridge of a session comes back with: a keyed hash, as of the pair code.
     ALTER TABLE pairing_sessions ADD COLUMN reconnect_hash BLOB;",
+    // 6 -> 7
+    "-- Wrong pair codes before a bridge has joined: a restart gives nobody more tries.
+    ALTER TABLE pairing_sessions ADD COLUMN wrong_codes INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// Changes of claims that are kept, as the trigger above has it.

@@ -244,10 +244,10 @@ async fn commands_of_a_session_wait_in_bounded_number() {
     let api = ControlPlane::start().await;
     let paired = api.paired("acme").await;
     let mut bridge = Bridge::join(&api, &paired).await;
-    let asked = futures_util::future::join_all((0..64).map(|_| api.command(&paired, json!({})).send()));
+    let asked = futures_util::future::join_all((0..32).map(|_| api.command(&paired, json!({})).send()));
     let bridged = async {
         let mut commands = Vec::new();
-        for _ in 0..64 {
+        for _ in 0..32 {
             commands.push(bridge.command().await);
         }
         let more = api.command(&paired, json!({})).send().await;
@@ -268,10 +268,11 @@ async fn an_owner_ends_a_session_and_its_bridge() {
     let mut bridge = Bridge::join(&api, &paired).await;
     let end = || api.owner("acme", "POST", END).json(&json!({"session_id": paired.id})).send();
     assert_eq!(end().await.expect(200), json!({"success": true}));
-    assert_eq!(bridge.ended().await, (1000, "Pair session expired".to_owned()));
+    // Bridges that know only of expired sessions find their words in it.
+    assert_eq!(bridge.ended().await, (1000, "Pair session expired: its owner has ended it".to_owned()));
     let status = api.status(&paired).await;
     assert_eq!((&status["connected"], &status["ended"]), (&json!(false), &json!("by_owner")));
-    assert_eq!(api.refused(&paired).await.refused(410, "PAIR_SESSION_EXPIRED"), Value::Null);
+    assert_eq!(api.refused(&paired).await.refused(410, "PAIR_SESSION_ENDED"), Value::Null);
     end().await.expect(200);
     assert_eq!(api.status(&paired).await, status);
     api.stop().await;
@@ -298,7 +299,6 @@ async fn a_handshake_is_judged_in_order() {
     let elsewhere = Paired { namespace: "other".to_owned(), ..paired.with_code(&code_of(&paired)) };
     says(api.refused(&elsewhere).await, 403, "Namespace mismatch");
     says(api.refused(&paired.with_code(&code_of(&paired))).await, 403, "Invalid pair code");
-    says(api.refused(&paired.with_code(&paired.code.to_lowercase())).await, 403, "Invalid pair code");
     api.sql(|db| db.execute("UPDATE pairing_sessions SET expires_at_ms = 1", []));
     says(api.refused(&elsewhere).await, 410, "Pair session expired");
     says(api.refused(&paired).await, 410, "Pair session expired");

@@ -48,6 +48,9 @@ pub(super) struct ControlPlane {
 }
 
 pub(super) fn config(folder: &std::path::Path) -> ApiConfig {
+    let mut limits = Limits::default();
+    // Whoever tests refusals wants them at once.
+    limits.pairing.held = Duration::ZERO;
     ApiConfig {
         addresses: vec!["127.0.0.1:0".parse().unwrap()],
         data_dir: folder.to_owned(),
@@ -57,7 +60,7 @@ pub(super) fn config(folder: &std::path::Path) -> ApiConfig {
         jwt_secret: Some(Secret::new(JWT_SECRET.to_owned())),
         environment: "test".to_owned(),
         seed: Some(Secret::new(SEED_TOKEN.to_owned())),
-        limits: Limits::default(),
+        limits,
         grace: Duration::from_secs(5),
     }
 }

@@ -24,11 +24,11 @@ const FINAL: &str = "42 78";
 const STOP_GRACE: u64 = 40;
 
 impl Kind {
-    /// The name of the unit.
-    pub const fn unit(self) -> &'static str {
+    /// The name of the unit; `suffix` tells those of several gateways of a user apart.
+    pub fn unit(self, suffix: &str) -> String {
         match self {
-            Self::Gateway { .. } => "sigilum-gateway.service",
-            Self::Pair => "sigilum-gateway-pair.service",
+            Self::Gateway { .. } => format!("sigilum-gateway{suffix}.service"),
+            Self::Pair => format!("sigilum-gateway-pair{suffix}.service"),
         }
     }
 
@@ -45,6 +45,8 @@ impl Kind {
 pub struct Unit<'a> {
     /// What it is.
     pub kind: Kind,
+    /// See [`Kind::unit`].
+    pub suffix: &'a str,
     /// The program: an absolute path.
     pub program: &'a Path,
     /// Its arguments.
@@ -77,7 +79,7 @@ pub fn render(unit: &Unit<'_>) -> Result<String, UnitError> {
         "[Unit]".to_owned(),
         format!("Description={}", unit.kind.description()),
         "Wants=network-online.target".to_owned(),
-        format!("After=network-online.target{}", after(unit.kind)),
+        format!("After=network-online.target{}", after(unit)),
         // One that cannot start for a night still starts in the morning.
         "StartLimitIntervalSec=0".to_owned(),
         String::new(),
@@ -106,10 +108,10 @@ pub fn render(unit: &Unit<'_>) -> Result<String, UnitError> {
     Ok(lines.join("\n"))
 }
 
-const fn after(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Gateway { .. } => "",
-        Kind::Pair => " sigilum-gateway.service",
+fn after(unit: &Unit<'_>) -> String {
+    match unit.kind {
+        Kind::Gateway { .. } => String::new(),
+        Kind::Pair => format!(" {}", Kind::Gateway { drain_seconds: 0 }.unit(unit.suffix)),
     }
 }
 

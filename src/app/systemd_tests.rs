@@ -12,13 +12,13 @@ fn rendered(kind: Kind, arguments: &[&str], environment: &[(&str, &str)]) -> Str
     let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
     let environment: Vec<_> =
         environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    render(&Unit { kind, program: &program, arguments: &arguments, environment: &environment }).unwrap()
+    render(&Unit { kind, suffix: "", program: &program, arguments: &arguments, environment: &environment }).unwrap()
 }
 
 /// What systemd itself says of a unit; nothing, where it likes it.
 fn verified(kind: Kind, text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join(kind.unit());
+    let file = folder.path().join(kind.unit(""));
     std::fs::write(&file, text).unwrap();
     let output = Command::new("systemd-analyze")
         .args(["verify", "--user", "--man=no"])
@@ -66,6 +66,7 @@ fn a_gateway_has_time_to_drain() {
 #[test]
 fn a_word_stays_one_word() {
     let unit = Unit {
+        suffix: "-1a2b3c4d",
         kind: Kind::Pair,
         program: &PathBuf::from("/opt/my tools/sigilum"),
         arguments: &["a b".to_owned(), "%h".to_owned(), "$HOME".to_owned(), "\"\\".to_owned()],
@@ -79,11 +80,12 @@ fn a_word_stays_one_word() {
 #[test]
 fn nothing_begins_a_line_of_its_own() {
     let unit = |arguments: &[String], environment: &[(String, String)]| {
-        render(&Unit { kind: Kind::Pair, program: Path::new("/bin/true"), arguments, environment })
+        render(&Unit { kind: Kind::Pair, suffix: "", program: Path::new("/bin/true"), arguments, environment })
     };
     let bad = "x\nExecStartPre=/bin/sh".to_owned();
     assert_eq!(unit(std::slice::from_ref(&bad), &[]), Err(UnitError::Control(bad.clone())));
     assert!(matches!(unit(&[], &[("A".to_owned(), bad)]), Err(UnitError::Control(_))));
-    let relative = Unit { kind: Kind::Pair, program: Path::new("sigilum"), arguments: &[], environment: &[] };
+    let relative =
+        Unit { kind: Kind::Pair, suffix: "", program: Path::new("sigilum"), arguments: &[], environment: &[] };
     assert_eq!(render(&relative), Err(UnitError::Program("sigilum".to_owned())));
 }

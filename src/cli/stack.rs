@@ -105,6 +105,11 @@ pub(crate) fn show_ready(
         }
     }
     let command = launch::command();
+    if let Some(address) = place("api") {
+        printer.line(&format!(
+            "Dashboard: http://{address}/ (sign in with what `{command} login --mode oss-local --token-only` prints)"
+        ))?;
+    }
     printer.line(if demo.is_some() { "Try it in another shell:" } else { "Next, in another shell:" })?;
     match demo {
         Some(connection) => {

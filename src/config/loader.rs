@@ -245,12 +245,7 @@ impl<'a> Loader<'a> {
     }
 
     pub(super) fn data_dir(&self) -> PathBuf {
-        match (self.sources.env)("XDG_DATA_HOME") {
-            // The XDG specification: a relative path there is invalid and ignored.
-            Some(base) if base.starts_with('/') => Path::new(&base).join("sigilum-gateway"),
-            Some(_) | None if (self.sources.env)("HOME").is_some() => self.path("~/.local/share/sigilum-gateway"),
-            Some(_) | None => PathBuf::from("gateway-data"),
-        }
+        default_data_dir(self.sources.env)
     }
 
     /// A path as typed; `~/` is the user's home folder, where there is one.
@@ -301,4 +296,14 @@ pub(super) fn parse_number(text: &str, least: u64, most: u64) -> Result<u64, Str
     number
         .filter(|number| (least..=most).contains(number))
         .ok_or_else(|| format!("must be a whole number from {least} to {most}"))
+}
+
+/// The data folder where nobody names one.
+pub fn default_data_dir(env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    match (env("XDG_DATA_HOME"), env("HOME")) {
+        // The XDG specification: a relative path there is invalid and ignored.
+        (Some(base), _) if base.starts_with('/') => Path::new(&base).join("sigilum-gateway"),
+        (Some(_) | None, Some(home)) => Path::new(&home).join(".local/share/sigilum-gateway"),
+        (Some(_) | None, None) => PathBuf::from("gateway-data"),
+    }
 }

@@ -37,6 +37,7 @@ pub use load::Flags;
 pub use load::Sources;
 pub use load::load;
 pub use load::locate;
+pub use loader::default_data_dir;
 pub use mistake::Mistakes;
 pub use parts::Config;
 pub use schema::schema;

@@ -54,9 +54,22 @@
 //! code the first is asked for a sign of life: where it gives one within 2 s the second is refused
 //! (`409 GATEWAY_ALREADY_CONNECTED`), else the first is closed as `replaced`. A lease of less than two minutes is extended to
 //! five by each beat of the bridge, up to `PAIRING_MAX_HOURS` after the start; then the socket is closed with the reason
-//! `Pair session expired`. A socket that is silent for a minute is dropped.
+//! `Pair session expired`; where its owner has ended it, with words that begin so. A socket that is silent for a minute is dropped.
+//! 409 and 429 to a handshake with the code in its address are held for 5.5 s: a bridge that cannot see the status would take
+//! several quick ones for the end.
 //!
-//! 64 live sessions of an owner, 64 commands that wait for an answer in one session (further ones: 429), 4096 sockets or as
+//! The bridge answers 502 to a command for whatever kept the gateway from answering, with the reason as `error`: also where it took
+//! longer than `--relay-timeout-ms` (10 s); 504 is what this API says when the *bridge* did not answer in time. A relayed test of a
+//! provider is therefore given up by the gateway after 8 s, and its answer says so. Of the gateway's headers all are relayed but
+//! `connection`, `transfer-encoding` and `content-length`, which are about a connection the answer has left and about bytes that go
+//! on as text of another length, and values that are no text.
+//!
+//! A refused handshake ends a bridge (42) at once where the words are ours. With 403, 404 or 410 in other words it first looks
+//! whether API, pairing route and gateway are well, and ends where they are: a proxy that answers in the place of an API that is
+//! down passes.
+//!
+//! 64 live sessions of an owner, 32 commands that wait for an answer in one session (further ones: 429; the bridge
+//! takes no more either), 4096 sockets or as
 //! many as the system lets the process have open. A message of a bridge may have 16 MiB: a larger one ends the socket (1009),
 //! because it cannot be passed over, the commands that wait are answered with 502, and the bridge comes back.
 //!

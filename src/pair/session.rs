@@ -21,9 +21,12 @@ use crate::wire::pairing::Relayed;
 use crate::wire::pairing::Terminal;
 use crate::wire::pairing::ToBridge;
 
-/// Requests to the admin API at a time. A page asks for a handful at once; more than this is no person, and each may
-/// hold an answer of some megabytes.
-pub const MAX_RELAYS: usize = 32;
+/// Requests to the admin API at a time.
+pub const MAX_RELAYS: usize = pairing::MAX_COMMANDS;
+/// Shortest and longest time both ends have to show that they are well, after a refusal nobody knows.
+const PROBE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
+/// How much later than that whoever probes may say so.
+const PROBE_GRACE: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts to connect, unless the shortest is set above it.
 pub const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// A connection that lasted this long was a good one: the pauses begin anew after it.
@@ -92,6 +95,8 @@ pub enum Event {
     },
     /// Nobody could be reached.
     ConnectFailed(String),
+    /// Whether both ends are well: what was asked for by [`Action::Probe`].
+    Probed(bool),
     /// The time of [`Session::timer`] has come.
     Timer,
     /// The gateway answered, or could not.
@@ -110,8 +115,13 @@ pub enum Action {
         /// In which form.
         form: Form,
     },
-    /// Give up the attempt that is being made, or drop the socket without a word.
+    /// Give up the attempt or the probe that is being made, or drop the socket without a word.
     Drop,
+    /// Look whether API, pairing route and gateway are well; to come back as [`Event::Probed`].
+    Probe {
+        /// How long they have.
+        within: Duration,
+    },
     /// Send a frame.
     Send(FromBridge),
     /// Ask the gateway; its answer is to come back as [`Event::Answered`].
@@ -171,6 +181,8 @@ pub enum End {
     Stopped,
     /// The control plane will not take it again.
     Terminal(Terminal),
+    /// The same, in words that are none of ours: HTTP status.
+    Refused(u16),
     /// Another bridge has it now.
     Replaced,
 }
@@ -193,7 +205,8 @@ impl fmt::Display for Trouble {
         match self {
             Self::Unreachable(why) => write!(formatter, "cannot connect: {why}"),
             Self::Late(after) => write!(formatter, "cannot connect: no answer within {} ms", after.as_millis()),
-            Self::Occupied => formatter.write_str("another bridge is connected with this session (HTTP 409)"),
+            Self::Occupied => formatter
+                .write_str("another bridge of this session is connected already, perhaps on this machine (HTTP 409)"),
             Self::Refused(status) => write!(formatter, "the pairing route answers HTTP {status}"),
         }
     }
@@ -224,6 +237,11 @@ pub enum Notice {
 enum Phase {
     /// An attempt is being made, or waits for its time.
     Connecting {
+        deadline: MonotonicMillis,
+    },
+    /// Refused with this status, in words that are none of ours: are both ends well?
+    Probing {
+        status: u16,
         deadline: MonotonicMillis,
     },
     Open {
@@ -277,7 +295,7 @@ impl Session {
     /// When to send [`Event::Timer`] at the latest; `None` where there is nothing to wait for.
     pub fn timer(&self) -> Option<MonotonicMillis> {
         let phase = match self.phase {
-            Phase::Connecting { deadline } => Some(deadline),
+            Phase::Connecting { deadline } | Phase::Probing { deadline, .. } => Some(deadline),
             Phase::Open { heard, ping, .. } => Some(ping.min(later(heard, self.patience()))),
             Phase::Over => return None,
         };
@@ -302,6 +320,7 @@ impl Session {
             Event::Closed { code, reason } => self.closed(code, reason, moment, &mut actions),
             Event::Refused { status, body } => self.refused(status, &body, moment, &mut actions),
             Event::ConnectFailed(why) => self.retry(Trouble::Unreachable(why), moment, &mut actions),
+            Event::Probed(well) => self.probed(well, moment, &mut actions),
             Event::Timer => self.time_passed(moment, &mut actions),
             Event::Answered(ticket, answer) => self.answered(ticket, answer, &mut actions),
             Event::Stop => self.stop(moment, &mut actions),
@@ -396,12 +415,31 @@ impl Session {
                 self.connect(Duration::ZERO, moment, actions);
             }
             (409, _) => self.retry(Trouble::Occupied, moment, actions),
+            (403 | 404 | 410, _) => {
+                let (shortest, longest) = PROBE;
+                let within = self.pace.connect_timeout.clamp(shortest, longest);
+                self.phase = Phase::Probing { status, deadline: later(moment.now, within.saturating_add(PROBE_GRACE)) };
+                actions.push(Action::Probe { within });
+            }
             (status, _) => {
                 // Whoever answers next may be another.
                 self.form = Form::Header;
                 self.retry(Trouble::Refused(status), moment, actions);
             }
         }
+    }
+
+    /// A refusal in words that are none of ours is the control plane's, if that and everything else is well; else it is that
+    /// of somebody in its place, and passes. Once is enough: what stands in the way of handshakes alone, while the pairing
+    /// route answers, stays there, and who starts a bridge hears it within the time that start is watched.
+    fn probed(&mut self, well: bool, moment: Moment, actions: &mut Vec<Action>) {
+        let Phase::Probing { status, .. } = self.phase else { return };
+        if well {
+            return self.end(End::Refused(status), actions);
+        }
+        self.form = Form::Header;
+        self.phase = Phase::Connecting { deadline: moment.now };
+        self.retry(Trouble::Refused(status), moment, actions);
     }
 
     fn retry(&mut self, trouble: Trouble, moment: Moment, actions: &mut Vec<Action>) {
@@ -443,10 +481,11 @@ impl Session {
             self.pending.iter().filter(|(_, pending)| pending.deadline <= now).map(|(ticket, _)| *ticket).collect();
         for ticket in late {
             actions.push(Action::Forget(ticket));
+            // As whatever else keeps the gateway from answering; the words say that it was the time.
             let waited = self.pace.relay_timeout.as_millis();
             self.answered(
                 ticket,
-                Answer::failed(504, format!("The gateway did not answer within {waited} ms")),
+                Answer::failed(502, format!("The gateway did not answer within {waited} ms")),
                 actions,
             );
         }
@@ -459,6 +498,10 @@ impl Session {
                 actions.push(Action::Drop);
                 self.retry(Trouble::Late(self.pace.connect_timeout), moment, actions);
             }
+            Phase::Probing { deadline, .. } if deadline <= now => {
+                actions.push(Action::Drop);
+                self.probed(false, moment, actions);
+            }
             Phase::Open { heard, .. } if later(heard, self.patience()) <= now => {
                 actions.push(Action::Drop);
                 let reason = format!("no sign of life for {} ms", now.since(heard));
@@ -469,7 +512,7 @@ impl Session {
                 self.phase = Phase::Open { since, heard, ping: later(now, self.pace.heartbeat) };
                 actions.push(Action::Send(FromBridge::Ping));
             }
-            Phase::Connecting { .. } | Phase::Open { .. } | Phase::Over => {}
+            Phase::Connecting { .. } | Phase::Probing { .. } | Phase::Open { .. } | Phase::Over => {}
         }
     }
 
@@ -479,7 +522,7 @@ impl Session {
                 self.stopping = Some(later(moment.now, STOP_GRACE));
                 self.end_if_done(actions);
             }
-            Phase::Connecting { .. } => {
+            Phase::Connecting { .. } | Phase::Probing { .. } => {
                 actions.push(Action::Drop);
                 self.end(End::Stopped, actions);
             }
@@ -508,8 +551,7 @@ fn response(request_id: String, answer: Answer) -> Action {
     Action::Send(FromBridge::Response(Relayed { request_id, status, headers, body, error }))
 }
 
-/// Whether it is our control plane that refuses for good: a proxy in front of it, or a page in its place, has such
-/// statuses too, and they pass.
+/// What our control plane refuses for good, in its own words.
 fn terminal(status: u16, body: &str) -> Option<Terminal> {
     let body: Value = serde_json::from_str(body).ok()?;
     Terminal::find(body.get("error")?.as_str()?).filter(|terminal| terminal.wire().0 == status)

@@ -181,7 +181,7 @@ fn a_gateway_that_never_answers_is_answered_for() {
     let actions = session.on(Event::Timer, at(10_000));
     assert_eq!(actions[0], Action::Forget(relay.ticket));
     let answer = said(&actions[1..]);
-    assert_eq!((answer.status, answer.request_id.as_str()), (504, "a"));
+    assert_eq!((answer.status, answer.request_id.as_str()), (502, "a"));
     assert_eq!(answer.error.as_deref(), Some("The gateway did not answer within 10000 ms"));
     assert_eq!(session.on(Event::Answered(relay.ticket, Answer::failed(502, "x")), at(10_001)), []);
 }
@@ -254,13 +254,34 @@ fn our_control_plane_ends_a_session_by_status_and_text() {
         ] {
             assert_eq!(begun().on(refused(status, &body), at(1)), [Action::End(End::Terminal(terminal))], "{body}");
         }
-        // The right words with a wrong status, and the right status without the words.
+        // The right words with a wrong status.
         let body = serde_json::json!({ "error": text }).to_string();
-        for (status, body) in [(500, body.as_str()), (status, ""), (status, text), (status, r#"{"error":"no"}"#)] {
-            let actions = begun().on(refused(status, body), at(1));
-            assert_eq!(next_attempt(&actions).0, PACE.reconnect, "{status} {body}");
-        }
+        assert_eq!(next_attempt(&begun().on(refused(500, &body), at(1))).0, PACE.reconnect);
     }
+}
+
+#[test]
+fn a_refusal_in_other_words_ends_the_session_where_both_ends_are_well() {
+    for (status, body) in [(410, ""), (404, r#"{"error":"no such pairing"}"#), (403, "Invalid pair code")] {
+        let mut session = begun();
+        let within = Duration::from_secs(3);
+        assert_eq!(session.on(refused(status, body), at(1)), [Action::Probe { within }]);
+        assert_eq!(session.on(Event::Probed(true), at(2)), [Action::End(End::Refused(status))]);
+        // Nobody says: that is no verdict.
+        let mut session = begun();
+        session.on(refused(status, body), at(1));
+        assert_eq!(session.timer(), Some(at(4001).now));
+        let actions = session.on(Event::Timer, at(4001));
+        assert_eq!(actions[0], Action::Drop);
+        assert_eq!(next_attempt(&actions), (PACE.reconnect, Form::Header));
+    }
+}
+
+#[test]
+fn a_stop_ends_a_probe() {
+    let mut session = begun();
+    session.on(refused(410, ""), at(1));
+    assert_eq!(session.on(Event::Stop, at(2)), [Action::Drop, Action::End(End::Stopped)]);
 }
 
 #[test]
@@ -276,7 +297,11 @@ fn statuses_of_proxies_and_pages_pass() {
         (200, "<html></html>"),
         (301, ""),
     ] {
-        let actions = begun().on(refused(status, body), at(1));
+        let mut session = begun();
+        let mut actions = session.on(refused(status, body), at(1));
+        if let [Action::Probe { .. }] = actions[..] {
+            actions = session.on(Event::Probed(false), at(1));
+        }
         assert_eq!(actions[0], Action::Say(Notice::Trouble(Trouble::Refused(status), PACE.reconnect)), "{body}");
         assert_eq!(next_attempt(&actions), (PACE.reconnect, Form::Header));
     }
@@ -357,6 +382,7 @@ enum Step {
     Close,
     Refuse(u16),
     Fail,
+    Probe(bool),
     Command(u8, bool),
     Answer(u8),
     Wait(u16),
@@ -368,6 +394,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Close),
         1 => prop::sample::select(vec![400_u16, 401, 404, 409, 503]).prop_map(Step::Refuse),
         1 => Just(Step::Fail),
+        // A session that is over says nothing more.
+        1 => Just(Step::Probe(false)),
         8 => (any::<u8>(), any::<bool>()).prop_map(|(id, allowed)| Step::Command(id, allowed)),
         6 => any::<u8>().prop_map(Step::Answer),
         1 => any::<u16>().prop_map(Step::Wait),
@@ -388,6 +416,7 @@ proptest! {
                 Step::Close if is_open => closed(1006, ""),
                 Step::Refuse(status) if !is_open => refused(*status, ""),
                 Step::Fail if !is_open => Event::ConnectFailed("x".to_owned()),
+                Step::Probe(well) if !is_open => Event::Probed(*well),
                 Step::Command(id, allowed) if is_open => {
                     command(&id.to_string(), "GET", if *allowed { "/health" } else { "/metrics" }, None)
                 }
@@ -399,7 +428,7 @@ proptest! {
                     now += u64::from(*more);
                     Event::Timer
                 }
-                Step::Open | Step::Close | Step::Refuse(_) | Step::Fail | Step::Command(..) | Step::Answer(_) => continue,
+                Step::Open | Step::Close | Step::Refuse(_) | Step::Fail | Step::Probe(_) | Step::Command(..) | Step::Answer(_) => continue,
             };
             let (opens, closes) = (matches!(event, Event::Opened), matches!(event, Event::Closed { .. }));
             let asked = if let Step::Command(id, _) = &step { Some(id.to_string()) } else { None };
@@ -420,7 +449,7 @@ proptest! {
                             prop_assert_eq!(relayed.error.unwrap(), format!("{ticket:?}"));
                         }
                     }
-                    Action::Connect { .. } | Action::Send(_) | Action::Close { .. } | Action::Say(_) | Action::End(_) => {}
+                    Action::Connect { .. } | Action::Probe { .. } | Action::Send(_) | Action::Close { .. } | Action::Say(_) | Action::End(_) => {}
                 }
             }
             if let Some(ticket) = answered { carried.remove(&ticket); }

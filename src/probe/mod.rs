@@ -55,22 +55,24 @@ impl Prober {
     }
 
     /// Sends the test and judges the answer. `policy` says which addresses are allowed besides what the connection
-    /// itself allows.
+    /// itself allows; `within` is for whoever waits for less than [`PATIENCE`].
     pub async fn test(
         &self,
         connection: &Connection,
         credential: &Credential,
         request: TestRequest,
         policy: &AddressPolicy,
+        within: Option<Duration>,
     ) -> Result<TestOutcome, Busy> {
+        let patience = within.map_or(self.patience, |within| within.min(self.patience));
         let _room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| Busy)?;
         let redactor = Redactor::new(&credential.unspeakable(&connection.settings));
-        let deadline = tokio::time::Instant::now() + self.patience;
+        let deadline = tokio::time::Instant::now() + patience;
         let received = tokio::time::timeout_at(deadline, self.send(connection, credential, request, policy)).await;
         let outcome = match received {
             Ok(Ok(received)) => judge(received, deadline, &redactor).await,
             Ok(Err(reason)) => failed(0, &reason, &redactor),
-            Err(_) => failed(0, &format!("no answer within {} s", self.patience.as_secs_f32()), &redactor),
+            Err(_) => failed(0, &format!("no answer within {} s", patience.as_secs_f32()), &redactor),
         };
         Ok(outcome)
     }

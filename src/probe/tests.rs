@@ -114,7 +114,7 @@ async fn run_with(prober: &Prober, settings: ConnectionSettings, secret: &str, d
     let request = draft.check(&settings).unwrap();
     let connection = Connection::new(settings, Ok(&Secret::new(secret.to_owned())));
     let credential = connection.credential.as_ref().unwrap();
-    prober.test(&connection, credential, request, &policy()).await.unwrap()
+    prober.test(&connection, credential, request, &policy(), None).await.unwrap()
 }
 
 async fn run(settings: ConnectionSettings, draft: TestDraft) -> TestOutcome {
@@ -283,6 +283,13 @@ async fn a_provider_that_never_answers_is_waited_for_so_long() {
     let outcome = run_with(&prober, settings(&url, |_| {}), SECRET, TestDraft::default()).await;
     assert_eq!((outcome.http_status, outcome.error.as_str()), (0, "no answer within 0.3 s"));
     assert!(begun.elapsed() < Duration::from_secs(3));
+    // Whoever waits for less is told in time.
+    let connection = Connection::new(settings(&url, |_| {}), Ok(&Secret::new(SECRET.to_owned())));
+    let request = TestDraft::default().check(&connection.settings).unwrap();
+    let credential = connection.credential.as_ref().unwrap();
+    let within = Some(Duration::from_millis(200));
+    let outcome = Prober::default().test(&connection, credential, request, &policy(), within).await.unwrap();
+    assert_eq!(outcome.error, "no answer within 0.2 s");
     // One that begins to answer and stops there still has said its status.
     let stuck = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", stuck.local_addr().unwrap());
@@ -333,7 +340,7 @@ async fn addresses_are_judged_when_the_test_runs() {
         let connection = Connection::new(settings, Ok(&Secret::new(SECRET.to_owned())));
         let policy = AddressPolicy { own_ports: vec![38_000], ..policy() };
         let credential = connection.credential.as_ref().unwrap();
-        let outcome = Prober::default().test(&connection, credential, request, &policy).await.unwrap();
+        let outcome = Prober::default().test(&connection, credential, request, &policy, None).await.unwrap();
         assert_eq!((outcome.passed, outcome.http_status), (false, 0), "{url}");
         assert!(outcome.error.contains(said), "{url}: {outcome:?}");
     }
@@ -351,7 +358,7 @@ async fn addresses_are_judged_when_the_test_runs() {
     let connection = Connection::new(settings(&provider.url(), |_| {}), Ok(&Secret::new(SECRET.to_owned())));
     let request = TestDraft::default().check(&connection.settings).unwrap();
     let credential = connection.credential.as_ref().unwrap();
-    let outcome = Prober::default().test(&connection, credential, request, &nobody).await.unwrap();
+    let outcome = Prober::default().test(&connection, credential, request, &nobody, None).await.unwrap();
     assert!(!outcome.passed && outcome.error.contains("loopback"), "{outcome:?}");
     assert!(provider.seen.lock().unwrap().is_empty());
 }
@@ -412,8 +419,9 @@ async fn so_many_tests_run_at_a_time() {
     let connection = Connection::new(settings(&url, |_| {}), Ok(&Secret::new(SECRET.to_owned())));
     let credential = connection.credential.as_ref().unwrap();
     let policy = policy();
-    let one =
-        || prober.test(&connection, credential, TestDraft::default().check(&connection.settings).unwrap(), &policy);
+    let one = || {
+        prober.test(&connection, credential, TestDraft::default().check(&connection.settings).unwrap(), &policy, None)
+    };
     let mut running = Box::pin(async { tokio::join!(one(), one(), one(), one(), one(), one(), one(), one()) });
     tokio::select! {
         biased;

@@ -32,6 +32,11 @@ pub const EXEC_PROVIDER: &str = "__exec-provider";
 /// The hidden command by which a program leaves its terminal: `<program> <arguments>`.
 pub const EXEC_DETACHED: &str = "__exec-detached";
 
+/// The variable of a pair code.
+pub const PAIR_CODE_VARIABLE: &str = "SIGILUM_PAIR_CODE";
+/// The variable of a pairing session's id.
+pub const PAIR_SESSION_VARIABLE: &str = "SIGILUM_PAIR_SESSION_ID";
+
 /// The first descriptor behind standard input, output and error.
 const FIRST_OWN_FILE: i32 = 3;
 /// Most open files of a program that knows secrets.
@@ -151,12 +156,15 @@ pub fn exec_detached(program: &Path, arguments: &[OsString]) -> io::Error {
     std::process::Command::new(program).args(arguments).exec()
 }
 
-/// This very program with other arguments, to be started so ([`exec_detached`]); what it prints goes to `log`.
+/// This very program with other arguments, to be started so ([`exec_detached`]); what it prints goes to `log`. Session and
+/// code of a pairing do not stay in its environment, which is there to be read as long as it lives: who needs them is
+/// given them by another way.
 pub fn detached(arguments: &[String], log: &File) -> io::Result<std::process::Command> {
     let program = process::own_program();
     let mut command = std::process::Command::new(&program);
     command.arg(EXEC_DETACHED).arg(&program).args(arguments);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    command.env_remove(PAIR_CODE_VARIABLE).env_remove(PAIR_SESSION_VARIABLE);
     Ok(command)
 }
 
@@ -291,6 +299,15 @@ mod tests {
         follow(&mut pipe.as_bytes(), &sender);
         let rule = receiver.borrow().unwrap();
         assert_eq!((rule.pid, rule.uid), (Some(42), PeerRule::same_user().uid));
+    }
+
+    #[test]
+    fn what_is_started_detached_has_no_session_and_no_code_in_its_environment() {
+        let command = detached(&["gateway".to_owned()], &tempfile::tempfile().unwrap()).unwrap();
+        for name in [PAIR_CODE_VARIABLE, PAIR_SESSION_VARIABLE] {
+            let removed = command.get_envs().any(|(found, value)| found == name && value.is_none());
+            assert!(removed, "{name}: {command:?}");
+        }
     }
 
     #[test]

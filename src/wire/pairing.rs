@@ -31,8 +31,9 @@ pub const RECONNECT_HEADER: &str = "x-sigilum-reconnect-secret";
 pub const REPLACED: &str = "replaced";
 /// Close reason (code 1000) of a bridge that was told to stop.
 pub const SHUTDOWN: &str = "shutdown";
-/// Close reason (code 1000) of a bridge that waited too long for the handshake.
-pub const CONNECT_TIMEOUT: &str = "connect-timeout";
+/// Commands of a session that are under way at a time: the control plane lets no more wait, the bridge takes no more to its
+/// gateway. A page asks for a handful at once; more than this is no person, and each may hold an answer of some megabytes.
+pub const MAX_COMMANDS: usize = 32;
 /// Length of a reconnect secret: 32 bytes as base64url without padding.
 const RECONNECT_SECRET_LENGTH: usize = 43;
 /// Headers of a command or an answer that are read; HTTP servers take some hundred.
@@ -50,7 +51,9 @@ pub fn reconnect_secret(value: &[u8]) -> Option<Secret> {
 pub enum Terminal {
     /// No session of that id, or no longer.
     NotFound,
-    /// It was, and has ended.
+    /// It was, and its owner has ended it.
+    Ended,
+    /// It was, and its time is over.
     Expired,
     /// It is another namespace's.
     Namespace,
@@ -60,19 +63,21 @@ pub enum Terminal {
 
 impl Terminal {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::NotFound, Self::Expired, Self::Namespace, Self::Code];
+    pub const ALL: [Self; 5] = [Self::NotFound, Self::Ended, Self::Expired, Self::Namespace, Self::Code];
 
     /// HTTP status and the text of `error`, which bridges compare without regard to case.
     pub const fn wire(self) -> (u16, &'static str) {
         match self {
             Self::NotFound => (404, "Pair session not found"),
+            // Bridges that know nothing of it find what they know.
+            Self::Ended => (410, "Pair session expired: its owner has ended it"),
             Self::Expired => (410, "Pair session expired"),
             Self::Namespace => (403, "Namespace mismatch"),
             Self::Code => (403, "Invalid pair code"),
         }
     }
 
-    /// What a text (a body's `error`, a close reason) says, if it is one of ours.
+    /// What a text (a body's `error`, a close reason) says, if it is one of ours: the one that says most comes first.
     pub fn find(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         Self::ALL.into_iter().find(|terminal| text.contains(&terminal.wire().1.to_ascii_lowercase()))

@@ -77,7 +77,11 @@ impl Ends {
     fn start(manner: Manner) -> Self {
         let (manner, handshakes) = (Arc::new(Mutex::new(manner)), Arc::new(Mutex::new(Vec::new())));
         let (shared, seen) = (Arc::clone(&manner), Arc::clone(&handshakes));
-        let api = listen(move |stream| control_plane(stream, *shared.lock().unwrap(), &seen));
+        let api = listen(move |stream| {
+            // One socket must not hold up the next.
+            let manner = *shared.lock().unwrap();
+            control_plane(stream, manner, &seen);
+        });
         let gateway = listen(|mut stream| {
             let head = head(&mut stream);
             match head.split_whitespace().nth(1).unwrap_or_default() {
@@ -109,7 +113,8 @@ impl Ends {
         let (config, shared, seen) = (Arc::new(config), Arc::clone(&self.manner), Arc::clone(&self.handshakes));
         let address = listen(move |stream| {
             let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
-            control_plane(rustls::StreamOwned::new(session, stream), *shared.lock().unwrap(), &seen);
+            let manner = *shared.lock().unwrap();
+            control_plane(rustls::StreamOwned::new(session, stream), manner, &seen);
         });
         (address, made.cert.pem())
     }
@@ -178,7 +183,7 @@ impl Pairing {
     fn new(manner: Manner) -> Self {
         let person = Person::new();
         person.file(".sigilum-workspace/admin-token", "");
-        let token = person.file("data/admin-token", TOKEN);
+        let token = person.file(".local/share/sigilum-gateway/admin-token", TOKEN);
         fs::set_permissions(token, fs::Permissions::from_mode(0o600)).unwrap();
         Self { person, ends: Ends::start(manner) }
     }
@@ -186,7 +191,6 @@ impl Pairing {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.person.command(arguments);
         command
-            .env("GATEWAY_DATA_DIR", self.person.home().join("data"))
             .env("GATEWAY_ADMIN_URL", self.ends.gateway())
             .env("SIGILUM_API_URL", self.ends.api())
             .env("SIGILUM_NAMESPACE", "acme");
@@ -491,7 +495,8 @@ fn a_bridge_in_the_background_is_started_found_and_stopped() {
     let (pid_file, log) = (folder.join("gateway-pair-bridge.pid"), folder.join("gateway-pair-bridge.log"));
     let pid: u32 = fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().parse().unwrap();
     let wanted = format!(
-        "Gateway pair bridge started in background.\npid:      {pid}\npid_file: {}\nlog_file: {}\n",
+        "Gateway pair bridge started in background.\npid:      {pid}\npid_file: {}\nlog_file: {}\n\
+         sealing key fingerprint: ab12-cd34\n",
         pid_file.display(),
         log.display()
     );
@@ -501,7 +506,16 @@ fn a_bridge_in_the_background_is_started_found_and_stopped() {
 
     let status = pairing.background("--status");
     assert_eq!(status.status.code(), Some(0));
-    assert!(text_of(&status.stdout).starts_with(&format!("Gateway pair bridge is running (pid={pid}).\n")));
+    let wanted = format!(
+        "Gateway pair bridge is running (pid={pid}).\nsession:  {SESSION}\napi:      {}\nstate:    connected\n\
+         pid_file: {}\nlog_file: {}\n",
+        pairing.ends.api(),
+        pid_file.display(),
+        log.display()
+    );
+    assert_eq!(text_of(&status.stdout), wanted);
+    let state = folder.join("gateway-pair-bridge.pid.state");
+    assert_eq!(mode(&state), 0o600);
 
     let second = pairing.pair(&["--daemon"]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
@@ -510,7 +524,7 @@ fn a_bridge_in_the_background_is_started_found_and_stopped() {
     let stopped = pairing.background("--stop");
     assert_eq!(stopped.status.code(), Some(0));
     assert_eq!(text_of(&stopped.stdout), format!("Stopped gateway pair bridge (pid={pid}).\n"));
-    assert!(!pid_file.exists());
+    assert!(!pid_file.exists() && !state.exists());
     assert!(fs::read_to_string(&log).unwrap().ends_with("[sigilum] gateway pairing bridge stopped\n"));
 
     for (action, code) in [("--status", 1), ("--stop", 0)] {
@@ -520,18 +534,56 @@ fn a_bridge_in_the_background_is_started_found_and_stopped() {
     }
 }
 
+/// What a process was started with. A process that holds secrets lets nobody but root read it: then that is seen, and
+/// what was handed over is the matter of the unit test of `supervision::detached`.
+fn environment_of(pid: &str) -> String {
+    match fs::read(format!("/proc/{pid}/environ")) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            assert!(text.contains("HOME="), "{text:?}");
+            text
+        }
+        Err(error) => {
+            assert!(!rustix::process::geteuid().is_root(), "{error}");
+            assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+            String::new()
+        }
+    }
+}
+
+#[test]
+fn the_gateway_that_connect_starts_has_neither_session_nor_code() {
+    let pairing = Pairing::new(Manner::Open);
+    // It is asked for its version, and takes its time.
+    let envoy = pairing.person.file("envoy", "#!/bin/sh\nexec sleep 20\n");
+    fs::set_permissions(&envoy, fs::Permissions::from_mode(0o700)).unwrap();
+    let api = pairing.ends.api();
+    let mut command = pairing.command(&["gateway", "connect", "--gateway-admin-url", ":9", "--api-url", &api]);
+    command.env("SIGILUM_PAIR_SESSION_ID", SESSION).env("SIGILUM_PAIR_CODE", CODE).env("ENVOY_BIN", envoy);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pid_file = pairing.run_folder().join("gateway-start.pid");
+    until("no gateway was started", || pid_file.exists());
+    let pid = fs::read_to_string(&pid_file).unwrap().lines().next().unwrap().to_owned();
+    let environment = environment_of(&pid);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    signal(pid.parse().unwrap(), rustix::process::Signal::TERM);
+    for secret in [CODE, SESSION] {
+        assert!(!environment.contains(secret), "{secret} in {environment}");
+    }
+}
+
 #[test]
 fn neither_code_nor_token_is_left_anywhere() {
     let pairing = Pairing::new(Manner::Open);
     let mut command = pairing.command(&["gateway", "pair", "--daemon"]);
-    command.env("SIGILUM_PAIR_SESSION_ID", SESSION).args(["--pair-code", CODE]);
+    command.env("SIGILUM_PAIR_SESSION_ID", SESSION).env("SIGILUM_PAIR_CODE", CODE);
     assert_eq!(command.output().unwrap().status.code(), Some(0));
     let pid_file = pairing.run_folder().join("gateway-pair-bridge.pid");
     let pid = fs::read_to_string(pid_file).unwrap().lines().next().unwrap().to_owned();
-    let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    let arguments = String::from_utf8(read("cmdline")).unwrap();
+    let arguments = String::from_utf8(fs::read(format!("/proc/{pid}/cmdline")).unwrap()).unwrap();
     assert!(arguments.contains("--session-file\0-\0"), "{arguments}");
-    let environment = String::from_utf8_lossy(&read("environ")).into_owned();
+    let environment = environment_of(&pid);
     for secret in [CODE, SESSION] {
         assert!(!arguments.contains(secret) && !environment.contains(secret), "{secret}");
     }
@@ -633,6 +685,9 @@ fn log_and_pid_file_may_be_elsewhere() {
     assert_eq!(pairing.pair(&["--daemon"]).args(files).output().unwrap().status.code(), Some(0));
     assert!(log.exists() && pid.exists());
     assert_eq!(pairing.background("--status").status.code(), Some(1));
+    // The bridge itself says where it prints.
+    let status = pairing.command(&["gateway", "pair", "--status", "--pid-file", files[3]]).output().unwrap();
+    assert!(text_of(&status.stdout).contains(&format!("log_file: {}\n", log.display())), "{status:?}");
     let with_files = |action| pairing.command(&["gateway", "pair", action]).args(files).output().unwrap();
     assert_eq!(with_files("--status").status.code(), Some(0));
     assert_eq!(with_files("--stop").status.code(), Some(0));
@@ -647,7 +702,9 @@ fn connect_pairs_a_gateway_that_runs() {
     let output = command.env("SIGILUM_PAIR_CODE", CODE).output().unwrap();
     let said = text_of(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{said}{}", text_of(&output.stderr));
+    assert!(!said.contains("is not running"), "{said}");
     for line in [
+        "sealing key fingerprint: ab12-cd34".to_owned(),
         format!("Gateway is healthy at {gateway}"),
         "Gateway pair bridge started in background.".to_owned(),
         "Connect complete.".to_owned(),
@@ -684,11 +741,13 @@ fn connect_asks_before_it_starts_anything() {
 fn connect_names_the_log_of_a_gateway_that_does_not_start() {
     let pairing = Pairing::new(Manner::Open);
     let mut command = pairing.command(&["gateway", "connect", "--session-id", SESSION, "--gateway-admin-url", ":9"]);
+    command.args(["--api-url", &pairing.ends.api(), "--ingress-addr", ":7", "--envoy-admin-addr", ":8"]);
     command.env("SIGILUM_PAIR_CODE", CODE).env("ENVOY_BIN", "/none/envoy");
     let output = command.output().unwrap();
     let (said, log) = (text_of(&output.stderr), pairing.run_folder().join("gateway-start.log"));
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("error: the gateway has ended"), "{said}");
+    let why = said.lines().find(|line| line.starts_with("error: the gateway has ended")).unwrap();
+    assert!(why.contains("/none/envoy"), "{why}");
     assert!(said.contains(log.to_str().unwrap()), "{said}");
     assert!(!fs::read_to_string(&log).unwrap().is_empty());
     assert_eq!(mode(&log), 0o600);
@@ -698,7 +757,8 @@ fn connect_names_the_log_of_a_gateway_that_does_not_start() {
 #[test]
 fn connect_starts_no_gateway_on_another_machine() {
     let pairing = Pairing::new(Manner::Open);
-    let url = ["--gateway-admin-url", "http://192.0.2.1:38100"];
+    let api = pairing.ends.api();
+    let url = ["--gateway-admin-url", "http://192.0.2.1:38100", "--api-url", &api];
     let mut command = pairing.command(&["gateway", "connect", "--session-id", SESSION]);
     let output = command.args(url).env("SIGILUM_PAIR_CODE", CODE).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -709,6 +769,7 @@ fn connect_starts_no_gateway_on_another_machine() {
 const SYSTEMCTL: &str = r#"#!/bin/sh
 folder=$(dirname "$0")
 echo "$@" >> "$folder/calls"
+[ -e "$folder/$2.fails" ] && exit 1
 case "$2" in
     show) cat "$folder/$3.show" 2>/dev/null;;
     restart) cp "$folder/$3.next" "$folder/$3.show";;
@@ -753,7 +814,9 @@ impl Stable {
     }
 }
 
-const RUNNING: &str = "ActiveState=active\nMainPID=4711\nExecMainStatus=0\n";
+const RUNNING: &str = "ActiveState=active\nMainPID=4711\nExecMainStatus=0\nUnitFileState=enabled\n";
+/// It has ended and waits for its next start.
+const AGAIN: &str = "ActiveState=activating\nMainPID=0\nExecMainStatus=1\nUnitFileState=enabled\n";
 
 #[test]
 fn with_a_user_manager_the_bridge_is_a_unit_without_the_code() {
@@ -917,23 +980,28 @@ fn connect_starts_a_gateway_as_a_unit() {
     let stable = Stable::new(Manner::Open, RUNNING);
     stable.0.person.file("bin/sigilum-gateway.service.next", "ActiveState=failed\nExecMainStatus=78\n");
     let mut command = stable.0.command(&["gateway", "connect", "--session-id", SESSION, "--gateway-admin-url", ":9"]);
+    command.args(["--api-url", &stable.0.ends.api(), "--ingress-addr", ":7", "--envoy-admin-addr", ":8"]);
     command.env("SIGILUM_PAIR_CODE", CODE).env("GATEWAY_MASTER_KEY", "canary-master-key");
+    command.env("GATEWAY_ADMIN_TOKEN", "canary-of-the-environment");
     let output = stable.with(command);
     let said = text_of(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("the unit sigilum-gateway.service is not running (exit code 78)"), "{said}");
-    assert!(said.contains("GATEWAY_MASTER_KEY of this environment is not handed to the unit"), "{said}");
+    for name in ["GATEWAY_MASTER_KEY", "GATEWAY_ADMIN_TOKEN"] {
+        assert!(said.contains(&format!("{name} of this environment is not handed to the unit")), "{said}");
+    }
     let unit = stable.0.person.read(".config/systemd/user/sigilum-gateway.service");
     assert!(unit.contains("\"gateway\" \"start\" \"--namespace\" \"acme\""), "{unit}");
     assert!(unit.contains("\"--addr\" \":9\""), "{unit}");
+    assert!(unit.contains("\"--ingress-addr\" \":7\" \"--envoy-admin-addr\" \":8\""), "{unit}");
     assert!(unit.contains("Environment=\"SIGILUM_NAMESPACE=acme\"\n"), "{unit}");
-    for secret in ["canary-master-key", CODE] {
+    for secret in ["canary-master-key", "canary-of-the-environment", CODE] {
         assert_eq!(gateway::holders(stable.0.person.home(), secret.as_bytes()), Vec::<String>::new());
     }
 }
 
 #[test]
-fn a_bridge_dies_by_its_second_signal_only_when_it_must() {
+fn a_second_signal_changes_nothing() {
     let pairing = Pairing::new(Manner::Open);
     let mut child = pairing.pair(&[]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     read_to(&mut child, "success");
@@ -941,4 +1009,176 @@ fn a_bridge_dies_by_its_second_signal_only_when_it_must() {
     signal(child.id(), rustix::process::Signal::INT);
     let status = child.wait().unwrap();
     assert_eq!((status.code(), status.signal()), (Some(0), None));
+}
+
+#[test]
+fn a_unit_that_waits_for_its_next_start_is_stopped_and_said() {
+    let stable = Stable::new(Manner::Open, RUNNING);
+    assert_eq!(stable.pair(&["--daemon"]).status.code(), Some(0));
+    stable.0.person.file(&format!("bin/{UNIT}.show"), AGAIN);
+    let status = stable.with(stable.0.command(&["gateway", "pair", "--status"]));
+    assert_eq!(status.status.code(), Some(1));
+    let wanted = format!("Gateway pair bridge starts again (systemd unit={UNIT}, last exit code 1).\n");
+    assert!(text_of(&status.stdout).starts_with(&wanted), "{status:?}");
+    let refused = stable.pair(&["--daemon"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text_of(&refused.stderr).contains("is starting already"), "{refused:?}");
+    let stopped = stable.with(stable.0.command(&["gateway", "pair", "--stop"]));
+    assert_eq!(text_of(&stopped.stdout), format!("Stopped gateway pair bridge systemd unit ({UNIT}).\n"));
+    let calls = stable.calls();
+    assert!(calls.contains(&format!("--user stop {UNIT}\n--user disable {UNIT}\n")), "{calls}");
+    assert!(!stable.session_file().exists());
+}
+
+#[test]
+fn a_stop_that_fails_is_said_and_keeps_the_session() {
+    for failing in ["stop", "show"] {
+        let stable = Stable::new(Manner::Open, RUNNING);
+        assert_eq!(stable.pair(&["--daemon"]).status.code(), Some(0));
+        stable.0.person.file(&format!("bin/{failing}.fails"), "");
+        let stopped = stable.with(stable.0.command(&["gateway", "pair", "--stop"]));
+        let said = text_of(&stopped.stderr);
+        assert_eq!((stopped.status.code(), text_of(&stopped.stdout).as_str()), (Some(0), ""), "{said}");
+        assert!(said.contains(&format!("error: systemctl --user {failing} ")), "{said}");
+        assert!(said.contains(stable.session_file().to_str().unwrap()), "{said}");
+        assert!(stable.session_file().exists());
+    }
+}
+
+#[test]
+fn a_log_of_some_earlier_bridge_says_nothing_where_systemd_looks_after_it() {
+    let stable = Stable::new(Manner::Open, RUNNING);
+    stable.0.person.file(".sigilum/run/gateway-pair-bridge.log", "[sigilum] PAIR_SESSION_TERMINAL: x\n");
+    let status = stable.with(stable.0.command(&["gateway", "pair", "--status"]));
+    assert_eq!(text_of(&status.stdout), "Gateway pair bridge is not running.\n", "{status:?}");
+    let compat = stable.with(stable.0.command(&["gateway", "pair", "--status", "--lifecycle-mode", "compat"]));
+    assert!(text_of(&compat.stderr).contains("has expired"), "{compat:?}");
+}
+
+#[test]
+fn a_unit_that_was_replaced_forgets_its_session_too() {
+    let stable = Stable::new(Manner::Close("replaced"), RUNNING);
+    assert_eq!(stable.pair(&["--daemon"]).status.code(), Some(0));
+    let file = stable.session_file();
+    let output = stable.0.command(&["gateway", "pair", "--session-file", file.to_str().unwrap()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(78), "{}", text_of(&output.stderr));
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_unit_says_that_it_does_not_get_the_token_of_the_environment() {
+    let stable = Stable::new(Manner::Open, RUNNING);
+    let mut command = stable.0.pair(&["--daemon"]);
+    command.env("GATEWAY_ADMIN_TOKEN", TOKEN);
+    let output = stable.with(command);
+    assert_eq!(output.status.code(), Some(0));
+    let said = text_of(&output.stderr);
+    assert!(said.contains("GATEWAY_ADMIN_TOKEN of this environment is not handed to the unit"), "{said}");
+    assert!(!stable.unit().contains(TOKEN));
+}
+
+#[test]
+fn down_stops_a_unit_that_would_start_again() {
+    const GATEWAY: &str = "sigilum-gateway.service";
+    for shown in [RUNNING, AGAIN] {
+        let stable = Stable::new(Manner::Open, RUNNING);
+        stable.0.person.file(&format!("bin/{GATEWAY}.show"), shown);
+        let output = stable.with(stable.0.command(&["down"]));
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let said = text_of(&output.stdout);
+        assert!(said.contains("[ok] gateway: stopped, with its systemd unit\n"), "{said}");
+        let calls = stable.calls();
+        assert!(calls.contains(&format!("--user stop {GATEWAY}\n--user disable {GATEWAY}\n")), "{calls}");
+    }
+    // Nothing to stop, and nothing that can be stopped.
+    let stable = Stable::new(Manner::Open, RUNNING);
+    let output = stable.with(stable.0.command(&["down"]));
+    assert!(text_of(&output.stdout).contains("[ok] gateway: not running\n"), "{output:?}");
+    assert!(!stable.calls().contains(" stop "), "{}", stable.calls());
+    stable.0.person.file(&format!("bin/{GATEWAY}.show"), RUNNING);
+    stable.0.person.file("bin/stop.fails", "");
+    let output = stable.with(stable.0.command(&["down"]));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
+fn down_stops_the_bridge_of_its_gateway_and_no_other() {
+    let pairing = Pairing::new(Manner::Open);
+    assert_eq!(pairing.pair(&["--daemon"]).output().unwrap().status.code(), Some(0));
+    let other = pairing.person.home().join("other");
+    let down = |more: &[&str]| pairing.command(&["down"]).args(more).output().unwrap();
+    let output = down(&["--gateway-data-dir", other.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(pairing.background("--status").status.code(), Some(0), "another gateway's");
+    let output = down(&[]);
+    assert!(text_of(&output.stdout).contains("Stopped gateway pair bridge (pid="), "{output:?}");
+    assert_eq!(pairing.background("--status").status.code(), Some(1));
+}
+
+#[test]
+fn two_gateways_of_a_user_are_paired_side_by_side() {
+    let pairing = Pairing::new(Manner::Open);
+    let data = pairing.person.home().join("other");
+    let token = pairing.person.file("other/admin-token", TOKEN);
+    fs::set_permissions(token, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(pairing.pair(&["--daemon"]).output().unwrap().status.code(), Some(0));
+    let other = |arguments: &[&str]| {
+        let mut command = pairing.command(&["gateway"]);
+        command.args(arguments).env("SIGILUM_PAIR_CODE", CODE).env("GATEWAY_DATA_DIR", &data);
+        command.output().unwrap()
+    };
+    let api = pairing.ends.api();
+    let connected = other(&["connect", "--session-id", "another", "--api-url", &api]);
+    assert_eq!(connected.status.code(), Some(0), "{connected:?}");
+    assert!(!text_of(&connected.stdout).contains("Stopped"), "{connected:?}");
+    let status = text_of(&other(&["pair", "--status"]).stdout);
+    assert!(status.contains("session:  another\n") && !status.contains(SESSION), "{status}");
+    assert!(text_of(&pairing.background("--status").stdout).contains(SESSION));
+    assert_eq!(other(&["pair", "--stop"]).status.code(), Some(0));
+    assert_eq!(other(&["pair", "--status"]).status.code(), Some(1));
+    assert_eq!(pairing.background("--status").status.code(), Some(0));
+}
+
+#[test]
+fn connect_touches_no_bridge_before_it_knows_that_it_can_put_another_in_its_place() {
+    let pairing = Pairing::new(Manner::Open);
+    assert_eq!(pairing.pair(&["--daemon"]).output().unwrap().status.code(), Some(0));
+    let pid = pairing.person.read(".sigilum/run/gateway-pair-bridge.pid");
+    let api = pairing.ends.api();
+    let page = Ends::start(Manner::Page).api();
+    for (url, token, code, words) in [
+        (&page, TOKEN, 1, "that looks like the address of a dashboard"),
+        (&api, "the-token-of-another-gateway", 4, "does not take the admin token"),
+    ] {
+        let mut command = pairing.command(&["gateway", "connect", "--session-id", "another", "--api-url", url]);
+        command.env("SIGILUM_PAIR_CODE", CODE).env("GATEWAY_ADMIN_TOKEN", token);
+        let output = command.output().unwrap();
+        let said = text_of(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(words), "{said}");
+        assert!(!text_of(&output.stdout).contains("Connect complete."), "{output:?}");
+        assert_eq!(pairing.background("--status").status.code(), Some(0));
+        assert_eq!(pairing.person.read(".sigilum/run/gateway-pair-bridge.pid"), pid);
+    }
+}
+
+#[test]
+fn a_status_says_why_a_bridge_has_ended_and_why_one_is_not_connected() {
+    for (status, text, words) in [
+        (403, "Invalid pair code", "its pair code was refused. The same command with the right code works"),
+        (410, "Pair session expired", "its pairing session has expired. Start another"),
+        (410, "Pair session expired: its owner has ended it", "its owner has ended the pairing. Start another"),
+        (404, "no such thing", "was refused for good (HTTP 404)"),
+    ] {
+        let pairing = Pairing::new(Manner::Refuse(status, text));
+        assert_eq!(pairing.pair(&["--daemon"]).output().unwrap().status.code(), Some(42));
+        let shown = pairing.background("--status");
+        assert_eq!((shown.status.code(), text_of(&shown.stdout).as_str()), (Some(1), ""));
+        assert!(text_of(&shown.stderr).contains(words), "{shown:?}");
+        assert_eq!(text_of(&shown.stderr).contains("expired"), text == "Pair session expired");
+    }
+    let pairing = Pairing::new(Manner::Refuse(409, "in use"));
+    assert_eq!(pairing.pair(&["--daemon"]).output().unwrap().status.code(), Some(0));
+    let shown = text_of(&pairing.background("--status").stdout);
+    assert!(shown.contains("state:    not connected: another bridge of this session is connected already"), "{shown}");
 }

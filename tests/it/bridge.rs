@@ -255,7 +255,9 @@ fn of_two_bridges_the_second_waits_until_the_first_is_gone() {
     let mut command = pair(&gateway.setup, &api, &paired);
     command.env("SIGILUM_CONFIG_HOME", elsewhere.path());
     let second = Running::spawn(command);
-    wait_until("the second says why it waits", LIMIT, || second.said().contains("another bridge is connected"));
+    wait_until("the second says why it waits", LIMIT, || {
+        second.said().contains("another bridge of this session is connected already")
+    });
     assert_eq!(relayed(&api, &paired, "GET", "/health", None).0, 200);
     assert!(!first.said().contains("websocket closed"), "{}", first.said());
     first.signal(Signal::TERM);
@@ -286,9 +288,20 @@ fn one_command_starts_a_gateway_and_pairs_it() {
     assert_eq!(relayed(&api, &paired, "GET", "/api/admin/connections", None).0, 200);
     let health = client::send(setup.admin, &Request::new("GET", &setup.admin.to_string(), "/health"));
     assert_eq!(health.status, 200);
+    // A hash of the data folder, which is not the default one, stands in the names.
     let pid = |name: &str| {
-        let file = setup.root.path().join(format!(".sigilum/run/{name}.pid"));
-        fs::read_to_string(file).unwrap().lines().next().unwrap().parse::<i32>().unwrap()
+        let files = fs::read_dir(setup.root.path().join(".sigilum/run")).unwrap().map(|entry| entry.unwrap().path());
+        let named = |file: &std::path::PathBuf| {
+            let file = file.file_name().unwrap().to_string_lossy();
+            file.starts_with(&format!("{name}-")) && file.ends_with(".pid")
+        };
+        fs::read_to_string(files.into_iter().find(named).unwrap())
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap()
+            .parse::<i32>()
+            .unwrap()
     };
     let (gateway, bridge) = (pid("gateway-start"), pid("gateway-pair-bridge"));
     // Once more: the gateway stays, the bridge is another.

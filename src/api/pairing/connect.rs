@@ -23,6 +23,7 @@ use crate::api::owner;
 use crate::api::pairing::code;
 use crate::api::pairing::sessions::Admitted;
 use crate::api::pairing::sessions::Claimed;
+use crate::api::pairing::sessions::Pairings;
 use crate::api::pairing::socket::Arrival;
 use crate::api::problem::Problem;
 use crate::api::problem::Violation;
@@ -79,7 +80,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         (status = 403, description = "NAMESPACE_MISMATCH; INVALID_PAIR_CODE; FORBIDDEN: a foreign web page", body = ErrorBody),
         (status = 404, description = "NOT_FOUND: no such session", body = ErrorBody),
         (status = 409, description = "GATEWAY_ALREADY_CONNECTED: another bridge is there and alive", body = ErrorBody),
-        (status = 410, description = "PAIR_SESSION_EXPIRED", body = ErrorBody),
+        (status = 410, description = "PAIR_SESSION_EXPIRED; PAIR_SESSION_ENDED: by its owner", body = ErrorBody),
         (status = 426, description = "UPGRADE_REQUIRED: no WebSocket handshake", body = ErrorBody),
         (status = 429, description = "RATE_LIMITED: too many wrong codes, failed handshakes or sockets", body = ErrorBody),
     )
@@ -94,7 +95,16 @@ async fn connect(
     let claimed = read(&headers, &query)?;
     let upgrade = upgrade.map_err(|rejection| refused_upgrade(&rejection))?;
     owner::check_origin(&api, &headers)?;
-    let mut admitted = admit(&api, &claimed, peer.ip()).await?;
+    let mut admitted = match admit(&api, &claimed, peer.ip()).await {
+        Ok(admitted) => admitted,
+        Err(problem) => {
+            // Who puts the code into the address sees no status.
+            if !headers.contains_key(CODE_HEADER) {
+                hold(&api.pairings, &problem).await;
+            }
+            return Err(problem);
+        }
+    };
     let pairings = &api.pairings;
     let room = pairings.hub.room().ok_or_else(|| Problem::rate_limited(RETRY_SECONDS))?;
     let arrivals = pairings.arrivals.clone();
@@ -113,6 +123,15 @@ async fn connect(
         response.headers_mut().insert(RECONNECT_HEADER, secret);
     }
     Ok(response)
+}
+
+/// Keeps a refusal that passes back for some seconds, where there is room: a bridge that cannot see statuses takes several
+/// quick failures for the end of its session.
+async fn hold(pairings: &Pairings, problem: &Problem) {
+    let passes = matches!(problem.status(), StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS);
+    if let (true, Ok(_place)) = (passes, pairings.held.try_acquire()) {
+        tokio::time::sleep(pairings.limits.held).await;
+    }
 }
 
 /// What a handshake says of itself. A reconnect secret that is none is as good as absent: the code is there as well.

@@ -72,6 +72,11 @@ impl Hub {
         verdict
     }
 
+    /// So many wrong codes were tried for a session that no bridge has joined.
+    pub(super) fn recall(&self, session: &str, wrong: u32) {
+        self.sessions().tries.entry(session.to_owned()).or_default().recall(wrong);
+    }
+
     /// Makes a socket the session's, in the place of the one with number `instead_of`, which is told. `None` where
     /// another was faster: that one was not asked whether it is alive.
     pub(super) fn join(

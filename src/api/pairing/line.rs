@@ -16,12 +16,13 @@ use tokio::sync::watch;
 
 use crate::api::problem::Problem;
 use crate::domain::secret::Secret;
+use crate::wire::pairing::MAX_COMMANDS;
 use crate::wire::pairing::REPLACED;
 use crate::wire::pairing::Relayed;
 use crate::wire::pairing::Terminal;
 
-/// Commands of a session that wait for their answers at a time: one operator's clicks and some scripts.
-pub(super) const MAX_PENDING: usize = 64;
+/// Commands of a session that wait for their answers at a time: as many as the bridge takes to its gateway.
+pub(super) const MAX_PENDING: usize = MAX_COMMANDS;
 /// Messages that wait to be written: every pending command, and a few beats.
 pub(super) const QUEUE: usize = MAX_PENDING + 8;
 /// Seconds after which a command that found no room may come again.
@@ -32,8 +33,10 @@ const RETRY_SECONDS: u32 = 1;
 pub(super) enum Goodbye {
     /// Another bridge has the session now.
     Replaced,
-    /// The session is over.
+    /// The session's time is over.
     Expired,
+    /// Its owner has ended it.
+    Ended,
     /// The session is no more.
     NotFound,
     /// The API stops.
@@ -50,6 +53,7 @@ impl Goodbye {
         match self {
             Self::Replaced => (1000, REPLACED),
             Self::Expired => (1000, Terminal::Expired.wire().1),
+            Self::Ended => (1000, Terminal::Ended.wire().1),
             Self::NotFound => (1000, Terminal::NotFound.wire().1),
             Self::Stopping => (1001, "the API stops"),
             Self::TooLarge => (1009, "message too large"),

@@ -11,10 +11,12 @@
 //! do not give them away.
 //!
 //! **Wrong pair codes.** A code has 40 bits. Before any bridge has joined, the fifth wrong one ends the session: its
-//! owner starts another and nobody has lost anything. Once a bridge has joined, ending it would let a stranger who
+//! owner starts another and nobody has lost anything. They are counted in the database: a restart of the API gives no more of them. Once a bridge has joined, ending it would let a stranger who
 //! knows no more than the session's id cut a gateway off; so wrong codes are then answered five at a time and one more
-//! every half minute, beyond which nobody's code is looked at and the answer is to try later (429, which a bridge
-//! takes as no verdict). The address the bridge was last at has a budget of its own: strangers elsewhere do not keep it
+//! every half minute, beyond which nobody's code is looked at and the answer is to try later (429, which our bridge
+//! takes as no verdict. The original one sees no status, and takes its third failure in a row that came within 5 s for the end, if
+//! API and gateway are well: answers 409 and 429 to a handshake with the code in its address are therefore held for 5.5 s, 64 at a
+//! time). The address the bridge was last at has a budget of its own: strangers elsewhere do not keep it
 //! from coming back. Nor does anybody at its own address, if it holds its reconnect secret: 32 random bytes that are handed
 //! out in the answer to the handshake a code opened, once each time, and that no budget is asked about. A bridge that knows
 //! nothing of them goes on by the code. A secret counts until the code opens the session again.

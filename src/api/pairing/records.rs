@@ -44,6 +44,8 @@ pub(super) struct Session {
     pub(super) last_connected_at_ms: Option<i64>,
     /// Of the secret that the last bridge which joined with the code was given.
     pub(super) reconnect_hash: Option<Vec<u8>>,
+    /// Wrong codes that were tried before a bridge joined.
+    pub(super) wrong_codes: u32,
     /// Why before its time.
     ended: Option<String>,
 }
@@ -61,7 +63,7 @@ impl Session {
 }
 
 const COLUMNS: &str = "id, owner_user_id, namespace, code_hash, created_at_ms, expires_at_ms, last_connected_at_ms, \
-                       reconnect_hash, ended";
+                       reconnect_hash, ended, wrong_codes";
 
 fn session(row: &Row<'_>) -> Result<Session, rusqlite::Error> {
     Ok(Session {
@@ -74,6 +76,7 @@ fn session(row: &Row<'_>) -> Result<Session, rusqlite::Error> {
         last_connected_at_ms: row.get(6)?,
         reconnect_hash: row.get(7)?,
         ended: row.get(8)?,
+        wrong_codes: row.get(9)?,
     })
 }
 
@@ -102,6 +105,7 @@ pub(super) fn fresh(
         expires_at_ms,
         last_connected_at_ms: None,
         reconnect_hash: None,
+        wrong_codes: 0,
         ended: None,
     }
 }
@@ -148,6 +152,13 @@ pub(super) fn connected(
     let sql = "UPDATE pairing_sessions SET last_connected_at_ms = ?2, reconnect_hash = coalesce(?3, reconnect_hash)
                WHERE id = ?1 AND ended IS NULL AND expires_at_ms > ?2";
     Ok(db.prepare_cached(sql)?.execute(params![id, now_ms, reconnect_hash])? == 1)
+}
+
+/// Counts a wrong code of a session that no bridge has joined: a restart gives nobody more of them.
+pub(super) fn count_wrong(db: &Connection, id: &str) -> Result<(), rusqlite::Error> {
+    let sql = "UPDATE pairing_sessions SET wrong_codes = wrong_codes + 1 WHERE id = ?1";
+    db.prepare_cached(sql)?.execute([id])?;
+    Ok(())
 }
 
 /// Extends a session's time; `false` where it is over.

@@ -195,7 +195,7 @@ async fn status(State(api): State<Arc<Api>>, owner: SignedIn, query: Query) -> R
     (status = 403, description = "FORBIDDEN: not your session", body = ErrorBody),
     (status = 404, description = "NOT_FOUND", body = ErrorBody),
     (status = 410, description = "GATEWAY_RELAY_FAILED: the session is over", body = ErrorBody),
-    (status = 429, description = "RATE_LIMITED: 64 commands wait for their answers", body = ErrorBody),
+    (status = 429, description = "RATE_LIMITED: 32 commands wait for their answers", body = ErrorBody),
     (status = 502, description = "GATEWAY_RELAY_FAILED: not sent, or the answer was too large", body = ErrorBody),
     (status = 503, description = "GATEWAY_NOT_CONNECTED", body = ErrorBody),
     (status = 504, description = "GATEWAY_RELAY_FAILED: no answer in time, or the gateway left", body = ErrorBody),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 
 use crate::api::account;
@@ -39,6 +40,8 @@ use crate::wire::pairing::ToBridge;
 
 /// Sessions of one owner at a time: one for each gateway, and some that were started and not used.
 const MAX_SESSIONS_OF_OWNER: usize = 64;
+/// Answers that are held back at a time; further ones are given at once.
+const MAX_HELD: usize = 64;
 /// Sockets that have been upgraded and wait to be taken up.
 const ARRIVALS: usize = 64;
 /// A session with less than this left is extended when its bridge is heard.
@@ -59,6 +62,8 @@ pub struct PairingLimits {
     pub heartbeat: Duration,
     /// After so long without a word it counts as gone; longer than `heartbeat`.
     pub silence: Duration,
+    /// How long an answer to a handshake is held back that a bridge could take for the end of its session.
+    pub held: Duration,
 }
 
 impl Default for PairingLimits {
@@ -68,6 +73,8 @@ impl Default for PairingLimits {
             // Bridges beat every 30 s by themselves, so that ours is heard by routers on the way in between.
             heartbeat: Duration::from_secs(25),
             silence: Duration::from_secs(60),
+            // Bridges that cannot see a refusal's status count attempts of at most 5 s.
+            held: Duration::from_millis(5500),
         }
     }
 }
@@ -78,6 +85,8 @@ pub struct Pairings {
     pub(super) db: Db,
     pub(super) clock: SystemClock,
     pub(super) hub: Hub,
+    /// Room for answers that are held back.
+    pub(super) held: Semaphore,
     pub(super) limits: PairingLimits,
     pub(super) arrivals: mpsc::Sender<Arrival>,
     key: CodeKey,
@@ -169,7 +178,8 @@ impl Pairings {
         let (sender, arrivals) = mpsc::channel(ARRIVALS);
         let key = CodeKey::new(secret);
         let (clock, hub) = (SystemClock, Hub::new(sockets));
-        let pairings = Self { db, clock, hub, limits, arrivals: sender, key };
+        let held = Semaphore::new(MAX_HELD);
+        let pairings = Self { db, clock, hub, held, limits, arrivals: sender, key };
         (Arc::new(pairings), Arrivals(arrivals))
     }
 
@@ -243,7 +253,7 @@ impl Pairings {
         let (ended, now_ms) = (id.clone(), moment::now_ms(self.clock));
         self.db.write(move |db| Ok(records::end(db, &ended, Ended::ByOwner, now_ms)?)).await?;
         if let Some(line) = self.hub.line(&id) {
-            line.end(Goodbye::Expired);
+            line.end(Goodbye::Ended);
         }
         Ok(())
     }
@@ -282,8 +292,10 @@ impl Pairings {
         let session = found.ok_or_else(|| refusal(Terminal::NotFound))?;
         let now = self.clock.now();
         let ended = session.ended(moment::now_ms(self.clock));
-        if matches!(ended, Some(Ended::Expired | Ended::ByOwner)) {
-            return Err(refusal(Terminal::Expired));
+        match ended {
+            Some(Ended::Expired) => return Err(refusal(Terminal::Expired)),
+            Some(Ended::ByOwner) => return Err(refusal(Terminal::Ended)),
+            Some(Ended::WrongCodes) | None => {}
         }
         if session.namespace != claimed.namespace {
             return Err(refusal(Terminal::Namespace));
@@ -292,12 +304,23 @@ impl Pairings {
             return Err(refusal(Terminal::Code));
         }
         let joined = session.last_connected_at_ms.is_some();
+        if !joined {
+            // Also those before a restart.
+            self.hub.recall(&session.id, session.wrong_codes);
+        }
         let opens = |kind, secret: &Secret, hash: &[u8]| self.key.matches(kind, &session.id, secret, hash);
         let shown = claimed.reconnect.as_ref().zip(session.reconnect_hash.as_deref());
         let has_secret = shown.is_some_and(|(secret, hash)| opens(Kind::Reconnect, secret, hash));
-        let is_right = || opens(Kind::Code, &claimed.code, &session.code_hash);
+        // Codes have capitals only: one that was typed small is meant.
+        let code = Secret::new(claimed.code.expose().to_ascii_uppercase());
+        let is_right = || opens(Kind::Code, &code, &session.code_hash);
         match self.hub.judge(&session.id, address, (joined, has_secret), now.monotonic, is_right) {
             Verdict::Right => {}
+            Verdict::Wrong if !joined => {
+                let id = session.id;
+                self.db.write(move |db| Ok(records::count_wrong(db, &id)?)).await?;
+                return Err(refusal(Terminal::Code));
+            }
             Verdict::Wrong | Verdict::Over => return Err(refusal(Terminal::Code)),
             Verdict::Later => return Err(Problem::rate_limited(RETRY_SECONDS)),
             Verdict::Last => {
@@ -364,6 +387,7 @@ fn refusal(terminal: Terminal) -> Problem {
     let (status, text) = terminal.wire();
     let code = match terminal {
         Terminal::NotFound => "NOT_FOUND",
+        Terminal::Ended => "PAIR_SESSION_ENDED",
         Terminal::Expired => "PAIR_SESSION_EXPIRED",
         Terminal::Namespace => "NAMESPACE_MISMATCH",
         Terminal::Code => "INVALID_PAIR_CODE",

@@ -114,3 +114,46 @@ async fn a_lease_is_extended_when_it_is_nearly_over_and_never_beyond_its_last_mo
     assert_eq!(extended(last_ms - 60_000, last_ms - 100_000), Some(last_ms));
     assert_eq!(extended(last_ms, last_ms - 100_000), None);
 }
+
+fn claimed(started: &Started, code: &str) -> Claimed {
+    Claimed {
+        session_id: started.session_id.clone(),
+        namespace: started.namespace.clone(),
+        code: Secret::new(code.to_owned()),
+        reconnect: None,
+    }
+}
+
+#[tokio::test]
+async fn a_restart_gives_nobody_more_wrong_codes() {
+    let ground = ground().await;
+    let started = ground.pairings.start(&ground.owner, Duration::from_secs(600)).await.unwrap();
+    let secret = Secret::new("s".repeat(32));
+    let (again, _arrivals) = Pairings::new(ground.pairings.db.clone(), &secret, PairingLimits::default(), 100);
+    for pairings in [&ground.pairings, &ground.pairings, &ground.pairings, &again, &again] {
+        let standing = pairings.standing(&ground.owner, &started.session_id).await.unwrap();
+        assert_eq!(standing.ended, None);
+        let refused = pairings.admit(&claimed(&started, "WRONG"), ADDRESS).await.unwrap_err();
+        assert_eq!(refused.code(), "INVALID_PAIR_CODE");
+    }
+    let standing = again.standing(&ground.owner, &started.session_id).await.unwrap();
+    assert_eq!(standing.ended, Some(Ended::WrongCodes));
+}
+
+#[tokio::test]
+async fn a_code_may_be_typed_small() {
+    let ground = ground().await;
+    let started = ground.pairings.start(&ground.owner, Duration::from_secs(600)).await.unwrap();
+    let small = started.pair_code.expose().to_ascii_lowercase();
+    ground.pairings.admit(&claimed(&started, &small), ADDRESS).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_end_by_the_owner_is_told_from_one_by_time() {
+    let ground = ground().await;
+    let started = ground.pairings.start(&ground.owner, Duration::from_secs(600)).await.unwrap();
+    ground.pairings.end(&ground.owner, &started.session_id).await.unwrap();
+    let code = started.pair_code.expose();
+    let refused = ground.pairings.admit(&claimed(&started, code), ADDRESS).await.unwrap_err();
+    assert_eq!((refused.status(), refused.code()), (StatusCode::GONE, "PAIR_SESSION_ENDED"));
+}

@@ -46,6 +46,11 @@ impl Tries {
         self.home = Some(address);
     }
 
+    /// At least so many were wrong before.
+    pub(super) fn recall(&mut self, wrong: u32) {
+        self.elsewhere.wrong = self.elsewhere.wrong.max(wrong);
+    }
+
     /// Judges a code; `joined`: a bridge has had the right one before. Whoever shows the reconnect secret is judged by no
     /// budget and uses none up: what strangers tried is no matter to the bridge that holds it.
     pub(super) fn judge(

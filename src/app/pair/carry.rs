@@ -17,6 +17,8 @@ use crate::app::pair::handshake::NoSocket;
 use crate::app::pair::handshake::Opened;
 use crate::app::pair::link::Came;
 use crate::app::pair::link::Link;
+use crate::app::pair::preflight;
+use crate::app::pair::preflight::Ends;
 use crate::domain::secret::Secret;
 use crate::pair::frames::FromBridge;
 use crate::pair::frames::Relayed;
@@ -39,23 +41,36 @@ const MAX_FRAME: usize = 16 * 1024 * 1024;
 /// An attempt to connect.
 type Attempt = Pin<Box<dyn Future<Output = Result<Opened, NoSocket>> + Send>>;
 
+/// A look at both ends.
+type Probe = Pin<Box<dyn Future<Output = bool> + Send>>;
+
 /// Carries requests from the control plane to the gateway, and answers back.
 pub(super) struct Carrier {
     control_plane: ControlPlane,
     gateway: Gateway,
+    ends: Ends,
     pace: Pace,
     keep: Option<SecretKeeper>,
     attempt: Option<Attempt>,
+    probe: Option<Probe>,
     link: Option<Link>,
     relays: JoinSet<(Ticket, Answer)>,
     handles: HashMap<Ticket, AbortHandle>,
 }
 
 impl Carrier {
-    pub(super) fn new(control_plane: ControlPlane, gateway: Gateway, pace: Pace, keep: Option<SecretKeeper>) -> Self {
+    pub(super) fn new(
+        control_plane: ControlPlane,
+        gateway: Gateway,
+        ends: Ends,
+        pace: Pace,
+        keep: Option<SecretKeeper>,
+    ) -> Self {
         Self {
             control_plane,
             gateway,
+            ends,
+            probe: None,
             pace,
             keep,
             attempt: None,
@@ -107,6 +122,10 @@ impl Carrier {
                     Err(NoSocket::Failed(why)) => Event::ConnectFailed(readable(&why)),
                 }
             }
+            well = seen(&mut self.probe) => {
+                self.probe = None;
+                Event::Probed(well)
+            }
             came = next_message(&mut self.link) => match came {
                 Came::Heard(frame) => Event::Heard(frame),
                 Came::Closed { code, reason } => {
@@ -116,8 +135,8 @@ impl Carrier {
                     Event::Closed { code, reason }
                 }
             },
-            Some(done) = self.relays.join_next_with_id() => match done {
-                Ok((_, (ticket, answer))) => {
+            Some(done) = self.relays.join_next() => match done {
+                Ok((ticket, answer)) => {
                     self.handles.remove(&ticket);
                     Event::Answered(ticket, answer)
                 }
@@ -148,7 +167,15 @@ impl Carrier {
             }
             Action::Drop => {
                 self.attempt = None;
+                self.probe = None;
                 self.link = None;
+            }
+            Action::Probe { within } => {
+                let ends = self.ends.clone();
+                self.probe = Some(Box::pin(async move {
+                    let look = tokio::time::timeout(within, preflight::check(&ends, within));
+                    matches!(look.await, Ok(Ok(())))
+                }));
             }
             Action::Send(frame) => {
                 if let Some(link) = &self.link {
@@ -203,6 +230,13 @@ async fn called(stop: &mut Option<Stop>) {
 async fn settled(attempt: &mut Option<Attempt>) -> Result<Opened, NoSocket> {
     match attempt {
         Some(attempt) => attempt.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn seen(probe: &mut Option<Probe>) -> bool {
+    match probe {
+        Some(probe) => probe.await,
         None => std::future::pending().await,
     }
 }

@@ -26,6 +26,7 @@ use crate::pair::session::Answer;
 use crate::sys::http::chain;
 use crate::sys::http::client;
 use crate::sys::http::trusting;
+use crate::sys::tls::trust::ServerTrust;
 
 /// Largest answer that is carried. As many at a time as there may be requests under way.
 pub(super) const MAX_ANSWER: usize = 8 * 1024 * 1024;
@@ -39,19 +40,23 @@ const OWN_HEADERS: [HeaderName; 3] = [CONNECTION, TRANSFER_ENCODING, CONTENT_LEN
 pub(super) struct Gateway {
     client: Client,
     base: Url,
-    session: HeaderValue,
+    session: Option<HeaderValue>,
     token: TokenSource,
 }
 
 impl Gateway {
+    /// For what a session relays.
     pub(super) fn new(config: &PairConfig) -> Result<Self, PairError> {
-        let tls = config.admin_url.scheme() == "https";
-        Ok(Self {
-            client: if tls { trusting(&config.admin_trust)? } else { client(false)? },
-            base: config.admin_url.clone(),
-            session: HeaderValue::from_str(config.session.as_str()).map_err(|_| PairError::SessionId)?,
-            token: config.admin_token.clone(),
-        })
+        let session = HeaderValue::from_str(config.session.as_str()).map_err(|_| PairError::SessionId)?;
+        let gateway = Self::local(&config.admin_url, &config.admin_trust, config.admin_token.clone())?;
+        Ok(Self { session: Some(session), ..gateway })
+    }
+
+    /// For what a command of this machine asks.
+    pub(super) fn local(admin: &Url, trust: &ServerTrust, token: TokenSource) -> Result<Self, PairError> {
+        let tls = admin.scheme() == "https";
+        let client = if tls { trusting(trust)? } else { client(false)? };
+        Ok(Self { client, base: admin.clone(), session: None, token })
     }
 
     /// One request; whatever goes wrong is an answer too. Ends when it is dropped.
@@ -74,7 +79,9 @@ impl Gateway {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        request = request.header(RELAY_HEADER, self.session.clone());
+        if let Some(session) = &self.session {
+            request = request.header(RELAY_HEADER, session.clone());
+        }
         // What exactly is wrong with a file of this machine concerns nobody elsewhere.
         let token = (self.token)().map_err(|_| "the admin token of this machine cannot be read".to_owned())?;
         if let Some(token) = token {

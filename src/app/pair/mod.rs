@@ -17,6 +17,7 @@ use reqwest::Url;
 pub use crate::app::pair::preflight::PreflightError;
 pub use crate::app::pair::preflight::Sealing;
 pub use crate::app::pair::preflight::Side;
+pub use crate::pair::frames::Terminal;
 pub use crate::pair::session::End;
 pub use crate::pair::session::Notice;
 pub use crate::pair::session::Pace;
@@ -24,6 +25,7 @@ pub use crate::pair::session::Pace;
 use crate::app::pair::carry::Carrier;
 use crate::app::pair::gateway::Gateway;
 use crate::app::pair::handshake::ControlPlane;
+use crate::app::pair::preflight::Ends;
 use crate::domain::ids::Namespace;
 use crate::domain::relay::RelaySession;
 use crate::domain::secret::Secret;
@@ -99,8 +101,10 @@ impl fmt::Debug for PairConfig {
 /// Looks at both ends, then carries requests until told to stop or until the session is over.
 pub async fn run(config: PairConfig, mut stop: Stop, say: &mut (dyn FnMut(Progress) + Send)) -> Result<End, PairError> {
     let gateway = Gateway::new(&config)?;
+    let (api, admin, admin_trust) = (config.api_url.clone(), config.admin_url.clone(), config.admin_trust.clone());
+    let ends = Ends { api, admin, admin_trust };
     let looked = async {
-        preflight::check(&config).await?;
+        preflight::check(&ends, preflight::patience(config.pace.connect_timeout)).await?;
         Ok::<_, PairError>(preflight::sealing(&gateway).await)
     };
     let sealing = tokio::select! {
@@ -109,7 +113,17 @@ pub async fn run(config: PairConfig, mut stop: Stop, say: &mut (dyn FnMut(Progre
     };
     say(Progress::Preflight(sealing));
     let control_plane = ControlPlane::new(&config)?;
-    Ok(Carrier::new(control_plane, gateway, config.pace, config.keep_reconnect).run(stop, say).await)
+    Ok(Carrier::new(control_plane, gateway, ends, config.pace, config.keep_reconnect).run(stop, say).await)
+}
+
+/// Whether an API is there at this address, and is one that knows of pairing.
+pub async fn check_api(api: &Url, pace: Pace) -> Result<(), PreflightError> {
+    preflight::check_api(api, preflight::patience(pace.connect_timeout)).await
+}
+
+/// What the gateway says of its key for sealed secrets; so one learns whether it takes the token.
+pub async fn sealing(admin: &Url, trust: &ServerTrust, token: TokenSource) -> Result<Sealing, PairError> {
+    Ok(preflight::sealing(&Gateway::local(admin, trust, token)?).await)
 }
 
 /// Whether the admin API at this address answers its health check.

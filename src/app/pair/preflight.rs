@@ -7,7 +7,6 @@ use std::time::Duration;
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::app::pair::PairConfig;
 use crate::app::pair::gateway::Gateway;
 use crate::app::web::Page;
 use crate::app::web::Web;
@@ -95,25 +94,46 @@ pub enum Sealing {
     Unknown(String),
 }
 
-/// Looks at the API and at the gateway.
-pub(super) async fn check(config: &PairConfig) -> Result<(), PreflightError> {
-    let within = config.pace.connect_timeout.max(PATIENCE);
-    let web = Web::new(&[&config.api_url], within)?;
-    let health = below(&config.api_url, "health");
-    let page = ask(&web, Side::Api, &health).await?;
-    refuse_page(Side::Api, &health, &page)?;
-    refuse_status(Side::Api, &health, &page)?;
-    let route = below(&config.api_url, frames::CONNECT_PATH);
-    let page = ask(&web, Side::Api, &route).await?;
-    refuse_page(Side::Api, &route, &page)?;
-    if page.status == 404 {
-        return Err(PreflightError::NoRoute { url: config.api_url.to_string() });
-    }
-    let web = Web::trusting(&[&config.admin_url], within, &config.admin_trust)?;
-    let health = below(&config.admin_url, "health");
+/// The two ends of a bridge.
+#[derive(Debug, Clone)]
+pub(super) struct Ends {
+    /// Address of the control plane.
+    pub(super) api: Url,
+    /// Address of the gateway's admin API.
+    pub(super) admin: Url,
+    /// Whom to believe there.
+    pub(super) admin_trust: ServerTrust,
+}
+
+/// How long an end has to answer before the first attempt, where an attempt may take `connect_timeout`.
+pub(super) fn patience(connect_timeout: Duration) -> Duration {
+    connect_timeout.max(PATIENCE)
+}
+
+/// Looks at the API and at the gateway; each answer may take `within`.
+pub(super) async fn check(ends: &Ends, within: Duration) -> Result<(), PreflightError> {
+    check_api(&ends.api, within).await?;
+    let web = Web::trusting(&[&ends.admin], within, &ends.admin_trust)?;
+    let health = below(&ends.admin, "health");
     let page = ask(&web, Side::Gateway, &health).await?;
     refuse_page(Side::Gateway, &health, &page)?;
     refuse_status(Side::Gateway, &health, &page)
+}
+
+/// Looks at the API alone.
+pub(super) async fn check_api(api: &Url, within: Duration) -> Result<(), PreflightError> {
+    let web = Web::new(&[api], within)?;
+    let health = below(api, "health");
+    let page = ask(&web, Side::Api, &health).await?;
+    refuse_page(Side::Api, &health, &page)?;
+    refuse_status(Side::Api, &health, &page)?;
+    let route = below(api, frames::CONNECT_PATH);
+    let page = ask(&web, Side::Api, &route).await?;
+    refuse_page(Side::Api, &route, &page)?;
+    if page.status == 404 {
+        return Err(PreflightError::NoRoute { url: api.to_string() });
+    }
+    Ok(())
 }
 
 async fn ask(web: &Web, side: Side, url: &Url) -> Result<Page, PreflightError> {
@@ -122,8 +142,9 @@ async fn ask(web: &Web, side: Side, url: &Url) -> Result<Page, PreflightError> {
 
 fn refuse_page(side: Side, url: &Url, page: &Page) -> Result<(), PreflightError> {
     let kind = page.headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let begin = page.text.trim_start().get(..14).unwrap_or_default().to_ascii_lowercase();
-    if kind.to_ascii_lowercase().contains("text/html") || begin == "<!doctype html" || begin.starts_with("<html") {
+    let text = page.text.trim_start();
+    let begins = |with: &str| text.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    if kind.to_ascii_lowercase().contains("text/html") || begins("<!doctype html") || begins("<html") {
         return Err(PreflightError::Page { side, url: url.to_string() });
     }
     Ok(())

@@ -99,7 +99,7 @@ impl Peer {
     }
 
     /// `page` answers what asks for no socket.
-    async fn start_with(page: fn(&str) -> String) -> Self {
+    async fn start_with(page: impl Fn(&str) -> String + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, handshakes) = mpsc::channel(64);
@@ -461,7 +461,7 @@ async fn a_command_that_is_never_answered_ends_and_holds_up_no_other() {
     socket.command("fast", "GET", "/health", None).await;
     assert_eq!(socket.frame().await["request_id"], "fast");
     let response = socket.frame().await;
-    assert_eq!((&response["request_id"], &response["status"]), (&json!("slow"), &json!(504)));
+    assert_eq!((&response["request_id"], &response["status"]), (&json!("slow"), &json!(502)));
 }
 
 #[tokio::test]
@@ -605,10 +605,50 @@ async fn each_terminal_refusal_ends_the_bridge() {
 async fn refusals_of_others_are_retried() {
     let (mut peer, gateway) = (Peer::start().await, Gateway::start().await);
     let mut bridge = Bridge::start(peer.address, gateway.address, PACE);
-    for (status, body) in [(401, "<html>"), (403, "Invalid pair code"), (404, ""), (502, "{}"), (200, "{}")] {
+    for (status, body) in [(401, "<html>"), (429, "Invalid pair code"), (502, "{}"), (200, "{}")] {
         peer.handshake().await.refuse(status, body).await;
         bridge.says(|notice| matches!(notice, Notice::Trouble(Trouble::Refused(said), _) if *said == status)).await;
     }
+    peer.open().await.assert_alive().await;
+}
+
+#[tokio::test]
+async fn a_refusal_in_other_words_ends_the_bridge_where_both_ends_are_well() {
+    for (status, body) in [(410, ""), (404, r#"{"error":"no such pairing"}"#), (403, "<html>sign in</html>")] {
+        let (mut peer, gateway) = (Peer::start().await, Gateway::start().await);
+        let mut bridge = Bridge::start(peer.address, gateway.address, PACE);
+        peer.handshake().await.refuse(status, body).await;
+        assert_eq!(bridge.end().await.unwrap(), End::Refused(status), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_in_other_words_passes_where_an_end_is_not_well() {
+    let down = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let shared = Arc::clone(&down);
+    let mut peer = Peer::start_with(move |head| match (shared.load(std::sync::atomic::Ordering::SeqCst), head) {
+        (true, _) => plain(503, "text/html", "<html>upstream is down</html>"),
+        (false, head) if head.contains(pairing_path()) => plain(400, "application/json", "{}"),
+        (false, _) => plain(200, "application/json", "{}"),
+    })
+    .await;
+    let gateway = Gateway::start().await;
+    let mut bridge = Bridge::start(peer.address, gateway.address, PACE);
+    // A proxy answers in the place of an API that is down.
+    let handshake = peer.handshake().await;
+    down.store(true, std::sync::atomic::Ordering::SeqCst);
+    handshake.refuse(403, "<html>Forbidden</html>").await;
+    bridge.says(|notice| matches!(notice, Notice::Trouble(Trouble::Refused(403), _))).await;
+    peer.handshake().await.refuse(410, "").await;
+    bridge.says(|notice| matches!(notice, Notice::Trouble(Trouble::Refused(410), _))).await;
+    // The API is back, and the gateway is gone.
+    let handshake = peer.handshake().await;
+    down.store(false, std::sync::atomic::Ordering::SeqCst);
+    gateway.server.abort();
+    let address = gateway.address;
+    while TcpStream::connect(address).await.is_ok() {}
+    handshake.refuse(404, "").await;
+    bridge.says(|notice| matches!(notice, Notice::Trouble(Trouble::Refused(404), _))).await;
     peer.open().await.assert_alive().await;
 }
 
@@ -749,6 +789,7 @@ async fn a_web_page_in_place_of_the_api_is_recognised() {
     for page in [
         (|_: &str| plain(200, "text/html; charset=utf-8", "<p>hi")) as fn(&str) -> String,
         |_| plain(404, "text/plain", "\n<!DOCTYPE html><html>"),
+        |_| plain(200, "text/plain", "<html></html>"),
         |head| {
             let is_route = head.contains(pairing_path());
             if is_route { plain(200, "text/html", "<html>") } else { plain(200, "application/json", "{}") }

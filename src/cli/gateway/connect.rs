@@ -11,6 +11,7 @@ use reqwest::Url;
 
 use crate::app::gateway::instance;
 use crate::app::pair;
+use crate::app::pair::Sealing;
 use crate::app::systemd::Kind;
 use crate::app::systemd::Unit;
 use crate::cli::args::Globals;
@@ -18,9 +19,11 @@ use crate::cli::gateway::launch;
 use crate::cli::gateway::lifecycle;
 use crate::cli::gateway::lifecycle::Lifecycle;
 use crate::cli::gateway::lifecycle::LifecycleMode;
+use crate::cli::gateway::lifecycle::State as UnitState;
 use crate::cli::gateway::lifecycle::Systemctl;
 use crate::cli::gateway::pair as bridge;
 use crate::cli::gateway::pid_file;
+use crate::cli::gateway::place::Place;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -42,6 +45,9 @@ const HEALTH: Duration = Duration::from_secs(5);
 /// How long a gateway that is in the way may take to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Most of a log that is read.
+const MAX_LOG: u64 = 16 * 1024 * 1024;
+
 /// Options of `gateway connect`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "The gateway is started in the background where it does not run; `sigilum down` stops it.")]
@@ -52,6 +58,12 @@ pub(super) struct ConnectArgs {
     /// Admin API of a gateway that is started here: :PORT or IP:PORT [default: that of --gateway-admin-url]
     #[arg(long, value_name = "ADDR")]
     addr: Option<String>,
+    /// Where agents connect to a gateway that is started here; may be repeated [default: :38000]
+    #[arg(long, value_name = "ADDR")]
+    ingress_addr: Vec<String>,
+    /// Read-only face of Envoy's admin interface of a gateway that is started here; may be repeated [default: :38200]
+    #[arg(long, value_name = "ADDR")]
+    envoy_admin_addr: Vec<String>,
     /// How long a gateway that is started may take to answer
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     gateway_start_timeout_seconds: u64,
@@ -63,6 +75,7 @@ pub(super) struct ConnectArgs {
 /// The gateway that is meant.
 struct Target {
     config: Config,
+    place: Place,
     admin: Url,
     trust: ServerTrust,
     /// What it is started with.
@@ -80,7 +93,15 @@ pub(super) async fn run(args: &ConnectArgs, globals: &Globals, printer: &mut Pri
     let mut session = args.session.clone();
     session.api_url.get_or_insert_with(|| Mode::Managed.address(&globals));
     let target = target(args, &globals, session.api_url.as_deref().unwrap_or_default())?;
-    session.check(&target.config)?;
+    // What is wrong with session, API or token is said before anything that runs is touched.
+    let pairing = session.resolve(&target.config, &globals, printer)?;
+    let reached = bridge::check_api(&pairing, printer).await;
+    if reached != Outcome::Done {
+        return Ok(reached);
+    }
+    if target.is_healthy().await? {
+        target.check_token().await?;
+    }
     let lifecycle = Lifecycle::resolve(args.lifecycle_mode).await?;
     match &lifecycle {
         Lifecycle::Compat => target.ensure_process(printer).await?,
@@ -88,7 +109,8 @@ pub(super) async fn run(args: &ConnectArgs, globals: &Globals, printer: &mut Pri
     }
     let url = target.admin.as_str().trim_end_matches('/');
     printer.line(&format!("Gateway is healthy at {url}"))?;
-    let paired = bridge::replace(&session, args.lifecycle_mode, &target.config, &globals, printer).await?;
+    target.check_token().await?;
+    let paired = bridge::replace(&pairing, args.lifecycle_mode, &target.config, printer).await?;
     if paired != Outcome::Done {
         return Ok(paired);
     }
@@ -101,6 +123,9 @@ pub(super) async fn run(args: &ConnectArgs, globals: &Globals, printer: &mut Pri
 fn target(args: &ConnectArgs, globals: &Globals, api_url: &str) -> Result<Target, CliError> {
     let mut flags = globals.flags();
     flags.set(&keys::ADMIN_ADDR, args.addr.clone());
+    let listed = |list: &[String]| (!list.is_empty()).then(|| list.join(","));
+    flags.set(&keys::INGRESS_ADDR, listed(&args.ingress_addr));
+    flags.set(&keys::ENVOY_ADMIN_ADDR, listed(&args.envoy_admin_addr));
     let config = settings::load(&flags, &[])?;
     let admin = Url::parse(&config.admin_url).ok().filter(Url::has_host);
     let admin = admin.ok_or_else(|| {
@@ -117,14 +142,17 @@ fn target(args: &ConnectArgs, globals: &Globals, api_url: &str) -> Result<Target
     add("--api-url", api_url.to_owned());
     add("--addr", addr);
     add("--gateway-data-dir", absolute(&config.paths.data_dir));
-    let folder = settings::background_folder();
+    args.ingress_addr.iter().for_each(|addr| add("--ingress-addr", addr.clone()));
+    args.envoy_admin_addr.iter().for_each(|addr| add("--envoy-admin-addr", addr.clone()));
+    let place = Place::of(&config.paths.data_dir);
     Ok(Target {
         trust: gateway_api::trust(&config.admin.trust),
         config,
         admin,
         arguments,
-        log: folder.join("gateway-start.log"),
-        pid: folder.join("gateway-start.pid"),
+        log: place.file("gateway-start", "log"),
+        pid: place.file("gateway-start", "pid"),
+        place,
         within: Duration::from_secs(args.gateway_start_timeout_seconds),
     })
 }
@@ -144,6 +172,26 @@ impl Target {
         pair::is_healthy(&self.admin, &self.trust, HEALTH)
             .await
             .map_err(|error| CliError::new(Outcome::Failed, error.to_string()))
+    }
+
+    /// A gateway that does not take our token would refuse whatever is relayed.
+    async fn check_token(&self) -> Result<(), CliError> {
+        match bridge::sealing(&self.admin, &self.config).await? {
+            Sealing::Refused => Err(CliError::new(
+                Outcome::Unauthorized,
+                format!(
+                    "the gateway at {} does not take the admin token of {}: it would refuse whatever is relayed",
+                    self.admin,
+                    self.config.paths.data_dir.display()
+                ),
+            )
+            .hint(
+                "--gateway-data-dir names the data folder of the gateway that answers there, or GATEWAY_ADMIN_TOKEN its \
+                 token; --gateway-admin-url names another gateway",
+            )),
+            // What else may be wrong with it, the bridge says.
+            Sealing::Fingerprint(_) | Sealing::Absent | Sealing::Unknown(_) => Ok(()),
+        }
     }
 
     /// Somebody else's machine is not where a gateway is started.
@@ -181,7 +229,8 @@ impl Target {
 
     async fn ensure_unit(&self, systemctl: &Systemctl, printer: &mut Printer) -> Result<(), CliError> {
         let kind = Kind::Gateway { drain_seconds: self.config.drain.as_secs() };
-        let active = systemctl.standing(kind.unit()).await.active;
+        let name = &self.place.unit(kind);
+        let active = systemctl.standing(name).await?.state == UnitState::Active;
         let healthy = self.is_healthy().await?;
         if active && healthy {
             return Ok(());
@@ -190,18 +239,16 @@ impl Target {
         if healthy {
             self.make_room(printer).await?;
         }
-        if self.config.master_key.is_some() {
-            printer.warn(
-                "GATEWAY_MASTER_KEY of this environment is not handed to the unit: the key must stand in its file, \
-                 <home>/gateway-master-key",
-            );
-        }
+        let wanted =
+            [("GATEWAY_MASTER_KEY", "<home>/gateway-master-key"), ("GATEWAY_ADMIN_TOKEN", "<data-dir>/admin-token")];
+        lifecycle::warn_of_secrets(&wanted, printer);
         let (program, environment) = (lifecycle::program()?, lifecycle::environment());
-        let unit = Unit { kind, program: &program, arguments: &self.arguments, environment: &environment };
+        let (arguments, suffix) = (&self.arguments, self.place.suffix());
+        let unit = Unit { kind, suffix, program: &program, arguments, environment: &environment };
         let standing = systemctl.start(&unit).await?;
-        let logs = format!("journalctl --user -u {}", kind.unit());
-        if !standing.active {
-            let message = format!("the unit {} is not running (exit code {})", kind.unit(), standing.exit_status);
+        let logs = format!("journalctl --user -u {name}");
+        if standing.state != UnitState::Active {
+            let message = format!("the unit {name} is not running (exit code {})", standing.exit_status);
             return Err(CliError::new(Outcome::Failed, message).hint(logs));
         }
         self.point_to(&logs)?;
@@ -234,6 +281,15 @@ impl Target {
             .map_err(failed)
     }
 
+    /// What the log says last of an error, or last at all.
+    fn last_words(&self) -> String {
+        let text = files::read_bytes(&self.log, MAX_LOG).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines = || text.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+        let last = lines().find(|line| line.starts_with("error")).or_else(|| lines().next());
+        last.map(|line| format!(": {line}")).unwrap_or_default()
+    }
+
     /// Until it answers; `child`: the process, where it is ours.
     async fn wait(&self, mut child: Option<&mut Child>, hint: &str) -> Result<(), CliError> {
         let answers = async {
@@ -243,7 +299,8 @@ impl Target {
                 }
                 if let Some(Ok(Some(status))) = child.as_mut().map(|child| child.try_wait()) {
                     pid_file::forget(&self.pid);
-                    return Err(CliError::new(Outcome::Failed, format!("the gateway has ended ({status})")).hint(hint));
+                    let message = format!("the gateway has ended ({status}){}", self.last_words());
+                    return Err(CliError::new(Outcome::Failed, message).hint(hint));
                 }
                 tokio::time::sleep(LOOK).await;
             }

@@ -440,8 +440,8 @@ pub(crate) fn first(addresses: &[std::net::SocketAddr]) -> String {
     addresses.first().map(ToString::to_string).unwrap_or_default()
 }
 
-/// How this program is typed: by name where it is on `PATH`, through cargo where it was built in a
-/// checkout, else by its place.
+/// How this program is typed: by name where it is on `PATH`, through cargo where this is the checkout it was built in,
+/// else by its place.
 pub(crate) fn command() -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sigilum"));
     let path = env::lookup("PATH").unwrap_or_default();
@@ -449,9 +449,15 @@ pub(crate) fn command() -> String {
     let profile = program.parent().and_then(Path::file_name).and_then(|name| name.to_str());
     match profile {
         _ if installed => "sigilum".to_owned(),
-        Some("release" | "debug") => "cargo run --release --".to_owned(),
+        Some("release" | "debug") if is_built_here(&program) => "cargo run --release --".to_owned(),
         Some(_) | None => program.display().to_string(),
     }
+}
+
+/// Whether the working folder is the checkout whose `target` holds the program.
+fn is_built_here(program: &Path) -> bool {
+    std::env::current_dir()
+        .is_ok_and(|folder| program.starts_with(folder.join("target")) && folder.join("Cargo.toml").is_file())
 }
 
 fn at(path: &Path, error: &io::Error) -> CliError {

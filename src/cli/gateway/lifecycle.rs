@@ -14,6 +14,7 @@ use crate::app::systemd;
 use crate::app::systemd::Unit;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
+use crate::cli::printer::Printer;
 use crate::config::keys;
 use crate::sys::env;
 use crate::sys::files;
@@ -46,11 +47,25 @@ pub(super) enum Lifecycle {
     Compat,
 }
 
+/// Whether a unit runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum State {
+    /// It does.
+    Active,
+    /// It is about to, or to end: also one that has ended and waits to be started again.
+    Starting,
+    /// It does not, nor is it known.
+    #[default]
+    Inactive,
+}
+
 /// How a unit stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Standing {
     /// Whether it runs.
-    pub(super) active: bool,
+    pub(super) state: State,
+    /// Whether it is started with the machine.
+    pub(super) enabled: bool,
     /// Its process; 0 where there is none.
     pub(super) pid: i32,
     /// The exit code of the last one.
@@ -105,27 +120,26 @@ impl Systemctl {
             .unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {} s", PATIENCE.as_secs()))))
     }
 
-    async fn run(&self, arguments: &[&str]) -> Result<(), CliError> {
+    async fn run(&self, arguments: &[&str]) -> Result<Output, CliError> {
         let failed = |why: String| {
             CliError::new(Outcome::Failed, format!("systemctl --user {}: {}", arguments.join(" "), why.trim()))
         };
         let output = self.call(arguments).await.map_err(|error| failed(error.to_string()))?;
         if output.status.success() {
-            return Ok(());
+            return Ok(output);
         }
         Err(failed(format!("{} ({})", String::from_utf8_lossy(&output.stderr).trim(), output.status)))
     }
 
     /// How a unit stands. One that systemd does not know is not active.
-    pub(super) async fn standing(&self, unit: &str) -> Standing {
-        let properties = "--property=ActiveState,MainPID,ExecMainStatus";
-        let output = self.call(&["show", unit, properties]).await;
-        output.map(|output| standing(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default()
+    pub(super) async fn standing(&self, unit: &str) -> Result<Standing, CliError> {
+        let properties = "--property=ActiveState,MainPID,ExecMainStatus,UnitFileState";
+        Ok(standing(&String::from_utf8_lossy(&self.run(&["show", unit, properties]).await?.stdout)))
     }
 
     /// Writes a unit, has it started with the machine, and starts it now. The standing is that of a moment later.
     pub(super) async fn start(&self, unit: &Unit<'_>) -> Result<Standing, CliError> {
-        let name = unit.kind.unit();
+        let name = &unit.kind.unit(unit.suffix);
         let text = systemd::render(unit).map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
         let path = folder()?.join(name);
         let failed = |error: io::Error| CliError::new(Outcome::Failed, format!("{}: {error}", path.display()));
@@ -142,20 +156,26 @@ impl Systemctl {
     /// The standing after a moment, or as soon as the unit has ended.
     async fn watch(&self, name: &str) -> Result<Standing, CliError> {
         let active = async {
-            while self.standing(name).await.active {
+            while self.standing(name).await.is_ok_and(|standing| standing.state == State::Active) {
                 tokio::time::sleep(LOOK).await;
             }
         };
         let _ = tokio::time::timeout(WATCH, active).await;
-        Ok(self.standing(name).await)
+        self.standing(name).await
     }
 
-    /// Stops a unit, and has it not started with the machine any more.
-    pub(super) async fn stop(&self, name: &str) -> Result<(), CliError> {
+    /// Stops a unit that runs or is about to, and has it not started with the machine any more. `false`: there was nothing
+    /// to do.
+    pub(super) async fn stop(&self, name: &str) -> Result<bool, CliError> {
+        let standing = self.standing(name).await?;
+        if standing.state == State::Inactive && !standing.enabled {
+            return Ok(false);
+        }
         self.run(&["stop", name]).await?;
-        // One that was never enabled is disabled.
-        let _ = self.call(&["disable", name]).await;
-        Ok(())
+        if standing.enabled {
+            self.run(&["disable", name]).await?;
+        }
+        Ok(true)
     }
 }
 
@@ -166,7 +186,12 @@ fn standing(text: &str) -> Standing {
         lines.find(|(found, _)| *found == name).map(|(_, value)| value.trim()).unwrap_or_default()
     };
     Standing {
-        active: matches!(value("ActiveState"), "active" | "reloading"),
+        state: match value("ActiveState") {
+            "active" | "reloading" | "refreshing" => State::Active,
+            "activating" | "deactivating" => State::Starting,
+            _ => State::Inactive,
+        },
+        enabled: matches!(value("UnitFileState"), "enabled" | "enabled-runtime"),
         pid: value("MainPID").parse().unwrap_or_default(),
         exit_status: value("ExecMainStatus").parse().unwrap_or_default(),
     }
@@ -202,6 +227,15 @@ pub(super) fn environment() -> Vec<(String, String)> {
     found
 }
 
+/// Says which secrets of this environment a unit does not get: what it is started with can be read. `wanted` are those it
+/// would take, with the file that holds them in their stead.
+pub(super) fn warn_of_secrets(wanted: &[(&str, &str)], printer: &mut Printer) {
+    for (name, file) in wanted.iter().filter(|(name, _)| env::lookup(name).is_some()) {
+        printer
+            .warn(&format!("{name} of this environment is not handed to the unit: it must stand in its file, {file}"));
+    }
+}
+
 /// This program, for a unit: where it is installed, whatever runs now.
 pub(super) fn program() -> Result<PathBuf, CliError> {
     let found = std::env::current_exe().ok().filter(|path| path.is_file());
@@ -216,10 +250,13 @@ mod tests {
 
     #[test]
     fn a_standing_is_read_and_what_is_not_said_is_not_running() {
-        let running = Standing { active: true, pid: 42, exit_status: 0 };
-        assert_eq!(standing("MainPID=42\nExecMainStatus=0\nActiveState=active\n"), running);
-        let over = Standing { active: false, pid: 0, exit_status: 42 };
-        assert_eq!(standing("MainPID=0\nExecMainStatus=42\nActiveState=failed\n"), over);
+        let running = Standing { state: State::Active, enabled: true, pid: 42, exit_status: 0 };
+        let text = "MainPID=42\nExecMainStatus=0\nActiveState=active\nUnitFileState=enabled\n";
+        assert_eq!(standing(text), running);
+        let over = Standing { state: State::Inactive, enabled: false, pid: 0, exit_status: 42 };
+        assert_eq!(standing("MainPID=0\nExecMainStatus=42\nActiveState=failed\nUnitFileState=disabled\n"), over);
+        let again = Standing { state: State::Starting, enabled: false, pid: 0, exit_status: 1 };
+        assert_eq!(standing("MainPID=0\nExecMainStatus=1\nActiveState=activating\nSubState=auto-restart\n"), again);
         assert_eq!(standing(""), Standing::default());
     }
 }

@@ -14,6 +14,7 @@ mod master_key;
 pub(crate) mod options;
 mod pair;
 mod pid_file;
+mod place;
 mod rekey;
 pub(crate) mod role;
 mod sealing_key;
@@ -23,6 +24,7 @@ mod store;
 use clap::Args;
 use clap::Subcommand;
 
+use crate::app::systemd::Kind;
 use crate::cli::args::Globals;
 use crate::cli::dispatch;
 use crate::cli::gateway::admin::AdminArgs;
@@ -33,13 +35,27 @@ use crate::cli::gateway::backup::RestoreArgs;
 use crate::cli::gateway::config::ConfigArgs;
 use crate::cli::gateway::connect::ConnectArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
+use crate::cli::gateway::lifecycle::Systemctl;
 use crate::cli::gateway::pair::PairArgs;
+use crate::cli::gateway::place::Place;
 use crate::cli::gateway::rekey::RekeyArgs;
 use crate::cli::gateway::sealing_key::SealingKeyArgs;
 use crate::cli::gateway::start::StartArgs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::config::Config;
+
+/// Ends what commands have left in the background for the gateway of these settings: its bridge, and its unit, which would
+/// start it again. `true`: there was a unit to be stopped.
+pub(crate) async fn end_background(config: &Config, printer: &mut Printer) -> Result<bool, CliError> {
+    pair::end(config, printer).await?;
+    let unit = Place::of(&config.paths.data_dir).unit(Kind::Gateway { drain_seconds: config.drain.as_secs() });
+    match Systemctl::find().await {
+        Some(systemctl) => systemctl.stop(&unit).await,
+        None => Ok(false),
+    }
+}
 
 /// `gateway` and which part of it.
 #[derive(Debug, Args)]

@@ -125,7 +125,7 @@ async fn rotate(args: &RotateArgs, globals: &Globals, printer: &mut Printer) -> 
     if let Some(previous) = &done.previous {
         printer.note(&format!("what is sealed to {previous} opens no more; secrets that have arrived stay"));
     }
-    printer.note("a dashboard that has pinned the old fingerprint refuses to seal until it is paired again");
+    printer.note("a dashboard that knows the old fingerprint seals nothing until the new one was compared there (page of the pairing)");
     Ok(Outcome::Done)
 }
 

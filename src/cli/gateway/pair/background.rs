@@ -18,24 +18,28 @@ use crate::app::systemd::Unit;
 use crate::cli::gateway::lifecycle;
 use crate::cli::gateway::lifecycle::Lifecycle;
 use crate::cli::gateway::lifecycle::LifecycleMode;
+use crate::cli::gateway::lifecycle::Standing;
+use crate::cli::gateway::lifecycle::State as UnitState;
 use crate::cli::gateway::lifecycle::Systemctl;
 use crate::cli::gateway::pair::foreground::MARKER;
 use crate::cli::gateway::pair::foreground::READY;
 use crate::cli::gateway::pair::lock;
 use crate::cli::gateway::pair::session;
-use crate::cli::gateway::pair::session::CODE_VARIABLE;
 use crate::cli::gateway::pair::session::Pairing;
-use crate::cli::gateway::pair::session::SESSION_VARIABLE;
+use crate::cli::gateway::pair::state;
+use crate::cli::gateway::pair::state::State;
 use crate::cli::gateway::pid_file;
+use crate::cli::gateway::place::Place;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
-use crate::cli::settings;
 use crate::sys::files;
 use crate::sys::files::FileLock;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::supervision;
 
+/// What its files in the run folder are called.
+const NAME: &str = "gateway-pair-bridge";
 /// How long a bridge that was started is watched: until it is connected or has ended, if that is sooner.
 const WATCH: Duration = Duration::from_secs(5);
 /// How often.
@@ -51,18 +55,26 @@ const LAST_LINES: usize = 5;
 
 /// Where a bridge in the background is written down.
 pub(super) struct Background {
+    place: Place,
     log: PathBuf,
     pid: PathBuf,
+    state: PathBuf,
 }
 
 impl Background {
-    /// In these files, or those of the run folder.
-    pub(super) fn new(log: Option<PathBuf>, pid: Option<PathBuf>) -> Self {
-        let place = |given: Option<PathBuf>, name: &str| {
-            let path = given.unwrap_or_else(|| settings::background_folder().join(name));
-            std::path::absolute(&path).unwrap_or(path)
-        };
-        Self { log: place(log, "gateway-pair-bridge.log"), pid: place(pid, "gateway-pair-bridge.pid") }
+    /// In these files, or those of the gateway in the run folder. The log of a bridge with a pid file of its own is beside
+    /// that: it is nobody else's either.
+    pub(super) fn new(place: Place, log: Option<PathBuf>, pid: Option<PathBuf>) -> Self {
+        let log = log.or_else(|| pid.as_deref().map(|pid| files::beside(pid, ".log")));
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        let log = absolute(log.unwrap_or_else(|| place.file(NAME, "log")));
+        let pid = absolute(pid.unwrap_or_else(|| place.file(NAME, "pid")));
+        Self { place, log, state: files::beside(&pid, ".state"), pid }
+    }
+
+    /// Where the session is kept for the unit.
+    fn session_file(&self) -> PathBuf {
+        self.place.file("pair-session", "json")
     }
 
     /// Starts one, unless one runs.
@@ -87,7 +99,9 @@ impl Background {
             .hint("sigilum gateway pair --stop"));
         }
         lock::check(pairing)?;
-        match Lifecycle::resolve(mode).await? {
+        let lifecycle = Lifecycle::resolve(mode).await?;
+        state::forget(&self.state);
+        match lifecycle {
             Lifecycle::Compat => self.start_process(pairing, printer).await,
             Lifecycle::Stable(systemctl) => self.start_unit(&systemctl, pairing, printer).await,
         }
@@ -98,10 +112,12 @@ impl Background {
         let mut arguments = pairing.arguments();
         // Whoever knows id and namespace of a session can try codes; every process of this machine can read arguments.
         arguments.extend(["--session-file", "-"].map(str::to_owned));
+        arguments.extend(["--state-file".to_owned(), self.state.display().to_string()]);
+        arguments.extend(["--log-file".to_owned(), self.log.display().to_string()]);
         let failed = |error: io::Error| CliError::new(Outcome::Failed, format!("the bridge was not started: {error}"));
         let mut command = supervision::detached(&arguments, &log).map_err(failed)?;
         let written = session::written(pairing).map_err(failed)?;
-        command.stdin(Stdio::piped()).env_remove(CODE_VARIABLE).env_remove(SESSION_VARIABLE);
+        command.stdin(Stdio::piped());
         let mut child = command.spawn().map_err(failed)?;
         let process = i32::try_from(child.id()).ok().and_then(ProcessIdentity::of);
         if let Some(process) = &process {
@@ -120,7 +136,7 @@ impl Background {
             printer.note("[i] it is not connected yet; its log says why");
         }
         printer.line(&format!("pid:      {}", child.id()))?;
-        self.show_files(printer)?;
+        self.show_files(&self.log, printer)?;
         Ok(Outcome::Done)
     }
 
@@ -160,24 +176,32 @@ impl Background {
         pairing: &Pairing,
         printer: &mut Printer,
     ) -> Result<Outcome, CliError> {
-        let name = Kind::Pair.unit();
-        if systemctl.standing(name).await.active {
-            return Err(CliError::new(
-                Outcome::Failed,
-                format!("a gateway pair bridge is running already (systemd unit={name})"),
-            )
-            .hint("sigilum gateway pair --stop"));
+        let name = &self.place.unit(Kind::Pair);
+        let does = match systemctl.standing(name).await?.state {
+            UnitState::Active => Some("running"),
+            UnitState::Starting => Some("starting"),
+            UnitState::Inactive => None,
+        };
+        if let Some(does) = does {
+            let message = format!("a gateway pair bridge is {does} already (systemd unit={name})");
+            return Err(CliError::new(Outcome::Failed, message).hint("sigilum gateway pair --stop"));
         }
-        let file = session::file();
+        let file = self.session_file();
         files::private_folder(files::folder_of(&file)).map_err(|error| at(&file, &error))?;
-        session::keep(pairing).map_err(|error| at(&file, &error))?;
+        session::keep(pairing, &file).map_err(|error| at(&file, &error))?;
+        lifecycle::warn_of_secrets(&[("GATEWAY_ADMIN_TOKEN", "<data-dir>/admin-token")], printer);
         let mut arguments = pairing.arguments();
         arguments.extend(["--session-file".to_owned(), file.display().to_string()]);
+        arguments.extend(["--state-file".to_owned(), self.state.display().to_string()]);
         let (program, environment) = (lifecycle::program()?, lifecycle::environment());
-        let unit = Unit { kind: Kind::Pair, program: &program, arguments: &arguments, environment: &environment };
+        let (kind, suffix) = (Kind::Pair, self.place.suffix());
+        let unit = Unit { kind, suffix, program: &program, arguments: &arguments, environment: &environment };
         let standing = systemctl.start(&unit).await?;
-        if !standing.active {
+        if standing.state != UnitState::Active {
             printer.note(&format!("The systemd unit {name} is not running (exit code {}).", standing.exit_status));
+            if standing.state == UnitState::Starting {
+                printer.note("systemd starts it again until `sigilum gateway pair --stop`.");
+            }
             printer.note(&format!("logs: journalctl --user -u {name}"));
             let over = standing.exit_status == i32::from(Outcome::Over.code());
             return Ok(if over { Outcome::Over } else { Outcome::Failed });
@@ -191,73 +215,101 @@ impl Background {
 
     /// Says whether one runs; exit code 1 where none does.
     pub(super) async fn status(&self, mode: LifecycleMode, printer: &mut Printer) -> Result<Outcome, CliError> {
-        let name = Kind::Pair.unit();
+        let name = &self.place.unit(Kind::Pair);
         let systemctl = if mode == LifecycleMode::Compat { None } else { Systemctl::find().await };
         let standing = match &systemctl {
-            Some(systemctl) => systemctl.standing(name).await,
-            None => lifecycle::Standing::default(),
+            Some(systemctl) => systemctl.standing(name).await?,
+            None => Standing::default(),
         };
-        if standing.active {
-            printer.line(&format!("Gateway pair bridge is running (systemd unit={name}, pid={}).", standing.pid))?;
-            printer.line(&format!("logs:     journalctl --user -u {name}"))?;
-            return Ok(Outcome::Done);
+        let state = State::read(&self.state);
+        let of = |pid: i32| state.as_ref().filter(|state| i32::try_from(state.pid) == Ok(pid));
+        match standing.state {
+            UnitState::Active => {
+                printer
+                    .line(&format!("Gateway pair bridge is running (systemd unit={name}, pid={}).", standing.pid))?;
+                show_state(of(standing.pid), printer)?;
+                printer.line(&format!("logs:     journalctl --user -u {name}"))?;
+                return Ok(Outcome::Done);
+            }
+            UnitState::Starting => {
+                let last = standing.exit_status;
+                printer
+                    .line(&format!("Gateway pair bridge starts again (systemd unit={name}, last exit code {last})."))?;
+                show_state(state.as_ref(), printer)?;
+                printer.line(&format!("logs:     journalctl --user -u {name}"))?;
+                return Ok(Outcome::Failed);
+            }
+            UnitState::Inactive => {}
         }
         if let Some(running) = pid_file::living(&self.pid)? {
             printer.line(&format!("Gateway pair bridge is running (pid={}).", running.pid))?;
-            self.show_files(printer)?;
+            let state = of(running.pid);
+            show_state(state, printer)?;
+            let log = state.and_then(|state| state.log.as_deref()).unwrap_or(&self.log);
+            self.show_files(log, printer)?;
             return Ok(Outcome::Done);
         }
-        if standing.exit_status == i32::from(Outcome::Over.code()) || self.says(MARKER) {
-            printer.note(
+        // Where systemd looks after it, the log is of some bridge before it did.
+        let over =
+            standing.exit_status == i32::from(Outcome::Over.code()) || (systemctl.is_none() && self.says(MARKER));
+        match state.and_then(|state| state.ended) {
+            Some(why) => printer.note(&format!("Gateway pair bridge is not running: {why}.")),
+            None if over => printer.note(
                 "Gateway pair bridge is not running: its pairing session has expired or is not known any more. Start \
                  another pairing in the dashboard and run its command.",
-            );
-        } else {
-            printer.line("Gateway pair bridge is not running.")?;
+            ),
+            None => printer.line("Gateway pair bridge is not running.")?,
         }
         Ok(Outcome::Failed)
     }
 
-    /// Stops what runs. That nothing does is no failure.
-    pub(super) async fn stop(&self, printer: &mut Printer) -> Result<Outcome, CliError> {
+    /// Stops what runs or is about to. `false`: nothing did, which is no failure and is not said here.
+    pub(super) async fn stop(&self, printer: &mut Printer) -> Result<bool, CliError> {
         // A file that is refused is refused before anything is stopped.
         let running = pid_file::living(&self.pid)?;
-        let name = Kind::Pair.unit();
-        let mut stopped = false;
-        if let Some(systemctl) = Systemctl::find().await
-            && systemctl.standing(name).await.active
-        {
+        let name = &self.place.unit(Kind::Pair);
+        let (mut stopped, mut still_there) = (false, false);
+        if let Some(systemctl) = Systemctl::find().await {
             match systemctl.stop(name).await {
-                Ok(()) => {
+                Ok(true) => {
                     printer.line(&format!("Stopped gateway pair bridge systemd unit ({name})."))?;
                     stopped = true;
                 }
-                Err(error) => printer.error(&error),
+                Ok(false) => {}
+                Err(error) => {
+                    printer.error(&error);
+                    still_there = true;
+                }
             }
         }
         if let Some(running) = running {
             if end(&running).await {
                 printer.line(&format!("Stopped gateway pair bridge (pid={}).", running.pid))?;
+                stopped = true;
             } else {
                 printer.warn(&format!("the gateway pair bridge (pid={}) does not end", running.pid));
-                return Ok(Outcome::Done);
+                return Ok(true);
             }
-            stopped = true;
         }
         pid_file::forget(&self.pid);
-        let file = session::file();
+        let file = self.session_file();
+        if still_there {
+            printer.warn(&format!(
+                "whether the unit {name} has stopped is not known; its session stays in {}, the pair code with it",
+                file.display()
+            ));
+            return Ok(true);
+        }
+        state::forget(&self.state);
         if let Err(error) = session::forget(&file) {
             printer.warn(&format!("{}: {error}; the pair code is in it", file.display()));
         }
-        if !stopped {
-            printer.line("Gateway pair bridge is not running.")?;
-        }
-        Ok(Outcome::Done)
+        Ok(stopped)
     }
 
-    fn show_files(&self, printer: &mut Printer) -> Result<(), CliError> {
+    fn show_files(&self, log: &Path, printer: &mut Printer) -> Result<(), CliError> {
         printer.line(&format!("pid_file: {}", self.pid.display()))?;
-        printer.line(&format!("log_file: {}", self.log.display()))
+        printer.line(&format!("log_file: {}", log.display()))
     }
 
     fn says(&self, text: &str) -> bool {
@@ -270,6 +322,19 @@ impl Background {
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     }
+}
+
+/// What a bridge says of itself, where it said anything.
+fn show_state(state: Option<&State>, printer: &mut Printer) -> Result<(), CliError> {
+    let Some(state) = state else { return Ok(()) };
+    printer.line(&format!("session:  {}", state.session_id))?;
+    printer.line(&format!("api:      {}", state.api_url))?;
+    let trouble = state.trouble.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    printer.line(&if state.connected {
+        "state:    connected".to_owned()
+    } else {
+        format!("state:    not connected{trouble}")
+    })
 }
 
 /// Asks a process to end, and kills one that does not. `false`: it still runs.

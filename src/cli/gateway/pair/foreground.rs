@@ -12,9 +12,12 @@ use crate::app::pair::Progress;
 use crate::app::pair::Sealing;
 use crate::app::pair::SecretKeeper;
 use crate::app::pair::Side;
+use crate::app::pair::Terminal;
+use crate::app::pair::TokenSource;
 use crate::cli::gateway::pair::lock::SessionLock;
 use crate::cli::gateway::pair::session;
 use crate::cli::gateway::pair::session::Pairing;
+use crate::cli::gateway::pair::state::Keeper;
 use crate::cli::gateway::role;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
@@ -34,7 +37,12 @@ pub(super) const MARKER: &str = "PAIR_SESSION_TERMINAL";
 pub(super) const READY: &str = "success: pairing bridge ready";
 
 /// Runs until told to stop, or until the session is over.
-pub(super) async fn run(pairing: Pairing, config: &Config, printer: &mut Printer) -> Result<Outcome, CliError> {
+pub(super) async fn run(
+    pairing: Pairing,
+    config: &Config,
+    mut keeper: Keeper,
+    printer: &mut Printer,
+) -> Result<Outcome, CliError> {
     // Code and admin token are in this process.
     role::harden()?;
     let mut signals =
@@ -56,7 +64,10 @@ pub(super) async fn run(pairing: Pairing, config: &Config, printer: &mut Printer
             stop.stop();
         }
     };
-    let mut say = |progress: Progress| show(&progress, &names, &at, printer);
+    let mut say = |progress: Progress| {
+        keeper.note(&progress);
+        show(&progress, &names, &at, printer);
+    };
     let ended = tokio::select! {
         ended = pair::run(pair_config(pairing, config), stopped, &mut say) => ended,
         // Never ends.
@@ -64,26 +75,55 @@ pub(super) async fn run(pairing: Pairing, config: &Config, printer: &mut Printer
     };
     let end = match ended {
         Ok(end) => end,
-        Err(error) => return Ok(refused(&error, printer)),
-    };
-    if let End::Terminal(_) = end {
-        if let Some(file) = file
-            && let Err(error) = session::forget(&file)
-        {
-            printer.note(&format!("{TAG} {}: {error}", file.display()));
+        Err(error) => {
+            keeper.failed(error.to_string());
+            return Ok(refused(&error, printer));
         }
-        lock.retire();
+    };
+    let Some(why) = why(end) else {
+        keeper.stopped();
+        return Ok(over(end, printer));
+    };
+    // The session is none of this bridge any more, and neither is its code.
+    if let Some(file) = file
+        && let Err(error) = session::forget(&file)
+    {
+        printer.note(&format!("{TAG} {}: {error}", file.display()));
+    }
+    keeper.ended(why);
+    match end {
+        // Its id never comes again.
+        End::Terminal(Terminal::NotFound | Terminal::Expired | Terminal::Ended) => lock.retire(),
+        End::Terminal(Terminal::Namespace | Terminal::Code) | End::Refused(_) | End::Replaced | End::Stopped => {}
     }
     Ok(over(end, printer))
 }
 
-fn pair_config(pairing: Pairing, config: &Config) -> PairConfig {
+/// What the gateway at this address says of its key, to the admin token of these settings.
+pub(in crate::cli::gateway) async fn sealing(admin: &reqwest::Url, config: &Config) -> Result<Sealing, CliError> {
+    pair::sealing(admin, &gateway_api::trust(&config.admin.trust), token_source(config))
+        .await
+        .map_err(|error| CliError::new(Outcome::Failed, error.to_string()))
+}
+
+/// Whether the API of a session is there and is one; where it is not, that was said.
+pub(in crate::cli::gateway) async fn check_api(pairing: &Pairing, printer: &mut Printer) -> Outcome {
+    match pair::check_api(&pairing.api_url, pairing.pace).await {
+        Ok(()) => Outcome::Done,
+        Err(error) => refused(&PairError::Preflight(error), printer),
+    }
+}
+
+fn token_source(config: &Config) -> TokenSource {
     let given = config.admin.token.as_ref().map(Secret::duplicate);
     let file = config.paths.data_dir.join("admin-token");
-    let token = move || match &given {
+    Arc::new(move || match &given {
         Some(token) => Ok(Some(token.duplicate())),
         None => gateway_api::stored_token(&file).map_err(|error| error.message),
-    };
+    })
+}
+
+fn pair_config(pairing: Pairing, config: &Config) -> PairConfig {
     // Where the code is kept; one that has come from elsewhere is in this process alone, and the secret with it.
     let keep_reconnect = pairing
         .file
@@ -97,7 +137,7 @@ fn pair_config(pairing: Pairing, config: &Config) -> PairConfig {
         api_url: pairing.api_url,
         admin_url: pairing.admin_url,
         admin_trust: gateway_api::trust(&config.admin.trust),
-        admin_token: Arc::new(token),
+        admin_token: token_source(config),
         pace: pairing.pace,
     }
 }
@@ -163,6 +203,40 @@ fn show(progress: &Progress, names: &str, at: &str, printer: &mut Printer) {
     }
 }
 
+/// What helps where a session is over.
+const ANOTHER: &str = "Start another pairing in the dashboard and run its command";
+
+/// What helps after a refusal.
+const fn advice(terminal: Terminal) -> &'static str {
+    match terminal {
+        Terminal::NotFound | Terminal::Ended | Terminal::Expired => ANOTHER,
+        Terminal::Namespace => "Give the namespace that the dashboard shows (--namespace)",
+        Terminal::Code => {
+            "The same command with the right code works; only after five wrong ones start another pairing in the dashboard"
+        }
+    }
+}
+
+/// Why a bridge has ended for good, and what helps; `None` where it was told to.
+fn why(end: End) -> Option<String> {
+    let (what, advice) = match end {
+        End::Stopped => return None,
+        End::Terminal(terminal) => (
+            match terminal {
+                Terminal::NotFound => "its pairing session is not known any more".to_owned(),
+                Terminal::Ended => "its owner has ended the pairing".to_owned(),
+                Terminal::Expired => "its pairing session has expired".to_owned(),
+                Terminal::Namespace => "its pairing session is another namespace's".to_owned(),
+                Terminal::Code => "its pair code was refused".to_owned(),
+            },
+            advice(terminal),
+        ),
+        End::Refused(status) => (format!("its pairing session was refused for good (HTTP {status})"), ANOTHER),
+        End::Replaced => ("another bridge has taken its session over".to_owned(), ANOTHER),
+    };
+    Some(format!("{what}. {advice}"))
+}
+
 /// The end in words and as an exit code.
 fn over(end: End, printer: &mut Printer) -> Outcome {
     match end {
@@ -172,8 +246,12 @@ fn over(end: End, printer: &mut Printer) -> Outcome {
         }
         End::Terminal(terminal) => {
             let (status, text) = terminal.wire();
+            printer.note(&format!("{TAG} {MARKER}: {text} (HTTP {status}). {}", advice(terminal)));
+            Outcome::Over
+        }
+        End::Refused(status) => {
             printer.note(&format!(
-                "{TAG} {MARKER}: {text} (HTTP {status}). Start another pairing in the dashboard and run its command"
+                "{TAG} {MARKER}: the pairing route answers HTTP {status}, and API and gateway are well. {ANOTHER}"
             ));
             Outcome::Over
         }

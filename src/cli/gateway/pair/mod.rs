@@ -4,16 +4,23 @@ mod background;
 mod foreground;
 mod lock;
 mod session;
+mod state;
 
 use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::app::pair::Sealing;
 use crate::cli::args::Globals;
 use crate::cli::gateway::lifecycle::LifecycleMode;
 use crate::cli::gateway::pair::background::Background;
 pub(super) use crate::cli::gateway::pair::background::fresh_log;
+pub(super) use crate::cli::gateway::pair::foreground::check_api;
+pub(super) use crate::cli::gateway::pair::foreground::sealing;
+pub(super) use crate::cli::gateway::pair::session::Pairing;
 pub(super) use crate::cli::gateway::pair::session::SessionArgs;
+use crate::cli::gateway::pair::state::Keeper;
+use crate::cli::gateway::place::Place;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -39,12 +46,15 @@ pub(super) struct PairArgs {
     /// Who looks after the bridge in the background
     #[arg(long, value_name = "MODE", value_enum, default_value = "auto")]
     lifecycle_mode: LifecycleMode,
-    /// What a bridge in the background says [default: ~/.sigilum/run/gateway-pair-bridge.log]
+    /// What a bridge in the background says [default: ~/.sigilum/run/gateway-pair-bridge.log; beside a --pid-file]
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
     /// Which process it is [default: ~/.sigilum/run/gateway-pair-bridge.pid]
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Where the bridge says how it stands
+    #[arg(long, hide = true, value_name = "FILE")]
+    state_file: Option<PathBuf>,
 }
 
 /// One of four.
@@ -67,31 +77,56 @@ struct ActionArgs {
 
 /// Does it.
 pub(super) async fn run(args: &PairArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
-    let background = Background::new(args.log_file.clone(), args.pid_file.clone());
+    let config = settings::load(&globals.flags(), &[])?;
+    let background = Background::new(Place::of(&config.paths.data_dir), args.log_file.clone(), args.pid_file.clone());
     if args.action.status {
         return background.status(args.lifecycle_mode, printer).await;
     }
     if args.action.stop {
-        return background.stop(printer).await;
+        if !background.stop(printer).await? {
+            printer.line("Gateway pair bridge is not running.")?;
+        }
+        return Ok(Outcome::Done);
     }
-    let config = settings::load(&globals.flags(), &[])?;
     let pairing = args.session.resolve(&config, globals, printer)?;
     if args.action.daemon {
-        return background.start(&pairing, args.lifecycle_mode, printer).await;
+        return start(&background, &pairing, args.lifecycle_mode, &config, printer).await;
     }
-    foreground::run(pairing, &config, printer).await
+    let keeper = Keeper::begin(args.state_file.clone(), args.log_file.clone(), &pairing);
+    foreground::run(pairing, &config, keeper, printer).await
 }
 
-/// Puts a bridge for `session` in the place of the one in the background, if there is one.
-pub(super) async fn replace(
-    session: &SessionArgs,
+/// Starts a bridge in the background, and shows what a person compares with the dashboard.
+async fn start(
+    background: &Background,
+    pairing: &Pairing,
     mode: LifecycleMode,
     config: &Config,
-    globals: &Globals,
     printer: &mut Printer,
 ) -> Result<Outcome, CliError> {
-    let pairing = session.resolve(config, globals, printer)?;
-    let background = Background::new(None, None);
+    let outcome = background.start(pairing, mode, printer).await?;
+    if outcome == Outcome::Done
+        && let Sealing::Fingerprint(fingerprint) = sealing(&pairing.admin_url, config).await?
+    {
+        printer.line(&format!("sealing key fingerprint: {fingerprint}"))?;
+    }
+    Ok(outcome)
+}
+
+/// Puts a bridge for a session in the place of the one in the background, if there is one.
+pub(super) async fn replace(
+    pairing: &Pairing,
+    mode: LifecycleMode,
+    config: &Config,
+    printer: &mut Printer,
+) -> Result<Outcome, CliError> {
+    let background = Background::new(Place::of(&config.paths.data_dir), None, None);
     background.stop(printer).await?;
-    background.start(&pairing, mode, printer).await
+    start(&background, pairing, mode, config, printer).await
+}
+
+/// Ends the bridge in the background of the gateway of these settings, if there is one.
+pub(super) async fn end(config: &Config, printer: &mut Printer) -> Result<(), CliError> {
+    Background::new(Place::of(&config.paths.data_dir), None, None).stop(printer).await?;
+    Ok(())
 }

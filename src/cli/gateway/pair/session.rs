@@ -20,19 +20,16 @@ use crate::cli::owner;
 use crate::cli::owner::Mode;
 use crate::cli::printer::Printer;
 use crate::cli::secret_source::Place;
-use crate::cli::settings;
 use crate::config::Config;
 use crate::domain::ids::Namespace;
 use crate::domain::relay::RelaySession;
 use crate::domain::secret::Secret;
 use crate::sys::env;
 use crate::sys::files;
+use crate::sys::supervision::PAIR_CODE_VARIABLE;
+use crate::sys::supervision::PAIR_SESSION_VARIABLE;
 use crate::wire::pairing::reconnect_secret;
 
-/// The variable of the code.
-pub(super) const CODE_VARIABLE: &str = "SIGILUM_PAIR_CODE";
-/// The variable of the session's id.
-pub(super) const SESSION_VARIABLE: &str = "SIGILUM_PAIR_SESSION_ID";
 /// The code where it is missing.
 const CODE_PLACES: &str = "the pair code (SIGILUM_PAIR_CODE or --pair-code-file)";
 /// The session's id where it is missing.
@@ -67,7 +64,7 @@ pub(in crate::cli::gateway) struct SessionArgs {
     /// How long an attempt may take, in milliseconds [default: 5000]
     #[arg(long, value_name = "MS")]
     connect_timeout_ms: Option<String>,
-    /// Between two signs of life, in milliseconds [default: 30000]
+    /// Between two signs of life, in milliseconds [default: 30000; below 1000: 25000]
     #[arg(long, value_name = "MS")]
     heartbeat_ms: Option<String>,
     /// How long the gateway may take to answer, in milliseconds [default: 10000]
@@ -80,7 +77,7 @@ pub(in crate::cli::gateway) struct SessionArgs {
 
 /// A session a bridge can be started for.
 #[derive(Debug)]
-pub(super) struct Pairing {
+pub(in crate::cli::gateway) struct Pairing {
     /// The session's id.
     pub(super) session: RelaySession,
     /// Whose gateway this is.
@@ -115,7 +112,7 @@ struct Kept<'a> {
 
 impl SessionArgs {
     /// Everything a bridge needs, or what is missing.
-    pub(super) fn resolve(
+    pub(in crate::cli::gateway) fn resolve(
         &self,
         config: &Config,
         globals: &Globals,
@@ -151,26 +148,10 @@ impl SessionArgs {
         Ok(Pairing { session, namespace, code, reconnect: None, api_url, admin_url, pace, folders, file: None })
     }
 
-    /// What can be said before anything is started: session and namespace are there, and some place for a code.
-    pub(in crate::cli::gateway) fn check(&self, config: &Config) -> Result<(), CliError> {
-        let session = self.session().map(|id| parse_session(&id)).transpose()?;
-        config.namespace.as_ref().ok_or_else(|| missing("--namespace"))?;
-        if self.pair_code_file.is_some() {
-            // Whether the id stands there is seen when it is read, which can be done once.
-            return Ok(());
-        }
-        let code = self.pair_code.clone().or_else(|| env::lookup(CODE_VARIABLE)).map(Zeroizing::new);
-        let code = code.ok_or_else(|| missing(CODE_PLACES))?;
-        if session.is_none() && !code.contains(BETWEEN) {
-            return Err(missing(SESSION_PLACES));
-        }
-        Ok(())
-    }
-
     /// Option, environment.
     fn session(&self) -> Option<String> {
         let given = self.session_id.clone().filter(|id| !id.trim().is_empty());
-        let given = given.or_else(|| env::lookup(SESSION_VARIABLE));
+        let given = given.or_else(|| env::lookup(PAIR_SESSION_VARIABLE));
         given.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
     }
 
@@ -195,7 +176,7 @@ impl SessionArgs {
         let place = match self.pair_code_file.as_deref() {
             Some(file) if file == Path::new("-") => Place::Stdin,
             Some(file) => Place::File(file),
-            None if env::lookup(CODE_VARIABLE).is_some() => Place::Variable(CODE_VARIABLE),
+            None if env::lookup(PAIR_CODE_VARIABLE).is_some() => Place::Variable(PAIR_CODE_VARIABLE),
             None => return Ok(None),
         };
         place.read("pair code", printer).map(Some)
@@ -223,7 +204,7 @@ fn missing(what: &str) -> CliError {
     CliError::new(Outcome::Usage, format!("{what} is missing")).hint("the dashboard shows the whole command")
 }
 
-/// A time in milliseconds; below its lowest value `instead` is used, and said.
+/// A time in milliseconds; below its lowest value `instead` is used, and above a day a day, and that is said.
 fn time(
     name: &str,
     given: Option<&str>,
@@ -238,8 +219,8 @@ fn time(
         Ok(_) if text.starts_with('-') => 0,
         Ok(number) if number <= MAX_MILLIS => number,
         Ok(_) => {
-            let message = format!("{name} must not be above {MAX_MILLIS}");
-            return Err(CliError::new(Outcome::Usage, message));
+            printer.warn(&format!("{name} must not be above {MAX_MILLIS}; it is {MAX_MILLIS} now"));
+            return Ok(Duration::from_millis(MAX_MILLIS));
         }
         Err(_) => return Err(CliError::new(Outcome::Usage, format!("{name} must be a number of milliseconds"))),
     };
@@ -294,14 +275,9 @@ fn url(what: &str, text: &str) -> Result<Url, CliError> {
     Ok(url)
 }
 
-/// Where `--daemon` keeps the session for the unit.
-pub(super) fn file() -> PathBuf {
-    settings::background_folder().join("pair-session.json")
-}
-
 /// Keeps a session for a bridge that is started without anything else, mode 0600.
-pub(super) fn keep(pairing: &Pairing) -> io::Result<()> {
-    files::write_private(&file(), &written(pairing)?)
+pub(super) fn keep(pairing: &Pairing, file: &Path) -> io::Result<()> {
+    files::write_private(file, &written(pairing)?)
 }
 
 /// A session as a bridge reads it from its file or its standard input.
