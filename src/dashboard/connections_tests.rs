@@ -41,7 +41,7 @@ fn one(secrets: usize, agents: usize) -> String {
         row: ConnectionRow::of(connection, 0),
         agents: Ok(agents.map(agent)),
         sealing_key: String::new(),
-        service_key: Ok(ServiceKey::default()),
+        asking: Ok(Asking::of(&ServiceKey::default(), false)),
     };
     page.render().unwrap()
 }
@@ -88,4 +88,32 @@ fn of_lists_that_fit_nothing_is_said_to_be_missing() {
         assert_eq!(page.matches(shown).count(), count);
         assert!(!page.contains(" more</p>"), "{shown}");
     }
+}
+
+#[test]
+fn a_key_helps_only_where_the_api_takes_it_for_this_service() {
+    let key = |source: Option<&str>, standing: Option<&str>| ServiceKey {
+        has_key: true,
+        key_prefix: "sk_live_...".to_owned(),
+        key_source: source.map(str::to_owned),
+        api_standing: standing.map(str::to_owned),
+    };
+    let works = |key: &ServiceKey, registered| Asking::of(key, registered).works.is_some();
+    for (source, standing, registered, wanted) in [
+        (Some("shared"), Some("refused"), false, false),
+        (Some("shared"), Some("refused"), true, false),
+        (Some("shared"), Some("unknown"), true, false),
+        (Some("shared"), Some("confirmed"), true, true),
+        (Some("service"), Some("confirmed"), true, true),
+        (Some("service"), Some("unknown"), true, true),
+        (Some("service"), Some("failed"), true, true),
+        (Some("service"), Some("unknown"), false, false),
+        (Some("service"), Some("refused"), true, false),
+        // An older gateway does not say.
+        (None, None, true, true),
+        (None, None, false, false),
+    ] {
+        assert_eq!(works(&key(source, standing), registered), wanted, "{source:?} {standing:?} {registered}");
+    }
+    assert!(!works(&ServiceKey { has_key: false, ..key(None, None) }, true));
 }

@@ -110,6 +110,10 @@ pub(super) struct Agent {
 pub(super) struct ServiceKey {
     pub(super) has_key: bool,
     pub(super) key_prefix: String,
+    /// `service` or `shared`; absent in older gateways.
+    pub(super) key_source: Option<String>,
+    /// `confirmed`, `refused`, `failed` or `unknown`; absent in older gateways.
+    pub(super) api_standing: Option<String>,
 }
 
 /// What was refused lately.

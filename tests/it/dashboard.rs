@@ -296,7 +296,7 @@ fn secrets_are_sealed_in_the_browser() {
     assert_eq!(keys.open(body["secrets"]["api_token"].as_str().unwrap(), place).as_deref(), Some(CANARY));
 
     // A key of the service goes to the gateway sealed, too.
-    browser.press("Make a key and hand it over");
+    browser.press("Register the service and hand its key over");
     browser.until("The gateway has a key of the service now");
     let body = bridge.body("PUT /api/admin/service-api-keys/github-proxy").unwrap();
     let key = keys.open(body["key"].as_str().unwrap(), "service-api-key\ngithub-proxy\nkey\n").unwrap();
