@@ -215,6 +215,15 @@ const STEPS: &[&str] = &[
     // 4 -> 5
     "-- When a key was last used at a service: one look per claim, however many events there are.
     CREATE INDEX usage_events_by_key ON usage_events (namespace, public_key, service_id, created_at_ms);",
+    // 5 -> 6
+    "-- Gateways tell agents how their claims stand: that one was rejected is told as that an approval has ended.
+    CREATE TRIGGER claim_rejected AFTER UPDATE ON authorizations
+        WHEN OLD.status = 'pending' AND NEW.status = 'rejected' BEGIN
+        INSERT INTO claim_changes (service_id, approved, claim_id, namespace, public_key, subject, agent_id,
+                                   agent_name, approved_at_ms, expires_at_ms)
+        VALUES (OLD.service_id, 0, OLD.claim_id, OLD.namespace, OLD.public_key, OLD.subject, OLD.agent_id,
+                OLD.agent_name, OLD.approved_at_ms, OLD.expires_at_ms);
+    END;",
 ];
 
 /// Changes of claims that are kept, as the trigger above has it.
