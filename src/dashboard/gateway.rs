@@ -25,6 +25,7 @@ use crate::dashboard::pairing;
 use crate::dashboard::pairing::Begun;
 use crate::dashboard::pairing::SessionView;
 use crate::dashboard::pairing::Stands;
+use crate::dashboard::relay;
 use crate::dashboard::relay::Connection;
 use crate::dashboard::relay::Gateway;
 use crate::dashboard::relay::Reason;
@@ -121,11 +122,12 @@ pub(super) async fn page(
     begun: Option<Begun>,
 ) -> Result<Response<Body>, Failure> {
     let wanted = begun.as_ref().map(|begun| begun.session_id.as_str()).or(wanted);
-    let (session, live) = pairing::sessions(api, visitor, wanted).await?;
-    let known = match &session {
-        Some(session) if session.stands == Stands::Connected => Some(ask(api, visitor, &session.id).await),
-        Some(_) | None => None,
-    };
+    let (mut session, live) = pairing::sessions(api, visitor, wanted).await?;
+    let mut known = None;
+    if let Some(session) = session.as_mut().filter(|session| session.stands == Stands::Connected) {
+        known = ask(api, visitor, &session.id).await;
+        session.silent = known.is_none();
+    }
     let key = known.as_ref().and_then(|known| known.key.as_ref().ok());
     let page = GatewayPage {
         layout: Layout::of(api, visitor, Section::Gateway).await?.with(notice),
@@ -138,17 +140,20 @@ pub(super) async fn page(
     Ok(html(status, page).await)
 }
 
-/// Asks a gateway for everything at once; what it does not say is told in its place.
-async fn ask(api: &Api, visitor: &Visitor, session: &str) -> Known {
+/// Asks a gateway for everything at once; what it does not say is told in its place. `None`: it does not answer at all.
+async fn ask(api: &Api, visitor: &Visitor, session: &str) -> Option<Known> {
     let gateway = Gateway { api, owner: &visitor.owner.user, session };
     let (connections, key, refusals) = tokio::join!(gateway.connections(), gateway.sealing_key(), gateway.refusals());
+    if connections.as_ref().is_err_and(|problem| problem.code() == relay::SILENT) {
+        return None;
+    }
     let said = |problem: Problem| problem.sentence();
     let row = |connection| ConnectionRow::of(connection, visitor.now_ms);
-    Known {
+    Some(Known {
         connections: connections.map(|all| all.map(row)).map_err(said),
         key: key.map_err(said),
         refusals: refusals.map(|said| Refused::of(said, visitor.now_ms)).map_err(said),
-    }
+    })
 }
 
 /// A reason as it stands on a page.

@@ -46,6 +46,8 @@ pub(super) struct SessionView {
     /// When it ends unless it is extended.
     pub(super) expires: When,
     pub(super) last_connected: Option<When>,
+    /// Whether its bridge is there and the gateway behind it does not answer, as far as it was asked.
+    pub(super) silent: bool,
 }
 
 /// How a session stands.
@@ -123,7 +125,18 @@ impl SessionView {
             created: When::at(standing.created_at_ms, now_ms),
             expires: When::at(standing.expires_at_ms, now_ms),
             last_connected: standing.last_connected_at_ms.map(|at_ms| When::at(at_ms, now_ms)),
+            silent: false,
         }
+    }
+
+    /// For people.
+    pub(super) const fn text(&self) -> &'static str {
+        if self.silent { "Connected, but the gateway does not answer" } else { self.stands.text() }
+    }
+
+    /// How it is marked: `good`, `warn`, `bad`.
+    pub(super) const fn tone(&self) -> &'static str {
+        if self.silent { "warn" } else { self.stands.tone() }
     }
 }
 

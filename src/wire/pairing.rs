@@ -28,6 +28,8 @@ pub const REPLACED: &str = "replaced";
 pub const SHUTDOWN: &str = "shutdown";
 /// Close reason (code 1000) of a bridge that waited too long for the handshake.
 pub const CONNECT_TIMEOUT: &str = "connect-timeout";
+/// How a bridge's `error` begins (status 502) where nobody answers at the gateway's admin address.
+pub const GATEWAY_UNREACHABLE: &str = "the gateway cannot be reached";
 /// Headers of a command or an answer that are read; HTTP servers take some hundred.
 const MAX_HEADERS: usize = 1000;
 

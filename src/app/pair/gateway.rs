@@ -26,6 +26,7 @@ use crate::pair::session::Answer;
 use crate::sys::http::chain;
 use crate::sys::http::client;
 use crate::sys::http::trusting;
+use crate::wire::pairing::GATEWAY_UNREACHABLE;
 
 /// Largest answer that is carried. As many at a time as there may be requests under way.
 pub(super) const MAX_ANSWER: usize = 8 * 1024 * 1024;
@@ -148,5 +149,5 @@ async fn whole(mut answer: Response) -> Result<Zeroizing<Vec<u8>>, String> {
 }
 
 fn said(error: reqwest::Error) -> String {
-    format!("the gateway cannot be reached: {}", readable(&chain(&error.without_url())))
+    format!("{GATEWAY_UNREACHABLE}: {}", readable(&chain(&error.without_url())))
 }
