@@ -51,9 +51,12 @@
 //! ([`crate::api::pairing`], where the rule for wrong codes stands with its reasons). A session lives in the database with a
 //! keyed hash of its code, so a restart or the death of the API costs a reconnection. When a second bridge comes with the right
 //! code the first is asked for a sign of life: where it gives one within 2 s the second is refused
-//! (`409 GATEWAY_ALREADY_CONNECTED`), else the first is closed as `replaced`. A lease of less than two minutes is extended to
-//! five by each beat of the bridge, up to `PAIRING_MAX_HOURS` after the start; then the socket is closed with the reason
-//! `Pair session expired`. A socket that is silent for a minute is dropped.
+//! (`409 GATEWAY_ALREADY_CONNECTED`), else the first is closed as `replaced`. A beat of the bridge
+//! extends the lease to two hours, up to `PAIRING_MAX_HOURS` after the start; then the socket is closed with the reason `Pair
+//! session expired`. So long a session waits for its bridge: a laptop whose lid is shut for an hour comes back by itself, with the
+//! code its bridge holds, where five minutes would make its owner pair anew. It gives nobody more than a bridge that stays has
+//! anyway: the longest life is the same, the code is needed, and an owner can end the pairing at any time. Before the first beat a
+//! session has the ten minutes it was started with. A socket that is silent for a minute is dropped.
 //!
 //! 64 live sessions of an owner, 64 commands that wait for an answer in one session (further ones: 429), 4096 sockets or as
 //! many as the system lets the process have open. A message of a bridge may have 16 MiB: a larger one ends the socket (1009),

@@ -40,10 +40,11 @@ use crate::wire::pairing::ToBridge;
 const MAX_SESSIONS_OF_OWNER: usize = 64;
 /// Sockets that have been upgraded and wait to be taken up.
 const ARRIVALS: usize = 64;
-/// A session with less than this left is extended when its bridge is heard.
-const NEARLY_OVER_MS: i64 = 120_000;
-/// By so much from that moment.
-const EXTENSION_MS: i64 = 300_000;
+/// How long a session waits for its bridge to come back: a laptop's lid may be shut for an hour. From each extension on,
+/// within the life of a session.
+const EXTENSION_MS: i64 = 7_200_000;
+/// A session with less than this left is extended when its bridge is heard, which writes every ten minutes.
+const NEARLY_OVER_MS: i64 = EXTENSION_MS - 600_000;
 /// How long a bridge may take to show that it is alive, when another wants its place.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// Seconds after which a bridge whose code was not looked at may try again.
