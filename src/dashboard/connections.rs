@@ -285,6 +285,8 @@ struct ConnectionPage {
     sealing_key: String,
     /// Whether the gateway can ask whom the owner approved for it.
     asking: Result<Asking, String>,
+    /// The path a test asks for.
+    test_path: String,
     /// What a secret that replaces one is bound to, by name.
     bound: Vec<(&'static str, String)>,
     /// The names of its secrets, each with the name for people where the catalog has one.
@@ -329,6 +331,7 @@ async fn page(
     };
     let offers = catalog.unwrap_or_default();
     let offered = offers.shown.into_iter().find(|offer| offer.connection_id == row.connection.id);
+    let test_path = test_path(offered.as_ref()).to_owned();
     let named = |key: String| {
         let field = offered.iter().flat_map(|offer| &offer.credential_fields.shown).find(|field| field.key == key);
         let label = field.map_or_else(|| key.clone(), |field| field.label.clone());
@@ -337,6 +340,7 @@ async fn page(
     let page = ConnectionPage {
         layout: Layout::of(api, visitor, Section::Gateway).await?.with(notice),
         fields: row.connection.credential_keys.clone().map(named),
+        test_path,
         bound: bound(&row.connection),
         agents: agents.map(|all| all.map(agent)).map_err(|problem| problem.sentence()),
         sealing_key: key.map(|key| key.public_key).unwrap_or_default(),
@@ -386,7 +390,28 @@ pub(super) async fn done(
     }
 }
 
-/// Tries the connection as the catalog says for its provider; the page then shows what came of it.
+/// What is asked for where a template names a path and the owner does not name another.
+fn trial(offer: Option<&Offer>, path: Option<&str>) -> Members {
+    match (offer, path) {
+        (Some(offer), None) => offer.trial(),
+        (Some(offer), Some(path)) if path == test_path(Some(offer)) => offer.trial(),
+        // Method, headers and body of the template belong to its own path.
+        (_, Some(path)) => {
+            let mut members = Members::default();
+            members.text("test_path", path);
+            members
+        }
+        (None, None) => Members::default(),
+    }
+}
+
+/// The path a test asks for by itself.
+fn test_path(offer: Option<&Offer>) -> &str {
+    offer.map(|offer| offer.default_test_path.as_str()).filter(|path| !path.is_empty()).unwrap_or("/")
+}
+
+/// Tries the connection, at the path the owner names or as the catalog says for its provider; the page then shows what came
+/// of it.
 pub(super) async fn test(
     State(api): State<Arc<Api>>,
     visitor: Visitor,
@@ -397,7 +422,7 @@ pub(super) async fn test(
     let at = gateway(&api, &visitor, &session);
     // Without a catalog the gateway tries what it tries by itself.
     let offers = at.catalog().await.unwrap_or_default();
-    let how = offers.shown.iter().find(|offer| offer.connection_id == id).map_or_else(Members::default, Offer::trial);
+    let how = trial(offers.shown.iter().find(|offer| offer.connection_id == id), form.text("test_path"));
     let outcome = at.test(&id, how.body()).await;
     done(&api, &visitor, session.clone(), &id, outcome, "tested").await
 }

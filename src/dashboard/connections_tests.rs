@@ -37,6 +37,7 @@ fn one(secrets: usize, agents: usize) -> String {
         layout: layout(),
         session: "s".to_owned(),
         fields: connection.credential_keys.clone().map(|key| (key.clone(), key)),
+        test_path: test_path(None).to_owned(),
         bound: bound(&connection),
         row: ConnectionRow::of(connection, 0),
         agents: Ok(agents.map(agent)),
@@ -116,4 +117,31 @@ fn a_key_helps_only_where_the_api_takes_it_for_this_service() {
         assert_eq!(works(&key(source, standing), registered), wanted, "{source:?} {standing:?} {registered}");
     }
     assert!(!works(&ServiceKey { has_key: false, ..key(None, None) }, true));
+}
+
+#[test]
+fn a_test_asks_for_the_path_that_is_named() {
+    let template = json!({"key": "k", "default_test_method": "POST", "default_test_path": "/me"});
+    let offer: Offer = serde_json::from_value(template).unwrap();
+    let asked = |offer, path| serde_json::from_str::<serde_json::Value>(trial(offer, path).body().expose()).unwrap();
+    let whole = json!({"method": "POST", "test_path": "/me"});
+    assert_eq!(asked(Some(&offer), None), whole);
+    assert_eq!(asked(Some(&offer), Some("/me")), whole);
+    assert_eq!(asked(Some(&offer), Some("/v1")), json!({"test_path": "/v1"}));
+    assert_eq!(asked(None, Some("/v1")), json!({"test_path": "/v1"}));
+    assert_eq!(asked(None, None), json!({}));
+    assert_eq!((test_path(Some(&offer)), test_path(None)), ("/me", "/"));
+}
+
+#[test]
+fn a_test_of_a_secret_that_was_replaced_says_nothing_of_the_new_one() {
+    let row = |tested: &str, rotated: &str| {
+        let connection = json!({"id": "a-b", "last_test_status": "fail", "last_tested_at": tested,
+            "last_rotated_at": rotated});
+        ConnectionRow::of(serde_json::from_value(connection).unwrap(), 0)
+    };
+    let before = row("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    assert_eq!((before.passed(), before.is_outdated()), (None, true));
+    let since = row("2026-01-02T00:00:01Z", "2026-01-02T00:00:00Z");
+    assert_eq!((since.passed(), since.is_outdated()), (Some(false), false));
 }

@@ -50,6 +50,8 @@ pub(super) struct ConnectionRow {
     pub(super) due: Option<When>,
     /// Whether its secret should have been replaced already.
     pub(super) overdue: bool,
+    /// Whether its secret was replaced after its last test.
+    outdated: bool,
     pub(super) connection: Connection,
 }
 
@@ -65,6 +67,9 @@ impl ConnectionRow {
             used: when(&connection.last_used_at),
             rotated: when(&connection.last_rotated_at),
             due: when(&connection.next_rotation_due_at),
+            outdated: moment(&connection.last_tested_at)
+                .zip(moment(&connection.last_rotated_at))
+                .is_some_and(|(tested_ms, rotated_ms)| tested_ms < rotated_ms),
             overdue: moment(&connection.next_rotation_due_at).is_some_and(|due_ms| due_ms <= now_ms),
             connection,
         }
@@ -75,9 +80,14 @@ impl ConnectionRow {
         self.connection.status == "disabled"
     }
 
-    /// What came of its last test; `None` where it never was tested.
+    /// Whether what came of its last test was about a secret it has no more.
+    pub(super) const fn is_outdated(&self) -> bool {
+        self.outdated
+    }
+
+    /// What came of the last test of the secret it has; `None` where that never was tested.
     pub(super) fn passed(&self) -> Option<bool> {
-        self.tested.as_ref()?;
+        self.tested.as_ref().filter(|_| !self.outdated)?;
         self.connection.last_test_status.as_deref().map(|word| word == "pass")
     }
 }
