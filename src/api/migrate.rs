@@ -223,7 +223,12 @@ const STEPS: &[&str] = &[
                                    agent_name, approved_at_ms, expires_at_ms)
         VALUES (OLD.service_id, 0, OLD.claim_id, OLD.namespace, OLD.public_key, OLD.subject, OLD.agent_id,
                 OLD.agent_name, OLD.approved_at_ms, OLD.expires_at_ms);
-    END;",
+    END;
+    -- A key that asks again takes the place of its claim that was refused; who decides is told of that one.
+    ALTER TABLE authorizations ADD COLUMN earlier_status TEXT;
+    ALTER TABLE authorizations ADD COLUMN earlier_ended_at_ms INTEGER;
+    -- What an owner calls the gateway of a pairing.
+    ALTER TABLE pairing_sessions ADD COLUMN name TEXT;",
 ];
 
 /// Changes of claims that are kept, as the trigger above has it.
