@@ -264,6 +264,7 @@ mod tests {
                 expires_at_ms: 1,
                 last_connected_at_ms: Some(0),
                 ended: None,
+                name: None,
             },
             0,
         );

@@ -41,6 +41,8 @@ pub(super) struct SessionView {
     pub(super) id: String,
     /// The beginning of its id.
     pub(super) short: String,
+    /// What the owner calls its gateway; empty where nothing.
+    pub(super) name: String,
     pub(super) stands: Stands,
     pub(super) created: When,
     /// When it ends unless it is extended.
@@ -120,6 +122,7 @@ impl SessionView {
         };
         Self {
             short: standing.session_id.chars().take(8).collect(),
+            name: standing.name.unwrap_or_default(),
             id: standing.session_id,
             stands,
             created: When::at(standing.created_at_ms, now_ms),
@@ -235,6 +238,23 @@ pub(super) async fn state(
         return Ok(response);
     }
     Ok(short_html(StatusCode::OK, &StatePiece { session }))
+}
+
+/// Calls the gateway of a session by another name.
+pub(super) async fn rename(
+    State(api): State<Arc<Api>>,
+    visitor: Visitor,
+    form: Form,
+) -> Result<Response<Body>, Failure> {
+    let id = form.text("session").unwrap_or_default();
+    match api.pairings.rename(&visitor.owner.user, id, form.text("name").unwrap_or_default()).await {
+        Ok(()) => Ok(see_other(&format!("/gateway?session={}&done=gateway-named", escaped(id)))),
+        Err(problem) if problem.code() == "VALIDATION_ERROR" => {
+            let notice = Some(Notice::problem(&problem));
+            gateway::page(&api, &visitor, Some(id), problem.status(), notice, None).await
+        }
+        Err(problem) => Err(problem.into()),
+    }
 }
 
 /// Ends a session.

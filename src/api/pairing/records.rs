@@ -44,6 +44,8 @@ pub(super) struct Session {
     pub(super) last_connected_at_ms: Option<i64>,
     /// Why before its time.
     ended: Option<String>,
+    /// What its owner calls the gateway.
+    pub(super) name: Option<String>,
 }
 
 impl Session {
@@ -59,7 +61,7 @@ impl Session {
 }
 
 const COLUMNS: &str =
-    "id, owner_user_id, namespace, code_hash, created_at_ms, expires_at_ms, last_connected_at_ms, ended";
+    "id, owner_user_id, namespace, code_hash, created_at_ms, expires_at_ms, last_connected_at_ms, ended, name";
 
 fn session(row: &Row<'_>) -> Result<Session, rusqlite::Error> {
     Ok(Session {
@@ -71,6 +73,7 @@ fn session(row: &Row<'_>) -> Result<Session, rusqlite::Error> {
         expires_at_ms: row.get(5)?,
         last_connected_at_ms: row.get(6)?,
         ended: row.get(7)?,
+        name: row.get(8)?,
     })
 }
 
@@ -90,8 +93,24 @@ pub(super) fn fresh(
     code_hash: Vec<u8>,
     (created_at_ms, expires_at_ms): (i64, i64),
 ) -> Session {
-    let (last_connected_at_ms, ended) = (None, None);
-    Session { id, owner_user_id, namespace, code_hash, created_at_ms, expires_at_ms, last_connected_at_ms, ended }
+    Session {
+        id,
+        owner_user_id,
+        namespace,
+        code_hash,
+        created_at_ms,
+        expires_at_ms,
+        last_connected_at_ms: None,
+        ended: None,
+        name: None,
+    }
+}
+
+/// Sets what its owner calls it.
+pub(super) fn rename(db: &Connection, id: &str, name: Option<&str>) -> Result<(), rusqlite::Error> {
+    let sql = "UPDATE pairing_sessions SET name = ?2 WHERE id = ?1";
+    db.prepare_cached(sql)?.execute(params![id, name])?;
+    Ok(())
 }
 
 /// The session of an id.

@@ -36,6 +36,8 @@ use crate::wire::pairing::Relayed;
 use crate::wire::pairing::Terminal;
 use crate::wire::pairing::ToBridge;
 
+/// Longest name of a gateway, in characters.
+const MAX_NAME: usize = 60;
 /// Sessions of one owner at a time: one for each gateway, and some that were started and not used.
 const MAX_SESSIONS_OF_OWNER: usize = 64;
 /// Sockets that have been upgraded and wait to be taken up.
@@ -113,6 +115,8 @@ pub struct Standing {
     pub last_connected_at_ms: Option<i64>,
     /// Why it is over, where it is.
     pub ended: Option<Ended>,
+    /// What its owner calls the gateway.
+    pub name: Option<String>,
 }
 
 /// What is to be asked of a gateway.
@@ -234,6 +238,20 @@ impl Pairings {
         Ok(())
     }
 
+    /// Calls the gateway of a session by a name; an empty one takes it away. 400 `VALIDATION_ERROR`, 404 `NOT_FOUND`, 403
+    /// `FORBIDDEN` where it is another owner's.
+    pub async fn rename(&self, owner: &User, session_id: &str, name: &str) -> Result<(), Problem> {
+        let name = name.trim().to_owned();
+        if name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+            return Err(Problem::invalid("name", format!("must be one line of at most {MAX_NAME} characters")));
+        }
+        let Session { id, .. } = self.owned(owner, session_id).await?;
+        let set = move |db: &rusqlite::Transaction<'_>| {
+            Ok(records::rename(db, &id, Some(name.as_str()).filter(|name| !name.is_empty()))?)
+        };
+        self.db.write(set).await
+    }
+
     /// The ids of an owner's sessions, to be read where the owner is removed, and given to [`Pairings::forget`] once that is
     /// done.
     pub fn of_owner(db: &rusqlite::Connection, owner: &User) -> Result<Vec<String>, rusqlite::Error> {
@@ -342,6 +360,7 @@ impl Pairings {
             expires_at_ms: session.expires_at_ms,
             last_connected_at_ms: session.last_connected_at_ms,
             ended,
+            name: session.name,
         }
     }
 }
