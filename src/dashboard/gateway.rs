@@ -223,6 +223,9 @@ fn meaning(code: &str) -> &'static str {
         "METHOD_OR_PATH_FORBIDDEN" => "The connection does not allow this method or path.",
         "ROTATION_REQUIRED" => "The connection's secret is overdue for replacement.",
         "UPSTREAM_ADDRESS_REFUSED" => "The provider's name leads to an address that is not allowed.",
+        "NOT_FOUND" => {
+            "A path this gateway does not serve; agents call /proxy/, the connection's id and the provider's path."
+        }
         "UPSTREAM_ERROR" => "The provider could not be reached.",
         _ => "",
     }

@@ -139,6 +139,9 @@ fn a_gateway_is_paired_and_managed_and_its_secret_is_read_by_nobody_else() {
         !api.claims(OWN).is_empty()
     });
     browser.until("One claim is pending now.");
+    let badge = "const badge = document.querySelector('.side .count'); return badge.offsetWidth > 2 && \
+                 [...document.querySelectorAll('[data-pending]')].map((number) => number.textContent).join()";
+    assert_eq!(browser.script(badge, vec![]), "1,1", "the numbers beside the news say something else");
     browser.press("Show");
     browser.until(CONNECTION);
     browser.press("Approve");
