@@ -48,15 +48,20 @@ use crate::admin::origin::Pages;
 use crate::admin::probes::Tests;
 use crate::admin::refusals::Refusals;
 use crate::admin::reload::ReloadDesk;
+use crate::claims::client::UNAUTHORIZED;
 use crate::claims::keys::KeyPlaces;
+use crate::claims::overview::NO_SERVICE_KEY;
 use crate::claims::overview::Overview;
+use crate::claims::overview::Standing;
 use crate::claims::refresh::ClaimsPace;
+use crate::claims::refresh::Poke;
 use crate::domain::address::AddressPolicy;
 use crate::probe::Prober;
 use crate::state::Publisher;
 use crate::store::worker::Store;
 use crate::sys::clock::SystemClock;
 use crate::telemetry::metrics::Metrics;
+use crate::wire::service_key::ApiStanding;
 
 /// What every handler works with.
 #[derive(Debug)]
@@ -109,11 +114,31 @@ pub struct ClaimsWatch {
     pub overview: Arc<Overview>,
     /// How often they are read.
     pub pace: watch::Receiver<ClaimsPace>,
+    /// Has those of a service read at once.
+    pub poke: Poke,
 }
 
 impl ClaimsWatch {
     /// Age from which on claims have missed a confirmation, in milliseconds.
     pub fn late_ms(&self) -> u64 {
         self.pace.borrow().late_ms()
+    }
+
+    /// A service has another key: the API is asked with it at once.
+    pub fn key_written(&self, service: &str) {
+        self.overview.begin_anew(service);
+        if self.poke.try_send(service.to_owned()).is_err() {
+            tracing::debug!(service, "the approvals are read at their own time");
+        }
+    }
+
+    /// What came of the last asking for a service.
+    pub fn standing(&self, service: &str) -> ApiStanding {
+        match self.overview.standing(service) {
+            Some(Standing::Current) => ApiStanding::Confirmed,
+            Some(Standing::Missed(UNAUTHORIZED)) => ApiStanding::Refused,
+            Some(Standing::Missed(NO_SERVICE_KEY) | Standing::Reading) | None => ApiStanding::Unknown,
+            Some(Standing::Missed(_)) => ApiStanding::Failed,
+        }
     }
 }

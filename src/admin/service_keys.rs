@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::admin::Admin;
+use crate::admin::ClaimsWatch;
 use crate::admin::input::Id;
 use crate::admin::input::Name;
 use crate::admin::input::Shared;
@@ -32,6 +33,7 @@ use crate::sys::clock::Clock as _;
 use crate::sys::files;
 use crate::wire::admin::decode;
 use crate::wire::envelope::ErrorBody;
+use crate::wire::service_key::ApiStanding;
 use crate::wire::service_key::KeyBody;
 use crate::wire::service_key::KeyStatusBody;
 use crate::wire::service_key::KeyWrittenBody;
@@ -43,7 +45,7 @@ pub fn routes() -> OpenApiRouter<Arc<Admin>> {
     OpenApiRouter::new().routes(routes!(show, write))
 }
 
-/// Whether the gateway has a key of this service, wherever it is kept, and how it begins.
+/// Whether the gateway has a key for this service, whose it is, how it begins, and whether the API took it.
 #[utoipa::path(get, path = "/api/admin/service-api-keys/{id}", operation_id = "getServiceApiKey", tag = "service keys",
     params(("id" = String, Path, description = "Slug of the service, which is the connection's id")), responses(
     (status = 200, description = "What is there", body = KeyStatusBody),
@@ -55,16 +57,23 @@ async fn show(State(admin): Shared, Extension(id): Id, name: Name) -> Response<B
         let keys = Arc::clone(&admin.keys);
         let wanted = service.clone();
         // Files are slow.
-        let key = spawn_blocking(move || keys::service_key(wanted.as_str(), &keys)).await;
+        let key = spawn_blocking(move || keys::find(wanted.as_str(), &keys)).await;
         let key = key.map_err(|_| Problem::internal())?;
-        let key_prefix = key.as_ref().map(prefix).unwrap_or_default();
-        let connection_id = service.as_str().to_owned();
-        json(StatusCode::OK, &KeyStatusBody { connection_id, has_key: key.is_some(), key_prefix })
+        let standing = |claims: &ClaimsWatch| claims.standing(service.as_str());
+        let body = KeyStatusBody {
+            connection_id: service.as_str().to_owned(),
+            has_key: key.is_some(),
+            key_prefix: key.as_ref().map(|(key, _)| prefix(key)).unwrap_or_default(),
+            key_source: key.map(|(_, source)| source),
+            api_standing: admin.claims.as_ref().map_or(ApiStanding::Unknown, standing),
+        };
+        json(StatusCode::OK, &body)
     };
     finish(&id, work.await)
 }
 
-/// Writes the key of this service to its file in the gateway's home, where claims and usage take it from.
+/// Writes the key of this service to its file in the gateway's home, where claims and usage take it from; the API is
+/// asked with it at once.
 #[utoipa::path(put, path = "/api/admin/service-api-keys/{id}", operation_id = "setServiceApiKey", tag = "service keys",
     params(("id" = String, Path, description = "Slug of the service, which is the connection's id")),
     request_body = KeyBody, responses(
@@ -109,6 +118,9 @@ async fn put(admin: &Admin, mut asker: Asker, service: ConnectionId, body: &[u8]
             return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "", text));
         }
         Err(_) => return Err(Problem::internal()),
+    }
+    if let Some(claims) = &admin.claims {
+        claims.key_written(service.as_str());
     }
     let entry = Entry::new(Action::ServiceKeySet, service.as_str(), &asker, admin.clock.now().wall);
     admin.store.keep(move |vault| vault.note(&entry)).await?;

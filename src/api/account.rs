@@ -30,9 +30,11 @@ use crate::api::problem::Problem;
 use crate::api::problem::json;
 use crate::api::service_key::bearer;
 use crate::api::settings;
+use crate::api::token;
 use crate::api::users;
 use crate::api::users::User;
 use crate::sys::clock::Clock as _;
+use crate::sys::random;
 use crate::wire::control_plane::ErrorBody;
 
 /// Longest token that is read from a body, in characters.
@@ -155,7 +157,8 @@ async fn change_settings(State(api): State<Arc<Api>>, owner: SignedIn, body: Byt
     Ok(json(StatusCode::OK, &SettingsBody { success: true, settings }))
 }
 
-/// Keeps an owner token as the browser's cookie.
+/// Begins a browser's session with an owner token: its cookie is a token of its own, which ends with the session or with
+/// the life of the one it was begun with.
 #[utoipa::path(post, path = "/v1/auth/token", tag = "auth", request_body = TokenBody, responses(
     (status = 200, body = SignedInBody),
     (status = 400, description = "VALIDATION_ERROR, INVALID_JSON", body = ErrorBody),
@@ -175,7 +178,7 @@ async fn sign_in(
     Ok(response)
 }
 
-/// Signs in with the member `token`: whom it speaks for, and the header that makes the browser keep it.
+/// Signs in with the member `token`: whom it speaks for, and the header that makes the browser keep a session of its own.
 pub async fn begin(
     api: &Api,
     method: &Method,
@@ -188,9 +191,13 @@ pub async fn begin(
     let text = fields.text("token", 1, MAX_TOKEN);
     fields.finish()?;
     let token = owner::verified(api, &text)?;
-    let seconds = token.expires_at().0.saturating_sub(api.clock.now().seconds().0);
+    let now = api.clock.now().seconds();
+    let seconds = token.expires_at().0.saturating_sub(now.0);
+    let session = token::issue_session(&api.jwt_secret, &token, random::hex::<16>()?, now);
     let signed_in = owner::admit(api, token).await?;
-    let cookie = owner::set_cookie(api, headers, &text, seconds)?;
+    // Good only by the allowance for clocks that disagree.
+    let session = session.map_err(|_| owner::expired())?;
+    let cookie = owner::set_cookie(api, headers, session.expose(), seconds)?;
     Ok((signed_in, cookie))
 }
 

@@ -164,7 +164,8 @@ pub fn taken(db: &Connection, service_id: &str, namespace: &str) -> Result<Taken
     Ok(Taken { services, connected: agents > 0, agents, pending })
 }
 
-/// Writes a claim down, over an ended one of the same key where there is one.
+/// Writes a claim down, over an ended one of the same key where there is one; that one was rejected or revoked is kept with
+/// it.
 pub fn put(db: &Connection, claim: &Claim) -> Result<(), rusqlite::Error> {
     let sql = "INSERT INTO authorizations (service_id, namespace, public_key, claim_id, status, agent_ip, subject,
                    agent_id, agent_name, created_at_ms, approved_at_ms, expires_at_ms, ended_at_ms)
@@ -173,7 +174,11 @@ pub fn put(db: &Connection, claim: &Claim) -> Result<(), rusqlite::Error> {
                    claim_id = excluded.claim_id, status = excluded.status, agent_ip = excluded.agent_ip,
                    subject = excluded.subject, agent_id = excluded.agent_id, agent_name = excluded.agent_name,
                    created_at_ms = excluded.created_at_ms, approved_at_ms = excluded.approved_at_ms,
-                   expires_at_ms = excluded.expires_at_ms, ended_at_ms = excluded.ended_at_ms";
+                   expires_at_ms = excluded.expires_at_ms, ended_at_ms = excluded.ended_at_ms,
+                   earlier_status = CASE WHEN authorizations.status IN ('rejected', 'revoked')
+                       THEN authorizations.status ELSE authorizations.earlier_status END,
+                   earlier_ended_at_ms = CASE WHEN authorizations.status IN ('rejected', 'revoked')
+                       THEN authorizations.ended_at_ms ELSE authorizations.earlier_ended_at_ms END";
     db.prepare_cached(sql)?.execute(params![
         claim.service_id,
         claim.namespace,

@@ -221,6 +221,20 @@ const STEPS: &[&str] = &[
     // 6 -> 7
     "-- Wrong pair codes before a bridge has joined: a restart gives nobody more tries.
     ALTER TABLE pairing_sessions ADD COLUMN wrong_codes INTEGER NOT NULL DEFAULT 0;",
+    // 7 -> 8
+    "-- Gateways tell agents how their claims stand: that one was rejected is told as that an approval has ended.
+    CREATE TRIGGER claim_rejected AFTER UPDATE ON authorizations
+        WHEN OLD.status = 'pending' AND NEW.status = 'rejected' BEGIN
+        INSERT INTO claim_changes (service_id, approved, claim_id, namespace, public_key, subject, agent_id,
+                                   agent_name, approved_at_ms, expires_at_ms)
+        VALUES (OLD.service_id, 0, OLD.claim_id, OLD.namespace, OLD.public_key, OLD.subject, OLD.agent_id,
+                OLD.agent_name, OLD.approved_at_ms, OLD.expires_at_ms);
+    END;
+    -- A key that asks again takes the place of its claim that was refused; who decides is told of that one.
+    ALTER TABLE authorizations ADD COLUMN earlier_status TEXT;
+    ALTER TABLE authorizations ADD COLUMN earlier_ended_at_ms INTEGER;
+    -- What an owner calls the gateway of a pairing.
+    ALTER TABLE pairing_sessions ADD COLUMN name TEXT;",
 ];
 
 /// Changes of claims that are kept, as the trigger above has it.

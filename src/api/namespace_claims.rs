@@ -73,6 +73,12 @@ pub struct ClaimView {
     /// When the key was last used at the service, as far as gateways have said; absent where it never was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<String>,
+    /// `rejected` or `revoked`: what the owner said when this key asked the last time before; absent where nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earlier_status: Option<String>,
+    /// When that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earlier_ended_at: Option<String>,
 }
 
 /// Claims, newest first.
@@ -96,7 +102,8 @@ pub struct ClaimFilter {
 const VIEW: &str = "SELECT a.claim_id, a.namespace, s.slug, s.id, u.namespace, a.public_key, a.agent_ip, a.subject,
         a.agent_id, a.agent_name, a.status, a.created_at_ms, a.approved_at_ms, a.ended_at_ms, a.expires_at_ms,
         (SELECT max(e.created_at_ms) FROM usage_events e
-         WHERE e.namespace = a.namespace AND e.public_key = a.public_key AND e.service_id = a.service_id)
+         WHERE e.namespace = a.namespace AND e.public_key = a.public_key AND e.service_id = a.service_id),
+        a.earlier_status, a.earlier_ended_at_ms
      FROM authorizations a JOIN services s ON s.id = a.service_id JOIN users u ON u.id = s.owner_user_id";
 
 fn view(row: &Row<'_>) -> Result<ClaimView, rusqlite::Error> {
@@ -119,6 +126,8 @@ fn view(row: &Row<'_>) -> Result<ClaimView, rusqlite::Error> {
         revoked_at: ended_at.filter(|_| status == "revoked").map(iso),
         expires_at: row.get::<_, Option<i64>>(14)?.map(iso),
         last_used_at: row.get::<_, Option<i64>>(15)?.map(iso),
+        earlier_status: row.get(16)?,
+        earlier_ended_at: row.get::<_, Option<i64>>(17)?.map(iso),
         status,
     })
 }

@@ -84,9 +84,14 @@ pub fn check_origin(api: &Api, headers: &HeaderMap) -> Result<(), Problem> {
 /// Checks a token by itself: 401 `TOKEN_EXPIRED` or `UNAUTHORIZED`.
 pub fn verified(api: &Api, token: &str) -> Result<VerifiedToken, Problem> {
     token::verify(&api.jwt_secret, token, api.clock.now().seconds()).map_err(|error| match error {
-        TokenError::Expired => Problem::new(StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED", error.to_string()),
+        TokenError::Expired => expired(),
         TokenError::Invalid | TokenError::Unissuable => Problem::unauthorized(error.to_string()),
     })
+}
+
+/// 401 `TOKEN_EXPIRED`.
+pub fn expired() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED", TokenError::Expired.to_string())
 }
 
 /// Finds whom a token speaks for. The owner of a namespace of this machine is registered by the first token that

@@ -117,11 +117,36 @@ struct ClaimsBody {
     #[serde(default)]
     iat: u64,
     exp: u64,
+    /// Tells a browser's session from the token it was begun with; absent in tokens people handle.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    jti: String,
 }
 
 /// Issues a token that is good from `now` for `ttl` (at least a second).
 pub fn issue(secret: &Secret, owner: &Owner, ttl: Duration, now: UnixSeconds) -> Result<Secret, TokenError> {
-    let exp = now.0.checked_add(ttl.as_secs()).filter(|exp| *exp > now.0).ok_or(TokenError::Unissuable)?;
+    let until = now.0.checked_add(ttl.as_secs()).ok_or(TokenError::Unissuable)?;
+    write(secret, owner, UnixSeconds(until), now, String::new())
+}
+
+/// Issues the token of a browser's session: for the owner of the one that was presented and no longer than it, but one of
+/// its own (`id` is random), so that ending the session leaves the other as it is.
+pub fn issue_session(
+    secret: &Secret,
+    begun_with: &VerifiedToken,
+    id: String,
+    now: UnixSeconds,
+) -> Result<Secret, TokenError> {
+    write(secret, &begun_with.owner, begun_with.expires_at, now, id)
+}
+
+fn write(
+    secret: &Secret,
+    owner: &Owner,
+    until: UnixSeconds,
+    now: UnixSeconds,
+    jti: String,
+) -> Result<Secret, TokenError> {
+    let exp = Some(until.0).filter(|exp| *exp > now.0).ok_or(TokenError::Unissuable)?;
     if !is_sound(&owner.sub, MAX_SUB_BYTES) || !is_sound(&owner.email, MAX_EMAIL_BYTES) || secret.is_empty() {
         return Err(TokenError::Unissuable);
     }
@@ -133,6 +158,7 @@ pub fn issue(secret: &Secret, owner: &Owner, ttl: Duration, now: UnixSeconds) ->
         aud: AUDIENCE.to_owned(),
         iat: now.0,
         exp,
+        jti,
     };
     let key = EncodingKey::from_secret(secret.expose().as_bytes());
     encode(&Header::new(Algorithm::HS256), &claims, &key).map(Secret::new).map_err(|_| TokenError::Unissuable)

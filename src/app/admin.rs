@@ -345,7 +345,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         .unzip();
     let shown = Arc::clone(metrics.data_plane());
     let live = if config.supervised { Some(Arc::new(Live::open(&config.run_dir, shown)?)) } else { None };
-    let watch = |claims: &Claims| ClaimsWatch { overview: claims.overview(), pace: claims.pace() };
+    let watch = |claims: &Claims| ClaimsWatch { overview: claims.overview(), pace: claims.pace(), poke: claims.poke() };
     let mut own_ports = config.own_ports;
     own_ports.extend(listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()));
     let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(0, |address| address.port());

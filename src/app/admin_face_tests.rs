@@ -246,7 +246,8 @@ async fn a_service_key_is_written_and_told_by_its_beginning() {
     let home = gateway.folder.path().join("home");
     let path = "/api/admin/service-api-keys/demo-service";
     let none = gateway.ask("GET", path, "").await;
-    let expected = json!({"connection_id": "demo-service", "has_key": false, "key_prefix": ""});
+    let expected =
+        json!({"connection_id": "demo-service", "has_key": false, "key_prefix": "", "api_standing": "unknown"});
     assert_eq!((none.status, none.json()), (200, expected));
     let put = gateway.ask("PUT", path, &format!(r#"{{"key":" sk_live_{CANARY} "}}"#)).await;
     assert_eq!((put.status, put.json()), (200, json!({"connection_id": "demo-service", "written": true})));
@@ -256,6 +257,7 @@ async fn a_service_key_is_written_and_told_by_its_beginning() {
     assert_eq!(std::fs::metadata(&home).unwrap().mode() & 0o777, 0o700);
     let there = gateway.ask("GET", path, "").await;
     assert_eq!((&there.json()["has_key"], &there.json()["key_prefix"]), (&json!(true), &json!("sk_live_...")));
+    assert_eq!(there.json()["key_source"], "service");
     assert!(!there.body.contains(CANARY));
     assert_eq!(gateway.ask("PUT", path, r#"{"key":"short"}"#).await.status, 200);
     assert_eq!(gateway.ask("GET", path, "").await.json()["key_prefix"], "sh...");

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code may panic")]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use super::support::ControlPlane;
@@ -92,6 +94,35 @@ async fn the_cookie_is_secure_where_the_api_is_reached_by_https() {
     let answer = ask.header("origin", "https://api.example.com").send().await;
     answer.expect(200);
     assert!(answer.header("set-cookie").unwrap().ends_with("; Secure"));
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_ends_without_the_token_it_was_begun_with_and_lives_no_longer() {
+    let api = ControlPlane::start().await;
+    let token = local_token("acme");
+    let begin = || async {
+        let ask = api.ask("POST", "/v1/auth/token").json(&json!({"token": token}));
+        let answer = ask.header("origin", "http://localhost:3000").send().await;
+        answer.expect(200);
+        let set = answer.header("set-cookie").unwrap();
+        set.strip_prefix("sigilum_token=").unwrap().split(';').next().unwrap().to_owned()
+    };
+    // Also two of the same second are two.
+    let (one, two) = (begin().await, begin().await);
+    assert!(one != token && two != token && one != two);
+    let payload = |token: &str| -> serde_json::Value {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
+    };
+    for name in ["sub", "email", "namespace", "exp"] {
+        assert_eq!(payload(&one)[name], payload(&token)[name], "{name}");
+    }
+    let out = api.ask("POST", "/v1/auth/logout").cookie(&one).header("sec-fetch-site", "same-origin").send().await;
+    out.expect(200);
+    let me = |token: &str| api.ask("GET", "/v1/auth/me").bearer(token).send();
+    me(&one).await.refused(401, "UNAUTHORIZED");
+    me(&two).await.expect(200);
+    me(&token).await.expect(200);
     api.stop().await;
 }
 

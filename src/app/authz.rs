@@ -201,6 +201,8 @@ pub async fn build<C: Clock + Clone>(
     let decisions = Arc::new(Decisions::new(config.decisions, now.wall));
     let (registrations, registrar) = Registrations::new();
     let (traces, exporter) = Traces::new(subscriber.current());
+    let decided = registrations.clone();
+    let subscriber = subscriber.telling(Arc::new(move |ended| decided.forget(ended)));
     let authz = Arc::new(Authz::new(
         Gate::new(random::bytes()?),
         subscriber.current(),

@@ -36,6 +36,7 @@ use crate::sys::tasks::Stop;
 use crate::telemetry::decisions::ClaimSubmit;
 use crate::telemetry::decisions::Decisions;
 use crate::wire::registration;
+use crate::wire::state;
 use crate::wire::state::proto;
 
 /// How long a refusal waits for its registration, at most. Our Envoy gives a check 500 ms.
@@ -152,6 +153,19 @@ impl Registrations {
         let Ok(_place) = self.shared.waiting.try_acquire() else { return last };
         let told = tokio::time::timeout(refused.wait, outcome.wait_for(Option::is_some)).await;
         told.ok().and_then(Result::ok).and_then(|told| told.clone()).or(last)
+    }
+
+    /// Forgets what was told of claims that were decided since: their agents are registered anew, or told what came of it.
+    pub fn forget(&self, ended: &[proto::Approval]) {
+        let places = ended.iter().filter_map(state::decode_approval).filter_map(|(key, grant)| {
+            let namespace = Namespace::parse(grant.namespace).ok()?;
+            Some(Place { key, namespace, service: ConnectionId::parse(grant.service).ok()? })
+        });
+        let mut table = self.shared.table();
+        for place in places {
+            table.recent.remove(&place);
+            table.older.remove(&place);
+        }
     }
 
     fn begin(&self, refused: Refused<'_>, now: MonotonicMillis) -> Begun {

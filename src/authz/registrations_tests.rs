@@ -309,6 +309,19 @@ async fn an_approval_ends_what_is_remembered() {
 }
 
 #[tokio::test]
+async fn a_decision_ends_what_is_remembered_of_its_claim_alone() {
+    let mut bench = Bench::start(LONG);
+    for key in [1, 2] {
+        bench.settle(key, recorded("pending")).await.unwrap();
+    }
+    let grant = Grant { service: "svc-one", namespace: "acme", source: Source::Claims, expires_at: None };
+    bench.registrations.forget(&[state::encode_approval(&caller(1).key, &grant)]);
+    assert_eq!(bench.settle(1, recorded("rejected")).await.unwrap().claim_status, "rejected");
+    assert_eq!(bench.ask(2).await.unwrap().claim_status, "pending");
+    assert!(bench.asked.try_recv().is_err(), "the other claim was asked for anew");
+}
+
+#[tokio::test]
 async fn a_registrar_that_has_ended_keeps_nobody_waiting() {
     let mut bench = Bench::start(LONG);
     let waiting =

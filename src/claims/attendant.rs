@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
+use crate::claims::client::UNAUTHORIZED;
 use crate::claims::feed::Collector;
 use crate::claims::feed::FeedError;
 use crate::claims::feed::FeedLimits;
@@ -26,6 +27,7 @@ use crate::sys::clock::SystemClock;
 use crate::sys::random;
 use crate::sys::tasks::Stop;
 use crate::wire::control_plane::MAX_PAGE;
+use crate::wire::service_key::KeySource;
 
 /// First pause after a failure; it doubles from then on.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -48,8 +50,10 @@ pub(super) struct Attendant {
     /// The connection is gone: what is known of the service is forgotten.
     pub(super) gone: Stop,
     /// Somebody has reason to think that the approvals have changed.
-    poke: Arc<Notify>,
+    pub(super) poke: Arc<Notify>,
     pub(super) key: Option<Secret>,
+    /// Whose it is.
+    key_source: KeySource,
     /// Of the last complete list, as long as it is what is published.
     pub(super) etag: Option<String>,
     /// When the last reading of the whole list began.
@@ -87,6 +91,7 @@ impl Attendant {
             gone,
             poke,
             key: None,
+            key_source: KeySource::Service,
             etag: None,
             whole_at: None,
             cursor: None,
@@ -123,7 +128,8 @@ impl Attendant {
 
     /// Reads the feed once and publishes what differs.
     async fn read(&mut self) -> Next {
-        let Some(key) = self.find_key().await else { return self.without_key().await };
+        let Some((key, source)) = self.find_key().await else { return self.without_key().await };
+        self.key_source = source;
         if self.key.as_ref() != Some(&key) {
             // Another key may belong to another service: nothing of the old conversation holds.
             (self.etag, self.cursor, self.no_stream_until, self.short_streams) = (None, None, None, 0);
@@ -240,9 +246,9 @@ impl Attendant {
     }
 
     /// The key as it is on disk now.
-    pub(super) async fn find_key(&self) -> Option<Secret> {
+    pub(super) async fn find_key(&self) -> Option<(Secret, KeySource)> {
         let (shared, service) = (Arc::clone(&self.shared), self.service.clone());
-        let work = move || keys::service_key(&service, &shared.config.keys);
+        let work = move || keys::find(&service, &shared.config.keys);
         tokio::task::spawn_blocking(work).await.ok().flatten()
     }
 
@@ -294,6 +300,17 @@ impl Attendant {
                 FeedError::TooMany { .. } => {
                     tracing::error!(service = self.service, %error, "the approvals of a service cannot be held");
                 }
+                // Another try is no help, and who reads this may not know that there is a key for all.
+                FeedError::Api(refused) if self.key_source == KeySource::Shared && refused.reason() == UNAUTHORIZED => {
+                    let service = &self.service;
+                    tracing::warn!(
+                        service,
+                        %error,
+                        "the approvals of a service cannot be read: it has no key of its own, and the key for all services \
+                         is refused for it; register the service once: sigilum service add --service-slug {service}, or \
+                         hand a key over on the connection's page of the dashboard"
+                    );
+                }
                 FeedError::Api(_) | FeedError::Senseless(_) => {
                     tracing::warn!(service = self.service, %error, "the approvals of a service cannot be read");
                 }
@@ -319,15 +336,28 @@ impl Attendant {
 
     /// Waits; `true`: the task is to end.
     async fn ended_within(&mut self, pause: Duration) -> bool {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => false,
-            // A failing API is not asked sooner for it.
-            () = self.poke.notified(), if self.failures == 0 => false,
-            // Another interval counts from now on, and not only once the old one is over.
-            Ok(()) = self.pace.changed(), if self.failures == 0 => false,
-            () = self.stop.wait() => true,
-            () = self.gone.wait() => true,
+        let over = tokio::time::sleep(pause);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return false,
+                // A failing API is not asked sooner for it, unless with another key.
+                () = self.poke.notified() => {
+                    if self.failures == 0 || self.has_another_key().await {
+                        return false;
+                    }
+                }
+                // Another interval counts from now on, and not only once the old one is over.
+                Ok(()) = self.pace.changed(), if self.failures == 0 => return false,
+                () = self.stop.wait() => return true,
+                () = self.gone.wait() => return true,
+            }
         }
+    }
+
+    /// Whether a key is there that the API was not asked with.
+    pub(super) async fn has_another_key(&self) -> bool {
+        self.find_key().await.is_some_and(|(key, _)| self.key.as_ref() != Some(&key))
     }
 }
 

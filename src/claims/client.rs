@@ -32,6 +32,8 @@ use crate::wire::control_plane::ErrorBody;
 
 /// Longest time for one request, its answer included.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Why there is no good answer: the service key, or the identity, is not accepted. See [`ApiError::reason`].
+pub const UNAUTHORIZED: &str = "Unauthorized";
 /// Bytes of an error's body that are read.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// Characters of the API's own words that are repeated.
@@ -227,7 +229,7 @@ impl ApiError {
             Self::TimedOut { .. } => "TimedOut",
             Self::Broken { .. } => "BrokenOff",
             Self::Redirect { .. } => "Redirect",
-            Self::Refused { status: 401 | 403, .. } => "Unauthorized",
+            Self::Refused { status: 401 | 403, .. } => UNAUTHORIZED,
             Self::Refused { status: 500.., .. } => "ServerError",
             Self::Refused { .. } => "Refused",
             Self::Clock { .. } => "ClockOff",

@@ -111,7 +111,14 @@ impl Attendant {
                 }
                 _ = look.tick() => {
                     // The key may have been replaced or taken away.
-                    if self.find_key().await != self.key {
+                    if self.find_key().await.map(|(key, _)| key) != self.key {
+                        return Left::Read;
+                    }
+                    continue;
+                }
+                // What is approved comes along the stream by itself; another key does not.
+                () = self.poke.notified() => {
+                    if self.has_another_key().await {
                         return Left::Read;
                     }
                     continue;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::domain::ids::ConnectionId;
 use crate::domain::secret::Secret;
 use crate::sys::files;
+use crate::wire::service_key::KeySource;
 
 /// Holds the key of every service that has none of its own. With `_` and the service's name in upper case, every
 /// run of other characters than letters and digits as one `_`, it names that service's own.
@@ -78,7 +79,14 @@ impl KeyPlaces {
 
 /// The key of one service. Reads files, so not on a thread that serves.
 pub fn service_key(service: &str, places: &KeyPlaces) -> Option<Secret> {
-    places.variable(&variable(service)).or_else(|| from_files(service, places)).or_else(|| places.variable(VARIABLE))
+    find(service, places).map(|(key, _)| key)
+}
+
+/// The key of one service, and whose it is. Reads files.
+pub fn find(service: &str, places: &KeyPlaces) -> Option<(Secret, KeySource)> {
+    let own = places.variable(&variable(service)).or_else(|| from_files(service, places));
+    let shared = || places.variable(VARIABLE).map(|key| (key, KeySource::Shared));
+    own.map(|key| (key, KeySource::Service)).or_else(shared)
 }
 
 /// A name that is no slug could lead out of the folder.
@@ -149,6 +157,8 @@ mod tests {
         let blank = places(&[(VARIABLE, "for-all"), ("SIGILUM_SERVICE_API_KEY_LINEAR", "  ")], &folders);
         assert_eq!(key("linear", &blank).as_deref(), Some("from-file"), "a blank one does not count");
         assert_eq!(key("github", &blank).as_deref(), Some("for-all"));
+        let source = |service| find(service, &blank).map(|(_, source)| source);
+        assert_eq!((source("linear"), source("github")), (Some(KeySource::Service), Some(KeySource::Shared)));
         assert_eq!(key("github", &places(&[], &folders)), None);
         // Read anew every time.
         std::fs::write(first.path().join("service-api-key-linear"), "nearer").unwrap();

@@ -84,6 +84,18 @@ impl Overview {
         self.services().insert(service.to_owned(), standing)
     }
 
+    /// How it stands with one service; `None` where it has no claims source.
+    pub fn standing(&self, service: &str) -> Option<Standing> {
+        self.services().get(service).copied()
+    }
+
+    /// A service has another key: what came of the old one says nothing any more.
+    pub fn begin_anew(&self, service: &str) {
+        if let Some(standing) = self.services().get_mut(service) {
+            *standing = Standing::Reading;
+        }
+    }
+
     pub(super) fn forget(&self, service: &str) {
         self.services().remove(service);
     }

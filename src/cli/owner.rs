@@ -136,6 +136,13 @@ pub(crate) fn api_address(given: Option<&str>, config: &Config, globals: &Global
     Ok(mode.address(globals))
 }
 
+/// The mode where nobody names one: that of this machine's API where it is the one that is meant, and a token that is
+/// handed over was made by it.
+pub(crate) fn mode_of(named: Option<&str>, handed: Option<&Secret>) -> Mode {
+    let is_here = named.is_none_or(is_loopback) && jwt_secret_file().is_file();
+    if is_here && handed.is_none_or(of_this_machine) { Mode::OssLocal } else { Mode::Managed }
+}
+
 /// Whether the token that is stored for the namespace of the settings was made for this machine's API.
 fn has_local_token(config: &Config) -> bool {
     let file = config.namespace.as_ref().map(|namespace| token_file(&openclaw_home(), namespace));

@@ -72,6 +72,8 @@ pub(super) struct ClaimRow {
     pub(super) revoked: Option<When>,
     pub(super) expires: Option<When>,
     pub(super) last_used: Option<When>,
+    /// What the owner said to this key the last time, and when.
+    pub(super) earlier: Option<(String, When)>,
 }
 
 impl ClaimRow {
@@ -87,6 +89,7 @@ impl ClaimRow {
             revoked: when(claim.revoked_at),
             expires: when(claim.expires_at),
             last_used: when(claim.last_used_at),
+            earlier: claim.earlier_status.zip(when(claim.earlier_ended_at)),
             id: claim.claim_id,
             name: claim.agent_name.unwrap_or_default(),
             agent_id: claim.agent_id,

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::api::Api;
 use crate::api::input::Query;
 use crate::api::problem::Problem;
+use crate::api::services;
 use crate::dashboard::answer::escaped;
 use crate::dashboard::answer::html;
 use crate::dashboard::answer::see_other;
@@ -243,6 +244,37 @@ struct AgentRow {
     last_used: When,
 }
 
+/// Whether a gateway can ask this API whom its owner approved for a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asking {
+    /// How the key begins that it asks with; `None` where it cannot.
+    works: Option<String>,
+    /// Why it cannot.
+    why: &'static str,
+    /// Whether the owner has the service of the connection.
+    registered: bool,
+}
+
+impl Asking {
+    /// That a gateway has some key says little: one for all services is taken for the service it belongs to alone.
+    fn of(key: &ServiceKey, registered: bool) -> Self {
+        let shared = key.key_source.as_deref() == Some("shared");
+        let standing = key.api_standing.as_deref().unwrap_or_default();
+        let why = match standing {
+            _ if !key.has_key => "The gateway has no key of this service",
+            "confirmed" => "",
+            "refused" if shared => {
+                "The gateway has no key of this service's own, and its key for all services is refused"
+            }
+            "refused" => "The API refuses the gateway's key of this service",
+            _ if !registered => "You have no service of this name yet",
+            _ if shared => "The gateway has no key of this service's own",
+            _ => "",
+        };
+        Self { works: why.is_empty().then(|| key.key_prefix.clone()), why, registered }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "connection.html", config = "src/dashboard/askama.toml")]
 struct ConnectionPage {
@@ -252,7 +284,9 @@ struct ConnectionPage {
     agents: Result<Listed<AgentRow>, String>,
     sealing_key: String,
     /// Whether the gateway can ask whom the owner approved for it.
-    service_key: Result<ServiceKey, String>,
+    asking: Result<Asking, String>,
+    /// The path a test asks for.
+    test_path: String,
     /// What a secret that replaces one is bound to, by name.
     bound: Vec<(&'static str, String)>,
     /// The names of its secrets, each with the name for people where the catalog has one.
@@ -280,8 +314,15 @@ async fn page(
     notice: Option<Notice>,
 ) -> Result<Response<Body>, Failure> {
     let from = gateway(api, visitor, &session);
-    let (connection, agents, key, catalog, service_key) =
-        tokio::join!(from.connection(id), from.agents(id), from.sealing_key(), from.catalog(), from.service_key(id));
+    let (connection, agents, key, catalog, service_key, services) = tokio::join!(
+        from.connection(id),
+        from.agents(id),
+        from.sealing_key(),
+        from.catalog(),
+        from.service_key(id),
+        services::all(api, visitor.owner.clone()),
+    );
+    let registered = services?.iter().any(|service| service.slug == id);
     let row = ConnectionRow::of(connection?, visitor.now_ms);
     let agent = |agent: Agent| AgentRow {
         fingerprint: PublicKey::parse(&agent.public_key).map(|key| key.fingerprint()).unwrap_or_default(),
@@ -290,6 +331,7 @@ async fn page(
     };
     let offers = catalog.unwrap_or_default();
     let offered = offers.shown.into_iter().find(|offer| offer.connection_id == row.connection.id);
+    let test_path = test_path(offered.as_ref()).to_owned();
     let named = |key: String| {
         let field = offered.iter().flat_map(|offer| &offer.credential_fields.shown).find(|field| field.key == key);
         let label = field.map_or_else(|| key.clone(), |field| field.label.clone());
@@ -298,10 +340,11 @@ async fn page(
     let page = ConnectionPage {
         layout: Layout::of(api, visitor, Section::Gateway).await?.with(notice),
         fields: row.connection.credential_keys.clone().map(named),
+        test_path,
         bound: bound(&row.connection),
         agents: agents.map(|all| all.map(agent)).map_err(|problem| problem.sentence()),
         sealing_key: key.map(|key| key.public_key).unwrap_or_default(),
-        service_key: service_key.map_err(|problem| problem.sentence()),
+        asking: service_key.map(|key| Asking::of(&key, registered)).map_err(|problem| problem.sentence()),
         row,
         session,
     };
@@ -347,7 +390,28 @@ pub(super) async fn done(
     }
 }
 
-/// Tries the connection as the catalog says for its provider; the page then shows what came of it.
+/// What is asked for where a template names a path and the owner does not name another.
+fn trial(offer: Option<&Offer>, path: Option<&str>) -> Members {
+    match (offer, path) {
+        (Some(offer), None) => offer.trial(),
+        (Some(offer), Some(path)) if path == test_path(Some(offer)) => offer.trial(),
+        // Method, headers and body of the template belong to its own path.
+        (_, Some(path)) => {
+            let mut members = Members::default();
+            members.text("test_path", path);
+            members
+        }
+        (None, None) => Members::default(),
+    }
+}
+
+/// The path a test asks for by itself.
+fn test_path(offer: Option<&Offer>) -> &str {
+    offer.map(|offer| offer.default_test_path.as_str()).filter(|path| !path.is_empty()).unwrap_or("/")
+}
+
+/// Tries the connection, at the path the owner names or as the catalog says for its provider; the page then shows what came
+/// of it.
 pub(super) async fn test(
     State(api): State<Arc<Api>>,
     visitor: Visitor,
@@ -358,7 +422,7 @@ pub(super) async fn test(
     let at = gateway(&api, &visitor, &session);
     // Without a catalog the gateway tries what it tries by itself.
     let offers = at.catalog().await.unwrap_or_default();
-    let how = offers.shown.iter().find(|offer| offer.connection_id == id).map_or_else(Members::default, Offer::trial);
+    let how = trial(offers.shown.iter().find(|offer| offer.connection_id == id), form.text("test_path"));
     let outcome = at.test(&id, how.body()).await;
     done(&api, &visitor, session.clone(), &id, outcome, "tested").await
 }

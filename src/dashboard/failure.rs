@@ -47,6 +47,8 @@ struct ErrorPage {
     heading: &'static str,
     sentence: String,
     code: &'static str,
+    /// Where it can be mended: path and words.
+    mend: Option<(&'static str, &'static str)>,
 }
 
 impl IntoResponse for Failure {
@@ -79,6 +81,13 @@ impl IntoResponse for Failure {
                     heading,
                     sentence: problem.sentence(),
                     code: problem.code(),
+                    mend: match problem.code() {
+                        "SERVICE_LIMIT_REACHED" => {
+                            Some(("/services", "See your services, and delete one you do not use"))
+                        }
+                        "GATEWAY_NOT_CONNECTED" | "GATEWAY_NOT_RUNNING" => Some(("/gateway", "To the gateway")),
+                        _ => None,
+                    },
                 };
                 short_html(problem.status(), &page)
             }

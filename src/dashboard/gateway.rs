@@ -25,6 +25,7 @@ use crate::dashboard::pairing;
 use crate::dashboard::pairing::Begun;
 use crate::dashboard::pairing::SessionView;
 use crate::dashboard::pairing::Stands;
+use crate::dashboard::relay;
 use crate::dashboard::relay::Connection;
 use crate::dashboard::relay::Gateway;
 use crate::dashboard::relay::Reason;
@@ -49,6 +50,8 @@ pub(super) struct ConnectionRow {
     pub(super) due: Option<When>,
     /// Whether its secret should have been replaced already.
     pub(super) overdue: bool,
+    /// Whether its secret was replaced after its last test.
+    outdated: bool,
     pub(super) connection: Connection,
 }
 
@@ -64,6 +67,9 @@ impl ConnectionRow {
             used: when(&connection.last_used_at),
             rotated: when(&connection.last_rotated_at),
             due: when(&connection.next_rotation_due_at),
+            outdated: moment(&connection.last_tested_at)
+                .zip(moment(&connection.last_rotated_at))
+                .is_some_and(|(tested_ms, rotated_ms)| tested_ms < rotated_ms),
             overdue: moment(&connection.next_rotation_due_at).is_some_and(|due_ms| due_ms <= now_ms),
             connection,
         }
@@ -74,9 +80,14 @@ impl ConnectionRow {
         self.connection.status == "disabled"
     }
 
-    /// What came of its last test; `None` where it never was tested.
+    /// Whether what came of its last test was about a secret it has no more.
+    pub(super) const fn is_outdated(&self) -> bool {
+        self.outdated
+    }
+
+    /// What came of the last test of the secret it has; `None` where that never was tested.
     pub(super) fn passed(&self) -> Option<bool> {
-        self.tested.as_ref()?;
+        self.tested.as_ref().filter(|_| !self.outdated)?;
         self.connection.last_test_status.as_deref().map(|word| word == "pass")
     }
 }
@@ -121,11 +132,12 @@ pub(super) async fn page(
     begun: Option<Begun>,
 ) -> Result<Response<Body>, Failure> {
     let wanted = begun.as_ref().map(|begun| begun.session_id.as_str()).or(wanted);
-    let (session, live) = pairing::sessions(api, visitor, wanted).await?;
-    let known = match &session {
-        Some(session) if session.stands == Stands::Connected => Some(ask(api, visitor, &session.id).await),
-        Some(_) | None => None,
-    };
+    let (mut session, live) = pairing::sessions(api, visitor, wanted).await?;
+    let mut known = None;
+    if let Some(session) = session.as_mut().filter(|session| session.stands == Stands::Connected) {
+        known = ask(api, visitor, &session.id).await;
+        session.silent = known.is_none();
+    }
     let key = known.as_ref().and_then(|known| known.key.as_ref().ok());
     let page = GatewayPage {
         layout: Layout::of(api, visitor, Section::Gateway).await?.with(notice),
@@ -138,17 +150,20 @@ pub(super) async fn page(
     Ok(html(status, page).await)
 }
 
-/// Asks a gateway for everything at once; what it does not say is told in its place.
-async fn ask(api: &Api, visitor: &Visitor, session: &str) -> Known {
+/// Asks a gateway for everything at once; what it does not say is told in its place. `None`: it does not answer at all.
+async fn ask(api: &Api, visitor: &Visitor, session: &str) -> Option<Known> {
     let gateway = Gateway { api, owner: &visitor.owner.user, session };
     let (connections, key, refusals) = tokio::join!(gateway.connections(), gateway.sealing_key(), gateway.refusals());
+    if connections.as_ref().is_err_and(|problem| problem.code() == relay::SILENT) {
+        return None;
+    }
     let said = |problem: Problem| problem.sentence();
     let row = |connection| ConnectionRow::of(connection, visitor.now_ms);
-    Known {
+    Some(Known {
         connections: connections.map(|all| all.map(row)).map_err(said),
         key: key.map_err(said),
         refusals: refusals.map(|said| Refused::of(said, visitor.now_ms)).map_err(said),
-    }
+    })
 }
 
 /// A reason as it stands on a page.
@@ -208,6 +223,9 @@ fn meaning(code: &str) -> &'static str {
         "METHOD_OR_PATH_FORBIDDEN" => "The connection does not allow this method or path.",
         "ROTATION_REQUIRED" => "The connection's secret is overdue for replacement.",
         "UPSTREAM_ADDRESS_REFUSED" => "The provider's name leads to an address that is not allowed.",
+        "NOT_FOUND" => {
+            "A path this gateway does not serve; agents call /proxy/, the connection's id and the provider's path."
+        }
         "UPSTREAM_ERROR" => "The provider could not be reached.",
         _ => "",
     }
@@ -249,6 +267,7 @@ mod tests {
                 expires_at_ms: 1,
                 last_connected_at_ms: Some(0),
                 ended: None,
+                name: None,
             },
             0,
         );

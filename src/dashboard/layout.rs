@@ -60,6 +60,7 @@ impl Notice {
             "service-deleted" => "The service is deleted, with its keys, claims and usage.",
             "key-revoked" => "The key is revoked; whoever uses it is refused from now on.",
             "paired" => "The gateway is connected.",
+            "gateway-named" => "The gateway has this name in your pages now.",
             "tested" => "The connection was tried; below is what came of it.",
             "pairing-ended" => "The pairing has ended. The gateway is no longer reached from here.",
             "key-handed-over" => "The gateway has a key of the service now: agents can ask for your approval.",

@@ -41,11 +41,15 @@ pub(super) struct SessionView {
     pub(super) id: String,
     /// The beginning of its id.
     pub(super) short: String,
+    /// What the owner calls its gateway; empty where nothing.
+    pub(super) name: String,
     pub(super) stands: Stands,
     pub(super) created: When,
     /// When it ends unless it is extended.
     pub(super) expires: When,
     pub(super) last_connected: Option<When>,
+    /// Whether its bridge is there and the gateway behind it does not answer, as far as it was asked.
+    pub(super) silent: bool,
 }
 
 /// How a session stands.
@@ -118,12 +122,24 @@ impl SessionView {
         };
         Self {
             short: standing.session_id.chars().take(8).collect(),
+            name: standing.name.unwrap_or_default(),
             id: standing.session_id,
             stands,
             created: When::at(standing.created_at_ms, now_ms),
             expires: When::at(standing.expires_at_ms, now_ms),
             last_connected: standing.last_connected_at_ms.map(|at_ms| When::at(at_ms, now_ms)),
+            silent: false,
         }
+    }
+
+    /// For people.
+    pub(super) const fn text(&self) -> &'static str {
+        if self.silent { "Connected, but the gateway does not answer" } else { self.stands.text() }
+    }
+
+    /// How it is marked: `good`, `warn`, `bad`.
+    pub(super) const fn tone(&self) -> &'static str {
+        if self.silent { "warn" } else { self.stands.tone() }
     }
 }
 
@@ -220,6 +236,23 @@ pub(super) async fn state(
         return Ok(response);
     }
     Ok(short_html(StatusCode::OK, &StatePiece { session }))
+}
+
+/// Calls the gateway of a session by another name.
+pub(super) async fn rename(
+    State(api): State<Arc<Api>>,
+    visitor: Visitor,
+    form: Form,
+) -> Result<Response<Body>, Failure> {
+    let id = form.text("session").unwrap_or_default();
+    match api.pairings.rename(&visitor.owner.user, id, form.text("name").unwrap_or_default()).await {
+        Ok(()) => Ok(see_other(&format!("/gateway?session={}&done=gateway-named", escaped(id)))),
+        Err(problem) if problem.code() == "VALIDATION_ERROR" => {
+            let notice = Some(Notice::problem(&problem));
+            gateway::page(&api, &visitor, Some(id), problem.status(), notice, None).await
+        }
+        Err(problem) => Err(problem.into()),
+    }
 }
 
 /// Ends a session.

@@ -23,7 +23,13 @@ use crate::dashboard::offer::Offer;
 use crate::domain::secret::Secret;
 use crate::wire::catalog::MAX_BYTES as MAX_CATALOG;
 use crate::wire::member::member;
+use crate::wire::pairing::GATEWAY_UNREACHABLE;
 
+/// Code of a gateway that does not answer its bridge.
+pub(super) const SILENT: &str = "GATEWAY_NOT_RUNNING";
+/// The same for people.
+const SILENT_SENTENCE: &str =
+    "the bridge is connected, but the gateway behind it does not answer; start it there with: sigilum gateway start";
 /// How long a gateway may take to say what it has.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long it may take to change something, or to try a provider; shorter than pages may take.
@@ -111,6 +117,10 @@ pub(super) struct Agent {
 pub(super) struct ServiceKey {
     pub(super) has_key: bool,
     pub(super) key_prefix: String,
+    /// `service` or `shared`; absent in older gateways.
+    pub(super) key_source: Option<String>,
+    /// `confirmed`, `refused`, `failed` or `unknown`; absent in older gateways.
+    pub(super) api_standing: Option<String>,
 }
 
 /// What was refused lately.
@@ -276,6 +286,10 @@ impl Gateway<'_> {
         let relayed = self.api.pairings.command(self.owner, order).await?;
         match relayed.error {
             None => Ok((relayed.status, relayed.body.unwrap_or_default())),
+            // What exactly the bridge met at its own machine's port helps nobody here.
+            Some(error) if relayed.status == 502 && error.starts_with(GATEWAY_UNREACHABLE) => {
+                Err(Problem::new(StatusCode::BAD_GATEWAY, SILENT, SILENT_SENTENCE))
+            }
             Some(error) => {
                 let status = if relayed.status == 400 { StatusCode::BAD_REQUEST } else { StatusCode::BAD_GATEWAY };
                 let text = format!("the gateway's bridge could not do it: {}", short(&error));

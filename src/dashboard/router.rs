@@ -55,6 +55,7 @@ pub fn pages() -> Router<Arc<Api>> {
         .route("/gateway/pairing", post(pairing::start))
         .route("/gateway/pairing/state", get(pairing::state))
         .route("/gateway/pairing/end", post(pairing::end))
+        .route("/gateway/pairing/name", post(pairing::rename))
         .route("/gateway/connections/new", get(connections::offer).post(connections::create))
         .route("/gateway/connections/{id}", get(connections::show))
         .route("/gateway/connections/{id}/service", post(handover::hand_over))

@@ -37,7 +37,9 @@ pub(super) async fn show(query: Query) -> Response<Body> {
     let text = match query.find("why") {
         Some("TOKEN_EXPIRED") => Some("Your token has expired. Make another one and sign in again."),
         Some("USER_NOT_FOUND") => Some("The owner of your token does not exist any more."),
-        Some("signed-out") => Some("You are signed out, and the token is worthless from now on."),
+        Some("signed-out") => {
+            Some("You are signed out in this browser. The token you signed in with stays good for your commands.")
+        }
         Some(_) | None => None,
     };
     let good = query.find("why") == Some("signed-out");
@@ -60,7 +62,7 @@ fn local(next: Option<&str>) -> String {
     next.filter(plain).unwrap_or("/").to_owned()
 }
 
-/// Keeps the token as the browser's cookie.
+/// Begins a session; its cookie is a token of its own.
 pub(super) async fn begin(
     State(api): State<Arc<Api>>,
     method: Method,
@@ -85,7 +87,7 @@ fn is_about_token(problem: &Problem) -> bool {
     matches!(problem.code(), "VALIDATION_ERROR" | "UNAUTHORIZED" | "TOKEN_EXPIRED" | "USER_NOT_FOUND")
 }
 
-/// Makes the token worthless and forgets the cookie.
+/// Ends the session: its token is worthless, and the cookie is forgotten.
 pub(super) async fn end(
     State(api): State<Arc<Api>>,
     method: Method,

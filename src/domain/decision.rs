@@ -206,7 +206,8 @@ impl DenyReason {
             Self::NonceInvalid => "the signature carries no nonce",
             Self::ReplayDetected => "this nonce has been used before; sign the request anew",
             Self::ClaimsLookupFailed => {
-                "the approvals of this service are not up to date; nobody can say whether this key is approved"
+                "the approvals of this service are not up to date; nobody can say whether this key is approved (where the \
+                 service is new, its operator registers it once: sigilum service add)"
             }
             Self::ClaimSubmitRateLimited => "too many approval requests; try again in a minute",
             Self::ClaimRequired => "the owner of the namespace has not approved this key for this service",

@@ -52,11 +52,14 @@
 //! keyed hash of its code and one of the secret its bridge comes back with, so a restart or the death of the API costs a
 //! reconnection. When a second bridge comes with the right
 //! code the first is asked for a sign of life: where it gives one within 2 s the second is refused
-//! (`409 GATEWAY_ALREADY_CONNECTED`), else the first is closed as `replaced`. A lease of less than two minutes is extended to
-//! five by each beat of the bridge, up to `PAIRING_MAX_HOURS` after the start; then the socket is closed with the reason
-//! `Pair session expired`; where its owner has ended it, with words that begin so. A socket that is silent for a minute is dropped.
-//! 409 and 429 to a handshake with the code in its address are held for 5.5 s: a bridge that cannot see the status would take
-//! several quick ones for the end.
+//! (`409 GATEWAY_ALREADY_CONNECTED`), else the first is closed as `replaced`. A beat of the bridge
+//! extends the lease to two hours, up to `PAIRING_MAX_HOURS` after the start; then the socket is closed with the reason `Pair
+//! session expired`; where its owner has ended it, with words that begin so. So long a session waits for its bridge: a laptop
+//! whose lid is shut for an hour comes back by itself, where five minutes would make its owner pair anew. It gives nobody more than
+//! a bridge that stays has anyway: the longest life is the same, the code or the secret is needed, and an owner can end the pairing
+//! at any time. Before the first beat a session has the ten minutes it was started with. A socket that is silent for a minute is
+//! dropped. 409 and 429 to a handshake with the code in its address are held for 5.5 s: a bridge that cannot see the status would
+//! take several quick ones for the end.
 //!
 //! The bridge answers 502 to a command for whatever kept the gateway from answering, with the reason as `error`: also where it took
 //! longer than `--relay-timeout-ms` (10 s); 504 is what this API says when the *bridge* did not answer in time. A relayed test of a

@@ -26,6 +26,7 @@ pub use registration::Registration;
 pub use replica::Applied;
 pub use replica::Refused;
 pub use replica::Replica;
+pub use subscriber::EndedHook;
 pub use subscriber::StateSource;
 pub use subscriber::Subscriber;
 

@@ -71,11 +71,29 @@ pub struct Subscriber {
     current: Arc<ArcSwapOption<Snapshot>>,
     arrived: watch::Sender<bool>,
     registrar: RegistrarLink,
+    ended: Ended,
+}
+
+/// Told of approvals that have ended, and of claims that were rejected, once they do not count any more.
+pub type EndedHook = Arc<dyn Fn(&[proto::Approval]) + Send + Sync>;
+
+#[derive(Clone, Default)]
+struct Ended(Option<EndedHook>);
+
+impl std::fmt::Debug for Ended {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Ended").finish_non_exhaustive()
+    }
 }
 
 impl Default for Subscriber {
     fn default() -> Self {
-        Self { current: Arc::default(), arrived: watch::channel(false).0, registrar: RegistrarLink::default() }
+        Self {
+            current: Arc::default(),
+            arrived: watch::channel(false).0,
+            registrar: RegistrarLink::default(),
+            ended: Ended::default(),
+        }
     }
 }
 
@@ -98,6 +116,12 @@ impl Subscriber {
     /// Asks admin for registrations, on the stream the state comes on.
     pub fn registrar(&self) -> RegistrarLink {
         self.registrar.clone()
+    }
+
+    /// The same, with somebody who is told what has ended.
+    #[must_use]
+    pub fn telling(self, ended: EndedHook) -> Self {
+        Self { ended: Ended(Some(ended)), ..self }
     }
 
     /// Keeps the state up to date until told to stop. `report` is asked about once a second.
@@ -207,9 +231,16 @@ impl Subscriber {
 
     /// Applies one message and says what is to be answered.
     fn take<C: Clock>(&self, replica: &mut Replica, response: proto::StateResponse, clock: &C) -> Option<Message> {
+        let ended = match (&self.ended.0, &response.message) {
+            (Some(_), Some(state_response::Message::Delta(delta))) => delta.remove_approvals.clone(),
+            (Some(_) | None, _) => Vec::new(),
+        };
         match replica.apply(response, clock.now().monotonic) {
             Ok(Applied::Version { version, unreadable }) => {
                 self.current.store(replica.snapshot().cloned());
+                if let Some(told) = self.ended.0.as_ref().filter(|_| !ended.is_empty()) {
+                    told(&ended);
+                }
                 self.arrived.send_if_modified(|arrived| !std::mem::replace(arrived, true));
                 if unreadable > 0 {
                     tracing::warn!(

@@ -117,7 +117,7 @@ pub struct Pagination {
 pub mod change_event {
     /// Data: a [`super::FeedClaim`] that is approved now, or has another expiry.
     pub const APPROVED: &str = "approved";
-    /// Data: a [`super::FeedClaim`] that is no longer approved.
+    /// Data: a [`super::FeedClaim`] that is no longer approved, or was rejected and never will be.
     pub const ENDED: &str = "ended";
     /// No data: nothing else has happened up to here. Sent at once and every two seconds.
     pub const ALIVE: &str = "alive";

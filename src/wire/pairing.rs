@@ -36,6 +36,8 @@ pub const SHUTDOWN: &str = "shutdown";
 pub const MAX_COMMANDS: usize = 32;
 /// Length of a reconnect secret: 32 bytes as base64url without padding.
 const RECONNECT_SECRET_LENGTH: usize = 43;
+/// How a bridge's `error` begins (status 502) where nobody answers at the gateway's admin address.
+pub const GATEWAY_UNREACHABLE: &str = "the gateway cannot be reached";
 /// Headers of a command or an answer that are read; HTTP servers take some hundred.
 const MAX_HEADERS: usize = 1000;
 

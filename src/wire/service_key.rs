@@ -67,6 +67,37 @@ pub struct KeyStatusBody {
     pub has_key: bool,
     /// Its first characters and `...`; empty where there is none.
     pub key_prefix: String,
+    /// Whose key it is; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_source: Option<KeySource>,
+    /// What came of the last asking whom the owner approved for the service.
+    pub api_standing: ApiStanding,
+}
+
+/// Whose a key is that was found for a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = ServiceKeySource)]
+pub enum KeySource {
+    /// The service's own.
+    Service,
+    /// That of every service without one of its own: the API takes it for the one service it belongs to.
+    Shared,
+}
+
+/// What came of the last asking with a service's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = ServiceKeyStanding)]
+pub enum ApiStanding {
+    /// The API answered.
+    Confirmed,
+    /// It refused the key.
+    Refused,
+    /// There was no answer, or none that could be used.
+    Failed,
+    /// Nobody has asked yet, or the API is not asked for this service.
+    Unknown,
 }
 
 /// What is shown of a key: its first eight characters, of a short one the first half.

@@ -121,6 +121,25 @@ fn a_token_of_this_machine_is_signed_with_the_apis_secret() {
 }
 
 #[test]
+fn on_the_machine_of_the_api_a_login_is_one_there() {
+    let person = Person::new();
+    let file = person.file(".local/share/sigilum-api/jwt-secret", &format!("{SECRET}\n"));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let login = ["auth", "login", "--namespace", "acme"];
+    let said = person.done(&login);
+    assert!(said.contains("mode: oss-local\n") && said.contains("api: http://127.0.0.1:8787\n"), "{said}");
+    let said = person.done(&[&login[..], &["--api-url", "http://localhost:9999/"]].concat());
+    assert!(said.contains("mode: oss-local\n") && said.contains("api: http://localhost:9999\n"), "{said}");
+    // Where another API is meant, or a token of another is handed over, none is made here.
+    let elsewhere = person.run(&[&login[..], &["--api-url", "https://api.example.com"]].concat());
+    assert_eq!(elsewhere.status.code(), Some(1), "{elsewhere:?}");
+    let managed = person.run(&[&login[..], &["--mode", "managed"]].concat());
+    assert_eq!(managed.status.code(), Some(1), "{managed:?}");
+    let handed = with_stdin(&person, &["auth", "login", "--owner-token-stdin"], &jwt("acme", 4_102_444_800));
+    assert!(text_of(&handed.stdout).contains("mode: managed\n"), "{handed:?}");
+}
+
+#[test]
 fn openclaw_is_told_and_everything_else_in_its_file_stays() {
     let person = Person::new();
     let token = jwt("acme", 4_102_444_800);

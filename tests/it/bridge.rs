@@ -204,8 +204,20 @@ fn a_bridge_outlives_its_gateway() {
     let answer = ask(&api, &paired, "GET", "/api/admin/connections", None).json();
     assert_eq!(answer["status"], 502, "{answer}");
     assert!(answer["error"].as_str().unwrap().starts_with("the gateway cannot be reached"), "{answer}");
+    // The dashboard says it once, in words of its own, and not that all is well.
+    let token = api.token(OWNER);
+    let target = format!("/gateway?session={}", paired.id);
+    let page = api.ask(&token, "GET", &target, None).text();
+    assert_eq!(page.matches("the gateway behind it does not answer").count(), 1, "{page}");
+    assert!(page.contains("class=\"state warn\"") && !page.contains("class=\"state good\""), "{page}");
+    assert!(!page.contains("cannot be reached") && page.contains("sigilum gateway start"), "{page}");
+    let one = api.ask(&token, "GET", &format!("/gateway/connections/any?session={}", paired.id), None);
+    assert_eq!(one.status, 502);
+    assert!(one.text().contains("GATEWAY_NOT_RUNNING"), "{}", one.text());
     gateway.restart();
     assert_eq!(relayed(&api, &paired, "GET", "/api/admin/connections", None).0, 200);
+    let page = api.ask(&token, "GET", &target, None).text();
+    assert!(page.contains("class=\"state good\"") && !page.contains("does not answer"), "{page}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::support::fake_api::row;
 use crate::support::fake_api::without_header;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
+use crate::support::gateway::Setup;
 use crate::support::plane;
 use crate::support::plane::OWN;
 use crate::support::plane::SERVICE;
@@ -137,6 +138,24 @@ impl Drop for SetAtEnd<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
     }
+}
+
+#[test]
+fn a_key_that_is_handed_over_counts_at_once() {
+    let (api, upstream) = (Api::start(), Upstream::start());
+    let service = api.service(OWN, SERVICE);
+    let agent = Agent::new("acme");
+    api.approve(&agent, &service);
+    // By itself the gateway would look for a key again in half an hour.
+    let gateway = plane::pace(Setup::new().env("SIGILUM_API_URL", &api.url()), 1800, 3600).start();
+    gateway.connect(&upstream, json!({}));
+    wait_until("it has looked for a key", LIMIT, || plane::admin_log(&gateway).contains("no service key"));
+    let path = format!("/service-api-keys/{SERVICE}");
+    let written = gateway.admin("PUT", &path, Some(&json!({"key": service.key})));
+    assert_eq!(written.status, 200, "{}", written.text());
+    plane::until(&gateway, &agent, "OK");
+    let known = gateway.admin("GET", &path, None).json();
+    assert_eq!((&known["key_source"], &known["api_standing"]), (&json!("service"), &json!("confirmed")));
 }
 
 #[test]

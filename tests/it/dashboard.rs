@@ -28,13 +28,15 @@ use crate::support::browser::Browser;
 use crate::support::gateway::LIMIT;
 use crate::support::process::wait_until;
 
-/// Signs in as the owner of a namespace.
-fn sign_in(browser: &mut Browser, api: &Api, namespace: &str) {
+/// Signs in as the owner of a namespace, with the token that is returned.
+fn sign_in(browser: &mut Browser, api: &Api, namespace: &str) -> String {
+    let token = api.token(namespace);
     browser.go(&format!("{}/", api.url()));
     browser.until("Owner token");
-    browser.fill("#token", &api.token(namespace));
+    browser.fill("#token", &token);
     browser.click("form button[type=submit]");
     browser.until("Overview");
+    token
 }
 
 #[test]
@@ -49,7 +51,7 @@ fn an_owner_works_with_the_pages() {
     browser.fill("#token", "not.a.token");
     browser.click("form button[type=submit]");
     browser.until("UNAUTHORIZED");
-    sign_in(&mut browser, &api, "acme");
+    let token = sign_in(&mut browser, &api, "acme");
     for (path, heading) in [
         ("/", "First steps"),
         ("/claims", "Nobody is waiting"),
@@ -111,12 +113,13 @@ fn an_owner_works_with_the_pages() {
     browser.until("The approval is revoked");
     assert_eq!(api.claims("acme")[0]["status"], "revoked");
 
-    // Signing out makes the token worthless, not only the cookie.
+    // Signing out makes the session worthless, not only the cookie, and not the token it was begun with.
     let cookie = browser.cookie("sigilum_token");
     assert_eq!(api.ask(&cookie, "GET", "/v1/auth/me", None).status, 200);
     browser.press("Sign out");
     browser.until("You are signed out");
     assert_eq!(api.ask(&cookie, "GET", "/v1/auth/me", None).code(), "UNAUTHORIZED");
+    assert_eq!(api.ask(&token, "GET", "/v1/auth/me", None).status, 200, "a command's token ended with the session");
     let complaints = browser.complaints();
     // The browser itself notes the answer to the wrong token.
     let ours = complaints.iter().filter(|said| !said.contains("/sign-in - Failed to load resource"));
@@ -296,7 +299,7 @@ fn secrets_are_sealed_in_the_browser() {
     assert_eq!(keys.open(body["secrets"]["api_token"].as_str().unwrap(), place).as_deref(), Some(CANARY));
 
     // A key of the service goes to the gateway sealed, too.
-    browser.press("Make a key and hand it over");
+    browser.press("Register the service and hand its key over");
     browser.until("The gateway has a key of the service now");
     let body = bridge.body("PUT /api/admin/service-api-keys/github-proxy").unwrap();
     let key = keys.open(body["key"].as_str().unwrap(), "service-api-key\ngithub-proxy\nkey\n").unwrap();

@@ -276,6 +276,7 @@ fn a_page_of_elsewhere_does_nothing() {
         format!("/services/{}/keys/any/revoke", service.id),
         "/gateway/pairing".to_owned(),
         "/gateway/pairing/end".to_owned(),
+        "/gateway/pairing/name".to_owned(),
         "/gateway/connections/new".to_owned(),
         "/gateway/connections/slack/test".to_owned(),
         "/gateway/connections/slack/rotate".to_owned(),
@@ -360,6 +361,7 @@ fn what_is_anothers_is_not_there() {
         (format!("/services/{}/keys", service.id), String::new(), 404),
         (format!("/services/{}/keys/any/revoke", service.id), String::new(), 404),
         ("/gateway/pairing/end".to_owned(), format!("session={session}"), 403),
+        ("/gateway/pairing/name".to_owned(), format!("session={session}&name=mine"), 403),
         ("/gateway/connections/github-proxy/test".to_owned(), format!("session={session}"), 403),
         ("/gateway/connections/github-proxy/delete".to_owned(), format!("session={session}"), 403),
     ] {
@@ -382,6 +384,76 @@ fn a_decision_that_comes_too_late_is_said() {
     let odd = visitor.post(&format!("/claims/{id}/approve"), "expires_in_seconds=soon");
     assert_eq!(odd.status, 400);
     assert!(odd.text().contains("VALIDATION_ERROR"), "{}", odd.text());
+}
+
+#[test]
+fn who_decides_is_told_that_the_key_was_refused_before() {
+    let api = Api::start();
+    let service = api.service("acme", "slack");
+    let (agent, visitor) = (Agent::new("acme"), Visitor::new(&api, "acme"));
+    let id = api.approve(&agent, &service);
+    assert!(!visitor.page("/claims?status=approved").contains("asks again"));
+    visitor.done(&format!("/claims/{id}/revoke"), "");
+    assert!(visitor.page("/claims?status=revoked").contains(&agent.public_key));
+    let again = claim(&api, &agent, &service, &json!({}));
+    let page = visitor.page("/claims");
+    assert!(page.contains("You revoked this key for this service") && page.contains("just now"), "{page}");
+    assert!(visitor.page("/claims?status=revoked").contains("until their agent asks again"));
+    visitor.done(&format!("/claims/{again}/reject"), "");
+    claim(&api, &agent, &service, &json!({}));
+    assert!(visitor.page("/claims").contains("You rejected this key for this service"));
+    // Of another key nothing was said.
+    let other = claim(&api, &Agent::new("acme"), &service, &json!({}));
+    let claims = api.claims("acme");
+    let other = claims.iter().find(|one| one["claim_id"] == other).unwrap();
+    assert_eq!(other.get("earlier_status"), None);
+}
+
+#[test]
+fn a_gateway_has_the_name_its_owner_gives_it() {
+    let api = Api::start();
+    let visitor = Visitor::new(&api, "acme");
+    let (session, _bridge) = paired(&visitor, "acme", modest);
+    let name = |text: &str| format!("session={session}&name={text}");
+    assert!(visitor.done("/gateway/pairing/name", &name("attic+%3Ci%3E")).ends_with("&done=gateway-named"));
+    let target = format!("/gateway?session={session}");
+    for page in [visitor.page(&target), visitor.page("/")] {
+        assert!(page.contains("attic &#60;i&#62;") && !page.contains("<i>"), "{page}");
+    }
+    let (other, _second) = paired(&visitor, "acme", modest);
+    let page = visitor.page(&format!("/gateway?session={other}"));
+    assert!(page.contains("attic &#60;i&#62;"), "the other pairings: {page}");
+    let long = visitor.post("/gateway/pairing/name", &name(&"a".repeat(61)));
+    assert_eq!(long.status, 400);
+    assert!(long.text().contains("VALIDATION_ERROR") && long.text().contains("attic &#60;i&#62;"), "{}", long.text());
+    let stranger = Visitor::new(&api, "other").post("/gateway/pairing/name", &name("mine"));
+    assert_eq!(stranger.status, 403);
+    visitor.done("/gateway/pairing/name", &name(""));
+    assert!(!visitor.page(&target).contains("attic"));
+}
+
+#[test]
+fn where_an_account_is_full_the_page_leads_to_its_services() {
+    let api = Api::start();
+    let visitor = Visitor::new(&api, "acme");
+    let (session, bridge) = paired(&visitor, "acme", modest);
+    let mut number = 0;
+    loop {
+        let fields = format!("slug=service-{number}&name=S&domain=example.com&description=D");
+        if visitor.post("/services", &fields).status == 403 {
+            break;
+        }
+        number += 1;
+        assert!(number < 100, "an account is never full");
+    }
+    let full = visitor.post("/gateway/connections/github-proxy/service", &format!("session={session}"));
+    assert_eq!(full.status, 403);
+    assert!(
+        full.text().contains("SERVICE_LIMIT_REACHED") && full.text().contains("href=\"/services\""),
+        "{}",
+        full.text()
+    );
+    assert_eq!(bridge.body("PUT "), None);
 }
 
 #[test]
@@ -467,6 +539,10 @@ fn a_connection_is_tested_as_its_template_says_switched_off_and_deleted() {
     assert!(visitor.done(&format!("{path}/test"), &of).ends_with("&done=tested"));
     let tried = bridge.body("POST /api/admin/connections/github-proxy/test").unwrap();
     assert_eq!(tried, json!({ "method": "GET", "test_path": "/user" }));
+    assert!(visitor.page(&format!("{path}?{of}")).contains("name=\"test_path\" value=\"/user\""));
+    visitor.done(&format!("{path}/test"), &format!("{of}&test_path=%2Fteams"));
+    let tried = bridge.body("POST /api/admin/connections/github-proxy/test").unwrap();
+    assert_eq!(tried, json!({ "test_path": "/teams" }));
     assert!(visitor.done(&format!("{path}/status"), &format!("{of}&status=disabled")).ends_with("connection-disabled"));
     assert_eq!(bridge.body("PATCH ").unwrap(), json!({ "status": "disabled" }));
     assert_eq!(visitor.post(&format!("{path}/status"), &format!("{of}&status=odd")).status, 400);
@@ -527,6 +603,9 @@ fn usage_is_drawn_and_told() {
         assert!(page.contains("5 in all, 2 failed"), "{range}: {page}");
         assert!(page.contains("5 calls, 2 failed</title>"), "{range}: {page}");
     }
+    let page = visitor.page("/usage");
+    assert!(page.contains("<strong>2</strong><span>failed</span>"), "{page}");
+    assert!(page.contains("<strong>1</strong><span>service</span>"), "{page}");
     let page = visitor.page("/usage?subject=eve");
     assert!(page.contains("1 in all, 0 failed") && !page.contains("dana"), "{page}");
     assert!(visitor.page("/usage?service=nothing").contains("No calls in these"));

@@ -18,6 +18,7 @@ use crate::support::gateway::LIMIT;
 use crate::support::gateway::Running;
 use crate::support::gateway::Setup;
 use crate::support::plane::OWN;
+use crate::support::plane::admin_log;
 use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
 use crate::support::wiretap::Wiretap;
@@ -80,7 +81,10 @@ fn a_gateway_is_paired_and_managed_and_its_secret_is_read_by_nobody_else() {
     let Some(mut browser) = Browser::start() else { return };
     let (api, upstream) = (Api::start(), Upstream::start());
     let tap = Wiretap::start(api.address);
-    let gateway = Setup::new().env("SIGILUM_API_URL", &api.url()).start();
+    // As `up` leaves it: with a key for all services, which the API takes for one of them.
+    let other = api.service(OWN, "another-service");
+    let setup = Setup::new().env("SIGILUM_API_URL", &api.url()).env("SIGILUM_SERVICE_API_KEY", &other.key);
+    let gateway = setup.start();
     browser.go(&format!("{}/", tap.url()));
     browser.fill("#token", &api.token(OWN));
     browser.click("form button[type=submit]");
@@ -114,7 +118,15 @@ fn a_gateway_is_paired_and_managed_and_its_secret_is_read_by_nobody_else() {
     assert!(audit.contains("\"sealed\"") && !audit.contains("\"plain\""), "{audit}");
     browser.press("Test");
     browser.until("The last test passed");
-    browser.press("Make a key and hand it over");
+    let address = browser.url();
+    wait_until("the page says that the key for all services does not help", LIMIT, || {
+        browser.go(&address);
+        browser.text().contains("its key for all services is refused")
+    });
+    wait_until("the log says what to do", LIMIT, || {
+        admin_log(&gateway).contains(&format!("sigilum service add --service-slug {CONNECTION}"))
+    });
+    browser.press("Register the service and hand its key over");
     browser.until("The gateway asks this API whom you approved");
     browser.pictures("story-connection");
 
@@ -128,6 +140,9 @@ fn a_gateway_is_paired_and_managed_and_its_secret_is_read_by_nobody_else() {
         !api.claims(OWN).is_empty()
     });
     browser.until("One claim is pending now.");
+    let badge = "const badge = document.querySelector('.side .count'); return badge.offsetWidth > 2 && \
+                 [...document.querySelectorAll('[data-pending]')].map((number) => number.textContent).join()";
+    assert_eq!(browser.script(badge, vec![]), "1,1", "the numbers beside the news say something else");
     browser.press("Show");
     browser.until(CONNECTION);
     browser.press("Approve");

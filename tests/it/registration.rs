@@ -41,6 +41,44 @@ fn ask(gateway: &Gateway, agent: &Agent) -> Response {
 }
 
 #[test]
+fn a_decision_is_told_to_the_agent_at_once() {
+    // Far below what an answer of the API is remembered for otherwise.
+    const SOON: Duration = Duration::from_secs(10);
+    let (api, upstream) = (Api::start(), Upstream::start());
+    let service = api.service(OWN, SERVICE);
+    let gateway = plane::setup(&api.url(), &service).start();
+    gateway.connect(&upstream, json!({}));
+    plane::until_read(&gateway, SERVICE);
+    let agent = Agent::new(OWN);
+    let pending = || {
+        let claims = api.claims(OWN);
+        let found = claims.iter().find(|claim| claim["status"] == "pending");
+        found.map(|claim| claim["claim_id"].as_str().unwrap().to_owned())
+    };
+    let told = |id: &str| ask(&gateway, &agent).text().contains(id);
+    let named = || {
+        let mut id = None;
+        wait_until("the refusal names the pending claim", LIMIT, || {
+            let refused = ask(&gateway, &agent).text();
+            id = pending().filter(|id| refused.contains(id));
+            id.is_some()
+        });
+        id.unwrap()
+    };
+    let rejected = named();
+    api.decide(OWN, &rejected, "reject");
+    wait_until("no refusal names the rejected claim", SOON, || !told(&rejected));
+    let revoked = named();
+    assert_ne!(revoked, rejected);
+    api.decide(OWN, &revoked, "approve");
+    plane::until(&gateway, &agent, "OK");
+    // At once: the answer to the submission is still a young one.
+    api.decide(OWN, &revoked, "revoke");
+    plane::until(&gateway, &agent, "AUTH_CLAIM_REQUIRED");
+    assert!(!told(&revoked), "the revoked claim is said to wait");
+}
+
+#[test]
 fn a_stranger_of_the_gateways_namespace_waits_for_its_owner_and_is_then_let_in() {
     let (api, upstream) = (Api::start(), Upstream::start());
     let service = api.service(OWN, SERVICE);

@@ -48,6 +48,8 @@ pub(super) struct Session {
     pub(super) wrong_codes: u32,
     /// Why before its time.
     ended: Option<String>,
+    /// What its owner calls the gateway.
+    pub(super) name: Option<String>,
 }
 
 impl Session {
@@ -63,7 +65,7 @@ impl Session {
 }
 
 const COLUMNS: &str = "id, owner_user_id, namespace, code_hash, created_at_ms, expires_at_ms, last_connected_at_ms, \
-                       reconnect_hash, ended, wrong_codes";
+                       reconnect_hash, ended, wrong_codes, name";
 
 fn session(row: &Row<'_>) -> Result<Session, rusqlite::Error> {
     Ok(Session {
@@ -77,6 +79,7 @@ fn session(row: &Row<'_>) -> Result<Session, rusqlite::Error> {
         reconnect_hash: row.get(7)?,
         ended: row.get(8)?,
         wrong_codes: row.get(9)?,
+        name: row.get(10)?,
     })
 }
 
@@ -107,7 +110,15 @@ pub(super) fn fresh(
         reconnect_hash: None,
         wrong_codes: 0,
         ended: None,
+        name: None,
     }
+}
+
+/// Sets what its owner calls it.
+pub(super) fn rename(db: &Connection, id: &str, name: Option<&str>) -> Result<(), rusqlite::Error> {
+    let sql = "UPDATE pairing_sessions SET name = ?2 WHERE id = ?1";
+    db.prepare_cached(sql)?.execute(params![id, name])?;
+    Ok(())
 }
 
 /// The session of an id.

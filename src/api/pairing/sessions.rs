@@ -38,16 +38,19 @@ use crate::wire::pairing::Relayed;
 use crate::wire::pairing::Terminal;
 use crate::wire::pairing::ToBridge;
 
+/// Longest name of a gateway, in characters.
+const MAX_NAME: usize = 60;
 /// Sessions of one owner at a time: one for each gateway, and some that were started and not used.
 const MAX_SESSIONS_OF_OWNER: usize = 64;
 /// Answers that are held back at a time; further ones are given at once.
 const MAX_HELD: usize = 64;
 /// Sockets that have been upgraded and wait to be taken up.
 const ARRIVALS: usize = 64;
-/// A session with less than this left is extended when its bridge is heard.
-const NEARLY_OVER_MS: i64 = 120_000;
-/// By so much from that moment.
-const EXTENSION_MS: i64 = 300_000;
+/// How long a session waits for its bridge to come back: a laptop's lid may be shut for an hour. From each extension on,
+/// within the life of a session.
+const EXTENSION_MS: i64 = 7_200_000;
+/// A session with less than this left is extended when its bridge is heard, which writes every ten minutes.
+const NEARLY_OVER_MS: i64 = EXTENSION_MS - 600_000;
 /// How long a bridge may take to show that it is alive, when another wants its place.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// Seconds after which a bridge whose code was not looked at may try again.
@@ -122,6 +125,8 @@ pub struct Standing {
     pub last_connected_at_ms: Option<i64>,
     /// Why it is over, where it is.
     pub ended: Option<Ended>,
+    /// What its owner calls the gateway.
+    pub name: Option<String>,
 }
 
 /// What is to be asked of a gateway.
@@ -258,6 +263,20 @@ impl Pairings {
         Ok(())
     }
 
+    /// Calls the gateway of a session by a name; an empty one takes it away. 400 `VALIDATION_ERROR`, 404 `NOT_FOUND`, 403
+    /// `FORBIDDEN` where it is another owner's.
+    pub async fn rename(&self, owner: &User, session_id: &str, name: &str) -> Result<(), Problem> {
+        let name = name.trim().to_owned();
+        if name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+            return Err(Problem::invalid("name", format!("must be one line of at most {MAX_NAME} characters")));
+        }
+        let Session { id, .. } = self.owned(owner, session_id).await?;
+        let set = move |db: &rusqlite::Transaction<'_>| {
+            Ok(records::rename(db, &id, Some(name.as_str()).filter(|name| !name.is_empty()))?)
+        };
+        self.db.write(set).await
+    }
+
     /// The ids of an owner's sessions, to be read where the owner is removed, and given to [`Pairings::forget`] once that is
     /// done.
     pub fn of_owner(db: &rusqlite::Connection, owner: &User) -> Result<Vec<String>, rusqlite::Error> {
@@ -378,6 +397,7 @@ impl Pairings {
             expires_at_ms: session.expires_at_ms,
             last_connected_at_ms: session.last_connected_at_ms,
             ended,
+            name: session.name,
         }
     }
 }

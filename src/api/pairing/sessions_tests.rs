@@ -108,9 +108,16 @@ async fn sockets_have_room() {
 async fn a_lease_is_extended_when_it_is_nearly_over_and_never_beyond_its_last_moment() {
     let ground = ground().await;
     let extended = |expires_ms, now_ms| ground.pairings.extended(0, expires_ms, now_ms);
-    assert_eq!(extended(600_000, 479_999), None, "120,001 ms are left");
-    assert_eq!(extended(600_000, 480_000), Some(780_000));
-    let last_ms = 24 * 3_600_000;
+    let hour_ms = 3_600_000;
+    assert_eq!(
+        extended(600_000, 1),
+        Some(2 * hour_ms + 1),
+        "a bridge that was heard may be away for more than an hour"
+    );
+    let over_ms = 10 * hour_ms;
+    assert_eq!(extended(over_ms, over_ms - 110 * 60_000 - 1), None, "it is not written at every beat");
+    assert_eq!(extended(over_ms, over_ms - 110 * 60_000), Some(over_ms + 10 * 60_000));
+    let last_ms = 24 * hour_ms;
     assert_eq!(extended(last_ms - 60_000, last_ms - 100_000), Some(last_ms));
     assert_eq!(extended(last_ms, last_ms - 100_000), None);
 }

@@ -22,6 +22,7 @@ use crate::domain::relay::RELAY_HEADER;
 use crate::domain::secret::Secret;
 use crate::pair::allow::Allowed;
 use crate::pair::allow::Verb;
+use crate::pair::frames::GATEWAY_UNREACHABLE;
 use crate::pair::session::Answer;
 use crate::sys::http::chain;
 use crate::sys::http::client;
@@ -155,5 +156,5 @@ async fn whole(mut answer: Response) -> Result<Zeroizing<Vec<u8>>, String> {
 }
 
 fn said(error: reqwest::Error) -> String {
-    format!("the gateway cannot be reached: {}", readable(&chain(&error.without_url())))
+    format!("{GATEWAY_UNREACHABLE}: {}", readable(&chain(&error.without_url())))
 }

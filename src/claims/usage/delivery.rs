@@ -209,11 +209,17 @@ impl Delivery {
                     left.extend(next.chunks(1).rev());
                     continue;
                 }
-                Verdict::Unauthorized | Verdict::Stuck(_) | Verdict::Later => {}
+                Verdict::Unauthorized | Verdict::OfAnotherService | Verdict::Stuck(_) | Verdict::Later => {}
             }
             self.metrics.usage().record_retry();
             patience_over |= self.troubled(service, verdict != Verdict::Later, &answer);
             match verdict {
+                // As if the service had none: those behind must not wait for a key nobody may ever make.
+                Verdict::OfAnotherService => {
+                    self.say_once_that_it_is_left_out(service);
+                    self.skip(left.into_iter().flatten(), Skipped::Unauthorized);
+                    return;
+                }
                 _ if !patience_over => {}
                 Verdict::Unauthorized => {
                     self.say_once_that_it_is_left_out(service);
@@ -330,7 +336,8 @@ impl Delivery {
         {
             tracing::error!(
                 service,
-                "the service key is still refused: usage events of this service are left out until it is accepted"
+                "the service key is refused: usage events of this service are left out until one is accepted; a service \
+                 without a key of its own is registered once: sigilum service add --service-slug {service}"
             );
         }
     }

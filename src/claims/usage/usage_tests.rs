@@ -68,6 +68,8 @@ enum Mood {
     HostedStrict,
     /// A key of service `github` is refused.
     KeyRefused,
+    /// A key of service `github` is that of another one.
+    KeyForeign,
     /// The whole batch is refused where an event is called `poison`.
     Strict,
     /// The same, by a proxy with a web page of its own.
@@ -99,11 +101,12 @@ impl Ledger {
                     return error("401 Unauthorized", "UNAUTHORIZED", "");
                 }
             }
+            Mood::KeyForeign if has("service", "github") => return error("403 Forbidden", "FORBIDDEN", ""),
             Mood::Strict if has("event_id", "poison") => return error("400 Bad Request", "VALIDATION_ERROR", ""),
             Mood::Guarded if has("event_id", "poison") => {
                 return crate::claims::fake_api::answer("403 Forbidden", "content-type: text/html\r\n", "<html>");
             }
-            Mood::Good | Mood::Hosted | Mood::KeyRefused | Mood::Strict | Mood::Guarded => {}
+            Mood::Good | Mood::Hosted | Mood::KeyRefused | Mood::KeyForeign | Mood::Strict | Mood::Guarded => {}
         }
         let (refused, good): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event["event_id"] == "never");
         let refused: Vec<_> =
@@ -484,6 +487,19 @@ async fn a_refused_key_holds_the_others_up_for_a_while_only() {
     rig.key("github", "new-key");
     rig.write([line("event-00003", "github")]);
     rig.until_stored(&ids(1..4)).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_of_another_service_holds_nobody_up() {
+    // With all the patience there is.
+    let rig = Rig::start().await;
+    rig.mood(Mood::KeyForeign);
+    let running = rig.run();
+    rig.write([line("event-00001", "linear"), line("lost", "github")]);
+    rig.until("left out", |rig| rig.metric("usage_skipped_total{reason=\"unauthorized\"}") == 1).await;
+    rig.write([line("event-00002", "linear")]);
+    rig.until_stored(&ids(1..3)).await;
     running.stop().await;
 }
 

@@ -30,6 +30,8 @@ pub(in crate::claims) enum Verdict {
     NoBatches,
     /// It does not accept the key: another key may help.
     Unauthorized,
+    /// It knows the key as that of another service, and waiting changes nothing about it.
+    OfAnotherService,
     /// Something in between does not let it through, perhaps for what one of the events says.
     Stuck(u16),
     /// Try again.
@@ -44,7 +46,7 @@ pub(in crate::claims) fn of_batch(answer: &Result<Answer, ApiError>, sent: usize
             Ok(UsageBatchAnswer { refused, .. })
                 if refused.len() == sent && refused.iter().all(|event| event.code == FORBIDDEN) =>
             {
-                Verdict::Unauthorized
+                Verdict::OfAnotherService
             }
             Ok(UsageBatchAnswer { accepted, duplicate, refused })
                 if accepted.saturating_add(duplicate).saturating_add(refused.len() as u64) == sent as u64 =>
@@ -86,6 +88,7 @@ pub(in crate::claims) fn of_single(answer: &Result<Answer, ApiError>) -> Verdict
 fn of_error(error: &ApiError) -> Verdict {
     match error {
         ApiError::Refused { code, .. } if OF_THIS_ATTEMPT.contains(&code.as_str()) => Verdict::Later,
+        ApiError::Refused { status: 403, code, .. } if code == FORBIDDEN => Verdict::OfAnotherService,
         ApiError::Refused { status: 401 | 403, code, .. } if !NEVER_OURS.contains(&code.as_str()) => {
             Verdict::Unauthorized
         }
@@ -130,7 +133,7 @@ mod tests {
         let settled = of_batch(&answer(r#"{"accepted":1,"duplicate":1,"refused":[{"event_id":"x","code":"C"}]}"#), 3);
         assert!(matches!(settled, Verdict::Settled { duplicate: 1, refused } if refused.len() == 1));
         let key = r#"{"refused":[{"event_id":"x","code":"FORBIDDEN"},{"event_id":"y","code":"FORBIDDEN"}]}"#;
-        assert_eq!(of_batch(&answer(key), 2), Verdict::Unauthorized);
+        assert_eq!(of_batch(&answer(key), 2), Verdict::OfAnotherService);
         for other in ["{}", r#"{"accepted":2}"#, r#"{"accepted":4}"#, "<html>", ""] {
             assert_eq!(of_batch(&answer(other), 3), Verdict::Later, "{other}");
         }
@@ -159,7 +162,8 @@ mod tests {
             (403, "SIGNATURE_KEY_MISMATCH", for_good("SIGNATURE_KEY_MISMATCH")),
             (403, "SIGNATURE_NAMESPACE_MISMATCH", for_good("SIGNATURE_NAMESPACE_MISMATCH")),
             (401, "UNAUTHORIZED", Verdict::Unauthorized),
-            (403, "FORBIDDEN", Verdict::Unauthorized),
+            (403, "FORBIDDEN", Verdict::OfAnotherService),
+            (403, "", Verdict::Unauthorized),
             (401, "SIGNATURE_EXPIRED", Verdict::Later),
             (409, "SIGNATURE_NONCE_REPLAY", Verdict::Later),
             (408, "", Verdict::Later),

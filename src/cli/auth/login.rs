@@ -18,6 +18,7 @@ use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::owner::Mode;
 use crate::cli::printer::Printer;
+use crate::cli::settings;
 use crate::cli::token::Said;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
@@ -32,7 +33,8 @@ const MAX_CONFIG: u64 = 4 * 1024 * 1024;
 /// Options of `auth login`, `auth refresh` and `login`.
 #[derive(Debug, Clone, Args)]
 pub struct LoginArgs {
-    /// managed: a token of the hosted API; oss-local: one for this machine's API [default: SIGILUM_MODE, else managed]
+    /// managed: a token of the hosted API; oss-local: one for this machine's API [default: SIGILUM_MODE, else oss-local where
+    /// this machine has the API, else managed]
     #[arg(long, value_name = "MODE", value_parser = Mode::parse)]
     mode: Option<Mode>,
     /// E-mail address in a token that is made here [default: SIGILUM_OWNER_EMAIL, else <namespace>@local.sigilum]
@@ -91,11 +93,15 @@ pub(super) fn run(
     globals: &Globals,
     printer: &mut Printer,
 ) -> Result<Outcome, CliError> {
+    let handed = owner::handed_token(args.owner_token_stdin, args.owner_token.as_deref(), printer)?;
+    let named = match args.api_url.clone().or_else(|| env::lookup("SIGILUM_API_URL")) {
+        Some(named) => Some(named),
+        None => settings::saved(&["SIGILUM_API_URL"])?,
+    };
     let mode = match args.mode {
         Some(mode) => mode,
-        None => Mode::of_environment()?.unwrap_or(Mode::Managed),
+        None => Mode::of_environment()?.unwrap_or_else(|| owner::mode_of(named.as_deref(), handed.as_ref())),
     };
-    let handed = owner::handed_token(args.owner_token_stdin, args.owner_token.as_deref(), printer)?;
     let said = handed.as_ref().and_then(Said::by);
     let namespace = namespace(globals, said.as_ref())?;
     let token = match (handed, mode) {
@@ -105,14 +111,13 @@ pub(super) fn run(
         (None, Mode::Managed) => {
             return Err(CliError::new(Outcome::Failed, "managed mode needs the owner's token").hint(
                 "sign in at https://sigilum.id, then: sigilum auth login --owner-token-stdin < FILE \
-                 (for the API of this machine: --mode oss-local)",
+                 (for the API of this machine, where `sigilum up` or `sigilum api` ran once: --mode oss-local)",
             ));
         }
     };
 
     let home = args.openclaw_home.clone().unwrap_or_else(owner::openclaw_home);
     let config = args.config.clone().unwrap_or_else(|| home.join("openclaw.json"));
-    let named = args.api_url.clone().or_else(|| env::lookup("SIGILUM_API_URL"));
     let api = named.map_or_else(|| mode.address(globals), |named| named.trim().trim_end_matches('/').to_owned());
     let wanted =
         args.write_openclaw.unwrap_or_else(|| args.config.is_some() || args.openclaw_home.is_some() || is_used(&home));

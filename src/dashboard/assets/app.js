@@ -88,6 +88,17 @@ setInterval(count, 1000);
 count();
 document.addEventListener("htmx:afterSwap", count);
 
+// What the news say of pending claims, the numbers beside them say too.
+document.addEventListener("htmx:afterSwap", (event) => {
+  const news = event.target.querySelector("[data-news]");
+  if (!news) return;
+  for (const number of document.querySelectorAll("[data-pending]")) {
+    number.textContent = news.dataset.news;
+    const badge = number.closest(".count");
+    if (badge !== number) badge.hidden = news.dataset.news === "0";
+  }
+});
+
 // Moments in the reader's own time.
 function local(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
