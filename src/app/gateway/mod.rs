@@ -3,17 +3,23 @@
 //! Owns the order of starting, the restarts, the drain, and that nothing is left behind. Decides no
 //! request and holds no key longer than it takes to hand it to the process that needs it.
 
+pub mod ask;
 mod bound;
 mod child;
+pub mod command;
 pub mod config;
+pub mod control;
 mod drain;
 pub mod error;
+mod frame;
 pub mod instance;
 pub(in crate::app) mod logs;
 mod ports;
 pub mod progress;
+pub mod record;
 pub mod restart;
 mod supervisor;
+mod watchdog;
 
 use tokio::sync::mpsc;
 

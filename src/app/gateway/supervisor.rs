@@ -11,8 +11,9 @@ use http::Request;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::app::gateway::ask::Event;
+use crate::app::gateway::ask::Phase;
 use crate::app::gateway::bound::Bound;
-use crate::app::gateway::bound::Frame;
 use crate::app::gateway::bound::Last;
 use crate::app::gateway::bound::Stops;
 use crate::app::gateway::child::Exit;
@@ -20,6 +21,7 @@ use crate::app::gateway::child::Plan;
 use crate::app::gateway::child::Running;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
+use crate::app::gateway::frame::Frame;
 use crate::app::gateway::instance::ChildIdentity;
 use crate::app::gateway::instance::Instance;
 use crate::app::gateway::logs::Log;
@@ -27,6 +29,7 @@ use crate::app::gateway::ports::Reserved;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::progress::Role;
+use crate::app::gateway::record::Went;
 use crate::app::gateway::restart::Failures;
 use crate::envoy::binary::EnvoyBinary;
 use crate::envoy::launch;
@@ -69,6 +72,8 @@ pub(super) enum Lived {
     Over,
     /// Admin asked for another, with the settings as they are now.
     Anew,
+    /// Somebody else did; what they asked for is being done ([`Frame::doing`]).
+    Again,
 }
 
 impl Supervisor {
@@ -93,6 +98,10 @@ impl Supervisor {
             restarts: BTreeMap::new(),
             frame: bound.frame,
         };
+        let (run_dir, addresses) = (supervisor.config.run_dir.clone(), supervisor.addresses.clone());
+        supervisor.frame.standing.send_modify(|standing| {
+            (standing.run_dir, standing.addresses) = (run_dir, addresses);
+        });
         Ok((supervisor, bound.reserved))
     }
 
@@ -112,15 +121,14 @@ impl Supervisor {
     /// Starts the three in order; each earns the start of the next.
     pub(super) async fn start_all(&mut self, reserved: Reserved) -> Result<(), GatewayError> {
         let Reserved { admin, envoy } = reserved;
+        self.frame.begin(Phase::Starting);
+        self.frame.tell(Event::Starting);
         let health = |address: Option<&SocketAddr>| {
             Endpoint::Tcp(address.copied().map_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)), local_http::reachable))
         };
         drop(admin);
         self.start(Role::Admin).await?;
-        let api = match (self.addresses.admin.first(), &self.config.admin_trust) {
-            (Some(address), Some(trust)) => Endpoint::Tls(local_http::reachable(*address), trust.clone()),
-            (address, _) => health(address),
-        };
+        let api = self.api();
         self.ready(Role::Admin, &api, "/health/live").await?;
         self.start(Role::Authz).await?;
         // admin is ready when an authz has its state.
@@ -139,7 +147,26 @@ impl Supervisor {
         }
         let _ = self.frame.progress.try_send(Progress::Ready(self.addresses.clone()));
         self.frame.ready.send_replace(true);
+        self.watch_admin();
+        self.frame.begin(Phase::Running);
+        self.frame.settle(Went::Healthy).await;
         Ok(())
+    }
+
+    /// Where admin answers.
+    fn api(&self) -> Endpoint {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let address = self.addresses.admin.first().copied().map_or(nowhere, local_http::reachable);
+        match &self.config.admin_trust {
+            Some(trust) => Endpoint::Tls(address, trust.clone()),
+            None => Endpoint::Tcp(address),
+        }
+    }
+
+    /// Has the watchdog look at admin, where there is one.
+    fn watch_admin(&self) {
+        let admin = self.children.contains_key(&Role::Admin).then(|| self.api());
+        self.frame.standing.send_modify(|standing| standing.admin = admin);
     }
 
     /// Starts one process and tells the others about it.
@@ -220,6 +247,11 @@ impl Supervisor {
                 role = due => {
                     self.restarts.remove(&role);
                     self.start(role).await?;
+                    self.watch_admin();
+                }
+                Some(ask) = self.frame.asks.recv() => {
+                    self.frame.accept(ask);
+                    return Ok(Lived::Again);
                 }
                 Some(exit) = self.exits.join_next() => {
                     if let Ok(exit) = &exit && exit.asks_for_anew() {
@@ -238,6 +270,10 @@ impl Supervisor {
         let role = exit.role;
         self.children.remove(&role);
         self.write_instance();
+        self.watch_admin();
+        self.frame.standing.send_modify(|standing| {
+            standing.process_restarts = standing.process_restarts.saturating_add(1);
+        });
         let patience = self.config.patience;
         let spread = random::bytes::<1>().map_or(u8::MAX, |[byte]| byte);
         match self.failures.entry(role).or_default().count(patience, SystemClock.now().monotonic, spread) {
@@ -270,12 +306,13 @@ impl Supervisor {
 
     fn write_instance(&self) {
         let Some(supervisor) = ProcessIdentity::own() else { return };
-        let children = self
+        let children: Vec<_> = self
             .children
             .iter()
             .map(|(role, running)| ChildIdentity { role: *role, process: running.process.clone() })
             .collect();
         let (addresses, beside) = (self.addresses.clone(), self.config.beside.clone());
+        self.frame.standing.send_modify(|standing| standing.processes = Vec::clone(&children));
         let instance = Instance { supervisor, children, addresses, beside };
         if let Err(error) = instance.write(&self.config.run_dir) {
             let _ = self.frame.progress.try_send(Progress::Note(format!("instance.json: {error}")));

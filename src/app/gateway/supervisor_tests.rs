@@ -19,9 +19,15 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::app::admin::STATE_SOCKET;
+use crate::app::gateway::ask::Command;
+use crate::app::gateway::ask::Restart;
+use crate::app::gateway::command::CommandError;
+use crate::app::gateway::command::Conversation;
 use crate::app::gateway::config::LAST_GOOD_FILE;
 use crate::app::gateway::config::Loader;
+use crate::app::gateway::control::CONTROL_SOCKET;
 use crate::app::gateway::error::Class;
+use crate::app::gateway::record::LastShutdown;
 use crate::app::gateway::restart::Patience;
 use crate::config::guard::Unguarded;
 use crate::domain::secret::Secret;
@@ -490,4 +496,155 @@ async fn settings_with_which_nothing_comes_up_are_held_back() {
     });
     let why = held_back(&fake, loader).await;
     assert!(why.starts_with("authz ended before it was ready"), "{why}");
+}
+
+/// Asks the supervisor of `fake` for a restart; everything it answers.
+async fn asked(fake: &Fake, restart: Restart) -> Vec<Event> {
+    let mut conversation = Conversation::begin(&fake.run_dir(), Command::Restart(restart)).await.unwrap();
+    let mut heard = Vec::new();
+    while let Some(event) = conversation.next().await.unwrap() {
+        heard.push(event);
+    }
+    heard
+}
+
+/// The lines of the restart log.
+fn restart_lines(fake: &Fake) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(fake.config().log_dir().join("gateway-restart.log")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_restart_that_is_asked_for_drains_starts_and_says_how_it_went() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (config, again) = (fake.config(), std::sync::Mutex::new(Some(fake.config())));
+    let loader = Loader::new(move || again.lock().unwrap().take().ok_or_else(|| "read twice".to_owned()));
+    let (ended, reported) = live_with(&fake, config, loader, || async {
+        let before = Instance::read(&fake.run_dir()).unwrap();
+        let heard = asked(&fake, Restart::Standard).await;
+        let own = std::process::id();
+        assert_eq!(heard[..2], [Event::Accepted { pid: own }, Event::Draining { seconds: Some(LIMIT.as_secs()) }]);
+        assert!(
+            matches!(heard[2..], [Event::Drained { cut: 0, .. }, Event::Starting, Event::Healthy { .. }]),
+            "{heard:?}"
+        );
+        let now = Instance::read(&fake.run_dir()).unwrap();
+        assert_eq!((now.supervisor, now.addresses), (before.supervisor, before.addresses));
+        assert!(now.children.iter().all(|child| !before.children.contains(child)), "all are new");
+    })
+    .await;
+    ended.unwrap();
+    assert!(reported.contains(&Progress::Again), "{reported:?}");
+    let lines = restart_lines(&fake);
+    assert_eq!(lines.len(), 1);
+    assert_eq!((lines[0]["outcome"].as_str(), lines[0]["mode"].as_str()), (Some("healthy"), Some("standard")));
+    assert_eq!(lines[0]["by"], format!("pid {}", std::process::id()));
+}
+
+#[tokio::test]
+async fn requests_that_take_longer_than_they_have_are_cut_off_and_counted() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    fake.write("in-flight", "3");
+    let (config, again) =
+        (GatewayConfig { drain: Duration::ZERO, ..fake.config() }, std::sync::Mutex::new(Some(fake.config())));
+    let loader = Loader::new(move || again.lock().unwrap().take().ok_or_else(|| "read twice".to_owned()));
+    let (ended, _) = live_with(&fake, config, loader, || async {
+        let heard = asked(&fake, Restart::Wait { seconds: 1 }).await;
+        assert!(heard.contains(&Event::Draining { seconds: Some(1) }), "{heard:?}");
+        assert!(heard.iter().any(|event| matches!(event, Event::Drained { cut: 3, took_ms: 1000.. })), "{heard:?}");
+        fake.write("in-flight", "0");
+    })
+    .await;
+    ended.unwrap();
+    let outcomes: Vec<_> = restart_lines(&fake).iter().map(|line| line["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["drain_timeout", "healthy"]);
+}
+
+#[tokio::test]
+async fn a_forced_restart_does_not_ask_envoy_to_drain() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    fake.write("in-flight", "3");
+    let again = std::sync::Mutex::new(Some(fake.config()));
+    let loader = Loader::new(move || again.lock().unwrap().take().ok_or_else(|| "read twice".to_owned()));
+    let (ended, _) = live_with(&fake, fake.config(), loader, || async {
+        let heard = asked(&fake, Restart::Force).await;
+        assert!(matches!(heard[..], [Event::Accepted { .. }, Event::Starting, Event::Healthy { .. }]), "{heard:?}");
+        assert!(!fake.events().iter().any(|line| line.contains("/drain_listeners")));
+        fake.write("in-flight", "0");
+    })
+    .await;
+    ended.unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_after_which_nothing_comes_up_is_a_failure() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let loader = Loader::new({
+        let once = fake.run_dir().join("exit-authz");
+        move || {
+            fs::write(&once, "78").unwrap();
+            Err("no settings".to_owned())
+        }
+    });
+    let (ended, _) = live_with(&fake, fake.config(), loader, || async {
+        let heard = asked(&fake, Restart::Standard).await;
+        assert!(heard.contains(&Event::HeldBack { message: "no settings".to_owned() }), "{heard:?}");
+        let Some(Event::Failed { message, .. }) = heard.last() else { panic!("{heard:?}") };
+        assert!(message.starts_with("authz ended before it was ready"), "{message}");
+        // The gateway ends by itself.
+        std::future::pending().await
+    })
+    .await;
+    assert_eq!(ended.unwrap_err().class(), Class::Config);
+    assert_eq!(restart_lines(&fake)[0]["outcome"], "restart-health-failed");
+    let last = LastShutdown::read(&fake.config().data_dir).unwrap();
+    assert!(last.reason == "failure" && last.error.unwrap().starts_with("authz ended"));
+}
+
+#[tokio::test]
+async fn who_asks_is_told_how_it_stands_and_that_a_word_is_none() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, _) = live(&fake, || async {
+        let mut conversation = Conversation::begin(&fake.run_dir(), Command::Status).await.unwrap();
+        let Some(Event::Status(status)) = conversation.next().await.unwrap() else { panic!("no status") };
+        assert_eq!((status.pid, status.phase), (std::process::id(), Phase::Running));
+        assert_eq!(status.processes.len(), 3);
+        assert!(conversation.next().await.unwrap().is_none());
+        let socket = fake.run_dir().join(CONTROL_SOCKET);
+        assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+        for bad in [b"{\"command\":\"dance\"}\n".to_vec(), [b"x".repeat(64 * 1024), b"\n".to_vec()].concat()] {
+            let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, &bad).await;
+            let mut answer = String::new();
+            let _ = tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await;
+            assert!(answer.is_empty() || answer.contains("bad-command"), "{answer}");
+        }
+    })
+    .await;
+    ended.unwrap();
+    let last = LastShutdown::read(&fake.config().data_dir).unwrap();
+    assert_eq!((last.reason.as_str(), last.error), ("stop", None));
+    assert!(!fake.run_dir().join(CONTROL_SOCKET).exists());
+}
+
+#[tokio::test]
+async fn whoever_listens_in_the_place_of_the_supervisor_is_asked_nothing() {
+    let fake = Fake::new();
+    let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let supervisor = ProcessIdentity::of(i32::try_from(other.id()).unwrap()).unwrap();
+    let addresses =
+        Addresses { ingress: vec![], ingress_tls: false, admin: vec![], admin_tls: false, envoy_admin: vec![] };
+    Instance { supervisor, children: Vec::new(), addresses, beside: Vec::new() }.write(&fake.run_dir()).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(fake.run_dir().join(CONTROL_SOCKET)).unwrap();
+    let refused = Conversation::begin(&fake.run_dir(), Command::Status).await.unwrap_err();
+    assert!(matches!(refused, CommandError::Stranger(_)), "{refused}");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let gone = Conversation::begin(&fake.run_dir(), Command::Status).await.unwrap_err();
+    assert!(matches!(gone, CommandError::NotRunning), "{gone}");
 }

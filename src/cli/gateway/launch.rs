@@ -337,6 +337,7 @@ pub(crate) async fn foreground(
                 | Progress::StackReady { .. }
                 | Progress::Draining
                 | Progress::Anew
+                | Progress::Again
                 | Progress::HeldBack(_) => spinner.end(),
             }
             // Whoever closed the output may still want the gateway.
@@ -401,6 +402,7 @@ fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
         }
         Progress::Draining => printer.note("stopping: requests in flight are finished; a second signal does not wait"),
         Progress::Anew => printer.note("the settings have changed: starting anew when requests in flight are finished"),
+        Progress::Again => printer.note("restarting when requests in flight are finished"),
         Progress::HeldBack(why) => printer
             .note(&format!("error: the new settings cannot be used; the gateway goes on with those before: {why}")),
         Progress::StackReady { gateway, beside, demo } => stack::show_ready(gateway, beside, *demo, printer)?,

@@ -15,6 +15,7 @@ pub(crate) mod options;
 mod pair;
 mod pid_file;
 mod rekey;
+mod restart;
 pub(crate) mod role;
 mod sealing_key;
 mod start;
@@ -35,6 +36,7 @@ use crate::cli::gateway::connect::ConnectArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
 use crate::cli::gateway::pair::PairArgs;
 use crate::cli::gateway::rekey::RekeyArgs;
+use crate::cli::gateway::restart::RestartArgs;
 use crate::cli::gateway::sealing_key::SealingKeyArgs;
 use crate::cli::gateway::start::StartArgs;
 use crate::cli::outcome::CliError;
@@ -53,6 +55,7 @@ impl GatewayArgs {
     pub(crate) const fn announced(&self) -> Option<&'static str> {
         match &self.command {
             GatewayCommand::Start(_) | GatewayCommand::Pair(_) | GatewayCommand::Connect(_) => Some("gateway"),
+            GatewayCommand::Restart(_) => Some("gateway"),
             GatewayCommand::Admin(_)
             | GatewayCommand::Authz(_)
             | GatewayCommand::EnvoyConfig(_)
@@ -68,6 +71,8 @@ impl GatewayArgs {
 enum GatewayCommand {
     /// Run admin, authz and Envoy as one life in the foreground
     Start(StartArgs),
+    /// Restart the running gateway when requests in flight have ended, and see that it is well again
+    Restart(RestartArgs),
     /// Let a dashboard manage this gateway through an outgoing connection: run that bridge, or look after it
     Pair(PairArgs),
     /// Start the gateway where it does not run, then pair it in the background
@@ -96,6 +101,7 @@ enum GatewayCommand {
 pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     match &args.command {
         GatewayCommand::Start(args) => dispatch::role(start::run(args, globals, printer)),
+        GatewayCommand::Restart(args) => dispatch::small(restart::run(args, globals, printer)),
         GatewayCommand::Pair(args) => dispatch::small(pair::run(args, globals, printer)),
         GatewayCommand::Connect(args) => dispatch::small(connect::run(args, globals, printer)),
         GatewayCommand::Admin(args) => dispatch::role(admin::run(args, globals, printer)),
