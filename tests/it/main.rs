@@ -37,8 +37,10 @@ mod registration;
 mod rekey;
 mod reload;
 mod replay;
+mod restart;
 mod rotation;
 mod sealed;
+mod service_manager;
 #[path = "../soak/traffic.rs"]
 mod soak;
 #[path = "../soak/claims.rs"]
