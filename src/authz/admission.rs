@@ -20,13 +20,14 @@ pub struct Admissions {
 #[derive(Debug)]
 struct Inner {
     window: ReplayWindow,
-    journal: Journal,
+    /// `None`: another process writes it now.
+    journal: Option<Journal>,
 }
 
 impl Admissions {
     /// Takes what [`Journal::open`] made.
     pub const fn new(journal: Journal, window: ReplayWindow) -> Self {
-        Self { inner: Mutex::new(Inner { window, journal }) }
+        Self { inner: Mutex::new(Inner { window, journal: Some(journal) }) }
     }
 
     /// Uses the nonce. When this returns `Ok`, the admission is in the journal and the plan may be
@@ -36,14 +37,19 @@ impl Admissions {
         // Nobody leaves the pair in a state another could be fooled by: an entry without its line in the
         // journal only refuses more.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = inner
-            .window
-            .admit(&admission.key, &admission.nonce, admission.created, max_age, seconds)
-            .map_err(reason)?;
-        inner.journal.append(&entry, max_age, seconds).map_err(|error| {
+        let Inner { window, journal } = &mut *inner;
+        let Some(journal) = journal else { return Err(DenyReason::Unavailable) };
+        let entry =
+            window.admit(&admission.key, &admission.nonce, admission.created, max_age, seconds).map_err(reason)?;
+        journal.append(&entry, max_age, seconds).map_err(|error| {
             tracing::error!(error = %error, source = %error.source, "an admission could not be written down");
             DenyReason::Unavailable
         })
+    }
+
+    /// Closes the journal: from now on nothing is admitted here, and another process may.
+    pub fn seal(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).journal = None;
     }
 
     /// Whether the nonce has been used. A look ahead that spares the reading of a body: what counts is
@@ -55,7 +61,8 @@ impl Admissions {
 
     /// Whether requests signed now are still refused for want of a journal.
     pub fn is_starting(&self, now: Now) -> bool {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).journal.is_starting(now.seconds())
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.journal.as_ref().is_some_and(|journal| journal.is_starting(now.seconds()))
     }
 
     /// Live entries and how many there may be.

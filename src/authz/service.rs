@@ -28,6 +28,7 @@ use crate::domain::request::RequestView as _;
 use crate::domain::request::Stage;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Now;
+use crate::domain::time::UnixMillis;
 use crate::gate::Gate;
 use crate::gate::Scratch;
 use crate::sys::clock::Clock;
@@ -118,6 +119,11 @@ impl<C: Clock> Authz<C> {
     /// From now on every check is answered with `GATEWAY_DRAINING`.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Admits nothing any more, so that another process may ([`Admissions::seal`]).
+    pub fn seal(&self) {
+        self.admissions.seal();
     }
 
     /// The counters for admin. Ready means that a request signed now would be decided.
@@ -257,6 +263,11 @@ impl<C: Clock> Authz<C> {
             outcome,
         });
     }
+}
+
+/// What admin is told by an authz that has nothing to decide with yet.
+pub fn report_of_none(started_at: UnixMillis) -> proto::Report {
+    proto::Report { started_at_ms: started_at.0, ..proto::Report::default() }
 }
 
 /// How long a refusal may wait. An answer that comes too late is none, and somebody else's Envoy may give a check less

@@ -44,6 +44,8 @@ pub enum Restart {
     },
     /// They are cut off.
     Force,
+    /// They notice nothing: authz and admin are replaced while requests go on.
+    Handoff,
 }
 
 impl Restart {
@@ -54,13 +56,14 @@ impl Restart {
             Self::Safe => "safe",
             Self::Wait { .. } => "wait",
             Self::Force => "force",
+            Self::Handoff => "handoff",
         }
     }
 
     /// How long requests in flight have; `None`: they are not waited for. `standard` is what they have at a stop.
     pub(super) const fn patience(self, standard: Duration) -> Option<Duration> {
         match self {
-            Self::Standard => Some(standard),
+            Self::Standard | Self::Handoff => Some(standard),
             Self::Safe => Some(SAFE),
             Self::Wait { seconds: 0 } => Some(Duration::MAX),
             Self::Wait { seconds } => Some(Duration::from_secs(seconds)),
@@ -77,6 +80,8 @@ pub enum Phase {
     Starting,
     /// Everything answered, and what ends is started again.
     Running,
+    /// Its processes are being replaced while requests go on.
+    HandingOff,
     /// It waits for requests in flight, then ends its processes.
     Draining,
 }
@@ -87,6 +92,7 @@ impl Phase {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::HandingOff => "handing-off",
             Self::Draining => "draining",
         }
     }
@@ -118,6 +124,15 @@ pub enum Event {
     },
     /// The processes start.
     Starting,
+    /// A successor has taken a process's place.
+    Replaced {
+        /// `authz` or `admin`.
+        role: String,
+        /// Its process id.
+        pid: i32,
+        /// How long that took, in milliseconds.
+        took_ms: u64,
+    },
     /// The settings cannot be used; the gateway goes on with those before.
     HeldBack {
         /// Why.
@@ -214,7 +229,9 @@ mod tests {
         assert_eq!(text(Command::Status), r#"{"command":"status"}"#);
         let wait = Command::Restart(Restart::Wait { seconds: 30 });
         assert_eq!(text(wait), r#"{"command":"restart","mode":"wait","seconds":30}"#);
-        for restart in [Restart::Standard, Restart::Safe, Restart::Wait { seconds: 0 }, Restart::Force] {
+        for restart in
+            [Restart::Standard, Restart::Safe, Restart::Wait { seconds: 0 }, Restart::Force, Restart::Handoff]
+        {
             let command = Command::Restart(restart);
             assert_eq!(decode(text(command).as_bytes()), Ok(command));
         }

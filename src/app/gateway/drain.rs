@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::app::gateway::ask::Event;
 use crate::app::gateway::ask::Phase;
 use crate::app::gateway::bound::Stops;
+use crate::app::gateway::child::Exit;
 use crate::app::gateway::frame::millis;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::progress::Role;
@@ -95,14 +96,17 @@ impl Supervisor {
 
     /// Kills what is left and waits for it: a killed process always ends.
     async fn kill_all(&mut self) {
+        let others = self.leaving.drain(..).chain(self.successor.take()).map(|(_, running)| running);
+        // What is no child of ours any more dies with its watching task, below.
+        for running in others {
+            let _ = running.process.signal(Signal::KILL);
+        }
         for running in self.children.values() {
             let _ = running.process.signal(Signal::KILL);
         }
         while !self.children.is_empty() {
             match self.exits.join_next().await {
-                Some(Ok(exit)) => {
-                    self.children.remove(&exit.role);
-                }
+                Some(Ok(exit)) => self.forget(&exit),
                 Some(Err(_)) => {}
                 None => break,
             }
@@ -115,12 +119,17 @@ impl Supervisor {
     async fn gone(&mut self, role: Role) {
         while self.children.contains_key(&role) {
             match self.exits.join_next().await {
-                Some(Ok(exit)) => {
-                    self.children.remove(&exit.role);
-                }
+                Some(Ok(exit)) => self.forget(&exit),
                 Some(Err(_)) => {}
                 None => return,
             }
+        }
+    }
+
+    /// A process that ended plays no role any more.
+    fn forget(&mut self, exit: &Exit) {
+        if self.children.get(&exit.role).is_some_and(|running| running.process.pid == exit.pid) {
+            self.children.remove(&exit.role);
         }
     }
 }

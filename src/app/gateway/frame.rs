@@ -91,7 +91,8 @@ impl Frame {
 
     /// Says what is done from now on. While nothing is said about admin, the watchdog trusts.
     pub(super) fn begin(&self, phase: Phase) {
-        if phase != Phase::Running {
+        // A hand-off takes nothing away.
+        if !matches!(phase, Phase::Running | Phase::HandingOff) {
             self.ready.send_if_modified(|ready| std::mem::replace(ready, false));
         }
         let since = SystemClock.now().wall;
@@ -103,7 +104,7 @@ impl Frame {
         });
         match phase {
             Phase::Running => self.manager.ready("running"),
-            Phase::Starting | Phase::Draining => self.manager.status(phase.name()),
+            Phase::Starting | Phase::Draining | Phase::HandingOff => self.manager.status(phase.name()),
         }
     }
 
@@ -135,12 +136,13 @@ impl Frame {
         self.tell(match went {
             Went::Healthy | Went::DrainTimeout => Event::Healthy { took_ms: millis(took) },
             Went::Failed(why) => Event::Failed { message: why.to_owned(), unchanged: false },
+            Went::Kept(why) => Event::Failed { message: why.to_owned(), unchanged: true },
             Went::Stopped => {
                 Event::Refused { code: "stopping".to_owned(), message: "the gateway was told to stop".to_owned() }
             }
         });
         self.doing = None;
-        if went != Went::Healthy {
+        if matches!(went, Went::Failed(_) | Went::Stopped) {
             tokio::time::sleep(LAST_WORD).await;
         }
     }

@@ -12,6 +12,7 @@ pub mod control;
 mod drain;
 pub mod error;
 mod frame;
+mod hand_off;
 pub mod instance;
 pub(in crate::app) mod logs;
 mod ports;

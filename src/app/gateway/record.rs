@@ -40,6 +40,8 @@ pub(super) enum Went<'a> {
     Healthy,
     /// It did not come about, for this reason.
     Failed(&'a str),
+    /// The same, and what was there goes on as it did.
+    Kept(&'a str),
     /// It was broken off by a stop.
     Stopped,
     /// Requests in flight were cut off: they took longer than they had. It goes on.
@@ -50,6 +52,7 @@ pub(super) enum Went<'a> {
 pub(super) fn restart(folder: &Path, mode: &'static str, by: &str, went: Went<'_>, took: Duration, now: UnixMillis) {
     let (level, message, outcome, reason) = match went {
         Went::Healthy => ("INFO", "restarted", "healthy", None),
+        Went::Kept(why) => ("ERROR", "hand-off failed; what ran before goes on", "kept", Some(why)),
         Went::Failed(why) => ("ERROR", "restart failed", "restart-health-failed", Some(why)),
         Went::Stopped => ("WARN", "restart broken off", "stopped", None),
         Went::DrainTimeout => ("WARN", "requests in flight were cut off", "drain_timeout", None),

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::app::gateway::ask::Event;
 use crate::app::gateway::ask::Phase;
+use crate::app::gateway::ask::Restart;
 use crate::app::gateway::bound::Bound;
 use crate::app::gateway::bound::Last;
 use crate::app::gateway::bound::Stops;
@@ -22,6 +23,7 @@ use crate::app::gateway::child::Running;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::frame::Frame;
+use crate::app::gateway::hand_off::Kept;
 use crate::app::gateway::instance::ChildIdentity;
 use crate::app::gateway::instance::Instance;
 use crate::app::gateway::logs::Log;
@@ -49,7 +51,7 @@ const READY_LOOK: Duration = Duration::from_millis(30);
 /// How long one answer about health may take.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 /// Where Envoy says how many of its one authz are healthy.
-const AUTHZ_HEALTHY: &str = "/stats?filter=%5Ecluster%5C.authz%5C.membership_healthy%24";
+pub(super) const AUTHZ_HEALTHY: &str = "/stats?filter=%5Ecluster%5C.authz%5C.membership_healthy%24";
 
 /// A gateway that runs.
 pub(super) struct Supervisor {
@@ -59,6 +61,10 @@ pub(super) struct Supervisor {
     spawner: Spawner,
     logs: BTreeMap<Role, Log>,
     pub(super) children: BTreeMap<Role, Running>,
+    /// A process that is to take another's place.
+    pub(super) successor: Option<(Role, Running)>,
+    /// Processes whose place is taken, and which are about to end.
+    pub(super) leaving: Vec<(Role, Running)>,
     pub(super) exits: JoinSet<Exit>,
     failures: BTreeMap<Role, Failures>,
     restarts: BTreeMap<Role, Instant>,
@@ -93,6 +99,8 @@ impl Supervisor {
             spawner,
             logs,
             children: BTreeMap::new(),
+            successor: None,
+            leaving: Vec::new(),
             exits: JoinSet::new(),
             failures: BTreeMap::new(),
             restarts: BTreeMap::new(),
@@ -154,7 +162,7 @@ impl Supervisor {
     }
 
     /// Where admin answers.
-    fn api(&self) -> Endpoint {
+    pub(super) fn api(&self) -> Endpoint {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let address = self.addresses.admin.first().copied().map_or(nowhere, local_http::reachable);
         match &self.config.admin_trust {
@@ -169,8 +177,20 @@ impl Supervisor {
         self.frame.standing.send_modify(|standing| standing.admin = admin);
     }
 
+    /// Who plays a role.
+    pub(super) fn process_of(&self, role: Role) -> Option<ProcessIdentity> {
+        self.children.get(&role).map(|running| running.process.clone())
+    }
+
+    /// Starts a process by its plan; nobody is told yet.
+    pub(super) async fn launch(&mut self, role: Role, plan: Plan) -> Result<Running, GatewayError> {
+        let log =
+            self.logs.get(&role).cloned().ok_or(GatewayError::Spawn { role, source: io::Error::other("no log") })?;
+        plan.start(&self.spawner, &log, &mut self.exits, &self.frame.progress).await
+    }
+
     /// Starts one process and tells the others about it.
-    async fn start(&mut self, role: Role) -> Result<(), GatewayError> {
+    pub(super) async fn start(&mut self, role: Role) -> Result<(), GatewayError> {
         let plan = match role {
             Role::Admin => Plan::admin(&self.config),
             Role::Authz => Plan::authz(&self.config),
@@ -180,9 +200,7 @@ impl Supervisor {
                 Plan::envoy(&self.config, &self.envoy)
             }
         };
-        let log =
-            self.logs.get(&role).cloned().ok_or(GatewayError::Spawn { role, source: io::Error::other("no log") })?;
-        let mut running = plan.start(&self.spawner, &log, &mut self.exits, &self.frame.progress).await?;
+        let mut running = self.launch(role, plan).await?;
         match role {
             Role::Admin => running.tell_secrets(&self.config.admin_secrets).await,
             Role::Authz => running.tell_secrets(&[]).await,
@@ -195,10 +213,10 @@ impl Supervisor {
             Role::Envoy => (None, Some(Role::Authz)),
         };
         if let Some(visitor) = visitor.and_then(|visitor| self.children.get(&visitor)) {
-            running.tell_peer(&visitor.process).await;
+            running.tell_peer(&visitor.process, None).await;
         }
         if let Some(host) = host.and_then(|host| self.children.get_mut(&host)) {
-            host.tell_peer(&running.process).await;
+            host.tell_peer(&running.process, None).await;
         }
         self.children.insert(role, running);
         self.write_instance();
@@ -250,10 +268,23 @@ impl Supervisor {
                     self.watch_admin();
                 }
                 Some(ask) = self.frame.asks.recv() => {
+                    let handoff = ask.restart == Restart::Handoff;
                     self.frame.accept(ask);
-                    return Ok(Lived::Again);
+                    if !handoff {
+                        return Ok(Lived::Again);
+                    }
+                    let done = tokio::select! {
+                        done = self.hand_off() => done,
+                        () = stops.called() => return Ok(Lived::Over),
+                    };
+                    if let Some(lived) = self.handed_off(done).await? {
+                        return Ok(lived);
+                    }
                 }
                 Some(exit) = self.exits.join_next() => {
+                    if let Ok(exit) = &exit && self.has_left(exit) {
+                        continue;
+                    }
                     if let Ok(exit) = &exit && exit.asks_for_anew() {
                         self.children.remove(&exit.role);
                         return Ok(Lived::Anew);
@@ -264,10 +295,45 @@ impl Supervisor {
         }
     }
 
-    fn plan_restart(&mut self, exit: Result<Exit, tokio::task::JoinError>) -> Result<(), GatewayError> {
+    /// Says how a hand-off went; a life that ends with it, where one does.
+    async fn handed_off(&mut self, done: Result<(), Kept>) -> Result<Option<Lived>, GatewayError> {
+        self.watch_admin();
+        let told = match &done {
+            Ok(()) => Ok(()),
+            Err(Kept::Unchanged(why) | Kept::Changed(why)) => Err(why.clone()),
+            Err(Kept::Anew) => Err("the settings have changed meanwhile".to_owned()),
+            Err(Kept::Over(error)) => Err(error.to_string()),
+        };
+        let went = match (&done, &told) {
+            (Err(Kept::Unchanged(_)), Err(why)) => Went::Kept(why),
+            (_, Err(why)) => Went::Failed(why),
+            (_, Ok(())) => Went::Healthy,
+        };
+        self.frame.settle(went).await;
+        let _ = self.frame.progress.try_send(Progress::HandedOff(told));
+        self.frame.begin(Phase::Running);
+        match done {
+            Ok(()) | Err(Kept::Unchanged(_) | Kept::Changed(_)) => Ok(None),
+            Err(Kept::Anew) => Ok(Some(Lived::Anew)),
+            Err(Kept::Over(error)) => Err(error),
+        }
+    }
+
+    /// Whether a process that ended was about to.
+    pub(super) fn has_left(&mut self, exit: &Exit) -> bool {
+        let before = self.leaving.len();
+        self.leaving.retain(|(_, running)| running.process.pid != exit.pid);
+        self.leaving.len() < before
+    }
+
+    pub(super) fn plan_restart(&mut self, exit: Result<Exit, tokio::task::JoinError>) -> Result<(), GatewayError> {
         // The watching task neither panics nor is aborted while we run.
         let Ok(exit) = exit else { return Ok(()) };
         let role = exit.role;
+        if self.children.get(&role).is_none_or(|running| running.process.pid != exit.pid) {
+            // It played no role any more.
+            return Ok(());
+        }
         self.children.remove(&role);
         self.write_instance();
         self.watch_admin();
@@ -294,7 +360,7 @@ impl Supervisor {
     }
 
     fn ended_early(&mut self, exit: Result<Exit, tokio::task::JoinError>) -> GatewayError {
-        let exit = exit.unwrap_or(Exit { role: Role::Admin, status: None });
+        let exit = exit.unwrap_or(Exit { role: Role::Admin, pid: 0, status: None });
         self.children.remove(&exit.role);
         GatewayError::Ended {
             role: exit.role,
@@ -304,11 +370,12 @@ impl Supervisor {
         }
     }
 
-    fn write_instance(&self) {
+    pub(super) fn write_instance(&self) {
         let Some(supervisor) = ProcessIdentity::own() else { return };
         let children: Vec<_> = self
             .children
             .iter()
+            .chain(self.leaving.iter().map(|(role, running)| (role, running)))
             .map(|(role, running)| ChildIdentity { role: *role, process: running.process.clone() })
             .collect();
         let (addresses, beside) = (self.addresses.clone(), self.config.beside.clone());

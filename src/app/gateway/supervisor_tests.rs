@@ -648,3 +648,97 @@ async fn whoever_listens_in_the_place_of_the_supervisor_is_asked_nothing() {
     let gone = Conversation::begin(&fake.run_dir(), Command::Status).await.unwrap_err();
     assert!(matches!(gone, CommandError::NotRunning), "{gone}");
 }
+
+#[tokio::test]
+async fn a_hand_off_replaces_authz_when_its_successor_stands_and_then_admin() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, reported) = live(&fake, || async {
+        let before = [Role::Admin, Role::Authz, Role::Envoy].map(|role| fake.pid(role));
+        let heard = asked(&fake, Restart::Handoff).await;
+        let now = [Role::Admin, Role::Authz, Role::Envoy].map(|role| fake.pid(role));
+        let replaced: Vec<_> = heard
+            .iter()
+            .filter_map(|event| match event {
+                Event::Replaced { role, pid, .. } => Some((role.as_str(), *pid)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(replaced, [("authz", now[1]), ("admin", now[0])], "{heard:?}");
+        assert!(matches!(heard.last(), Some(Event::Healthy { .. })), "{heard:?}");
+        assert!(now[0] != before[0] && now[1] != before[1] && now[2] == before[2], "{before:?} {now:?}");
+        // Admin may be asked by both, then by the successor alone; Envoy is who may ask the successor.
+        let both = fake.at(&format!("admin told peer {} {}", before[1], now[1]));
+        assert!(both < fake.at("authz told leave") && fake.at("authz told leave") < fake.at("admin term"));
+        fake.at(&format!("authz told peer {}", now[2]));
+        assert!(!fake.events().iter().any(|line| line.contains("/drain_listeners") || line == "envoy term"));
+        assert!(fake.run_dir().join("authz.sock").exists() && !fake.run_dir().join("authz.sock.next").exists());
+    })
+    .await;
+    ended.unwrap();
+    assert!(reported.contains(&Progress::HandedOff(Ok(()))), "{reported:?}");
+    assert!(!reported.iter().any(|event| matches!(event, Progress::Restarting { .. })), "{reported:?}");
+    assert_eq!(restart_lines(&fake)[0]["outcome"], "healthy");
+}
+
+#[tokio::test]
+async fn a_successor_that_cannot_start_leaves_everything_as_it_was() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, reported) = live(&fake, || async {
+        let before = Instance::read(&fake.run_dir()).unwrap();
+        fake.write("exit-once-authz", "78");
+        let heard = asked(&fake, Restart::Handoff).await;
+        let Some(Event::Failed { message, unchanged: true }) = heard.last() else { panic!("{heard:?}") };
+        assert!(message.contains("exit status: 78"), "{message}");
+        assert_eq!(Instance::read(&fake.run_dir()).unwrap(), before);
+        assert!(!fake.events().iter().any(|line| line == "authz told leave"), "{:?}", fake.events());
+        // And it can be asked for again.
+        let heard = asked(&fake, Restart::Handoff).await;
+        assert!(matches!(heard.last(), Some(Event::Healthy { .. })), "{heard:?}");
+    })
+    .await;
+    ended.unwrap();
+    assert!(!reported.iter().any(|event| matches!(event, Progress::Restarting { .. })), "{reported:?}");
+    assert_eq!(restart_lines(&fake)[0]["outcome"], "kept");
+}
+
+#[tokio::test]
+async fn an_authz_that_dies_while_its_successor_gets_ready_is_started_again_as_always() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, _) = live(&fake, || async {
+        fake.write("never-stand", "");
+        let before = fake.pid(Role::Authz);
+        let (heard, ()) = tokio::join!(asked(&fake, Restart::Handoff), async {
+            until("the successor", || fake.events().iter().filter(|line| line.starts_with("authz start")).count() == 2).await;
+            kill(before, Signal::KILL);
+        });
+        let Some(Event::Failed { unchanged: false, .. }) = heard.last() else { panic!("{heard:?}") };
+        until("a new one", || {
+            Instance::read(&fake.run_dir()).is_some_and(|now| {
+                now.children.iter().any(|child| child.role == Role::Authz && child.process.pid != before)
+            })
+        })
+        .await;
+    })
+    .await;
+    ended.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_during_a_hand_off_leaves_nothing() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, _) = live(&fake, || async {
+        fake.write("never-stand", "");
+        let run_dir = fake.run_dir();
+        let conversation = Conversation::begin(&run_dir, Command::Restart(Restart::Handoff)).await.unwrap();
+        until("the successor", || fake.events().iter().filter(|line| line.starts_with("authz start")).count() == 2).await;
+        drop(conversation);
+    })
+    .await;
+    ended.unwrap();
+    let left = std::process::Command::new("pgrep").arg("-f").arg(fake.root.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "processes of this test are left");
+}

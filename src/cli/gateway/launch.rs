@@ -338,6 +338,8 @@ pub(crate) async fn foreground(
                 | Progress::Draining
                 | Progress::Anew
                 | Progress::Again
+                | Progress::HandingOff
+                | Progress::HandedOff(_)
                 | Progress::HeldBack(_) => spinner.end(),
             }
             // Whoever closed the output may still want the gateway.
@@ -403,6 +405,9 @@ fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
         Progress::Draining => printer.note("stopping: requests in flight are finished; a second signal does not wait"),
         Progress::Anew => printer.note("the settings have changed: starting anew when requests in flight are finished"),
         Progress::Again => printer.note("restarting when requests in flight are finished"),
+        Progress::HandingOff => printer.note("handing over to new processes"),
+        Progress::HandedOff(Ok(())) => printer.note("handed over"),
+        Progress::HandedOff(Err(why)) => printer.note(&format!("error: the hand-off did not succeed: {why}")),
         Progress::HeldBack(why) => printer
             .note(&format!("error: the new settings cannot be used; the gateway goes on with those before: {why}")),
         Progress::StackReady { gateway, beside, demo } => stack::show_ready(gateway, beside, *demo, printer)?,

@@ -31,8 +31,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// Options of `gateway restart`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Without --safe, --wait and --force requests in flight have gateway.shutdown_timeout_seconds. \
-    Exit code 0: healthy again; 1: not (restart-health-failed); 2: it still starts (still-starting).")]
+#[command(
+    after_help = "Without --safe, --wait, --force and --handoff requests in flight have gateway.shutdown_timeout_seconds. \
+    Exit code 0: healthy again; 1: not (restart-health-failed); 2: it still starts (still-starting)."
+)]
 pub(crate) struct RestartArgs {
     /// Give requests in flight five minutes
     #[arg(long, group = "mode")]
@@ -43,6 +45,9 @@ pub(crate) struct RestartArgs {
     /// Cut requests in flight off
     #[arg(long, group = "mode")]
     force: bool,
+    /// Replace authz and admin while requests go on; nobody notices
+    #[arg(long, group = "mode")]
+    handoff: bool,
     /// How long the processes may take to answer once they start
     #[arg(long, value_name = "TIME", value_parser = duration::option, default_value = "60s")]
     start_timeout: u64,
@@ -60,6 +65,7 @@ impl RestartArgs {
             Some(seconds) => Restart::Wait { seconds },
             None if self.safe => Restart::Safe,
             None if self.force => Restart::Force,
+            None if self.handoff => Restart::Handoff,
             None => Restart::Standard,
         }
     }
@@ -76,10 +82,20 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     drain_ms: Option<u64>,
     requests_cut: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    replaced: Vec<Replaced>,
     #[serde(skip_serializing_if = "Option::is_none")]
     settings_held_back: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+}
+
+/// A process whose place was taken.
+#[derive(Debug, Serialize)]
+struct Replaced {
+    role: String,
+    pid: i32,
+    took_ms: u64,
 }
 
 /// Asks for it and follows it to its end.
@@ -144,11 +160,18 @@ async fn follow(
                 }
             }
             Some(Event::Starting) => deadline = Some(Instant::now() + within),
+            Some(Event::Replaced { role, pid, took_ms }) => {
+                printer.note(&format!("{role} is replaced (pid {pid}, {took_ms} ms)"));
+                report.replaced.push(Replaced { role, pid, took_ms });
+            }
             Some(Event::HeldBack { message }) => {
                 printer.warn(&format!("the settings cannot be used; the gateway goes on with those before: {message}"));
                 report.settings_held_back = Some(message);
             }
             Some(Event::Healthy { .. }) => return Ok(Outcome::Done),
+            Some(Event::Failed { message, unchanged: true }) => {
+                return over(format!("{message}; what ran before goes on"));
+            }
             Some(Event::Failed { message, .. } | Event::Refused { message, .. }) => return over(message),
             Some(Event::Status(_)) => {}
             None => return over("the gateway ended meanwhile; its logs say why".to_owned()),
