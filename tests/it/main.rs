@@ -28,6 +28,7 @@ mod dashboard_pages;
 mod dashboard_story;
 mod edits;
 mod envoy_file;
+mod handoff;
 mod ingress_tls;
 mod limits;
 mod outages;
