@@ -12,6 +12,7 @@ use reqwest::Url;
 use crate::app::gateway::instance;
 use crate::app::pair;
 use crate::app::systemd::Kind;
+use crate::app::systemd::Scope;
 use crate::app::systemd::Unit;
 use crate::cli::args::Globals;
 use crate::cli::gateway::launch;
@@ -197,7 +198,14 @@ impl Target {
             );
         }
         let (program, environment) = (lifecycle::program()?, lifecycle::environment());
-        let unit = Unit { kind, program: &program, arguments: &self.arguments, environment: &environment };
+        let unit = Unit {
+            kind,
+            scope: Scope::User,
+            program: &program,
+            arguments: &self.arguments,
+            reload: &[],
+            environment: &environment,
+        };
         let standing = systemctl.start(&unit).await?;
         let logs = format!("journalctl --user -u {}", kind.unit());
         if !standing.active {

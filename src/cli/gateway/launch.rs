@@ -280,6 +280,17 @@ fn referenced(config: &Config) -> Vec<(String, Secret)> {
     values.take(MAX_REFERENCED).map(|(name, value)| (name, as_handed(value))).collect()
 }
 
+/// The variables that `gateway.yaml` refers to, by name.
+pub(crate) fn referenced_names(config: &Config) -> Vec<String> {
+    let sources = config.connections.iter().flat_map(|connection| connection.secrets.values());
+    let sources = sources.chain(config.variables.iter().map(|variable| &variable.source));
+    let named = sources.filter_map(|source| match source {
+        SecretSource::Reference(reference) if reference.source() == SourceKind::Env => Some(reference.id().to_owned()),
+        SecretSource::Reference(_) | SecretSource::File { .. } | SecretSource::Literal(_) => None,
+    });
+    named.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// A value as it is handed over. One that is too long does not fit through the pipe: something as useless goes in its
 /// place, so that admin says that it is too long and not that it is missing.
 fn as_handed(value: String) -> Secret {

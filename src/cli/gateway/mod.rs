@@ -8,8 +8,10 @@ mod config;
 mod connect;
 mod endpoint;
 mod envoy_config;
+mod install;
 pub(crate) mod launch;
 mod lifecycle;
+mod manager;
 mod master_key;
 pub(crate) mod options;
 mod pair;
@@ -19,6 +21,7 @@ mod restart;
 pub(crate) mod role;
 mod sealing_key;
 mod start;
+mod stop;
 mod store;
 
 use clap::Args;
@@ -34,11 +37,14 @@ use crate::cli::gateway::backup::RestoreArgs;
 use crate::cli::gateway::config::ConfigArgs;
 use crate::cli::gateway::connect::ConnectArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
+use crate::cli::gateway::install::InstallArgs;
+use crate::cli::gateway::install::UninstallArgs;
 use crate::cli::gateway::pair::PairArgs;
 use crate::cli::gateway::rekey::RekeyArgs;
 use crate::cli::gateway::restart::RestartArgs;
 use crate::cli::gateway::sealing_key::SealingKeyArgs;
 use crate::cli::gateway::start::StartArgs;
+use crate::cli::gateway::stop::StopArgs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -55,7 +61,10 @@ impl GatewayArgs {
     pub(crate) const fn announced(&self) -> Option<&'static str> {
         match &self.command {
             GatewayCommand::Start(_) | GatewayCommand::Pair(_) | GatewayCommand::Connect(_) => Some("gateway"),
-            GatewayCommand::Restart(_) => Some("gateway"),
+            GatewayCommand::Restart(_)
+            | GatewayCommand::Stop(_)
+            | GatewayCommand::Install(_)
+            | GatewayCommand::Uninstall(_) => Some("gateway"),
             GatewayCommand::Admin(_)
             | GatewayCommand::Authz(_)
             | GatewayCommand::EnvoyConfig(_)
@@ -73,6 +82,12 @@ enum GatewayCommand {
     Start(StartArgs),
     /// Restart the running gateway when requests in flight have ended, and see that it is well again
     Restart(RestartArgs),
+    /// Stop the running gateway, through the service manager where one runs it
+    Stop(StopArgs),
+    /// Install the gateway as a service of systemd or launchd, and start it
+    Install(InstallArgs),
+    /// Take the service away again; settings and state stay
+    Uninstall(UninstallArgs),
     /// Let a dashboard manage this gateway through an outgoing connection: run that bridge, or look after it
     Pair(PairArgs),
     /// Start the gateway where it does not run, then pair it in the background
@@ -102,6 +117,9 @@ pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) 
     match &args.command {
         GatewayCommand::Start(args) => dispatch::role(start::run(args, globals, printer)),
         GatewayCommand::Restart(args) => dispatch::small(restart::run(args, globals, printer)),
+        GatewayCommand::Stop(args) => dispatch::small(stop::run(args, globals, printer)),
+        GatewayCommand::Install(args) => dispatch::small(install::install(args, globals, printer)),
+        GatewayCommand::Uninstall(args) => dispatch::small(install::uninstall(args, printer)),
         GatewayCommand::Pair(args) => dispatch::small(pair::run(args, globals, printer)),
         GatewayCommand::Connect(args) => dispatch::small(connect::run(args, globals, printer)),
         GatewayCommand::Admin(args) => dispatch::role(admin::run(args, globals, printer)),

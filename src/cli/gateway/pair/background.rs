@@ -14,6 +14,7 @@ use rustix::process::Signal;
 
 use crate::app::gateway::instance;
 use crate::app::systemd::Kind;
+use crate::app::systemd::Scope;
 use crate::app::systemd::Unit;
 use crate::cli::gateway::lifecycle;
 use crate::cli::gateway::lifecycle::Lifecycle;
@@ -175,7 +176,14 @@ impl Background {
         let mut arguments = pairing.arguments();
         arguments.extend(["--session-file".to_owned(), file.display().to_string()]);
         let (program, environment) = (lifecycle::program()?, lifecycle::environment());
-        let unit = Unit { kind: Kind::Pair, program: &program, arguments: &arguments, environment: &environment };
+        let unit = Unit {
+            kind: Kind::Pair,
+            scope: Scope::User,
+            program: &program,
+            arguments: &arguments,
+            reload: &[],
+            environment: &environment,
+        };
         let standing = systemctl.start(&unit).await?;
         if !standing.active {
             printer.note(&format!("The systemd unit {name} is not running (exit code {}).", standing.exit_status));
