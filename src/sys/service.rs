@@ -5,19 +5,33 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use crate::sys::env;
+
 /// Parts of the manager's patience in which a sign of life comes: two may be lost.
 const BEATS: u32 = 3;
 
 /// The service manager this process was started by, as its environment names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceManager {
+    there: bool,
     watchdog: Option<Duration>,
 }
 
 impl ServiceManager {
     /// Reads the environment.
     pub fn of_environment() -> Self {
-        Self { watchdog: sd_notify::watchdog_enabled() }
+        Self { there: env::lookup("NOTIFY_SOCKET").is_some(), watchdog: sd_notify::watchdog_enabled() }
+    }
+
+    /// Whether one listens: it would start what ends.
+    pub fn is_there(self) -> bool {
+        self.there
+    }
+
+    /// The start takes longer than the manager would wait: this much from now on.
+    pub fn extend(self, by: Duration) {
+        let micros = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
+        tell(&[NotifyState::ExtendTimeoutUsec(micros)]);
     }
 
     /// How often a sign of life is due; `None`: nobody waits for one.

@@ -31,6 +31,7 @@ mod envoy_file;
 mod handoff;
 mod ingress_tls;
 mod limits;
+mod lock;
 mod outages;
 mod pair_sessions;
 mod refusals;

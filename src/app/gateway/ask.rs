@@ -166,6 +166,8 @@ pub struct Status {
     pub pid: u32,
     /// Its version.
     pub version: String,
+    /// Whether a service manager started it, and would start it again.
+    pub managed: bool,
     /// What it does.
     pub phase: Phase,
     /// When it began to, in RFC 3339.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::app::admin::STATE_SOCKET;
 use crate::app::gateway::ask::Event;
@@ -20,6 +19,7 @@ use crate::app::gateway::control::CONTROL_SOCKET;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::frame::Frame;
 use crate::app::gateway::instance::Instance;
+use crate::app::gateway::locks::Locks;
 use crate::app::gateway::ports;
 use crate::app::gateway::ports::Reserved;
 use crate::app::gateway::progress::Addresses;
@@ -42,18 +42,16 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
 use crate::sys::files;
-use crate::sys::files::FileLock;
-use crate::sys::files::LockError;
 use crate::sys::peer;
+use crate::sys::service::ServiceManager;
 use crate::sys::signal::RestartSignals;
 use crate::sys::signal::StopSignals;
 use crate::sys::tasks::Stop;
 
+/// How long a start may take altogether: Envoy is fetched, and each process has its own deadline.
+const START_PATIENCE: Duration = Duration::from_secs(600);
 /// How long processes of a killed supervisor have to notice it themselves.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
-/// How long and how often the lock of a process that may be dying is tried.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-const LOCK_LOOK: Duration = Duration::from_millis(20);
 
 /// What calls the stop: a signal, or somebody in this process. A second signal forces it.
 #[derive(Debug)]
@@ -121,15 +119,17 @@ impl Bound {
         progress: mpsc::Sender<Progress>,
     ) -> Result<Self, GatewayError> {
         make_folders(&mut config)?;
-        let lock = take_lock(&config).await?;
+        let locks = Locks::take(&config).await?;
         if let Some(before) = Instance::read(&config.run_dir) {
             for role in before.end_orphans(ORPHAN_GRACE).await {
                 let note = format!("{} of a gateway that was killed still ran; it was ended", role.name());
                 let _ = progress.try_send(Progress::Note(note));
             }
         }
+        // Envoy may have to be fetched first.
+        ServiceManager::of_environment().extend(START_PATIENCE);
         let (reserved, addresses, envoy) = prepare(&config, &config.wanted(), &progress).await?;
-        let frame = Frame::new(lock, progress, loader, &config.run_dir, &config.log_dir(), &addresses);
+        let frame = Frame::new(locks, progress, loader, &config.run_dir, &config.log_dir(), &addresses);
         Ok(Self { config, addresses, reserved, envoy, frame, before: None })
     }
 
@@ -274,19 +274,17 @@ async fn anew(last: Last, mut frame: Frame, stops: &mut Stops) -> Result<Option<
     }
     let taken = async {
         make_folders(&mut next)?;
-        let lock = if next.data_dir == last.config.data_dir { None } else { Some(take_lock(&next).await?) };
+        let locks = frame.locks.others(&next).await?;
         let prepared = prepare(&next, &wanted, &frame.progress).await?;
-        Ok::<_, GatewayError>((lock, prepared))
+        Ok::<_, GatewayError>((locks, prepared))
     };
     let taken = tokio::select! {
         taken = taken => taken,
         () = stops.called() => return Ok(None),
     };
     match taken {
-        Ok((lock, (reserved, addresses, envoy))) => {
-            if let Some(lock) = lock {
-                frame.lock = lock;
-            }
+        Ok((locks, (reserved, addresses, envoy))) => {
+            frame.locks.replace(locks);
             let before = Some(Box::new(last));
             Ok(Some(Bound { config: next, addresses, reserved, envoy, frame, before }))
         }
@@ -304,9 +302,8 @@ async fn back(last: Last, mut frame: Frame, why: &str, stops: &mut Stops) -> Res
     let _ = frame.progress.try_send(Progress::HeldBack(why.to_owned()));
     frame.tell(Event::HeldBack { message: why.to_owned() });
     config.held_back = Some(why.to_owned());
-    if !frame.lock.path().starts_with(&config.data_dir) {
-        frame.lock = take_lock(&config).await?;
-    }
+    let locks = frame.locks.others(&config).await?;
+    frame.locks.replace(locks);
     tokio::select! {
         prepared = prepare(&config, &addresses, &frame.progress) => {
             let (reserved, addresses, envoy) = prepared?;
@@ -363,29 +360,6 @@ async fn prepare(
         let _ = std::fs::remove_file(&last_good);
     }
     Ok((reserved, addresses, envoy))
-}
-
-/// Name of the supervisor's lock file in the data folder.
-pub const LOCK_FILE: &str = "supervisor.lock";
-
-/// Takes the lock. A killed predecessor may be on its way out and still hold it, so it is tried for a moment.
-async fn take_lock(config: &GatewayConfig) -> Result<FileLock, GatewayError> {
-    let address = config.ingress.first().map(ToString::to_string).unwrap_or_default();
-    let own = format!("pid {} (sigilum gateway, {address})", std::process::id());
-    let path = config.data_dir.join(LOCK_FILE);
-    let started = Instant::now();
-    loop {
-        match FileLock::take(&path, &own) {
-            Ok(lock) => return Ok(lock),
-            Err(LockError::Io { path, source }) => return Err(GatewayError::Io { path, source }),
-            Err(LockError::Held { path, holder }) => {
-                if started.elapsed() > LOCK_PATIENCE {
-                    return Err(GatewayError::AlreadyRunning { lock: path, holder });
-                }
-            }
-        }
-        tokio::time::sleep(LOCK_LOOK).await;
-    }
 }
 
 /// `SSL_CERT_FILE`, else the first of the usual places.

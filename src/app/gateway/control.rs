@@ -47,6 +47,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How a supervisor stands, for whoever asks and for its watchdog.
 #[derive(Debug, Clone)]
 pub(super) struct Standing {
+    pub(super) managed: bool,
     pub(super) phase: Phase,
     pub(super) since: UnixMillis,
     pub(super) processes: Vec<ChildIdentity>,
@@ -63,6 +64,7 @@ impl Standing {
         Status {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            managed: self.managed,
             phase: self.phase,
             since: self.since.rfc3339(),
             processes: self.processes.clone(),

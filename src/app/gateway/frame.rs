@@ -14,13 +14,13 @@ use crate::app::gateway::config::Loader;
 use crate::app::gateway::control::Desk;
 use crate::app::gateway::control::QUEUE;
 use crate::app::gateway::control::Standing;
+use crate::app::gateway::locks::Locks;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::record;
 use crate::app::gateway::record::Went;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
-use crate::sys::files::FileLock;
 use crate::sys::service::ServiceManager;
 
 /// How long the last answer of a supervisor that ends has to be written.
@@ -28,7 +28,7 @@ const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// See the module.
 pub(super) struct Frame {
-    pub(super) lock: FileLock,
+    pub(super) locks: Locks,
     pub(super) progress: mpsc::Sender<Progress>,
     pub(super) ready: watch::Sender<bool>,
     /// Reads the settings again.
@@ -52,7 +52,7 @@ pub(super) struct Doing {
 
 impl Frame {
     pub(super) fn new(
-        lock: FileLock,
+        locks: Locks,
         progress: mpsc::Sender<Progress>,
         loader: Loader,
         run_dir: &Path,
@@ -60,7 +60,9 @@ impl Frame {
         addresses: &Addresses,
     ) -> Self {
         let (sender, asks) = mpsc::channel(QUEUE);
+        let manager = ServiceManager::of_environment();
         let standing = Standing {
+            managed: manager.is_there(),
             phase: Phase::Starting,
             since: SystemClock.now().wall,
             processes: Vec::new(),
@@ -71,11 +73,11 @@ impl Frame {
             restarts: 0,
         };
         Self {
-            lock,
+            locks,
             progress,
             ready: watch::channel(false).0,
             loader,
-            manager: ServiceManager::of_environment(),
+            manager,
             standing: watch::channel(standing).0,
             asks,
             sender,

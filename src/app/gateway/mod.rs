@@ -14,6 +14,7 @@ pub mod error;
 mod frame;
 mod hand_off;
 pub mod instance;
+mod locks;
 pub(in crate::app) mod logs;
 mod ports;
 pub mod progress;
@@ -25,11 +26,11 @@ mod watchdog;
 use tokio::sync::mpsc;
 
 pub use crate::app::gateway::bound::Bound;
-pub use crate::app::gateway::bound::LOCK_FILE;
 pub use crate::app::gateway::bound::Stops;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::config::Loader;
 use crate::app::gateway::error::GatewayError;
+pub use crate::app::gateway::locks::LOCK_FILE;
 use crate::app::gateway::progress::Progress;
 
 /// Runs a gateway until it is told to stop, or cannot go on. `loader` reads the settings again when they have changed. What happens meanwhile goes to `progress`;

@@ -711,7 +711,8 @@ async fn an_authz_that_dies_while_its_successor_gets_ready_is_started_again_as_a
         fake.write("never-stand", "");
         let before = fake.pid(Role::Authz);
         let (heard, ()) = tokio::join!(asked(&fake, Restart::Handoff), async {
-            until("the successor", || fake.events().iter().filter(|line| line.starts_with("authz start")).count() == 2).await;
+            until("the successor", || fake.events().iter().filter(|line| line.starts_with("authz start")).count() == 2)
+                .await;
             kill(before, Signal::KILL);
         });
         let Some(Event::Failed { unchanged: false, .. }) = heard.last() else { panic!("{heard:?}") };
@@ -734,11 +735,57 @@ async fn a_stop_during_a_hand_off_leaves_nothing() {
         fake.write("never-stand", "");
         let run_dir = fake.run_dir();
         let conversation = Conversation::begin(&run_dir, Command::Restart(Restart::Handoff)).await.unwrap();
-        until("the successor", || fake.events().iter().filter(|line| line.starts_with("authz start")).count() == 2).await;
+        until("the successor", || fake.events().iter().filter(|line| line.starts_with("authz start")).count() == 2)
+            .await;
         drop(conversation);
     })
     .await;
     ended.unwrap();
     let left = std::process::Command::new("pgrep").arg("-f").arg(fake.root.path()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "processes of this test are left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_start_at_once_one_wins_each_time() {
+    let mut rounds = JoinSet::new();
+    for _ in 0..100 {
+        rounds.spawn(async {
+            let fake = Fake::new();
+            let (progress, _reported) = mpsc::channel(10);
+            let start = || Bound::build(fake.config(), none(), progress.clone());
+            let (one, other) = tokio::join!(start(), start());
+            let lost = match (one, other) {
+                (Ok(_), Err(lost)) | (Err(lost), Ok(_)) => lost,
+                both => panic!("{both:?}"),
+            };
+            assert!(matches!(lost, GatewayError::AlreadyRunning { .. }), "{lost}");
+            assert!(lost.to_string().contains(&format!("pid {}", std::process::id())), "{lost}");
+        });
+    }
+    let mut done = 0;
+    while let Some(round) = rounds.join_next().await {
+        round.unwrap();
+        done += 1;
+    }
+    assert_eq!(done, 100);
+}
+
+#[tokio::test]
+async fn two_data_folders_do_not_share_a_run_folder() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, _) = live(&fake, || async {
+        let before = [Role::Admin, Role::Authz, Role::Envoy].map(|role| fake.pid(role));
+        let elsewhere = Fake::new();
+        let config = GatewayConfig { run_dir: fake.run_dir(), ..elsewhere.config() };
+        let (progress, _reported) = mpsc::channel(10);
+        let error = Bound::build(config, none(), progress).await.unwrap_err();
+        assert!(matches!(error, GatewayError::AlreadyRunning { .. }), "{error}");
+        assert!(error.to_string().contains("gateway.lock"), "{error}");
+        // Its processes are none that a killed gateway left.
+        assert_eq!([Role::Admin, Role::Authz, Role::Envoy].map(|role| fake.pid(role)), before);
+    })
+    .await;
+    ended.unwrap();
+    assert!(!fake.events().iter().any(|line| line == "authz end of input"), "{:?}", fake.events());
 }

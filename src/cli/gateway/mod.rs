@@ -17,6 +17,7 @@ pub(crate) mod options;
 mod pair;
 mod pid_file;
 mod rekey;
+mod replace;
 mod restart;
 pub(crate) mod role;
 mod sealing_key;
