@@ -47,6 +47,8 @@ mod service_manager;
 mod soak;
 #[path = "../soak/claims.rs"]
 mod soak_claims;
+#[path = "../soak/kills.rs"]
+mod soak_kills;
 mod sockets;
 mod stack;
 mod start;
