@@ -227,6 +227,9 @@ impl<C: Clock> Authz<C> {
             return Err(Box::new(Denial::from(DenyReason::Draining)));
         }
         let Some(snapshot) = state else { return Err(Box::new(Denial::from(DenyReason::NotReady))) };
+        if now.wall < snapshot.settings.draining_until {
+            return Err(Box::new(Denial::from(DenyReason::Draining)));
+        }
         let verdict = SCRATCH.with_borrow_mut(|scratch| self.gate.decide(stage, check, snapshot, now, scratch));
         match (verdict, stage) {
             (Verdict::Deny(denial), _) => Err(denial),

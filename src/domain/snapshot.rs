@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::domain::approval::Approvals;
 use crate::domain::connection::Connection;
 use crate::domain::ids::ConnectionId;
+use crate::domain::time::UnixMillis;
 
 /// What to do when a connection's secret is overdue for rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,6 +57,8 @@ pub struct Settings {
     pub gateway_namespace: String,
     /// Level of the log of an authz under our own supervisor; empty: as it was started.
     pub log_level: String,
+    /// New requests are refused until then; 0: they are not.
+    pub draining_until: UnixMillis,
 }
 
 impl Default for Settings {
@@ -73,6 +76,7 @@ impl Default for Settings {
             auto_register: false,
             gateway_namespace: String::new(),
             log_level: String::new(),
+            draining_until: UnixMillis(0),
         }
     }
 }

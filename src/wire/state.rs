@@ -27,6 +27,7 @@ use crate::domain::ids::PublicKey;
 use crate::domain::secret::Secret;
 use crate::domain::snapshot::Rotation;
 use crate::domain::snapshot::Settings;
+use crate::domain::time::UnixMillis;
 use crate::domain::time::UnixSeconds;
 
 /// Generated from our proto file.
@@ -90,6 +91,7 @@ pub fn decode_settings(settings: proto::Settings) -> Result<Settings, InvalidSet
         auto_register: settings.auto_register,
         gateway_namespace: settings.gateway_namespace,
         log_level: settings.log_level,
+        draining_until: UnixMillis(settings.draining_until_ms),
     })
 }
 
@@ -113,6 +115,7 @@ pub fn encode_settings(settings: &Settings) -> proto::Settings {
         auto_register: settings.auto_register,
         gateway_namespace: settings.gateway_namespace.clone(),
         log_level: settings.log_level.clone(),
+        draining_until_ms: settings.draining_until.0,
     }
 }
 

@@ -26,6 +26,7 @@ mod control_plane;
 mod dashboard;
 mod dashboard_pages;
 mod dashboard_story;
+mod drain;
 mod edits;
 mod envoy_file;
 mod handoff;

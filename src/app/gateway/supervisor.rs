@@ -11,6 +11,7 @@ use http::Request;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::admin::drain::LEASES_FILE;
 use crate::app::gateway::ask::Event;
 use crate::app::gateway::ask::Phase;
 use crate::app::gateway::ask::Restart;
@@ -146,8 +147,10 @@ impl Supervisor {
         let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));
         self.ready(Role::Envoy, &raw, "/ready").await?;
         // And Envoy reaches authz.
-        if self.addresses.ingress_tls {
-            // Whom its certificate is for, and who may connect, is not for us to say; Envoy says the same inside.
+        let drained = self.config.run_dir.join(LEASES_FILE).exists();
+        if self.addresses.ingress_tls || drained {
+            // Whom its certificate is for, and who may connect, is not for us to say; and while somebody drains Envoy
+            // says that it is not healthy. It says the same inside.
             self.ready(Role::Envoy, &raw, AUTHZ_HEALTHY).await?;
         } else {
             let ingress = health(self.addresses.ingress.first());

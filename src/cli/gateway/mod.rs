@@ -6,6 +6,7 @@ mod authz;
 mod backup;
 mod config;
 mod connect;
+mod drain;
 mod endpoint;
 mod envoy_config;
 mod install;
@@ -37,6 +38,8 @@ use crate::cli::gateway::backup::BackupArgs;
 use crate::cli::gateway::backup::RestoreArgs;
 use crate::cli::gateway::config::ConfigArgs;
 use crate::cli::gateway::connect::ConnectArgs;
+use crate::cli::gateway::drain::DrainArgs;
+use crate::cli::gateway::drain::UndrainArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
 use crate::cli::gateway::install::InstallArgs;
 use crate::cli::gateway::install::UninstallArgs;
@@ -64,6 +67,8 @@ impl GatewayArgs {
             GatewayCommand::Start(_) | GatewayCommand::Pair(_) | GatewayCommand::Connect(_) => Some("gateway"),
             GatewayCommand::Restart(_)
             | GatewayCommand::Stop(_)
+            | GatewayCommand::Drain(_)
+            | GatewayCommand::Undrain(_)
             | GatewayCommand::Install(_)
             | GatewayCommand::Uninstall(_) => Some("gateway"),
             GatewayCommand::Admin(_)
@@ -85,6 +90,10 @@ enum GatewayCommand {
     Restart(RestartArgs),
     /// Stop the running gateway, through the service manager where one runs it
     Stop(StopArgs),
+    /// Take no new requests for a while; what is in flight goes on
+    Drain(DrainArgs),
+    /// End a drain before its time
+    Undrain(UndrainArgs),
     /// Install the gateway as a service of systemd or launchd, and start it
     Install(InstallArgs),
     /// Take the service away again; settings and state stay
@@ -119,6 +128,8 @@ pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) 
         GatewayCommand::Start(args) => dispatch::role(start::run(args, globals, printer)),
         GatewayCommand::Restart(args) => dispatch::small(restart::run(args, globals, printer)),
         GatewayCommand::Stop(args) => dispatch::small(stop::run(args, globals, printer)),
+        GatewayCommand::Drain(args) => dispatch::small(drain::drain(args, globals, printer)),
+        GatewayCommand::Undrain(args) => dispatch::small(drain::undrain(args, globals, printer)),
         GatewayCommand::Install(args) => dispatch::small(install::install(args, globals, printer)),
         GatewayCommand::Uninstall(args) => dispatch::small(install::uninstall(args, printer)),
         GatewayCommand::Pair(args) => dispatch::small(pair::run(args, globals, printer)),
