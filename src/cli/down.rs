@@ -7,6 +7,7 @@ use crate::app::down::Port;
 use crate::app::down::Stopped;
 use crate::cli::args::Globals;
 use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::gateway::stop;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -26,11 +27,15 @@ pub struct DownArgs {
 pub(crate) async fn run(args: &DownArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     let config = args.settings.load(globals)?;
     let ours = down::listening(&config.paths.run_dir);
+    let unit = stop::through_manager(&config).await?;
     let stopped = down::run(&config.paths.run_dir, config.drain)
         .await
         .map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
     match stopped {
-        Stopped::NothingRan => printer.line("[ok] gateway: not running")?,
+        Stopped::NothingRan => match unit {
+            Some(unit) => printer.line(&format!("[ok] gateway: stopped (unit {unit})"))?,
+            None => printer.line("[ok] gateway: not running")?,
+        },
         Stopped::Gracefully => printer.line("[ok] gateway: stopped")?,
         Stopped::Killed(names) => {
             printer.line(&format!("[ok] gateway: stopped ({} had to be killed)", names.join(", ")))?

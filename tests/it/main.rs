@@ -53,6 +53,7 @@ mod soak_kills;
 mod sockets;
 mod stack;
 mod start;
+mod stop;
 mod up_stack;
 mod usage_events;
 mod variables;

@@ -23,7 +23,7 @@ mod restart;
 pub(crate) mod role;
 mod sealing_key;
 mod start;
-mod stop;
+pub(crate) mod stop;
 mod store;
 
 use clap::Args;

@@ -110,6 +110,20 @@ pub(crate) async fn run(args: &StopArgs, globals: &Globals, printer: &mut Printe
     said(&Report { result, unit, killed, disabled: args.disable }, args, printer)
 }
 
+/// Stops the gateway of this installation through the manager that runs it, which would start it again otherwise. The
+/// unit; `None`: nobody manages it.
+pub(crate) async fn through_manager(config: &Config) -> Result<Option<&'static str>, CliError> {
+    let unit = Kind::Gateway { drain_seconds: 0 }.unit();
+    match through(running(config).as_ref()).await {
+        Through::Systemd(systemctl) => systemctl.stop_now(unit).await.map(|()| Some(unit)),
+        Through::Launchd => {
+            let domain = format!("gui/{}/{}", rustix::process::getuid().as_raw(), launchd::LABEL);
+            lifecycle::launchctl(&["bootout", &domain]).await.map(|()| Some(launchd::LABEL))
+        }
+        Through::Nobody => Ok(None),
+    }
+}
+
 /// The supervisor of this installation, where one runs.
 fn running(config: &Config) -> Option<ProcessIdentity> {
     let instance = Instance::read(&config.paths.run_dir)?;
