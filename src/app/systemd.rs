@@ -87,8 +87,7 @@ const SANDBOX: &[&str] = &[
     "ProtectHostname=yes",
     "RemoveIPC=yes",
     "RestrictNamespaces=yes",
-    // Envoy asks the kernel for the machine's own addresses.
-    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
     "CapabilityBoundingSet=",
     "AmbientCapabilities=",
     "SystemCallFilter=@system-service",

@@ -42,6 +42,7 @@ mod reload;
 mod replay;
 mod restart;
 mod rotation;
+mod sandbox;
 mod sealed;
 mod service_manager;
 #[path = "../soak/traffic.rs"]

@@ -38,6 +38,9 @@ use crate::sys::process::ProcessIdentity;
 /// Where systemd keeps the state of the machine's units.
 const SYSTEM_STATE: &str = "/var/lib";
 
+/// What `ProtectHome=` hides.
+const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
+
 /// Options of `gateway install`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "The unit holds ports, folders and settings as they are now, and no secret: after a change of \
@@ -309,6 +312,14 @@ fn warn(args: &InstallArgs, config: &Config, printer: &mut Printer) {
             "gateway.yaml refers to variables that the service does not have, because no secret stands in a unit: {}; \
              refer to files or programs instead",
             named.join(", ")
+        ));
+    }
+    let hidden = config.envoy.binary.as_deref().filter(|file| HOMES.iter().any(|home| file.starts_with(home)));
+    if let (true, Some(file)) = (args.system, hidden) {
+        printer.warn(&format!(
+            "{} lies in a home folder, none of which the machine's service sees: put that Envoy elsewhere, or let the \
+             service install its own (without --envoy-bin)",
+            file.display()
         ));
     }
     let own = config.paths.config_file.as_deref().filter(|file| !file.starts_with("/etc"));
