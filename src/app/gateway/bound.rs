@@ -317,6 +317,11 @@ async fn back(last: Last, mut frame: Frame, why: &str, stops: &mut Stops) -> Res
 fn make_folders(config: &mut GatewayConfig) -> Result<(), GatewayError> {
     config.data_dir = std::path::absolute(&config.data_dir).map_err(io_at(&config.data_dir))?;
     config.run_dir = std::path::absolute(&config.run_dir).map_err(io_at(&config.run_dir))?;
+    // Admin works in the run folder, where a relative path means something else.
+    config.home = std::path::absolute(&config.home).map_err(io_at(&config.home))?;
+    if let Some(file) = &mut config.config_file {
+        *file = std::path::absolute(&*file).map_err(io_at(file))?;
+    }
     for folder in [config.data_dir.clone(), config.run_dir.clone(), config.log_dir()] {
         files::own_folder(&folder).map_err(io_at(&folder))?;
     }
