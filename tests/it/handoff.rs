@@ -62,7 +62,7 @@ impl Load<'_> {
             let at = Instant::now();
             match line.send(&request) {
                 Ok(answer) if answer.status == 200 => {
-                    if number as usize % REPLAY_EVERY == 0 {
+                    if (number as usize).is_multiple_of(REPLAY_EVERY) {
                         self.kept.lock().unwrap().push(request);
                     }
                 }

@@ -88,7 +88,7 @@ fn what_may_not_pass_does_not_while_each_process_is_killed_in_turn() {
                         Some(other) => panic!("an approved agent is answered {other:?}"),
                     }
                     // One that has passed is sent again, whoever decides now.
-                    if let Some(again) = admitted.as_ref().filter(|_| number % 5 == 0) {
+                    if let Some(again) = admitted.as_ref().filter(|_| number.is_multiple_of(5)) {
                         let answer = line.send(again);
                         assert!(!matches!(answer, Some((200, _))), "a replay has passed");
                     }

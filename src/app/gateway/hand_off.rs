@@ -32,8 +32,11 @@ use crate::sys::local_http::Endpoint;
 
 /// How long a successor may take to stand ready, and to answer.
 const READY: Duration = Duration::from_secs(60);
-/// How long the process before may take to leave: it finishes checks, which take milliseconds, or a registration.
-const LEAVE: Duration = Duration::from_secs(10);
+/// How long the authz before may take to leave: it finishes checks, which take milliseconds, and registrations, which take
+/// less than half a second. Requests wait for the lock it holds.
+const LEAVE_AUTHZ: Duration = Duration::from_secs(2);
+/// The same for admin, for which nobody waits.
+const LEAVE_ADMIN: Duration = Duration::from_secs(10);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long one answer may take.
@@ -110,7 +113,7 @@ impl Supervisor {
         if let Some(old) = self.children.remove(&Role::Admin) {
             let _ = old.process.signal(Signal::TERM);
             self.leaving.push((Role::Admin, old));
-            self.until_they_left().await?;
+            self.until_they_left(LEAVE_ADMIN).await?;
         }
         self.start(Role::Admin).await?;
         let api = self.api();
@@ -164,14 +167,14 @@ impl Supervisor {
     async fn leave(&mut self, mut old: Running) -> Result<(), Kept> {
         old.tell_leave().await;
         self.leaving.push((Role::Authz, old));
-        self.until_they_left().await
+        self.until_they_left(LEAVE_AUTHZ).await
     }
 
     /// Waits for those that leave; what takes too long is killed, so that what it holds is free.
-    async fn until_they_left(&mut self) -> Result<(), Kept> {
+    async fn until_they_left(&mut self, within: Duration) -> Result<(), Kept> {
         let started = Instant::now();
         while !self.leaving.is_empty() {
-            if started.elapsed() > LEAVE {
+            if started.elapsed() > within {
                 for (_, running) in &self.leaving {
                     let _ = running.process.signal(Signal::KILL);
                 }

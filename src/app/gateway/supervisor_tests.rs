@@ -657,13 +657,13 @@ async fn a_hand_off_replaces_authz_when_its_successor_stands_and_then_admin() {
         let before = [Role::Admin, Role::Authz, Role::Envoy].map(|role| fake.pid(role));
         let heard = asked(&fake, Restart::Handoff).await;
         let now = [Role::Admin, Role::Authz, Role::Envoy].map(|role| fake.pid(role));
-        let replaced: Vec<_> = heard
-            .iter()
-            .filter_map(|event| match event {
-                Event::Replaced { role, pid, .. } => Some((role.as_str(), *pid)),
-                _ => None,
-            })
-            .collect();
+        let replaced: Vec<_> =
+            heard
+                .iter()
+                .filter_map(|event| {
+                    if let Event::Replaced { role, pid, .. } = event { Some((role.as_str(), *pid)) } else { None }
+                })
+                .collect();
         assert_eq!(replaced, [("authz", now[1]), ("admin", now[0])], "{heard:?}");
         assert!(matches!(heard.last(), Some(Event::Healthy { .. })), "{heard:?}");
         assert!(now[0] != before[0] && now[1] != before[1] && now[2] == before[2], "{before:?} {now:?}");
