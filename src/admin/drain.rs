@@ -145,6 +145,11 @@ impl DrainDesk {
         files::write_private(&self.file, &serde_json::to_vec(leases)?)
     }
 
+    /// Authz was not told: the next look tells it.
+    fn tell_again(&self) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = u64::MAX;
+    }
+
     /// Forgets what has expired, and says whether authz is to be told something else: until when, in milliseconds.
     fn news(&self, now: UnixMillis) -> Option<u64> {
         let mut leases = self.held();
@@ -169,11 +174,17 @@ fn latest(leases: &[Lease]) -> u64 {
 async fn tell(admin: &Admin) -> Result<(), Problem> {
     let Some(until_ms) = admin.drain.news(admin.clock.now().wall) else { return Ok(()) };
     let publisher = admin.publisher.clone();
-    admin.store.advance(move |version| publisher.publish(version, Change::Drain { until_ms })).await?;
-    tracing::warn!(event = "gateway.drain", draining = until_ms > 0, until_ms, "who asks for new requests has changed");
+    let published = admin.store.advance(move |version| publisher.publish(version, Change::Drain { until_ms })).await;
+    if let Err(error) = published {
+        admin.drain.tell_again();
+        return Err(error.into());
+    }
     if until_ms == 0 {
+        tracing::info!(event = "gateway.undrain", "the gateway takes new requests again");
         tell_envoy(admin, "/healthcheck/ok").await;
     } else {
+        let until = UnixMillis(until_ms).rfc3339();
+        tracing::warn!(event = "gateway.drain", until, "the gateway takes no new requests");
         tell_envoy(admin, "/healthcheck/fail").await;
     }
     Ok(())
@@ -306,6 +317,8 @@ mod tests {
         assert_ne!(long.id, short.id);
         assert_eq!(desk.news(NOW), Some(later(60).0));
         assert_eq!(desk.news(NOW), None, "nothing is told twice");
+        desk.tell_again();
+        assert_eq!(desk.news(NOW), Some(later(60).0), "but for what did not arrive");
         assert!(!desk.end("drain-other", NOW));
         assert!(desk.end(&long.id, NOW) && !desk.end(&long.id, NOW));
         assert_eq!(desk.news(NOW), Some(later(10).0));
