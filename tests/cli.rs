@@ -45,6 +45,8 @@ mod fake;
 mod fake_admin;
 #[path = "cli/gateway.rs"]
 mod gateway;
+#[path = "cli/gateway_service.rs"]
+mod gateway_service;
 #[path = "cli/import.rs"]
 mod import;
 #[path = "cli/install.rs"]

@@ -86,7 +86,7 @@ fn store(sizes: Sizes, now_ms: u64) -> StoreStanding {
 }
 
 /// What Envoy says; `None` where it does not.
-async fn in_flight(admin: &Admin) -> Option<f64> {
+pub(super) async fn in_flight(admin: &Admin) -> Option<f64> {
     let endpoint = Endpoint::Unix(admin.envoy_socket.clone());
     let answer = exchange(&endpoint, Request::get(IN_FLIGHT_QUERY), bytes::Bytes::new(), ENVOY_PATIENCE).await.ok()?;
     let text = std::str::from_utf8(&answer.body).ok().filter(|_| answer.status == 200)?;

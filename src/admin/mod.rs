@@ -9,6 +9,7 @@ pub mod attempts;
 pub mod audit;
 pub mod catalog;
 pub mod connections;
+pub mod drain;
 pub mod feed;
 pub mod health;
 pub mod input;
@@ -43,6 +44,7 @@ use tokio::sync::watch;
 
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
+use crate::admin::drain::DrainDesk;
 use crate::admin::legacy::LegacyDesk;
 use crate::admin::origin::Pages;
 use crate::admin::probes::Tests;
@@ -95,6 +97,8 @@ pub struct Admin {
     pub legacy: LegacyDesk,
     /// Room for copies of the store that are made or fetched.
     pub copies: Arc<Semaphore>,
+    /// Who drains, and until when.
+    pub drain: DrainDesk,
     /// Where reloads are asked for.
     pub reload: ReloadDesk,
     /// What is counted.

@@ -21,6 +21,8 @@ use crate::admin::access;
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
 use crate::admin::catalog;
+use crate::admin::drain;
+use crate::admin::drain::DrainDesk;
 use crate::admin::feed;
 use crate::admin::legacy::LegacyDesk;
 use crate::admin::meter::ACCESS_LOG;
@@ -309,12 +311,14 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     };
     let declared = Resolved { settings: settings.clone(), ..declared };
     open.vault.keep_versions(config.kept_secret_versions)?;
-    let initial = feed::initial_state(&mut open.vault, declared, SystemClock.now().wall)?;
+    let mut initial = feed::initial_state(&mut open.vault, declared, SystemClock.now().wall)?;
     let token = match config.token {
         Some(token) => AdminToken::given(&token),
         None => AdminToken::of_folder(&config.data_dir)?,
     };
     own_folder(&config.run_dir).map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
+    let drain = DrainDesk::open(&config.run_dir, SystemClock.now().wall);
+    initial.settings.draining_until_ms = drain.until_ms();
     let state = bind_private(&state_path).await?;
     catalog::make_if_missing(&config.service_catalog);
     access::warn_of_mode(config.access_mode);
@@ -362,6 +366,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
             allow_private: settings.allow_private,
             own_ports,
         }),
+        drain,
         reload: desk,
         prober: Arc::default(),
         tests: Tests::default(),
@@ -447,6 +452,8 @@ impl Bound {
         let metrics = Arc::clone(&admin.metrics);
         tasks.spawn("state-stream", |stop| publisher.serve_unix(state, peers, stop));
         tasks.spawn("meter", |stop| self.meter.run(stop));
+        let drained = Arc::clone(&admin);
+        tasks.spawn("drain", |stop| drain::look_after(drained, stop));
         if let Some(claims) = self.claims {
             tasks.spawn("claims", |stop| claims.run(stop));
         }

@@ -3,24 +3,29 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::authz;
 use crate::authz::Admissions;
 use crate::authz::Authz;
 use crate::authz::Exporter;
 use crate::authz::Found;
 use crate::authz::Journal;
 use crate::authz::JournalError;
+use crate::authz::Preread;
 use crate::authz::Registrar;
 use crate::authz::Registrations;
 use crate::authz::Server;
 use crate::authz::Told;
 use crate::authz::Traces;
+use crate::domain::replay::ReplayWindow;
 use crate::domain::snapshot::Snapshot;
+use crate::domain::time::UnixMillis;
 use crate::gate::Gate;
 use crate::state::StateSource;
 use crate::state::Subscriber;
@@ -36,6 +41,7 @@ use crate::sys::random;
 use crate::sys::random::RandomError;
 use crate::sys::signal::StopSignals;
 use crate::sys::supervision;
+use crate::sys::supervision::Orders;
 use crate::sys::tasks::Ended;
 use crate::sys::tasks::Stop;
 use crate::sys::tasks::StopHandle;
@@ -51,6 +57,17 @@ use crate::telemetry::log;
 
 /// The lock file in the run folder: two authz must not share a journal.
 const LOCK: &str = "authz.lock";
+
+/// What the socket of a successor is called beside that of the authz it follows, until the supervisor gives it its name.
+pub const NEXT: &str = ".next";
+
+/// How long connections that were made before a successor had our name may take to be accepted.
+const LAST_CALLERS: Duration = Duration::from_millis(20);
+/// How long after that our journal is kept for requests that are on their way. Envoy, told to go, sends no others; and it
+/// gives up a check, which waits at our successor meanwhile, after 500 ms.
+const LAST_REQUESTS: Duration = Duration::from_millis(150);
+/// How often a successor tries the lock: requests wait for it.
+const LOCK_LOOK: Duration = Duration::from_millis(2);
 
 /// How often another level of the log is looked for: nobody waits for it.
 const LEVEL_LOOK: Duration = Duration::from_secs(1);
@@ -109,6 +126,12 @@ pub struct AuthzConfig {
 /// Why authz did not start. Starting again does not help.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthzError {
+    /// Only the name of a socket can be handed on.
+    #[error("{0} cannot be taken over: only a Unix socket can")]
+    TakeOver(SocketAddr),
+    /// The stop came before there was anything to serve.
+    #[error("told to stop before it took over")]
+    Stopped,
     /// A TCP address without certificates.
     #[error("{0} needs certificates: authz answers carry credentials, so TCP is served with mutual TLS only")]
     PlainTcp(SocketAddr),
@@ -165,9 +188,15 @@ pub struct Bound<C> {
     registrar: Registrar,
     exporter: Exporter,
     decisions: Arc<Decisions>,
+    reporter: Reporter<C>,
+    /// Whether the state is followed already.
+    follows: bool,
     // Dropped last: the journal must not be shared while we write to it.
     lock: FileLock,
 }
+
+/// What admin is told, which begins before there is anything to decide with.
+type Reporter<C> = Arc<OnceLock<Arc<Authz<C>>>>;
 
 /// Takes the lock, reads the journal, binds the socket. `peers` says who may connect to a Unix socket.
 pub async fn build<C: Clock + Clone>(
@@ -175,30 +204,111 @@ pub async fn build<C: Clock + Clone>(
     clock: C,
     peers: watch::Receiver<Option<PeerRule>>,
 ) -> Result<Bound<C>, AuthzError> {
-    let source = match &config.state {
+    let source = source(&config)?;
+    own_run_dir(&config)?;
+    let lock = FileLock::take(&config.run_dir.join(LOCK), &holder())?;
+    let memory = read_journal(&config, &clock, None)?;
+    let inbound = bind(&config.listen, peers).await?;
+    let subscriber = Subscriber::new();
+    assemble(config, clock, Held { source, subscriber, memory, inbound, lock })
+}
+
+/// The same beside an authz that still decides: takes the state, reads its journal, listens beside it, and says by that
+/// that it stands ready. When the other has left its place, reads what it has written since. Checks that come meanwhile
+/// wait. The state stream runs on `tasks` from the beginning.
+pub async fn take_over<C: Clock + Clone>(
+    config: AuthzConfig,
+    clock: C,
+    peers: watch::Receiver<Option<PeerRule>>,
+    tasks: &mut Tasks,
+) -> Result<Bound<C>, AuthzError> {
+    let source = source(&config)?;
+    own_run_dir(&config)?;
+    let place = match &config.listen {
+        Listen::Unix(path) => files::beside(path, NEXT),
+        Listen::Tcp { address, .. } => return Err(AuthzError::TakeOver(*address)),
+    };
+    let (subscriber, reporter) = (Subscriber::new(), Reporter::default());
+    let started_at = clock.now().wall;
+    follow_state(tasks, &subscriber, source.clone(), clock.clone(), started_at, &reporter);
+    let mut stop = tasks.stop_signal();
+    let mut arrived = subscriber.arrived();
+    tokio::select! {
+        () = stop.wait() => return Err(AuthzError::Stopped),
+        Ok(_) = arrived.wait_for(|arrived| *arrived) => {}
+    }
+    let (folder, capacity, now) = (config.run_dir.clone(), config.replay_capacity, clock.now().seconds());
+    let preread = tokio::task::spawn_blocking(move || Journal::preread(&folder, capacity, now)).await.ok().flatten();
+    tracing::info!(entries = preread.as_ref().map(Preread::len), "the replay journal was read ahead");
+    let inbound = bind(&Listen::Unix(place), peers).await?;
+    let path = config.run_dir.join(LOCK);
+    let lock = loop {
+        match FileLock::take(&path, &holder()) {
+            Ok(lock) => break lock,
+            Err(LockError::Held { .. }) => {}
+            Err(error @ LockError::Io { .. }) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = stop.wait() => return Err(AuthzError::Stopped),
+            () = tokio::time::sleep(LOCK_LOOK) => {}
+        }
+    };
+    let memory = read_journal(&config, &clock, preread)?;
+    let bound = assemble(config, clock, Held { source, subscriber, memory, inbound, lock })?;
+    Ok(Bound { reporter, follows: true, ..bound })
+}
+
+/// What is held before anything is decided.
+struct Held {
+    source: StateSource,
+    subscriber: Subscriber,
+    memory: (Journal, ReplayWindow),
+    inbound: Inbound,
+    lock: FileLock,
+}
+
+fn source(config: &AuthzConfig) -> Result<StateSource, AuthzError> {
+    match &config.state {
         StateFrom::Unix(path) => {
             peer::check_socket_path(path)?;
-            StateSource::Unix(path.clone())
+            Ok(StateSource::Unix(path.clone()))
         }
         StateFrom::Tcp { address, tls: Some((files, server)) } => {
-            StateSource::Tls(address.clone(), ClientTls::load(files, server)?)
+            Ok(StateSource::Tls(address.clone(), ClientTls::load(files, server)?))
         }
-        StateFrom::Tcp { address, tls: None } => return Err(AuthzError::PlainState(address.clone())),
-    };
-    files::own_folder(&config.run_dir)
-        .map_err(|source| AuthzError::RunFolder { path: config.run_dir.clone(), source })?;
-    let lock = FileLock::take(&config.run_dir.join(LOCK), &format!("pid {} (authz)", std::process::id()))?;
-    let now = clock.now();
-    let (journal, window, found) = Journal::open(&config.run_dir, config.replay_capacity, now.seconds())?;
+        StateFrom::Tcp { address, tls: None } => Err(AuthzError::PlainState(address.clone())),
+    }
+}
+
+fn own_run_dir(config: &AuthzConfig) -> Result<(), AuthzError> {
+    files::own_folder(&config.run_dir).map_err(|source| AuthzError::RunFolder { path: config.run_dir.clone(), source })
+}
+
+fn holder() -> String {
+    format!("pid {} (authz)", std::process::id())
+}
+
+/// Whoever has the lock may.
+fn read_journal(
+    config: &AuthzConfig,
+    clock: &impl Clock,
+    preread: Option<Preread>,
+) -> Result<(Journal, ReplayWindow), JournalError> {
+    let now = clock.now().seconds();
+    let (journal, window, found) = Journal::open_after(&config.run_dir, config.replay_capacity, now, preread)?;
     match found {
         Found::Usable => tracing::info!(entries = window.len(), "the replay journal was read"),
         Found::Unusable(reason) => {
             tracing::warn!(reason, "no usable replay journal: requests signed before this start are refused");
         }
     }
-    let inbound = bind(&config.listen, peers).await?;
-    let subscriber = Subscriber::new();
-    let decisions = Arc::new(Decisions::new(config.decisions, now.wall));
+    Ok((journal, window))
+}
+
+/// Puts the parts together.
+fn assemble<C: Clock + Clone>(config: AuthzConfig, clock: C, held: Held) -> Result<Bound<C>, AuthzError> {
+    let Held { source, subscriber, memory: (journal, window), inbound, lock } = held;
+    let decisions = Arc::new(Decisions::new(config.decisions, clock.now().wall));
     let (registrations, registrar) = Registrations::new();
     let (traces, exporter) = Traces::new(subscriber.current());
     let decided = registrations.clone();
@@ -211,7 +321,37 @@ pub async fn build<C: Clock + Clone>(
         registrations,
         clock.clone(),
     ));
-    Ok(Bound { config, clock, inbound, source, subscriber, authz, registrar, exporter, decisions, lock })
+    let reporter = Reporter::default();
+    let follows = false;
+    Ok(Bound {
+        config,
+        clock,
+        inbound,
+        source,
+        subscriber,
+        authz,
+        registrar,
+        exporter,
+        decisions,
+        reporter,
+        follows,
+        lock,
+    })
+}
+
+/// Keeps the state up to date, and tells admin how it stands: not ready while there is nothing to decide with.
+fn follow_state<C: Clock + Clone>(
+    tasks: &mut Tasks,
+    subscriber: &Subscriber,
+    source: StateSource,
+    clock: C,
+    started_at: UnixMillis,
+    reporter: &Reporter<C>,
+) {
+    let (subscriber, reporter) = (subscriber.clone(), Arc::clone(reporter));
+    let node = format!("authz-{}", std::process::id());
+    let report = move || reporter.get().map_or_else(|| authz::report_of_none(started_at), |authz| authz.report());
+    tasks.spawn("state-stream", |stop| subscriber.run(source, node, clock, report, stop));
 }
 
 async fn bind(listen: &Listen, peers: watch::Receiver<Option<PeerRule>>) -> Result<Inbound, AuthzError> {
@@ -236,11 +376,28 @@ impl<C: Clock + Clone> Bound<C> {
     }
 
     /// Serves until the stop is called on `tasks`.
-    pub async fn run(self, mut tasks: Tasks) -> Ended {
-        let Self { config, clock, inbound, source, subscriber, authz, registrar, exporter, decisions, lock } = self;
+    pub async fn run(self, tasks: Tasks) -> Ended {
+        self.run_until_succeeded(tasks, None).await
+    }
+
+    /// The same, or until `leave` is called: then what is in flight is finished while the successor, which has our name,
+    /// takes what is new.
+    pub async fn run_until_succeeded(self, mut tasks: Tasks, leave: Option<Stop>) -> Ended {
+        let Self {
+            config,
+            clock,
+            inbound,
+            source,
+            subscriber,
+            authz,
+            registrar,
+            exporter,
+            decisions,
+            reporter,
+            follows,
+            lock,
+        } = self;
         let ready = subscriber.arrived();
-        let node = format!("authz-{}", std::process::id());
-        let reporter = Arc::clone(&authz);
         let link = subscriber.registrar();
         let register = move |message| {
             let link = link.clone();
@@ -252,27 +409,73 @@ impl<C: Clock + Clone> Bound<C> {
         }
         let (state, decided, ticking) = (subscriber.current(), Arc::clone(&decisions), clock.clone());
         tasks.spawn("registrations", |stop| registrar.run(register, state, decided, ticking, stop));
-        tasks.spawn("state-stream", |stop| subscriber.run(source, node, clock, move || reporter.report(), stop));
         tasks.spawn("traces", |stop| exporter.run(stop));
+        // It is set here alone, and once.
+        let _ = reporter.set(Arc::clone(&authz));
+        if !follows {
+            follow_state(&mut tasks, &subscriber, source, clock.clone(), clock.now().wall, &reporter);
+        }
         tasks.spawn("decision-log", |stop| decisions.write(stop));
-        let server = Server::new(authz, config.max_body_bytes, config.drain_pause, config.grace);
-        tasks.spawn("authz-grpc", |stop| server.run(inbound, ready, stop));
+        let server = Server::new(Arc::clone(&authz), config.max_body_bytes, config.drain_pause, config.grace);
+        let done = tasks.stop_handle();
+        tasks.spawn("authz-grpc", |stop| async move {
+            let last_callers = async {
+                called(leave.clone()).await;
+                tokio::time::sleep(LAST_CALLERS).await;
+            };
+            let last_requests = async {
+                called(leave.clone()).await;
+                tokio::time::sleep(LAST_CALLERS.saturating_add(LAST_REQUESTS)).await;
+            };
+            let mut serving = std::pin::pin!(server.run(inbound, ready, last_callers, stop));
+            let served = tokio::select! {
+                () = serving.as_mut() => true,
+                () = last_requests => false,
+            };
+            authz.seal();
+            drop(lock);
+            if !served {
+                // What is in flight was decided, and waits for a registration at most.
+                serving.await;
+            }
+            if leave.as_ref().is_some_and(Stop::is_called) {
+                // That was all this process was for; an end for any other reason is an accident.
+                done.stop();
+            }
+        });
         // Pause and grace are the server's own; what is over them does not end by itself.
         let all = config.drain_pause.saturating_add(config.grace).saturating_add(Duration::from_secs(1));
-        let ended = tasks.supervise(all).await;
-        drop(lock);
-        ended
+        tasks.supervise(all).await
     }
 }
 
-/// One authz process from start to end: until SIGTERM, SIGINT or the end of its supervisor.
-pub async fn run<C: Clock + Clone>(config: AuthzConfig, clock: C) -> Result<Ended, AuthzError> {
-    let tasks = Tasks::default();
+/// Returns when a leave is called; never where nobody calls it.
+async fn called(leave: Option<Stop>) {
+    if let Some(mut leave) = leave {
+        leave.wait().await;
+        if leave.is_called() {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+/// One authz process from start to end: until SIGTERM, SIGINT, the end of its supervisor, or its successor. `succeeds`:
+/// it is the successor of one that runs.
+pub async fn run<C: Clock + Clone>(config: AuthzConfig, succeeds: bool, clock: C) -> Result<Ended, AuthzError> {
+    let mut tasks = Tasks::default();
     let stop = tasks.stop_handle();
-    let peers = peers(config.supervised, stop.clone());
+    let Orders { peers, leave } = orders(config.supervised, stop.clone());
     let mut signals = StopSignals::install().map_err(AuthzError::Signals)?;
-    let bound = build(config, clock, peers).await?;
-    let serving = bound.run(tasks);
+    let bound = if succeeds {
+        tokio::select! {
+            bound = take_over(config, clock, peers, &mut tasks) => bound?,
+            _ = signals.next() => return Ok(Ended::Stopped),
+        }
+    } else {
+        build(config, clock, peers).await?
+    };
+    let serving = bound.run_until_succeeded(tasks, leave);
     let listening = async {
         let signal = signals.next().await;
         tracing::info!(signal, "told to stop");
@@ -304,8 +507,8 @@ async fn follow_level(state: Arc<ArcSwapOption<Snapshot>>, mut stop: Stop) {
     }
 }
 
-fn peers(supervised: bool, stop: StopHandle) -> watch::Receiver<Option<PeerRule>> {
-    if supervised { supervision::supervised_peers(stop) } else { supervision::unsupervised_peers() }
+fn orders(supervised: bool, stop: StopHandle) -> Orders {
+    if supervised { supervision::supervised_orders(stop) } else { supervision::unsupervised_orders() }
 }
 
 #[cfg(test)]

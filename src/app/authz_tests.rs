@@ -468,7 +468,7 @@ async fn only_the_process_that_was_named_may_connect() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let own = PeerRule::same_user();
     let pid = i32::try_from(std::process::id()).unwrap();
-    let refused = [None, Some(PeerRule { pid: Some(pid + 1), ..own }), Some(PeerRule { uid: own.uid + 1, pid: None })];
+    let refused = [None, Some(PeerRule { pid: Some(pid + 1), ..own }), Some(PeerRule { uid: own.uid + 1, ..own })];
     for named in refused {
         rule.send_replace(named);
         let request = HealthCheckRequest { service: String::new() };

@@ -121,6 +121,26 @@ impl ConnectionsApi {
         self.api.call(Method::GET, self.url(&["secrets", "status"]), None).await
     }
 
+    /// Has the gateway take no new requests for so many seconds: `{leaseId, expiresAt, inFlight?}`.
+    pub async fn drain(&self, lease_seconds: u64) -> Result<Value, ApiError> {
+        let body = json!({ "leaseSeconds": lease_seconds });
+        self.api.call(Method::POST, self.service(&["drain"]), Some(&body)).await
+    }
+
+    /// Whether it takes new requests, and what is in flight.
+    pub async fn drain_status(&self) -> Result<Value, ApiError> {
+        self.api.call(Method::GET, self.service(&["drain"]), None).await
+    }
+
+    /// Ends a lease of a drain.
+    pub async fn undrain(&self, lease: &str) -> Result<Value, ApiError> {
+        self.api.call(Method::DELETE, self.service(&["drain", lease]), None).await
+    }
+
+    fn service(&self, rest: &[&str]) -> reqwest::Url {
+        self.api.url(&[&["api", "v1"], rest].concat())
+    }
+
     async fn gone(&self, url: reqwest::Url) -> Result<Option<Value>, ApiError> {
         match self.api.call(Method::DELETE, url, None).await {
             Ok(said) => Ok(Some(said)),

@@ -1,4 +1,4 @@
-//! Units for the user's systemd: a pure function from what is to run to the text of its file.
+//! Units for systemd, the user's or the system's: a pure function from what is to run to the text of its file.
 //!
 //! A unit starts this program itself, with arguments and variables that hold no secret; there is no script in between.
 //! Quoting follows systemd.service(5) and systemd.exec(5): values stand in double quotes, `%` and (in `ExecStart=`) `$`
@@ -18,10 +18,86 @@ pub enum Kind {
     Pair,
 }
 
-/// Exit codes after which starting again does not help: the pairing session is over; the configuration is wrong.
+/// Whose systemd it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// The user's: it runs as that user, and sees what that user sees.
+    User,
+    /// The machine's: it runs as a user made for it, and sees next to nothing.
+    System {
+        /// Where the master key comes from; `None`: it makes one of its own in its state folder.
+        master_key: Option<Credential<'a>>,
+    },
+}
+
+/// A file that systemd hands to the unit as a credential ([`MASTER_KEY`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credential<'a> {
+    /// Where it is: an absolute path.
+    pub path: &'a Path,
+    /// Whether it is encrypted to this machine (`systemd-creds encrypt`).
+    pub encrypted: bool,
+}
+
+/// The credential that holds the master key: a file of this name in `$CREDENTIALS_DIRECTORY`.
+pub const MASTER_KEY: &str = "gateway-master-key";
+/// The state folder of the system's unit, below `/var/lib`.
+pub const STATE: &str = "sigilum-gateway";
+/// The first line of every unit of ours: what does not begin so is somebody else's.
+pub const MARK: &str = "# Written by `sigilum`; changes are lost with its next installation.";
+/// Exit code after which starting the gateway again does not help: the configuration is wrong.
+const CONFIG: &str = "78";
+/// The same for the bridge, whose session may be over as well.
 const FINAL: &str = "42 78";
 /// What a supervisor takes beyond its drain, in seconds.
 const STOP_GRACE: u64 = 40;
+
+/// What every gateway may do without, in seconds where there is a number.
+const GATEWAY: &[&str] = &[
+    // The supervisor alone speaks for it; it says READY when everything answers, and that it lives.
+    "NotifyAccess=main",
+    "WatchdogSec=30",
+    "TimeoutStartSec=60",
+    "SuccessExitStatus=143",
+    "LimitCORE=0",
+    "NoNewPrivileges=yes",
+    "LockPersonality=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "SystemCallArchitectures=native",
+];
+
+/// What the system's unit may do without besides. Not among them: `MemoryDenyWriteExecute=` (Envoy's Lua compiles), and
+/// `ProcSubset=pid` (the boot's id, by which a replay journal is known, is in `/proc/sys`).
+const SANDBOX: &[&str] = &[
+    "DynamicUser=yes",
+    "StateDirectory=sigilum-gateway",
+    "StateDirectoryMode=0700",
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "PrivateTmp=yes",
+    "PrivateDevices=yes",
+    "PrivateUsers=yes",
+    "ProtectProc=invisible",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "RemoveIPC=yes",
+    "RestrictNamespaces=yes",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+    "CapabilityBoundingSet=",
+    "AmbientCapabilities=",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources",
+    // Admin steps back while it reads long lists of approvals.
+    "SystemCallFilter=setpriority",
+    "SystemCallErrorNumber=EPERM",
+    "DevicePolicy=closed",
+    "KeyringMode=private",
+];
 
 impl Kind {
     /// The name of the unit; `suffix` tells those of several gateways of a user apart.
@@ -47,10 +123,14 @@ pub struct Unit<'a> {
     pub kind: Kind,
     /// See [`Kind::unit`].
     pub suffix: &'a str,
+    /// Whose systemd runs it.
+    pub scope: Scope<'a>,
     /// The program: an absolute path.
     pub program: &'a Path,
     /// Its arguments.
     pub arguments: &'a [String],
+    /// Its arguments where it is to read its secrets again; empty: it cannot.
+    pub reload: &'a [String],
     /// Variables: name and value.
     pub environment: &'a [(String, String)],
 }
@@ -68,44 +148,63 @@ pub enum UnitError {
 
 /// The text of the unit's file.
 pub fn render(unit: &Unit<'_>) -> Result<String, UnitError> {
-    let program = unit.program.to_str().filter(|_| unit.program.is_absolute());
-    let program = program.ok_or_else(|| UnitError::Program(unit.program.display().to_string()))?;
-    let mut command = vec![quoted(program)?];
-    for argument in unit.arguments {
-        // A variable is put in place of `$NAME` in arguments alone.
-        command.push(quoted(argument)?.replace('$', "$$"));
+    let mut lines = vec![MARK.to_owned(), "[Unit]".to_owned(), format!("Description={}", unit.kind.description())];
+    lines.push("Wants=network-online.target".to_owned());
+    lines.push(format!("After=network-online.target{}", after(unit)));
+    match unit.kind {
+        Kind::Gateway { .. } => lines.extend(["StartLimitIntervalSec=60", "StartLimitBurst=5"].map(str::to_owned)),
+        // One that cannot connect for a night still does in the morning.
+        Kind::Pair => lines.push("StartLimitIntervalSec=0".to_owned()),
     }
-    let mut lines = vec![
-        "[Unit]".to_owned(),
-        format!("Description={}", unit.kind.description()),
-        "Wants=network-online.target".to_owned(),
-        format!("After=network-online.target{}", after(unit)),
-        // One that cannot start for a night still starts in the morning.
-        "StartLimitIntervalSec=0".to_owned(),
-        String::new(),
-        "[Service]".to_owned(),
-        "Type=simple".to_owned(),
-        format!("ExecStart={}", command.join(" ")),
-    ];
+    lines.extend([String::new(), "[Service]".to_owned()]);
+    lines.push(format!("Type={}", if unit.kind == Kind::Pair { "simple" } else { "notify" }));
+    lines.push(format!("ExecStart={}", command(unit.program, unit.arguments)?));
+    if !unit.reload.is_empty() {
+        lines.push(format!("ExecReload={}", command(unit.program, unit.reload)?));
+    }
     for (name, value) in unit.environment {
         lines.push(format!("Environment={}", quoted(&format!("{name}={value}"))?));
     }
-    lines.extend(["WorkingDirectory=%h", "Restart=always"].map(str::to_owned));
-    let (restart, stop) = match unit.kind {
-        Kind::Gateway { drain_seconds } => (5, drain_seconds.saturating_add(STOP_GRACE)),
-        Kind::Pair => (2, 10),
+    lines.push("Restart=always".to_owned());
+    let (restart, stop, last) = match unit.kind {
+        Kind::Gateway { drain_seconds } => (5, drain_seconds.saturating_add(STOP_GRACE), CONFIG),
+        Kind::Pair => (2, 10, FINAL),
     };
     lines.push(format!("RestartSec={restart}"));
-    lines.push(format!("RestartPreventExitStatus={FINAL}"));
+    lines.push(format!("RestartPreventExitStatus={last}"));
     // The first process is asked, the rest is killed when it is gone: nothing is left.
     lines.push("KillMode=mixed".to_owned());
     lines.push(format!("TimeoutStopSec={stop}"));
     lines.push("UMask=0077".to_owned());
-    if unit.kind == Kind::Pair {
-        lines.push("NoNewPrivileges=yes".to_owned());
+    match unit.kind {
+        Kind::Gateway { .. } => lines.extend(GATEWAY.iter().map(|line| (*line).to_owned())),
+        Kind::Pair => lines.push("NoNewPrivileges=yes".to_owned()),
     }
-    lines.extend([String::new(), "[Install]".to_owned(), "WantedBy=default.target".to_owned(), String::new()]);
+    let target = match unit.scope {
+        Scope::User => {
+            lines.push("WorkingDirectory=%h".to_owned());
+            "default.target"
+        }
+        Scope::System { master_key } => {
+            lines.extend(SANDBOX.iter().map(|line| (*line).to_owned()));
+            if let Some(credential) = master_key {
+                lines.push(load_credential(&credential)?);
+            }
+            "multi-user.target"
+        }
+    };
+    lines.extend([String::new(), "[Install]".to_owned(), format!("WantedBy={target}"), String::new()]);
     Ok(lines.join("\n"))
+}
+
+fn load_credential(credential: &Credential<'_>) -> Result<String, UnitError> {
+    let path = absolute(credential.path)?;
+    let plain = path.chars().all(|letter| letter.is_ascii_graphic() && !matches!(letter, '%' | ':' | '"' | '\\'));
+    if !plain {
+        return Err(UnitError::Control(path.to_owned()));
+    }
+    let kind = if credential.encrypted { "LoadCredentialEncrypted" } else { "LoadCredential" };
+    Ok(format!("{kind}={MASTER_KEY}:{path}"))
 }
 
 fn after(unit: &Unit<'_>) -> String {
@@ -113,6 +212,21 @@ fn after(unit: &Unit<'_>) -> String {
         Kind::Gateway { .. } => String::new(),
         Kind::Pair => format!(" {}", Kind::Gateway { drain_seconds: 0 }.unit(unit.suffix)),
     }
+}
+
+fn absolute(path: &Path) -> Result<&str, UnitError> {
+    let text = path.to_str().filter(|_| path.is_absolute());
+    text.ok_or_else(|| UnitError::Program(path.display().to_string()))
+}
+
+/// A program with its arguments.
+fn command(program: &Path, arguments: &[String]) -> Result<String, UnitError> {
+    let mut words = vec![quoted(absolute(program)?)?];
+    for argument in arguments {
+        // A variable is put in place of `$NAME` in arguments alone.
+        words.push(quoted(argument)?.replace('$', "$$"));
+    }
+    Ok(words.join(" "))
 }
 
 /// One word: in double quotes, with what means something there written otherwise.

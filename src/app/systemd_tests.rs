@@ -12,16 +12,47 @@ fn rendered(kind: Kind, arguments: &[&str], environment: &[(&str, &str)]) -> Str
     let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
     let environment: Vec<_> =
         environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    render(&Unit { kind, suffix: "", program: &program, arguments: &arguments, environment: &environment }).unwrap()
+    let reload = ["secrets", "reload", "--quiet"].map(str::to_owned);
+    let unit = Unit {
+        kind,
+        suffix: "",
+        scope: Scope::User,
+        program: &program,
+        arguments: &arguments,
+        reload: &reload,
+        environment: &environment,
+    };
+    render(&unit).unwrap()
 }
 
-/// What systemd itself says of a unit; nothing, where it likes it.
+/// The machine's unit of the gateway.
+fn system(master_key: Option<Credential<'_>>) -> String {
+    let program = std::env::current_exe().unwrap();
+    let arguments = ["gateway", "start"].map(str::to_owned);
+    let scope = Scope::System { master_key };
+    let unit = Unit {
+        kind: GATEWAY,
+        suffix: "",
+        scope,
+        program: &program,
+        arguments: &arguments,
+        reload: &arguments,
+        environment: &[],
+    };
+    render(&unit).unwrap()
+}
+
+/// What systemd itself says of a unit of the user; nothing, where it likes it.
 fn verified(kind: Kind, text: &str) -> String {
+    analyzed(kind, text, &["verify", "--user", "--man=no"])
+}
+
+fn analyzed(kind: Kind, text: &str, arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(kind.unit(""));
     std::fs::write(&file, text).unwrap();
     let output = Command::new("systemd-analyze")
-        .args(["verify", "--user", "--man=no"])
+        .args(arguments)
         .arg(&file)
         .env("XDG_RUNTIME_DIR", folder.path())
         .output()
@@ -47,10 +78,54 @@ fn what_systemd_would_pass_over_is_found_by_this_test() {
 }
 
 #[test]
+fn systemd_takes_the_unit_of_the_machine() {
+    let credential = Credential { path: Path::new("/etc/credstore.encrypted/key"), encrypted: true };
+    for master_key in [None, Some(credential), Some(Credential { encrypted: false, ..credential })] {
+        let text = system(master_key);
+        assert_eq!(analyzed(GATEWAY, &text, &["verify", "--system", "--man=no"]), "", "{text}");
+    }
+    let text = system(Some(credential));
+    assert!(text.contains("\nLoadCredentialEncrypted=gateway-master-key:/etc/credstore.encrypted/key\n"), "{text}");
+}
+
+#[test]
+fn the_unit_of_the_machine_is_exposed_little() {
+    let text = system(None);
+    // In tenths: more than 2.0 is a failure.
+    let judged = |text: &str| analyzed(GATEWAY, text, &["security", "--offline=yes", "--threshold=20"]);
+    assert_eq!(judged(&text), "", "{text}");
+    let loose = text.replace("SystemCallFilter=", "# ").replace("CapabilityBoundingSet=", "# ");
+    assert!(judged(&loose).contains("exit status"), "the threshold means something");
+}
+
+#[test]
+fn a_gateway_says_itself_that_it_is_ready_and_lives() {
+    let lines = [
+        "Type=notify",
+        "NotifyAccess=main",
+        "WatchdogSec=30",
+        "RestartSec=5",
+        "StartLimitIntervalSec=60",
+        "StartLimitBurst=5",
+        "RestartPreventExitStatus=78",
+        "SuccessExitStatus=143",
+        "TimeoutStartSec=60",
+        "LimitCORE=0",
+        "UMask=0077",
+    ];
+    for text in [rendered(GATEWAY, &[], &[]), system(None)] {
+        for line in lines {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        assert!(text.lines().any(|line| line.starts_with("ExecReload=\"")), "{text}");
+    }
+}
+
+#[test]
 fn a_session_that_is_over_is_not_started_again_and_no_process_is_left() {
-    for kind in [GATEWAY, Kind::Pair] {
+    for (kind, last) in [(GATEWAY, "RestartPreventExitStatus=78"), (Kind::Pair, "RestartPreventExitStatus=42 78")] {
         let text = rendered(kind, &[], &[]);
-        for line in ["Restart=always", "RestartPreventExitStatus=42 78", "KillMode=mixed", "WantedBy=default.target"] {
+        for line in ["Restart=always", last, "KillMode=mixed", "WantedBy=default.target"] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
     }
@@ -68,6 +143,8 @@ fn a_word_stays_one_word() {
     let unit = Unit {
         suffix: "-1a2b3c4d",
         kind: Kind::Pair,
+        scope: Scope::User,
+        reload: &[],
         program: &PathBuf::from("/opt/my tools/sigilum"),
         arguments: &["a b".to_owned(), "%h".to_owned(), "$HOME".to_owned(), "\"\\".to_owned()],
         environment: &[("A".to_owned(), "x y\"%$".to_owned())],
@@ -80,12 +157,23 @@ fn a_word_stays_one_word() {
 #[test]
 fn nothing_begins_a_line_of_its_own() {
     let unit = |arguments: &[String], environment: &[(String, String)]| {
-        render(&Unit { kind: Kind::Pair, suffix: "", program: Path::new("/bin/true"), arguments, environment })
+        let (kind, scope, program) = (Kind::Pair, Scope::User, Path::new("/bin/true"));
+        render(&Unit { kind, suffix: "", scope, program, arguments, reload: &[], environment })
     };
     let bad = "x\nExecStartPre=/bin/sh".to_owned();
     assert_eq!(unit(std::slice::from_ref(&bad), &[]), Err(UnitError::Control(bad.clone())));
     assert!(matches!(unit(&[], &[("A".to_owned(), bad)]), Err(UnitError::Control(_))));
-    let relative =
-        Unit { kind: Kind::Pair, suffix: "", program: Path::new("sigilum"), arguments: &[], environment: &[] };
+    let (scope, program) = (Scope::User, Path::new("sigilum"));
+    let relative = Unit { kind: Kind::Pair, suffix: "", scope, program, arguments: &[], reload: &[], environment: &[] };
     assert_eq!(render(&relative), Err(UnitError::Program("sigilum".to_owned())));
+}
+
+#[test]
+fn a_credential_is_a_plain_path() {
+    for bad in ["relative", "/a b", "/a:b", "/a%b", "/a\nb"] {
+        let scope = Scope::System { master_key: Some(Credential { path: Path::new(bad), encrypted: true }) };
+        let (kind, program) = (GATEWAY, Path::new("/bin/true"));
+        let unit = Unit { kind, suffix: "", scope, program, arguments: &[], reload: &[], environment: &[] };
+        assert!(render(&unit).is_err(), "{bad}");
+    }
 }

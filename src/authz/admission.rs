@@ -24,13 +24,14 @@ pub struct Admissions {
 #[derive(Debug)]
 struct Inner {
     window: ReplayWindow,
-    journal: Journal,
+    /// `None`: another process writes it now.
+    journal: Option<Journal>,
 }
 
 impl Admissions {
     /// Takes what [`Journal::open`] made.
     pub const fn new(journal: Journal, window: ReplayWindow) -> Self {
-        Self { inner: Mutex::new(Inner { window, journal }), share_refusals: AtomicU64::new(0) }
+        Self { inner: Mutex::new(Inner { window, journal: Some(journal) }), share_refusals: AtomicU64::new(0) }
     }
 
     /// Uses the nonce. When this returns `Ok`, the admission is in the journal and the plan may be
@@ -40,14 +41,20 @@ impl Admissions {
         // Nobody leaves the pair in a state another could be fooled by: an entry without its line in the
         // journal only refuses more.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = inner
-            .window
+        let Inner { window, journal } = &mut *inner;
+        let Some(journal) = journal else { return Err(DenyReason::Unavailable) };
+        let entry = window
             .admit(&admission.key, &admission.nonce, admission.created, max_age, seconds)
             .map_err(|refusal| self.reason(refusal))?;
-        inner.journal.append(&entry, max_age, seconds).map_err(|error| {
+        journal.append(&entry, max_age, seconds).map_err(|error| {
             tracing::error!(error = %error, source = %error.source, "an admission could not be written down");
             DenyReason::Unavailable
         })
+    }
+
+    /// Closes the journal: from now on nothing is admitted here, and another process may.
+    pub fn seal(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).journal = None;
     }
 
     /// Whether the nonce has been used. A look ahead that spares the reading of a body: what counts is
@@ -59,7 +66,8 @@ impl Admissions {
 
     /// Whether requests signed now are still refused for want of a journal.
     pub fn is_starting(&self, now: Now) -> bool {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).journal.is_starting(now.seconds())
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.journal.as_ref().is_some_and(|journal| journal.is_starting(now.seconds()))
     }
 
     /// How many requests were refused because their key held its share of the window, which was not full.

@@ -5,6 +5,7 @@
 //! and not the end of the operating system. So the header names the boot, and a journal of another boot
 //! is not believed. A last entry that is cut off was never answered, and is dropped.
 
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::fs;
 use std::fs::File;
@@ -13,6 +14,8 @@ use std::hash::Hasher as _;
 use std::io;
 use std::io::BufReader;
 use std::io::Read as _;
+use std::io::Seek as _;
+use std::io::SeekFrom;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -56,6 +59,27 @@ pub enum Found {
     Usable,
     /// Nothing, or nothing that can be relied upon; the reason is for the log.
     Unusable(&'static str),
+}
+
+/// What was read of a journal while its owner still wrote to it, so that whoever follows has little left to read.
+#[derive(Debug)]
+pub struct Preread {
+    hash_key: [u8; 16],
+    window: ReplayWindow,
+    /// By number of the segment: up to which byte it was read, and the last expiry so far.
+    read: BTreeMap<u64, (u64, u64)>,
+}
+
+impl Preread {
+    /// Entries that were read.
+    pub fn len(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.window.is_empty()
+    }
 }
 
 /// The journal, open for appending. The caller holds the lock on its folder.
@@ -151,12 +175,48 @@ impl Journal {
     /// Reads back what earlier processes admitted and begins a new segment. Where that cannot be
     /// relied upon, the window refuses what may have been admitted before `now`.
     pub fn open(folder: &Path, capacity: usize, now: UnixSeconds) -> Result<(Self, ReplayWindow, Found), JournalError> {
+        Self::open_after(folder, capacity, now, None)
+    }
+
+    /// Reads what there is while another process holds the lock and writes. `None` where nothing can be told ahead:
+    /// then everything is read when the lock is had.
+    pub fn preread(folder: &Path, capacity: usize, now: UnixSeconds) -> Option<Preread> {
+        let numbers = segments(folder).ok()?;
+        let headers = read_headers(folder, &numbers).ok()?;
+        let first = judge(&numbers, &headers, boot::id()).ok()?;
+        let mut preread = Preread {
+            hash_key: first.hash_key,
+            window: ReplayWindow::new(capacity, first.hash_key),
+            read: BTreeMap::new(),
+        };
+        for header in headers.iter().flatten() {
+            // One that its owner has deleted meanwhile has expired.
+            let path = segment_path(folder, header.number);
+            let read = restore(&path, &mut preread.window, now, HEADER_BYTES as u64).ok()?;
+            preread.read.insert(header.number, read);
+        }
+        Some(preread)
+    }
+
+    /// The same as [`Journal::open`] for whoever has read most of it before.
+    pub fn open_after(
+        folder: &Path,
+        capacity: usize,
+        now: UnixSeconds,
+        preread: Option<Preread>,
+    ) -> Result<(Self, ReplayWindow, Found), JournalError> {
         let boot = boot::id();
         let numbers = segments(folder)?;
         let headers = read_headers(folder, &numbers)?;
         match judge(&numbers, &headers, boot) {
             Ok(first) => {
-                let journal = Self::resume(folder, capacity, now, &numbers, &headers, first)?;
+                let preread = preread.filter(|preread| preread.hash_key == first.hash_key);
+                let preread = preread.unwrap_or_else(|| Preread {
+                    hash_key: first.hash_key,
+                    window: ReplayWindow::new(capacity, first.hash_key),
+                    read: BTreeMap::new(),
+                });
+                let journal = Self::resume(folder, now, &numbers, &headers, (first, preread))?;
                 Ok((journal.0, journal.1, Found::Usable))
             }
             Err(reason) => {
@@ -177,21 +237,22 @@ impl Journal {
 
     fn resume(
         folder: &Path,
-        capacity: usize,
         now: UnixSeconds,
         numbers: &[u64],
         headers: &[Option<Header>],
-        first: Header,
+        (first, preread): (Header, Preread),
     ) -> Result<(Self, ReplayWindow), JournalError> {
         let believed = || headers.iter().flatten();
         let high = UnixSeconds(believed().map(|header| header.opened).max().unwrap_or(0).max(now.0));
         let floor = believed().map(|header| header.floor).max().unwrap_or(0);
         // The shortest time anything was kept for is what can be relied upon.
         let max_age = believed().map(|header| header.max_age).filter(|max_age| *max_age > 0).min();
-        let mut window = ReplayWindow::new(capacity, first.hash_key);
+        let Preread { mut window, read, .. } = preread;
         let mut older = VecDeque::new();
         for header in believed() {
-            let last_expiry = restore(&segment_path(folder, header.number), &mut window, high)?;
+            let (from, before) = read.get(&header.number).copied().unwrap_or((HEADER_BYTES as u64, 0));
+            let (_, last_expiry) = restore(&segment_path(folder, header.number), &mut window, high, from)?;
+            let last_expiry = last_expiry.max(before);
             older.push_back(Older { number: header.number, last_expiry });
         }
         if floor > 0 {
@@ -333,22 +394,23 @@ fn judge(numbers: &[u64], headers: &[Option<Header>], boot: Option<u128>) -> Res
     Ok(first)
 }
 
-/// Reads a segment's entries into the window; returns the last expiry among them.
-fn restore(path: &Path, window: &mut ReplayWindow, now: UnixSeconds) -> Result<u64, JournalError> {
+/// Reads a segment's entries from a byte on into the window; returns up to which byte, and the last expiry among them.
+fn restore(path: &Path, window: &mut ReplayWindow, now: UnixSeconds, from: u64) -> Result<(u64, u64), JournalError> {
     let io = |error| fail(path, error);
-    let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
-    let mut header = [0; HEADER_BYTES];
-    reader.read_exact(&mut header).map_err(io)?;
-    let mut last_expiry = 0;
+    let mut file = File::open(path).map_err(io)?;
+    file.seek(SeekFrom::Start(from)).map_err(io)?;
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let (mut end, mut last_expiry) = (from, 0);
     let mut bytes = [0; Entry::ENCODED_BYTES];
     loop {
         match reader.read_exact(&mut bytes) {
             Ok(()) => {}
             // The end, or an entry that was cut off.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(last_expiry),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok((end, last_expiry)),
             Err(error) => return Err(io(error)),
         }
         let entry = Entry::decode(&bytes);
+        end = end.saturating_add(Entry::ENCODED_BYTES as u64);
         last_expiry = last_expiry.max(entry.expires_at.0);
         window.restore(entry, now);
     }

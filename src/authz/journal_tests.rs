@@ -209,3 +209,47 @@ fn what_could_not_be_written_leaves_a_readable_journal() {
     let (_, window, found) = open(folder.path(), at(1));
     assert_eq!((found, window.len()), (Found::Usable, 2));
 }
+
+#[test]
+fn what_was_read_ahead_counts_and_nothing_is_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "early", NOW, NOW, MAX_AGE).unwrap();
+    let ahead = Journal::preread(folder.path(), 1000, at(1)).unwrap();
+    assert_eq!(ahead.len(), 1);
+    // It is gone from the file: what was read ahead is all that is known of it.
+    let early = segment_path(folder.path(), journal.current.number);
+    admit(&mut journal, &mut window, "late", NOW, at(2), MAX_AGE).unwrap();
+    let mut file = OpenOptions::new().write(true).open(&early).unwrap();
+    file.seek(SeekFrom::Start(HEADER_BYTES as u64)).unwrap();
+    file.write_all(&[0; Entry::ENCODED_BYTES]).unwrap();
+    // And another segment is begun.
+    admit(&mut journal, &mut window, "later", at(100), at(100), MAX_AGE).unwrap();
+    assert!(files(folder.path()).len() > 1);
+    drop((journal, window));
+
+    let (mut journal, mut window, found) = Journal::open_after(folder.path(), 1000, at(101), Some(ahead)).unwrap();
+    assert_eq!((found, window.len()), (Found::Usable, 3));
+    for nonce in ["early", "late", "later"] {
+        let created = if nonce == "later" { at(100) } else { NOW };
+        let again = admit(&mut journal, &mut window, nonce, created, at(101), MAX_AGE);
+        assert_eq!(again, Err(AdmitRefusal::Replayed), "{nonce}");
+    }
+    assert_eq!(admit(&mut journal, &mut window, "new", at(101), at(101), MAX_AGE), Ok(()));
+}
+
+#[test]
+fn what_was_read_ahead_of_another_journal_does_not_count() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut journal, mut window) = settled(one.path());
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    let ahead = Journal::preread(one.path(), 1000, NOW).unwrap();
+    let (mut journal, mut window) = settled(other.path());
+    admit(&mut journal, &mut window, "two", NOW, NOW, MAX_AGE).unwrap();
+    drop((journal, window));
+    let (mut journal, mut window, _) = Journal::open_after(other.path(), 1000, at(1), Some(ahead)).unwrap();
+    assert_eq!(window.len(), 1);
+    let again = admit(&mut journal, &mut window, "two", NOW, at(1), MAX_AGE);
+    assert_eq!(again, Err(AdmitRefusal::Replayed));
+    assert!(Journal::preread(&other.path().join("nowhere"), 1000, NOW).is_none());
+}

@@ -52,8 +52,15 @@ impl<C: Clock> Server<C> {
     }
 
     /// Serves until told to stop. Health is `NOT_SERVING` until `ready` says otherwise, and again as the
-    /// first thing that happens at the stop.
-    pub async fn run(self, inbound: Inbound, mut ready: watch::Receiver<bool>, mut stop: Stop) {
+    /// first thing that happens at the stop. At `leave`, when a successor listens in our place already, health stays as it
+    /// is, and every check that still comes is decided.
+    pub async fn run(
+        self,
+        inbound: Inbound,
+        mut ready: watch::Receiver<bool>,
+        leave: impl Future<Output = ()>,
+        mut stop: Stop,
+    ) {
         let health = HealthReporter::new();
         // The reporter is born serving.
         say(&health, ServingStatus::NotServing).await;
@@ -64,14 +71,22 @@ impl<C: Clock> Server<C> {
         let (end, ended) = tasks::stop_pair();
         let serving = grpc::serve("authz", inbound, services, self.limits, ended);
         let steering = async {
+            let mut leave = std::pin::pin!(leave);
             let is_ready = tokio::select! {
                 () = stop.wait() => false,
+                () = leave.as_mut() => return end.stop(),
                 Ok(()) = async { ready.wait_for(|ready| *ready).await.map(|_| ()) } => true,
             };
             if is_ready {
                 say(&health, ServingStatus::Serving).await;
                 tracing::info!("ready: state and replay journal are there");
-                stop.wait().await;
+                tokio::select! {
+                    () = stop.wait() => {}
+                    () = leave => {
+                        tracing::info!("a successor takes over");
+                        return end.stop();
+                    }
+                }
             }
             say(&health, ServingStatus::NotServing).await;
             tracing::info!("draining");

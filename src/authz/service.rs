@@ -29,6 +29,7 @@ use crate::domain::request::RequestView as _;
 use crate::domain::request::Stage;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Now;
+use crate::domain::time::UnixMillis;
 use crate::domain::trace::TraceContext;
 use crate::gate::Gate;
 use crate::gate::Scratch;
@@ -147,6 +148,11 @@ impl<C: Clock> Authz<C> {
     /// Where spans go.
     pub const fn traces(&self) -> &Traces {
         &self.traces
+    }
+
+    /// Admits nothing any more, so that another process may ([`Admissions::seal`]).
+    pub fn seal(&self) {
+        self.admissions.seal();
     }
 
     /// The counters for admin. Ready means that a request signed now would be decided.
@@ -296,6 +302,9 @@ impl<C: Clock> Authz<C> {
             return Err(Box::new(Denial::from(DenyReason::Draining)));
         }
         let Some(snapshot) = state else { return Err(Box::new(Denial::from(DenyReason::NotReady))) };
+        if now.wall < snapshot.settings.draining_until {
+            return Err(Box::new(Denial::from(DenyReason::Draining)));
+        }
         let verdict = SCRATCH.with_borrow_mut(|scratch| self.gate.decide(stage, check, snapshot, now, scratch));
         match (verdict, stage) {
             (Verdict::Deny(denial), _) => Err(denial),
@@ -345,6 +354,11 @@ fn encode_times((stage, outcome, times): (&str, &str, &Times)) -> proto::Decisio
         counts: times.counts.to_vec(),
         sum_ns: times.sum_nanos,
     }
+}
+
+/// What admin is told by an authz that has nothing to decide with yet.
+pub fn report_of_none(started_at: UnixMillis) -> proto::Report {
+    proto::Report { started_at_ms: started_at.0, ..proto::Report::default() }
 }
 
 /// How long a refusal may wait. An answer that comes too late is none, and somebody else's Envoy may give a check less

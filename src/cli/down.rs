@@ -8,6 +8,7 @@ use crate::app::down::Stopped;
 use crate::cli::args::Globals;
 use crate::cli::gateway;
 use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::gateway::stop;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -28,13 +29,16 @@ pub(crate) async fn run(args: &DownArgs, globals: &Globals, printer: &mut Printe
     let config = args.settings.load(globals)?;
     let ours = down::listening(&config.paths.run_dir);
     // First those who would start again what is stopped, or try to reach it.
-    let was_unit = gateway::end_background(&config, printer).await?;
+    gateway::end_bridge(&config, printer).await?;
+    let unit = stop::through_manager(&config).await?;
     let stopped = down::run(&config.paths.run_dir, config.drain)
         .await
         .map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
     match stopped {
-        Stopped::NothingRan if was_unit => printer.line("[ok] gateway: stopped, with its systemd unit")?,
-        Stopped::NothingRan => printer.line("[ok] gateway: not running")?,
+        Stopped::NothingRan => match unit {
+            Some(unit) => printer.line(&format!("[ok] gateway: stopped (unit {unit})"))?,
+            None => printer.line("[ok] gateway: not running")?,
+        },
         Stopped::Gracefully => printer.line("[ok] gateway: stopped")?,
         Stopped::Killed(names) => {
             printer.line(&format!("[ok] gateway: stopped ({} had to be killed)", names.join(", ")))?

@@ -16,6 +16,7 @@ mod confirm;
 mod connection;
 mod dispatch;
 mod down;
+mod duration;
 mod e2e_tests;
 mod exec_detached;
 mod exec_envoy;

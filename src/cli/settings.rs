@@ -8,6 +8,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::app::systemd;
 use crate::cli::args::Globals;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -33,6 +34,11 @@ const NAMESPACE_NAMES: &[&str] = &["SIGILUM_NAMESPACE", "GATEWAY_SIGILUM_NAMESPA
 const SAVED_NAMESPACE_NAMES: &[&str] = &["GATEWAY_SIGILUM_NAMESPACE", "SIGILUM_NAMESPACE"];
 /// Names under which the folder of the identities is found, strongest first.
 const HOME_NAMES: &[&str] = &["SIGILUM_HOME", "GATEWAY_SIGILUM_HOME"];
+
+/// Where a service manager leaves the credentials of a service (systemd.exec(5)).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+/// Longest file with a master key, in bytes.
+const MAX_CREDENTIAL: u64 = 16 * 1024;
 
 /// Where commands that go on in the background keep their logs and process ids: `run` in `$SIGILUM_CONFIG_HOME`, else in
 /// `~/.sigilum`.
@@ -264,7 +270,9 @@ fn with_file<T>(
     };
     let given =
         |name: &str| handed.iter().find(|(known, _)| known == name).map(|(_, secret)| secret.expose().to_owned());
-    let lookup = |name: &str| given(name).or_else(|| env::lookup(name)).or_else(|| blank_token(name));
+    let lookup = |name: &str| {
+        given(name).or_else(|| env::lookup(name)).or_else(|| credential(name)).or_else(|| blank_token(name))
+    };
     let sources = Sources { flags, env: &lookup, saved: &find };
     let place = config::locate(sources);
     let read = kept.unwrap_or(&place.path);
@@ -278,6 +286,18 @@ fn with_file<T>(
         Err(error) => return Err(Refused::File(read.display().to_string(), error.to_string())),
     };
     with(sources, text.as_deref().map(|text| (place.path.as_path(), text.as_str())))
+}
+
+/// The master key as a service manager hands it over: a file in the folder of its credentials, which only this service
+/// can read. It counts as one of the environment.
+fn credential(name: &str) -> Option<String> {
+    if !keys::MASTER_KEY.env.contains(&name) {
+        return None;
+    }
+    let folder = env::lookup(CREDENTIALS)?;
+    let file = PathBuf::from(folder).join(systemd::MASTER_KEY);
+    let text = files::read_text(&file, MAX_CREDENTIAL).map(Zeroizing::new).ok()?;
+    Some(text.trim().to_owned()).filter(|key| !key.is_empty())
 }
 
 /// A token that was meant and is not there must show, where a listener would count on it.

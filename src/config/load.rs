@@ -44,6 +44,7 @@ use crate::domain::address::AddressPolicy;
 use crate::domain::ids::Namespace;
 use crate::domain::snapshot::Rotation;
 use crate::domain::snapshot::Settings;
+use crate::domain::time::UnixMillis;
 
 /// What the command line said, by setting.
 #[derive(Debug, Clone, Default)]
@@ -224,6 +225,8 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         gateway_namespace: namespace.as_ref().map_or_else(String::new, ToString::to_string),
         log_level: log_level.clone()?,
         traces: collector,
+        // No setting: whoever drains says so.
+        draining_until: UnixMillis(0),
     };
     let mut config = Config {
         namespace,

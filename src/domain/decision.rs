@@ -220,7 +220,7 @@ impl DenyReason {
             }
             Self::NotReady => "the gateway has not received its state yet",
             Self::MethodOrPathForbidden => "this connection does not allow the method, the path or the upgrade",
-            Self::Draining => "the gateway is shutting down",
+            Self::Draining => "the gateway takes no new requests for now",
             Self::RotationRequired => "the credential of this connection is overdue for rotation",
             Self::MethodNotAllowed => "method not allowed",
             Self::NotFound => "not found",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::domain::approval::Approvals;
 use crate::domain::connection::Connection;
 use crate::domain::ids::ConnectionId;
+use crate::domain::time::UnixMillis;
 use crate::domain::trace::Collector;
 
 /// What to do when a connection's secret is overdue for rotation.
@@ -59,6 +60,8 @@ pub struct Settings {
     pub log_level: String,
     /// Where spans of traces go; `None`: none are made.
     pub traces: Option<Arc<Collector>>,
+    /// New requests are refused until then; 0: they are not.
+    pub draining_until: UnixMillis,
 }
 
 impl Default for Settings {
@@ -77,6 +80,7 @@ impl Default for Settings {
             gateway_namespace: String::new(),
             log_level: String::new(),
             traces: None,
+            draining_until: UnixMillis(0),
         }
     }
 }

@@ -36,6 +36,58 @@
 //! with those before, as Envoy ran with them last; admin then reads `run/gateway.yaml.last-good` in place of the file, and does not
 //! try what is in the file again until that changes.
 //!
+//! # Restart
+//!
+//! `gateway restart` speaks to the supervisor on `run/control.sock` (0600; the kernel says who is at the other end: our user, or
+//! root), one JSON object per line each way ([`crate::app::gateway::ask`]); SIGUSR2 means the same. It drains as at a stop, for as
+//! long as its mode says, and starts anew as above; requests that take longer are cut off and counted (`drain_timeout` in
+//! `logs/gateway-restart.log`). The supervisor is the same process: another version of the program counts with a new one.
+//!
+//! # Hand-off
+//!
+//! `gateway restart --handoff` replaces `authz` and `admin` so that no request fails:
+//!
+//! 1. A second `authz` starts beside the first; `admin` is told that both may come. It takes the whole state, with the approvals
+//!    that were read, and reads the replay journal while the first still writes it. When it has both it listens as
+//!    `authz.sock.next`, which says that it stands ready. Nothing has changed until here: where it does not come so far, it is
+//!    ended, and the first goes on.
+//! 2. The supervisor renames `authz.sock.next` to `authz.sock`. New connections of Envoy now wait at the second.
+//! 3. The first is told to leave. It accepts what had come before the rename (20 ms), says GOAWAY, and decides what is still on
+//!    its way. Envoy opens another connection, which waits at the second. When its connections are gone, at the latest after 150 ms
+//!    more, the first closes the journal: from then on it admits nothing. It gives the lock of the run folder back.
+//! 4. The second takes the lock, reads what the journal has since it looked, begins a segment of its own, and answers what waits.
+//!
+//! There is one writer of the journal at any time, and it knows every nonce that was admitted before: none passes twice, and none
+//! that was not used is refused. A check waits for tens of milliseconds; Envoy gives it 500. Health is not withdrawn in between.
+//! 5. `admin` ends and starts again. No request needs it; `authz` keeps its state and follows the new one. In this order, because an
+//!    `admin` that has just started has read no approvals yet that the second `authz` could be told.
+//!
+//! Envoy is not replaced: listeners and settings of agents change while it runs ([`crate::envoy::live`]), and what is left (its
+//! binary, its threads) asks for a restart.
+//!
+//! # Drain
+//!
+//! `POST /api/v1/drain` takes a lease; while one is held authz refuses new requests with `GATEWAY_DRAINING` and Envoy fails its own
+//! health check. Authz is told *until when* and goes by its own clock, so the drain ends with its lease also where `admin` is away.
+//! Leases lie in `run/drain.json` and outlive restarts. Requests in flight are not touched.
+//!
+//! # As a service
+//!
+//! The unit is `Type=notify`: READY comes when everything answers, WATCHDOG while the supervisor works and `admin` answers, at
+//! a third of `WatchdogSec`. So a frozen `admin` has the whole restarted after 30 s. While it starts or drains its own deadlines hold.
+//! `RestartPreventExitStatus=78` keeps a wrong configuration, a port or a lock of somebody else from being tried for ever.
+//! `last-shutdown.json` in the data folder says why the last supervisor ended; after SIGKILL it says nothing.
+//!
+//! The system's unit runs under `DynamicUser=` with `systemd-analyze security` at 1.4. What it does without, and why two usual lines
+//! are missing, stands at [`crate::app::systemd`].
+//!
+//! # One instance
+//!
+//! The supervisor holds a lock in the data folder (`supervisor.lock`) and one in the run folder (`gateway.lock`): two data folders
+//! cannot share a run folder, in which a start ends what a killed gateway left. Both are the kernel's, so a killed holder holds
+//! nothing. `start --force` replaces a gateway only where its process is known by id and start time and itself answers on the
+//! control socket, and never one that a service manager would start again.
+//!
 //! # Stop
 //!
 //! SIGTERM, SIGINT or `down`: Envoy closes its listeners and finishes what is in flight, for at most

@@ -16,6 +16,11 @@ pub(super) const CLAIMS: i32 = proto::ApprovalSource::Claims as i32;
 pub enum Change {
     /// The settings, whole.
     Settings(proto::Settings),
+    /// New requests are refused until then.
+    Drain {
+        /// Unix milliseconds; 0: they are not.
+        until_ms: u64,
+    },
     /// A connection that is new or different.
     Upsert(Box<proto::Connection>),
     /// A connection that is gone, by id.
@@ -47,6 +52,7 @@ impl Change {
         match self {
             Self::Settings(settings) => settings.encoded_len(),
             Self::Upsert(connection) => connection.encoded_len(),
+            Self::Drain { .. } => size_of::<u64>(),
             Self::Delete(id) => id.len(),
             Self::ReplaceApprovals(list) => list.encoded_len(),
             Self::AddApprovals(list) | Self::RemoveApprovals(list) => {
@@ -78,6 +84,8 @@ impl Merged {
     pub(super) fn add(&mut self, change: Change) {
         match change {
             Change::Settings(settings) => self.settings = Some(settings),
+            // The publisher has made settings of it.
+            Change::Drain { .. } => {}
             Change::Upsert(connection) => {
                 self.connections.insert(connection.id.clone(), Some(connection));
             }

@@ -167,9 +167,15 @@ impl Published {
     /// it is too large to be sent as a change.
     fn enact(&mut self, change: Change, now: MonotonicMillis) -> Option<Change> {
         let change = match change {
-            Change::Settings(settings) => {
+            Change::Settings(mut settings) => {
+                // No setting: whoever drains says until when.
+                settings.draining_until_ms = self.settings.draining_until_ms;
                 self.settings = settings.clone();
                 Change::Settings(settings)
+            }
+            Change::Drain { until_ms } => {
+                self.settings.draining_until_ms = until_ms;
+                Change::Settings(self.settings.clone())
             }
             Change::Upsert(connection) => {
                 self.connections.insert(connection.id.clone(), Arc::from(connection.clone()));

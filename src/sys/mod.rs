@@ -24,6 +24,7 @@ pub mod ports;
 pub mod process;
 pub mod random;
 pub mod room;
+pub mod service;
 pub mod signal;
 pub mod spawner;
 pub mod stream;

@@ -75,6 +75,8 @@ pub struct PeerRule {
     pub uid: u32,
     /// The one process allowed, where it is known.
     pub pid: Option<i32>,
+    /// The one that is about to take its place, and may come as well.
+    pub successor: Option<i32>,
 }
 
 /// Why a peer was turned away.
@@ -94,7 +96,7 @@ pub enum PeerRefused {
 impl PeerRule {
     /// Our own user, any process.
     pub fn same_user() -> Self {
-        Self { uid: rustix::process::geteuid().as_raw(), pid: None }
+        Self { uid: rustix::process::geteuid().as_raw(), pid: None, successor: None }
     }
 
     /// Judges the other end of `stream` by what the kernel says (`SO_PEERCRED`).
@@ -105,7 +107,7 @@ impl PeerRule {
         }
         match (self.pid, peer.pid()) {
             (None, _) => Ok(()),
-            (Some(wanted), Some(found)) if wanted == found => Ok(()),
+            (Some(wanted), Some(found)) if wanted == found || self.successor == Some(found) => Ok(()),
             (Some(_), Some(found)) => Err(PeerRefused::Pid(found)),
             (Some(_), None) => Err(PeerRefused::Unknown),
         }

@@ -22,6 +22,22 @@ impl Hangups {
     }
 }
 
+/// SIGUSR2, which asks a supervisor to restart what it runs. Registered when made.
+#[derive(Debug)]
+pub struct RestartSignals(Signal);
+
+impl RestartSignals {
+    /// Takes over SIGUSR2 for the rest of the process's life.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::user_defined2())?))
+    }
+
+    /// Returns at the next one.
+    pub async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
 /// The signals that ask a process to end. Registered when made, so that none is missed in between.
 #[derive(Debug)]
 pub struct StopSignals {

@@ -3,7 +3,8 @@
 //! A supervised process has a pipe as its standard input. Lines come down it, each ended by LF:
 //! `secret <NAME> <hex of UTF-8>` hands over a secret (argv and environment can be read by others),
 //! `go` ends the secrets, `peer <pid>` names the one process that may connect to the child's Unix
-//! socket until the next such line. The end of the file means that the parent is gone.
+//! socket until the next such line, `peer <pid> <pid>` that one and the one about to take its place, `leave` says that a
+//! successor of the child stands ready. The end of the file means that the parent is gone.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,7 +23,9 @@ use zeroize::Zeroizing;
 use crate::domain::secret::Secret;
 use crate::sys::peer::PeerRule;
 use crate::sys::process;
+use crate::sys::tasks::Stop;
 use crate::sys::tasks::StopHandle;
+use crate::sys::tasks::stop_pair;
 
 /// The hidden command that ties a program's life to its parent's: `<parent pid> <program> <arguments>`.
 pub const EXEC_ENVOY: &str = "__exec-envoy";
@@ -72,15 +75,31 @@ pub enum SupervisionError {
 enum Line {
     Secret(String, Secret),
     Go,
-    Peer(i32),
+    Peer(i32, Option<i32>),
+    Leave,
 }
 
 /// The line that ends the secrets.
 pub const GO: &str = "go\n";
 
-/// The line that names the process which may connect.
-pub fn peer_line(pid: i32) -> String {
-    format!("peer {pid}\n")
+/// The line that tells a child to leave its place to a successor.
+pub const LEAVE: &str = "leave\n";
+
+/// The line that names the process which may connect, and the one that is about to take its place.
+pub fn peer_line(pid: i32, successor: Option<i32>) -> String {
+    match successor {
+        Some(successor) => format!("peer {pid} {successor}\n"),
+        None => format!("peer {pid}\n"),
+    }
+}
+
+/// What a supervisor says while its child works.
+#[derive(Debug)]
+pub struct Orders {
+    /// The rule for the process that may connect; `None` until it was named.
+    pub peers: watch::Receiver<Option<PeerRule>>,
+    /// Called when a successor stands ready; `None`: nobody will call it.
+    pub leave: Option<Stop>,
 }
 
 /// The line that hands a secret over. Names are variable names: no blanks.
@@ -107,10 +126,16 @@ pub fn supervised_secrets() -> Result<Vec<(String, Secret)>, SupervisionError> {
 /// Under a supervisor: the rule for the one process that may connect, `None` until it was named. Calls
 /// `stop` as soon as the supervisor is gone or says what cannot be understood.
 pub fn supervised_peers(stop: StopHandle) -> watch::Receiver<Option<PeerRule>> {
-    let (sender, receiver) = watch::channel(None);
+    supervised_orders(stop).peers
+}
+
+/// The same, with the word that a successor stands ready.
+pub fn supervised_orders(stop: StopHandle) -> Orders {
+    let (sender, peers) = watch::channel(None);
+    let (leaving, leave) = stop_pair();
     let work = move || {
         if let Ok(mut input) = standard_input() {
-            follow(&mut input, &sender);
+            follow(&mut input, &sender, &leaving);
         }
         stop.stop();
     };
@@ -118,7 +143,12 @@ pub fn supervised_peers(stop: StopHandle) -> watch::Receiver<Option<PeerRule>> {
     if let Err(error) = std::thread::Builder::new().name("supervision".to_owned()).spawn(work) {
         tracing::error!(error = %error, "the supervisor cannot be followed");
     }
-    receiver
+    Orders { peers, leave: Some(leave) }
+}
+
+/// Without a supervisor: any process of our own user, and nobody who takes over.
+pub fn unsupervised_orders() -> Orders {
+    Orders { peers: unsupervised_peers(), leave: None }
 }
 
 /// Without a supervisor: any process of our own user.
@@ -199,18 +229,19 @@ fn read_secrets(input: &mut impl io::Read) -> Result<Vec<(String, Secret)>, Supe
         match read_line(input)? {
             Line::Secret(name, secret) if secrets.len() < MAX_SECRETS => secrets.push((name, secret)),
             Line::Go => return Ok(secrets),
-            Line::Secret(..) | Line::Peer(_) => return Err(SupervisionError::Protocol),
+            Line::Secret(..) | Line::Peer(..) | Line::Leave => return Err(SupervisionError::Protocol),
         }
     }
 }
 
-/// Follows the peer lines until there is nothing more to read or to understand.
-fn follow(input: &mut impl io::Read, peers: &watch::Sender<Option<PeerRule>>) {
+/// Follows the lines until there is nothing more to read or to understand.
+fn follow(input: &mut impl io::Read, peers: &watch::Sender<Option<PeerRule>>, leaving: &StopHandle) {
     loop {
         match read_line(input) {
-            Ok(Line::Peer(pid)) => {
-                peers.send_replace(Some(PeerRule { pid: Some(pid), ..PeerRule::same_user() }));
+            Ok(Line::Peer(pid, successor)) => {
+                peers.send_replace(Some(PeerRule { pid: Some(pid), successor, ..PeerRule::same_user() }));
             }
+            Ok(Line::Leave) => leaving.stop(),
             // A child that needs no secrets does not read them first.
             Ok(Line::Secret(..) | Line::Go) => {}
             Err(_) => return,
@@ -237,11 +268,17 @@ fn read_line(input: &mut impl io::Read) -> Result<Line, SupervisionError> {
 
 fn parse(line: &[u8]) -> Option<Line> {
     let line = std::str::from_utf8(line).ok()?;
-    if line == "go" {
-        return Some(Line::Go);
+    match line {
+        "go" => return Some(Line::Go),
+        "leave" => return Some(Line::Leave),
+        _ => {}
     }
+    let process = |text: &str| text.parse().ok().filter(|pid| *pid > 0);
     match line.split_once(' ')? {
-        ("peer", pid) => pid.parse().ok().filter(|pid| *pid > 0).map(Line::Peer),
+        ("peer", rest) => match rest.split_once(' ') {
+            Some((pid, successor)) => Some(Line::Peer(process(pid)?, Some(process(successor)?))),
+            None => process(rest).map(|pid| Line::Peer(pid, None)),
+        },
         ("secret", rest) => {
             let (name, hex) = rest.split_once(' ')?;
             let mut bytes = Zeroizing::new(Vec::with_capacity(hex.len() / 2));
@@ -295,10 +332,24 @@ mod tests {
     #[test]
     fn the_last_peer_named_is_the_one_that_may_connect() {
         let (sender, receiver) = watch::channel(None);
-        let pipe = format!("{GO}{}{}", peer_line(41), peer_line(42));
-        follow(&mut pipe.as_bytes(), &sender);
+        let (leaving, leave) = stop_pair();
+        let pipe = format!("{GO}{}{}", peer_line(41, None), peer_line(42, Some(43)));
+        follow(&mut pipe.as_bytes(), &sender, &leaving);
         let rule = receiver.borrow().unwrap();
-        assert_eq!((rule.pid, rule.uid), (Some(42), PeerRule::same_user().uid));
+        assert_eq!((rule.pid, rule.successor, rule.uid), (Some(42), Some(43), PeerRule::same_user().uid));
+        follow(&mut peer_line(43, None).as_bytes(), &sender, &leaving);
+        assert_eq!(receiver.borrow().unwrap().successor, None);
+        assert!(!leave.is_called(), "nobody has said so");
+    }
+
+    #[test]
+    fn a_child_is_told_to_leave_by_a_word_and_by_nothing_else() {
+        let (sender, _receiver) = watch::channel(None);
+        let (leaving, leave) = stop_pair();
+        follow(&mut &b"go\nleave now\n"[..], &sender, &leaving);
+        assert!(!leave.is_called());
+        follow(&mut format!("{GO}{LEAVE}").as_bytes(), &sender, &leaving);
+        assert!(leave.is_called());
     }
 
     #[test]
@@ -313,7 +364,9 @@ mod tests {
     #[test]
     fn nobody_may_connect_before_a_peer_is_named() {
         let (sender, receiver) = watch::channel(None);
-        follow(&mut &b"go\npeer -1\npeer 7\n"[..], &sender);
-        assert!(receiver.borrow().is_none(), "what cannot be understood ends the conversation");
+        for bad in ["go\npeer -1\npeer 7\n", "peer 7 0\npeer 7\n", "peer 7 8 9\npeer 7\n"] {
+            follow(&mut bad.as_bytes(), &sender, &stop_pair().0);
+            assert!(receiver.borrow().is_none(), "what cannot be understood ends the conversation");
+        }
     }
 }

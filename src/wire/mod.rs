@@ -6,6 +6,7 @@ pub mod answer;
 pub mod audit;
 pub mod catalog;
 pub mod control_plane;
+pub mod drain;
 pub mod envelope;
 pub mod envoy;
 pub mod health;

@@ -27,6 +27,7 @@ use crate::domain::ids::PublicKey;
 use crate::domain::secret::Secret;
 use crate::domain::snapshot::Rotation;
 use crate::domain::snapshot::Settings;
+use crate::domain::time::UnixMillis;
 use crate::domain::time::UnixSeconds;
 use crate::domain::trace::Collector;
 
@@ -92,6 +93,7 @@ pub fn decode_settings(settings: proto::Settings) -> Result<Settings, InvalidSet
         gateway_namespace: settings.gateway_namespace,
         log_level: settings.log_level,
         traces: settings.traces.map(decode_collector).map(Arc::new),
+        draining_until: UnixMillis(settings.draining_until_ms),
     })
 }
 
@@ -132,6 +134,7 @@ pub fn encode_settings(settings: &Settings) -> proto::Settings {
         gateway_namespace: settings.gateway_namespace.clone(),
         log_level: settings.log_level.clone(),
         traces: settings.traces.as_deref().map(encode_collector),
+        draining_until_ms: settings.draining_until.0,
     }
 }
 

@@ -16,8 +16,13 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    #[allow(clippy::disallowed_methods, reason = "a deadline of the test")]
     pub(crate) fn start(person: &Person) -> Self {
+        Self::start_with(person, &[])
+    }
+
+    /// The same with variables of its own.
+    #[allow(clippy::disallowed_methods, reason = "a deadline of the test")]
+    pub(crate) fn start_with(person: &Person, variables: &[(&str, &str)]) -> Self {
         // Bound for a moment to find it; the admin process says so where somebody was faster.
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = free.local_addr().unwrap();
@@ -25,6 +30,7 @@ impl Gateway {
         let listen = address.to_string();
         let child = person
             .command(&["gateway", "admin", "--addr", &listen, "--namespace", "acme"])
+            .envs(variables.iter().copied())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();

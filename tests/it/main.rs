@@ -26,10 +26,13 @@ mod control_plane;
 mod dashboard;
 mod dashboard_pages;
 mod dashboard_story;
+mod drain;
 mod edits;
 mod envoy_file;
+mod handoff;
 mod ingress_tls;
 mod limits;
+mod lock;
 mod metrics;
 mod outages;
 mod pair_sessions;
@@ -38,15 +41,21 @@ mod registration;
 mod rekey;
 mod reload;
 mod replay;
+mod restart;
 mod rotation;
+mod sandbox;
 mod sealed;
+mod service_manager;
 #[path = "../soak/traffic.rs"]
 mod soak;
 #[path = "../soak/claims.rs"]
 mod soak_claims;
+#[path = "../soak/kills.rs"]
+mod soak_kills;
 mod sockets;
 mod stack;
 mod start;
+mod stop;
 mod traces;
 mod up_stack;
 mod usage_events;

@@ -8,20 +8,27 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::app::admin::STATE_SOCKET;
+use crate::app::gateway::ask::Event;
+use crate::app::gateway::ask::Phase;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::config::LAST_GOOD_FILE;
 use crate::app::gateway::config::Loader;
+use crate::app::gateway::control::CONTROL_SOCKET;
 use crate::app::gateway::error::GatewayError;
+use crate::app::gateway::frame::Frame;
 use crate::app::gateway::instance::Instance;
+use crate::app::gateway::locks::Locks;
 use crate::app::gateway::ports;
 use crate::app::gateway::ports::Reserved;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
+use crate::app::gateway::record::LastShutdown;
+use crate::app::gateway::record::Went;
 use crate::app::gateway::supervisor::Lived;
 use crate::app::gateway::supervisor::Supervisor;
+use crate::app::gateway::watchdog;
 use crate::config::guard;
 use crate::domain::secret::Secret;
 use crate::envoy::binary;
@@ -31,54 +38,53 @@ use crate::envoy::live;
 use crate::envoy::render;
 use crate::envoy::render::Rendering;
 use crate::reload::Content;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
 use crate::sys::env;
 use crate::sys::files;
-use crate::sys::files::FileLock;
-use crate::sys::files::LockError;
 use crate::sys::peer;
+use crate::sys::service::ServiceManager;
+use crate::sys::signal::RestartSignals;
 use crate::sys::signal::StopSignals;
 use crate::sys::tasks::Stop;
 
+/// How long a start may take altogether: Envoy is fetched, and each process has its own deadline.
+const START_PATIENCE: Duration = Duration::from_secs(600);
 /// How long processes of a killed supervisor have to notice it themselves.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
-/// How long and how often the lock of a process that may be dying is tried.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-const LOCK_LOOK: Duration = Duration::from_millis(20);
 
 /// What calls the stop: a signal, or somebody in this process. A second signal forces it.
 #[derive(Debug)]
 pub struct Stops {
     signals: StopSignals,
     also: Stop,
+    cause: Option<&'static str>,
 }
 
 impl Stops {
     /// Listens to both.
     pub const fn new(signals: StopSignals, also: Stop) -> Self {
-        Self { signals, also }
+        Self { signals, also, cause: None }
     }
 
     /// Returns when the stop is called.
     pub(in crate::app) async fn called(&mut self) {
-        tokio::select! {
-            _ = self.signals.next() => {}
-            () = self.also.wait() => {}
-        }
+        let cause = tokio::select! {
+            signal = self.signals.next() => signal,
+            () = self.also.wait() => "stop",
+        };
+        self.cause.get_or_insert(cause);
+    }
+
+    /// What called it: `SIGTERM`, `SIGINT` or `stop`; `None` where nothing has.
+    pub(super) const fn cause(&self) -> Option<&'static str> {
+        self.cause
     }
 
     /// Returns at the next signal.
     pub(super) async fn forced(&mut self) {
         self.signals.next().await;
     }
-}
-
-/// What stays the same when a gateway starts anew.
-pub(super) struct Frame {
-    pub(super) lock: FileLock,
-    pub(super) progress: mpsc::Sender<Progress>,
-    pub(super) ready: watch::Sender<bool>,
-    /// Reads the settings again.
-    pub(super) loader: Loader,
 }
 
 /// What ran before, and where it listened.
@@ -113,15 +119,17 @@ impl Bound {
         progress: mpsc::Sender<Progress>,
     ) -> Result<Self, GatewayError> {
         make_folders(&mut config)?;
-        let lock = take_lock(&config).await?;
+        let locks = Locks::take(&config).await?;
         if let Some(before) = Instance::read(&config.run_dir) {
             for role in before.end_orphans(ORPHAN_GRACE).await {
                 let note = format!("{} of a gateway that was killed still ran; it was ended", role.name());
                 let _ = progress.try_send(Progress::Note(note));
             }
         }
+        // Envoy may have to be fetched first.
+        ServiceManager::of_environment().extend(START_PATIENCE);
         let (reserved, addresses, envoy) = prepare(&config, &config.wanted(), &progress).await?;
-        let frame = Frame { lock, progress, ready: watch::channel(false).0, loader };
+        let frame = Frame::new(locks, progress, loader, &config.run_dir, &config.log_dir(), &addresses);
         Ok(Self { config, addresses, reserved, envoy, frame, before: None })
     }
 
@@ -159,12 +167,37 @@ impl Bound {
         self.frame.loader.amend(amend);
     }
 
-    /// Starts everything, keeps it up until the stop is called, drains; starts anew where admin asks for it. Whatever
-    /// happens, nothing is left.
+    /// Starts everything, keeps it up until the stop is called, drains; starts anew where admin asks for it or somebody else
+    /// does, on the control socket. Whatever happens, nothing is left.
     pub async fn run(self, mut stops: Stops) -> Result<(), GatewayError> {
+        let (desk, standing, manager) = (self.frame.desk(), self.frame.standing.subscribe(), self.frame.manager);
+        let data_dir = self.config.data_dir.clone();
+        let signals = RestartSignals::install().ok();
+        let ended = tokio::select! {
+            ended = self.lives(&mut stops) => ended,
+            never = desk.serve(signals) => match never {},
+            never = watchdog::beat(manager, standing) => match never {},
+        };
+        let reason = match &ended {
+            Ok(()) => stops.cause().unwrap_or("stop"),
+            Err(_) => "failure",
+        };
+        let last = LastShutdown {
+            at: SystemClock.now().wall.rfc3339(),
+            pid: std::process::id(),
+            reason: reason.to_owned(),
+            error: ended.as_ref().err().map(ToString::to_string),
+        };
+        // Only for people: a folder that is gone has nobody to tell.
+        let _ = last.write(&data_dir);
+        ended
+    }
+
+    /// One life after the other.
+    async fn lives(self, stops: &mut Stops) -> Result<(), GatewayError> {
         let mut bound = self;
         loop {
-            match bound.live(&mut stops).await? {
+            match bound.live(stops).await? {
                 Some(next) => bound = next,
                 None => return Ok(()),
             }
@@ -191,19 +224,25 @@ impl Bound {
         };
         Instance::forget(&supervisor.config.run_dir);
         match ended {
-            Ok(Lived::Anew) if !forced => {
-                supervisor.frame.ready.send_replace(false);
+            Ok(Lived::Anew | Lived::Again) if !forced => {
+                supervisor.frame.begin(Phase::Starting);
                 let (last, frame) = supervisor.into_rest();
                 anew(last, frame, stops).await
             }
-            Ok(Lived::Over | Lived::Anew) => Ok(None),
+            Ok(Lived::Over | Lived::Anew | Lived::Again) => {
+                supervisor.frame.settle(Went::Stopped).await;
+                Ok(None)
+            }
             Err(error) => match before {
                 // The new settings can be read and bound, and still nothing comes up with them.
                 Some(before) if !up && !forced => {
                     let (_, frame) = supervisor.into_rest();
                     back(*before, frame, &error.to_string(), stops).await
                 }
-                _ => Err(error),
+                _ => {
+                    supervisor.frame.settle(Went::Failed(&error.to_string())).await;
+                    Err(error)
+                }
             },
         }
     }
@@ -235,19 +274,17 @@ async fn anew(last: Last, mut frame: Frame, stops: &mut Stops) -> Result<Option<
     }
     let taken = async {
         make_folders(&mut next)?;
-        let lock = if next.data_dir == last.config.data_dir { None } else { Some(take_lock(&next).await?) };
+        let locks = frame.locks.others(&next).await?;
         let prepared = prepare(&next, &wanted, &frame.progress).await?;
-        Ok::<_, GatewayError>((lock, prepared))
+        Ok::<_, GatewayError>((locks, prepared))
     };
     let taken = tokio::select! {
         taken = taken => taken,
         () = stops.called() => return Ok(None),
     };
     match taken {
-        Ok((lock, (reserved, addresses, envoy))) => {
-            if let Some(lock) = lock {
-                frame.lock = lock;
-            }
+        Ok((locks, (reserved, addresses, envoy))) => {
+            frame.locks.replace(locks);
             let before = Some(Box::new(last));
             Ok(Some(Bound { config: next, addresses, reserved, envoy, frame, before }))
         }
@@ -263,10 +300,10 @@ fn content(config: &GatewayConfig) -> Content {
 async fn back(last: Last, mut frame: Frame, why: &str, stops: &mut Stops) -> Result<Option<Bound>, GatewayError> {
     let Last { mut config, addresses } = last;
     let _ = frame.progress.try_send(Progress::HeldBack(why.to_owned()));
+    frame.tell(Event::HeldBack { message: why.to_owned() });
     config.held_back = Some(why.to_owned());
-    if !frame.lock.path().starts_with(&config.data_dir) {
-        frame.lock = take_lock(&config).await?;
-    }
+    let locks = frame.locks.others(&config).await?;
+    frame.locks.replace(locks);
     tokio::select! {
         prepared = prepare(&config, &addresses, &frame.progress) => {
             let (reserved, addresses, envoy) = prepared?;
@@ -280,10 +317,15 @@ async fn back(last: Last, mut frame: Frame, why: &str, stops: &mut Stops) -> Res
 fn make_folders(config: &mut GatewayConfig) -> Result<(), GatewayError> {
     config.data_dir = std::path::absolute(&config.data_dir).map_err(io_at(&config.data_dir))?;
     config.run_dir = std::path::absolute(&config.run_dir).map_err(io_at(&config.run_dir))?;
+    // Admin works in the run folder, where a relative path means something else.
+    config.home = std::path::absolute(&config.home).map_err(io_at(&config.home))?;
+    if let Some(file) = &mut config.config_file {
+        *file = std::path::absolute(&*file).map_err(io_at(file))?;
+    }
     for folder in [config.data_dir.clone(), config.run_dir.clone(), config.log_dir()] {
         files::own_folder(&folder).map_err(io_at(&folder))?;
     }
-    for socket in [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET] {
+    for socket in [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET, CONTROL_SOCKET] {
         peer::check_socket_path(&config.run_dir.join(socket))?;
     }
     Ok(())
@@ -324,29 +366,6 @@ async fn prepare(
         let _ = std::fs::remove_file(&last_good);
     }
     Ok((reserved, addresses, envoy))
-}
-
-/// Name of the supervisor's lock file in the data folder.
-pub const LOCK_FILE: &str = "supervisor.lock";
-
-/// Takes the lock. A killed predecessor may be on its way out and still hold it, so it is tried for a moment.
-async fn take_lock(config: &GatewayConfig) -> Result<FileLock, GatewayError> {
-    let address = config.ingress.first().map(ToString::to_string).unwrap_or_default();
-    let own = format!("pid {} (sigilum gateway, {address})", std::process::id());
-    let path = config.data_dir.join(LOCK_FILE);
-    let started = Instant::now();
-    loop {
-        match FileLock::take(&path, &own) {
-            Ok(lock) => return Ok(lock),
-            Err(LockError::Io { path, source }) => return Err(GatewayError::Io { path, source }),
-            Err(LockError::Held { path, holder }) => {
-                if started.elapsed() > LOCK_PATIENCE {
-                    return Err(GatewayError::AlreadyRunning { lock: path, holder });
-                }
-            }
-        }
-        tokio::time::sleep(LOCK_LOOK).await;
-    }
 }
 
 /// `SSL_CERT_FILE`, else the first of the usual places.

@@ -62,6 +62,8 @@ pub(super) struct Running {
 pub(super) struct Exit {
     /// Which.
     pub(super) role: Role,
+    /// Its process id.
+    pub(super) pid: i32,
     /// How; `None` where the system did not say.
     pub(super) status: Option<ExitStatus>,
 }
@@ -144,6 +146,12 @@ impl Plan {
         }
     }
 
+    /// The same for one that takes the place of another.
+    pub(super) fn taking_over(mut self) -> Self {
+        self.arguments.push("--take-over".to_owned());
+        self
+    }
+
     /// The data plane, through our own program: it ties Envoy's life to ours and becomes Envoy.
     pub(super) fn envoy(config: &GatewayConfig, envoy: &EnvoyBinary) -> Self {
         let mut arguments = vec![supervision::EXEC_ENVOY.to_owned(), std::process::id().to_string()];
@@ -212,7 +220,7 @@ impl Plan {
                 // It closed its outputs and lives on.
                 _ = &mut words => child.wait().await,
             };
-            Exit { role, status: status.ok() }
+            Exit { role, pid, status: status.ok() }
         });
         Ok(Running { process, stdin })
     }
@@ -227,9 +235,14 @@ impl Running {
         self.tell(supervision::GO.as_bytes()).await;
     }
 
-    /// Names the process that may connect to this one.
-    pub(super) async fn tell_peer(&mut self, peer: &ProcessIdentity) {
-        self.tell(supervision::peer_line(peer.pid).as_bytes()).await;
+    /// Names the process that may connect to this one, and the one that is about to take its place.
+    pub(super) async fn tell_peer(&mut self, peer: &ProcessIdentity, successor: Option<&ProcessIdentity>) {
+        self.tell(supervision::peer_line(peer.pid, successor.map(|successor| successor.pid)).as_bytes()).await;
+    }
+
+    /// Says that a successor stands ready.
+    pub(super) async fn tell_leave(&mut self) {
+        self.tell(supervision::LEAVE.as_bytes()).await;
     }
 
     async fn tell(&mut self, line: &[u8]) {

@@ -7,9 +7,14 @@ use http::Request;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
+use crate::app::gateway::ask::Event;
+use crate::app::gateway::ask::Phase;
 use crate::app::gateway::bound::Stops;
+use crate::app::gateway::child::Exit;
+use crate::app::gateway::frame::millis;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::progress::Role;
+use crate::app::gateway::record::Went;
 use crate::app::gateway::supervisor::Lived;
 use crate::app::gateway::supervisor::Supervisor;
 use crate::envoy::launch;
@@ -28,17 +33,38 @@ const IN_FLIGHT: &str = "http.ingress.downstream_rq_active";
 impl Supervisor {
     /// Drains and ends everything; a signal meanwhile forces it. Says whether one came.
     pub(super) async fn drain(&mut self, stops: &mut Stops, lived: Lived) -> bool {
-        let why = if lived == Lived::Anew { Progress::Anew } else { Progress::Draining };
+        let why = match lived {
+            Lived::Over => Progress::Draining,
+            Lived::Anew => Progress::Anew,
+            Lived::Again => Progress::Again,
+        };
         let _ = self.frame.progress.try_send(why);
-        if self.children.contains_key(&Role::Envoy) {
+        self.frame.begin(Phase::Draining);
+        let patience = match (&self.frame.doing, lived) {
+            (Some(doing), Lived::Again) => doing.ask.restart.patience(self.config.drain),
+            (Some(_) | None, _) => Some(self.config.drain),
+        };
+        if lived == Lived::Over {
+            self.frame.manager.stopping("stopping: requests in flight are finished");
+        }
+        if let (true, Some(patience)) = (self.children.contains_key(&Role::Envoy), patience) {
+            let seconds = (patience < Duration::MAX).then_some(patience.as_secs());
+            self.frame.tell(Event::Draining { seconds });
+            let started = Instant::now();
             let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));
-            let forced = tokio::select! {
-                () = empty(&raw, self.config.drain) => false,
-                () = stops.forced() => true,
+            let cut = tokio::select! {
+                cut = empty(&raw, patience) => cut,
+                () = stops.forced() => {
+                    self.kill_all().await;
+                    return true;
+                }
             };
-            if forced {
-                self.kill_all().await;
-                return true;
+            let took = started.elapsed();
+            self.frame.tell(Event::Drained { took_ms: millis(took), cut });
+            if cut > 0 {
+                self.frame.note(Went::DrainTimeout, took);
+                let text = format!("{cut} requests were cut off after {} s (drain_timeout)", took.as_secs());
+                let _ = self.frame.progress.try_send(Progress::Note(text));
             }
         }
         self.end(stops).await
@@ -70,14 +96,17 @@ impl Supervisor {
 
     /// Kills what is left and waits for it: a killed process always ends.
     async fn kill_all(&mut self) {
+        let others = self.leaving.drain(..).chain(self.successor.take()).map(|(_, running)| running);
+        // What is no child of ours any more dies with its watching task, below.
+        for running in others {
+            let _ = running.process.signal(Signal::KILL);
+        }
         for running in self.children.values() {
             let _ = running.process.signal(Signal::KILL);
         }
         while !self.children.is_empty() {
             match self.exits.join_next().await {
-                Some(Ok(exit)) => {
-                    self.children.remove(&exit.role);
-                }
+                Some(Ok(exit)) => self.forget(&exit),
                 Some(Err(_)) => {}
                 None => break,
             }
@@ -90,31 +119,39 @@ impl Supervisor {
     async fn gone(&mut self, role: Role) {
         while self.children.contains_key(&role) {
             match self.exits.join_next().await {
-                Some(Ok(exit)) => {
-                    self.children.remove(&exit.role);
-                }
+                Some(Ok(exit)) => self.forget(&exit),
                 Some(Err(_)) => {}
                 None => return,
             }
         }
     }
+
+    /// A process that ended plays no role any more.
+    fn forget(&mut self, exit: &Exit) {
+        if self.children.get(&exit.role).is_some_and(|running| running.process.pid == exit.pid) {
+            self.children.remove(&exit.role);
+        }
+    }
 }
 
-/// Closes Envoy's listeners, tells its clients to go, and waits until nothing is in flight, at most `patience`.
-async fn empty(raw: &Endpoint, patience: Duration) {
+/// Closes Envoy's listeners, tells its clients to go, and waits until nothing is in flight, at most `patience`. Says how
+/// many requests are still in flight then.
+async fn empty(raw: &Endpoint, patience: Duration) -> u64 {
     let started = Instant::now();
     for path in ["/healthcheck/fail", "/drain_listeners"] {
         // An Envoy that does not answer has nothing to finish; its end follows.
         if local_http::exchange(raw, Request::post(path), Bytes::new(), ANSWER).await.is_err() {
-            return;
+            return 0;
         }
     }
-    while started.elapsed() < patience {
+    loop {
         let path = format!("/stats?filter=^{IN_FLIGHT}$");
-        match local_http::exchange(raw, Request::get(path), Bytes::new(), ANSWER).await {
-            Ok(answer) if in_flight(&answer.body) == Some(0) => return,
-            Ok(_) => {}
-            Err(_) => return,
+        let left = match local_http::exchange(raw, Request::get(path), Bytes::new(), ANSWER).await {
+            Ok(answer) => in_flight(&answer.body),
+            Err(_) => Some(0),
+        };
+        if left == Some(0) || started.elapsed() >= patience {
+            return left.unwrap_or_default();
         }
         tokio::time::sleep(LOOK).await;
     }

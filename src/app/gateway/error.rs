@@ -184,7 +184,9 @@ impl GatewayError {
     /// What to do about it, where something can be said.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::AlreadyRunning { .. } => Some("`sigilum down` stops it".to_owned()),
+            Self::AlreadyRunning { .. } => {
+                Some("`sigilum gateway stop` stops it, `sigilum gateway start --force` takes its place".to_owned())
+            }
             Self::PortInUse { .. } => {
                 Some("end that program, or choose another address; nothing was stopped".to_owned())
             }

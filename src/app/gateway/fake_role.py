@@ -2,7 +2,7 @@
 
 Its working directory is the run folder. Files there steer it: `exit-<role>` holds an exit code to end
 with at once, `exit-once-<role>` does so one time, `leave-<role>` later; `in-flight` the number of requests Envoy says it has, `stubborn-<role>` makes it ignore
-SIGTERM. What happens goes to `events`, a line each.
+SIGTERM, `never-stand` keeps a successor of authz from standing ready. What happens goes to `events`, a line each.
 """
 import http.server, json, os, signal, socketserver, sys, threading, time
 
@@ -33,6 +33,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         body, status = b"", 200
         if path == "/stats":
             body = f"http.ingress.downstream_rq_active: {read('in-flight', '0')}\n".encode()
+            if "authz" in self.path:
+                body = b"cluster.authz.membership_healthy: 1\n"
         if path == "/health/ready" and not os.path.exists("authz-up"):
             status = 503
         self.send_response(status)
@@ -99,7 +101,15 @@ if role == "admin":
         os.remove("authz-up")
     serve(Tcp(address(settings["admin"][0]), Answer))
 elif role == "authz":
-    open("authz-up", "w").close()
+    if "--take-over" in sys.argv and not os.path.exists("never-stand"):
+        open("authz.sock.next", "w").close()
+
+    def connect():
+        while True:
+            open("authz-up", "w").close()
+            time.sleep(0.02)
+
+    threading.Thread(target=connect, daemon=True).start()
 else:
     serve(Unix("envoy-admin.sock", Answer))
     serve(Tcp(address(settings["ingress"][0]), Answer))
@@ -109,4 +119,6 @@ if role == "envoy":
         time.sleep(60)
 for line in sys.stdin:
     event(f"told {line.strip()}")
+    if line == "leave\n":
+        end("left its place", 0)
 end("end of input", 0)

@@ -80,6 +80,12 @@ pub enum Progress {
     Draining,
     /// The settings have changed; requests in flight are finished, then everything starts anew.
     Anew,
+    /// A restart was asked for; requests in flight are finished, then everything starts again.
+    Again,
+    /// A restart that nobody notices has begun.
+    HandingOff,
+    /// It is over: everything answers, or why not.
+    HandedOff(Result<(), String>),
     /// The settings cannot be used, for this reason; the gateway goes on with those before.
     HeldBack(String),
 }

@@ -11,8 +11,11 @@ use http::Request;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::admin::drain::LEASES_FILE;
+use crate::app::gateway::ask::Event;
+use crate::app::gateway::ask::Phase;
+use crate::app::gateway::ask::Restart;
 use crate::app::gateway::bound::Bound;
-use crate::app::gateway::bound::Frame;
 use crate::app::gateway::bound::Last;
 use crate::app::gateway::bound::Stops;
 use crate::app::gateway::child::Exit;
@@ -20,6 +23,8 @@ use crate::app::gateway::child::Plan;
 use crate::app::gateway::child::Running;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::error::GatewayError;
+use crate::app::gateway::frame::Frame;
+use crate::app::gateway::hand_off::Kept;
 use crate::app::gateway::instance::ChildIdentity;
 use crate::app::gateway::instance::Instance;
 use crate::app::gateway::logs::Log;
@@ -27,6 +32,7 @@ use crate::app::gateway::ports::Reserved;
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::progress::Role;
+use crate::app::gateway::record::Went;
 use crate::app::gateway::restart::Failures;
 use crate::envoy::binary::EnvoyBinary;
 use crate::envoy::launch;
@@ -46,7 +52,7 @@ const READY_LOOK: Duration = Duration::from_millis(30);
 /// How long one answer about health may take.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 /// Where Envoy says how many of its one authz are healthy.
-const AUTHZ_HEALTHY: &str = "/stats?filter=%5Ecluster%5C.authz%5C.membership_healthy%24";
+pub(super) const AUTHZ_HEALTHY: &str = "/stats?filter=%5Ecluster%5C.authz%5C.membership_healthy%24";
 
 /// A gateway that runs.
 pub(super) struct Supervisor {
@@ -56,6 +62,10 @@ pub(super) struct Supervisor {
     spawner: Spawner,
     logs: BTreeMap<Role, Log>,
     pub(super) children: BTreeMap<Role, Running>,
+    /// A process that is to take another's place.
+    pub(super) successor: Option<(Role, Running)>,
+    /// Processes whose place is taken, and which are about to end.
+    pub(super) leaving: Vec<(Role, Running)>,
     pub(super) exits: JoinSet<Exit>,
     failures: BTreeMap<Role, Failures>,
     restarts: BTreeMap<Role, Instant>,
@@ -69,6 +79,8 @@ pub(super) enum Lived {
     Over,
     /// Admin asked for another, with the settings as they are now.
     Anew,
+    /// Somebody else did; what they asked for is being done ([`Frame::doing`]).
+    Again,
 }
 
 impl Supervisor {
@@ -88,11 +100,17 @@ impl Supervisor {
             spawner,
             logs,
             children: BTreeMap::new(),
+            successor: None,
+            leaving: Vec::new(),
             exits: JoinSet::new(),
             failures: BTreeMap::new(),
             restarts: BTreeMap::new(),
             frame: bound.frame,
         };
+        let (run_dir, addresses) = (supervisor.config.run_dir.clone(), supervisor.addresses.clone());
+        supervisor.frame.standing.send_modify(|standing| {
+            (standing.run_dir, standing.addresses) = (run_dir, addresses);
+        });
         Ok((supervisor, bound.reserved))
     }
 
@@ -112,15 +130,14 @@ impl Supervisor {
     /// Starts the three in order; each earns the start of the next.
     pub(super) async fn start_all(&mut self, reserved: Reserved) -> Result<(), GatewayError> {
         let Reserved { admin, envoy } = reserved;
+        self.frame.begin(Phase::Starting);
+        self.frame.tell(Event::Starting);
         let health = |address: Option<&SocketAddr>| {
             Endpoint::Tcp(address.copied().map_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)), local_http::reachable))
         };
         drop(admin);
         self.start(Role::Admin).await?;
-        let api = match (self.addresses.admin.first(), &self.config.admin_trust) {
-            (Some(address), Some(trust)) => Endpoint::Tls(local_http::reachable(*address), trust.clone()),
-            (address, _) => health(address),
-        };
+        let api = self.api();
         self.ready(Role::Admin, &api, "/health/live").await?;
         self.start(Role::Authz).await?;
         // admin is ready when an authz has its state.
@@ -130,8 +147,10 @@ impl Supervisor {
         let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));
         self.ready(Role::Envoy, &raw, "/ready").await?;
         // And Envoy reaches authz.
-        if self.addresses.ingress_tls {
-            // Whom its certificate is for, and who may connect, is not for us to say; Envoy says the same inside.
+        let drained = self.config.run_dir.join(LEASES_FILE).exists();
+        if self.addresses.ingress_tls || drained {
+            // Whom its certificate is for, and who may connect, is not for us to say; and while somebody drains Envoy
+            // says that it is not healthy. It says the same inside.
             self.ready(Role::Envoy, &raw, AUTHZ_HEALTHY).await?;
         } else {
             let ingress = health(self.addresses.ingress.first());
@@ -139,11 +158,42 @@ impl Supervisor {
         }
         let _ = self.frame.progress.try_send(Progress::Ready(self.addresses.clone()));
         self.frame.ready.send_replace(true);
+        self.watch_admin();
+        self.frame.begin(Phase::Running);
+        self.frame.settle(Went::Healthy).await;
         Ok(())
     }
 
+    /// Where admin answers.
+    pub(super) fn api(&self) -> Endpoint {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let address = self.addresses.admin.first().copied().map_or(nowhere, local_http::reachable);
+        match &self.config.admin_trust {
+            Some(trust) => Endpoint::Tls(address, trust.clone()),
+            None => Endpoint::Tcp(address),
+        }
+    }
+
+    /// Has the watchdog look at admin, where there is one.
+    fn watch_admin(&self) {
+        let admin = self.children.contains_key(&Role::Admin).then(|| self.api());
+        self.frame.standing.send_modify(|standing| standing.admin = admin);
+    }
+
+    /// Who plays a role.
+    pub(super) fn process_of(&self, role: Role) -> Option<ProcessIdentity> {
+        self.children.get(&role).map(|running| running.process.clone())
+    }
+
+    /// Starts a process by its plan; nobody is told yet.
+    pub(super) async fn launch(&mut self, role: Role, plan: Plan) -> Result<Running, GatewayError> {
+        let log =
+            self.logs.get(&role).cloned().ok_or(GatewayError::Spawn { role, source: io::Error::other("no log") })?;
+        plan.start(&self.spawner, &log, &mut self.exits, &self.frame.progress).await
+    }
+
     /// Starts one process and tells the others about it.
-    async fn start(&mut self, role: Role) -> Result<(), GatewayError> {
+    pub(super) async fn start(&mut self, role: Role) -> Result<(), GatewayError> {
         let plan = match role {
             Role::Admin => Plan::admin(&self.config),
             Role::Authz => Plan::authz(&self.config),
@@ -153,9 +203,7 @@ impl Supervisor {
                 Plan::envoy(&self.config, &self.envoy)
             }
         };
-        let log =
-            self.logs.get(&role).cloned().ok_or(GatewayError::Spawn { role, source: io::Error::other("no log") })?;
-        let mut running = plan.start(&self.spawner, &log, &mut self.exits, &self.frame.progress).await?;
+        let mut running = self.launch(role, plan).await?;
         match role {
             Role::Admin => running.tell_secrets(&self.config.admin_secrets).await,
             Role::Authz => running.tell_secrets(&[]).await,
@@ -168,10 +216,10 @@ impl Supervisor {
             Role::Envoy => (None, Some(Role::Authz)),
         };
         if let Some(visitor) = visitor.and_then(|visitor| self.children.get(&visitor)) {
-            running.tell_peer(&visitor.process).await;
+            running.tell_peer(&visitor.process, None).await;
         }
         if let Some(host) = host.and_then(|host| self.children.get_mut(&host)) {
-            host.tell_peer(&running.process).await;
+            host.tell_peer(&running.process, None).await;
         }
         self.children.insert(role, running);
         self.write_instance();
@@ -220,8 +268,26 @@ impl Supervisor {
                 role = due => {
                     self.restarts.remove(&role);
                     self.start(role).await?;
+                    self.watch_admin();
+                }
+                Some(ask) = self.frame.asks.recv() => {
+                    let handoff = ask.restart == Restart::Handoff;
+                    self.frame.accept(ask);
+                    if !handoff {
+                        return Ok(Lived::Again);
+                    }
+                    let done = tokio::select! {
+                        done = self.hand_off() => done,
+                        () = stops.called() => return Ok(Lived::Over),
+                    };
+                    if let Some(lived) = self.handed_off(done).await? {
+                        return Ok(lived);
+                    }
                 }
                 Some(exit) = self.exits.join_next() => {
+                    if let Ok(exit) = &exit && self.has_left(exit) {
+                        continue;
+                    }
                     if let Ok(exit) = &exit && exit.asks_for_anew() {
                         self.children.remove(&exit.role);
                         return Ok(Lived::Anew);
@@ -232,12 +298,51 @@ impl Supervisor {
         }
     }
 
-    fn plan_restart(&mut self, exit: Result<Exit, tokio::task::JoinError>) -> Result<(), GatewayError> {
+    /// Says how a hand-off went; a life that ends with it, where one does.
+    async fn handed_off(&mut self, done: Result<(), Kept>) -> Result<Option<Lived>, GatewayError> {
+        self.watch_admin();
+        let told = match &done {
+            Ok(()) => Ok(()),
+            Err(Kept::Unchanged(why) | Kept::Changed(why)) => Err(why.clone()),
+            Err(Kept::Anew) => Err("the settings have changed meanwhile".to_owned()),
+            Err(Kept::Over(error)) => Err(error.to_string()),
+        };
+        let went = match (&done, &told) {
+            (Err(Kept::Unchanged(_)), Err(why)) => Went::Kept(why),
+            (_, Err(why)) => Went::Failed(why),
+            (_, Ok(())) => Went::Healthy,
+        };
+        self.frame.settle(went).await;
+        let _ = self.frame.progress.try_send(Progress::HandedOff(told));
+        self.frame.begin(Phase::Running);
+        match done {
+            Ok(()) | Err(Kept::Unchanged(_) | Kept::Changed(_)) => Ok(None),
+            Err(Kept::Anew) => Ok(Some(Lived::Anew)),
+            Err(Kept::Over(error)) => Err(error),
+        }
+    }
+
+    /// Whether a process that ended was about to.
+    pub(super) fn has_left(&mut self, exit: &Exit) -> bool {
+        let before = self.leaving.len();
+        self.leaving.retain(|(_, running)| running.process.pid != exit.pid);
+        self.leaving.len() < before
+    }
+
+    pub(super) fn plan_restart(&mut self, exit: Result<Exit, tokio::task::JoinError>) -> Result<(), GatewayError> {
         // The watching task neither panics nor is aborted while we run.
         let Ok(exit) = exit else { return Ok(()) };
         let role = exit.role;
+        if self.children.get(&role).is_none_or(|running| running.process.pid != exit.pid) {
+            // It played no role any more.
+            return Ok(());
+        }
         self.children.remove(&role);
         self.write_instance();
+        self.watch_admin();
+        self.frame.standing.send_modify(|standing| {
+            standing.process_restarts = standing.process_restarts.saturating_add(1);
+        });
         let patience = self.config.patience;
         let spread = random::bytes::<1>().map_or(u8::MAX, |[byte]| byte);
         match self.failures.entry(role).or_default().count(patience, SystemClock.now().monotonic, spread) {
@@ -258,7 +363,7 @@ impl Supervisor {
     }
 
     fn ended_early(&mut self, exit: Result<Exit, tokio::task::JoinError>) -> GatewayError {
-        let exit = exit.unwrap_or(Exit { role: Role::Admin, status: None });
+        let exit = exit.unwrap_or(Exit { role: Role::Admin, pid: 0, status: None });
         self.children.remove(&exit.role);
         GatewayError::Ended {
             role: exit.role,
@@ -268,14 +373,16 @@ impl Supervisor {
         }
     }
 
-    fn write_instance(&self) {
+    pub(super) fn write_instance(&self) {
         let Some(supervisor) = ProcessIdentity::own() else { return };
-        let children = self
+        let children: Vec<_> = self
             .children
             .iter()
+            .chain(self.leaving.iter().map(|(role, running)| (role, running)))
             .map(|(role, running)| ChildIdentity { role: *role, process: running.process.clone() })
             .collect();
         let (addresses, beside) = (self.addresses.clone(), self.config.beside.clone());
+        self.frame.standing.send_modify(|standing| standing.processes = Vec::clone(&children));
         let instance = Instance { supervisor, children, addresses, beside };
         if let Err(error) = instance.write(&self.config.run_dir) {
             let _ = self.frame.progress.try_send(Progress::Note(format!("instance.json: {error}")));

@@ -19,9 +19,15 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::app::admin::STATE_SOCKET;
+use crate::app::gateway::ask::Command;
+use crate::app::gateway::ask::Restart;
+use crate::app::gateway::command::CommandError;
+use crate::app::gateway::command::Conversation;
 use crate::app::gateway::config::LAST_GOOD_FILE;
 use crate::app::gateway::config::Loader;
+use crate::app::gateway::control::CONTROL_SOCKET;
 use crate::app::gateway::error::Class;
+use crate::app::gateway::record::LastShutdown;
 use crate::app::gateway::restart::Patience;
 use crate::config::guard::Unguarded;
 use crate::domain::secret::Secret;
@@ -491,4 +497,296 @@ async fn settings_with_which_nothing_comes_up_are_held_back() {
     });
     let why = held_back(&fake, loader).await;
     assert!(why.starts_with("authz ended before it was ready"), "{why}");
+}
+
+/// Asks the supervisor of `fake` for a restart; everything it answers.
+async fn asked(fake: &Fake, restart: Restart) -> Vec<Event> {
+    let mut conversation = Conversation::begin(&fake.run_dir(), Command::Restart(restart)).await.unwrap();
+    let mut heard = Vec::new();
+    while let Some(event) = conversation.next().await.unwrap() {
+        heard.push(event);
+    }
+    heard
+}
+
+/// The lines of the restart log.
+fn restart_lines(fake: &Fake) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(fake.config().log_dir().join("gateway-restart.log")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_restart_that_is_asked_for_drains_starts_and_says_how_it_went() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (config, again) = (fake.config(), std::sync::Mutex::new(Some(fake.config())));
+    let loader = Loader::new(move || again.lock().unwrap().take().ok_or_else(|| "read twice".to_owned()));
+    let (ended, reported) = live_with(&fake, config, loader, || async {
+        let before = Instance::read(&fake.run_dir()).unwrap();
+        let heard = asked(&fake, Restart::Standard).await;
+        let own = std::process::id();
+        assert_eq!(heard[..2], [Event::Accepted { pid: own }, Event::Draining { seconds: Some(LIMIT.as_secs()) }]);
+        assert!(
+            matches!(heard[2..], [Event::Drained { cut: 0, .. }, Event::Starting, Event::Healthy { .. }]),
+            "{heard:?}"
+        );
+        let now = Instance::read(&fake.run_dir()).unwrap();
+        assert_eq!((now.supervisor, now.addresses), (before.supervisor, before.addresses));
+        assert!(now.children.iter().all(|child| !before.children.contains(child)), "all are new");
+    })
+    .await;
+    ended.unwrap();
+    assert!(reported.contains(&Progress::Again), "{reported:?}");
+    let lines = restart_lines(&fake);
+    assert_eq!(lines.len(), 1);
+    assert_eq!((lines[0]["outcome"].as_str(), lines[0]["mode"].as_str()), (Some("healthy"), Some("standard")));
+    assert_eq!(lines[0]["by"], format!("pid {}", std::process::id()));
+}
+
+#[tokio::test]
+async fn requests_that_take_longer_than_they_have_are_cut_off_and_counted() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    fake.write("in-flight", "3");
+    let (config, again) =
+        (GatewayConfig { drain: Duration::ZERO, ..fake.config() }, std::sync::Mutex::new(Some(fake.config())));
+    let loader = Loader::new(move || again.lock().unwrap().take().ok_or_else(|| "read twice".to_owned()));
+    let (ended, _) = live_with(&fake, config, loader, || async {
+        let heard = asked(&fake, Restart::Wait { seconds: 1 }).await;
+        assert!(heard.contains(&Event::Draining { seconds: Some(1) }), "{heard:?}");
+        assert!(heard.iter().any(|event| matches!(event, Event::Drained { cut: 3, took_ms: 1000.. })), "{heard:?}");
+        fake.write("in-flight", "0");
+    })
+    .await;
+    ended.unwrap();
+    let outcomes: Vec<_> = restart_lines(&fake).iter().map(|line| line["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["drain_timeout", "healthy"]);
+}
+
+#[tokio::test]
+async fn a_forced_restart_does_not_ask_envoy_to_drain() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    fake.write("in-flight", "3");
+    let again = std::sync::Mutex::new(Some(fake.config()));
+    let loader = Loader::new(move || again.lock().unwrap().take().ok_or_else(|| "read twice".to_owned()));
+    let (ended, _) = live_with(&fake, fake.config(), loader, || async {
+        let heard = asked(&fake, Restart::Force).await;
+        assert!(matches!(heard[..], [Event::Accepted { .. }, Event::Starting, Event::Healthy { .. }]), "{heard:?}");
+        assert!(!fake.events().iter().any(|line| line.contains("/drain_listeners")));
+        fake.write("in-flight", "0");
+    })
+    .await;
+    ended.unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_after_which_nothing_comes_up_is_a_failure() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let loader = Loader::new({
+        let once = fake.run_dir().join("exit-authz");
+        move || {
+            fs::write(&once, "78").unwrap();
+            Err("no settings".to_owned())
+        }
+    });
+    let (ended, _) = live_with(&fake, fake.config(), loader, || async {
+        let heard = asked(&fake, Restart::Standard).await;
+        assert!(heard.contains(&Event::HeldBack { message: "no settings".to_owned() }), "{heard:?}");
+        let Some(Event::Failed { message, .. }) = heard.last() else { panic!("{heard:?}") };
+        assert!(message.starts_with("authz ended before it was ready"), "{message}");
+        // The gateway ends by itself.
+        std::future::pending().await
+    })
+    .await;
+    assert_eq!(ended.unwrap_err().class(), Class::Config);
+    assert_eq!(restart_lines(&fake)[0]["outcome"], "restart-health-failed");
+    let last = LastShutdown::read(&fake.config().data_dir).unwrap();
+    assert!(last.reason == "failure" && last.error.unwrap().starts_with("authz ended"));
+}
+
+#[tokio::test]
+async fn who_asks_is_told_how_it_stands_and_that_a_word_is_none() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, _) = live(&fake, || async {
+        let mut conversation = Conversation::begin(&fake.run_dir(), Command::Status).await.unwrap();
+        let Some(Event::Status(status)) = conversation.next().await.unwrap() else { panic!("no status") };
+        assert_eq!((status.pid, status.phase), (std::process::id(), Phase::Running));
+        assert_eq!(status.processes.len(), 3);
+        assert!(conversation.next().await.unwrap().is_none());
+        let socket = fake.run_dir().join(CONTROL_SOCKET);
+        assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+        for bad in [b"{\"command\":\"dance\"}\n".to_vec(), [b"x".repeat(64 * 1024), b"\n".to_vec()].concat()] {
+            let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, &bad).await;
+            let mut answer = String::new();
+            let _ = tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await;
+            assert!(answer.is_empty() || answer.contains("bad-command"), "{answer}");
+        }
+    })
+    .await;
+    ended.unwrap();
+    let last = LastShutdown::read(&fake.config().data_dir).unwrap();
+    assert_eq!((last.reason.as_str(), last.error), ("stop", None));
+    assert!(!fake.run_dir().join(CONTROL_SOCKET).exists());
+}
+
+#[tokio::test]
+async fn whoever_listens_in_the_place_of_the_supervisor_is_asked_nothing() {
+    let fake = Fake::new();
+    let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let supervisor = ProcessIdentity::of(i32::try_from(other.id()).unwrap()).unwrap();
+    let addresses =
+        Addresses { ingress: vec![], ingress_tls: false, admin: vec![], admin_tls: false, envoy_admin: vec![] };
+    Instance { supervisor, children: Vec::new(), addresses, beside: Vec::new() }.write(&fake.run_dir()).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(fake.run_dir().join(CONTROL_SOCKET)).unwrap();
+    let refused = Conversation::begin(&fake.run_dir(), Command::Status).await.unwrap_err();
+    assert!(matches!(refused, CommandError::Stranger(_)), "{refused}");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let gone = Conversation::begin(&fake.run_dir(), Command::Status).await.unwrap_err();
+    assert!(matches!(gone, CommandError::NotRunning), "{gone}");
+}
+
+#[tokio::test]
+async fn a_hand_off_replaces_authz_when_its_successor_stands_and_then_admin() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, reported) = live(&fake, || async {
+        let before = [Role::Admin, Role::Authz, Role::Envoy].map(|role| fake.pid(role));
+        let heard = asked(&fake, Restart::Handoff).await;
+        let now = [Role::Admin, Role::Authz, Role::Envoy].map(|role| fake.pid(role));
+        let replaced: Vec<_> =
+            heard
+                .iter()
+                .filter_map(|event| {
+                    if let Event::Replaced { role, pid, .. } = event { Some((role.as_str(), *pid)) } else { None }
+                })
+                .collect();
+        assert_eq!(replaced, [("authz", now[1]), ("admin", now[0])], "{heard:?}");
+        assert!(matches!(heard.last(), Some(Event::Healthy { .. })), "{heard:?}");
+        assert!(now[0] != before[0] && now[1] != before[1] && now[2] == before[2], "{before:?} {now:?}");
+        // Admin may be asked by both, then by the successor alone; Envoy is who may ask the successor.
+        let both = fake.at(&format!("admin told peer {} {}", before[1], now[1]));
+        assert!(both < fake.at("authz told leave") && fake.at("authz told leave") < fake.at("admin term"));
+        fake.at(&format!("authz told peer {}", now[2]));
+        assert!(!fake.events().iter().any(|line| line.contains("/drain_listeners") || line == "envoy term"));
+        assert!(fake.run_dir().join("authz.sock").exists() && !fake.run_dir().join("authz.sock.next").exists());
+    })
+    .await;
+    ended.unwrap();
+    assert!(reported.contains(&Progress::HandedOff(Ok(()))), "{reported:?}");
+    assert!(!reported.iter().any(|event| matches!(event, Progress::Restarting { .. })), "{reported:?}");
+    assert_eq!(restart_lines(&fake)[0]["outcome"], "healthy");
+}
+
+#[tokio::test]
+async fn a_successor_that_cannot_start_leaves_everything_as_it_was() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, reported) = live(&fake, || async {
+        let before = Instance::read(&fake.run_dir()).unwrap();
+        fake.write("exit-once-authz", "78");
+        let heard = asked(&fake, Restart::Handoff).await;
+        let Some(Event::Failed { message, unchanged: true }) = heard.last() else { panic!("{heard:?}") };
+        assert!(message.contains("exit status: 78"), "{message}");
+        assert_eq!(Instance::read(&fake.run_dir()).unwrap(), before);
+        assert!(!fake.events().iter().any(|line| line == "authz told leave"), "{:?}", fake.events());
+        // And it can be asked for again.
+        let heard = asked(&fake, Restart::Handoff).await;
+        assert!(matches!(heard.last(), Some(Event::Healthy { .. })), "{heard:?}");
+    })
+    .await;
+    ended.unwrap();
+    assert!(!reported.iter().any(|event| matches!(event, Progress::Restarting { .. })), "{reported:?}");
+    assert_eq!(restart_lines(&fake)[0]["outcome"], "kept");
+}
+
+#[tokio::test]
+async fn an_authz_that_dies_while_its_successor_gets_ready_is_started_again_as_always() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, _) = live(&fake, || async {
+        fake.write("never-stand", "");
+        let before = fake.pid(Role::Authz);
+        let (heard, ()) = tokio::join!(asked(&fake, Restart::Handoff), async {
+            until("the successor", || fake.events().iter().filter(|line| line.starts_with("authz start")).count() == 2)
+                .await;
+            kill(before, Signal::KILL);
+        });
+        let Some(Event::Failed { unchanged: false, .. }) = heard.last() else { panic!("{heard:?}") };
+        until("a new one", || {
+            Instance::read(&fake.run_dir()).is_some_and(|now| {
+                now.children.iter().any(|child| child.role == Role::Authz && child.process.pid != before)
+            })
+        })
+        .await;
+    })
+    .await;
+    ended.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_during_a_hand_off_leaves_nothing() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, _) = live(&fake, || async {
+        fake.write("never-stand", "");
+        let run_dir = fake.run_dir();
+        let conversation = Conversation::begin(&run_dir, Command::Restart(Restart::Handoff)).await.unwrap();
+        until("the successor", || fake.events().iter().filter(|line| line.starts_with("authz start")).count() == 2)
+            .await;
+        drop(conversation);
+    })
+    .await;
+    ended.unwrap();
+    let left = std::process::Command::new("pgrep").arg("-f").arg(fake.root.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "processes of this test are left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_start_at_once_one_wins_each_time() {
+    let mut rounds = JoinSet::new();
+    for _ in 0..100 {
+        rounds.spawn(async {
+            let fake = Fake::new();
+            let (progress, _reported) = mpsc::channel(10);
+            let start = || Bound::build(fake.config(), none(), progress.clone());
+            let (one, other) = tokio::join!(start(), start());
+            let lost = match (one, other) {
+                (Ok(_), Err(lost)) | (Err(lost), Ok(_)) => lost,
+                both => panic!("{both:?}"),
+            };
+            assert!(matches!(lost, GatewayError::AlreadyRunning { .. }), "{lost}");
+            assert!(lost.to_string().contains(&format!("pid {}", std::process::id())), "{lost}");
+        });
+    }
+    let mut done = 0;
+    while let Some(round) = rounds.join_next().await {
+        round.unwrap();
+        done += 1;
+    }
+    assert_eq!(done, 100);
+}
+
+#[tokio::test]
+async fn two_data_folders_do_not_share_a_run_folder() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, _) = live(&fake, || async {
+        let before = [Role::Admin, Role::Authz, Role::Envoy].map(|role| fake.pid(role));
+        let elsewhere = Fake::new();
+        let config = GatewayConfig { run_dir: fake.run_dir(), ..elsewhere.config() };
+        let (progress, _reported) = mpsc::channel(10);
+        let error = Bound::build(config, none(), progress).await.unwrap_err();
+        assert!(matches!(error, GatewayError::AlreadyRunning { .. }), "{error}");
+        assert!(error.to_string().contains("gateway.lock"), "{error}");
+        // Its processes are none that a killed gateway left.
+        assert_eq!([Role::Admin, Role::Authz, Role::Envoy].map(|role| fake.pid(role)), before);
+    })
+    .await;
+    ended.unwrap();
+    assert!(!fake.events().iter().any(|line| line == "authz end of input"), "{:?}", fake.events());
 }

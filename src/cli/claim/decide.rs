@@ -9,6 +9,7 @@ use crate::app::owner_api::Expiry;
 use crate::cli::args::Globals;
 use crate::cli::claim::details;
 use crate::cli::claim::find::Which;
+use crate::cli::duration;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
@@ -19,9 +20,6 @@ use crate::cli::settings;
 use crate::domain::time::UnixSeconds;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
-
-/// Longest approval with an end, in seconds: ten years. What is longer has no end worth naming.
-const MAX_EXPIRY: u64 = 10 * 366 * 86_400;
 
 /// Options of `claim show`, `claim reject` and `claim revoke`.
 #[derive(Debug, Clone, Args)]
@@ -154,28 +152,15 @@ fn expiry(args: &ApproveArgs, now: UnixSeconds) -> Result<Option<Expiry>, CliErr
     if at <= now {
         return Err(failed(format!("--expires-at {} is over already", at.rfc3339())));
     }
-    if at.0.saturating_sub(now.0) > MAX_EXPIRY {
+    if at.0.saturating_sub(now.0) > duration::LONGEST {
         return Err(failed("--expires-at is more than ten years away".to_owned()));
     }
     Ok(Some(Expiry::At(at)))
 }
 
-/// `90s`, `30m`, `24h`, `7d`, `2w`; at least a second, at most ten years.
+/// At least a second.
 fn seconds(text: &str) -> Option<u64> {
-    let unit = text.chars().last()?;
-    let length = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 7 * 86_400,
-        _ => return None,
-    };
-    let number = text.strip_suffix(unit)?;
-    // `parse` would take a sign.
-    let plain = number.bytes().all(|byte| byte.is_ascii_digit());
-    let seconds = number.parse::<u64>().ok().filter(|_| plain)?.checked_mul(length)?;
-    (1..=MAX_EXPIRY).contains(&seconds).then_some(seconds)
+    duration::seconds(text).filter(|seconds| *seconds > 0)
 }
 
 #[cfg(test)]

@@ -49,6 +49,9 @@ pub(crate) struct AuthzArgs {
     /// A supervisor holds our standard input
     #[arg(long, hide = true)]
     supervised: bool,
+    /// An authz runs here that is to hand over to this one
+    #[arg(long, hide = true, requires = "supervised")]
+    take_over: bool,
 }
 
 /// Our own certificate and whom we trust, as PEM files; all three or none.
@@ -97,8 +100,9 @@ pub(crate) async fn run(args: &AuthzArgs, globals: &Globals) -> Result<Outcome, 
         drain_pause: if args.supervised { Duration::ZERO } else { DRAIN_PAUSE },
         grace: config.drain,
     };
-    let ended =
-        authz::run(config, SystemClock).await.map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
+    let ended = authz::run(config, args.take_over, SystemClock)
+        .await
+        .map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
     role::ended(&ended)
 }
 

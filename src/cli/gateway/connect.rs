@@ -13,6 +13,7 @@ use crate::app::gateway::instance;
 use crate::app::pair;
 use crate::app::pair::Sealing;
 use crate::app::systemd::Kind;
+use crate::app::systemd::Scope;
 use crate::app::systemd::Unit;
 use crate::cli::args::Globals;
 use crate::cli::gateway::launch;
@@ -243,8 +244,15 @@ impl Target {
             [("GATEWAY_MASTER_KEY", "<home>/gateway-master-key"), ("GATEWAY_ADMIN_TOKEN", "<data-dir>/admin-token")];
         lifecycle::warn_of_secrets(&wanted, printer);
         let (program, environment) = (lifecycle::program()?, lifecycle::environment());
-        let (arguments, suffix) = (&self.arguments, self.place.suffix());
-        let unit = Unit { kind, suffix, program: &program, arguments, environment: &environment };
+        let unit = Unit {
+            kind,
+            suffix: self.place.suffix(),
+            scope: Scope::User,
+            program: &program,
+            arguments: &self.arguments,
+            reload: &[],
+            environment: &environment,
+        };
         let standing = systemctl.start(&unit).await?;
         let logs = format!("journalctl --user -u {name}");
         if standing.state != UnitState::Active {

@@ -289,6 +289,17 @@ fn referenced(config: &Config) -> Vec<(String, Secret)> {
     values.take(MAX_REFERENCED).map(|(name, value)| (name, as_handed(value))).collect()
 }
 
+/// The variables that `gateway.yaml` refers to, by name.
+pub(crate) fn referenced_names(config: &Config) -> Vec<String> {
+    let sources = config.connections.iter().flat_map(|connection| connection.secrets.values());
+    let sources = sources.chain(config.variables.iter().map(|variable| &variable.source));
+    let named = sources.filter_map(|source| match source {
+        SecretSource::Reference(reference) if reference.source() == SourceKind::Env => Some(reference.id().to_owned()),
+        SecretSource::Reference(_) | SecretSource::File { .. } | SecretSource::Literal(_) => None,
+    });
+    named.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// A value as it is handed over. One that is too long does not fit through the pipe: something as useless goes in its
 /// place, so that admin says that it is too long and not that it is missing.
 fn as_handed(value: String) -> Secret {
@@ -346,6 +357,9 @@ pub(crate) async fn foreground(
                 | Progress::StackReady { .. }
                 | Progress::Draining
                 | Progress::Anew
+                | Progress::Again
+                | Progress::HandingOff
+                | Progress::HandedOff(_)
                 | Progress::HeldBack(_) => spinner.end(),
             }
             // Whoever closed the output may still want the gateway.
@@ -410,6 +424,10 @@ fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
         }
         Progress::Draining => printer.note("stopping: requests in flight are finished; a second signal does not wait"),
         Progress::Anew => printer.note("the settings have changed: starting anew when requests in flight are finished"),
+        Progress::Again => printer.note("restarting when requests in flight are finished"),
+        Progress::HandingOff => printer.note("handing over to new processes"),
+        Progress::HandedOff(Ok(())) => printer.note("handed over"),
+        Progress::HandedOff(Err(why)) => printer.note(&format!("error: the hand-off did not succeed: {why}")),
         Progress::HeldBack(why) => printer
             .note(&format!("error: the new settings cannot be used; the gateway goes on with those before: {why}")),
         Progress::StackReady { gateway, beside, demo } => stack::show_ready(gateway, beside, *demo, printer)?,

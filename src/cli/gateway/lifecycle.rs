@@ -12,6 +12,7 @@ use tokio::process::Command;
 
 use crate::app::systemd;
 use crate::app::systemd::Unit;
+use crate::cli::gateway::manager;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -72,9 +73,10 @@ pub(super) struct Standing {
     pub(super) exit_status: i32,
 }
 
-/// The user's systemd, by its command.
+/// The user's systemd or the machine's, by its command.
 #[derive(Debug)]
 pub(super) struct Systemctl {
+    system: bool,
     /// Variables a session without a login lacks.
     environment: Vec<(&'static str, String)>,
 }
@@ -103,26 +105,42 @@ impl Lifecycle {
 impl Systemctl {
     /// The user's systemd, where it answers.
     pub(super) async fn find() -> Option<Self> {
+        Self::find_in(false).await
+    }
+
+    /// The machine's systemd or the user's, where it answers.
+    pub(super) async fn find_in(system: bool) -> Option<Self> {
         if !cfg!(target_os = "linux") {
             return None;
         }
-        let systemctl = Self { environment: guessed() };
+        let environment = if system { Vec::new() } else { guessed() };
+        let systemctl = Self { system, environment };
         let answered = systemctl.call(&["show-environment"]).await.ok()?;
         answered.status.success().then_some(systemctl)
     }
 
     async fn call(&self, arguments: &[&str]) -> io::Result<Output> {
         let mut command = Command::new("systemctl");
-        command.arg("--user").args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        command.arg(self.scope()).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         tokio::time::timeout(PATIENCE, command.output())
             .await
             .unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {} s", PATIENCE.as_secs()))))
     }
 
+    /// Whether it is the machine's.
+    pub(super) const fn is_system(&self) -> bool {
+        self.system
+    }
+
+    const fn scope(&self) -> &'static str {
+        if self.system { "--system" } else { "--user" }
+    }
+
     async fn run(&self, arguments: &[&str]) -> Result<Output, CliError> {
         let failed = |why: String| {
-            CliError::new(Outcome::Failed, format!("systemctl --user {}: {}", arguments.join(" "), why.trim()))
+            let message = format!("systemctl {} {}: {}", self.scope(), arguments.join(" "), why.trim());
+            CliError::new(Outcome::Failed, message)
         };
         let output = self.call(arguments).await.map_err(|error| failed(error.to_string()))?;
         if output.status.success() {
@@ -141,11 +159,15 @@ impl Systemctl {
     pub(super) async fn start(&self, unit: &Unit<'_>) -> Result<Standing, CliError> {
         let name = &unit.kind.unit(unit.suffix);
         let text = systemd::render(unit).map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
-        let path = folder()?.join(name);
+        self.place(name, &manager::user_folder()?.join(name), &text).await
+    }
+
+    /// The same for a text that is rendered already.
+    pub(super) async fn place(&self, name: &str, path: &Path, text: &str) -> Result<Standing, CliError> {
         let failed = |error: io::Error| CliError::new(Outcome::Failed, format!("{}: {error}", path.display()));
-        files::private_folder(files::folder_of(&path)).map_err(failed)?;
-        files::write_private(&path, text.as_bytes()).map_err(failed)?;
-        self.run(&["daemon-reload"]).await?;
+        files::private_folder(files::folder_of(path)).map_err(failed)?;
+        files::write_private(path, text.as_bytes()).map_err(failed)?;
+        self.reload().await?;
         self.run(&["enable", name]).await?;
         // What failed before has no say in this start.
         let _ = self.call(&["reset-failed", name]).await;
@@ -162,6 +184,16 @@ impl Systemctl {
         };
         let _ = tokio::time::timeout(WATCH, active).await;
         self.standing(name).await
+    }
+
+    /// Has units read again.
+    pub(super) async fn reload(&self) -> Result<(), CliError> {
+        self.run(&["daemon-reload"]).await.map(drop)
+    }
+
+    /// Stops a unit until it is started again.
+    pub(super) async fn stop_now(&self, name: &str) -> Result<(), CliError> {
+        self.run(&["stop", name]).await.map(drop)
     }
 
     /// Stops a unit that runs or is about to, and has it not started with the machine any more. `false`: there was nothing
@@ -208,12 +240,21 @@ fn guessed() -> Vec<(&'static str, String)> {
     guessed.into_iter().filter(|(name, _)| env::lookup(name).is_none()).collect()
 }
 
-/// Where the units of this user are.
-fn folder() -> Result<PathBuf, CliError> {
-    let config = env::lookup("XDG_CONFIG_HOME").map(PathBuf::from);
-    let config = config.or_else(|| env::lookup("HOME").map(|home| PathBuf::from(home).join(".config")));
-    let config = config.ok_or_else(|| CliError::new(Outcome::Failed, "there is no home folder for units (HOME)"))?;
-    Ok(config.join("systemd/user"))
+/// Has launchd do something.
+pub(super) async fn launchctl(arguments: &[&str]) -> Result<(), CliError> {
+    let failed =
+        |why: String| CliError::new(Outcome::Failed, format!("launchctl {}: {}", arguments.join(" "), why.trim()));
+    let mut command = Command::new("launchctl");
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output()).await;
+    match output {
+        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) => {
+            Err(failed(format!("{} ({})", String::from_utf8_lossy(&output.stderr).trim(), output.status)))
+        }
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),
+    }
 }
 
 /// Variables a unit needs to find the same settings as this command: those of settings that are no secrets, and of

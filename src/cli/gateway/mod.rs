@@ -6,25 +6,30 @@ mod authz;
 mod backup;
 mod config;
 mod connect;
+mod drain;
 mod endpoint;
 mod envoy_config;
+mod install;
 pub(crate) mod launch;
 mod lifecycle;
+mod manager;
 mod master_key;
 pub(crate) mod options;
 mod pair;
 mod pid_file;
 mod place;
 mod rekey;
+mod replace;
+mod restart;
 pub(crate) mod role;
 mod sealing_key;
 mod start;
+pub(crate) mod stop;
 mod store;
 
 use clap::Args;
 use clap::Subcommand;
 
-use crate::app::systemd::Kind;
 use crate::cli::args::Globals;
 use crate::cli::dispatch;
 use crate::cli::gateway::admin::AdminArgs;
@@ -34,27 +39,25 @@ use crate::cli::gateway::backup::BackupArgs;
 use crate::cli::gateway::backup::RestoreArgs;
 use crate::cli::gateway::config::ConfigArgs;
 use crate::cli::gateway::connect::ConnectArgs;
+use crate::cli::gateway::drain::DrainArgs;
+use crate::cli::gateway::drain::UndrainArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
-use crate::cli::gateway::lifecycle::Systemctl;
+use crate::cli::gateway::install::InstallArgs;
+use crate::cli::gateway::install::UninstallArgs;
 use crate::cli::gateway::pair::PairArgs;
-use crate::cli::gateway::place::Place;
 use crate::cli::gateway::rekey::RekeyArgs;
+use crate::cli::gateway::restart::RestartArgs;
 use crate::cli::gateway::sealing_key::SealingKeyArgs;
 use crate::cli::gateway::start::StartArgs;
+use crate::cli::gateway::stop::StopArgs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::config::Config;
 
-/// Ends what commands have left in the background for the gateway of these settings: its bridge, and its unit, which would
-/// start it again. `true`: there was a unit to be stopped.
-pub(crate) async fn end_background(config: &Config, printer: &mut Printer) -> Result<bool, CliError> {
-    pair::end(config, printer).await?;
-    let unit = Place::of(&config.paths.data_dir).unit(Kind::Gateway { drain_seconds: config.drain.as_secs() });
-    match Systemctl::find().await {
-        Some(systemctl) => systemctl.stop(&unit).await,
-        None => Ok(false),
-    }
+/// Ends the bridge that commands have left in the background for the gateway of these settings.
+pub(crate) async fn end_bridge(config: &Config, printer: &mut Printer) -> Result<(), CliError> {
+    pair::end(config, printer).await
 }
 
 /// `gateway` and which part of it.
@@ -69,6 +72,12 @@ impl GatewayArgs {
     pub(crate) const fn announced(&self) -> Option<&'static str> {
         match &self.command {
             GatewayCommand::Start(_) | GatewayCommand::Pair(_) | GatewayCommand::Connect(_) => Some("gateway"),
+            GatewayCommand::Restart(_)
+            | GatewayCommand::Stop(_)
+            | GatewayCommand::Drain(_)
+            | GatewayCommand::Undrain(_)
+            | GatewayCommand::Install(_)
+            | GatewayCommand::Uninstall(_) => Some("gateway"),
             GatewayCommand::Admin(_)
             | GatewayCommand::Authz(_)
             | GatewayCommand::EnvoyConfig(_)
@@ -84,6 +93,18 @@ impl GatewayArgs {
 enum GatewayCommand {
     /// Run admin, authz and Envoy as one life in the foreground
     Start(StartArgs),
+    /// Restart the running gateway when requests in flight have ended, and see that it is well again
+    Restart(RestartArgs),
+    /// Stop the running gateway, through the service manager where one runs it
+    Stop(StopArgs),
+    /// Take no new requests for a while; what is in flight goes on
+    Drain(DrainArgs),
+    /// End a drain before its time
+    Undrain(UndrainArgs),
+    /// Install the gateway as a service of systemd or launchd, and start it
+    Install(InstallArgs),
+    /// Take the service away again; settings and state stay
+    Uninstall(UninstallArgs),
     /// Let a dashboard manage this gateway through an outgoing connection: run that bridge, or look after it
     Pair(PairArgs),
     /// Start the gateway where it does not run, then pair it in the background
@@ -112,6 +133,12 @@ enum GatewayCommand {
 pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     match &args.command {
         GatewayCommand::Start(args) => dispatch::role(start::run(args, globals, printer)),
+        GatewayCommand::Restart(args) => dispatch::small(restart::run(args, globals, printer)),
+        GatewayCommand::Stop(args) => dispatch::small(stop::run(args, globals, printer)),
+        GatewayCommand::Drain(args) => dispatch::small(drain::drain(args, globals, printer)),
+        GatewayCommand::Undrain(args) => dispatch::small(drain::undrain(args, globals, printer)),
+        GatewayCommand::Install(args) => dispatch::small(install::install(args, globals, printer)),
+        GatewayCommand::Uninstall(args) => dispatch::small(install::uninstall(args, globals, printer)),
         GatewayCommand::Pair(args) => dispatch::small(pair::run(args, globals, printer)),
         GatewayCommand::Connect(args) => dispatch::small(connect::run(args, globals, printer)),
         GatewayCommand::Admin(args) => dispatch::role(admin::run(args, globals, printer)),

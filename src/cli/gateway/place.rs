@@ -19,7 +19,7 @@ use crate::sys::env;
 const NAME_BYTES: usize = 4;
 
 /// One gateway of this user, by its data folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Place {
     suffix: String,
 }

@@ -5,6 +5,7 @@ use clap::Args;
 use crate::cli::args::Globals;
 use crate::cli::gateway::launch;
 use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::gateway::replace;
 use crate::cli::gateway::role;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -16,6 +17,12 @@ pub(crate) struct StartArgs {
     /// Settings.
     #[command(flatten)]
     pub settings: SettingsArgs,
+    /// Stop the gateway of this installation that runs, and take its place
+    #[arg(long)]
+    force: bool,
+    /// Do not ask (with --force)
+    #[arg(long, requires = "force")]
+    yes: bool,
 }
 
 /// Prepares what is missing, says what is started, runs it.
@@ -23,6 +30,9 @@ pub(crate) async fn run(args: &StartArgs, globals: &Globals, printer: &mut Print
     // The master key passes through this process.
     role::harden()?;
     let (config, text) = args.settings.load_text(globals, &[])?;
+    if args.force {
+        replace::running(&config, args.yes, printer).await?;
+    }
     let namespace = launch::namespace(&config, printer)?;
     let prepared = launch::prepare(&config, &namespace)?;
     launch::announce(&config, &namespace, &prepared, printer)?;

@@ -7,6 +7,9 @@ use sigilum::domain::draft::Draft;
 use sigilum::wire::admin::CreateBody;
 use sigilum::wire::admin::RotateBody;
 use sigilum::wire::admin::decode;
+use sigilum::wire::drain::DrainBody;
+use sigilum::wire::drain::MOST_LEASE_SECONDS;
+use sigilum::wire::drain::MOST_WAIT_SECONDS;
 use sigilum::wire::patch::PatchBody;
 use sigilum::wire::probe::TestBody;
 use sigilum::wire::service_key::KeyBody;
@@ -33,7 +36,7 @@ fn judge(draft: Draft) {
 
 fuzz_target!(|data: &[u8]| {
     let Some((which, body)) = data.split_first() else { return };
-    match which % 6 {
+    match which % 7 {
         0 => {
             if let Some((draft, _)) = decode::<CreateBody>(body).ok().and_then(CreateBody::into_draft) {
                 judge(draft);
@@ -50,6 +53,11 @@ fuzz_target!(|data: &[u8]| {
             let settings = draft().check(&AddressPolicy::default()).unwrap().settings;
             let Ok(request) = test.into_draft().check(&settings) else { return };
             assert!(!matches!(request.method.as_str(), "CONNECT" | "TRACE"));
+        }
+        5 => {
+            if let Some((wait, lease)) = decode::<DrainBody>(body).ok().and_then(|body| body.into_seconds().ok()) {
+                assert!(wait <= MOST_WAIT_SECONDS && (1..=MOST_LEASE_SECONDS).contains(&lease));
+            }
         }
         4 => drop(decode::<VariableSetBody>(body).map(|mut body| body.take_value())),
         _ => {

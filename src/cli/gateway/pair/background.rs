@@ -14,6 +14,7 @@ use rustix::process::Signal;
 
 use crate::app::gateway::instance;
 use crate::app::systemd::Kind;
+use crate::app::systemd::Scope;
 use crate::app::systemd::Unit;
 use crate::cli::gateway::lifecycle;
 use crate::cli::gateway::lifecycle::Lifecycle;
@@ -194,8 +195,15 @@ impl Background {
         arguments.extend(["--session-file".to_owned(), file.display().to_string()]);
         arguments.extend(["--state-file".to_owned(), self.state.display().to_string()]);
         let (program, environment) = (lifecycle::program()?, lifecycle::environment());
-        let (kind, suffix) = (Kind::Pair, self.place.suffix());
-        let unit = Unit { kind, suffix, program: &program, arguments: &arguments, environment: &environment };
+        let unit = Unit {
+            kind: Kind::Pair,
+            suffix: self.place.suffix(),
+            scope: Scope::User,
+            program: &program,
+            arguments: &arguments,
+            reload: &[],
+            environment: &environment,
+        };
         let standing = systemctl.start(&unit).await?;
         if standing.state != UnitState::Active {
             printer.note(&format!("The systemd unit {name} is not running (exit code {}).", standing.exit_status));

@@ -1,0 +1,94 @@
+//! `gateway drain` and `undrain`: no new requests for a while; what is in flight goes on.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::app::connections_api::ConnectionsApi;
+use crate::cli::args::Globals;
+use crate::cli::duration;
+use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::gateway_api;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::cli::printer::Printer;
+
+/// How often requests in flight are counted.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Options of `gateway drain`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "New requests are 503 GATEWAY_DRAINING and the health check of :38000 fails until the lease ends, or \
+    `sigilum gateway undrain LEASE`."
+)]
+pub(crate) struct DrainArgs {
+    /// Wait this long until nothing is in flight, e.g. 30s; exit code 1 where something still is
+    #[arg(long, value_name = "TIME", value_parser = duration::option, default_value = "0")]
+    wait: u64,
+    /// How long the drain lasts, e.g. 10m; at most 24h
+    #[arg(long, value_name = "TIME", value_parser = duration::option, default_value = "5m")]
+    lease: u64,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+    /// Settings: they say which gateway is meant.
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Options of `gateway undrain`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UndrainArgs {
+    /// The lease that `gateway drain` printed
+    #[arg(value_name = "LEASE")]
+    lease: String,
+    /// Settings: they say which gateway is meant.
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+fn open(settings: &SettingsArgs, globals: &Globals, printer: &mut Printer) -> Result<ConnectionsApi, CliError> {
+    gateway_api::open(&settings.load(globals)?, printer)
+}
+
+/// Begins a drain.
+pub(crate) async fn drain(args: &DrainArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    let api = open(&args.settings, globals, printer)?;
+    let mut lease = api.drain(args.lease).await.map_err(|error| gateway_api::failed(&error))?;
+    let deadline = Instant::now() + Duration::from_secs(args.wait);
+    let mut left = in_flight(&lease);
+    while left.is_some_and(|left| left > 0) && Instant::now() < deadline {
+        tokio::time::sleep(LOOK).await;
+        left = in_flight(&api.drain_status().await.map_err(|error| gateway_api::failed(&error))?);
+    }
+    if let (Value::Object(members), Some(left)) = (&mut lease, left) {
+        members.insert("inFlight".to_owned(), left.into());
+    }
+    if args.json {
+        printer.json(&lease)?;
+    } else {
+        let text = |name: &str| lease.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        printer.ok(&format!("draining until {}", text("expiresAt")))?;
+        printer.line(&format!("lease:     {}", text("leaseId")))?;
+        if let Some(left) = left {
+            printer.line(&format!("in flight: {left}"))?;
+        }
+    }
+    let late = args.wait > 0 && left.is_some_and(|left| left > 0);
+    Ok(if late { Outcome::Failed } else { Outcome::Done })
+}
+
+fn in_flight(body: &Value) -> Option<u64> {
+    body.get("inFlight").and_then(Value::as_u64)
+}
+
+/// Ends it.
+pub(crate) async fn undrain(args: &UndrainArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    let api = open(&args.settings, globals, printer)?;
+    api.undrain(&args.lease).await.map_err(|error| gateway_api::failed(&error))?;
+    printer.ok("the lease has ended")?;
+    Ok(Outcome::Done)
+}
