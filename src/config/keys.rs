@@ -26,6 +26,8 @@ pub use crate::config::key::Fallback;
 pub use crate::config::key::Key;
 pub use crate::config::key::Reload;
 pub use crate::config::key::table_of;
+pub use crate::config::log_keys::LOG_KEEP;
+pub use crate::config::log_keys::LOG_MAX_BYTES;
 
 /// The gateway's own namespace.
 pub const NAMESPACE: Key = Key::new(
@@ -476,6 +478,8 @@ pub const ALL: &[Key] = &[
     ROTATION_GRACE_DAYS,
     LOG_LEVEL,
     LOG_DECISIONS,
+    LOG_MAX_BYTES,
+    LOG_KEEP,
     ALLOW_LITERALS,
     PROVIDER_CONCURRENCY,
     REFS_PER_PROVIDER,

@@ -4,6 +4,8 @@ pub mod access_log;
 pub mod data_plane;
 pub mod decisions;
 pub mod log;
+pub mod log_file;
+pub mod log_reader;
 pub mod metrics;
 pub mod reload;
 pub mod segments;

@@ -23,6 +23,8 @@ use crate::sys::files::write_private;
 
 /// Bytes at the start of a file by which it is recognised: an inode is given to another file once the first is gone.
 pub(in crate::telemetry) const HEAD_BYTES: usize = 256;
+/// How often the files are listed until nothing changes meanwhile.
+const LISTINGS: usize = 64;
 /// Longest position file, in bytes.
 const MAX_POSITION_BYTES: u64 = 1024;
 
@@ -58,6 +60,27 @@ impl Position {
     pub fn store(&self, path: &Path) -> io::Result<()> {
         let text = serde_json::to_string(self).map_err(io::Error::other)?;
         write_private(path, text.as_bytes())
+    }
+
+    /// As one word: device and inode in hex, number and offset, digest of the head. [`Position::parse`] reads it.
+    pub fn encode(&self) -> String {
+        let Self { id, offset, segment, head } = self;
+        format!("{:x}-{:x}-{segment}-{offset}-{head}", id.device, id.inode)
+    }
+
+    /// Reads what [`Position::encode`] wrote; `None` where it is anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let (device, inode) = (hex_number(parts.next()?)?, hex_number(parts.next()?)?);
+        let (segment, offset) = (number(parts.next()?)?, number(parts.next()?)?);
+        let head = parts.next()?;
+        let known = head.is_empty() || head.len() == 16 && head.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (known && parts.next().is_none()).then(|| Self {
+            id: FileId { device, inode },
+            offset,
+            segment,
+            head: head.to_owned(),
+        })
     }
 
     /// Whether the file that is open is the one this position is in.
@@ -148,6 +171,36 @@ pub fn remove_read(log: &Path, positions: &[PathBuf]) -> io::Result<usize> {
     Ok(removed)
 }
 
+/// Removes the oldest files that were put aside, until `kept` of them are left.
+pub fn keep_newest(log: &Path, kept: usize) -> io::Result<()> {
+    let mut aside: Vec<_> = list(log)?.into_iter().filter(|segment| segment.number.is_some()).collect();
+    aside.truncate(aside.len().saturating_sub(kept));
+    aside.iter().try_for_each(|segment| std::fs::remove_file(&segment.path))
+}
+
+/// All files of a log, open, oldest first, as they were at one moment: a file that is put aside meanwhile is neither
+/// missed nor there twice. What writes the log writes nothing more into a file once the next one is there.
+pub(in crate::telemetry) fn open_all(log: &Path) -> io::Result<Vec<(File, Segment)>> {
+    let mut opened = Vec::new();
+    for _ in 0..LISTINGS {
+        opened.clear();
+        let listed = list(log)?;
+        let newest = listed.iter().filter_map(|segment| segment.number).max().unwrap_or(0);
+        let mut same = true;
+        for segment in &listed {
+            match open(&segment.path, segment.number)? {
+                Some((file, found)) if found.id == segment.id => opened.push((file, found)),
+                Some(_) | None => same = false,
+            }
+        }
+        // A file that was put aside before the one being written was opened has the next number.
+        if same && !beside(log, &format!(".{}", newest.saturating_add(1))).try_exists()? {
+            break;
+        }
+    }
+    Ok(opened)
+}
+
 /// Bytes of the log behind a position.
 pub fn bytes_behind(log: &Path, position: &Position) -> io::Result<u64> {
     let segments = list(log)?;
@@ -217,8 +270,41 @@ pub(in crate::telemetry) fn read_more(file: &File, limit: u64, into: &mut Vec<u8
     file.take(limit).read_to_end(into)
 }
 
+/// What `u64` reads, without a sign.
+fn number(text: &str) -> Option<u64> {
+    if text.starts_with('+') { None } else { text.parse().ok() }
+}
+
+fn hex_number(text: &str) -> Option<u64> {
+    if text.starts_with('+') { None } else { u64::from_str_radix(text, 16).ok() }
+}
+
 fn number_of(found: &str, log: &str) -> Option<u64> {
     let digits = found.strip_prefix(log)?.strip_prefix('.')?;
     let plain = !digits.is_empty() && !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
     if plain { digits.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_position_is_read_as_it_was_written(
+            device: u64, inode: u64, offset: u64, segment: u64, head in "|[0-9a-f]{16}",
+        ) {
+            let position = Position { id: FileId { device, inode }, offset, segment, head };
+            prop_assert_eq!(Position::parse(&position.encode()), Some(position));
+        }
+
+        #[test]
+        fn any_text_is_a_position_or_none(text in "\\PC{0,60}|[0-9a-f+-]{0,60}") {
+            if let Some(position) = Position::parse(&text) {
+                prop_assert_eq!(Position::parse(&position.encode()), Some(position));
+            }
+        }
+    }
 }
