@@ -9,6 +9,7 @@ pub mod down;
 pub mod e2e;
 pub mod gateway;
 pub mod json_api;
+pub mod logs_api;
 pub mod owner_api;
 pub mod pair;
 pub mod simulator;

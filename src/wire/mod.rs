@@ -10,6 +10,7 @@ pub mod envelope;
 pub mod envoy;
 pub mod health;
 pub mod legacy;
+pub mod logs;
 pub mod markdown;
 pub mod pairing;
 pub mod patch;
