@@ -30,6 +30,7 @@ mod edits;
 mod envoy_file;
 mod ingress_tls;
 mod limits;
+mod logs;
 mod outages;
 mod pair_sessions;
 mod refusals;

@@ -204,6 +204,12 @@ pub(crate) fn loader(
     })
 }
 
+/// Has every process log at debug and every line told, now and after a start anew.
+pub(crate) fn speak_up(config: &mut GatewayConfig, loader: &mut Loader) {
+    config.speak_up();
+    loader.amend(GatewayConfig::speak_up);
+}
+
 /// The settings as the supervisor takes them; `text` is what stood in their file, `typed` are those that were typed as
 /// options.
 pub(crate) fn gateway_config(
@@ -246,6 +252,8 @@ pub(crate) fn gateway_config(
         tls: config.envoy.tls,
         drain: config.drain,
         patience: Patience::default(),
+        logs: config.logs,
+        verbose: false,
         program: None,
         typed,
         admin_environment,
@@ -332,7 +340,7 @@ pub(crate) async fn foreground(
         while let Some(event) = progress.recv().await {
             match &event {
                 Progress::Note(text) => spinner.doing(text),
-                Progress::Restarting { .. } => {}
+                Progress::Restarting { .. } | Progress::Log(_) => {}
                 Progress::Ready(_)
                 | Progress::StackReady { .. }
                 | Progress::Draining
@@ -394,7 +402,7 @@ pub(crate) fn gateway_error(error: &GatewayError) -> CliError {
 
 fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
     match event {
-        Progress::Note(text) => printer.note(text),
+        Progress::Note(text) | Progress::Log(text) => printer.note(text),
         Progress::Ready(addresses) => printer.line(&format!("ready:     {}", places(addresses)))?,
         Progress::Restarting { role, ended, after_ms } => {
             printer.note(&format!("{} ended ({ended}); starting it again in {after_ms} ms", role.name()));
