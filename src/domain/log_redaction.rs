@@ -50,6 +50,8 @@ const BEHIND_PREFIX: usize = 8;
 const SCHEMES: [&str; 3] = ["bearer", "basic", "negotiate"];
 /// Characters from which on a word after a scheme, or after `name: `, is taken for a credential: prose has shorter ones.
 const LONG: usize = 16;
+/// Texts that are shorter hold no form of a secret worth a name.
+const LEAST_KNOWN: usize = 8;
 /// What begins a private key as text (RFC 7468).
 const PEM: &str = "-----BEGIN ";
 /// What ends one.
@@ -62,7 +64,7 @@ pub struct LogRedactor {
 }
 
 impl LogRedactor {
-    /// With secrets that are known, in whatever form they turn up.
+    /// With secrets that are known, each of at least eight characters, in whatever form they turn up.
     pub const fn knowing(known: Redactor) -> Self {
         Self { known: Some(known) }
     }
@@ -72,6 +74,12 @@ impl LogRedactor {
         for (name, value) in line.iter_mut() {
             self.clean_member(name, value);
         }
+    }
+
+    /// Whether a text would be cleaned.
+    pub fn would_clean(&self, text: &str) -> bool {
+        let known = self.known.as_ref().filter(|_| text.len() >= LEAST_KNOWN);
+        cleaned(text).is_some() || known.is_some_and(|known| known.clean(text) != text)
     }
 
     fn clean_member(&self, name: &str, value: &mut Value) {
@@ -94,7 +102,7 @@ impl LogRedactor {
     }
 
     fn clean_text(&self, text: &mut String) {
-        if let Some(known) = &self.known {
+        if let Some(known) = self.known.as_ref().filter(|_| text.len() >= LEAST_KNOWN) {
             *text = known.clean(text);
         }
         if let Some(cleaned) = cleaned(text) {
@@ -124,12 +132,29 @@ enum Next {
     Credential,
 }
 
-/// The text without what looks like a credential; `None` where nothing does.
+/// The text without what looks like a credential; `None` where nothing does. Takes time in proportion to its length.
 fn cleaned(text: &str) -> Option<String> {
-    let mut out = String::new();
+    let mut out = String::with_capacity(text.len());
+    let mut changed = false;
+    let mut rest = text;
+    while let Some(at) = rest.find(PEM) {
+        clean_plain(rest.get(..at).unwrap_or_default(), &mut out);
+        out.push_str(MARK);
+        changed = true;
+        rest = behind_key(rest.get(at..).unwrap_or_default());
+    }
+    changed |= clean_plain(rest, &mut out);
+    changed.then_some(out)
+}
+
+/// Adds to `out` a text that holds no private key; says whether anything was taken out.
+fn clean_plain(text: &str, out: &mut String) -> bool {
     let mut changed = false;
     let mut next = Next::Plain;
     let mut rest = text;
+    // What is left of the text behind the last word that was judged whole: a word is judged once and not from each of its
+    // parts on.
+    let mut judged = usize::MAX;
     while !rest.is_empty() {
         if next == Next::Value
             && let Some((delimiter, value)) = assigned(rest)
@@ -154,16 +179,9 @@ fn cleaned(text: &str) -> Option<String> {
             continue;
         }
         let (gap, behind) = rest.split_at(rest.find(is_word).unwrap_or(rest.len()));
-        if let Some(at) = rest.find(PEM).filter(|at| *at <= gap.len()) {
-            out.push_str(rest.get(..at).unwrap_or_default());
-            out.push_str(MARK);
-            changed = true;
-            rest = behind_key(rest.get(at..).unwrap_or_default());
-            next = Next::Plain;
-            continue;
-        }
         out.push_str(gap);
-        let word = run(behind);
+        let word = if behind.len() > judged { "" } else { run(behind) };
+        judged = if word.is_empty() { judged } else { behind.len().saturating_sub(word.len()) };
         let credential = next == Next::Credential && gap.trim().is_empty() && word.len() >= BEHIND_PREFIX;
         let hidden = if gap.ends_with("://")
             && let Some(length) = user_of(behind)
@@ -191,7 +209,7 @@ fn cleaned(text: &str) -> Option<String> {
             next = Next::Value;
         }
     }
-    changed.then_some(out)
+    changed
 }
 
 fn is_word(letter: char) -> bool {
