@@ -88,8 +88,7 @@ impl Lines {
         }
         let mut last = last_known(&content, engine)?;
         if last.is_none() {
-            let before =
-                segments::list(&path).map_err(io)?.into_iter().filter(|segment| segment.number.is_some()).next_back();
+            let before = segments::list(&path).map_err(io)?.into_iter().rfind(|segment| segment.number.is_some());
             let content = before.map(|segment| whole_lines(&segment.path)).transpose().map_err(io)?;
             last = last_known(&content.unwrap_or_default(), engine)?;
         }

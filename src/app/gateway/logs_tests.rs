@@ -87,6 +87,22 @@ async fn decisions_have_a_file_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_decision_is_kept_as_it_came_unless_it_must_be_cleaned() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = |path: &str| {
+        format!(
+            "{{\"timestamp\":\"t\",\"level\":\"INFO\",\"kind\":\"decision\",\"method\":\"GET\",\"path\":\"{path}\", \"n\":1}}"
+        )
+    };
+    let said = format!("{}\n{}\n", event("/v1"), event("/v1/sk-live-0123456789"));
+    assert!(follow(&log(&folder, true, LogRedactor::default()), Role::Authz, &said).await.is_empty());
+    let kept = fs::read_to_string(folder.path().join("decision.jsonl")).unwrap();
+    let kept: Vec<_> = kept.lines().collect();
+    assert_eq!(kept[0], event("/v1"));
+    assert!(kept[1].contains("\"path\":\"/v1/[redacted]\""), "{}", kept[1]);
+}
+
+#[tokio::test]
 async fn a_secret_is_neither_stored_nor_shown() {
     let folder = tempfile::tempdir().unwrap();
     let secret = Secret::new("canary-of-the-master".to_owned());

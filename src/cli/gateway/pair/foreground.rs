@@ -191,10 +191,10 @@ fn show(progress: &Progress, names: &str, at: &str, voice: &mut Voice<'_>) {
             match sealing {
                 Sealing::Fingerprint(fingerprint) => voice.line(&format!("sealing key fingerprint: {fingerprint}")),
                 Sealing::Absent => {}
-                Sealing::Refused => voice.note(&format!(
+                Sealing::Refused => voice.note(
                     "the gateway does not take the admin token of this machine: what is relayed will be refused. \
-                     See --gateway-data-dir and GATEWAY_ADMIN_TOKEN"
-                )),
+                     See --gateway-data-dir and GATEWAY_ADMIN_TOKEN",
+                ),
                 Sealing::Unknown(why) => {
                     voice.note(&format!("the gateway was not asked for its key for sealed secrets: {why}"));
                 }
