@@ -113,7 +113,12 @@ pub fn read(
     size: PageSize,
     filter: &LogFilter,
 ) -> io::Result<Page> {
-    let files = segments::open_all(&places.file(stream))?;
+    // What lies before the place is done with.
+    let first = match start {
+        Start::After(position) => position.segment,
+        Start::Newest | Start::Oldest => 0,
+    };
+    let files = segments::open_from(&places.file(stream), first)?;
     let mut page = Page {
         lines: Vec::new(),
         next: Position::default(),
@@ -142,7 +147,7 @@ pub fn read(
     for (index, (file, segment)) in files.iter().enumerate().skip(begin.index) {
         let is_last = index.saturating_add(1) == files.len();
         let reached = read_file(file, offset, is_last, &mut budget, &mut page)?;
-        page.next = position(file, segment, number_before(&files, index), reached)?;
+        page.next = position(file, segment, number_before(&files, index).max(first), reached)?;
         if page.more {
             break;
         }

@@ -53,7 +53,7 @@ fn add(path: &Path, text: &str) {
 
 #[test]
 fn a_log_that_rotates_while_it_is_read_gives_every_line_once_and_in_order() {
-    const LINES: u64 = 4000;
+    const LINES: u64 = 1200;
     let fixture = Fixture::new();
     // Three lines to a file; what is put aside is kept, so that only the reading could lose one.
     let writer = fixture.writer(30, 100_000);

@@ -23,8 +23,8 @@ use crate::sys::files::write_private;
 
 /// Bytes at the start of a file by which it is recognised: an inode is given to another file once the first is gone.
 pub(in crate::telemetry) const HEAD_BYTES: usize = 256;
-/// How often the files are listed until nothing changes meanwhile.
-const LISTINGS: usize = 64;
+/// Files before a known one that are looked for by their number.
+const MAX_MISSED: u64 = 1000;
 /// Longest position file, in bytes.
 const MAX_POSITION_BYTES: u64 = 1024;
 
@@ -110,6 +110,17 @@ pub struct Segment {
 /// All files of a log, oldest first, the one being written last.
 pub fn list(log: &Path) -> io::Result<Vec<Segment>> {
     let mut found = Vec::new();
+    for number in numbers(log)? {
+        // One that was removed meanwhile is none.
+        found.extend(open(&aside(log, number), Some(number))?.map(|(_, segment)| segment));
+    }
+    found.extend(open(log, None)?.map(|(_, segment)| segment));
+    Ok(found)
+}
+
+/// The numbers of the files that were put aside, ascending.
+fn numbers(log: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
     let (Some(folder), Some(name)) = (log.parent(), log.file_name().and_then(|name| name.to_str())) else {
         return Ok(found);
     };
@@ -119,16 +130,15 @@ pub fn list(log: &Path) -> io::Result<Vec<Segment>> {
         Err(error) => return Err(error),
     };
     for entry in entries {
-        let entry = entry?;
-        let Some(number) = entry.file_name().to_str().and_then(|found| number_of(found, name)) else { continue };
-        // One that was removed meanwhile is none.
-        if let Some((_, segment)) = open(&entry.path(), Some(number))? {
-            found.push(segment);
-        }
+        found.extend(entry?.file_name().to_str().and_then(|found| number_of(found, name)));
     }
-    found.sort_by_key(|segment| segment.number);
-    found.extend(open(log, None)?.map(|(_, segment)| segment));
+    found.sort_unstable();
     Ok(found)
+}
+
+/// Where a file lies that was put aside under a number.
+fn aside(log: &Path, number: u64) -> PathBuf {
+    beside(log, &format!(".{number}"))
 }
 
 /// Puts the log aside under the next number and says where it is now. Whoever writes it goes on writing there until
@@ -137,7 +147,7 @@ pub fn put_aside(log: &Path, positions: &[PathBuf]) -> io::Result<PathBuf> {
     let listed = list(log)?.into_iter().filter_map(|segment| segment.number);
     let known = positions.iter().filter_map(|path| Position::load(path)).map(|position| position.segment);
     let number = listed.chain(known).max().unwrap_or(0).saturating_add(1);
-    let aside = beside(log, &format!(".{number}"));
+    let aside = aside(log, number);
     std::fs::rename(log, &aside)?;
     Ok(aside)
 }
@@ -178,27 +188,35 @@ pub fn keep_newest(log: &Path, kept: usize) -> io::Result<()> {
     aside.iter().try_for_each(|segment| std::fs::remove_file(&segment.path))
 }
 
-/// All files of a log, open, oldest first, as they were at one moment: a file that is put aside meanwhile is neither
-/// missed nor there twice. What writes the log writes nothing more into a file once the next one is there.
-pub(in crate::telemetry) fn open_all(log: &Path) -> io::Result<Vec<(File, Segment)>> {
-    let mut opened = Vec::new();
-    for _ in 0..LISTINGS {
-        opened.clear();
-        let listed = list(log)?;
-        let newest = listed.iter().filter_map(|segment| segment.number).max().unwrap_or(0);
-        let mut same = true;
-        for segment in &listed {
-            match open(&segment.path, segment.number)? {
-                Some((file, found)) if found.id == segment.id => opened.push((file, found)),
-                Some(_) | None => same = false,
+/// The files of a log from a number on, open, oldest first, as they were at one moment: a file that is put aside meanwhile is neither
+/// missed nor there twice, however often that happens. What writes the log writes nothing more into a file once the next
+/// one is there.
+pub(in crate::telemetry) fn open_from(log: &Path, first: u64) -> io::Result<Vec<(File, Segment)>> {
+    let mut opened: Vec<(File, Segment)> = Vec::new();
+    let mut next = first.max(1);
+    for number in numbers(log)?.into_iter().filter(|number| *number >= first) {
+        // Those that were put aside while the folder was read may be missing in what was read of it.
+        let missed = if opened.is_empty() { number } else { next.max(number.saturating_sub(MAX_MISSED)) };
+        for number in missed..=number {
+            opened.extend(open(&aside(log, number), Some(number))?);
+        }
+        next = number.saturating_add(1);
+    }
+    loop {
+        // The first may be gone already, where it was the oldest.
+        for number in [next, next.saturating_add(1)] {
+            if let Some(found) = open(&aside(log, number), Some(number))? {
+                opened.push(found);
+                next = number.saturating_add(1);
             }
         }
-        // A file that was put aside before the one being written was opened has the next number.
-        if same && !beside(log, &format!(".{}", newest.saturating_add(1))).try_exists()? {
-            break;
+        let current = open(log, None)?;
+        // Where it was put aside before it was opened, or is now, it has the next number.
+        if !aside(log, next).try_exists()? && !aside(log, next.saturating_add(1)).try_exists()? {
+            opened.extend(current);
+            return Ok(opened);
         }
     }
-    Ok(opened)
 }
 
 /// Bytes of the log behind a position.

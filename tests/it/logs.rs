@@ -99,7 +99,7 @@ fn where_nothing_ever_ran_that_is_said() {
 
 #[test]
 fn a_log_that_rotates_while_it_is_followed_is_shown_whole_once_and_in_order() {
-    const LINES: usize = 3000;
+    const LINES: usize = 1200;
     let setup = Setup::new();
     // Three lines to a file. What is put aside stays, so that nothing but following could lose a line.
     let log = written(&setup, "authz", LogBounds { max_bytes: 260, keep: 1_000_000 });
