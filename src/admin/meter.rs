@@ -37,7 +37,7 @@ pub const ROTATE_BYTES: u64 = 64 * 1024 * 1024;
 const ENVOY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Name of the access log in the run folder.
-pub const ACCESS_LOG: &str = "access.log";
+pub use crate::telemetry::log_reader::ACCESS_LOG;
 /// Name of the file that remembers how far it was read.
 const POSITION_FILE: &str = "access.position";
 

@@ -17,6 +17,7 @@ pub mod legacy;
 mod legacy_import;
 mod legacy_purge;
 pub mod legacy_scan;
+pub mod logs;
 pub mod meter;
 pub mod metrics;
 pub mod openapi;
@@ -62,6 +63,7 @@ use crate::probe::Prober;
 use crate::state::Publisher;
 use crate::store::worker::Store;
 use crate::sys::clock::SystemClock;
+use crate::telemetry::log_reader::LogPlaces;
 use crate::telemetry::metrics::Metrics;
 use crate::wire::service_key::ApiStanding;
 
@@ -91,6 +93,8 @@ pub struct Admin {
     pub catalog: PathBuf,
     /// Where Envoy takes the requests of agents.
     pub ingress: ArcSwap<Vec<SocketAddr>>,
+    /// Where the logs are.
+    pub logs: LogPlaces,
     /// Where the service keys are.
     pub keys: Arc<KeyPlaces>,
     /// Where OpenClaw keeps keys in clear, and whose turn it is to move them.

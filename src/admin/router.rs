@@ -30,6 +30,7 @@ use crate::admin::drain;
 use crate::admin::input::Id;
 use crate::admin::input::Shared;
 use crate::admin::legacy;
+use crate::admin::logs;
 use crate::admin::openapi;
 use crate::admin::probes;
 use crate::admin::refusals;
@@ -69,13 +70,14 @@ const LONG_PATIENCE: Duration = Duration::from_secs(600);
 /// What the paths of those begin with.
 const LONG_PATHS: [&str; 3] = ["/api/admin/store/", "/api/admin/secrets/reload", "/api/admin/config/reload"];
 /// What the paths begin with of what concerns the gateway as a whole, and is none of a dashboard's business.
-const NEVER_RELAYED: [&str; 6] = [
+const NEVER_RELAYED: [&str; 7] = [
     "/api/admin/audit",
     "/api/admin/config/",
     "/api/admin/sealing-key/",
     "/api/admin/secrets/",
     "/api/admin/store/",
     "/api/v1/drain",
+    "/api/v1/logs",
 ];
 /// Header by which a client says for whom it asks. Nothing is proven by it.
 pub const SUBJECT_HEADER: &str = "sigilum-subject";
@@ -107,6 +109,7 @@ fn guarded() -> OpenApiRouter<Arc<Admin>> {
         .merge(uses::routes())
         .merge(sealing_key::routes())
         .merge(refusals::routes())
+        .merge(logs::routes())
 }
 
 /// The whole face.

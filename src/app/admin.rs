@@ -91,6 +91,7 @@ use crate::sys::tasks::Tasks;
 use crate::sys::tls::TlsError;
 use crate::sys::tls::serving::Serving;
 use crate::sys::tls::serving::ServingFiles;
+use crate::telemetry::log_reader::LogPlaces;
 use crate::telemetry::metrics::DrainOutcome;
 use crate::telemetry::metrics::Metrics;
 
@@ -285,7 +286,6 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let unguarded = match config.access_mode {
         AccessMode::Loopback => Some(Unguarded::LoopbackMode),
         AccessMode::Token | AccessMode::Hybrid => placeholder(config.token.as_ref()),
-
         AccessMode::Mtls => None,
     };
     guard::check(&config.addresses, unguarded)?;
@@ -373,6 +373,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         refusals: meter.refusals(),
         catalog: config.service_catalog,
         ingress: ArcSwap::from_pointee(config.ingress),
+        logs: LogPlaces { data_dir: config.data_dir, run_dir: config.run_dir },
         keys: config.keys,
         legacy: LegacyDesk::new(config.legacy),
         copies: Arc::new(Semaphore::new(COPIES)),

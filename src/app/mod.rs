@@ -10,6 +10,7 @@ pub mod e2e;
 pub mod gateway;
 pub mod json_api;
 pub mod launchd;
+pub mod logs_api;
 pub mod owner_api;
 pub mod pair;
 pub mod simulator;

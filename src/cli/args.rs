@@ -23,6 +23,7 @@ use crate::cli::gateway::GatewayArgs;
 use crate::cli::help::HelpArgs;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::install::InstallArgs;
+use crate::cli::logs::LogsArgs;
 use crate::cli::request::RequestArgs;
 use crate::cli::secrets::SecretsArgs;
 use crate::cli::service::ServiceArgs;
@@ -143,6 +144,7 @@ impl Command {
             Self::Install(_) => Some("install"),
             Self::Versions => Some("versions"),
             Self::Api(_)
+            | Self::Logs(_)
             | Self::Request(_)
             | Self::Completions(_)
             | Self::Version
@@ -179,6 +181,8 @@ pub enum Command {
     Login(LoginArgs),
     /// Run the gateway, or one of its parts
     Gateway(GatewayArgs),
+    /// Show what the gateway logs: requests, decisions, changes, what its processes say
+    Logs(LogsArgs),
     /// Run the local control plane: services, keys, claims, usage
     Api(ApiArgs),
     /// Run the local stack in the foreground

@@ -28,6 +28,7 @@ use crate::cli::gateway;
 use crate::cli::help;
 use crate::cli::identity;
 use crate::cli::install;
+use crate::cli::logs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -85,6 +86,7 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
         Command::Versions => small(versions::run(&globals, printer)),
         Command::Help(args) => help::run(&args, printer),
         Command::Gateway(args) => gateway::run(&args, &globals, printer),
+        Command::Logs(args) => small(logs::run(&args, &globals, printer)),
         Command::Api(args) => role(api::run(&args, &globals, printer)),
         Command::Up(args) => role(up::run(&args, &globals, printer)),
         Command::Down(args) => small(down::run(&args, &globals, printer)),

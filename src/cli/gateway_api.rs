@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::app::connections_api::ApiError;
 use crate::app::connections_api::ConnectionsApi;
+use crate::app::logs_api::LogsApi;
 use crate::app::upkeep::StoreApi;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -31,6 +32,13 @@ pub(crate) fn store(config: &Config, printer: &mut Printer) -> Result<StoreApi, 
     warn_of_clear(config, printer);
     let trust = trust(&config.admin.trust);
     StoreApi::new(&config.admin_url, token(config)?.as_ref(), &trust).map_err(|error| failed(&error))
+}
+
+/// The logs behind the admin API at an address.
+pub(crate) fn logs(config: &Config, printer: &mut Printer) -> Result<LogsApi, CliError> {
+    warn_of_clear(config, printer);
+    let trust = trust(&config.admin.trust);
+    LogsApi::new(&config.admin_url, token(config)?.as_ref(), &trust).map_err(|error| failed(&error))
 }
 
 /// The admin token: that of the environment, else that of its file; `None` where there is neither.

@@ -26,6 +26,7 @@ mod gateway_api;
 mod help;
 mod identity;
 mod install;
+mod logs;
 mod owner;
 mod progress;
 mod request;

@@ -84,6 +84,13 @@ impl Printer {
         self.line(&escaped(&text))
     }
 
+    /// Data: JSON for programs on stdout, one value to a line.
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Result<(), CliError> {
+        let text = serde_json::to_string(value)
+            .map_err(|error| CliError::new(Outcome::Failed, format!("could not write JSON: {error}")))?;
+        self.line(&escaped(&text))
+    }
+
     /// Data: raw bytes on stdout, flushed, so that a stream shows as it comes.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
         if let Some(last) = bytes.last() {
@@ -125,7 +132,7 @@ impl Printer {
 }
 
 /// A sentence that may quote somebody else: a terminal gets to see letters and line ends, and no orders.
-fn tame(text: &str) -> String {
+pub(crate) fn tame(text: &str) -> String {
     let orders = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t') || turns(letter);
     text.chars().map(|letter| if orders(letter) { '\u{fffd}' } else { letter }).collect()
 }

@@ -47,6 +47,9 @@ pub struct UpArgs {
     /// Run the gateway without the local API, for another one (--api-url, SIGILUM_API_URL)
     #[arg(long, conflicts_with = "demo")]
     pub no_api: bool,
+    /// Log at debug, and copy every line of the logs to standard error as well
+    #[arg(long)]
+    pub verbose: bool,
     /// A supervisor holds our standard input
     #[arg(long, hide = true)]
     pub supervised: bool,
@@ -95,9 +98,13 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         typed.drain(at..at + 2);
     }
     let duplicates = handed.iter().map(|(name, secret)| (name.clone(), secret.duplicate())).collect();
-    let loader = launch::loader(args.settings.clone(), globals.clone(), duplicates, namespace.clone(), typed.clone());
+    let mut loader =
+        launch::loader(args.settings.clone(), globals.clone(), duplicates, namespace.clone(), typed.clone());
     if args.no_api {
-        let config = launch::gateway_config(config, text, &namespace, typed);
+        let mut config = launch::gateway_config(config, text, &namespace, typed);
+        if args.verbose {
+            launch::speak_up(&mut config, &mut loader);
+        }
         return launch::foreground(config, loader, None, args.supervised, printer).await;
     }
     let home = config.paths.home.clone();
@@ -107,7 +114,7 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
     }
     let stack = StackConfig {
         api: ApiConfig::new(api, GRACE),
-        log_level: config.log_level.clone(),
+        log_level: if args.verbose { "debug".to_owned() } else { config.log_level.clone() },
         identity: prepared.identity,
         home: home.clone(),
         seed_file,
@@ -118,7 +125,10 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         let home = home.display().to_string();
         settings::save(&[("SIGILUM_NAMESPACE", namespace.as_str()), ("GATEWAY_SIGILUM_HOME", &home)])?;
     }
-    let config = launch::gateway_config(config, text, &namespace, typed);
+    let mut config = launch::gateway_config(config, text, &namespace, typed);
+    if args.verbose {
+        launch::speak_up(&mut config, &mut loader);
+    }
     launch::foreground(config, loader, Some(stack), args.supervised, printer).await
 }
 

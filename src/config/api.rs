@@ -337,7 +337,7 @@ fn parse_origin(text: &str) -> Result<String, String> {
 }
 
 /// `7d`, `12h`, `30m`, `3600s` or `3600`; at least a second, at most ten years.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || "must be a number and s, m, h or d, e.g. 7d".to_owned();
     let (digits, unit) = match text.as_bytes().last() {
         Some(b's') => (text.strip_suffix('s'), 1),

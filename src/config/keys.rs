@@ -26,6 +26,8 @@ pub use crate::config::key::Fallback;
 pub use crate::config::key::Key;
 pub use crate::config::key::Reload;
 pub use crate::config::key::table_of;
+pub use crate::config::log_keys::LOG_KEEP;
+pub use crate::config::log_keys::LOG_MAX_BYTES;
 use crate::config::telemetry_keys;
 
 /// The gateway's own namespace.
@@ -477,6 +479,8 @@ pub const ALL: &[Key] = &[
     ROTATION_GRACE_DAYS,
     LOG_LEVEL,
     LOG_DECISIONS,
+    LOG_MAX_BYTES,
+    LOG_KEEP,
     telemetry_keys::OTLP_ENDPOINT,
     telemetry_keys::OTLP_HEADERS,
     telemetry_keys::SAMPLE_RATIO,

@@ -33,6 +33,7 @@ use crate::config::parts::DeclaredVariable;
 use crate::config::parts::EnvoyOptions;
 use crate::config::parts::IngressTls;
 use crate::config::parts::Listeners;
+use crate::config::parts::LogBounds;
 use crate::config::parts::Paths;
 use crate::config::parts::ReloadMode;
 use crate::config::parts::ReloadOptions;
@@ -164,6 +165,8 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let rotation_grace_days = loader.number(&keys::ROTATION_GRACE_DAYS);
     let log_level = loader.read(&keys::LOG_LEVEL, Shape::Word, parse_level);
     let decisions = loader.read(&keys::LOG_DECISIONS, Shape::Word, parse_decisions);
+    let log_max_bytes = loader.number(&keys::LOG_MAX_BYTES);
+    let log_keep = loader.number(&keys::LOG_KEEP);
     let traces = telemetry::read(loader);
     let secrets = SecretsSettings {
         allow_literals: loader.read(&keys::ALLOW_LITERALS, Shape::Boolean, parse_boolean),
@@ -255,6 +258,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         replay_capacity: usize::try_from(replay_capacity?).ok()?,
         drain: Duration::from_secs(drain?),
         log_level: log_level?,
+        logs: LogBounds { max_bytes: log_max_bytes?, keep: usize::try_from(log_keep?).ok()? },
         decisions: decisions?,
         traces,
         master_key,

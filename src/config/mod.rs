@@ -30,6 +30,7 @@ mod encode;
 mod file;
 mod file_keys;
 mod loader;
+mod log_keys;
 mod syntax;
 
 pub use explain::explain;

@@ -61,6 +61,8 @@ pub struct Config {
     pub log_level: String,
     /// Which decisions are logged.
     pub decisions: DecisionLog,
+    /// How much of the logs is kept.
+    pub logs: LogBounds,
     /// How Envoy traces; `None`: not at all. Where spans go is in the settings of the decision.
     pub traces: Option<TraceOptions>,
     /// The master key where the environment names it; otherwise it is in its file.
@@ -109,6 +111,22 @@ impl Config {
             allow_private: self.settings.allow_private,
             own_ports: all.map(SocketAddr::port).collect(),
         }
+    }
+}
+
+/// How much of each log of the data folder is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogBounds {
+    /// The file is put aside when it would grow beyond this, in bytes.
+    pub max_bytes: u64,
+    /// How many files that were put aside are kept, at least one.
+    pub keep: usize,
+}
+
+impl Default for LogBounds {
+    /// 10 MiB, and three files put aside: the defaults of the settings.
+    fn default() -> Self {
+        Self { max_bytes: 10 * 1024 * 1024, keep: 3 }
     }
 }
 

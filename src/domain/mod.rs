@@ -18,6 +18,8 @@ pub mod ids;
 pub mod json_spans;
 pub mod legacy;
 pub mod limits;
+pub mod log_line;
+pub mod log_redaction;
 mod names;
 pub mod probe;
 pub mod providers;

@@ -210,8 +210,8 @@
 //! | where | what | who is named how |
 //! | --- | --- | --- |
 //! | audit (table and `logs/audit.jsonl`) | each change, by whom, from where | in clear: that is what it is for |
-//! | decision log (`authz.log`) | each refusal, and on demand each request sent on | namespace, subject and claim as fingerprints, the address as its network |
-//! | `admin.log` | refused and, with `debug`, granted access to the admin API | the address as its network |
+//! | decision log (`logs/decision.jsonl`) | each refusal, and on demand each request sent on | namespace, subject and claim as fingerprints, the address as its network |
+//! | `logs/admin.jsonl` | refused and, with `debug`, granted access to the admin API | the address as its network |
 //! | access log (run folder, 0600) | each request | in clear: usage events and last use are made from it |
 //! | last use (table) | each agent's last forwarded request per connection | in clear, for whoever holds the admin token |
 //!
@@ -228,6 +228,29 @@
 //!
 //! Last use is read from the access log and written every 5 s, without a version of the state: at most 1,000 agents of a
 //! connection and 100,000 in all, the oldest give way. What a crash finds gathered is lost; a stop writes it.
+//!
+//! # Logs
+//!
+//! The supervisor reads what its three processes say, makes an object of each line with `timestamp`, `level` and `message`,
+//! cleans it and writes it into the file of its stream; lines of `kind: decision` have a file of their own, so that a flood of
+//! refusals drives out nothing else. Lines of Envoy, of a panic or a loader become the `message`, with the time they came at; a
+//! line beyond 16 KiB is cut and says so (`truncated`). The bridge and the control plane of `up` write their files themselves,
+//! the store writes the audit. A process that is run alone (`gateway admin`, `gateway authz`) logs to standard error, uncleaned.
+//!
+//! Cleaned means: the value of a member whose name speaks of a credential; within any text what follows `Bearer` or
+//! `name=`, keys of well-known issuers, users in addresses, private keys; and in any form the master key, the admin token and
+//! the service keys that the supervisor was given. It is a second wall: the first is that secrets are types that cannot be
+//! printed. Envoy writes the access log itself, in a format that names no header and no query; it is cleaned when it is
+//! read. Envoy stays at `warning` whatever the level is, because at `debug` it prints what it forwards.
+//!
+//! Numbers of files that were put aside only rise. A reader remembers device, inode, offset and a digest of what the file
+//! begins with; from them alone it goes on, over any number of rotations, each line once. Where that place is gone, because the
+//! file was truncated, replaced, or removed before it was read, it says `reset` and goes on with the first file it has not seen.
+//! The same place is the `cursor` of `GET /api/v1/logs`, which a pairing may not ask. A page looks through at most 16 MiB; `more`
+//! says that there may be more, also where nothing matched yet.
+//!
+//! A full disk stops no process: lines are lost then, whole ones. The access log is put aside at 64 MiB, and the latest file that
+//! was put aside is kept: once that much was written, the last 64 MiB of requests can always be read.
 //!
 //! # Rotation of a secret
 //!

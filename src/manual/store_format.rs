@@ -145,7 +145,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `<data_dir>/admin-token` | token of the admin API: 64 hex digits and a line feed, 0600 |
-//! | `<data_dir>/logs/{admin,authz,envoy}.log` | what the processes say; 10 MiB, three older ones kept |
+//! | `<data_dir>/logs/{admin,authz,decision,envoy,api,pair}.jsonl` | what the processes say, 0600; `logging.max_bytes` (10 MiB), `logging.keep` (three) older ones |
 //! | `<data_dir>/logs/audit.jsonl` | the audit as lines, 0600; 10 MiB, nine older ones kept |
 //! | `<run_dir>/access.log` | Envoy's JSON lines; put aside beyond 64 MiB as `access.log.1`, `access.log.2` and so on: numbers only rise |
 //! | `<run_dir>/access.position` | how far the metrics have read it |

@@ -1,7 +1,6 @@
 //! The audit as JSON lines, for tools that follow files. The table is the truth: what is missing here, after a crash or
 //! a full disk, is added from there by its id.
 
-use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
@@ -19,8 +18,8 @@ use crate::store::StoreError;
 use crate::store::engine::Engine;
 use crate::sys::database::DatabaseError;
 use crate::sys::files::PRIVATE_FILE;
-use crate::sys::files::beside;
 use crate::sys::files::private_folder;
+use crate::telemetry::segments;
 
 /// Folder of the logs in the data folder.
 const FOLDER: &str = "logs";
@@ -28,8 +27,8 @@ const FOLDER: &str = "logs";
 const FILE: &str = "audit.jsonl";
 /// The file is set aside when it would grow beyond this, in bytes.
 const MAX_FILE: u64 = 10 * 1024 * 1024;
-/// How many are set aside, as `audit.jsonl.1` (the latest) and so on.
-const SET_ASIDE: u32 = 9;
+/// How many of those are kept; the latest has the highest number ([`segments`]).
+const SET_ASIDE: usize = 9;
 /// Entries read from the table in one go.
 const BATCH: usize = 256;
 /// Entries a file that is missing altogether begins with: somebody took it away, and the table has the rest.
@@ -89,7 +88,9 @@ impl Lines {
         }
         let mut last = last_known(&content, engine)?;
         if last.is_none() {
-            last = last_known(&whole_lines(&numbered(&path, 1)).map_err(io)?, engine)?;
+            let before = segments::list(&path).map_err(io)?.into_iter().rfind(|segment| segment.number.is_some());
+            let content = before.map(|segment| whole_lines(&segment.path)).transpose().map_err(io)?;
+            last = last_known(&content.unwrap_or_default(), engine)?;
         }
         let last = last.map_or_else(|| Ok::<_, StoreError>(engine.newest_audit()?.saturating_sub(FIRST)), Ok)?;
         Ok(Self { path, file, length: whole, last })
@@ -139,14 +140,12 @@ impl Lines {
     }
 
     fn set_aside(&mut self) -> io::Result<()> {
-        for number in (0..SET_ASIDE).rev() {
-            match fs::rename(numbered(&self.path, number), numbered(&self.path, number.saturating_add(1))) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
+        match segments::put_aside(&self.path, &[]) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(_) | Err(_) => {}
         }
         (self.file, self.length) = append(&self.path)?;
-        Ok(())
+        segments::keep_newest(&self.path, SET_ASIDE)
     }
 }
 
@@ -154,14 +153,6 @@ fn append(path: &Path) -> io::Result<(File, u64)> {
     let file = OpenOptions::new().append(true).create(true).mode(PRIVATE_FILE).open(path)?;
     let length = file.metadata()?.len();
     Ok((file, length))
-}
-
-/// The file itself, or the one that was set aside under a number.
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    if number == 0 {
-        return path.to_owned();
-    }
-    beside(path, &format!(".{number}"))
 }
 
 /// What stands there up to the last line that is one: after a loss of power a file may end in anything. Empty where

@@ -23,6 +23,8 @@ use crate::sys::files::write_private;
 
 /// Bytes at the start of a file by which it is recognised: an inode is given to another file once the first is gone.
 pub(in crate::telemetry) const HEAD_BYTES: usize = 256;
+/// Files before a known one that are looked for by their number.
+const MAX_MISSED: u64 = 1000;
 /// Longest position file, in bytes.
 const MAX_POSITION_BYTES: u64 = 1024;
 
@@ -60,6 +62,27 @@ impl Position {
         write_private(path, text.as_bytes())
     }
 
+    /// As one word: device and inode in hex, number and offset, digest of the head. [`Position::parse`] reads it.
+    pub fn encode(&self) -> String {
+        let Self { id, offset, segment, head } = self;
+        format!("{:x}-{:x}-{segment}-{offset}-{head}", id.device, id.inode)
+    }
+
+    /// Reads what [`Position::encode`] wrote; `None` where it is anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let (device, inode) = (hex_number(parts.next()?)?, hex_number(parts.next()?)?);
+        let (segment, offset) = (number(parts.next()?)?, number(parts.next()?)?);
+        let head = parts.next()?;
+        let known = head.is_empty() || head.len() == 16 && head.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (known && parts.next().is_none()).then(|| Self {
+            id: FileId { device, inode },
+            offset,
+            segment,
+            head: head.to_owned(),
+        })
+    }
+
     /// Whether the file that is open is the one this position is in.
     pub(in crate::telemetry) fn is_in(&self, file: &File, segment: &Segment) -> io::Result<bool> {
         if self.id != segment.id || self.offset > segment.length {
@@ -87,6 +110,17 @@ pub struct Segment {
 /// All files of a log, oldest first, the one being written last.
 pub fn list(log: &Path) -> io::Result<Vec<Segment>> {
     let mut found = Vec::new();
+    for number in numbers(log)? {
+        // One that was removed meanwhile is none.
+        found.extend(open(&aside(log, number), Some(number))?.map(|(_, segment)| segment));
+    }
+    found.extend(open(log, None)?.map(|(_, segment)| segment));
+    Ok(found)
+}
+
+/// The numbers of the files that were put aside, ascending.
+fn numbers(log: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
     let (Some(folder), Some(name)) = (log.parent(), log.file_name().and_then(|name| name.to_str())) else {
         return Ok(found);
     };
@@ -96,16 +130,15 @@ pub fn list(log: &Path) -> io::Result<Vec<Segment>> {
         Err(error) => return Err(error),
     };
     for entry in entries {
-        let entry = entry?;
-        let Some(number) = entry.file_name().to_str().and_then(|found| number_of(found, name)) else { continue };
-        // One that was removed meanwhile is none.
-        if let Some((_, segment)) = open(&entry.path(), Some(number))? {
-            found.push(segment);
-        }
+        found.extend(entry?.file_name().to_str().and_then(|found| number_of(found, name)));
     }
-    found.sort_by_key(|segment| segment.number);
-    found.extend(open(log, None)?.map(|(_, segment)| segment));
+    found.sort_unstable();
     Ok(found)
+}
+
+/// Where a file lies that was put aside under a number.
+fn aside(log: &Path, number: u64) -> PathBuf {
+    beside(log, &format!(".{number}"))
 }
 
 /// Puts the log aside under the next number and says where it is now. Whoever writes it goes on writing there until
@@ -114,7 +147,7 @@ pub fn put_aside(log: &Path, positions: &[PathBuf]) -> io::Result<PathBuf> {
     let listed = list(log)?.into_iter().filter_map(|segment| segment.number);
     let known = positions.iter().filter_map(|path| Position::load(path)).map(|position| position.segment);
     let number = listed.chain(known).max().unwrap_or(0).saturating_add(1);
-    let aside = beside(log, &format!(".{number}"));
+    let aside = aside(log, number);
     std::fs::rename(log, &aside)?;
     Ok(aside)
 }
@@ -146,6 +179,44 @@ pub fn remove_read(log: &Path, positions: &[PathBuf]) -> io::Result<usize> {
         }
     }
     Ok(removed)
+}
+
+/// Removes the oldest files that were put aside, until `kept` of them are left.
+pub fn keep_newest(log: &Path, kept: usize) -> io::Result<()> {
+    let mut aside: Vec<_> = list(log)?.into_iter().filter(|segment| segment.number.is_some()).collect();
+    aside.truncate(aside.len().saturating_sub(kept));
+    aside.iter().try_for_each(|segment| std::fs::remove_file(&segment.path))
+}
+
+/// The files of a log from a number on, open, oldest first, as they were at one moment: a file that is put aside meanwhile is neither
+/// missed nor there twice, however often that happens. What writes the log writes nothing more into a file once the next
+/// one is there.
+pub(in crate::telemetry) fn open_from(log: &Path, first: u64) -> io::Result<Vec<(File, Segment)>> {
+    let mut opened: Vec<(File, Segment)> = Vec::new();
+    let mut next = first.max(1);
+    for number in numbers(log)?.into_iter().filter(|number| *number >= first) {
+        // Those that were put aside while the folder was read may be missing in what was read of it.
+        let missed = if opened.is_empty() { number } else { next.max(number.saturating_sub(MAX_MISSED)) };
+        for number in missed..=number {
+            opened.extend(open(&aside(log, number), Some(number))?);
+        }
+        next = number.saturating_add(1);
+    }
+    loop {
+        // The first may be gone already, where it was the oldest.
+        for number in [next, next.saturating_add(1)] {
+            if let Some(found) = open(&aside(log, number), Some(number))? {
+                opened.push(found);
+                next = number.saturating_add(1);
+            }
+        }
+        let current = open(log, None)?;
+        // Where it was put aside before it was opened, or is now, it has the next number.
+        if !aside(log, next).try_exists()? && !aside(log, next.saturating_add(1)).try_exists()? {
+            opened.extend(current);
+            return Ok(opened);
+        }
+    }
 }
 
 /// Bytes of the log behind a position.
@@ -217,8 +288,41 @@ pub(in crate::telemetry) fn read_more(file: &File, limit: u64, into: &mut Vec<u8
     file.take(limit).read_to_end(into)
 }
 
+/// What `u64` reads, without a sign.
+fn number(text: &str) -> Option<u64> {
+    if text.starts_with('+') { None } else { text.parse().ok() }
+}
+
+fn hex_number(text: &str) -> Option<u64> {
+    if text.starts_with('+') { None } else { u64::from_str_radix(text, 16).ok() }
+}
+
 fn number_of(found: &str, log: &str) -> Option<u64> {
     let digits = found.strip_prefix(log)?.strip_prefix('.')?;
     let plain = !digits.is_empty() && !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
     if plain { digits.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_position_is_read_as_it_was_written(
+            device: u64, inode: u64, offset: u64, segment: u64, head in "|[0-9a-f]{16}",
+        ) {
+            let position = Position { id: FileId { device, inode }, offset, segment, head };
+            prop_assert_eq!(Position::parse(&position.encode()), Some(position));
+        }
+
+        #[test]
+        fn any_text_is_a_position_or_none(text in "\\PC{0,60}|[0-9a-f+-]{0,60}") {
+            if let Some(position) = Position::parse(&text) {
+                prop_assert_eq!(Position::parse(&position.encode()), Some(position));
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod envoy;
 pub mod health;
 pub mod legacy;
+pub mod logs;
 pub mod markdown;
 pub mod member;
 pub mod otlp;

@@ -246,7 +246,7 @@ fn a_variable_that_is_too_long_is_told_as_that() {
     let setup = Setup::new().env("SIGILUM_TEST_LONG", &"c".repeat(16 * 1024 + 1)).yaml(&yaml);
     setup.write_yaml();
     let refused = setup.start_refused();
-    let log = fs::read_to_string(setup.data().join("logs/admin.log")).unwrap_or_default();
+    let log = fs::read_to_string(setup.data().join("logs/admin.jsonl")).unwrap_or_default();
     let all = format!("{}\n{log}", refused.said);
     assert_eq!(refused.code, Some(78), "{all}");
     let wanted = "the variable SIGILUM_TEST_LONG has more than 16384 bytes";

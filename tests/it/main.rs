@@ -33,6 +33,7 @@ mod handoff;
 mod ingress_tls;
 mod limits;
 mod lock;
+mod logs;
 mod metrics;
 mod outages;
 mod pair_sessions;

@@ -170,7 +170,7 @@ fn an_unresolved_reference_stops_the_start_and_names_the_key() {
         let setup = setup.yaml(&yaml);
         setup.write_yaml();
         let refused = setup.start_refused();
-        let log = fs::read_to_string(setup.data().join("logs/admin.log")).unwrap_or_default();
+        let log = fs::read_to_string(setup.data().join("logs/admin.jsonl")).unwrap_or_default();
         let all = format!("{}\n{log}", refused.said);
         assert_eq!(refused.code, Some(78), "{secret}: {all}");
         assert!(all.contains("secret reference unresolved: connections[0].secrets.api_key ("), "{secret}: {all}");
@@ -254,7 +254,7 @@ fn an_edit_that_cannot_be_used_changes_nothing() {
 }
 
 pub fn log_of(gateway: &Gateway) -> String {
-    fs::read_to_string(gateway.setup.data().join("logs/admin.log")).unwrap_or_default()
+    fs::read_to_string(gateway.setup.data().join("logs/admin.jsonl")).unwrap_or_default()
 }
 
 /// The admin process.
@@ -674,7 +674,7 @@ fn what_is_hot_counts_in_every_process_at_once() {
     let status = edit(&gateway, &format!("{hot}{base}"));
     assert_eq!(status["ok"], true, "{status}");
     assert_eq!(delete_from("https://ops.example"), 404);
-    let log = |role: &str| fs::read_to_string(gateway.setup.data().join(format!("logs/{role}.log"))).unwrap();
+    let log = |role: &str| fs::read_to_string(gateway.setup.data().join(format!("logs/{role}.jsonl"))).unwrap();
     assert!(!log("authz").contains("\"level\":\"INFO\""), "{}", log("authz"));
     wait_until("admin logs more", LIMIT, || log("admin").contains("\"level\":\"INFO\""));
     assert_eq!(admin_pid(&gateway), pid);

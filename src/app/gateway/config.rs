@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use crate::app::gateway::progress::Addresses;
 use crate::app::gateway::progress::Beside;
+#[cfg(doc)]
+use crate::app::gateway::progress::Progress;
 use crate::app::gateway::restart::Patience;
 use crate::config::guard::Unguarded;
 use crate::config::parts::IngressTls;
+use crate::config::parts::LogBounds;
 use crate::config::parts::TraceOptions;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
 use crate::sys::tls::trust::ServerTrust;
+use crate::telemetry::log::LEVEL_VARIABLE;
 
 /// The settings file as it was when the gateway could use it, in the run folder; there while it cannot.
 pub const LAST_GOOD_FILE: &str = "gateway.yaml.last-good";
@@ -42,7 +46,7 @@ impl Loader {
     }
 
     /// Has what is read changed in this way.
-    pub(super) fn amend(&mut self, amend: impl Fn(&mut GatewayConfig) + Send + Sync + 'static) {
+    pub fn amend(&mut self, amend: impl Fn(&mut GatewayConfig) + Send + Sync + 'static) {
         let read = std::mem::replace(&mut self.0, Box::new(|| Err("the settings are being amended".to_owned())));
         self.0 = Box::new(move || {
             let mut config = read()?;
@@ -101,6 +105,10 @@ pub struct GatewayConfig {
     pub admin_environment: Vec<(String, String)>,
     /// Secrets admin needs, by variable name; handed over through its pipe.
     pub admin_secrets: Vec<(String, Secret)>,
+    /// How much of the logs is kept.
+    pub logs: LogBounds,
+    /// Whether every line of the logs is told as it is written ([`Progress::Log`]).
+    pub verbose: bool,
     /// What else this process serves, to be written down for `down`.
     pub beside: Vec<Beside>,
     /// Settings of authz, which reads no file. No secret may stand here.
@@ -115,7 +123,17 @@ impl GatewayConfig {
         Addresses { ingress, ingress_tls, admin, admin_tls, envoy_admin }
     }
 
-    /// What the three processes say: `<data>/logs`.
+    /// Has the processes log at debug, whatever the settings say, and every line told. Envoy stays as it is: at debug it
+    /// prints what it forwards.
+    pub fn speak_up(&mut self) {
+        self.verbose = true;
+        for environment in [&mut self.admin_environment, &mut self.environment] {
+            environment.retain(|(name, _)| name != LEVEL_VARIABLE);
+            environment.push((LEVEL_VARIABLE.to_owned(), "debug".to_owned()));
+        }
+    }
+
+    /// What the processes say: `<data>/logs`.
     pub fn log_dir(&self) -> PathBuf {
         self.data_dir.join("logs")
     }

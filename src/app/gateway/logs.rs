@@ -1,68 +1,96 @@
-//! What the processes say: kept in files of bounded size, warnings shown to the person as well.
+//! What the processes say: cleaned, kept as JSON lines in files of bounded size, warnings shown to the person as well.
 
-use std::fs;
-use std::fs::File;
-use std::fs::OpenOptions;
+use std::borrow::Cow;
 use std::io;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
+use serde::Deserialize;
+use serde_json::Map;
+use serde_json::Value;
 use tokio::io::AsyncBufReadExt as _;
 use tokio::io::AsyncRead;
 use tokio::io::BufReader;
 use tokio::sync::mpsc;
 
+use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::progress::Role;
-use crate::sys::files::PRIVATE_FILE;
+use crate::config::keys;
+use crate::domain::log_line;
+use crate::domain::log_line::LogStream;
+use crate::domain::log_redaction::LogRedactor;
+use crate::domain::redact::Redactor;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
+use crate::telemetry::log_file::LogFile;
+use crate::telemetry::log_reader::LogPlaces;
 
-/// A log file is set aside when it would grow beyond this.
-const MAX_FILE: u64 = 10 * 1024 * 1024;
-/// How many are set aside per process, as `<name>.log.1` (the latest) and so on.
-const KEPT: u32 = 3;
 /// The part of a line that is kept.
 const MAX_LINE: usize = 16 * 1024;
 /// The part of a line that is shown.
 const MAX_SHOWN: usize = 600;
+/// Shorter secrets are words that lines may well hold.
+const MIN_SECRET: usize = 12;
+/// What `kind` says of lines that tell of a decision.
+const DECISION: &str = "decision";
 
-/// The log file of one process.
+/// The log of one process.
 #[derive(Debug, Clone)]
 pub(in crate::app) struct Log {
-    path: Arc<PathBuf>,
-    open: Arc<Mutex<Open>>,
+    file: Arc<LogFile>,
+    /// Where the lines about decisions go.
+    decisions: Option<Arc<LogFile>>,
+    redactor: Arc<LogRedactor>,
+    verbose: bool,
 }
 
-#[derive(Debug)]
-struct Open {
-    file: File,
-    length: u64,
+/// A line as it was understood.
+struct Line {
+    members: Map<String, Value>,
+    /// It was no JSON: a panic, a loader's complaint, anything of Envoy's.
+    plain: bool,
 }
 
 impl Log {
-    /// Opens it for appending.
-    pub(in crate::app) fn open(folder: &Path, name: &str) -> io::Result<Self> {
-        let path = folder.join(format!("{name}.log"));
-        let open = Open::append(&path)?;
-        Ok(Self { path: Arc::new(path), open: Arc::new(Mutex::new(open)) })
+    /// Opens that of a process for appending.
+    pub(super) fn of(role: Role, config: &GatewayConfig) -> io::Result<Self> {
+        match role {
+            Role::Admin => Self::open(LogStream::Admin, config),
+            Role::Envoy => Self::open(LogStream::Envoy, config),
+            Role::Authz => {
+                let decisions = Self::open(LogStream::Decision, config)?.file;
+                Ok(Self { decisions: Some(decisions), ..Self::open(LogStream::Authz, config)? })
+            }
+        }
+    }
+
+    /// Opens one for appending.
+    pub(in crate::app) fn open(stream: LogStream, config: &GatewayConfig) -> io::Result<Self> {
+        let places = LogPlaces { data_dir: config.data_dir.clone(), run_dir: config.run_dir.clone() };
+        let secrets =
+            config.admin_secrets.iter().filter(|(name, _)| keys::is_own_secret(name)).map(|(_, secret)| secret);
+        let known = Redactor::new(secrets.filter(|secret| secret.expose().len() >= MIN_SECRET));
+        Ok(Self {
+            file: Arc::new(LogFile::open(&places.file(stream), config.logs)?),
+            decisions: None,
+            redactor: Arc::new(LogRedactor::knowing(known)),
+            verbose: config.verbose,
+        })
     }
 
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Copies lines into the file until the stream ends; what matters goes to `progress` too.
     pub(super) async fn follow(self, role: Role, stream: impl AsyncRead + Unpin, progress: mpsc::Sender<Progress>) {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
-        while let Ok(true) = next_line(&mut reader, &mut line).await {
-            self.append(&line);
-            if let Some(note) = notable(role, &String::from_utf8_lossy(&line)) {
+        while let Ok(Some(cut)) = next_line(&mut reader, &mut line).await {
+            let Some(line) = self.append(role, &line, cut, Some(&progress)) else { continue };
+            if let Some(note) = notable(role, &line) {
                 // A full channel: nobody reads that fast, and the file has it.
                 let _ = progress.try_send(Progress::Note(note));
             }
@@ -71,83 +99,152 @@ impl Log {
 
     /// The same for one event of this very process, by the name of the part that is in it.
     pub(in crate::app) fn event(&self, name: &str, event: &[u8], progress: &mpsc::Sender<Progress>) {
-        self.keep(event);
-        if let Some(text) = ours(&String::from_utf8_lossy(event)) {
+        let line = self.take(event, Some(progress));
+        if let Some(text) = line.as_ref().and_then(ours) {
             let _ = progress.try_send(Progress::Note(shown(name, &text)));
         }
     }
 
     /// Keeps it without showing it.
     pub(in crate::app) fn keep(&self, event: &[u8]) {
+        self.take(event, None);
+    }
+
+    fn take(&self, event: &[u8], progress: Option<&mpsc::Sender<Progress>>) -> Option<Line> {
         let line = event.strip_suffix(b"\n").unwrap_or(event);
-        self.append(line.get(..MAX_LINE).unwrap_or(line));
+        let cut = line.len() > MAX_LINE;
+        self.append(Role::Admin, line.get(..MAX_LINE).unwrap_or(line), cut, progress)
     }
 
-    fn append(&self, line: &[u8]) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let length = line.len() as u64 + 1;
-        if open.length.saturating_add(length) > MAX_FILE {
-            self.set_aside();
-            if let Ok(fresh) = Open::append(&self.path) {
-                *open = fresh;
+    /// Whether a line tells of a decision, and nothing in it would be cleaned: there may be thousands a second, and taking
+    /// each apart costs ten times as much as looking at it (32 and 3 microseconds on one busy machine).
+    fn is_plain_decision(&self, line: &[u8]) -> bool {
+        serde_json::from_slice::<Decision<'_>>(line).is_ok_and(|line| {
+            line.kind == DECISION
+                && line.level == "INFO"
+                && !self.redactor.would_clean(&line.method)
+                && !self.redactor.would_clean(&line.path)
+        })
+    }
+
+    /// Cleans a line and writes it down; `None` where nobody need be shown it.
+    fn append(&self, role: Role, line: &[u8], cut: bool, progress: Option<&mpsc::Sender<Progress>>) -> Option<Line> {
+        if let Some(decisions) = self.decisions.as_ref().filter(|_| !cut && self.is_plain_decision(line)) {
+            // A full disk must not stop the gateway.
+            let _ = decisions.append(line);
+            if let Some(progress) = progress.filter(|_| self.verbose) {
+                let _ = progress.try_send(Progress::Log(String::from_utf8_lossy(line).into_owned()));
             }
+            return None;
         }
-        let mut whole = Vec::with_capacity(line.len() + 1);
-        whole.extend_from_slice(line);
-        whole.push(b'\n');
+        let mut line = understood(role, line, cut)?;
+        self.redactor.clean(&mut line.members);
+        // Members only: writing them as JSON cannot fail.
+        let text = serde_json::to_string(&line.members).unwrap_or_default();
+        let decisions = self.decisions.as_ref().filter(|_| log_line::text(&line.members, "kind") == DECISION);
         // A full disk must not stop the gateway.
-        if open.file.write_all(&whole).is_ok() {
-            open.length = open.length.saturating_add(length);
+        let _ = decisions.unwrap_or(&self.file).append(text.as_bytes());
+        if let Some(progress) = progress.filter(|_| self.verbose) {
+            let _ = progress.try_send(Progress::Log(text));
         }
-    }
-
-    fn set_aside(&self) {
-        let numbered = |number: u32| self.path.with_extension(format!("log.{number}"));
-        for number in (1..KEPT).rev() {
-            let _ = fs::rename(numbered(number), numbered(number + 1));
-        }
-        let _ = fs::rename(&*self.path, numbered(1));
+        Some(line)
     }
 }
 
-impl Open {
-    fn append(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(PRIVATE_FILE).open(path)?;
-        let length = file.metadata()?.len();
-        Ok(Self { file, length })
-    }
+/// What a stranger may have a say in of the event of a decision; the rest are our own words, ids and fingerprints.
+#[derive(Deserialize)]
+struct Decision<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    level: Cow<'a, str>,
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(borrow)]
+    path: Cow<'a, str>,
 }
 
-/// Reads one line without its end into `line`, cut at [`MAX_LINE`]; `false` at the end of the stream.
-async fn next_line(reader: &mut BufReader<impl AsyncRead + Unpin>, line: &mut Vec<u8>) -> io::Result<bool> {
+/// A line as an object with a time and a level; `None` where it is blank.
+fn understood(role: Role, line: &[u8], cut: bool) -> Option<Line> {
+    if line.iter().all(u8::is_ascii_whitespace) {
+        return None;
+    }
+    let mut said = log_line::parse(line, cut);
+    if said.contains_key("timestamp") && said.contains_key("level") {
+        return Some(Line { members: said, plain: false });
+    }
+    let text = log_line::text(&said, "message").to_owned();
+    let (level, component, message) = match role {
+        Role::Envoy => of_envoy(&text).unwrap_or(("INFO", None, &text)),
+        Role::Admin | Role::Authz => ("ERROR", None, text.as_str()),
+    };
+    let mut members = Map::new();
+    let mut add = |name: &str, value: &str| members.insert(name.to_owned(), Value::String(value.to_owned()));
+    // Its own time is local and says not where; it was written a moment ago.
+    add("timestamp", &SystemClock.now().wall.rfc3339());
+    add("level", level);
+    add("message", message);
+    if let Some(component) = component {
+        add("component", component);
+    }
+    // What else it says, also where an object came without a time.
+    said.remove("message");
+    members.extend(said);
+    Some(Line { members, plain: true })
+}
+
+/// Level, component and message of a line of Envoy's: `[time][thread][level][component] [file:line] message`.
+fn of_envoy(line: &str) -> Option<(&'static str, Option<&str>, &str)> {
+    let mut parts = line.strip_prefix('[')?.splitn(4, "][");
+    let (level, rest) = (parts.nth(2)?, parts.next()?);
+    let level = match level {
+        "trace" => "TRACE",
+        "debug" => "DEBUG",
+        "info" => "INFO",
+        "warning" => "WARN",
+        "error" | "critical" => "ERROR",
+        _ => return None,
+    };
+    let (component, rest) = rest.split_once(']')?;
+    let rest = rest.trim_start();
+    let message = match rest.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some((_, message)) => message,
+        None => rest,
+    };
+    Some((level, Some(component), message))
+}
+
+/// Reads one line without its end into `line`; says whether it was cut at [`MAX_LINE`], `None` at the end of the stream.
+async fn next_line(reader: &mut BufReader<impl AsyncRead + Unpin>, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     line.clear();
-    let mut any = false;
+    let (mut any, mut cut) = (false, false);
     loop {
         let buffer = reader.fill_buf().await?;
         if buffer.is_empty() {
-            return Ok(any);
+            return Ok(any.then_some(cut));
         }
         any = true;
         let end = buffer.iter().position(|byte| *byte == b'\n');
         let part = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
         let room = MAX_LINE.saturating_sub(line.len());
+        cut |= part.len() > room;
         line.extend(part.iter().take(room));
-        let used = end.map_or(buffer.len(), |end| end + 1);
+        let used = end.map_or(buffer.len(), |end| end.saturating_add(1));
         reader.consume(used);
         if end.is_some() {
-            return Ok(true);
+            return Ok(Some(cut));
         }
     }
 }
 
 /// What the person should see of a line: warnings and errors of ours, errors of Envoy, and whatever is
 /// not a log line at all (a panic, a loader's complaint).
-fn notable(role: Role, line: &str) -> Option<String> {
+fn notable(role: Role, line: &Line) -> Option<String> {
     let text = match role {
         Role::Admin | Role::Authz => ours(line)?,
         Role::Envoy => {
-            let level = line.strip_prefix('[')?.split("][").nth(2)?;
-            matches!(level, "error" | "critical").then(|| line.to_owned())?
+            let level = log_line::text(&line.members, "level");
+            (level == "ERROR").then(|| format!("error: {}", log_line::text(&line.members, "message")))?
         }
     };
     Some(shown(role.name(), &text))
@@ -158,75 +255,24 @@ fn shown(name: &str, text: &str) -> String {
     format!("{name}: {shown}")
 }
 
-fn ours(line: &str) -> Option<String> {
-    if line.trim().is_empty() {
-        return None;
+fn ours(line: &Line) -> Option<String> {
+    let message = log_line::text(&line.members, "message");
+    if line.plain {
+        return Some(message.to_owned());
     }
-    let Ok(serde_json::Value::Object(mut event)) = serde_json::from_str(line) else { return Some(line.to_owned()) };
-    let level = event.get("level").and_then(serde_json::Value::as_str).unwrap_or_default().to_lowercase();
+    let level = log_line::text(&line.members, "level").to_lowercase();
     if !matches!(level.as_str(), "warn" | "error") {
         return None;
     }
-    // Facts are fields beside the message, or one level down, as the formatter is set.
-    if let Some(serde_json::Value::Object(fields)) = event.remove("fields") {
-        event.extend(fields);
-    }
-    let message = event.remove("message");
-    let message = message.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
-    let facts: String = event
+    let facts: String = line
+        .members
         .iter()
-        .filter(|(name, _)| !matches!(name.as_str(), "timestamp" | "level" | "target" | "span" | "spans"))
+        .filter(|(name, _)| !matches!(name.as_str(), "timestamp" | "level" | "message" | "target" | "span" | "spans"))
         .map(|(name, value)| format!(" {name}={value}"))
         .collect();
     Some(format!("{level}: {message}{facts}"))
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "test code may panic")]
-
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[test]
-    fn what_matters_is_shown() {
-        let warn = r#"{"timestamp":"t","level":"WARN","fields":{"message":"store is slow","ms":900},"target":"x"}"#;
-        assert_eq!(notable(Role::Admin, warn).unwrap(), "admin: warn: store is slow ms=900");
-        let flat = r#"{"level":"ERROR","message":"no journal","path":"/run/x"}"#;
-        assert_eq!(notable(Role::Authz, flat).unwrap(), "authz: error: no journal path=\"/run/x\"");
-        assert_eq!(notable(Role::Authz, r#"{"level":"INFO","message":"decision"}"#), None);
-        assert_eq!(notable(Role::Authz, "thread 'main' panicked").unwrap(), "authz: thread 'main' panicked");
-        let envoy = |level| notable(Role::Envoy, &format!("[2026-11-20 15:00:00.000][7][{level}][main] [a.cc:1] x"));
-        assert_eq!((envoy("info"), envoy("warning")), (None, None));
-        assert!(envoy("critical").is_some());
-        assert_eq!(notable(Role::Admin, "\u{1b}[31mred").unwrap(), "admin: [31mred");
-    }
-
-    #[test]
-    fn an_event_of_this_process_is_kept_and_shown_where_it_matters() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = Log::open(folder.path(), "api").unwrap();
-        let (progress, mut reader) = mpsc::channel(4);
-        log.event("api", b"{\"level\":\"INFO\",\"message\":\"served\"}\n", &progress);
-        log.event("api", b"{\"level\":\"WARN\",\"message\":\"slow disk\"}\n", &progress);
-        assert_eq!(fs::read_to_string(log.path()).unwrap().lines().count(), 2);
-        assert_eq!(reader.try_recv().unwrap(), Progress::Note("api: warn: slow disk".to_owned()));
-        assert!(reader.try_recv().is_err());
-    }
-
-    #[tokio::test]
-    async fn lines_are_cut_and_files_set_aside() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = Log::open(folder.path(), "admin").unwrap();
-        let (progress, _reader) = mpsc::channel(1);
-        let lines = MAX_FILE as usize / MAX_LINE + 2;
-        let stream = vec![b"x".repeat(MAX_LINE * 2); lines].join(&b'\n');
-        log.clone().follow(Role::Admin, &stream[..], progress).await;
-        let first = fs::metadata(log.path()).unwrap();
-        let aside = fs::metadata(folder.path().join("admin.log.1")).unwrap();
-        assert!(aside.len() <= MAX_FILE && aside.len() > MAX_FILE / 2);
-        assert_eq!((first.len() + aside.len()) as usize, lines * (MAX_LINE + 1));
-        assert_eq!(first.permissions().mode() & 0o777, PRIVATE_FILE);
-    }
-}
+#[path = "logs_tests.rs"]
+mod tests;

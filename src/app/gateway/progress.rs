@@ -56,6 +56,8 @@ pub struct Beside {
 pub enum Progress {
     /// A line worth reading: an installation, a warning of a process.
     Note(String),
+    /// A line of a log as it was written, where every line is to be told.
+    Log(String),
     /// Everything answers.
     Ready(Addresses),
     /// The whole local stack can be tried.

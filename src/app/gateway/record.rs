@@ -8,12 +8,15 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::app::gateway::logs::Log;
+use crate::config::parts::LogBounds;
 use crate::domain::time::UnixMillis;
 use crate::sys::files;
+use crate::telemetry::log_file::LogFile;
 
-/// Name of the log without its end.
-const RESTART_LOG: &str = "gateway-restart";
+/// Name of the log.
+const RESTART_LOG: &str = "gateway-restart.log";
+/// A line has some two hundred bytes, and people restart gateways by hand.
+const BOUNDS: LogBounds = LogBounds { max_bytes: 1024 * 1024, keep: 1 };
 /// Name of the file that says why the last supervisor ended.
 const LAST_SHUTDOWN: &str = "last-shutdown.json";
 /// The file has a few hundred bytes.
@@ -59,8 +62,8 @@ pub(super) fn restart(folder: &Path, mode: &'static str, by: &str, went: Went<'_
     };
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let line = RestartLine { timestamp: now.rfc3339(), level, message, mode, by, outcome, reason, took_ms };
-    if let (Ok(log), Ok(line)) = (Log::open(folder, RESTART_LOG), serde_json::to_vec(&line)) {
-        log.keep(&line);
+    if let (Ok(log), Ok(line)) = (LogFile::open(&folder.join(RESTART_LOG), BOUNDS), serde_json::to_vec(&line)) {
+        let _ = log.append(&line);
     }
 }
 

@@ -89,7 +89,7 @@ impl Supervisor {
         let mut logs = BTreeMap::new();
         for role in [Role::Admin, Role::Authz, Role::Envoy] {
             let folder = bound.config.log_dir();
-            let log = Log::open(&folder, role.name()).map_err(|source| GatewayError::Io { path: folder, source })?;
+            let log = Log::of(role, &bound.config).map_err(|source| GatewayError::Io { path: folder, source })?;
             logs.insert(role, log);
         }
         let spawner = Spawner::start().map_err(|source| GatewayError::Spawn { role: Role::Admin, source })?;

@@ -30,6 +30,7 @@ use crate::app::gateway::error::Class;
 use crate::app::gateway::record::LastShutdown;
 use crate::app::gateway::restart::Patience;
 use crate::config::guard::Unguarded;
+use crate::config::parts::LogBounds;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
 use crate::sys::signal::StopSignals;
@@ -98,6 +99,8 @@ impl Fake {
             typed: Vec::new(),
             admin_environment: vec![("FOR_ADMIN".to_owned(), "1".to_owned())],
             admin_secrets: vec![("GATEWAY_MASTER_KEY".to_owned(), Secret::new("canary".to_owned()))],
+            logs: LogBounds::default(),
+            verbose: false,
             beside: Vec::new(),
             environment: vec![("FOR_AUTHZ".to_owned(), "1".to_owned())],
         }

@@ -33,6 +33,7 @@ use crate::app::up::bootstrap::Keys;
 use crate::app::up::demo::Listeners;
 use crate::app::up::demo::Source;
 use crate::demo as services;
+use crate::domain::log_line::LogStream;
 use crate::domain::secret::Secret;
 use crate::identity::Identity;
 use crate::sys::files;
@@ -47,7 +48,7 @@ use crate::telemetry::log::LogError;
 pub use demo::CONNECTION;
 pub use error::SetupError;
 
-/// Name of the log of this process, and of the part that speaks in it.
+/// Name of the part that speaks in the log of this process.
 const API_LOG: &str = "api";
 /// The variable that may name the admin token.
 const ADMIN_TOKEN: &str = "GATEWAY_ADMIN_TOKEN";
@@ -61,7 +62,7 @@ const API_URL: [&str; 2] = ["SIGILUM_API_URL", "SIGILUM_REGISTRY_URL"];
 pub struct StackConfig {
     /// The local control plane.
     pub api: ApiConfig,
-    /// Level of what this process itself logs, to `api.log` beside the logs of the gateway.
+    /// Level of what this process itself logs, to `api.jsonl` beside the logs of the gateway.
     pub log_level: String,
     /// The gateway's identity; its namespace owns the services, and it is the demo's agent.
     pub identity: Identity,
@@ -249,7 +250,7 @@ fn begin_log(config: &GatewayConfig, level: &str, progress: &mpsc::Sender<Progre
     for folder in [&config.data_dir, &folder] {
         files::own_folder(folder).map_err(at)?;
     }
-    let log = Log::open(&folder, API_LOG).map_err(at)?;
+    let log = Log::open(LogStream::Api, config).map_err(at)?;
     let progress = progress.clone();
     // Weak: what is logged at the very end must not keep the one waiting who shows it.
     let progress = progress.downgrade();

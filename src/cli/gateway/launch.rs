@@ -205,6 +205,12 @@ pub(crate) fn loader(
     })
 }
 
+/// Has every process log at debug and every line told, now and after a start anew.
+pub(crate) fn speak_up(config: &mut GatewayConfig, loader: &mut Loader) {
+    config.speak_up();
+    loader.amend(GatewayConfig::speak_up);
+}
+
 /// The settings as the supervisor takes them; `text` is what stood in their file, `typed` are those that were typed as
 /// options.
 pub(crate) fn gateway_config(
@@ -255,6 +261,8 @@ pub(crate) fn gateway_config(
         traces: config.traces,
         drain: config.drain,
         patience: Patience::default(),
+        logs: config.logs,
+        verbose: false,
         program: None,
         typed,
         admin_environment,
@@ -352,7 +360,7 @@ pub(crate) async fn foreground(
         while let Some(event) = progress.recv().await {
             match &event {
                 Progress::Note(text) => spinner.doing(text),
-                Progress::Restarting { .. } => {}
+                Progress::Restarting { .. } | Progress::Log(_) => {}
                 Progress::Ready(_)
                 | Progress::StackReady { .. }
                 | Progress::Draining
@@ -417,7 +425,7 @@ pub(crate) fn gateway_error(error: &GatewayError) -> CliError {
 
 fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
     match event {
-        Progress::Note(text) => printer.note(text),
+        Progress::Note(text) | Progress::Log(text) => printer.note(text),
         Progress::Ready(addresses) => printer.line(&format!("ready:     {}", places(addresses)))?,
         Progress::Restarting { role, ended, after_ms } => {
             printer.note(&format!("{} ended ({ended}); starting it again in {after_ms} ms", role.name()));

@@ -14,6 +14,9 @@ use crate::cli::printer::Printer;
 /// Options of `gateway start`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StartArgs {
+    /// Log at debug, and copy every line of the logs to standard error as well
+    #[arg(long)]
+    verbose: bool,
     /// Settings.
     #[command(flatten)]
     pub settings: SettingsArgs,
@@ -37,6 +40,11 @@ pub(crate) async fn run(args: &StartArgs, globals: &Globals, printer: &mut Print
     let prepared = launch::prepare(&config, &namespace)?;
     launch::announce(&config, &namespace, &prepared, printer)?;
     let typed = args.settings.typed(globals);
-    let loader = launch::loader(args.settings.clone(), globals.clone(), Vec::new(), namespace.clone(), typed.clone());
-    launch::foreground(launch::gateway_config(config, text, &namespace, typed), loader, None, false, printer).await
+    let mut loader =
+        launch::loader(args.settings.clone(), globals.clone(), Vec::new(), namespace.clone(), typed.clone());
+    let mut config = launch::gateway_config(config, text, &namespace, typed);
+    if args.verbose {
+        launch::speak_up(&mut config, &mut loader);
+    }
+    launch::foreground(config, loader, None, false, printer).await
 }

@@ -98,5 +98,5 @@ pub fn metric(gateway: &Gateway, name: &str) -> Option<f64> {
 
 /// Everything admin has logged.
 pub fn admin_log(gateway: &Gateway) -> String {
-    fs::read_to_string(gateway.setup.data().join("logs/admin.log")).unwrap_or_default()
+    fs::read_to_string(gateway.setup.data().join("logs/admin.jsonl")).unwrap_or_default()
 }

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use serde_json::Map;
+use serde_json::Value;
+
 use crate::app::pair;
 use crate::app::pair::End;
 use crate::app::pair::Notice;
@@ -25,9 +28,17 @@ use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::printer::Printer;
 use crate::config::Config;
+use crate::domain::log_line::LogStream;
+use crate::domain::log_redaction::LogRedactor;
+use crate::domain::redact::Redactor;
 use crate::domain::secret::Secret;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
+use crate::sys::files;
 use crate::sys::signal::StopSignals;
 use crate::sys::tasks::stop_pair;
+use crate::telemetry::log_file::LogFile;
+use crate::telemetry::log_reader::LogPlaces;
 
 /// What stands before every line.
 const TAG: &str = "[sigilum]";
@@ -47,8 +58,9 @@ pub(super) async fn run(
     role::harden()?;
     let mut signals =
         StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, format!("signals: {error}")))?;
-    warn(&pairing, config, printer)?;
-    let lock = SessionLock::take(&pairing, printer).await?;
+    let voice = &mut Voice::new(printer, config, &pairing);
+    warn(&pairing, config, voice)?;
+    let lock = SessionLock::take(&pairing, voice.printer).await?;
     let names = format!(
         "session={}, namespace={}, gateway_admin={}",
         pairing.session.as_str(),
@@ -66,7 +78,7 @@ pub(super) async fn run(
     };
     let mut say = |progress: Progress| {
         keeper.note(&progress);
-        show(&progress, &names, &at, printer);
+        show(&progress, &names, &at, voice);
     };
     let ended = tokio::select! {
         ended = pair::run(pair_config(pairing, config), stopped, &mut say) => ended,
@@ -77,18 +89,18 @@ pub(super) async fn run(
         Ok(end) => end,
         Err(error) => {
             keeper.failed(error.to_string());
-            return Ok(refused(&error, printer));
+            return Ok(refused(&error, voice));
         }
     };
     let Some(why) = why(end) else {
         keeper.stopped();
-        return Ok(over(end, printer));
+        return Ok(over(end, voice));
     };
     // The session is none of this bridge any more, and neither is its code.
     if let Some(file) = file
         && let Err(error) = session::forget(&file)
     {
-        printer.note(&format!("{TAG} {}: {error}", file.display()));
+        voice.note(&format!("{}: {error}", file.display()));
     }
     keeper.ended(why);
     match end {
@@ -96,7 +108,72 @@ pub(super) async fn run(
         End::Terminal(Terminal::NotFound | Terminal::Expired | Terminal::Ended) => lock.retire(),
         End::Terminal(Terminal::Namespace | Terminal::Code) | End::Refused(_) | End::Replaced | End::Stopped => {}
     }
-    Ok(over(end, printer))
+    Ok(over(end, voice))
+}
+
+/// What is said, to whoever reads along and in the log of the bridge.
+struct Voice<'a> {
+    printer: &'a mut Printer,
+    log: Option<LogFile>,
+    redactor: LogRedactor,
+    session: String,
+}
+
+impl<'a> Voice<'a> {
+    /// The log is that of the data folder; without one the bridge works as well.
+    fn new(printer: &'a mut Printer, config: &Config, pairing: &Pairing) -> Self {
+        let places = LogPlaces { data_dir: config.paths.data_dir.clone(), run_dir: config.paths.run_dir.clone() };
+        let path = places.file(LogStream::Pair);
+        let log = [&config.paths.data_dir, files::folder_of(&path)]
+            .into_iter()
+            .try_for_each(files::own_folder)
+            .and_then(|()| LogFile::open(&path, config.logs));
+        let log = match log {
+            Ok(log) => Some(log),
+            Err(error) => {
+                printer.warn(&format!("{}: {error}; what the bridge says is not kept", path.display()));
+                None
+            }
+        };
+        Self { log, ..Self::unkept(printer, pairing) }
+    }
+
+    /// What is said is not kept.
+    fn unkept(printer: &'a mut Printer, pairing: &Pairing) -> Self {
+        let session = pairing.session.as_str().to_owned();
+        let redactor = LogRedactor::knowing(Redactor::new([&pairing.code]));
+        Self { printer, log: None, redactor, session }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.keep("INFO", text);
+        // That nobody reads along is no reason to end.
+        let _ = self.printer.line(&format!("{TAG} {text}"));
+    }
+
+    fn note(&mut self, text: &str) {
+        self.keep("WARN", text);
+        self.printer.note(&format!("{TAG} {text}"));
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.keep("WARN", text);
+        self.printer.warn(text);
+    }
+
+    fn keep(&self, level: &str, text: &str) {
+        let Some(log) = &self.log else { return };
+        let mut line = Map::new();
+        let timestamp = SystemClock.now().wall.rfc3339();
+        for (name, value) in
+            [("timestamp", timestamp.as_str()), ("level", level), ("message", text), ("session", self.session.as_str())]
+        {
+            line.insert(name.to_owned(), Value::String(value.to_owned()));
+        }
+        self.redactor.clean(&mut line);
+        // A full disk does not end the bridge.
+        let _ = log.append(Value::Object(line).to_string().as_bytes());
+    }
 }
 
 /// What the gateway at this address says of its key, to the admin token of these settings.
@@ -110,7 +187,7 @@ pub(in crate::cli::gateway) async fn sealing(admin: &reqwest::Url, config: &Conf
 pub(in crate::cli::gateway) async fn check_api(pairing: &Pairing, printer: &mut Printer) -> Outcome {
     match pair::check_api(&pairing.api_url, pairing.pace).await {
         Ok(()) => Outcome::Done,
-        Err(error) => refused(&PairError::Preflight(error), printer),
+        Err(error) => refused(&PairError::Preflight(error), &mut Voice::unkept(printer, pairing)),
     }
 }
 
@@ -143,16 +220,16 @@ fn pair_config(pairing: Pairing, config: &Config) -> PairConfig {
 }
 
 /// What a person should know before anything is sent.
-fn warn(pairing: &Pairing, config: &Config, printer: &mut Printer) -> Result<(), CliError> {
+fn warn(pairing: &Pairing, config: &Config, voice: &mut Voice<'_>) -> Result<(), CliError> {
     let in_clear = |url: &reqwest::Url| url.scheme() == "http" && !owner::is_loopback(url.as_str());
     if in_clear(&pairing.api_url) {
-        printer.warn(&format!("the pair code and what is relayed go to {} in clear; use https", pairing.api_url));
+        voice.warn(&format!("the pair code and what is relayed go to {} in clear; use https", pairing.api_url));
     }
     if in_clear(&pairing.admin_url) {
-        printer.warn(&format!("the admin token goes to {} in clear; use https", pairing.admin_url));
+        voice.warn(&format!("the admin token goes to {} in clear; use https", pairing.admin_url));
     }
     if gateway_api::token(config)?.is_none() {
-        printer.warn(&format!(
+        voice.warn(&format!(
             "there is no admin token in {}: the gateway may refuse what is relayed; see --gateway-data-dir",
             config.paths.data_dir.display()
         ));
@@ -164,41 +241,39 @@ fn shown(url: &reqwest::Url) -> &str {
     url.as_str().trim_end_matches('/')
 }
 
-fn show(progress: &Progress, names: &str, at: &str, printer: &mut Printer) {
-    let mut out = |text: String| {
-        // That nobody reads along is no reason to end.
-        let _ = printer.line(&format!("{TAG} {text}"));
-    };
+fn show(progress: &Progress, names: &str, at: &str, voice: &mut Voice<'_>) {
     match progress {
         Progress::Preflight(sealing) => {
-            out("preflight: ok".to_owned());
+            voice.line("preflight: ok");
             match sealing {
-                Sealing::Fingerprint(fingerprint) => out(format!("sealing key fingerprint: {fingerprint}")),
+                Sealing::Fingerprint(fingerprint) => voice.line(&format!("sealing key fingerprint: {fingerprint}")),
                 Sealing::Absent => {}
-                Sealing::Refused => printer.note(&format!(
-                    "{TAG} the gateway does not take the admin token of this machine: what is relayed will be refused. \
-                     See --gateway-data-dir and GATEWAY_ADMIN_TOKEN"
-                )),
+                Sealing::Refused => voice.note(
+                    "the gateway does not take the admin token of this machine: what is relayed will be refused. \
+                     See --gateway-data-dir and GATEWAY_ADMIN_TOKEN",
+                ),
                 Sealing::Unknown(why) => {
-                    printer.note(&format!("{TAG} the gateway was not asked for its key for sealed secrets: {why}"));
+                    voice.note(&format!("the gateway was not asked for its key for sealed secrets: {why}"));
                 }
             }
         }
-        Progress::SecretNotKept(why) => printer.note(&format!(
-            "{TAG} what this bridge was given to come back with is not kept: {why}; started again it goes by the code"
+        Progress::SecretNotKept(why) => voice.note(&format!(
+            "what this bridge was given to come back with is not kept: {why}; started again it goes by the code"
         )),
         Progress::Session(Notice::Open { first }) => {
-            out(format!("websocket connected ({at})"));
+            voice.line(&format!("websocket connected ({at})"));
             if *first {
-                out(format!("{READY} ({names})"));
+                voice.line(&format!("{READY} ({names})"));
             }
         }
-        Progress::Session(Notice::Closed { code, reason }) => out(format!("websocket closed ({code}) {reason}")),
+        Progress::Session(Notice::Closed { code, reason }) => {
+            voice.line(&format!("websocket closed ({code}) {reason}"))
+        }
         Progress::Session(Notice::Trouble(trouble, pause)) => {
-            printer.note(&format!("{TAG} {trouble}; trying again, next in {} ms", pause.as_millis()));
+            voice.note(&format!("{trouble}; trying again, next in {} ms", pause.as_millis()));
         }
         Progress::Session(Notice::CodeInAddress) => {
-            printer.note(&format!("{TAG} this API takes the pair code in the address alone; it is sent there"));
+            voice.note("this API takes the pair code in the address alone; it is sent there");
         }
     }
 }
@@ -238,35 +313,33 @@ fn why(end: End) -> Option<String> {
 }
 
 /// The end in words and as an exit code.
-fn over(end: End, printer: &mut Printer) -> Outcome {
+fn over(end: End, voice: &mut Voice<'_>) -> Outcome {
     match end {
         End::Stopped => {
-            let _ = printer.line(&format!("{TAG} gateway pairing bridge stopped"));
+            voice.line("gateway pairing bridge stopped");
             Outcome::Done
         }
         End::Terminal(terminal) => {
             let (status, text) = terminal.wire();
-            printer.note(&format!("{TAG} {MARKER}: {text} (HTTP {status}). {}", advice(terminal)));
+            voice.note(&format!("{MARKER}: {text} (HTTP {status}). {}", advice(terminal)));
             Outcome::Over
         }
         End::Refused(status) => {
-            printer.note(&format!(
-                "{TAG} {MARKER}: the pairing route answers HTTP {status}, and API and gateway are well. {ANOTHER}"
+            voice.note(&format!(
+                "{MARKER}: the pairing route answers HTTP {status}, and API and gateway are well. {ANOTHER}"
             ));
             Outcome::Over
         }
         End::Replaced => {
-            printer.note(&format!(
-                "{TAG} another bridge has taken this session over; this one ends and does not take it back"
-            ));
+            voice.note("another bridge has taken this session over; this one ends and does not take it back");
             Outcome::Config
         }
     }
 }
 
 /// Why it did not begin.
-fn refused(error: &PairError, printer: &mut Printer) -> Outcome {
-    printer.note(&format!("{TAG} preflight: {error}"));
+fn refused(error: &PairError, voice: &mut Voice<'_>) -> Outcome {
+    voice.note(&format!("preflight: {error}"));
     let hint = match error {
         PairError::Preflight(PreflightError::Page { side: Side::Api, .. }) => {
             Some("that looks like the address of a dashboard; --api-url names the API, e.g. https://api.sigilum.id")
@@ -286,7 +359,7 @@ fn refused(error: &PairError, printer: &mut Printer) -> Outcome {
         | PairError::SessionId => None,
     };
     if let Some(hint) = hint {
-        printer.note(&format!("{TAG} hint: {hint}"));
+        voice.note(&format!("hint: {hint}"));
     }
     Outcome::Failed
 }
