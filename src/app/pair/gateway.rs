@@ -23,10 +23,10 @@ use crate::domain::secret::Secret;
 use crate::pair::allow::Allowed;
 use crate::pair::allow::Verb;
 use crate::pair::session::Answer;
+use crate::pair::session::GATEWAY_UNREACHABLE;
 use crate::sys::http::chain;
 use crate::sys::http::client;
 use crate::sys::http::trusting;
-use crate::wire::pairing::GATEWAY_UNREACHABLE;
 
 /// Largest answer that is carried. As many at a time as there may be requests under way.
 pub(super) const MAX_ANSWER: usize = 8 * 1024 * 1024;
