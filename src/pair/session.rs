@@ -17,6 +17,7 @@ use crate::pair::allow::Allowed;
 use crate::wire::pairing;
 use crate::wire::pairing::Command;
 use crate::wire::pairing::FromBridge;
+pub use crate::wire::pairing::GATEWAY_UNREACHABLE;
 use crate::wire::pairing::Relayed;
 use crate::wire::pairing::Terminal;
 use crate::wire::pairing::ToBridge;
