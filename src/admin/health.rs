@@ -14,11 +14,17 @@ use crate::admin::ClaimsWatch;
 use crate::admin::respond::Problem;
 use crate::admin::respond::json;
 use crate::state::PeerState;
+use crate::sys::clock::Clock as _;
 use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::exchange;
 use crate::telemetry::metrics;
 use crate::wire::health::ConditionBody;
+use crate::wire::health::ConditionKind;
+use crate::wire::health::DetailsBody;
 use crate::wire::health::HealthBody;
+use crate::wire::health::ReadyBody;
+use crate::wire::health::Requirement;
+use crate::wire::health::Status;
 
 /// How long the store may take to say that it is there.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
@@ -33,7 +39,7 @@ const IN_FLIGHT_QUERY: &str = "/stats?filter=%5Ehttp%5C.ingress%5C.downstream_rq
 
 /// `GET /health` and `/health/live`: the process answers.
 pub fn alive(check: &'static str) -> Result<Response<Body>, Problem> {
-    json(StatusCode::OK, &HealthBody { check, status: "ok", conditions: None })
+    json(StatusCode::OK, &HealthBody { check: check.to_owned(), ok: true, status: "ok".to_owned() })
 }
 
 /// The connected authz processes, once one of them has applied what is published now: each change of an approval is a
@@ -75,15 +81,15 @@ pub async fn ready(admin: &Admin) -> Result<Response<Body>, Problem> {
     // taking the gateway out of service would turn away those too.
     // Nor does an Envoy that goes on with the configuration it had.
     let mut conditions: Vec<_> = admin.claims.iter().map(|claims| condition(admin, claims)).collect();
-    conditions.extend(admin.metrics.data_plane().conditions().into_iter().map(|found| ConditionBody {
-        kind: found.kind,
-        status: if found.holds { "True" } else { "False" },
-        reason: found.reason,
-        message: found.message,
-    }));
+    let data_plane = admin.metrics.data_plane().conditions();
+    conditions.extend(
+        data_plane.into_iter().map(|found| advisory(found.kind, "envoy", found.holds, found.reason, found.message)),
+    );
     conditions.extend(secrets(admin));
-    let conditions = (!conditions.is_empty()).then_some(conditions);
-    json(StatusCode::OK, &HealthBody { check: "readiness", status: "ok", conditions })
+    let at = admin.clock.now().wall.rfc3339();
+    let details = (!conditions.is_empty()).then(|| DetailsBody::of(conditions, at, 0));
+    let (check, status) = ("readiness".to_owned(), "ok".to_owned());
+    json(StatusCode::OK, &ReadyBody { check, ok: true, ready: true, status, details })
 }
 
 /// How it stands with the secrets of the configuration file; nothing where it refers to none. The last good ones serve
@@ -95,24 +101,34 @@ fn secrets(admin: &Admin) -> Option<ConditionBody> {
         return None;
     }
     let failing = told.unresolved.len();
-    let (status, reason, message) = match (told.degraded, too_old) {
-        (false, _) => ("True", "Resolved", format!("generation {}, {age} s old", told.generation)),
+    let (holds, reason, message) = match (told.degraded, too_old) {
+        (false, _) => (true, "Resolved", format!("generation {}, {age} s old", told.generation)),
         (true, false) => {
-            ("True", "Degraded", format!("{failing} references cannot be resolved; secrets of {age} s ago are in use"))
+            (true, "Degraded", format!("{failing} references cannot be resolved; secrets of {age} s ago are in use"))
         }
         (true, true) => (
-            "False",
+            false,
             "TooStale",
             format!("{failing} references cannot be resolved for {age} s; their connections are closed"),
         ),
     };
-    Some(ConditionBody { kind: "SecretsSnapshot", status, reason, message })
+    Some(advisory(ConditionKind::SecretsSnapshot.name(), "secrets", holds, reason, message))
 }
 
 fn condition(admin: &Admin, claims: &ClaimsWatch) -> ConditionBody {
     let judged = claims.overview.judge(&admin.publisher.claims_ages(), claims.late_ms());
-    let status = if judged.fresh { "True" } else { "False" };
-    ConditionBody { kind: "ClaimsFresh", status, reason: judged.reason, message: judged.message }
+    advisory(ConditionKind::ClaimsFresh.name(), "claims", judged.fresh, judged.reason, judged.message)
+}
+
+fn advisory(kind: &str, subject: &str, holds: bool, reason: &str, message: String) -> ConditionBody {
+    ConditionBody {
+        kind: kind.to_owned(),
+        subject_ref: subject.to_owned(),
+        status: if holds { Status::True } else { Status::False },
+        requirement: Requirement::Advisory,
+        reason: reason.to_owned(),
+        message,
+    }
 }
 
 /// `GET /metrics`.

@@ -27,6 +27,7 @@ use crate::wire::admin::CreateBody;
 use crate::wire::admin::RotateBody;
 use crate::wire::envelope::ErrorBody;
 use crate::wire::health::HealthBody;
+use crate::wire::health::ReadyBody;
 use crate::wire::patch::PatchBody;
 
 /// Routes open to everybody.
@@ -61,7 +62,7 @@ async fn live(Extension(id): Id) -> Response<Body> {
 
 /// Whether requests of agents are decided: the store answers and an authz process has what is published.
 #[utoipa::path(get, path = "/health/ready", operation_id = "readiness", tag = "health", security(()), responses(
-    (status = 200, description = "Ready", body = HealthBody),
+    (status = 200, description = "Ready", body = ReadyBody),
     (status = 503, description = "`NOT_READY`: the sentence says why", body = ErrorBody),
 ))]
 async fn ready(State(admin): Shared, Extension(id): Id) -> Response<Body> {

@@ -739,8 +739,14 @@ async fn a_long_access_log_is_put_aside_and_opened_anew() {
 #[tokio::test]
 async fn ready_is_earned_by_an_authz_that_has_the_state() {
     let gateway = Gateway::start().await;
-    assert_eq!(gateway.send("GET", "/health", &[], "").await.body, "{\"check\":\"health\",\"status\":\"ok\"}\n");
-    assert_eq!(gateway.send("GET", "/health/live", &[], "").await.body, "{\"check\":\"liveness\",\"status\":\"ok\"}\n");
+    assert_eq!(
+        gateway.send("GET", "/health", &[], "").await.body,
+        "{\"check\":\"health\",\"ok\":true,\"status\":\"ok\"}\n"
+    );
+    assert_eq!(
+        gateway.send("GET", "/health/live", &[], "").await.body,
+        "{\"check\":\"liveness\",\"ok\":true,\"status\":\"ok\"}\n"
+    );
     let early = gateway.send("GET", "/health/ready", &[], "").await;
     assert_eq!((early.status, early.code().as_str()), (503, "NOT_READY"));
     assert!(early.json()["error"].as_str().unwrap().contains("no authz"));
@@ -748,7 +754,7 @@ async fn ready_is_earned_by_an_authz_that_has_the_state() {
     let authz = gateway.authz();
     wait_until(async || gateway.send("GET", "/health/ready", &[], "").await.status == 200).await;
     let ready = gateway.send("GET", "/health/ready", &[], "").await;
-    assert_eq!(ready.body, "{\"check\":\"readiness\",\"status\":\"ok\"}\n");
+    assert_eq!(ready.body, "{\"check\":\"readiness\",\"ok\":true,\"ready\":true,\"status\":\"ok\"}\n");
     authz.end().await;
     wait_until(async || gateway.send("GET", "/health/ready", &[], "").await.status == 503).await;
 }
