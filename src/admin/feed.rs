@@ -115,6 +115,8 @@ pub fn report(started_at_ms: u64, denied: &[(&str, u64)]) -> proto::Report {
         replay_entries: 1,
         replay_capacity: 10,
         ready: true,
+        replay_failing: false,
+        replay_starting: false,
     }
 }
 

@@ -23,7 +23,7 @@ pub mod seal;
 pub mod sealed;
 pub mod sealing;
 pub mod unfit;
-mod unlock;
+pub mod unlock;
 pub mod variables;
 pub mod vault;
 pub mod worker;

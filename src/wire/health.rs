@@ -4,6 +4,8 @@ use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::wire::envelope::ErrorBody;
+
 /// Version of the contract of [`DetailsBody`]: members are added, never renamed.
 pub const CONTRACT_VERSION: u32 = 1;
 
@@ -186,6 +188,38 @@ pub struct ReadyBody {
     /// Only for those who present the admin token.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub details: Option<DetailsBody>,
+}
+
+/// `GET /health/ready` where it is not.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NotReady)]
+pub struct NotReadyBody {
+    /// As every error.
+    #[serde(flatten)]
+    pub error: ErrorBody,
+    /// `false`.
+    pub ok: bool,
+    /// `false`.
+    pub ready: bool,
+    /// Only for those who present the admin token.
+    #[serde(flatten)]
+    pub details: Option<DetailsBody>,
+}
+
+/// `?fresh`.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ReadyQuery {
+    /// Look at everything anew before answering, which takes a few seconds at most: `true`, `1` or no value. Only with the
+    /// admin token.
+    pub fresh: Option<String>,
+}
+
+impl ReadyQuery {
+    /// Whether that was asked for.
+    pub fn is_fresh(&self) -> bool {
+        matches!(self.fresh.as_deref(), Some("" | "true" | "1"))
+    }
 }
 
 /// What readiness is made of. It stands beside the members of [`ReadyBody`], and beside those of an error where the gateway

@@ -8,6 +8,22 @@ use utoipa::ToSchema;
 /// Version of the report: members are added, never renamed.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// Name of the file in the run folder in which a bridge writes down how it stands.
+pub const BRIDGE_FILE: &str = "pair-bridge.json";
+
+/// What a bridge writes down of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeNote {
+    /// Its process id.
+    pub pid: i32,
+    /// When that process was started, in a form that is only compared.
+    pub started: String,
+    /// `connecting`, `connected` or `terminal`.
+    pub state: String,
+    /// Since when, in Unix seconds.
+    pub since: u64,
+}
+
 /// `GET /api/v1/status`: the members of the report that the gateway knows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -239,6 +255,52 @@ pub struct ConnectionsBody {
     pub degraded: u64,
     /// Whose secret is due.
     pub rotation_due: u64,
+}
+
+/// `GET /api/v1/connections`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ConnectionStatusList)]
+pub struct ConnectionStatusListBody {
+    /// Sorted by id.
+    pub connections: Vec<ConnectionStatusBody>,
+}
+
+/// How it stands with one connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ConnectionStatus)]
+pub struct ConnectionStatusBody {
+    /// Its slug.
+    pub id: String,
+    /// `http` or `mcp`.
+    pub protocol: String,
+    /// `active` or `disabled`.
+    pub status: String,
+    /// `resolved`, `unresolved` (no secret can be injected) or `rotation-due`; `null` where nobody was asked.
+    pub secret: Option<String>,
+    /// `closed` while requests go to the provider; `open` is kept for a connection that is given a rest.
+    pub circuit: Option<String>,
+    /// The last request the gateway itself sent to the provider; `null`: none was.
+    pub last_probe: Option<ProbeBody>,
+    /// Approvals of this connection, of whatever source; `null` where nobody was asked.
+    pub approved_agents: Option<u64>,
+}
+
+/// One request of the gateway itself to a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ConnectionProbe)]
+pub struct ProbeBody {
+    /// Whether the provider answered with 200 to 399.
+    pub ok: bool,
+    /// HTTP status of its answer; 0 where there was none.
+    pub http_status: u16,
+    /// How long it took, in milliseconds; `null` where that was not kept.
+    pub ms: Option<u64>,
+    /// When it ended (RFC 3339).
+    pub at: String,
+    /// Why it failed; never the provider's body.
+    pub error: Option<String>,
 }
 
 /// The bridge to a dashboard.

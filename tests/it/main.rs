@@ -21,6 +21,7 @@ mod bridge;
 mod canary;
 mod claims;
 mod commands;
+mod conditions;
 mod connections;
 mod control_plane;
 mod dashboard;

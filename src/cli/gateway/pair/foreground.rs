@@ -11,6 +11,7 @@ use crate::app::pair::PreflightError;
 use crate::app::pair::Progress;
 use crate::app::pair::Sealing;
 use crate::app::pair::Side;
+use crate::cli::gateway::pair::note::Note;
 use crate::cli::gateway::pair::session;
 use crate::cli::gateway::pair::session::Pairing;
 use crate::cli::gateway::role;
@@ -53,7 +54,11 @@ pub(super) async fn run(pairing: Pairing, config: &Config, printer: &mut Printer
             stop.stop();
         }
     };
-    let mut say = |progress: Progress| show(&progress, &names, &at, printer);
+    let mut note = Note::begin(&config.paths.run_dir);
+    let mut say = |progress: Progress| {
+        note.hear(&progress);
+        show(&progress, &names, &at, printer);
+    };
     let ended = tokio::select! {
         ended = pair::run(pair_config(pairing, config), stopped, &mut say) => ended,
         // Never ends.
@@ -61,8 +66,15 @@ pub(super) async fn run(pairing: Pairing, config: &Config, printer: &mut Printer
     };
     let end = match ended {
         Ok(end) => end,
-        Err(error) => return Ok(refused(&error, printer)),
+        Err(error) => {
+            note.forget();
+            return Ok(refused(&error, printer));
+        }
     };
+    match end {
+        End::Terminal(_) => note.terminal(),
+        End::Stopped | End::Replaced => note.forget(),
+    }
     if let (End::Terminal(_), Some(file)) = (end, file)
         && let Err(error) = session::forget(&file)
     {

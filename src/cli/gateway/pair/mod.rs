@@ -2,6 +2,7 @@
 
 mod background;
 mod foreground;
+mod note;
 mod session;
 
 use std::path::PathBuf;
