@@ -13,6 +13,8 @@ pub mod json_api;
 pub mod owner_api;
 pub mod pair;
 pub mod simulator;
+pub mod status_api;
+pub mod survey;
 pub mod systemd;
 pub mod up;
 pub mod upkeep;
