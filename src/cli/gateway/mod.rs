@@ -14,6 +14,7 @@ mod master_key;
 pub(crate) mod options;
 mod pair;
 mod pid_file;
+mod probe;
 mod rekey;
 pub(crate) mod role;
 mod sealing_key;
@@ -35,6 +36,7 @@ use crate::cli::gateway::config::ConfigArgs;
 use crate::cli::gateway::connect::ConnectArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
 use crate::cli::gateway::pair::PairArgs;
+use crate::cli::gateway::probe::ProbeArgs;
 use crate::cli::gateway::rekey::RekeyArgs;
 use crate::cli::gateway::sealing_key::SealingKeyArgs;
 use crate::cli::gateway::start::StartArgs;
@@ -61,6 +63,7 @@ impl GatewayArgs {
             | GatewayCommand::AuthToken(_)
             | GatewayCommand::SealingKey(_)
             | GatewayCommand::Status(_)
+            | GatewayCommand::Probe(_)
             | GatewayCommand::Config(_) => None,
             GatewayCommand::Rekey(_) | GatewayCommand::Backup(_) | GatewayCommand::Restore(_) => Some("gateway"),
         }
@@ -77,6 +80,8 @@ enum GatewayCommand {
     Connect(ConnectArgs),
     /// How it stands with the gateway, on one screen, and what to type next
     Status(StatusArgs),
+    /// Ask every gateway this command knows of who it is, what it lets us do, and whether it is closed to strangers
+    Probe(ProbeArgs),
     /// Run the admin process alone: the sealed store, the admin API, the state stream
     Admin(AdminArgs),
     /// Run the decision alone: what Envoy asks
@@ -104,6 +109,7 @@ pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) 
         GatewayCommand::Pair(args) => dispatch::small(pair::run(args, globals, printer)),
         GatewayCommand::Connect(args) => dispatch::small(connect::run(args, globals, printer)),
         GatewayCommand::Status(args) => dispatch::small(status::run(args, globals, printer)),
+        GatewayCommand::Probe(args) => dispatch::small(probe::run(args, globals, printer)),
         GatewayCommand::Admin(args) => dispatch::role(admin::run(args, globals, printer)),
         GatewayCommand::Authz(args) => dispatch::role(authz::run(args, globals)),
         GatewayCommand::AuthToken(args) => dispatch::small(auth_token::run(args, globals, printer)),
