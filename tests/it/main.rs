@@ -47,6 +47,7 @@ mod soak_claims;
 mod sockets;
 mod stack;
 mod start;
+mod status;
 mod up_stack;
 mod usage_events;
 mod variables;
