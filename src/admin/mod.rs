@@ -12,6 +12,10 @@ pub mod connections;
 pub mod drain;
 pub mod feed;
 pub mod health;
+pub mod health_api;
+pub mod health_canary;
+pub mod health_judge;
+pub mod health_watch;
 pub mod input;
 pub mod legacy;
 mod legacy_import;
@@ -30,6 +34,7 @@ pub mod router;
 pub mod routes;
 pub mod sealing_key;
 pub mod service_keys;
+pub mod status;
 pub mod token;
 pub mod upkeep;
 pub mod uses;
@@ -46,6 +51,7 @@ use tokio::sync::watch;
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
 use crate::admin::drain::DrainDesk;
+use crate::admin::health_watch::Health;
 use crate::admin::legacy::LegacyDesk;
 use crate::admin::origin::Pages;
 use crate::admin::probes::Tests;
@@ -91,6 +97,8 @@ pub struct Admin {
     pub refusals: Arc<Refusals>,
     /// The file of the service catalog.
     pub catalog: PathBuf,
+    /// Where this API is served.
+    pub addresses_bound: Vec<SocketAddr>,
     /// Where Envoy takes the requests of agents.
     pub ingress: ArcSwap<Vec<SocketAddr>>,
     /// Where the logs are.
@@ -103,6 +111,8 @@ pub struct Admin {
     pub copies: Arc<Semaphore>,
     /// Who drains, and until when.
     pub drain: DrainDesk,
+    /// How it stands with the gateway.
+    pub health: Arc<Health>,
     /// Where reloads are asked for.
     pub reload: ReloadDesk,
     /// What is counted.

@@ -1,6 +1,7 @@
 //! Wiring, straight-line: Config, build, Bound, run.
 
 pub mod admin;
+mod admin_outward;
 pub mod api;
 pub mod authz;
 pub mod backup_target;
@@ -14,6 +15,8 @@ pub mod logs_api;
 pub mod owner_api;
 pub mod pair;
 pub mod simulator;
+pub mod status_api;
+pub mod survey;
 pub mod systemd;
 pub mod up;
 pub mod upkeep;

@@ -20,6 +20,7 @@ use crate::cli::exec_detached::ExecDetachedArgs;
 use crate::cli::exec_envoy::ExecEnvoyArgs;
 use crate::cli::exec_provider::ExecProviderArgs;
 use crate::cli::gateway::GatewayArgs;
+use crate::cli::health::HealthArgs;
 use crate::cli::help::HelpArgs;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::install::InstallArgs;
@@ -145,6 +146,7 @@ impl Command {
             Self::Versions => Some("versions"),
             Self::Api(_)
             | Self::Logs(_)
+            | Self::Health(_)
             | Self::Request(_)
             | Self::Completions(_)
             | Self::Version
@@ -183,6 +185,8 @@ pub enum Command {
     Gateway(GatewayArgs),
     /// Show what the gateway logs: requests, decisions, changes, what its processes say
     Logs(LogsArgs),
+    /// Whether the running gateway is ready, and what keeps it from it
+    Health(HealthArgs),
     /// Run the local control plane: services, keys, claims, usage
     Api(ApiArgs),
     /// Run the local stack in the foreground

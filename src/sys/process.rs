@@ -7,6 +7,11 @@ use std::path::PathBuf;
 use rustix::process::Pid;
 use rustix::process::Signal;
 
+use crate::domain::time::UnixSeconds;
+
+/// Units of times in `/proc`, the same on every Linux (USER_HZ).
+const TICKS_PER_SECOND: u64 = 100;
+
 /// A process that cannot be mistaken for a later one with the same number.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ProcessIdentity {
@@ -78,6 +83,16 @@ fn started(pid: i32) -> Option<String> {
     (!state.starts_with('Z')).then(|| date.trim().to_owned())
 }
 
+/// When a process was started, to the second; `None` where the system does not say.
+pub fn started_at(pid: i32) -> Option<UnixSeconds> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let machine = fs::read_to_string("/proc/stat").ok()?;
+    let boot: u64 = machine.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())?;
+    Some(UnixSeconds(boot.saturating_add(ticks / TICKS_PER_SECOND)))
+}
+
 /// This very program. Where its file was replaced since we started, the one that still runs.
 pub fn own_program() -> PathBuf {
     std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
@@ -106,6 +121,11 @@ pub fn step_back(nice: i32) -> io::Result<()> {
 /// Who listens on a TCP port of this machine, where the system tells: not on macOS, and not for processes
 /// of other users.
 pub fn port_holder(port: u16) -> Option<PortHolder> {
+    port_holder_near(port, &[])
+}
+
+/// The same where it is probably one of `near`: those are looked at first, and a whole machine takes a while.
+pub fn port_holder_near(port: u16, near: &[i32]) -> Option<PortHolder> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
@@ -116,7 +136,7 @@ pub fn port_holder(port: u16) -> Option<PortHolder> {
     }
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    for pid in pids {
+    for pid in near.iter().copied().chain(pids) {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         let holds = descriptors
             .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())

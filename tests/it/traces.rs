@@ -210,10 +210,10 @@ fn a_decision_is_found_by_its_id_everywhere() {
     };
     for (id, status, decision) in [(&yes, json!(200), "allow"), (&no, json!(400), "deny")] {
         wait_until("access log and decision log have it", LIMIT, || {
-            !lines("access.log", id).is_empty() && !lines("authz.log", id).is_empty()
+            !lines("access.log", id).is_empty() && !lines("decision.jsonl", id).is_empty()
         });
         assert_eq!(lines("access.log", id)[0]["status"], status);
-        assert_eq!(lines("authz.log", id)[0]["decision"], decision);
+        assert_eq!(lines("decision.jsonl", id)[0]["decision"], decision);
         let server =
             collector.trace_of(id, 3).into_iter().find(|span| span.scope == "envoy" && span.kind == SpanKind::Server);
         assert_eq!(server.unwrap().attributes["sigilum.decision_id"], *id);

@@ -18,12 +18,14 @@ pub(crate) mod options;
 mod pair;
 mod pid_file;
 mod place;
+mod probe;
 mod rekey;
 mod replace;
 mod restart;
 pub(crate) mod role;
 mod sealing_key;
 mod start;
+mod status;
 pub(crate) mod stop;
 mod store;
 
@@ -45,10 +47,12 @@ use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
 use crate::cli::gateway::install::InstallArgs;
 use crate::cli::gateway::install::UninstallArgs;
 use crate::cli::gateway::pair::PairArgs;
+use crate::cli::gateway::probe::ProbeArgs;
 use crate::cli::gateway::rekey::RekeyArgs;
 use crate::cli::gateway::restart::RestartArgs;
 use crate::cli::gateway::sealing_key::SealingKeyArgs;
 use crate::cli::gateway::start::StartArgs;
+use crate::cli::gateway::status::StatusArgs;
 use crate::cli::gateway::stop::StopArgs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -83,6 +87,8 @@ impl GatewayArgs {
             | GatewayCommand::EnvoyConfig(_)
             | GatewayCommand::AuthToken(_)
             | GatewayCommand::SealingKey(_)
+            | GatewayCommand::Status(_)
+            | GatewayCommand::Probe(_)
             | GatewayCommand::Config(_) => None,
             GatewayCommand::Rekey(_) | GatewayCommand::Backup(_) | GatewayCommand::Restore(_) => Some("gateway"),
         }
@@ -109,6 +115,10 @@ enum GatewayCommand {
     Pair(PairArgs),
     /// Start the gateway where it does not run, then pair it in the background
     Connect(ConnectArgs),
+    /// How it stands with the gateway, on one screen, and what to type next
+    Status(StatusArgs),
+    /// Ask every gateway this command knows of who it is, what it lets us do, and whether it is closed to strangers
+    Probe(ProbeArgs),
     /// Run the admin process alone: the sealed store, the admin API, the state stream
     Admin(AdminArgs),
     /// Run the decision alone: what Envoy asks
@@ -141,6 +151,8 @@ pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) 
         GatewayCommand::Uninstall(args) => dispatch::small(install::uninstall(args, globals, printer)),
         GatewayCommand::Pair(args) => dispatch::small(pair::run(args, globals, printer)),
         GatewayCommand::Connect(args) => dispatch::small(connect::run(args, globals, printer)),
+        GatewayCommand::Status(args) => dispatch::small(status::run(args, globals, printer)),
+        GatewayCommand::Probe(args) => dispatch::small(probe::run(args, globals, printer)),
         GatewayCommand::Admin(args) => dispatch::role(admin::run(args, globals, printer)),
         GatewayCommand::Authz(args) => dispatch::role(authz::run(args, globals)),
         GatewayCommand::AuthToken(args) => dispatch::small(auth_token::run(args, globals, printer)),

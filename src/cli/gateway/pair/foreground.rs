@@ -18,6 +18,7 @@ use crate::app::pair::Side;
 use crate::app::pair::Terminal;
 use crate::app::pair::TokenSource;
 use crate::cli::gateway::pair::lock::SessionLock;
+use crate::cli::gateway::pair::note::Note;
 use crate::cli::gateway::pair::session;
 use crate::cli::gateway::pair::session::Pairing;
 use crate::cli::gateway::pair::state::Keeper;
@@ -76,8 +77,10 @@ pub(super) async fn run(
             stop.stop();
         }
     };
+    let mut note = Note::begin(&config.paths.run_dir);
     let mut say = |progress: Progress| {
         keeper.note(&progress);
+        note.hear(&progress);
         show(&progress, &names, &at, voice);
     };
     let ended = tokio::select! {
@@ -89,9 +92,14 @@ pub(super) async fn run(
         Ok(end) => end,
         Err(error) => {
             keeper.failed(error.to_string());
+            note.forget();
             return Ok(refused(&error, voice));
         }
     };
+    match end {
+        End::Terminal(_) | End::Refused(_) => note.terminal(),
+        End::Stopped | End::Replaced => note.forget(),
+    }
     let Some(why) = why(end) else {
         keeper.stopped();
         return Ok(over(end, voice));
