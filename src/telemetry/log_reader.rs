@@ -31,6 +31,8 @@ pub const MAX_LINES: usize = 5000;
 pub const MAX_BYTES: usize = 1_000_000;
 /// Bytes of a log that are looked through for one page.
 const MAX_SCAN: u64 = 16 * 1024 * 1024;
+/// How often a place that is not found is looked for again.
+const LOOKS: usize = 3;
 /// Bytes read in one go, backwards.
 const CHUNK: usize = 64 * 1024;
 
@@ -118,7 +120,17 @@ pub fn read(
         Start::After(position) => position.segment,
         Start::Newest | Start::Oldest => 0,
     };
-    let files = segments::open_from(&places.file(stream), first)?;
+    let mut files = segments::open_from(&places.file(stream), first)?;
+    if let Start::After(position) = start {
+        // Where the oldest was removed and another put aside while the folder was read, both may be missing in what was
+        // read of it; not several times in a row.
+        for _ in 0..LOOKS {
+            if !after(&files, position)?.reset {
+                break;
+            }
+            files = segments::open_from(&places.file(stream), first)?;
+        }
+    }
     let mut page = Page {
         lines: Vec::new(),
         next: Position::default(),

@@ -203,16 +203,13 @@ pub(in crate::telemetry) fn open_from(log: &Path, first: u64) -> io::Result<Vec<
         next = number.saturating_add(1);
     }
     loop {
-        // The first may be gone already, where it was the oldest.
-        for number in [next, next.saturating_add(1)] {
-            if let Some(found) = open(&aside(log, number), Some(number))? {
-                opened.push(found);
-                next = number.saturating_add(1);
-            }
+        while let Some(found) = open(&aside(log, next), Some(next))? {
+            opened.push(found);
+            next = next.saturating_add(1);
         }
         let current = open(log, None)?;
         // Where it was put aside before it was opened, or is now, it has the next number.
-        if !aside(log, next).try_exists()? && !aside(log, next.saturating_add(1)).try_exists()? {
+        if !aside(log, next).try_exists()? {
             opened.extend(current);
             return Ok(opened);
         }
