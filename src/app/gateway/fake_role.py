@@ -35,7 +35,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
             body = f"http.ingress.downstream_rq_active: {read('in-flight', '0')}\n".encode()
             if "authz" in self.path:
                 body = b"cluster.authz.membership_healthy: 1\n"
-        if path == "/health/ready" and not os.path.exists("authz-up"):
+        if path in ("/health/ready", "/health/startup") and not os.path.exists("authz-up"):
             status = 503
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
