@@ -100,7 +100,7 @@ impl Supervisor {
             admin.tell_peer(&authz, None).await;
         }
         let api = self.api();
-        self.until_it_answers(&api, "/health/ready").await?;
+        self.until_it_answers(&api, "/health/startup").await?;
         let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));
         self.until_it_answers(&raw, AUTHZ_HEALTHY).await?;
         self.replaced(Role::Authz, pid, began);
@@ -118,7 +118,7 @@ impl Supervisor {
         self.start(Role::Admin).await?;
         let api = self.api();
         self.until_it_answers(&api, "/health/live").await?;
-        self.until_it_answers(&api, "/health/ready").await?;
+        self.until_it_answers(&api, "/health/startup").await?;
         let pid = self.process_of(Role::Admin).map_or(0, |admin| admin.pid);
         self.replaced(Role::Admin, pid, began);
         Ok(())
