@@ -16,7 +16,7 @@ esac
 exit 0
 "#;
 const UNIT: &str = "sigilum-gateway.service";
-const RUNNING: &str = "ActiveState=active\nMainPID=4711\nExecMainStatus=0\n";
+const RUNNING: &str = "ActiveState=active\nMainPID=4711\nExecMainStatus=0\nUnitFileState=enabled\n";
 const FAILED: &str = "ActiveState=failed\nMainPID=0\nExecMainStatus=78\n";
 
 /// A person with a systemd, an Envoy and a folder for the machine's units.

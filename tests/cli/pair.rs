@@ -1086,7 +1086,7 @@ fn down_stops_a_unit_that_would_start_again() {
         let output = stable.with(stable.0.command(&["down"]));
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let said = text_of(&output.stdout);
-        assert!(said.contains("[ok] gateway: stopped, with its systemd unit\n"), "{said}");
+        assert!(said.contains("[ok] gateway: stopped (unit sigilum-gateway.service)\n"), "{said}");
         let calls = stable.calls();
         assert!(calls.contains(&format!("--user stop {GATEWAY}\n--user disable {GATEWAY}\n")), "{calls}");
     }

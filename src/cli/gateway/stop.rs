@@ -54,7 +54,8 @@ struct Report {
 
 /// Who runs it.
 enum Through {
-    Systemd(Systemctl),
+    /// With its name there.
+    Systemd(Systemctl, String),
     Launchd,
     Nobody,
 }
@@ -77,13 +78,13 @@ pub(crate) async fn run(args: &StopArgs, globals: &Globals, printer: &mut Printe
         return Err(CliError::new(Outcome::Failed, "nothing was stopped"));
     }
     let (unit, killed) = match &through {
-        Through::Systemd(systemctl) => {
+        Through::Systemd(systemctl, unit) => {
             if args.disable {
-                systemctl.stop(&unit).await?;
+                systemctl.stop(unit).await?;
             } else {
-                systemctl.stop_now(&unit).await?;
+                systemctl.stop_now(unit).await?;
             }
-            (Some(unit), Vec::new())
+            (Some(unit.clone()), Vec::new())
         }
         Through::Launchd => {
             let domain = format!("gui/{}/{}", rustix::process::getuid().as_raw(), launchd::LABEL);
@@ -116,8 +117,10 @@ pub(crate) async fn run(args: &StopArgs, globals: &Globals, printer: &mut Printe
 pub(crate) async fn through_manager(config: &Config) -> Result<Option<String>, CliError> {
     let unit = unit_of(config);
     match through(running(config).as_ref(), &unit).await {
-        Through::Systemd(systemctl) if systemctl.is_system() => systemctl.stop_now(&unit).await.map(|()| Some(unit)),
-        Through::Systemd(systemctl) => systemctl.stop(&unit).await.map(|_| Some(unit)),
+        Through::Systemd(systemctl, unit) if systemctl.is_system() => {
+            systemctl.stop_now(&unit).await.map(|()| Some(unit))
+        }
+        Through::Systemd(systemctl, unit) => systemctl.stop(&unit).await.map(|_| Some(unit)),
         Through::Launchd => {
             let domain = format!("gui/{}/{}", rustix::process::getuid().as_raw(), launchd::LABEL);
             lifecycle::launchctl(&["bootout", &domain]).await.map(|()| Some(launchd::LABEL.to_owned()))
@@ -146,11 +149,13 @@ async fn through(running: Option<&ProcessIdentity>, unit: &str) -> Through {
     let Some(running) = running else { return Through::Nobody };
     match manager::kin() {
         Ok(Kin::Systemd) => {
-            for system in [false, true] {
+            // The machine has one gateway, wherever its data is.
+            let machine = Place::default().unit(Kind::Gateway { drain_seconds: 0 });
+            for (system, unit) in [(false, unit), (true, machine.as_str())] {
                 if let Some(systemctl) = Systemctl::find_in(system).await
                     && systemctl.standing(unit).await.is_ok_and(|standing| standing.pid == running.pid)
                 {
-                    return Through::Systemd(systemctl);
+                    return Through::Systemd(systemctl, unit.to_owned());
                 }
             }
             Through::Nobody

@@ -337,7 +337,10 @@ async fn asked_ingress(wanted: &Wanted<'_>, plain: bool, ingress: &[SocketAddr])
 /// Who looks after the gateway, and its main process.
 async fn service(instance: Option<&Instance>, lives: bool, unit: &str) -> ServiceBody {
     let unit_path = manager::user_folder().ok().map(|folder| folder.join(unit)).filter(|path| path.is_file());
-    let system = manager::system_folder().join(unit);
+    // The machine has one gateway, wherever its data is.
+    let machine = place::Place::default().unit(UNIT);
+    let system = manager::system_folder().join(&machine);
+    let unit = if unit_path.is_some() { unit } else { machine.as_str() };
     let (manager, path) = match unit_path {
         Some(path) => ("systemd-user", Some(path)),
         None if system.is_file() => ("systemd-system", Some(system)),
