@@ -191,6 +191,10 @@ pub async fn begin(
     let text = fields.text("token", 1, MAX_TOKEN);
     fields.finish()?;
     let token = owner::verified(api, &text)?;
+    if token.is_of_session() {
+        // Whoever has got hold of a cookie could make others of it, which its owner's sign-out does not reach.
+        return Err(Problem::unauthorized("the token of a session begins no other; give the owner's token"));
+    }
     let now = api.clock.now().seconds();
     let seconds = token.expires_at().0.saturating_sub(now.0);
     let session = token::issue_session(&api.jwt_secret, &token, random::hex::<16>()?, now);

@@ -67,6 +67,7 @@ pub struct VerifiedToken {
     owner: Owner,
     issued_at: UnixSeconds,
     expires_at: UnixSeconds,
+    of_session: bool,
     hash: [u8; 32],
 }
 
@@ -84,6 +85,11 @@ impl VerifiedToken {
     /// From when on it is worth nothing.
     pub const fn expires_at(&self) -> UnixSeconds {
         self.expires_at
+    }
+
+    /// Whether it is that of a browser's session.
+    pub const fn is_of_session(&self) -> bool {
+        self.of_session
     }
 
     /// SHA-256 of its text: names it in the list of revoked tokens without being usable as one.
@@ -193,6 +199,7 @@ pub fn verify(secret: &Secret, token: &str, now: UnixSeconds) -> Result<Verified
         owner: Owner { sub: claims.sub, email: claims.email, namespace },
         issued_at: UnixSeconds(claims.iat),
         expires_at: UnixSeconds(claims.exp),
+        of_session: !claims.jti.is_empty(),
         hash: Sha256::digest(token.as_bytes()).into(),
     })
 }

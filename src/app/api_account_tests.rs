@@ -117,6 +117,8 @@ async fn a_session_ends_without_the_token_it_was_begun_with_and_lives_no_longer(
     for name in ["sub", "email", "namespace", "exp"] {
         assert_eq!(payload(&one)[name], payload(&token)[name], "{name}");
     }
+    let again = api.ask("POST", "/v1/auth/token").json(&json!({"token": one}));
+    again.header("origin", "http://localhost:3000").send().await.refused(401, "UNAUTHORIZED");
     let out = api.ask("POST", "/v1/auth/logout").cookie(&one).header("sec-fetch-site", "same-origin").send().await;
     out.expect(200);
     let me = |token: &str| api.ask("GET", "/v1/auth/me").bearer(token).send();

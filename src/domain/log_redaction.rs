@@ -9,8 +9,9 @@ use crate::domain::redact::MARK;
 use crate::domain::redact::Redactor;
 
 /// Parts of names whose values are credentials; compared in lower case without `-` and `_`.
-const SENSITIVE: [&str; 13] = [
+const SENSITIVE: [&str; 14] = [
     "token",
+    "passphrase",
     "secret",
     "password",
     "passwd",
@@ -27,6 +28,8 @@ const SENSITIVE: [&str; 13] = [
 /// Ends of names that say something about a credential and do not hold it: `signature_code`, `token_file`.
 const ABOUT: [&str; 11] =
     ["code", "id", "file", "path", "name", "version", "kind", "count", "fingerprint", "expires", "at"];
+/// Names that end like those and hold a credential all the same, in the form of [`SENSITIVE`].
+const STILL: [&str; 2] = ["paircode", "secretid"];
 /// What keys of well-known issuers begin with.
 const PREFIXES: [&str; 14] = [
     "sk-",
@@ -72,7 +75,7 @@ impl LogRedactor {
     /// Cleans every member of a line.
     pub fn clean(&self, line: &mut Map<String, Value>) {
         for (name, value) in line.iter_mut() {
-            self.clean_member(name, value);
+            self.clean_member(name, value, false);
         }
     }
 
@@ -82,20 +85,22 @@ impl LogRedactor {
         cleaned(text).is_some() || known.is_some_and(|known| known.clean(text) != text)
     }
 
-    fn clean_member(&self, name: &str, value: &mut Value) {
+    /// `within`: it stands in something whose name is sensitive.
+    fn clean_member(&self, name: &str, value: &mut Value, within: bool) {
+        let sensitive = within || is_sensitive(name);
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
             Value::String(text) => {
-                if is_sensitive(name) && !text.is_empty() {
+                if sensitive && !text.is_empty() {
                     *value = Value::String(MARK.to_owned());
                 } else {
                     self.clean_text(text);
                 }
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.clean_member(name, item)),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.clean_member(name, item, within)),
             Value::Object(members) => {
                 for (inner, value) in members.iter_mut() {
-                    self.clean_member(inner, value);
+                    self.clean_member(inner, value, sensitive);
                 }
             }
         }
@@ -115,10 +120,13 @@ impl LogRedactor {
 fn is_sensitive(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     let last = lower.rsplit(['_', '-', '.', ' ']).next().unwrap_or_default();
+    let plain: String = lower.chars().filter(char::is_ascii_alphanumeric).collect();
+    if STILL.iter().any(|name| plain.ends_with(name)) {
+        return true;
+    }
     if last != lower && ABOUT.contains(&last) {
         return false;
     }
-    let plain: String = lower.chars().filter(char::is_ascii_alphanumeric).collect();
     SENSITIVE.iter().any(|part| plain.contains(part))
 }
 

@@ -21,6 +21,7 @@ fn members_are_judged_by_their_name() {
     let cleaned = clean_line(json!({
         "authorization": "Bearer x", "X-Sigilum-Admin-Token": "t", "api_key": "k", "nested": {"client_secret": ["a", "b"]},
         "signature_code": "SIGNATURE_INVALID", "agent_key": "0123456789abcdef", "token_file": "/etc/t", "tokens": 3,
+        "credentials": {"value": "v", "list": [{"deep": "d"}], "count": 2}, "x-sigilum-pair-code": "ABCD", "secret_id": "s",
     }));
     assert_eq!(
         cleaned,
@@ -28,6 +29,8 @@ fn members_are_judged_by_their_name() {
             "authorization": MARK, "X-Sigilum-Admin-Token": MARK, "api_key": MARK,
             "nested": {"client_secret": [MARK, MARK]},
             "signature_code": "SIGNATURE_INVALID", "agent_key": "0123456789abcdef", "token_file": "/etc/t", "tokens": 3,
+            "credentials": {"value": MARK, "list": [{"deep": MARK}], "count": 2}, "x-sigilum-pair-code": MARK,
+            "secret_id": MARK,
         })
     );
 }

@@ -33,6 +33,7 @@ use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::printer::tame;
 use crate::cli::progress::Spinner;
 use crate::cli::stack;
 use crate::config::Config;
@@ -425,7 +426,8 @@ pub(crate) fn gateway_error(error: &GatewayError) -> CliError {
 
 fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
     match event {
-        Progress::Note(text) | Progress::Log(text) => printer.note(text),
+        // They quote whoever sent a request.
+        Progress::Note(text) | Progress::Log(text) => printer.note(&tame(text)),
         Progress::Ready(addresses) => printer.line(&format!("ready:     {}", places(addresses)))?,
         Progress::Restarting { role, ended, after_ms } => {
             printer.note(&format!("{} ended ({ended}); starting it again in {after_ms} ms", role.name()));

@@ -34,6 +34,7 @@ use crate::cli::gateway::place::Place;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::printer::tame;
 use crate::sys::files;
 use crate::sys::files::FileLock;
 use crate::sys::process::ProcessIdentity;
@@ -337,7 +338,7 @@ fn show_state(state: Option<&State>, printer: &mut Printer) -> Result<(), CliErr
     let Some(state) = state else { return Ok(()) };
     printer.line(&format!("session:  {}", state.session_id))?;
     printer.line(&format!("api:      {}", state.api_url))?;
-    let trouble = state.trouble.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    let trouble = state.trouble.as_deref().map(|why| format!(": {}", tame(why))).unwrap_or_default();
     printer.line(&if state.connected {
         "state:    connected".to_owned()
     } else {

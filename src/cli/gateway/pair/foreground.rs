@@ -28,6 +28,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::printer::Printer;
+use crate::cli::printer::tame;
 use crate::config::Config;
 use crate::domain::log_line::LogStream;
 use crate::domain::log_redaction::LogRedactor;
@@ -149,19 +150,20 @@ impl<'a> Voice<'a> {
     /// What is said is not kept.
     fn unkept(printer: &'a mut Printer, pairing: &Pairing) -> Self {
         let session = pairing.session.as_str().to_owned();
-        let redactor = LogRedactor::knowing(Redactor::new([&pairing.code]));
+        let redactor =
+            LogRedactor::knowing(Redactor::new(std::iter::once(&pairing.code).chain(pairing.reconnect.as_ref())));
         Self { printer, log: None, redactor, session }
     }
 
     fn line(&mut self, text: &str) {
         self.keep("INFO", text);
         // That nobody reads along is no reason to end.
-        let _ = self.printer.line(&format!("{TAG} {text}"));
+        let _ = self.printer.line(&format!("{TAG} {}", tame(text)));
     }
 
     fn note(&mut self, text: &str) {
         self.keep("WARN", text);
-        self.printer.note(&format!("{TAG} {text}"));
+        self.printer.note(&format!("{TAG} {}", tame(text)));
     }
 
     fn warn(&mut self, text: &str) {
