@@ -1,106 +1,60 @@
-//! Health. Ready means: the store answers and an authz process has what is published.
-
-use std::time::Duration;
+//! Health over HTTP: liveness, and readiness as it was found last.
 
 use axum::body::Body;
 use http::Response;
 use http::StatusCode;
 
 use crate::admin::Admin;
-use crate::admin::ClaimsWatch;
+use crate::admin::health_judge::Facts;
 use crate::admin::respond::Problem;
 use crate::admin::respond::json;
-use crate::state::PeerState;
-use crate::wire::health::ConditionBody;
+use crate::sys::clock::Clock as _;
 use crate::wire::health::HealthBody;
-
-/// How long the store may take to say that it is there.
-const STORE_PATIENCE: Duration = Duration::from_secs(2);
-/// How long an authz may take to apply what was just published before that is worth telling.
-const APPLY_PATIENCE: Duration = Duration::from_millis(500);
-/// How often that is looked at.
-const APPLY_POLL: Duration = Duration::from_millis(10);
+use crate::wire::health::ReadyBody;
 
 /// `GET /health` and `/health/live`: the process answers.
-pub fn alive(check: &'static str) -> Result<Response<Body>, Problem> {
-    json(StatusCode::OK, &HealthBody { check, status: "ok", conditions: None })
+pub fn alive(check: &str) -> Result<Response<Body>, Problem> {
+    json(StatusCode::OK, &HealthBody { check: check.to_owned(), ok: true, status: "ok".to_owned() })
 }
 
-/// The connected authz processes, once one of them has applied what is published now: each change of an approval is a
-/// version of its own, and the moment between publishing and applying it is no reason to be taken out of service.
-async fn peers(admin: &Admin) -> Vec<PeerState> {
-    let deadline = tokio::time::Instant::now() + APPLY_PATIENCE;
-    loop {
-        let peers = admin.publisher.peers();
-        let settled = peers.is_empty() || peers.iter().any(|peer| peer.current);
-        if settled || tokio::time::Instant::now() >= deadline {
-            return peers;
-        }
-        tokio::time::sleep(APPLY_POLL).await;
-    }
+/// `GET /health/startup`: the store answers, and an authz has the state and would decide: what Envoy's start waits for.
+pub fn started(admin: &Admin) -> Result<Response<Body>, Problem> {
+    let Some(found) = admin.health.latest(admin.clock.now().monotonic) else { return Err(not_ready(NOT_LOOKED)) };
+    let Facts { store, authz, .. } = &found.facts;
+    if store.is_ok() && authz.current > 0 && authz.ready > 0 { alive("startup") } else { Err(not_ready(NOT_READY)) }
 }
 
-/// `GET /health/ready`.
-pub async fn ready(admin: &Admin) -> Result<Response<Body>, Problem> {
-    let not_ready = |reason: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_READY", reason).retry_after(1);
-    match tokio::time::timeout(STORE_PATIENCE, admin.store.read(|vault| vault.ping())).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::error!(%error, "the store does not answer");
-            return Err(not_ready("the store does not answer"));
-        }
-        Err(_) => return Err(not_ready("the store does not answer in time")),
-    }
-    let peers = peers(admin).await;
-    if peers.is_empty() {
-        return Err(not_ready("no authz process is connected"));
-    }
-    if !peers.iter().any(|peer| peer.current) {
-        return Err(not_ready("no authz process has applied the current state yet"));
-    }
-    if !peers.iter().any(|peer| peer.current && peer.report.as_ref().is_some_and(|report| report.ready)) {
-        return Err(not_ready("no authz process is ready yet"));
-    }
-    // Stale claims do not make the gateway unready: declared approvals go on, each request is judged by its own, and
-    // taking the gateway out of service would turn away those too.
-    // Nor does an Envoy that goes on with the configuration it had.
-    let mut conditions: Vec<_> = admin.claims.iter().map(|claims| condition(admin, claims)).collect();
-    conditions.extend(admin.metrics.data_plane().conditions().into_iter().map(|found| ConditionBody {
-        kind: found.kind,
-        status: if found.holds { "True" } else { "False" },
-        reason: found.reason,
-        message: found.message,
-    }));
-    conditions.extend(secrets(admin));
-    let conditions = (!conditions.is_empty()).then_some(conditions);
-    json(StatusCode::OK, &HealthBody { check: "readiness", status: "ok", conditions })
-}
-
-/// How it stands with the secrets of the configuration file; nothing where it refers to none. The last good ones serve
-/// on, so this makes nobody unready either.
-fn secrets(admin: &Admin) -> Option<ConditionBody> {
-    let told = admin.reload.secrets();
-    let (_, _, too_old, age) = admin.reload.snapshot();
-    if told.refs.active == 0 {
-        return None;
-    }
-    let failing = told.unresolved.len();
-    let (status, reason, message) = match (told.degraded, too_old) {
-        (false, _) => ("True", "Resolved", format!("generation {}, {age} s old", told.generation)),
-        (true, false) => {
-            ("True", "Degraded", format!("{failing} references cannot be resolved; secrets of {age} s ago are in use"))
-        }
-        (true, true) => (
-            "False",
-            "TooStale",
-            format!("{failing} references cannot be resolved for {age} s; their connections are closed"),
-        ),
+/// `GET /health/ready`, as it was found last, or looked at anew. With the details for those who may have them.
+pub async fn ready(admin: &Admin, details: bool, fresh: bool) -> Result<Response<Body>, Problem> {
+    let found = match (details, fresh) {
+        (true, true) => admin.health.fresh().await,
+        // What a stranger asks for costs nothing.
+        (_, _) => admin.health.latest(admin.clock.now().monotonic),
     };
-    Some(ConditionBody { kind: "SecretsSnapshot", status, reason, message })
+    let Some(found) = found else { return Err(not_ready(NOT_LOOKED)) };
+    let told = details.then(|| found.details.clone());
+    if found.details.is_ready() {
+        let (check, status) = ("readiness".to_owned(), "ok".to_owned());
+        return json(StatusCode::OK, &ReadyBody { check, ok: true, ready: true, status, details: told });
+    }
+    let Some(told) = told else { return Err(not_ready(NOT_READY)) };
+    let first = told.conditions.iter().find(|condition| condition.is_failure());
+    let problem = not_ready(first.map_or(NOT_READY, |condition| condition.message.as_str()));
+    Err(problem
+        .member("contractVersion", &told.contract_version)
+        .member("evaluatedAt", &told.evaluated_at)
+        .member("uptimeMs", &told.uptime_ms)
+        .member("conditions", &told.conditions)
+        .member("failures", &told.failures)
+        .member("advisories", &told.advisories))
 }
 
-fn condition(admin: &Admin, claims: &ClaimsWatch) -> ConditionBody {
-    let judged = claims.overview.judge(&admin.publisher.claims_ages(), claims.late_ms());
-    let status = if judged.fresh { "True" } else { "False" };
-    ConditionBody { kind: "ClaimsFresh", status, reason: judged.reason, message: judged.message }
+/// What a stranger is told.
+const NOT_READY: &str = "the gateway is not ready; with the admin token this path says why";
+/// Nothing is known, or not any more.
+const NOT_LOOKED: &str = "how it stands with the gateway has not been looked at lately";
+
+fn not_ready(reason: &str) -> Problem {
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_READY", reason).retry_after(1);
+    problem.member("ok", &false).member("ready", &false)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 
+use crate::admin::health_canary::Canaries;
 use crate::admin::refusals::Refusals;
 use crate::admin::uses::Uses;
 use crate::state::Publisher;
@@ -53,6 +54,7 @@ pub struct Meter {
     /// Position files of all readers of the log, ours first.
     positions: Vec<PathBuf>,
     envoy_socket: PathBuf,
+    canaries: Arc<Canaries>,
 }
 
 impl Meter {
@@ -63,7 +65,13 @@ impl Meter {
         let tail = Some((Tail::new(&log, &position), Uses::default()));
         let positions = vec![position];
         let refusals = Arc::new(Refusals::new(SystemClock.now().wall));
-        Self { publisher, metrics, tail, refusals, store, log, positions, envoy_socket: envoy_socket.to_owned() }
+        let (envoy_socket, canaries) = (envoy_socket.to_owned(), Arc::default());
+        Self { publisher, metrics, tail, refusals, store, log, positions, envoy_socket, canaries }
+    }
+
+    /// The gateway's own requests, which count for nothing.
+    pub fn canaries(&self) -> Arc<Canaries> {
+        Arc::clone(&self.canaries)
     }
 
     /// The refusals it reads of.
@@ -99,8 +107,9 @@ impl Meter {
         self.metrics.record_authz(&self.counters());
         let Some((mut tail, mut uses)) = self.tail.take() else { return };
         let (metrics, refusals) = (Arc::clone(&self.metrics), Arc::clone(&self.refusals));
+        let canaries = Arc::clone(&self.canaries);
         let read = tokio::task::spawn_blocking(move || {
-            let result = read(&mut tail, &metrics, &mut uses, &refusals);
+            let result = read(&mut tail, &metrics, &mut uses, &refusals, &canaries);
             (tail, uses, result)
         });
         match read.await {
@@ -191,7 +200,13 @@ impl Meter {
     }
 }
 
-fn read(tail: &mut Tail, metrics: &Metrics, uses: &mut Uses, refusals: &Refusals) -> std::io::Result<()> {
+fn read(
+    tail: &mut Tail,
+    metrics: &Metrics,
+    uses: &mut Uses,
+    refusals: &Refusals,
+    canaries: &Canaries,
+) -> std::io::Result<()> {
     let mut bytes = 0;
     while bytes < TURN_BYTES
         && let Some(line) = tail.next_line()?
@@ -200,6 +215,7 @@ fn read(tail: &mut Tail, metrics: &Metrics, uses: &mut Uses, refusals: &Refusals
             Line::Whole(line) => {
                 bytes += line.len();
                 match AccessEntry::parse(line) {
+                    Some(entry) if canaries.is_one(&entry.request_id) => {}
                     Some(entry) => {
                         metrics.record_access(&entry);
                         uses.note(&entry);

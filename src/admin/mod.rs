@@ -11,6 +11,10 @@ pub mod catalog;
 pub mod connections;
 pub mod feed;
 pub mod health;
+pub mod health_api;
+pub mod health_canary;
+pub mod health_judge;
+pub mod health_watch;
 pub mod input;
 pub mod legacy;
 mod legacy_import;
@@ -28,6 +32,7 @@ pub mod router;
 pub mod routes;
 pub mod sealing_key;
 pub mod service_keys;
+pub mod status;
 pub mod token;
 pub mod upkeep;
 pub mod uses;
@@ -43,6 +48,7 @@ use tokio::sync::watch;
 
 use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
+use crate::admin::health_watch::Health;
 use crate::admin::legacy::LegacyDesk;
 use crate::admin::origin::Pages;
 use crate::admin::probes::Tests;
@@ -82,6 +88,8 @@ pub struct Admin {
     pub refusals: Arc<Refusals>,
     /// The file of the service catalog.
     pub catalog: PathBuf,
+    /// Where this API is served.
+    pub addresses_bound: Vec<SocketAddr>,
     /// Where Envoy takes the requests of agents.
     pub ingress: ArcSwap<Vec<SocketAddr>>,
     /// Where the service keys are.
@@ -90,6 +98,8 @@ pub struct Admin {
     pub legacy: LegacyDesk,
     /// Room for copies of the store that are made or fetched.
     pub copies: Arc<Semaphore>,
+    /// How it stands with the gateway.
+    pub health: Arc<Health>,
     /// Where reloads are asked for.
     pub reload: ReloadDesk,
     /// What is counted.

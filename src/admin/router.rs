@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::admin::Admin;
+use crate::admin::access;
 use crate::admin::access::Caller;
 use crate::admin::audit;
 use crate::admin::catalog;
@@ -40,6 +41,7 @@ use crate::admin::respond::empty;
 use crate::admin::routes;
 use crate::admin::sealing_key;
 use crate::admin::service_keys;
+use crate::admin::status;
 use crate::admin::upkeep;
 use crate::admin::uses;
 use crate::admin::variables;
@@ -98,6 +100,7 @@ fn guarded() -> OpenApiRouter<Arc<Admin>> {
         .merge(reload::routes())
         .merge(uses::routes())
         .merge(sealing_key::routes())
+        .merge(status::routes())
         .merge(refusals::routes())
 }
 
@@ -196,9 +199,7 @@ fn check_page(admin: &Admin, id: &RequestId, request: &Request) -> Result<(), Pr
 
 /// What every request to the API and the metrics passes: access. Who it is travels on as [`Asker`].
 async fn let_in(State(admin): Shared, Extension(id): Id, mut request: Request, next: Next) -> Response<Body> {
-    if admin.access.token.refresh() {
-        note_new_token(&admin).await;
-    }
+    look_for_new_token(&admin).await;
     let judged = check_access(&admin, &id, &request).and_then(|asker| check_relay(asker, &request));
     match judged {
         Ok(asker) => {
@@ -227,6 +228,19 @@ fn check_relay(asker: Asker, request: &Request) -> Result<Asker, Problem> {
         return Err(RelayRefused::Operation.into());
     }
     Ok(asker.relayed(Some(session)))
+}
+
+/// Whether who asks on an open path may be told more: what would let it in elsewhere. A wrong token counts as a guess here
+/// too, and no token is no event: orchestrators ask every few seconds. What a pairing relays is told what strangers are.
+pub(super) fn may_know(admin: &Admin, id: &RequestId, request: &Request) -> bool {
+    if request.headers().contains_key(RELAY_HEADER) {
+        return false;
+    }
+    let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else { return false };
+    let certified = request.extensions().get::<ClientName>().is_some();
+    let caller = Caller { peer: peer.ip(), certified, uri: request.uri(), headers: request.headers() };
+    let shows_token = access::presented(request.headers()).is_some();
+    if shows_token { check_access(admin, id, request).is_ok() } else { admin.access.check(caller, false).is_ok() }
 }
 
 fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Asker, Problem> {
@@ -267,8 +281,11 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
     }
 }
 
-/// Somebody who may write into the data folder replaced the token's file.
-async fn note_new_token(admin: &Admin) {
+/// Takes a new token over, where somebody who may write into the data folder replaced its file.
+pub(super) async fn look_for_new_token(admin: &Admin) {
+    if !admin.access.token.refresh() {
+        return;
+    }
     tracing::info!("the admin token was replaced; the old one counts no longer");
     let (store, now) = (&admin.store, admin.clock.now().wall);
     let asker = Asker::local(Via::Command);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
+use axum::extract::Query;
 use axum::extract::Request;
 use axum::extract::State;
 use http::Response;
@@ -15,6 +16,7 @@ use utoipa_axum::routes;
 use crate::admin::Admin;
 use crate::admin::connections;
 use crate::admin::health;
+use crate::admin::input::Asked;
 use crate::admin::input::Id;
 use crate::admin::input::Name;
 use crate::admin::input::Shared;
@@ -22,17 +24,28 @@ use crate::admin::input::Who;
 use crate::admin::input::finish;
 use crate::admin::input::json_body;
 use crate::admin::metrics;
+use crate::admin::router;
 use crate::wire::admin::ConnectionBody;
 use crate::wire::admin::ConnectionListBody;
 use crate::wire::admin::CreateBody;
 use crate::wire::admin::RotateBody;
 use crate::wire::envelope::ErrorBody;
 use crate::wire::health::HealthBody;
+use crate::wire::health::NotReadyBody;
+use crate::wire::health::ReadyBody;
+use crate::wire::health::ReadyQuery;
 use crate::wire::patch::PatchBody;
 
 /// Routes open to everybody.
 pub fn open() -> OpenApiRouter<Arc<Admin>> {
-    OpenApiRouter::new().routes(routes!(alive)).routes(routes!(live)).routes(routes!(ready))
+    OpenApiRouter::new()
+        .routes(routes!(alive))
+        .routes(routes!(live))
+        .routes(routes!(ready))
+        .routes(routes!(started))
+        .routes(routes!(healthz))
+        .routes(routes!(ready_short))
+        .routes(routes!(readyz))
 }
 
 /// Routes behind the access rule.
@@ -60,13 +73,56 @@ async fn live(Extension(id): Id) -> Response<Body> {
     finish(&id, health::alive("liveness"))
 }
 
-/// Whether requests of agents are decided: the store answers and an authz process has what is published.
-#[utoipa::path(get, path = "/health/ready", operation_id = "readiness", tag = "health", security(()), responses(
-    (status = 200, description = "Ready", body = HealthBody),
-    (status = 503, description = "`NOT_READY`: the sentence says why", body = ErrorBody),
+/// Whether requests of agents are decided, as was found out within the last half second. Who presents the admin token is
+/// told every condition, with `fresh` as it is now.
+#[utoipa::path(get, path = "/health/ready", operation_id = "readiness", tag = "health", params(ReadyQuery),
+    security((), ("admin_token" = []), ("bearer" = [])), responses(
+    (status = 200, description = "Ready", body = ReadyBody),
+    (status = 503, description = "`NOT_READY`; with the token the sentence says why, and `conditions`, `failures` and \
+        `advisories` stand beside it", body = NotReadyBody),
 ))]
-async fn ready(State(admin): Shared, Extension(id): Id) -> Response<Body> {
-    finish(&id, health::ready(&admin).await)
+async fn ready(State(admin): Shared, Extension(id): Id, query: Asked<ReadyQuery>, request: Request) -> Response<Body> {
+    router::look_for_new_token(&admin).await;
+    let details = router::may_know(&admin, &id, &request);
+    let fresh = query.is_ok_and(|Query(query)| query.is_fresh());
+    finish(&id, health::ready(&admin, details, fresh).await)
+}
+
+/// The same as `/health`, under the name Kubernetes' own parts use.
+#[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "health", security(()), responses(
+    (status = 200, description = "It answers", body = HealthBody),
+))]
+async fn healthz(Extension(id): Id) -> Response<Body> {
+    finish(&id, health::alive("health"))
+}
+
+/// The same as `/health/ready`.
+#[utoipa::path(get, path = "/ready", operation_id = "readyShort", tag = "health", params(ReadyQuery),
+    security((), ("admin_token" = []), ("bearer" = [])), responses(
+    (status = 200, description = "Ready", body = ReadyBody),
+    (status = 503, description = "`NOT_READY`", body = NotReadyBody),
+))]
+async fn ready_short(admin: Shared, id: Id, query: Asked<ReadyQuery>, request: Request) -> Response<Body> {
+    ready(admin, id, query, request).await
+}
+
+/// The same as `/health/ready`, under the name Kubernetes' own parts use.
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "health", params(ReadyQuery),
+    security((), ("admin_token" = []), ("bearer" = [])), responses(
+    (status = 200, description = "Ready", body = ReadyBody),
+    (status = 503, description = "`NOT_READY`", body = NotReadyBody),
+))]
+async fn readyz(admin: Shared, id: Id, query: Asked<ReadyQuery>, request: Request) -> Response<Body> {
+    ready(admin, id, query, request).await
+}
+
+/// Whether Envoy may be started: the store answers, and an authz process has what is published and would decide.
+#[utoipa::path(get, path = "/health/startup", operation_id = "startup", tag = "health", security(()), responses(
+    (status = 200, description = "It may", body = HealthBody),
+    (status = 503, description = "`NOT_READY`", body = NotReadyBody),
+))]
+async fn started(State(admin): Shared, Extension(id): Id) -> Response<Body> {
+    finish(&id, health::started(&admin))
 }
 
 /// What is counted, in the text format of Prometheus.

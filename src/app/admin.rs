@@ -1,7 +1,6 @@
 //! The admin process: locked, opened, proven and bound first; then served.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,8 +21,10 @@ use crate::admin::access::AccessRule;
 use crate::admin::attempts::Attempts;
 use crate::admin::catalog;
 use crate::admin::feed;
+use crate::admin::health_watch;
+use crate::admin::health_watch::Health;
+use crate::admin::health_watch::Places;
 use crate::admin::legacy::LegacyDesk;
-use crate::admin::meter::ACCESS_LOG;
 use crate::admin::meter::Meter;
 use crate::admin::origin::Pages;
 use crate::admin::probes::Tests;
@@ -32,17 +33,14 @@ use crate::admin::router::router;
 use crate::admin::token::AdminToken;
 use crate::admin::token::TokenError;
 use crate::admin::upkeep::COPIES;
-use crate::claims::client::ApiClient;
+use crate::app::admin_outward::connect;
+use crate::app::admin_outward::report_usage;
 use crate::claims::refresh::Advance;
 use crate::claims::refresh::Claims;
-use crate::claims::refresh::ClaimsConfig;
-use crate::claims::refresh::ClaimsPace;
 use crate::claims::registrar;
 use crate::claims::registrar::RegistrarConfig;
 use crate::claims::usage;
-use crate::claims::usage::Pace;
 use crate::claims::usage::Usage;
-use crate::claims::usage::UsageConfig;
 use crate::config::guard;
 use crate::config::guard::OpenBind;
 use crate::config::guard::Unguarded;
@@ -57,7 +55,6 @@ use crate::domain::snapshot::Settings;
 use crate::envoy::launch;
 use crate::envoy::live::Live;
 use crate::envoy::live::LiveError;
-use crate::identity::Home;
 use crate::reload;
 use crate::reload::Reloader;
 use crate::secrets::Environment;
@@ -78,6 +75,7 @@ use crate::sys::http_server::BindError;
 use crate::sys::peer::SocketError;
 use crate::sys::peer::bind_private;
 use crate::sys::peer::check_socket_path;
+use crate::sys::random;
 use crate::sys::random::RandomError;
 use crate::sys::room::Room;
 use crate::sys::spawner::Spawner;
@@ -319,6 +317,13 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     catalog::make_if_missing(&config.service_catalog);
     access::warn_of_mode(config.access_mode);
     let publisher = Publisher::new(initial);
+    let places = Places {
+        lock: open.lock_watch()?,
+        data_dir: config.data_dir.clone(),
+        run_dir: config.run_dir.clone(),
+        own_envoy: config.supervised,
+        api: connected.as_ref().map(|claims| claims.client.address().to_owned()),
+    };
     let (store, store_thread) = open.start(feed::listener(publisher.clone()))?;
     let metrics = Arc::new(Metrics::new().map_err(|error| AdminError::Metrics(error.to_string()))?);
     let envoy_socket = config.run_dir.join(launch::ADMIN_SOCKET);
@@ -345,6 +350,10 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         .unzip();
     let shown = Arc::clone(metrics.data_plane());
     let live = if config.supervised { Some(Arc::new(Live::open(&config.run_dir, shown)?)) } else { None };
+    let health = Health::new(places, meter.canaries(), random::uuid()?, SystemClock.now().monotonic);
+    if let Some(live) = &live {
+        health.ingress_tls.store(live.settings().await.tls.map(Arc::new));
+    }
     let watch = |claims: &Claims| ClaimsWatch { overview: claims.overview(), pace: claims.pace() };
     let mut own_ports = config.own_ports;
     own_ports.extend(listeners.iter().filter_map(|listener| listener.local_addr().ok()).map(|address| address.port()));
@@ -362,6 +371,8 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
             allow_private: settings.allow_private,
             own_ports,
         }),
+        health: Arc::new(health),
+        addresses_bound: listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
         reload: desk,
         prober: Arc::default(),
         tests: Tests::default(),
@@ -472,6 +483,8 @@ impl Bound {
         if let Some(tls) = tls.clone() {
             tasks.spawn("certificates", |stop| tls.follow(stop));
         }
+        let looked_at = Arc::clone(&admin);
+        tasks.spawn("health", |stop| health_watch::run(looked_at, stop));
         let router = router(admin);
         let room = Room::guarded(MAX_CONNECTIONS);
         for listener in listeners {
@@ -512,65 +525,6 @@ async fn resolve(file: FileSetup, vault: &Vault) -> Result<(reload::Setup, Resol
     let resolver = Resolver::new(Launcher::new(spawner, shim), environment);
     let found = reload::begin(&setup.loaded.config, &resolver, vault).await.map_err(AdminError::Secrets)?;
     Ok((setup, resolver, found))
-}
-
-/// The API's client, with the gateway's own identity. Without either the gateway still serves: by declared approvals
-/// alone, which is said once and loudly.
-fn connect(setup: ClaimsSetup, keys: Arc<KeyPlaces>) -> Option<(ClaimsConfig, watch::Sender<ClaimsPace>)> {
-    let ClaimsSetup {
-        api_url, every_service, namespace, home, refresh, max_approvals, registrations_per_minute, ..
-    } = setup;
-    let (sender, pace) = watch::channel(ClaimsPace { refresh, max_approvals, registrations_per_minute });
-    let opened = match Home::new(home).load(&namespace, SystemClock.now().seconds()) {
-        Ok(opened) => opened,
-        Err(error) => {
-            tracing::warn!(
-                %namespace,
-                %error,
-                "the gateway has no identity of its own: the Sigilum API is not asked, and only declared approvals \
-                 count; start admin again when it has one"
-            );
-            return None;
-        }
-    };
-    for warning in &opened.warnings {
-        tracing::warn!(%warning, "the gateway's identity");
-    }
-    match ApiClient::new(&api_url, Arc::new(opened.identity)) {
-        Ok(client) => {
-            tracing::info!(api = client.address(), %namespace, "approvals are read from the Sigilum API");
-            if client.is_exposed() {
-                let api = client.address();
-                tracing::warn!(
-                    api,
-                    "service keys and approvals travel in clear and could be changed on the way; use https"
-                );
-            }
-            Some((ClaimsConfig { client: Arc::new(client), keys, every_service, pace }, sender))
-        }
-        Err(error) => {
-            tracing::error!(%error, "the Sigilum API cannot be asked: only declared approvals count");
-            None
-        }
-    }
-}
-
-/// Usage events from the access log of this run folder, to the API that claims come from.
-fn report_usage(
-    claims: &ClaimsConfig,
-    run_dir: &Path,
-    max_backlog_bytes: u64,
-    metrics: &Arc<Metrics>,
-) -> std::io::Result<Usage> {
-    Usage::build(UsageConfig {
-        log: run_dir.join(ACCESS_LOG),
-        position: usage::position_file(run_dir),
-        max_backlog_bytes,
-        client: Arc::clone(&claims.client),
-        keys: Arc::clone(&claims.keys),
-        metrics: Arc::clone(metrics),
-        pace: Pace::default(),
-    })
 }
 
 /// A version of the store for each change of claims, made on its thread.

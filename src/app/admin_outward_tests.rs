@@ -9,6 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -25,6 +26,7 @@ use crate::app::api;
 use crate::app::api::ApiConfig;
 use crate::app::api::Limits;
 use crate::domain::ids::PublicKey;
+use crate::identity::Home;
 use crate::state::StateSource;
 use crate::state::Subscriber;
 use crate::sys::http;

@@ -26,6 +26,7 @@ use crate::domain::approval::Approval;
 use crate::domain::ids::ConnectionId;
 use crate::domain::ids::PublicKey;
 use crate::domain::snapshot::Snapshot;
+use crate::identity::Home;
 use crate::state::StateSource;
 use crate::state::Subscriber;
 use crate::sys::tasks::Stop;
@@ -101,7 +102,18 @@ fn config(folder: &Path) -> AdminConfig {
     }
 }
 
+/// A condition of readiness; `Null` where it is not told.
+fn condition(told: &serde_json::Value, kind: &str) -> serde_json::Value {
+    let all = told["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    all.iter().find(|condition| condition["type"] == kind).cloned().unwrap_or_default()
+}
+
 impl Gateway {
+    /// Readiness as those are told who have the token.
+    async fn ready(&self) -> Answer {
+        self.ask("GET", "/health/ready", "").await
+    }
+
     async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
@@ -739,16 +751,38 @@ async fn a_long_access_log_is_put_aside_and_opened_anew() {
 #[tokio::test]
 async fn ready_is_earned_by_an_authz_that_has_the_state() {
     let gateway = Gateway::start().await;
-    assert_eq!(gateway.send("GET", "/health", &[], "").await.body, "{\"check\":\"health\",\"status\":\"ok\"}\n");
-    assert_eq!(gateway.send("GET", "/health/live", &[], "").await.body, "{\"check\":\"liveness\",\"status\":\"ok\"}\n");
+    assert_eq!(
+        gateway.send("GET", "/health", &[], "").await.body,
+        "{\"check\":\"health\",\"ok\":true,\"status\":\"ok\"}\n"
+    );
+    assert_eq!(
+        gateway.send("GET", "/health/live", &[], "").await.body,
+        "{\"check\":\"liveness\",\"ok\":true,\"status\":\"ok\"}\n"
+    );
     let early = gateway.send("GET", "/health/ready", &[], "").await;
     assert_eq!((early.status, early.code().as_str()), (503, "NOT_READY"));
-    assert!(early.json()["error"].as_str().unwrap().contains("no authz"));
+    assert_eq!(early.json()["ready"], false);
+    wait_until(async || gateway.ready().await.json()["failures"] == serde_json::json!(["XdsInSync"])).await;
+    let told = gateway.ready().await;
+    assert_eq!((told.status, told.code().as_str()), (503, "NOT_READY"));
+    assert!(told.json()["error"].as_str().unwrap().contains("no authz"));
+    assert_eq!(gateway.send("GET", "/health/startup", &[], "").await.status, 503);
 
     let authz = gateway.authz();
     wait_until(async || gateway.send("GET", "/health/ready", &[], "").await.status == 200).await;
     let ready = gateway.send("GET", "/health/ready", &[], "").await;
-    assert_eq!(ready.body, "{\"check\":\"readiness\",\"status\":\"ok\"}\n");
+    assert_eq!(ready.body, "{\"check\":\"readiness\",\"ok\":true,\"ready\":true,\"status\":\"ok\"}\n");
+    assert_eq!(gateway.send("GET", "/health/startup", &[], "").await.status, 200);
+    // Envoy is elsewhere: nobody can say how it stands with it, and that keeps nobody from being ready.
+    let told = gateway.ready().await.json();
+    for kind in ["EnvoyLive", "AuthzReachable"] {
+        let condition = condition(&told, kind);
+        assert_eq!(
+            (&condition["status"], &condition["requirement"]),
+            (&"Unknown".into(), &"advisory".into()),
+            "{kind}"
+        );
+    }
     authz.end().await;
     wait_until(async || gateway.send("GET", "/health/ready", &[], "").await.status == 503).await;
 }
@@ -1019,15 +1053,15 @@ async fn approvals_of_the_api_reach_authz_and_a_restart_of_admin_interrupts_nobo
     *rows.lock().unwrap() = vec![2, 3];
     authz.until(|snapshot| judged(snapshot, 1) == Approval::Missing && judged(snapshot, 3) == Approval::Approved).await;
 
-    let condition = async || {
-        let ready = gateway.send("GET", "/health/ready", &[], "").await;
-        let condition = ready.json()["conditions"][0].clone();
+    let claims = async || {
+        let ready = gateway.ready().await;
+        let condition = condition(&ready.json(), "ClaimsFresh");
         (ready.status, condition["status"].as_str().unwrap_or_default().to_owned(), condition)
     };
-    wait_until(async || matches!(condition().await, (200, status, _) if status == "True")).await;
+    wait_until(async || matches!(claims().await, (200, status, _) if status == "True")).await;
     down.store(true, std::sync::atomic::Ordering::SeqCst);
-    wait_until(async || matches!(condition().await, (200, status, _) if status == "False")).await;
-    let (_, _, said) = condition().await;
+    wait_until(async || matches!(claims().await, (200, status, _) if status == "False")).await;
+    let (_, _, said) = claims().await;
     assert_eq!((&said["type"], &said["reason"]), (&"ClaimsFresh".into(), &"ClaimsStale".into()));
     assert!(!said["message"].as_str().unwrap().contains("linear"), "everybody may read it: {said}");
     let metrics = gateway.ask("GET", "/metrics", "").await.body;
@@ -1132,7 +1166,8 @@ async fn without_an_identity_only_declared_approvals_count() {
     assert!(!snapshot.settings.auto_register, "nobody can be submitted");
     assert_eq!(judged(&snapshot, 1), Approval::Missing);
     assert!(!home.join("identities").exists(), "none is made");
-    assert!(gateway.send("GET", "/health/ready", &[], "").await.json().get("conditions").is_none());
+    wait_until(async || gateway.ready().await.status == 200).await;
+    assert_eq!(condition(&gateway.ready().await.json(), "ClaimsFresh")["reason"], "NotAsked");
     authz.end().await;
     assert!(api.asked().is_empty());
     gateway.end().await;
@@ -1155,3 +1190,6 @@ mod sealing;
 
 #[path = "admin_relay_tests.rs"]
 mod relay;
+
+#[path = "admin_health_tests.rs"]
+mod health;

@@ -37,6 +37,15 @@ impl ConnectionsApi {
         self.rows(&["connections"], "connections").await
     }
 
+    /// How it stands with each of them.
+    pub async fn standing(&self) -> Result<Vec<Value>, ApiError> {
+        let mut answer = self.api.call(Method::GET, self.api.url(&["api", "v1", "connections"]), None).await?;
+        match answer.get_mut("connections").map(Value::take) {
+            Some(Value::Array(rows)) => Ok(rows),
+            Some(_) | None => Err(self.api.unexpected(200, "there is no list of connections in it")),
+        }
+    }
+
     /// One connection; `None` where there is none of this id.
     pub async fn find(&self, id: &str) -> Result<Option<Value>, ApiError> {
         match self.api.call(Method::GET, self.connection(id, &[]), None).await {

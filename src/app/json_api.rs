@@ -184,6 +184,11 @@ impl JsonApi {
         Ok(self)
     }
 
+    /// The same with another time for each answer.
+    pub(super) fn within(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
     /// The same for what takes long: work on a whole store, programs that are asked for secrets.
     pub(super) fn patient(&self) -> Self {
         Self { deadline: LONG_DEADLINE, ..self.clone() }

@@ -1,6 +1,7 @@
 //! Wiring, straight-line: Config, build, Bound, run.
 
 pub mod admin;
+mod admin_outward;
 pub mod api;
 pub mod authz;
 pub mod backup_target;
@@ -12,6 +13,8 @@ pub mod json_api;
 pub mod owner_api;
 pub mod pair;
 pub mod simulator;
+pub mod status_api;
+pub mod survey;
 pub mod systemd;
 pub mod up;
 pub mod upkeep;

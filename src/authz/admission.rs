@@ -67,6 +67,19 @@ impl Admissions {
         self.share_refusals.load(Ordering::Relaxed)
     }
 
+    /// Whether the next admission could be written down. A journal whose file is gone is begun anew, so that what is admitted
+    /// from now on is found after a restart.
+    pub fn is_kept(&self, now: Now) -> bool {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        match inner.journal.mend(now.seconds()) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(error = %error, source = %error.source, "the replay journal cannot be written to");
+                false
+            }
+        }
+    }
+
     /// Live entries and how many there may be.
     pub fn fill(&self) -> (usize, usize) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,7 @@ use std::io;
 use std::io::BufReader;
 use std::io::Read as _;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -65,6 +66,9 @@ pub struct Journal {
     hash_key: [u8; 16],
     boot: u128,
     floor: u64,
+    /// When it was noticed that a segment is gone, in Unix seconds; 0: none is. For the next start alone: this process
+    /// still knows what was in it.
+    lost: u64,
     /// The highest wall clock seen: a clock that steps back deletes nothing too early.
     high: UnixSeconds,
     current: Segment,
@@ -168,7 +172,8 @@ impl Journal {
                 let header = Header { hash_key, boot, max_age: 0, number, opened: now.0, floor };
                 let current = begin(folder, &header)?;
                 let older = numbers.into_iter().map(|number| Older { number, last_expiry: 0 }).collect();
-                let mut journal = Self { folder: folder.to_owned(), hash_key, boot, floor, high: now, current, older };
+                let mut journal =
+                    Self { folder: folder.to_owned(), hash_key, boot, floor, lost: 0, high: now, current, older };
                 journal.drop_expired();
                 Ok((journal, window, Found::Unusable(reason)))
             }
@@ -212,7 +217,7 @@ impl Journal {
         let header = Header { max_age: max_age.unwrap_or(0), number, opened: high.0, floor, ..first };
         let current = begin(folder, &header)?;
         let (hash_key, boot) = (first.hash_key, first.boot);
-        let mut journal = Self { folder: folder.to_owned(), hash_key, boot, floor, high, current, older };
+        let mut journal = Self { folder: folder.to_owned(), hash_key, boot, floor, lost: 0, high, current, older };
         journal.drop_expired();
         Ok((journal, window))
     }
@@ -245,6 +250,21 @@ impl Journal {
         Ok(())
     }
 
+    /// Begins another segment where the current one is no longer in the folder: what is written to a file without a name is
+    /// not found after a restart. What was in it is not found either, so a restart will refuse what was signed until now.
+    pub fn mend(&mut self, now: UnixSeconds) -> Result<(), JournalError> {
+        let path = segment_path(&self.folder, self.current.number);
+        let held = self.current.file.metadata().map_err(|error| fail(&path, error))?;
+        match fs::symlink_metadata(&path) {
+            Ok(found) if (found.dev(), found.ino()) == (held.dev(), held.ino()) => Ok(()),
+            Ok(_) | Err(_) => {
+                self.high = self.high.max(now);
+                self.lost = self.high.0;
+                self.rotate(Duration::from_secs(self.current.max_age))
+            }
+        }
+    }
+
     fn rotate(&mut self, max_age: Duration) -> Result<(), JournalError> {
         let header = Header {
             hash_key: self.hash_key,
@@ -252,7 +272,7 @@ impl Journal {
             max_age: max_age.as_secs(),
             number: self.current.number.saturating_add(1),
             opened: self.high.0,
-            floor: self.floor,
+            floor: self.floor.max(self.lost),
         };
         let next = begin(&self.folder, &header)?;
         let ended = std::mem::replace(&mut self.current, next);

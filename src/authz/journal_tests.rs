@@ -209,3 +209,41 @@ fn what_could_not_be_written_leaves_a_readable_journal() {
     let (_, window, found) = open(folder.path(), at(1));
     assert_eq!((found, window.len()), (Found::Usable, 2));
 }
+
+#[test]
+fn a_segment_that_is_gone_is_begun_anew_and_what_it_held_cannot_be_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    journal.mend(NOW).unwrap();
+    let before = files(folder.path());
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    let current = *files(folder.path()).last().unwrap();
+    for number in files(folder.path()) {
+        fs::remove_file(segment_path(folder.path(), number)).unwrap();
+    }
+    assert_eq!(before.len(), 1, "nothing is begun while nothing is missing");
+    journal.mend(at(1)).unwrap();
+    assert_eq!(files(folder.path()), [current + 1]);
+    // This process goes on as before.
+    assert!(!journal.is_starting(at(1)));
+    assert_eq!(admit(&mut journal, &mut window, "one", NOW, at(1), MAX_AGE), Err(AdmitRefusal::Replayed));
+    assert_eq!(admit(&mut journal, &mut window, "two", at(1), at(1), MAX_AGE), Ok(()));
+    drop((journal, window));
+    // The next one does not know what the lost segment held, and so believes nothing that old.
+    let (mut journal, mut window, _) = open(folder.path(), at(20));
+    assert_eq!(admit(&mut journal, &mut window, "one", NOW, at(20), MAX_AGE), Err(AdmitRefusal::Starting));
+    assert_eq!(admit(&mut journal, &mut window, "new", at(20), at(20), MAX_AGE), Ok(()));
+}
+
+#[test]
+fn a_journal_that_cannot_be_begun_anew_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = settled(folder.path());
+    let current = *files(folder.path()).last().unwrap();
+    fs::remove_file(segment_path(folder.path(), current)).unwrap();
+    let blocked = segment_path(folder.path(), current + 1);
+    fs::create_dir(&blocked).unwrap();
+    assert_eq!(journal.mend(NOW).unwrap_err().path, blocked);
+    fs::remove_dir(&blocked).unwrap();
+    journal.mend(NOW).unwrap();
+}

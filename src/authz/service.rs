@@ -154,13 +154,15 @@ impl<C: Clock> Authz<C> {
         let draining = self.draining.load(Ordering::Relaxed);
         let counts = self.decisions.counts();
         let (entries, capacity) = self.admissions.fill();
+        let now = self.clock.now();
+        let starting = self.admissions.is_starting(now);
         proto::Report {
             started_at_ms: counts.started_at.0,
             allowed: counts.allowed,
             denied: counts.denied.into_iter().map(|(code, count)| (code.to_owned(), count)).collect(),
             replay_entries: u64::try_from(entries).unwrap_or(u64::MAX),
             replay_capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
-            ready: self.state.load().is_some() && !draining && !self.admissions.is_starting(self.clock.now()),
+            ready: self.state.load().is_some() && !draining && !starting,
             decision_times: self.times.totals().iter().map(encode_times).collect(),
             replay_share_refused: self.admissions.share_refusals(),
             process: own_use::look().map(|uses| proto::ProcessUse {
@@ -169,6 +171,8 @@ impl<C: Clock> Authz<C> {
                 max_open_files: uses.max_open_files,
             }),
             spans: self.traces.counts().map(|(result, count)| (result.to_owned(), count)).collect(),
+            replay_failing: !self.admissions.is_kept(now),
+            replay_starting: starting,
         }
     }
 

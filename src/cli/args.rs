@@ -20,6 +20,7 @@ use crate::cli::exec_detached::ExecDetachedArgs;
 use crate::cli::exec_envoy::ExecEnvoyArgs;
 use crate::cli::exec_provider::ExecProviderArgs;
 use crate::cli::gateway::GatewayArgs;
+use crate::cli::health::HealthArgs;
 use crate::cli::help::HelpArgs;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::install::InstallArgs;
@@ -143,6 +144,7 @@ impl Command {
             Self::Install(_) => Some("install"),
             Self::Versions => Some("versions"),
             Self::Api(_)
+            | Self::Health(_)
             | Self::Request(_)
             | Self::Completions(_)
             | Self::Version
@@ -179,6 +181,8 @@ pub enum Command {
     Login(LoginArgs),
     /// Run the gateway, or one of its parts
     Gateway(GatewayArgs),
+    /// Whether the running gateway is ready, and what keeps it from it
+    Health(HealthArgs),
     /// Run the local control plane: services, keys, claims, usage
     Api(ApiArgs),
     /// Run the local stack in the foreground

@@ -25,6 +25,7 @@ use crate::cli::exec_detached;
 use crate::cli::exec_envoy;
 use crate::cli::exec_provider;
 use crate::cli::gateway;
+use crate::cli::health;
 use crate::cli::help;
 use crate::cli::identity;
 use crate::cli::install;
@@ -85,6 +86,7 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
         Command::Versions => small(versions::run(&globals, printer)),
         Command::Help(args) => help::run(&args, printer),
         Command::Gateway(args) => gateway::run(&args, &globals, printer),
+        Command::Health(args) => small(health::run(&args, &globals, printer)),
         Command::Api(args) => role(api::run(&args, &globals, printer)),
         Command::Up(args) => role(up::run(&args, &globals, printer)),
         Command::Down(args) => small(down::run(&args, &globals, printer)),

@@ -22,6 +22,7 @@ mod exec_envoy;
 mod exec_provider;
 mod gateway;
 mod gateway_api;
+mod health;
 mod help;
 mod identity;
 mod install;

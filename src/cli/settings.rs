@@ -248,12 +248,74 @@ fn refuse_readable(path: &Path) -> Result<(), Refused> {
     Err(Refused::File(name, message))
 }
 
+/// The configuration as far as it can be made out, for commands that must tell what is wrong with it.
+pub(crate) struct Looked {
+    /// What is configured. Where the file cannot be used it is what options, environment and defaults say.
+    pub(crate) config: Config,
+    /// The file, whether or not it is there.
+    pub(crate) file: PathBuf,
+    /// Whether it is there.
+    pub(crate) exists: bool,
+    /// What is wrong: which value, and in words. Nothing where the configuration can be used.
+    pub(crate) issues: Vec<(String, String)>,
+}
+
+/// Looks at the configuration without taking its mistakes for an end.
+pub(crate) fn look(flags: &Flags) -> Result<Looked, CliError> {
+    let judged = judge(flags, &[]);
+    let place = |sources: Sources<'_>| Ok::<_, Refused>(config::locate(sources).path);
+    let bare = Sources { flags, env: &env::lookup, saved: &|_| None };
+    let file = with_sources(flags, &[], place).or_else(|_| place(bare)).map_err(CliError::from)?;
+    let exists = file.exists();
+    let refused = match judged {
+        Ok(config) => return Ok(Looked { config, file, exists, issues: Vec::new() }),
+        Err(refused) => refused,
+    };
+    let issues = match &refused {
+        Refused::Mistakes(found) => {
+            let list = found.list().iter().take(config::mistake::MAX_LISTED);
+            list.map(|mistake| (mistake.path.clone(), mistake.line(found.file()))).collect()
+        }
+        Refused::File(path, message) | Refused::Missing(path, message) => {
+            vec![(String::new(), format!("{path}: {message}"))]
+        }
+        Refused::Saved(message) => vec![(String::new(), message.clone())],
+    };
+    let without_file = with_sources(flags, &[], |sources| Ok(config::load(sources, None)?));
+    let config = without_file.or_else(|_| Ok::<_, Refused>(config::load(bare, None)?));
+    let nothing = Sources { flags, env: &|_| None, saved: &|_| None };
+    let config = config.or_else(|_| Ok::<_, Refused>(config::load(nothing, None)?)).map_err(|_| refused)?;
+    Ok(Looked { config, file, exists, issues })
+}
+
 /// Gathers where values come from and reads the file.
 fn with_file<T>(
     flags: &Flags,
     handed: &[(String, Secret)],
     kept: Option<&Path>,
     with: impl FnOnce(Sources<'_>, Option<(&Path, &str)>) -> Result<T, Refused>,
+) -> Result<T, Refused> {
+    with_sources(flags, handed, |sources| {
+        let place = config::locate(sources);
+        let read = kept.unwrap_or(&place.path);
+        // It may hold secrets, where that is allowed.
+        let text = match files::read_text(read, config::MAX_FILE_BYTES).map(Zeroizing::new) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !place.required => None,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Refused::Missing(read.display().to_string(), error.to_string()));
+            }
+            Err(error) => return Err(Refused::File(read.display().to_string(), error.to_string())),
+        };
+        with(sources, text.as_deref().map(|text| (place.path.as_path(), text.as_str())))
+    })
+}
+
+/// Gathers where values come from.
+fn with_sources<T>(
+    flags: &Flags,
+    handed: &[(String, Secret)],
+    with: impl FnOnce(Sources<'_>) -> Result<T, Refused>,
 ) -> Result<T, Refused> {
     let saved = saved_text().map_err(|error| Refused::Saved(error.message))?;
     let find = |name: &str| {
@@ -265,19 +327,7 @@ fn with_file<T>(
     let given =
         |name: &str| handed.iter().find(|(known, _)| known == name).map(|(_, secret)| secret.expose().to_owned());
     let lookup = |name: &str| given(name).or_else(|| env::lookup(name)).or_else(|| blank_token(name));
-    let sources = Sources { flags, env: &lookup, saved: &find };
-    let place = config::locate(sources);
-    let read = kept.unwrap_or(&place.path);
-    // It may hold secrets, where that is allowed.
-    let text = match files::read_text(read, config::MAX_FILE_BYTES).map(Zeroizing::new) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !place.required => None,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Refused::Missing(read.display().to_string(), error.to_string()));
-        }
-        Err(error) => return Err(Refused::File(read.display().to_string(), error.to_string())),
-    };
-    with(sources, text.as_deref().map(|text| (place.path.as_path(), text.as_str())))
+    with(Sources { flags, env: &lookup, saved: &find })
 }
 
 /// A token that was meant and is not there must show, where a listener would count on it.

@@ -2,7 +2,7 @@
 //!
 //! # The rule
 //!
-//! Every path but `/health`, `/health/live`, `/health/ready` and `/openapi.json` asks who comes, `/metrics` too.
+//! Every path but those of health (`/health*`, `/healthz`, `/ready`, `/readyz`) and `/openapi.json` asks who comes, `/metrics` too.
 //!
 //! | mode | who comes in | otherwise, 403 with |
 //! | --- | --- | --- |

@@ -4,7 +4,7 @@
 //!
 //! `gateway start` takes the lock on the data folder, ends what a killed predecessor left (known by process id *and* start
 //! time), takes every port exclusively, finds Envoy, and renders its configuration. Only then does anything run: `admin`,
-//! ready when `/health/live` answers; `authz`, ready when `admin` says that one holds its state; Envoy, ready when it says so
+//! ready when `/health/live` answers; `authz`, ready when `admin` says at `/health/startup` that one holds its state; Envoy, ready when it says so
 //! and when `:38000/health` reaches `authz` through it. Each has 60 s. A second start names who holds the lock or the port
 //! and exits 78.
 //!
@@ -47,17 +47,51 @@
 //!
 //! | where | says |
 //! | --- | --- |
-//! | `:38000/health` | Envoy's active check of `authz`: requests can be decided |
-//! | `:38100/health`, `/health/live` | `admin` answers |
-//! | `:38100/health/ready` | the store answers, and an `authz` holds the published state and would decide a request signed now |
+//! | `:38000/health`, `/healthz` | Envoy's active check of `authz`: requests can be decided |
+//! | `:38100/health`, `/healthz`, `/health/live` | `admin` answers |
+//! | `:38100/health/startup` | the store answers, and an `authz` holds the published state and would decide a request signed now |
+//! | `:38100/health/ready`, `/ready`, `/readyz` | the same, and every condition below that is required holds |
 //! | `:38200/ready` | Envoy itself |
 //!
-//! Readiness also carries the condition `ClaimsFresh`, where approvals come from the Sigilum API. It turns `False` with the
+//! GET and HEAD only, never cached. Readiness is looked at twice a second and told as it was found then
+//! ([`crate::admin::health_watch`]), so that a stranger's question costs nothing. Who presents the admin token is also told
+//! `contractVersion` (1), `conditions`, `failures` and `advisories`, with `?fresh` as it is now; strangers, and what a pairing relays,
+//! are told `ready` alone. A wrong token counts as a guess here as elsewhere. Each condition that turns is one line of the log, with
+//! its reason as `code`.
+//!
+//! | condition | required | `False` when | reasons |
+//! | --- | --- | --- | --- |
+//! | `StateLock` | yes | the lock file was removed or replaced, so that a second gateway could take the data folder | `LockHeldElsewhere` |
+//! | `Store` | yes | the database does not answer within 2 s | `StoreUnavailable` |
+//! | `MasterKey` | yes | the store's proof of the key does not open | `KeyMismatch` |
+//! | | no | the key's file is gone: the next start would fail | `KeyMissing` |
+//! | `SecretsSnapshot` | no | secrets are too old to be used; last good ones that serve on are `True` with `Degraded` | `TooStale` |
+//! | `EnvoyLive` | yes | Envoy's admin interface does not say `LIVE` | `NotStarted`, `Crashed`, `Draining` |
+//! | `XdsInSync` of `authz` | yes | none is connected, or none has applied what was published for 5 s | `NotConnected`, `NotApplied`, `AckTimeout`, `Nack`, `NotReady` |
+//! | `XdsInSync` of `envoy` | no | it goes on with the configuration it had | `Nack`, `AckTimeout`, … |
+//! | `AuthzReachable` | yes | an unsigned request through the ingress is not refused within 500 ms | `Unreachable`, `FailedOpen` |
+//! | `NonceStore` | yes | admissions cannot be written down, or there is no room | `ReadOnly`, `Full`, `Starting` |
+//! | `ClaimsFresh` | no | see below | `ClaimsStale`, `NoServiceKey` |
+//! | `ApiReachable` | no | the Sigilum API's `/health`, asked every 30 s | `Unreachable`, `TlsError`, `HtmlInsteadOfApi` |
+//! | `ClockSane` | above 300 s | the clock is 60 s or more from the API's `Date` | `Skewed` |
+//! | `DiskSpace` | no | less than 200 MiB are left in the data folder | `Low` |
+//! | `PairBridge` | no | a bridge is in use and not connected | `Connecting`, `Terminal` |
+//! | `IngressCertificate` | no | agents are shown the certificate before | `Refused` |
+//!
+//! What cannot be asked is `Unknown`, which keeps nobody from being ready: where Envoy is dead nobody says that `authz` is, and
+//! where `admin` runs alone (compose, Kubernetes) Envoy is asked by whoever runs it. `FailedOpen` is the one to wake somebody up
+//! for: a request without a signature was not refused.
+//!
+//! The unsigned request is sent every ten seconds while it is refused, and at every look while it is not. It stands in the access
+//! log and in the decision log as `/proxy/sigilum-canary/`, counts in the decisions of `authz`, and in nothing admin counts of agents:
+//! it is known by the id Envoy gave it. Where agents need a client certificate it is not sent, and Envoy's own check of `authz` speaks.
+//!
+//! Stale claims never make the gateway unready. `ClaimsFresh` turns `False` with the
 //! first confirmation that is missed (`ClaimsStale`, or `NoServiceKey`), and the status stays 200: declared approvals go on,
 //! and claims hold on until they are too old. The log says once per service what is wrong and what to do, and once when it is
 //! well again.
 //!
-//! Under a supervisor it carries `XdsInSync` as well: `False` while Envoy goes on with the configuration it had because it would not
+//! Under a supervisor there is `XdsInSync` of `envoy`: `False` while Envoy goes on with the configuration it had because it would not
 //! have the last one, with the reason (`Nack`, `AckTimeout`, `PortNotAvailable`, `InvalidSettings`, `FileNotWritten`) and
 //! Envoy's own words; the log says `envoy update rejected`. It is true again with the next change that is accepted, or once the
 //! refused one is taken out of the file.

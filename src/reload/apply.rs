@@ -143,6 +143,7 @@ impl Reloader {
             let listens = live.settings().await;
             let all = listens.ingress.iter().chain(&listens.admin).chain(&listens.admin_face);
             addresses.own_ports = all.map(std::net::SocketAddr::port).collect();
+            admin.health.ingress_tls.store(listens.tls.map(Arc::new));
             admin.ingress.store(Arc::new(listens.ingress));
         }
         admin.addresses.store(Arc::new(addresses));

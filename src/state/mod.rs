@@ -21,6 +21,7 @@ pub use claims::ClaimList;
 pub use published::PublishedState;
 pub use publisher::PeerState;
 pub use publisher::Publisher;
+pub use publisher::Tally;
 pub use registration::RegistrarLink;
 pub use registration::Registration;
 pub use replica::Applied;

@@ -11,11 +11,13 @@ use crate::domain::approval::Source;
 use crate::domain::grants::GrantTable;
 use crate::domain::ids::PublicKey;
 use crate::domain::time::MonotonicMillis;
+use crate::domain::time::UnixSeconds;
 use crate::state::change::CLAIMS;
 use crate::state::change::Change;
 use crate::state::change::Merged;
 use crate::state::full::FullParts;
 use crate::state::full::Whole;
+use crate::state::publisher::Tally;
 use crate::wire::state;
 use crate::wire::state::proto;
 
@@ -108,6 +110,31 @@ impl Published {
     /// One connection.
     pub(super) fn connection(&self, id: &str) -> Option<Arc<proto::Connection>> {
         self.connections.get(id).cloned()
+    }
+
+    /// Connections and their approvals, counted.
+    pub(super) fn tally(&self, now: UnixSeconds) -> Tally {
+        let mut tally = Tally::default();
+        for (id, connection) in &self.connections {
+            let degraded = connection.active && !connection.unusable.is_empty();
+            let due = connection.next_rotation_due_at.is_some_and(|due| due < now.0);
+            let approved = [Source::Declared, Source::Claims].map(|source| self.grants.count(id, source));
+            tally.active += u64::from(connection.active);
+            tally.disabled += u64::from(!connection.active);
+            tally.degraded += u64::from(degraded);
+            tally.rotation_due += u64::from(due);
+            tally.approved += approved.iter().map(|count| *count as u64).sum::<u64>();
+        }
+        tally
+    }
+
+    /// How many approvals each connection has, of whatever source.
+    pub(super) fn approvals(&self) -> BTreeMap<String, u64> {
+        let count = |id: &String| {
+            let counts = [Source::Declared, Source::Claims].map(|source| self.grants.count(id, source));
+            counts.iter().map(|count| *count as u64).sum()
+        };
+        self.connections.keys().map(|id| (id.clone(), count(id))).collect()
     }
 
     /// Ids of all connections, in order.

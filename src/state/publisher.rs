@@ -18,6 +18,7 @@ use tonic::Status;
 use tonic::Streaming;
 
 use crate::domain::connection::Connection;
+use crate::domain::time::UnixSeconds;
 use crate::state::change::CLAIMS;
 use crate::state::change::Change;
 use crate::state::claims::ClaimList;
@@ -66,6 +67,21 @@ struct Peers {
     known: BTreeMap<u64, PeerState>,
 }
 
+/// Connections and their approvals, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Connections agents may use.
+    pub active: u64,
+    /// Connections that are switched off.
+    pub disabled: u64,
+    /// Active ones whose secret cannot be used.
+    pub degraded: u64,
+    /// Connections whose secret is due.
+    pub rotation_due: u64,
+    /// Approvals of all of them, declared ones and those of the Sigilum API.
+    pub approved: u64,
+}
+
 /// What is known of one connected authz.
 #[derive(Debug, Clone, Default)]
 pub struct PeerState {
@@ -77,6 +93,8 @@ pub struct PeerState {
     pub current: bool,
     /// Its last counters.
     pub report: Option<proto::Report>,
+    /// Why it would not have the last message; nothing once it has applied one.
+    pub refused: Option<String>,
 }
 
 impl Publisher {
@@ -163,6 +181,16 @@ impl Publisher {
     pub fn connection(&self, id: &str) -> Option<Arc<Connection>> {
         let record = self.published().connection(id)?;
         decode_connection((*record).clone())
+    }
+
+    /// Connections and their approvals, counted as of now.
+    pub fn tally(&self, now: UnixSeconds) -> Tally {
+        self.published().tally(now)
+    }
+
+    /// How many approvals each connection has, of whatever source.
+    pub fn approvals(&self) -> BTreeMap<String, u64> {
+        self.published().approvals()
     }
 
     /// Ids of all connections, in order.

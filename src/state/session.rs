@@ -22,6 +22,8 @@ use crate::wire::state::proto::state_request::Message;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest name of a node that is kept, in characters.
 const MAX_NODE: usize = 64;
+/// Longest reason of a refusal that is kept, in characters.
+const MAX_REASON: usize = 200;
 /// Most counters of a report that are kept: there are fewer reasons than that.
 const MAX_COUNTERS: usize = 128;
 
@@ -105,10 +107,15 @@ impl Session {
             Some(Message::Hello(_)) => Err(Status::failed_precondition("hello comes once")),
             Some(Message::Applied(version)) => {
                 self.cursor.applied();
-                self.place.update(|peer| peer.applied = Some(version));
+                self.place.update(|peer| {
+                    peer.applied = Some(version);
+                    peer.refused = None;
+                });
                 Ok(())
             }
             Some(Message::Rejected(rejected)) => {
+                let why = rejected.reason.chars().filter(|letter| !letter.is_control()).take(MAX_REASON).collect();
+                self.place.update(|peer| peer.refused = Some(why));
                 tracing::warn!(reason = rejected.reason, "an authz refused a state message");
                 let version = rejected.version.map_or(u64::MAX, |version| version.version);
                 self.cursor

@@ -164,6 +164,7 @@ impl Subscriber {
             Err(status) => return status.to_string(),
         };
         let mut registrations = self.registrar.begin();
+        let mut applied_before = false;
         let mut ticks = tokio::time::interval(REPORT_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -197,10 +198,15 @@ impl Subscriber {
                 Some(Err(status)) => return status.to_string(),
                 None => return "admin ended the stream".to_owned(),
             };
-            if let Some(answer) = answer
-                && !say(&outgoing, answer)
-            {
-                return "admin does not read".to_owned();
+            if let Some(answer) = answer {
+                let applied = matches!(answer, Message::Applied(_));
+                if !say(&outgoing, answer) {
+                    return "admin does not read".to_owned();
+                }
+                // A start waits for the word that we are ready.
+                if applied && !std::mem::replace(&mut applied_before, true) {
+                    say(&outgoing, Message::Report(report()));
+                }
             }
         }
     }

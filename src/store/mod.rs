@@ -24,7 +24,7 @@ pub mod sealed;
 pub mod sealing;
 pub mod sizes;
 pub mod unfit;
-mod unlock;
+pub mod unlock;
 pub mod variables;
 pub mod vault;
 pub mod worker;

@@ -10,7 +10,9 @@ use crate::store::seal::MasterKey;
 use crate::store::seal::SALT_BYTES;
 use crate::store::seal::SealError;
 use crate::store::sealed::SENTINEL;
+use crate::store::sealed::SENTINEL_PLACE;
 use crate::store::sealed::sentinel_place;
+use crate::store::vault::Vault;
 use crate::sys::database::DatabaseError;
 
 /// The first of these keys that opens the store, and where it was found.
@@ -31,6 +33,34 @@ pub(super) fn find_key(
         }
     }
     Ok(None)
+}
+
+/// How it stands with the master key of a store that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyStanding {
+    /// It opens the store, and lies where the next start looks for it.
+    Opens,
+    /// The store's own proof of the key does not open with the key in use.
+    Mismatch,
+    /// It opens the store, and its file is gone: the next start will not find it.
+    FileMissing,
+}
+
+impl Vault {
+    /// Tries the key in use on the store's proof of it, and looks whether its file is still there.
+    pub fn key_standing(&self) -> Result<KeyStanding, StoreError> {
+        let sentinel = self.engine.meta("sentinel")?;
+        let opened = sentinel.and_then(|sealed| self.key.open(SENTINEL_PLACE, &sealed).ok());
+        if opened.is_none_or(|found| found.as_slice() != SENTINEL) {
+            return Ok(KeyStanding::Mismatch);
+        }
+        let kept = self.place.is_given()
+            || self
+                .place
+                .file()
+                .is_none_or(|file| file.exists() || self.place.next().is_some_and(|next| next.exists()));
+        Ok(if kept { KeyStanding::Opens } else { KeyStanding::FileMissing })
+    }
 }
 
 /// The store's salt.

@@ -18,6 +18,7 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::database::DatabaseError;
 use crate::sys::files::FileLock;
+use crate::sys::files::LockWatch;
 use crate::sys::files::own_folder;
 
 /// Requests that may wait for the store's thread; the admin API has as many callers at most.
@@ -61,6 +62,12 @@ impl OpenStore {
         let mut vault = Vault::open_with(&folder.join(DATABASE_FILE), keys)?;
         vault.keep_lines_in(folder)?;
         Ok(Self { vault, lock })
+    }
+
+    /// Says later whether the lock still keeps others out of the folder.
+    pub fn lock_watch(&self) -> Result<LockWatch, StoreError> {
+        let watch = self.lock.watch();
+        Ok(watch.map_err(|source| DatabaseError::Io { path: self.lock.path().to_owned(), source })?)
     }
 
     /// Hands the store to a thread of its own, which closes the database and ends when the last [`Store`] is

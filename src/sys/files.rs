@@ -388,6 +388,34 @@ impl FileLock {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// For whoever wants to know later whether the lock still keeps others out.
+    pub fn watch(&self) -> io::Result<LockWatch> {
+        let found = self.file.metadata()?;
+        Ok(LockWatch { path: self.path.clone(), file: (found.dev(), found.ino()) })
+    }
+}
+
+/// Looks whether a lock still means something. A lock is one of a file and not of its name: where the file was removed or
+/// the folder replaced, another process can take a lock of the same name.
+#[derive(Debug, Clone)]
+pub struct LockWatch {
+    path: PathBuf,
+    /// Device and number of the file that is locked.
+    file: (u64, u64),
+}
+
+impl LockWatch {
+    /// Whether the name still leads to the file that is locked.
+    pub fn is_in_place(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.file)
+    }
+}
+
+/// Bytes that may still be written below a folder.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 impl Drop for FileLock {
@@ -414,6 +442,26 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE_FILE);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_replaced_keeps_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let lock = FileLock::take(&path, "one").unwrap();
+        let watch = lock.watch().unwrap();
+        assert!(watch.is_in_place());
+        fs::remove_file(&path).unwrap();
+        assert!(!watch.is_in_place());
+        let _other = FileLock::take(&path, "two").unwrap();
+        assert!(!watch.is_in_place());
+    }
+
+    #[test]
+    fn a_folder_says_how_much_room_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(free_bytes(folder.path()).unwrap() > 0);
+        assert!(free_bytes(&folder.path().join("absent")).is_err());
     }
 
     #[test]

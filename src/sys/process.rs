@@ -7,6 +7,11 @@ use std::path::PathBuf;
 use rustix::process::Pid;
 use rustix::process::Signal;
 
+use crate::domain::time::UnixSeconds;
+
+/// Units of times in `/proc`, the same on every Linux (USER_HZ).
+const TICKS_PER_SECOND: u64 = 100;
+
 /// A process that cannot be mistaken for a later one with the same number.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ProcessIdentity {
@@ -76,6 +81,16 @@ fn started(pid: i32) -> Option<String> {
     let text = String::from_utf8(output.stdout).ok()?;
     let (state, date) = text.trim().split_once(char::is_whitespace)?;
     (!state.starts_with('Z')).then(|| date.trim().to_owned())
+}
+
+/// When a process was started, to the second; `None` where the system does not say.
+pub fn started_at(pid: i32) -> Option<UnixSeconds> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let machine = fs::read_to_string("/proc/stat").ok()?;
+    let boot: u64 = machine.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())?;
+    Some(UnixSeconds(boot.saturating_add(ticks / TICKS_PER_SECOND)))
 }
 
 /// This very program. Where its file was replaced since we started, the one that still runs.

@@ -10,6 +10,9 @@ pub struct AccessEntry {
     /// When the request began: RFC 3339 with milliseconds and `Z`.
     #[serde(deserialize_with = "text")]
     pub timestamp: String,
+    /// Envoy's id of the request.
+    #[serde(deserialize_with = "text")]
+    pub request_id: String,
     /// Id of the decision; absent where none was made.
     #[serde(deserialize_with = "text")]
     pub decision_id: String,

@@ -27,6 +27,7 @@ fn every_field_that_is_read_is_written() {
     let seven = || "7".to_owned();
     let expected = AccessEntry {
         timestamp: seven(),
+        request_id: seven(),
         decision_id: seven(),
         connection: seven(),
         path: seven(),

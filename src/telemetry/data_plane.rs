@@ -63,6 +63,11 @@ impl DataPlane {
         self.version.set(i64::try_from(version).unwrap_or(i64::MAX));
     }
 
+    /// The version Envoy runs with; 0 where this process has no Envoy beside it.
+    pub fn version(&self) -> u64 {
+        u64::try_from(self.version.get()).unwrap_or_default()
+    }
+
     /// Envoy would not have one.
     pub fn count_rejected(&self) {
         self.rejected.inc();

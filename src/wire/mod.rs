@@ -22,5 +22,6 @@ pub mod reload;
 pub mod sealing_key;
 pub mod service_key;
 pub mod state;
+pub mod status;
 pub mod upkeep;
 pub mod variables;

@@ -179,7 +179,8 @@ fn a_renewed_certificate_is_shown_and_a_broken_one_shows_in_readiness() {
     second.put(&files);
     wait_until("the second certificate is shown", LIMIT, || is_shown(&second));
     let condition = || {
-        let request = Request::new("GET", &gateway.setup.admin.to_string(), "/health/ready");
+        let request = Request::new("GET", &gateway.setup.admin.to_string(), "/health/ready")
+            .header("authorization", &format!("Bearer {}", gateway.token()));
         let conditions = crate::support::client::send(gateway.setup.admin, &request).json()["conditions"].clone();
         let found = conditions.as_array().unwrap().iter().find(|one| one["type"] == "IngressCertificate").cloned();
         found.unwrap()
@@ -260,7 +261,8 @@ fn tls_written_into_the_file_is_taken_while_the_gateway_runs() {
     let missing = tls.replace(&certificate, "/nowhere.crt");
     fs::write(gateway.setup.home().join("gateway.yaml"), gateway.setup.yaml_of(&missing)).unwrap();
     let ready = || {
-        let request = Request::new("GET", &gateway.setup.admin.to_string(), "/health/ready");
+        let request = Request::new("GET", &gateway.setup.admin.to_string(), "/health/ready")
+            .header("authorization", &format!("Bearer {}", gateway.token()));
         crate::support::client::send(gateway.setup.admin, &request).text()
     };
     wait_until("readiness says why", LIMIT, || ready().contains("/nowhere.crt"));

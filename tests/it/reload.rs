@@ -469,7 +469,8 @@ fn one_broken_reference_keeps_all_secrets_and_is_told_once() {
     assert_eq!((&status["degraded"], &status["generation"]), (&true.into(), &generation), "{status}");
     let ready = crate::support::client::send(
         gateway.setup.admin,
-        &crate::support::client::Request::new("GET", &gateway.setup.admin.to_string(), "/health/ready"),
+        &crate::support::client::Request::new("GET", &gateway.setup.admin.to_string(), "/health/ready")
+            .header("authorization", &format!("Bearer {}", gateway.token())),
     );
     assert_eq!(ready.status, 200);
     let conditions = ready.json()["conditions"].clone();

@@ -123,8 +123,8 @@ impl Supervisor {
         };
         self.ready(Role::Admin, &api, "/health/live").await?;
         self.start(Role::Authz).await?;
-        // admin is ready when an authz has its state.
-        self.ready(Role::Authz, &api, "/health/ready").await?;
+        // admin says when an authz has its state. It calls itself ready only later, when Envoy runs too.
+        self.ready(Role::Authz, &api, "/health/startup").await?;
         drop(envoy);
         self.start(Role::Envoy).await?;
         let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::cli::args::Globals;
 use crate::cli::connection::open;
+use crate::cli::connection::status;
 use crate::cli::connection::text;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
@@ -26,10 +27,16 @@ pub(super) struct ListArgs {
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
+    /// Have the gateway send one request to each provider, as `connection status --probe`
+    #[arg(long)]
+    probe: bool,
 }
 
 /// Lists them, by id.
 pub(super) async fn run(args: &ListArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    if args.probe {
+        return status::status(true, args.json, globals, printer).await;
+    }
     let api = open(globals, printer)?;
     let connections = api.list().await.map_err(|error| gateway_api::failed(&error))?;
     if args.json {

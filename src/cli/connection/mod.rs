@@ -10,6 +10,7 @@ mod remove;
 mod rotate;
 mod secrets;
 mod show;
+mod status;
 mod template;
 mod test;
 
@@ -27,6 +28,7 @@ use crate::cli::connection::list::ListArgs;
 use crate::cli::connection::remove::RemoveArgs;
 use crate::cli::connection::rotate::RotateArgs;
 use crate::cli::connection::show::ShowArgs;
+use crate::cli::connection::status::StatusArgs;
 use crate::cli::connection::test::TestArgs;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
@@ -49,6 +51,8 @@ pub struct ConnectionArgs {
 enum ConnectionCommand {
     /// List the connections of the gateway
     List(ListArgs),
+    /// How it stands with each connection: its secret, its agents, whether its provider answers
+    Status(StatusArgs),
     /// Show one connection whole; never its secrets
     Show(ShowArgs),
     /// Add a connection, by its fields or from the service catalog
@@ -74,6 +78,7 @@ enum ConnectionCommand {
 pub(crate) async fn run(args: &ConnectionArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     match &args.command {
         ConnectionCommand::List(args) => list::run(args, globals, printer).await,
+        ConnectionCommand::Status(args) => status::run(args, globals, printer).await,
         ConnectionCommand::Show(args) => show::run(args, globals, printer).await,
         ConnectionCommand::Add(args) => add::run(args, globals, printer).await,
         ConnectionCommand::Set(args) => change::set(args, globals, printer).await,

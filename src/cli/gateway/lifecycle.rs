@@ -184,7 +184,7 @@ fn guessed() -> Vec<(&'static str, String)> {
 }
 
 /// Where the units of this user are.
-fn folder() -> Result<PathBuf, CliError> {
+pub(super) fn folder() -> Result<PathBuf, CliError> {
     let config = env::lookup("XDG_CONFIG_HOME").map(PathBuf::from);
     let config = config.or_else(|| env::lookup("HOME").map(|home| PathBuf::from(home).join(".config")));
     let config = config.ok_or_else(|| CliError::new(Outcome::Failed, "there is no home folder for units (HOME)"))?;

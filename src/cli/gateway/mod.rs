@@ -14,10 +14,12 @@ mod master_key;
 pub(crate) mod options;
 mod pair;
 mod pid_file;
+mod probe;
 mod rekey;
 pub(crate) mod role;
 mod sealing_key;
 mod start;
+mod status;
 mod store;
 
 use clap::Args;
@@ -34,9 +36,11 @@ use crate::cli::gateway::config::ConfigArgs;
 use crate::cli::gateway::connect::ConnectArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
 use crate::cli::gateway::pair::PairArgs;
+use crate::cli::gateway::probe::ProbeArgs;
 use crate::cli::gateway::rekey::RekeyArgs;
 use crate::cli::gateway::sealing_key::SealingKeyArgs;
 use crate::cli::gateway::start::StartArgs;
+use crate::cli::gateway::status::StatusArgs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -58,6 +62,8 @@ impl GatewayArgs {
             | GatewayCommand::EnvoyConfig(_)
             | GatewayCommand::AuthToken(_)
             | GatewayCommand::SealingKey(_)
+            | GatewayCommand::Status(_)
+            | GatewayCommand::Probe(_)
             | GatewayCommand::Config(_) => None,
             GatewayCommand::Rekey(_) | GatewayCommand::Backup(_) | GatewayCommand::Restore(_) => Some("gateway"),
         }
@@ -72,6 +78,10 @@ enum GatewayCommand {
     Pair(PairArgs),
     /// Start the gateway where it does not run, then pair it in the background
     Connect(ConnectArgs),
+    /// How it stands with the gateway, on one screen, and what to type next
+    Status(StatusArgs),
+    /// Ask every gateway this command knows of who it is, what it lets us do, and whether it is closed to strangers
+    Probe(ProbeArgs),
     /// Run the admin process alone: the sealed store, the admin API, the state stream
     Admin(AdminArgs),
     /// Run the decision alone: what Envoy asks
@@ -98,6 +108,8 @@ pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) 
         GatewayCommand::Start(args) => dispatch::role(start::run(args, globals, printer)),
         GatewayCommand::Pair(args) => dispatch::small(pair::run(args, globals, printer)),
         GatewayCommand::Connect(args) => dispatch::small(connect::run(args, globals, printer)),
+        GatewayCommand::Status(args) => dispatch::small(status::run(args, globals, printer)),
+        GatewayCommand::Probe(args) => dispatch::small(probe::run(args, globals, printer)),
         GatewayCommand::Admin(args) => dispatch::role(admin::run(args, globals, printer)),
         GatewayCommand::Authz(args) => dispatch::role(authz::run(args, globals)),
         GatewayCommand::AuthToken(args) => dispatch::small(auth_token::run(args, globals, printer)),

@@ -44,6 +44,7 @@ type Handler = dyn Fn(&Asked) -> Vec<u8> + Send + Sync;
 pub struct FakeApi {
     pub address: SocketAddr,
     handler: Arc<Mutex<Arc<Handler>>>,
+    health: Arc<Mutex<Vec<u8>>>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -54,13 +55,22 @@ impl FakeApi {
         let address = listener.local_addr().unwrap();
         let handler: Arc<Mutex<Arc<Handler>>> = Arc::new(Mutex::new(Arc::new(handler)));
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (current, lines) = (Arc::clone(&handler), Arc::clone(&asked));
+        let well =
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+        let health = Arc::new(Mutex::new(well.to_vec()));
+        let (current, lines, well) = (Arc::clone(&handler), Arc::clone(&asked), Arc::clone(&health));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
-                let (current, lines) = (Arc::clone(&current), Arc::clone(&lines));
+                let (current, lines, well) = (Arc::clone(&current), Arc::clone(&lines), Arc::clone(&well));
                 thread::spawn(move || {
                     let Some(asked) = read(&mut stream) else { return };
+                    // Readiness asks beside everything else.
+                    if asked.line == "GET /health" {
+                        let answer = well.lock().unwrap().clone();
+                        let _ = stream.write_all(&answer);
+                        return;
+                    }
                     lines.lock().unwrap().push(asked.line.clone());
                     let handler = Arc::clone(&current.lock().unwrap());
                     // Whoever asked may have left.
@@ -68,12 +78,17 @@ impl FakeApi {
                 });
             }
         });
-        Self { address, handler, asked }
+        Self { address, handler, health, asked }
     }
 
     /// From now on answers otherwise.
     pub fn set(&self, handler: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) {
         *self.handler.lock().unwrap() = Arc::new(handler);
+    }
+
+    /// From now on answers `GET /health` with these bytes.
+    pub fn set_health(&self, answer: &str) {
+        *self.health.lock().unwrap() = answer.as_bytes().to_vec();
     }
 
     /// `http://127.0.0.1:port`.

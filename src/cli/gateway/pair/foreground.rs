@@ -13,6 +13,7 @@ use crate::app::pair::Sealing;
 use crate::app::pair::SecretKeeper;
 use crate::app::pair::Side;
 use crate::cli::gateway::pair::lock::SessionLock;
+use crate::cli::gateway::pair::note::Note;
 use crate::cli::gateway::pair::session;
 use crate::cli::gateway::pair::session::Pairing;
 use crate::cli::gateway::role;
@@ -56,7 +57,11 @@ pub(super) async fn run(pairing: Pairing, config: &Config, printer: &mut Printer
             stop.stop();
         }
     };
-    let mut say = |progress: Progress| show(&progress, &names, &at, printer);
+    let mut note = Note::begin(&config.paths.run_dir);
+    let mut say = |progress: Progress| {
+        note.hear(&progress);
+        show(&progress, &names, &at, printer);
+    };
     let ended = tokio::select! {
         ended = pair::run(pair_config(pairing, config), stopped, &mut say) => ended,
         // Never ends.
@@ -64,15 +69,22 @@ pub(super) async fn run(pairing: Pairing, config: &Config, printer: &mut Printer
     };
     let end = match ended {
         Ok(end) => end,
-        Err(error) => return Ok(refused(&error, printer)),
-    };
-    if let End::Terminal(_) = end {
-        if let Some(file) = file
-            && let Err(error) = session::forget(&file)
-        {
-            printer.note(&format!("{TAG} {}: {error}", file.display()));
+        Err(error) => {
+            note.forget();
+            return Ok(refused(&error, printer));
         }
-        lock.retire();
+    };
+    match end {
+        End::Terminal(_) => {
+            note.terminal();
+            if let Some(file) = file
+                && let Err(error) = session::forget(&file)
+            {
+                printer.note(&format!("{TAG} {}: {error}", file.display()));
+            }
+            lock.retire();
+        }
+        End::Stopped | End::Replaced => note.forget(),
     }
     Ok(over(end, printer))
 }

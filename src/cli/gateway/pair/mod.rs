@@ -3,6 +3,7 @@
 mod background;
 mod foreground;
 mod lock;
+mod note;
 mod session;
 
 use std::path::PathBuf;

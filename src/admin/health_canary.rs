@@ -1,0 +1,156 @@
+//! The canary: an unsigned request through Envoy, which must be refused. It tells a gateway that decides from one that turns
+//! everybody away, and from one that lets everybody in.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http::header;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::admin::health_judge::CanaryFact;
+use crate::config::parts::IngressTls;
+use crate::sys::local_http;
+use crate::sys::local_http::Endpoint;
+use crate::sys::local_http::ExchangeError;
+use crate::sys::local_http::exchange;
+use crate::sys::tls::trust::ServerTrust;
+
+/// How long a refusal may take: as long as Envoy gives authz.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// What is asked for. No connection needs to be called that: a request without a signature is refused before anybody looks.
+const PATH: &str = "/proxy/sigilum-canary/";
+/// What the request calls itself.
+const NAME: &str = "sigilum-canary";
+/// What codes of the signature checks begin with.
+const REFUSED: &str = "AUTH_";
+/// Codes of authz where it decides nothing at the moment: also a refusal, and its own.
+const CLOSED: [&str; 4] = ["NOT_READY", "GATEWAY_DRAINING", "REPLAY_WINDOW_FULL", "REPLAY_WINDOW_STARTING"];
+/// Code of Envoy where authz does not answer.
+const UNAVAILABLE: &str = "AUTHZ_UNAVAILABLE";
+/// Code of Envoy where a request went on and no provider was reached.
+const FORWARDED: &str = "UPSTREAM_ERROR";
+/// Canaries whose lines of the access log may still be unread: one is sent in ten seconds, ten in one while authz is away.
+const REMEMBERED: usize = 256;
+
+/// Ids of the last canaries, so that they do not count as requests of agents.
+#[derive(Debug, Default)]
+pub struct Canaries {
+    ids: Mutex<VecDeque<String>>,
+}
+
+impl Canaries {
+    /// Whether the request of this id was one of them. The id is Envoy's, so nobody else can pass for one.
+    pub fn is_one(&self, id: &str) -> bool {
+        !id.is_empty() && self.ids.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|known| known == id)
+    }
+
+    fn remember(&self, id: String) {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if ids.len() >= REMEMBERED {
+            ids.pop_front();
+        }
+        ids.push_back(id);
+    }
+}
+
+/// Where agents come in, as this process reaches it; `None` where they need a certificate.
+pub fn door(address: SocketAddr, tls: Option<&IngressTls>) -> Option<Endpoint> {
+    let address = local_http::reachable(address);
+    match tls {
+        None => Some(Endpoint::Tcp(address)),
+        Some(tls) if tls.client_ca_file.is_some() => None,
+        // Whom the certificate is for is not known here; that it is ours is.
+        Some(tls) => {
+            Some(Endpoint::Tls(address, ServerTrust { own: Some(tls.cert_file.clone()), ..ServerTrust::default() }))
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Answered {
+    code: String,
+    request_id: String,
+}
+
+/// Sends one, and says what became of it.
+pub async fn send(door: &Endpoint, canaries: &Canaries) -> CanaryFact {
+    let began = Instant::now();
+    let request = Request::get(PATH).header(header::USER_AGENT, NAME);
+    let answer = match exchange(door, request, Bytes::new(), PATIENCE).await {
+        Ok(answer) => answer,
+        // Who speaks TLS with another certificate, as while it is replaced, was not asked anything.
+        Err(ExchangeError::Connect(error)) if matches!(door, Endpoint::Tls(..)) && is_about_tls(&error) => {
+            return CanaryFact::Healthy;
+        }
+        Err(error) => return CanaryFact::Undecided(error.to_string()),
+    };
+    let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let said: Answered = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let fact = judge(answer.status, &said.code, took);
+    if !said.request_id.is_empty() {
+        canaries.remember(said.request_id);
+    }
+    fact
+}
+
+fn is_about_tls(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+fn judge(status: u16, code: &str, took: u64) -> CanaryFact {
+    if status >= 400 && (code.starts_with(REFUSED) || CLOSED.contains(&code)) {
+        return CanaryFact::Refused(took);
+    }
+    if code == UNAVAILABLE {
+        return CanaryFact::Undecided("Envoy answers AUTHZ_UNAVAILABLE".to_owned());
+    }
+    if status < 400 || code == FORWARDED {
+        return CanaryFact::LetThrough(format!("HTTP {status}"));
+    }
+    CanaryFact::Undecided(format!("HTTP {status} without a decision"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_authz_is_told_from_an_outage_and_from_an_open_gate() {
+        for (status, code) in [(403, "AUTH_SIGNATURE_INVALID"), (403, "AUTH_HEADERS_INVALID"), (503, "NOT_READY")] {
+            assert_eq!(judge(status, code, 7), CanaryFact::Refused(7), "{code}");
+        }
+        for (status, code) in [(503, "AUTHZ_UNAVAILABLE"), (404, ""), (500, ""), (421, "OTHER")] {
+            assert!(matches!(judge(status, code, 0), CanaryFact::Undecided(_)), "{status} {code}");
+        }
+        // An upstream that was not reached was tried; a code in a good answer is the provider's own.
+        for (status, code) in [(200, ""), (302, ""), (200, "AUTH_SIGNATURE_INVALID"), (502, "UPSTREAM_ERROR")] {
+            assert!(matches!(judge(status, code, 0), CanaryFact::LetThrough(_)), "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn the_last_canaries_are_known_by_their_ids() {
+        let canaries = Canaries::default();
+        for number in 0..=REMEMBERED {
+            canaries.remember(format!("id-{number}"));
+        }
+        assert!(!canaries.is_one("id-0") && canaries.is_one("id-1") && canaries.is_one(&format!("id-{REMEMBERED}")));
+        assert!(!canaries.is_one(""));
+    }
+
+    #[test]
+    fn agents_that_need_a_certificate_have_no_door_for_us() {
+        let tls = |client_ca_file| IngressTls { cert_file: "c".into(), key_file: "k".into(), client_ca_file };
+        let address: SocketAddr = ([0, 0, 0, 0], 38000).into();
+        assert_eq!(door(address, None), Some(Endpoint::Tcp(([127, 0, 0, 1], 38000).into())));
+        assert!(matches!(door(address, Some(&tls(None))), Some(Endpoint::Tls(_, trust)) if trust.own.is_some()));
+        assert_eq!(door(address, Some(&tls(Some("ca".into())))), None);
+    }
+}

@@ -1,0 +1,393 @@
+//! Finds out at a fixed pace how it stands with the gateway, and keeps the answer: whoever asks for readiness is told what
+//! was found last, which costs nothing.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::Request;
+use serde::Deserialize;
+use tokio::sync::Notify;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::admin::Admin;
+use crate::admin::health_api::ApiWatch;
+use crate::admin::health_canary;
+use crate::admin::health_canary::Canaries;
+use crate::admin::health_judge;
+use crate::admin::health_judge::AuthzFact;
+use crate::admin::health_judge::BridgeFact;
+use crate::admin::health_judge::CanaryFact;
+use crate::admin::health_judge::EnvoyFact;
+use crate::admin::health_judge::Facts;
+use crate::admin::health_judge::SecretsFact;
+use crate::config::parts::IngressTls;
+use crate::domain::time::MonotonicMillis;
+use crate::domain::time::UnixSeconds;
+use crate::store::unlock::KeyStanding;
+use crate::sys::clock::Clock as _;
+use crate::sys::files;
+use crate::sys::files::LockWatch;
+use crate::sys::local_http::Endpoint;
+use crate::sys::local_http::exchange;
+use crate::sys::process::ProcessIdentity;
+use crate::sys::tasks::Stop;
+use crate::wire::health::ConditionBody;
+use crate::wire::health::DetailsBody;
+use crate::wire::status::BRIDGE_FILE;
+use crate::wire::status::BridgeNote;
+
+/// Between two looks: an Envoy that was killed is away for at least as long as its restart waits, so each of its deaths is
+/// seen.
+const PACE: Duration = Duration::from_millis(500);
+/// The same until the gateway is ready for the first time: somebody waits for it.
+const FIRST_PACE: Duration = Duration::from_millis(50);
+/// For how long the first pace is kept.
+const FIRST_MINUTE: u64 = 60_000;
+/// Between two canaries, while they are refused and Envoy says that authz is healthy.
+const CANARY_EVERY: Duration = Duration::from_secs(10);
+/// How long the store may take to say that it is there.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long Envoy may take to say how it stands.
+const ENVOY_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the Sigilum API may take where somebody asks for a fresh look.
+const API_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a fresh look may take in all.
+const FRESH_PATIENCE: Duration = Duration::from_secs(8);
+/// What was found longer ago than this is not told: whoever should look does not.
+const STALE_MS: u64 = 10_000;
+/// Where Envoy says how many of its one authz are healthy; what it says then ends so.
+const AUTHZ_HEALTHY: &str = "/stats?filter=%5Ecluster%5C.authz%5C.membership_healthy%24";
+const ONE_HEALTHY: &[u8] = b": 1\n";
+/// How long a session that is over is told of, in seconds: whoever has not paired again by then does not want to.
+const TERMINAL_SECONDS: u64 = 24 * 3600;
+/// Longest note of a bridge, in bytes.
+const MAX_NOTE: u64 = 4096;
+
+/// Where the parts are that are looked at.
+#[derive(Debug)]
+pub struct Places {
+    /// The lock of the data folder.
+    pub lock: LockWatch,
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// Where a bridge writes down how it stands.
+    pub run_dir: PathBuf,
+    /// Whether this gateway runs its Envoy; else nobody asks it.
+    pub own_envoy: bool,
+    /// The Sigilum API; `None`: it is not asked.
+    pub api: Option<String>,
+}
+
+/// What was found last, and how to have it found again.
+#[derive(Debug)]
+pub struct Health {
+    /// Names this life of the process.
+    pub instance_id: String,
+    /// TLS on the port of agents, as Envoy has it now.
+    pub ingress_tls: ArcSwapOption<IngressTls>,
+    places: Places,
+    canaries: Arc<Canaries>,
+    api: ApiWatch,
+    began: MonotonicMillis,
+    asked: AtomicU64,
+    ask: Notify,
+    latest: watch::Sender<Option<Arc<Evaluated>>>,
+}
+
+/// One look at everything.
+#[derive(Debug)]
+pub struct Evaluated {
+    /// The conditions.
+    pub details: DetailsBody,
+    /// What they were judged from.
+    pub facts: Facts,
+    /// How often Envoy was seen to have started anew.
+    pub envoy_restarts: u64,
+    at: MonotonicMillis,
+    /// The last question this is an answer to.
+    answers: u64,
+}
+
+/// What is remembered from one look to the next.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Uptime Envoy told last, in seconds; `None`: it was never live.
+    uptime: Option<u64>,
+    /// Whether it was live at the last look.
+    live: bool,
+    restarts: u64,
+    ever_current: bool,
+    current_at: Option<Instant>,
+    canary: Option<(Instant, CanaryFact)>,
+    was_ready: bool,
+    /// The conditions as the log knows them.
+    said: Vec<ConditionBody>,
+}
+
+/// What is read of Envoy's `/server_info`.
+#[derive(Debug, Deserialize)]
+struct ServerInfo {
+    /// `hash/1.40.0/Clean/RELEASE/BoringSSL`.
+    version: String,
+    /// `LIVE`, `DRAINING`, …
+    state: String,
+    /// `12s`.
+    uptime_current_epoch: String,
+}
+
+impl Health {
+    /// Nothing is known yet.
+    pub fn new(places: Places, canaries: Arc<Canaries>, instance_id: String, began: MonotonicMillis) -> Self {
+        let api = ApiWatch::new(places.api.as_deref());
+        let (ingress_tls, ask) = (ArcSwapOption::empty(), Notify::new());
+        let latest = watch::channel(None).0;
+        Self { instance_id, ingress_tls, places, canaries, api, began, asked: AtomicU64::new(0), ask, latest }
+    }
+
+    /// How long this process has been running, in milliseconds.
+    pub fn uptime_ms(&self, now: MonotonicMillis) -> u64 {
+        now.since(self.began)
+    }
+
+    /// Whether this gateway runs its Envoy.
+    pub const fn own_envoy(&self) -> bool {
+        self.places.own_envoy
+    }
+
+    /// What was found last; `None` where nothing was yet, or not lately.
+    pub fn latest(&self, now: MonotonicMillis) -> Option<Arc<Evaluated>> {
+        let latest = self.latest.borrow().clone();
+        latest.filter(|found| now.since(found.at) < STALE_MS)
+    }
+
+    /// Has everything looked at anew, and returns what was found then; `None` where that took too long.
+    pub async fn fresh(&self) -> Option<Arc<Evaluated>> {
+        let mut latest = self.latest.subscribe();
+        let question = self.asked.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+        self.ask.notify_one();
+        let answered = |found: &Option<Arc<Evaluated>>| found.as_ref().is_some_and(|found| found.answers >= question);
+        let found = tokio::time::timeout(FRESH_PATIENCE, latest.wait_for(answered)).await.ok()?.ok()?;
+        found.clone()
+    }
+}
+
+/// Looks until told to stop.
+pub async fn run(admin: Arc<Admin>, mut stop: Stop) {
+    let looks = async {
+        let mut memory = Memory::default();
+        loop {
+            look(&admin, &mut memory).await;
+            let early = admin.health.uptime_ms(admin.clock.now().monotonic) < FIRST_MINUTE;
+            let pace = if early && !memory.was_ready { FIRST_PACE } else { PACE };
+            tokio::select! {
+                () = tokio::time::sleep(pace) => {}
+                () = admin.health.ask.notified() => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.wait() => {}
+        () = looks => {}
+        () = admin.health.api.run() => {}
+    }
+}
+
+async fn look(admin: &Admin, memory: &mut Memory) {
+    let health = &admin.health;
+    let question = health.asked.load(Ordering::SeqCst);
+    let thorough = health.latest.borrow().as_ref().is_none_or(|found| found.answers < question);
+    if thorough && question > 0 {
+        memory.canary = None;
+        health.api.refresh(API_PATIENCE).await;
+    }
+    let (store, (envoy, canary), disk) = tokio::join!(store(admin), data_plane(admin, memory), on_disk(admin));
+    let ((store, key), (locked, free_bytes, bridge)) = (store, disk);
+    let told = admin.reload.secrets();
+    let (generation, degraded, too_old, age) = admin.reload.snapshot();
+    let facts = Facts {
+        locked,
+        store,
+        key,
+        secrets: SecretsFact {
+            active: told.refs.active,
+            unresolved: told.unresolved.len(),
+            generation,
+            degraded,
+            too_old,
+            age,
+        },
+        envoy,
+        authz: authz(admin, memory),
+        canary,
+        data_plane: admin.metrics.data_plane().conditions(),
+        claims: admin
+            .claims
+            .as_ref()
+            .map(|claims| claims.overview.judge(&admin.publisher.claims_ages(), claims.late_ms())),
+        api: health.api.fact(),
+        free_bytes,
+        bridge,
+    };
+    let now = admin.clock.now();
+    let uptime = health.uptime_ms(now.monotonic);
+    let details = DetailsBody::of(health_judge::judge(&facts), now.wall.rfc3339(), uptime);
+    // A start is no news; one that does not come to an end is.
+    let starting = !memory.was_ready && uptime < FIRST_MINUTE;
+    memory.was_ready |= details.is_ready();
+    if !starting {
+        say_what_changed(&memory.said, &details.conditions);
+        memory.said.clone_from(&details.conditions);
+    }
+    let envoy_restarts = memory.restarts;
+    let found = Evaluated { details, facts, envoy_restarts, at: now.monotonic, answers: question };
+    health.latest.send_replace(Some(Arc::new(found)));
+}
+
+/// One line for each condition that turned, with the reason as its code.
+fn say_what_changed(before: &[ConditionBody], now: &[ConditionBody]) {
+    for condition in now {
+        let same = |other: &&ConditionBody| other.kind == condition.kind && other.subject_ref == condition.subject_ref;
+        let known = before.iter().find(same);
+        if known.is_some_and(|known| known.status == condition.status && known.reason == condition.reason) {
+            continue;
+        }
+        let (kind, code, message) = (&condition.kind, &condition.reason, &condition.message);
+        if condition.is_failure() {
+            tracing::error!(condition = kind, code, detail = message, "a condition of readiness fails");
+        } else if condition.is_advisory() {
+            tracing::warn!(condition = kind, code, detail = message, "a condition does not hold");
+        } else if known.is_some_and(|known| known.is_failure() || known.is_advisory()) {
+            tracing::info!(condition = kind, code, detail = message, "a condition holds again");
+        }
+    }
+}
+
+async fn store(admin: &Admin) -> (Result<(), String>, Option<KeyStanding>) {
+    let asked = admin.store.read(|vault| {
+        vault.ping()?;
+        vault.key_standing()
+    });
+    match tokio::time::timeout(STORE_PATIENCE, asked).await {
+        Ok(Ok(key)) => (Ok(()), Some(key)),
+        Ok(Err(error)) => (Err(format!("the store does not answer: {error}")), None),
+        Err(_) => (Err("the store does not answer in time".to_owned()), None),
+    }
+}
+
+/// Lock, free bytes, bridge: files, which a slow disk may keep from us.
+async fn on_disk(admin: &Admin) -> (bool, Option<u64>, BridgeFact) {
+    let places = &admin.health.places;
+    let (lock, data_dir, run_dir) = (places.lock.clone(), places.data_dir.clone(), places.run_dir.clone());
+    let now = admin.clock.now().seconds();
+    let looked = tokio::task::spawn_blocking(move || {
+        (lock.is_in_place(), files::free_bytes(&data_dir).ok(), bridge(&run_dir, now))
+    });
+    looked.await.unwrap_or((false, None, BridgeFact::Off))
+}
+
+fn bridge(run_dir: &Path, now: UnixSeconds) -> BridgeFact {
+    let Ok(text) = files::read_text(&run_dir.join(BRIDGE_FILE), MAX_NOTE) else { return BridgeFact::Off };
+    let Ok(note) = serde_json::from_str::<BridgeNote>(&text) else { return BridgeFact::Off };
+    let lives = ProcessIdentity { pid: note.pid, started: note.started }.is_alive();
+    match note.state.as_str() {
+        "terminal" if now.0.saturating_sub(note.since) > TERMINAL_SECONDS => BridgeFact::Off,
+        "terminal" => BridgeFact::Terminal,
+        _ if !lives => BridgeFact::Gone,
+        "connected" => BridgeFact::Connected,
+        _ => BridgeFact::Connecting,
+    }
+}
+
+async fn data_plane(admin: &Admin, memory: &mut Memory) -> (EnvoyFact, CanaryFact) {
+    if !admin.health.places.own_envoy {
+        return (EnvoyFact::Elsewhere, CanaryFact::Elsewhere);
+    }
+    let envoy = envoy(admin, memory).await;
+    if !envoy.is_live() {
+        memory.canary = None;
+        return (envoy, CanaryFact::NoEnvoy);
+    }
+    let address = admin.ingress.load().first().copied();
+    let tls = admin.health.ingress_tls.load_full();
+    let door = address.and_then(|address| health_canary::door(address, tls.as_deref()));
+    let healthy = authz_is_healthy(admin).await;
+    let known = memory.canary.take();
+    let due = |at: &Instant| at.elapsed() >= CANARY_EVERY;
+    let kept = known.filter(|(at, found)| healthy && matches!(found, CanaryFact::Refused(_)) && !due(at));
+    let (at, found) = match (kept, door) {
+        (Some(kept), _) => kept,
+        (None, Some(door)) => (Instant::now(), health_canary::send(&door, &admin.health.canaries).await),
+        (None, None) => (Instant::now(), CanaryFact::Healthy),
+    };
+    let found = match found {
+        CanaryFact::Healthy if !healthy => CanaryFact::Undecided("Envoy says that authz is not healthy".to_owned()),
+        found => found,
+    };
+    memory.canary = Some((at, found.clone()));
+    (envoy, found)
+}
+
+async fn envoy(admin: &Admin, memory: &mut Memory) -> EnvoyFact {
+    let endpoint = Endpoint::Unix(admin.envoy_socket.clone());
+    let answer = exchange(&endpoint, Request::get("/server_info"), Bytes::new(), ENVOY_PATIENCE).await;
+    let info = answer.map_err(|error| format!("its admin interface {error}")).and_then(|answer| {
+        let info: Result<ServerInfo, _> = serde_json::from_slice(&answer.body);
+        info.map_err(|_| format!("its admin interface answers {}", answer.status))
+    });
+    let was_live = memory.uptime.is_some();
+    match info {
+        Ok(info) => {
+            let uptime = info.uptime_current_epoch.trim_end_matches('s').parse::<u64>().unwrap_or_default();
+            let state = info.state;
+            if state == "LIVE" {
+                // Also one that came back between two looks.
+                let anew = memory.uptime.is_some_and(|before| !memory.live || uptime < before);
+                memory.restarts = memory.restarts.saturating_add(u64::from(anew));
+                (memory.uptime, memory.live) = (Some(uptime), true);
+            }
+            EnvoyFact::Answers { state, version: info.version.split('/').nth(1).unwrap_or_default().to_owned() }
+        }
+        Err(why) => {
+            memory.live = false;
+            EnvoyFact::Down { was_live, why }
+        }
+    }
+}
+
+/// What Envoy's own check of authz says; it asks every second.
+async fn authz_is_healthy(admin: &Admin) -> bool {
+    let endpoint = Endpoint::Unix(admin.envoy_socket.clone());
+    let answer = exchange(&endpoint, Request::get(AUTHZ_HEALTHY), Bytes::new(), ENVOY_PATIENCE).await;
+    answer.is_ok_and(|answer| answer.status == 200 && answer.body.ends_with(ONE_HEALTHY))
+}
+
+fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
+    let peers = admin.publisher.peers();
+    let current = peers.iter().filter(|peer| peer.current).count();
+    let now = Instant::now();
+    if current > 0 || peers.is_empty() {
+        memory.current_at = Some(now);
+    }
+    memory.ever_current |= current > 0;
+    let reports = || peers.iter().filter_map(|peer| peer.report.as_ref());
+    let ready = peers.iter().filter(|peer| peer.current).filter_map(|peer| peer.report.as_ref());
+    AuthzFact {
+        connected: peers.len(),
+        current,
+        ready: ready.filter(|report| report.ready).count(),
+        ever_current: memory.ever_current,
+        behind_for: memory.current_at.map_or(Duration::ZERO, |at| now.duration_since(at)),
+        refused: peers.iter().find_map(|peer| peer.refused.clone()),
+        failing: reports().any(|report| report.replay_failing),
+        starting: reports().any(|report| report.replay_starting),
+        full: reports().any(|report| report.replay_entries >= report.replay_capacity),
+        reported: reports().next().is_some(),
+    }
+}

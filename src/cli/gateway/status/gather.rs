@@ -1,0 +1,511 @@
+//! Gathers the report: files, processes and ports of this machine, and what the gateway says of itself.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::app::gateway::instance::Instance;
+use crate::app::gateway::progress::Role;
+use crate::app::status_api::ApiError;
+use crate::app::status_api::StatusApi;
+use crate::app::survey;
+use crate::app::systemd::Kind;
+use crate::cli::gateway::lifecycle;
+use crate::cli::gateway::lifecycle::Systemctl;
+use crate::cli::gateway::status::Refusal;
+use crate::cli::gateway::status::Wanted;
+use crate::cli::gateway::status::deep;
+use crate::cli::gateway_api;
+use crate::cli::outcome::CliError;
+use crate::cli::owner;
+use crate::cli::settings;
+use crate::cli::settings::Looked;
+use crate::config::Flags;
+use crate::config::keys;
+use crate::config::mistake::Place;
+use crate::domain::secret::Secret;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
+use crate::sys::env;
+use crate::sys::files;
+use crate::sys::local_http;
+use crate::sys::process;
+use crate::sys::process::PortHolder;
+use crate::sys::tls::trust::ServerTrust;
+use crate::wire::health::DetailsBody;
+use crate::wire::status::AppliedConfigBody;
+use crate::wire::status::AuthzBody;
+use crate::wire::status::ClaimsBody;
+use crate::wire::status::ConfigBody;
+use crate::wire::status::ConfigFileBody;
+use crate::wire::status::ConnectionsBody;
+use crate::wire::status::DecisionsBody;
+use crate::wire::status::EnvoyBody;
+use crate::wire::status::EnvoyState;
+use crate::wire::status::GatewayBody;
+use crate::wire::status::IssueBody;
+use crate::wire::status::ListenerBody;
+use crate::wire::status::PairingBody;
+use crate::wire::status::PortBody;
+use crate::wire::status::PortListenerBody;
+use crate::wire::status::ReadinessBody;
+use crate::wire::status::RefsBody;
+use crate::wire::status::ReportBody;
+use crate::wire::status::RpcBody;
+use crate::wire::status::RuntimeBody;
+use crate::wire::status::SCHEMA_VERSION;
+use crate::wire::status::SecretsBody;
+use crate::wire::status::ServiceBody;
+use crate::wire::status::ShutdownBody;
+use crate::wire::status::StatusBody;
+use crate::wire::status::XdsBody;
+
+/// How long Envoy may take to answer on the port of agents.
+const INGRESS_PATIENCE: Duration = Duration::from_millis(800);
+/// Why the last supervisor ended, in the data folder.
+const LAST_SHUTDOWN: &str = "last-shutdown.json";
+const MAX_SHUTDOWN: u64 = 16 * 1024;
+/// A drain of no length: only the unit's name is wanted.
+const UNIT: Kind = Kind::Gateway { drain_seconds: 0 };
+
+/// The report, and what the exit code depends on.
+pub(super) struct Gathered {
+    pub(super) report: ReportBody,
+    pub(super) refusal: Option<Refusal>,
+    /// What the port of agents answered; `None`: it was not asked.
+    pub(super) ingress: Option<Result<(), String>>,
+    /// What to type next, where something is wrong.
+    pub(super) next: Vec<String>,
+}
+
+/// What the gateway answered.
+struct Told {
+    rpc: RpcBody,
+    status: Option<StatusBody>,
+    readiness: ReadinessBody,
+    refusal: Option<Refusal>,
+}
+
+#[derive(Deserialize)]
+struct LastShutdown {
+    at: String,
+    reason: String,
+}
+
+/// Puts the report together.
+pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathered, CliError> {
+    let looked = settings::look(flags)?;
+    let config = &looked.config;
+    let instance = Instance::read(&config.paths.run_dir);
+    let lives = instance.as_ref().is_some_and(|instance| instance.supervisor.is_alive());
+    let running = instance.as_ref().filter(|_| lives);
+    let ingress = running.map_or_else(|| config.listen.ingress.clone(), |found| found.addresses.ingress.clone());
+    let admin = running.map_or_else(|| config.listen.admin.clone(), |found| found.addresses.admin.clone());
+    let face = running.map_or_else(|| config.listen.envoy_admin.clone(), |found| found.addresses.envoy_admin.clone());
+    let plain = running.is_none_or(|found| !found.addresses.ingress_tls) && config.envoy.tls.is_none();
+    let url = match (wanted.url, running) {
+        (Some(url), _) => url.to_owned(),
+        // Where it really is, unless the settings name another place.
+        (None, Some(found)) if owner::is_loopback(&config.admin_url) => address_url(found).unwrap_or_default(),
+        (None, _) => config.admin_url.clone(),
+    };
+    let listeners = [&admin, &ingress, &face];
+    let (told, service, ports, answered) = tokio::join!(
+        ask(&looked, wanted, &url),
+        service(instance.as_ref(), lives),
+        ports(&listeners, running),
+        asked_ingress(wanted, plain, &ingress),
+    );
+    let Told { rpc, status, readiness, refusal } = told;
+    let (mut service, mut ports) = (service, ports);
+    if running.is_none() && status.is_some() {
+        // Parts that were started by hand are nobody's children.
+        ports.iter_mut().for_each(|port| port.hints.clear());
+    }
+    if service.runtime.status != "running" && (status.is_some() || refusal == Some(Refusal::Unauthorized)) {
+        // It has no supervisor of this installation, and answers.
+        "running".clone_into(&mut service.runtime.status);
+    }
+    let deep = wanted.deep.then(|| deep::look(&[UNIT.unit(), Kind::Pair.unit()], &pids(running)));
+    let (legacy_services, extra_services) = deep.map_or_else(Default::default, |deep| (deep.legacy, deep.extra));
+    let (applied, gateway, envoy, authz) = match &status {
+        Some(status) => {
+            let mut envoy = status.envoy.clone();
+            envoy.pid = running.and_then(|found| pid(found, Role::Envoy));
+            (status.config.clone(), with_sources(status.gateway.clone(), flags), envoy, status.authz.clone())
+        }
+        None => (
+            AppliedConfigBody::default(),
+            gateway_unasked(&looked, flags, wanted.url.is_some(), &admin, &ingress),
+            envoy_unasked(running),
+            AuthzBody {
+                reachable: matches!(answered, Some(Ok(()))),
+                p50_ms: None,
+                p99_ms: None,
+                decisions: DecisionsBody::default(),
+                fail_closed: true,
+            },
+        ),
+    };
+    let unknown = || "unavailable".to_owned();
+    let file = ConfigFileBody {
+        path: looked.file.display().to_string(),
+        exists: looked.exists,
+        valid: looked.issues.is_empty(),
+        issues: looked
+            .issues
+            .iter()
+            .map(|(path, message)| IssueBody { path: path.clone(), message: message.clone() })
+            .collect(),
+    };
+    let shutdown = files::read_text(&config.paths.data_dir.join(LAST_SHUTDOWN), MAX_SHUTDOWN).ok();
+    let shutdown = shutdown.and_then(|text| serde_json::from_str::<LastShutdown>(&text).ok());
+    let ok = readiness.ready && looked.issues.is_empty() && refusal.is_none();
+    let last_error = status.as_ref().and_then(|status| status.last_error.clone());
+    let last_error = last_error.or_else(|| looked.issues.first().map(|(_, message)| message.clone()));
+    let last_error = last_error.or_else(|| rpc.error.clone());
+    let report = ReportBody {
+        schema_version: SCHEMA_VERSION,
+        ok,
+        profile: env::lookup("SIGILUM_PROFILE").unwrap_or_else(|| "default".to_owned()),
+        generated_at: SystemClock.now().wall.rfc3339(),
+        service,
+        config: ConfigBody { cli: file.clone(), service: file, mismatch: false, applied },
+        gateway,
+        envoy,
+        authz,
+        secrets: status.as_ref().map_or_else(
+            || SecretsBody { generation: 0, state: unknown(), age_seconds: 0, refs: RefsBody::default() },
+            |status| status.secrets.clone(),
+        ),
+        claims: status.as_ref().map_or_else(
+            || ClaimsBody { state: unknown(), age_seconds: None, approved: 0 },
+            |status| status.claims.clone(),
+        ),
+        connections: status.as_ref().map_or_else(ConnectionsBody::default, |status| status.connections),
+        pairing: status.as_ref().map_or_else(
+            || PairingBody { bridge: "off".to_owned(), session_expires_at: None },
+            |status| status.pairing.clone(),
+        ),
+        port: ports,
+        rpc,
+        readiness,
+        log_file: config.paths.data_dir.join("logs").join("admin.log").display().to_string(),
+        last_error,
+        last_shutdown: shutdown.map(|found| ShutdownBody { reason: found.reason, at: found.at }),
+        legacy_services,
+        extra_services,
+    };
+    let next = next_steps(&report, refusal, wanted.probe);
+    Ok(Gathered { report, refusal, ingress: answered, next })
+}
+
+/// The address of a running gateway's admin API.
+fn address_url(found: &Instance) -> Option<String> {
+    let scheme = if found.addresses.admin_tls { "https" } else { "http" };
+    found.addresses.admin.first().map(|address| format!("{scheme}://{}", local_http::reachable(*address)))
+}
+
+fn pid(found: &Instance, role: Role) -> Option<i32> {
+    let child = found.children.iter().find(|child| child.role == role && child.process.is_alive());
+    child.map(|child| child.process.pid)
+}
+
+/// The processes of this installation, and ours.
+fn pids(running: Option<&Instance>) -> Vec<i32> {
+    let own = i32::try_from(std::process::id()).ok();
+    let found = running.map(|found| {
+        let children = found.children.iter().map(|child| child.process.pid);
+        children.chain([found.supervisor.pid]).collect::<Vec<_>>()
+    });
+    own.into_iter().chain(found.unwrap_or_default()).collect()
+}
+
+/// With the admin token of this installation; to a named address only the one that was named with it.
+async fn ask(looked: &Looked, wanted: &Wanted<'_>, url: &str) -> Told {
+    let rpc = RpcBody {
+        ok: None,
+        url: url.to_owned(),
+        capability: "unknown".to_owned(),
+        error: None,
+        auth_warning: None,
+        latency_ms: None,
+    };
+    let mut told = Told { rpc, status: None, readiness: ReadinessBody::default(), refusal: None };
+    if !wanted.probe {
+        return told;
+    }
+    let (token, trust, warning) = credentials(looked, wanted);
+    told.rpc.auth_warning = warning;
+    let began = Instant::now();
+    let api = StatusApi::new(url, token.as_ref(), &trust, wanted.patience);
+    let answered = match &api {
+        Ok(api) => api.status::<StatusBody>().await,
+        Err(_) => Err(ApiError::Token),
+    };
+    told.rpc.latency_ms = u64::try_from(began.elapsed().as_millis()).ok();
+    match (answered, api) {
+        (Ok(status), _) => {
+            told.rpc.ok = Some(true);
+            "admin_capable".clone_into(&mut told.rpc.capability);
+            told.readiness = status.readiness.clone();
+            told.status = Some(status);
+        }
+        (Err(error), Ok(api)) => {
+            told.rpc.ok = Some(false);
+            told.rpc.error = Some(error.to_string());
+            told.refusal = Some(refusal(&error));
+            if told.refusal == Some(Refusal::Unauthorized) {
+                "connected_no_operator_scope".clone_into(&mut told.rpc.capability);
+                // What everybody is told.
+                if let Ok(known) = api.readiness::<DetailsBody>(false).await {
+                    told.readiness.ready = known.ready;
+                }
+            }
+        }
+        (Err(_), Err(error)) => {
+            told.rpc.ok = Some(false);
+            told.rpc.error = Some(error.to_string());
+            told.refusal = Some(Refusal::Other);
+        }
+    }
+    told
+}
+
+fn refusal(error: &ApiError) -> Refusal {
+    match error {
+        ApiError::Unreachable { .. } | ApiError::Certificate { .. } => Refusal::Unreachable,
+        ApiError::Refused(refused) if matches!(refused.status, 401 | 403 | 429) => Refusal::Unauthorized,
+        ApiError::Refused(_)
+        | ApiError::Address { .. }
+        | ApiError::Client(_)
+        | ApiError::Token
+        | ApiError::Redirect { .. }
+        | ApiError::Unexpected { .. } => Refusal::Other,
+    }
+}
+
+/// Token, trust, and what is odd about them.
+fn credentials(looked: &Looked, wanted: &Wanted<'_>) -> (Option<Secret>, ServerTrust, Option<String>) {
+    let config = &looked.config;
+    let trust = gateway_api::trust(&config.admin.trust);
+    if let Some(url) = wanted.url {
+        let token = wanted.token_file.map(gateway_api::stored_token);
+        let in_clear = url.starts_with("http:") && !owner::is_loopback(url);
+        return match token {
+            Some(Ok(Some(token))) => {
+                (Some(token), trust, in_clear.then(|| format!("the admin token goes to {url} in clear; use https")))
+            }
+            Some(Ok(None)) => (None, trust, Some("the token's file is not there, or empty".to_owned())),
+            Some(Err(error)) => (None, trust, Some(error.message)),
+            None => (None, trust, Some("with --url only --token-file names a token".to_owned())),
+        };
+    }
+    match gateway_api::token(config) {
+        Ok(Some(token)) => (Some(token), trust, None),
+        Ok(None) => {
+            let place = config.paths.data_dir.join("admin-token");
+            (
+                None,
+                trust,
+                Some(format!(
+                    "there is no admin token: GATEWAY_ADMIN_TOKEN is not set, and {} is not there",
+                    place.display()
+                )),
+            )
+        }
+        Err(error) => (None, trust, Some(error.message)),
+    }
+}
+
+/// Whether Envoy answers on the port of agents that authz is healthy.
+async fn asked_ingress(wanted: &Wanted<'_>, plain: bool, ingress: &[SocketAddr]) -> Option<Result<(), String>> {
+    let address = ingress.first().filter(|_| wanted.probe && plain && wanted.url.is_none())?;
+    Some(match survey::get(*address, "/health", INGRESS_PATIENCE.min(wanted.patience)).await {
+        Ok((200, _)) => Ok(()),
+        Ok((status, _)) => Err(format!("http://{address}/health answers {status}")),
+        Err(error) => Err(format!("http://{address} {error}")),
+    })
+}
+
+/// Who looks after the gateway, and its main process.
+async fn service(instance: Option<&Instance>, lives: bool) -> ServiceBody {
+    let unit_path = lifecycle::folder().ok().map(|folder| folder.join(UNIT.unit())).filter(|path| path.is_file());
+    let system = Path::new("/etc/systemd/system").join(UNIT.unit());
+    let (manager, path) = match unit_path {
+        Some(path) => ("systemd-user", Some(path)),
+        None if system.is_file() => ("systemd-system", Some(system)),
+        None => ("none", None),
+    };
+    let standing = match manager {
+        "systemd-user" => match Systemctl::find().await {
+            Some(systemctl) => Some(systemctl.standing(UNIT.unit()).await),
+            None => None,
+        },
+        _ => None,
+    };
+    let enabled = path.as_ref().and_then(|path| path.parent()).is_some_and(|folder| {
+        let wanted = ["default.target.wants", "multi-user.target.wants"];
+        wanted.iter().any(|wants| folder.join(wants).join(UNIT.unit()).exists())
+    });
+    let process = instance.map(|instance| &instance.supervisor).filter(|_| lives);
+    let since = process.and_then(|process| process::started_at(process.pid)).map(|at| at.rfc3339());
+    let status = match (lives, instance) {
+        (true, _) => "running",
+        // It wrote down what it started, and nothing of its end.
+        (false, Some(_)) => "failed",
+        (false, None) => "stopped",
+    };
+    let last = standing.as_ref().filter(|standing| !standing.active && standing.exit_status != 0);
+    ServiceBody {
+        manager: manager.to_owned(),
+        label: path.as_ref().map(|_| UNIT.unit().to_owned()).unwrap_or_default(),
+        loaded: standing.as_ref().is_some_and(|standing| standing.active),
+        enabled,
+        unit_path: path.map(|path| path.display().to_string()),
+        reload_pending: false,
+        drift: Vec::new(),
+        runtime: RuntimeBody {
+            status: status.to_owned(),
+            pid: process.map(|process| process.pid),
+            since,
+            last_exit_status: last.map(|standing| standing.exit_status),
+            last_exit_reason: None,
+            restarts: 0,
+        },
+    }
+}
+
+/// Who listens on the gateway's ports; each port once.
+async fn ports(listeners: &[&Vec<SocketAddr>], running: Option<&Instance>) -> Vec<PortBody> {
+    let known = pids(running);
+    let mut found: Vec<PortBody> = Vec::new();
+    for address in listeners.iter().filter_map(|list| list.first()) {
+        if address.port() == 0 || found.iter().any(|port| port.port == address.port()) {
+            continue;
+        }
+        let holder = survey::listener(*address).await;
+        let foreign = |holder: &PortHolder| !known.contains(&holder.pid);
+        let hints = match &holder {
+            Some(Some(holder)) if foreign(holder) => vec![format!(
+                "port in use by foreign process {} ({}): stop it, or choose another port",
+                holder.pid, holder.name
+            )],
+            Some(Some(_) | None) | None => Vec::new(),
+        };
+        let listener = |holder: PortHolder| PortListenerBody {
+            pid: holder.pid,
+            command: holder.name,
+            address: address.to_string(),
+        };
+        found.push(PortBody {
+            port: address.port(),
+            status: if holder.is_some() { "busy" } else { "free" }.to_owned(),
+            listeners: holder.flatten().map(listener).into_iter().collect(),
+            hints,
+        });
+    }
+    found
+}
+
+/// Where the ports come from.
+fn with_sources(mut gateway: GatewayBody, flags: &Flags) -> GatewayBody {
+    let (control, runtime) = sources(flags);
+    (gateway.control.port_source, gateway.runtime_listener.port_source) = (control, runtime);
+    gateway
+}
+
+fn sources(flags: &Flags) -> (String, String) {
+    let rows = settings::explain(flags, true).map(|(explained, _)| explained.rows).unwrap_or_default();
+    let source = |key: &keys::Key| {
+        let row = rows.iter().find(|row| Some(row.path.as_str()) == key.yaml || row.path == key.name());
+        let word = match row.map(|row| &row.place) {
+            Some(Place::File { .. }) => "file",
+            Some(Place::Environment(_) | Place::Saved(_)) => "environment",
+            Some(Place::Flag(_)) => "option",
+            Some(Place::Whole) | None => "default",
+        };
+        word.to_owned()
+    };
+    (source(&keys::ADMIN_ADDR), source(&keys::INGRESS_ADDR))
+}
+
+/// What the settings say of a gateway that does not.
+fn gateway_unasked(
+    looked: &Looked,
+    flags: &Flags,
+    remote: bool,
+    admin: &[SocketAddr],
+    ingress: &[SocketAddr],
+) -> GatewayBody {
+    let (control, runtime) = sources(flags);
+    let listener = |list: &[SocketAddr], port_source: String| {
+        let (host, port) = list.first().map(|address| (address.ip().to_string(), address.port())).unwrap_or_default();
+        ListenerBody { host, port, port_source }
+    };
+    let everywhere = admin.iter().any(|address| address.ip().is_unspecified());
+    let here = admin.iter().all(|address| address.ip().is_loopback());
+    GatewayBody {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance_id: None,
+        mode: if remote || !owner::is_loopback(&looked.config.admin_url) { "remote" } else { "local" }.to_owned(),
+        bind_mode: if here {
+            "loopback"
+        } else if everywhere {
+            "all"
+        } else {
+            "custom"
+        }
+        .to_owned(),
+        control: listener(admin, control),
+        runtime_listener: listener(ingress, runtime),
+        auth_mode: looked.config.admin.mode.name().to_owned(),
+        reload_mode: looked.config.reload.mode.name().to_owned(),
+        uptime_ms: 0,
+        startup_phase: None,
+    }
+}
+
+fn envoy_unasked(running: Option<&Instance>) -> EnvoyBody {
+    let pid = running.and_then(|found| pid(found, Role::Envoy));
+    let state = match (running, pid) {
+        (Some(_), Some(_)) => EnvoyState::Unknown,
+        (Some(_) | None, _) => EnvoyState::Down,
+    };
+    EnvoyBody { managed: running.is_some(), pid, version: None, state, restarts: 0, xds: XdsBody::default() }
+}
+
+/// What to type next: one line for each thing that is wrong, the cause first.
+fn next_steps(report: &ReportBody, refusal: Option<Refusal>, probed: bool) -> Vec<String> {
+    let mut next = Vec::new();
+    if !report.config.cli.valid {
+        next.push(format!("sigilum gateway config check {}", report.config.cli.path));
+    }
+    if report.port.iter().any(|port| !port.hints.is_empty()) {
+        next.push("sigilum gateway status --deep".to_owned());
+    }
+    match refusal {
+        Some(Refusal::Unreachable) if report.service.runtime.status == "running" => {
+            next.push("sigilum gateway status --deep".to_owned());
+        }
+        Some(Refusal::Unreachable) => next.push("sigilum gateway start".to_owned()),
+        Some(Refusal::Unauthorized) => next.push("sigilum gateway auth-token --show".to_owned()),
+        Some(Refusal::Other) => next.push("sigilum gateway probe".to_owned()),
+        None if probed && !report.readiness.ready => next.push("sigilum health --verbose".to_owned()),
+        None => {}
+    }
+    if report.secrets.state == "degraded" {
+        next.push("sigilum secrets reload".to_owned());
+    }
+    if report.readiness.failures.is_empty() && report.readiness.advisories.iter().any(|kind| kind == "ClaimsFresh") {
+        next.push("sigilum health --verbose".to_owned());
+    }
+    if report.pairing.bridge == "terminal" {
+        next.push("sigilum gateway connect".to_owned());
+    }
+    next.dedup();
+    next
+}

@@ -1,0 +1,176 @@
+//! `sigilum health`: the conditions of readiness as the running gateway tells them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::app::status_api::StatusApi;
+use crate::cli::args::Globals;
+use crate::cli::gateway_api;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::cli::printer::Printer;
+use crate::cli::settings;
+use crate::cli::table::Cell;
+use crate::cli::table::Table;
+use crate::cli::table::Tone;
+use crate::wire::health::ConditionBody;
+use crate::wire::health::ConditionKind;
+use crate::wire::health::DetailsBody;
+use crate::wire::health::Status;
+
+/// Options of `health`.
+#[derive(Debug, Clone, Args)]
+pub struct HealthArgs {
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+    /// Have the gateway look at everything now, and show what holds too
+    #[arg(long)]
+    verbose: bool,
+    /// How long the answer may take, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    timeout: u64,
+    /// Configuration file [default: <home>/gateway.yaml, where it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Asks and tells: exit 0 ready, 1 not ready, 4 the details were refused, 5 nobody answers.
+pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    let mut flags = globals.flags();
+    let file = args.config.as_ref().map(|file| file.to_string_lossy().into_owned());
+    flags.set(&crate::config::keys::CONFIG_FILE, file);
+    // Also where the file has become unusable since: the gateway that runs can still be asked.
+    let config = settings::look(&flags)?.config;
+    let (token, trust) = (gateway_api::token(&config)?, gateway_api::trust(&config.admin.trust));
+    let patience = Duration::from_millis(args.timeout);
+    let api = StatusApi::new(&config.admin_url, token.as_ref(), &trust, patience);
+    let api = api.map_err(|error| gateway_api::failed(&error))?;
+    let told = api.readiness::<DetailsBody>(args.verbose).await;
+    let told = told.map_err(|error| gateway_api::failed(&error))?;
+    if args.json {
+        printer.json(&told.body)?;
+    }
+    let Some(details) = &told.details else {
+        if !args.json {
+            printer.line(if told.ready { "ready" } else { "not ready" })?;
+        }
+        return Err(CliError::new(
+            Outcome::Unauthorized,
+            "the gateway tells why only to those who have the admin token",
+        )
+        .hint("the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway; see --gateway-data-dir"));
+    };
+    if !args.json {
+        printer.lines(&lines(told.ready, details, args.verbose, printer.is_coloured()))?;
+    }
+    Ok(if told.ready { Outcome::Done } else { Outcome::Failed })
+}
+
+/// What does not hold, with what to type next; with `all` also what does.
+fn lines(ready: bool, details: &DetailsBody, all: bool, coloured: bool) -> Vec<String> {
+    let (word, tone) = if ready { ("ready", Tone::Good) } else { ("not ready", Tone::Bad) };
+    let mut lines = vec![if coloured { tone.paint(word) } else { word.to_owned() }];
+    let told = |condition: &&ConditionBody| all || condition.is_failure() || condition.is_advisory();
+    let told: Vec<_> = details.conditions.iter().filter(told).collect();
+    if !told.is_empty() {
+        let mut table = Table::new(&["CONDITION", "OF", "STATUS", "REASON", "WHAT"]);
+        for condition in &told {
+            let (status, tone) = match condition.status {
+                Status::True => ("true", Tone::Good),
+                Status::False if condition.is_failure() => ("FALSE", Tone::Bad),
+                Status::False => ("false", Tone::Attention),
+                Status::Unknown => ("unknown", Tone::Faint),
+            };
+            table.row(vec![
+                condition.kind.as_str().into(),
+                condition.subject_ref.as_str().into(),
+                Cell::toned(status, tone),
+                condition.reason.as_str().into(),
+                condition.message.as_str().into(),
+            ]);
+        }
+        lines.extend(table.lines(coloured));
+    }
+    let mut next: Vec<_> = told.iter().filter_map(|condition| next_step(condition)).collect();
+    next.dedup();
+    lines.extend(next.into_iter().map(|command| format!("next: {command}")));
+    lines
+}
+
+/// What to type about a condition that does not hold.
+fn next_step(condition: &ConditionBody) -> Option<&'static str> {
+    if !condition.is_failure() && !condition.is_advisory() {
+        return None;
+    }
+    let kind = ConditionKind::ALL.iter().find(|kind| kind.name() == condition.kind)?;
+    Some(match kind {
+        ConditionKind::StateLock => "sigilum gateway status --deep",
+        ConditionKind::Store | ConditionKind::MasterKey => "sigilum gateway backup --output FILE",
+        ConditionKind::SecretsSnapshot => "sigilum secrets reload",
+        ConditionKind::EnvoyLive | ConditionKind::AuthzReachable | ConditionKind::NonceStore => {
+            "sigilum gateway status --deep"
+        }
+        ConditionKind::XdsInSync => "sigilum gateway config check",
+        ConditionKind::ClaimsFresh | ConditionKind::ApiReachable => "sigilum service list",
+        ConditionKind::ClockSane => "timedatectl status",
+        ConditionKind::DiskSpace => "df -h",
+        ConditionKind::PairBridge => "sigilum gateway pair --status",
+        ConditionKind::IngressCertificate => "sigilum gateway config check",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::health::Requirement;
+
+    fn condition(kind: &str, status: Status, requirement: Requirement) -> ConditionBody {
+        ConditionBody {
+            kind: kind.to_owned(),
+            subject_ref: "envoy".to_owned(),
+            status,
+            requirement,
+            reason: "Why".to_owned(),
+            message: "what".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_holds_is_told_only_where_it_is_asked_for() {
+        let conditions = vec![
+            condition("Store", Status::True, Requirement::Required),
+            condition("EnvoyLive", Status::False, Requirement::Required),
+            condition("DiskSpace", Status::False, Requirement::Advisory),
+        ];
+        let details = DetailsBody::of(conditions, String::new(), 0);
+        assert_eq!(
+            lines(false, &details, false, false),
+            [
+                "not ready",
+                "CONDITION  OF     STATUS  REASON  WHAT",
+                "EnvoyLive  envoy  FALSE   Why     what",
+                "DiskSpace  envoy  false   Why     what",
+                "next: sigilum gateway status --deep",
+                "next: df -h",
+            ]
+        );
+        assert!(lines(false, &details, true, false).iter().any(|line| line.starts_with("Store")));
+        let well = DetailsBody::of(Vec::new(), String::new(), 0);
+        assert_eq!(lines(true, &well, false, false), ["ready"]);
+    }
+
+    #[test]
+    fn every_condition_has_a_next_step() {
+        for kind in ConditionKind::ALL {
+            assert!(
+                next_step(&condition(kind.name(), Status::False, Requirement::Advisory)).is_some(),
+                "{}",
+                kind.name()
+            );
+            assert!(next_step(&condition(kind.name(), Status::True, Requirement::Required)).is_none());
+        }
+    }
+}
