@@ -32,7 +32,7 @@ impl Note {
         match progress {
             Progress::Session(Notice::Open { .. }) => self.write("connected"),
             Progress::Session(Notice::Closed { .. } | Notice::Trouble(..)) => self.write("connecting"),
-            Progress::Session(Notice::CodeInAddress) | Progress::Preflight(_) => {}
+            Progress::Session(Notice::CodeInAddress) | Progress::Preflight(_) | Progress::SecretNotKept(_) => {}
         }
     }
 
