@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum LifecycleMode {
+pub(crate) enum LifecycleMode {
     /// The user's systemd where there is one
     Auto,
     /// The user's systemd
@@ -39,7 +39,7 @@ pub(super) enum LifecycleMode {
 
 /// What there is.
 #[derive(Debug)]
-pub(super) enum Lifecycle {
+pub(crate) enum Lifecycle {
     /// The user's systemd.
     Stable(Systemctl),
     /// Nobody.
@@ -48,25 +48,25 @@ pub(super) enum Lifecycle {
 
 /// How a unit stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// Whether it runs.
-    pub(super) active: bool,
+    pub(crate) active: bool,
     /// Its process; 0 where there is none.
-    pub(super) pid: i32,
+    pub(crate) pid: i32,
     /// The exit code of the last one.
-    pub(super) exit_status: i32,
+    pub(crate) exit_status: i32,
 }
 
 /// The user's systemd, by its command.
 #[derive(Debug)]
-pub(super) struct Systemctl {
+pub(crate) struct Systemctl {
     /// Variables a session without a login lacks.
     environment: Vec<(&'static str, String)>,
 }
 
 impl Lifecycle {
     /// What a mode means on this machine.
-    pub(super) async fn resolve(mode: LifecycleMode) -> Result<Self, CliError> {
+    pub(crate) async fn resolve(mode: LifecycleMode) -> Result<Self, CliError> {
         if mode == LifecycleMode::Compat {
             return Ok(Self::Compat);
         }
@@ -87,7 +87,7 @@ impl Lifecycle {
 
 impl Systemctl {
     /// The user's systemd, where it answers.
-    pub(super) async fn find() -> Option<Self> {
+    pub(crate) async fn find() -> Option<Self> {
         if !cfg!(target_os = "linux") {
             return None;
         }
@@ -117,14 +117,14 @@ impl Systemctl {
     }
 
     /// How a unit stands. One that systemd does not know is not active.
-    pub(super) async fn standing(&self, unit: &str) -> Standing {
+    pub(crate) async fn standing(&self, unit: &str) -> Standing {
         let properties = "--property=ActiveState,MainPID,ExecMainStatus";
         let output = self.call(&["show", unit, properties]).await;
         output.map(|output| standing(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default()
     }
 
     /// Writes a unit, has it started with the machine, and starts it now. The standing is that of a moment later.
-    pub(super) async fn start(&self, unit: &Unit<'_>) -> Result<Standing, CliError> {
+    pub(crate) async fn start(&self, unit: &Unit<'_>) -> Result<Standing, CliError> {
         let name = unit.kind.unit();
         let text = systemd::render(unit).map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
         let path = folder()?.join(name);
@@ -139,6 +139,11 @@ impl Systemctl {
         self.watch(name).await
     }
 
+    /// Has systemd read its units again.
+    pub(crate) async fn reload(&self) -> Result<(), CliError> {
+        self.run(&["daemon-reload"]).await
+    }
+
     /// The standing after a moment, or as soon as the unit has ended.
     async fn watch(&self, name: &str) -> Result<Standing, CliError> {
         let active = async {
@@ -151,7 +156,7 @@ impl Systemctl {
     }
 
     /// Stops a unit, and has it not started with the machine any more.
-    pub(super) async fn stop(&self, name: &str) -> Result<(), CliError> {
+    pub(crate) async fn stop(&self, name: &str) -> Result<(), CliError> {
         self.run(&["stop", name]).await?;
         // One that was never enabled is disabled.
         let _ = self.call(&["disable", name]).await;
@@ -184,7 +189,7 @@ fn guessed() -> Vec<(&'static str, String)> {
 }
 
 /// Where the units of this user are.
-pub(super) fn folder() -> Result<PathBuf, CliError> {
+pub(crate) fn folder() -> Result<PathBuf, CliError> {
     let config = env::lookup("XDG_CONFIG_HOME").map(PathBuf::from);
     let config = config.or_else(|| env::lookup("HOME").map(|home| PathBuf::from(home).join(".config")));
     let config = config.ok_or_else(|| CliError::new(Outcome::Failed, "there is no home folder for units (HOME)"))?;
@@ -193,7 +198,7 @@ pub(super) fn folder() -> Result<PathBuf, CliError> {
 
 /// Variables a unit needs to find the same settings as this command: those of settings that are no secrets, and of
 /// places.
-pub(super) fn environment() -> Vec<(String, String)> {
+pub(crate) fn environment() -> Vec<(String, String)> {
     const PLACES: [&str; 3] = ["PATH", "SIGILUM_CONFIG_HOME", "SIGILUM_CONFIG_FILE"];
     let names = keys::environment().filter(|name| !keys::is_own_secret(name)).chain(PLACES);
     let mut found: Vec<_> = names.filter_map(|name| env::lookup(name).map(|value| (name.to_owned(), value))).collect();
@@ -203,7 +208,7 @@ pub(super) fn environment() -> Vec<(String, String)> {
 }
 
 /// This program, for a unit: where it is installed, whatever runs now.
-pub(super) fn program() -> Result<PathBuf, CliError> {
+pub(crate) fn program() -> Result<PathBuf, CliError> {
     let found = std::env::current_exe().ok().filter(|path| path.is_file());
     found.ok_or_else(|| {
         CliError::new(Outcome::Failed, "this program's file was replaced while it runs").hint("run the command again")
