@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod connections;
 pub mod feed;
 pub mod health;
+pub mod health_alone;
 pub mod health_api;
 pub mod health_canary;
 pub mod health_judge;

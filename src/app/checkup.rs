@@ -1,23 +1,15 @@
 //! What can be found out of a gateway that does not run: by the same judgement as readiness, and without changing anything.
 
 use std::path::Path;
-use std::time::Duration;
 
-use crate::admin::health_api;
-use crate::admin::health_judge;
-use crate::admin::health_judge::ApiFact;
-use crate::admin::health_watch;
+pub use crate::admin::health_alone::conditions;
 pub use crate::app::upkeep::DATABASE_FILE;
 use crate::app::upkeep::KeyFileError;
 pub use crate::app::upkeep::MasterKeys;
 use crate::app::upkeep::StoreError;
 use crate::store::unlock;
 use crate::store::worker;
-use crate::sys::clock::Clock as _;
-use crate::sys::clock::SystemClock;
-use crate::sys::files;
 use crate::sys::files::LockError;
-use crate::wire::health::ConditionBody;
 
 /// What a look at a store showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,20 +47,4 @@ pub fn store(folder: &Path, keys: &MasterKeys, command: &str) -> StoreLook {
         Err(StoreError::KeyFile(error)) => StoreLook::NoKey(error.to_string()),
         Err(error) => StoreLook::Broken(error.to_string()),
     }
-}
-
-/// The conditions of readiness that do not take a gateway: the Sigilum API (`None`: it is not asked), the clock, the room that
-/// is left, the bridge.
-pub async fn conditions(api: Option<&str>, data: &Path, run: &Path, patience: Duration) -> Vec<ConditionBody> {
-    let api: Option<ApiFact> = match api {
-        Some(address) => Some(health_api::ask_once(address, patience).await),
-        None => None,
-    };
-    let bridge = health_watch::bridge(run, SystemClock.now().seconds());
-    vec![
-        health_judge::api(api.as_ref()),
-        health_judge::clock(api.as_ref()),
-        health_judge::disk(files::free_bytes(data).ok()),
-        health_judge::bridge(&bridge),
-    ]
 }

@@ -15,7 +15,6 @@ use serde_json::json;
 
 use crate::support::fake_api::FakeApi;
 use crate::support::fake_api::elsewhere;
-use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
 use crate::support::gateway::Setup;
 use crate::support::process::freeze;
