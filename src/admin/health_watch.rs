@@ -327,9 +327,10 @@ async fn data_plane(admin: &Admin, memory: &mut Memory) -> (EnvoyFact, CanaryFac
         (None, Some(door)) => (Instant::now(), health_canary::send(&door, &admin.health.canaries).await),
         (None, None) => (Instant::now(), CanaryFact::Healthy),
     };
-    let found = match found {
-        CanaryFact::Healthy if !healthy => CanaryFact::Undecided("Envoy says that authz is not healthy".to_owned()),
-        found => found,
+    let found = if found == CanaryFact::Healthy && !healthy {
+        CanaryFact::Undecided("Envoy says that authz is not healthy".to_owned())
+    } else {
+        found
     };
     memory.canary = Some((at, found.clone()));
     (envoy, found)

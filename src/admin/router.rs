@@ -70,8 +70,14 @@ const LONG_PATIENCE: Duration = Duration::from_secs(600);
 /// What the paths of those begin with.
 const LONG_PATHS: [&str; 3] = ["/api/admin/store/", "/api/admin/secrets/reload", "/api/admin/config/reload"];
 /// What the paths begin with of what concerns the gateway as a whole, and is none of a dashboard's business.
-const NEVER_RELAYED: [&str; 5] =
-    ["/api/admin/audit", "/api/admin/config/", "/api/admin/sealing-key/", "/api/admin/secrets/", "/api/admin/store/"];
+const NEVER_RELAYED: [&str; 6] = [
+    "/api/admin/audit",
+    "/api/admin/config/",
+    "/api/admin/sealing-key/",
+    "/api/admin/secrets/",
+    "/api/admin/store/",
+    "/api/v1/",
+];
 /// Header by which a client says for whom it asks. Nothing is proven by it.
 pub const SUBJECT_HEADER: &str = "sigilum-subject";
 /// Longest client request id that is logged, in characters.

@@ -253,6 +253,8 @@ async fn what_concerns_the_gateway_as_a_whole_is_not_relayed() {
         ("POST", "/api/admin/store/rekey"),
         ("POST", "/api/admin/store/backup"),
         ("GET", "/api/admin/store/check"),
+        ("GET", "/api/v1/status"),
+        ("GET", "/api/v1/connections"),
         ("POST", "/api/admin/sealing-key/rotate"),
         ("POST", "/api/admin/secrets/reload"),
         ("POST", "/api/admin/config/reload"),

@@ -22,10 +22,10 @@ const ACCEPT: Duration = Duration::from_millis(200);
 /// Largest unit file that is read, in bytes.
 const MAX_UNIT: u64 = 256 * 1024;
 
-/// Somebody listens on this address; who, where the system tells.
-pub async fn listener(address: SocketAddr) -> Option<Option<PortHolder>> {
+/// Somebody listens on this address; who, where the system tells. Probably one of `near`.
+pub async fn listener(address: SocketAddr, near: &[i32]) -> Option<Option<PortHolder>> {
     let connected = tokio::time::timeout(ACCEPT, TcpStream::connect(local_http::reachable(address))).await;
-    matches!(connected, Ok(Ok(_))).then(|| process::port_holder(address.port()))
+    matches!(connected, Ok(Ok(_))).then(|| process::port_holder_near(address.port(), near))
 }
 
 /// Status and body of a GET on the port of agents, or why there is none.
@@ -161,8 +161,8 @@ mod tests {
     async fn a_port_is_busy_while_somebody_listens() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        assert!(listener(address).await.is_some());
+        assert!(listener(address, &[]).await.is_some());
         drop(socket);
-        assert_eq!(listener(address).await, None);
+        assert_eq!(listener(address, &[]).await, None);
     }
 }

@@ -123,6 +123,11 @@ pub fn step_back(nice: i32) -> io::Result<()> {
 /// Who listens on a TCP port of this machine, where the system tells: not on macOS, and not for processes
 /// of other users.
 pub fn port_holder(port: u16) -> Option<PortHolder> {
+    port_holder_near(port, &[])
+}
+
+/// The same where it is probably one of `near`: those are looked at first, and a whole machine takes a while.
+pub fn port_holder_near(port: u16, near: &[i32]) -> Option<PortHolder> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
@@ -133,7 +138,7 @@ pub fn port_holder(port: u16) -> Option<PortHolder> {
     }
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    for pid in pids {
+    for pid in near.iter().copied().chain(pids) {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         let holds = descriptors
             .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())

@@ -570,7 +570,7 @@ fn connect_and_trace_are_refused() {
 #[test]
 fn other_paths_do_not_exist() {
     let gateway = shared();
-    for target in ["/", "/proxy", "/api/admin/connections", "/metrics", "/mcp/x/tools", "/healthz", "/slackx"] {
+    for target in ["/", "/proxy", "/api/admin/connections", "/metrics", "/mcp/x/tools", "/healthzz", "/slackx"] {
         let response = gateway.get(target);
         assert_eq!((response.status, response.code().as_str()), (404, "NOT_FOUND"), "{target}: {}", response.text());
     }

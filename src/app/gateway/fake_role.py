@@ -33,7 +33,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         body, status = b"", 200
         if path == "/stats":
             body = f"http.ingress.downstream_rq_active: {read('in-flight', '0')}\n".encode()
-        if path == "/health/ready" and not os.path.exists("authz-up"):
+        if path in ("/health/ready", "/health/startup") and not os.path.exists("authz-up"):
             status = 503
         self.send_response(status)
         self.send_header("content-length", str(len(body)))

@@ -387,7 +387,7 @@ async fn ports(listeners: &[&Vec<SocketAddr>], running: Option<&Instance>) -> Ve
         if address.port() == 0 || found.iter().any(|port| port.port == address.port()) {
             continue;
         }
-        let holder = survey::listener(*address).await;
+        let holder = survey::listener(*address, &known).await;
         let foreign = |holder: &PortHolder| !known.contains(&holder.pid);
         let hints = match &holder {
             Some(Some(holder)) if foreign(holder) => vec![format!(
