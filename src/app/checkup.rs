@@ -31,7 +31,6 @@ pub enum StoreLook {
 }
 
 /// Tries the keys on the store of a data folder. `command` is what others are told of the holder of its lock meanwhile.
-#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else keeps a store from opening is one thing here")]
 pub fn store(folder: &Path, keys: &MasterKeys, command: &str) -> StoreLook {
     let file = folder.join(DATABASE_FILE);
     if !file.exists() {

@@ -110,7 +110,7 @@ impl Patient {
 
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = self.person.command(arguments);
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("PATH", sigilum::sys::env::lookup("PATH").unwrap_or_default());
         command.envs(self.environment.iter().map(|(name, value)| (name, value))).output().unwrap()
     }
 

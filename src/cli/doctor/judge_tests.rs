@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test code may panic")]
 
 use crate::cli::doctor::catalog::CHECKS;
+use crate::cli::doctor::facts::Unusable;
 use crate::cli::doctor::facts::tests_support::well;
 use crate::cli::doctor::report::Results;
 use crate::cli::doctor::report::findings;
@@ -148,7 +149,7 @@ fn a_lock_in_other_hands_is_told_and_what_a_dead_gateway_left_is_mended() {
 #[test]
 fn envoy_is_judged_by_what_is_here_and_what_runs() {
     let mut facts = well();
-    facts.envoy.binary = Err(("cannot be used".to_owned(), "name another".to_owned()));
+    facts.envoy.binary = Err(Unusable { message: "cannot be used".to_owned(), hint: "name another".to_owned() });
     facts.gateway.envoy = None;
     assert_eq!(found(&facts), [("envoy/binary", Severity::Error)]);
     facts.envoy.binary = Ok(None);
