@@ -37,7 +37,7 @@ pub struct ApiWatch {
 impl ApiWatch {
     /// For an API at this address.
     pub fn new(address: Option<&str>) -> Self {
-        let url = address.map(|address| format!("{}/health", address.trim_end_matches('/')));
+        let url = address.map(health_of);
         Self { url, found: watch::channel((0, ApiFact::Asking)).0, now: Notify::new() }
     }
 
@@ -69,7 +69,7 @@ impl ApiWatch {
             }
         };
         loop {
-            let fact = ask(&client, url).await;
+            let fact = ask(&client, url, PATIENCE).await;
             let pause = if matches!(fact, ApiFact::Answers(_)) { EVERY } else { AGAIN };
             self.keep(fact);
             tokio::select! {
@@ -87,8 +87,21 @@ impl ApiWatch {
     }
 }
 
-async fn ask(client: &Client, url: &str) -> ApiFact {
-    let answer = match client.get(url).timeout(PATIENCE).send().await {
+/// Asks an API at this address once, which has `patience` to answer.
+pub async fn ask_once(address: &str, patience: Duration) -> ApiFact {
+    let url = health_of(address);
+    match http::client(url.starts_with("https:")) {
+        Ok(client) => ask(&client, &url, patience).await,
+        Err(error) => ApiFact::Tls(bounded(&error.to_string())),
+    }
+}
+
+fn health_of(address: &str) -> String {
+    format!("{}/health", address.trim_end_matches('/'))
+}
+
+async fn ask(client: &Client, url: &str, patience: Duration) -> ApiFact {
+    let answer = match client.get(url).timeout(patience).send().await {
         Ok(answer) => answer,
         Err(error) => {
             // The address is in the settings, and may be nobody's business here.

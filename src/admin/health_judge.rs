@@ -401,7 +401,8 @@ fn claims(fact: Option<&overview::Condition>) -> ConditionBody {
     }
 }
 
-fn api(fact: Option<&ApiFact>) -> ConditionBody {
+/// Whether the Sigilum API answers; `None`: it is not asked.
+pub fn api(fact: Option<&ApiFact>) -> ConditionBody {
     let kind = ConditionKind::ApiReachable;
     let bad = |reason: &str, message: String| condition(kind, "api", NOTED, reason, message);
     match fact {
@@ -416,7 +417,8 @@ fn api(fact: Option<&ApiFact>) -> ConditionBody {
     }
 }
 
-fn clock(fact: Option<&ApiFact>) -> ConditionBody {
+/// Whether the clock agrees with the API's.
+pub fn clock(fact: Option<&ApiFact>) -> ConditionBody {
     let kind = ConditionKind::ClockSane;
     let Some(ApiFact::Answers(Some(ahead))) = fact else {
         return condition(kind, "host", UNKNOWN, "NotMeasured", "the Sigilum API has not said what time it is");
@@ -429,7 +431,8 @@ fn clock(fact: Option<&ApiFact>) -> ConditionBody {
     condition(kind, "host", if off > SKEW_REFUSED { FAILS } else { NOTED }, "Skewed", message)
 }
 
-fn disk(free: Option<u64>) -> ConditionBody {
+/// Whether there is room in the data folder, by the bytes that are free; `None`: the system does not say.
+pub fn disk(free: Option<u64>) -> ConditionBody {
     let kind = ConditionKind::DiskSpace;
     match free {
         None => condition(kind, "host", UNKNOWN, "NotMeasured", "the system does not say how much room is left"),
@@ -443,7 +446,8 @@ fn disk(free: Option<u64>) -> ConditionBody {
     }
 }
 
-fn bridge(fact: &BridgeFact) -> ConditionBody {
+/// Whether the bridge of a pairing is connected.
+pub fn bridge(fact: &BridgeFact) -> ConditionBody {
     let kind = ConditionKind::PairBridge;
     match fact {
         BridgeFact::Off => condition(kind, "bridge", UNKNOWN, "Off", "no pairing is in use"),

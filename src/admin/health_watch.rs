@@ -292,7 +292,8 @@ async fn on_disk(admin: &Admin) -> (bool, Option<u64>, BridgeFact) {
     looked.await.unwrap_or((false, None, BridgeFact::Off))
 }
 
-fn bridge(run_dir: &Path, now: UnixSeconds) -> BridgeFact {
+/// What a bridge wrote down of itself in the run folder.
+pub fn bridge(run_dir: &Path, now: UnixSeconds) -> BridgeFact {
     let Ok(text) = files::read_text(&run_dir.join(BRIDGE_FILE), MAX_NOTE) else { return BridgeFact::Off };
     let Ok(note) = serde_json::from_str::<BridgeNote>(&text) else { return BridgeFact::Off };
     let lives = ProcessIdentity { pid: note.pid, started: note.started }.is_alive();

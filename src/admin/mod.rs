@@ -12,6 +12,7 @@ pub mod connections;
 pub mod drain;
 pub mod feed;
 pub mod health;
+pub mod health_alone;
 pub mod health_api;
 pub mod health_canary;
 pub mod health_judge;

@@ -5,6 +5,7 @@ mod admin_outward;
 pub mod api;
 pub mod authz;
 pub mod backup_target;
+pub mod checkup;
 pub mod connections_api;
 pub mod down;
 pub mod e2e;
@@ -18,6 +19,7 @@ pub mod simulator;
 pub mod status_api;
 pub mod survey;
 pub mod systemd;
+pub mod unit_file;
 pub mod up;
 pub mod upkeep;
 

@@ -108,7 +108,8 @@ impl Kind {
         }
     }
 
-    const fn description(self) -> &'static str {
+    /// What it is called in its file.
+    pub const fn description(self) -> &'static str {
         match self {
             Self::Gateway { .. } => "Sigilum Gateway",
             Self::Pair => "Sigilum Gateway Pair Bridge",

@@ -14,6 +14,7 @@ use crate::cli::auth::LoginArgs;
 use crate::cli::claim::ClaimArgs;
 use crate::cli::completions::CompletionsArgs;
 use crate::cli::connection::ConnectionArgs;
+use crate::cli::doctor::DoctorArgs;
 use crate::cli::down::DownArgs;
 use crate::cli::e2e_tests::E2eTestsArgs;
 use crate::cli::exec_detached::ExecDetachedArgs;
@@ -146,6 +147,7 @@ impl Command {
             Self::Versions => Some("versions"),
             Self::Api(_)
             | Self::Logs(_)
+            | Self::Doctor(_)
             | Self::Health(_)
             | Self::Request(_)
             | Self::Completions(_)
@@ -187,6 +189,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Whether the running gateway is ready, and what keeps it from it
     Health(HealthArgs),
+    /// Find out what is wrong, and mend what can be mended without harm
+    Doctor(DoctorArgs),
     /// Run the local control plane: services, keys, claims, usage
     Api(ApiArgs),
     /// Run the local stack in the foreground

@@ -19,6 +19,7 @@ use crate::cli::auth;
 use crate::cli::claim;
 use crate::cli::completions;
 use crate::cli::connection;
+use crate::cli::doctor;
 use crate::cli::down;
 use crate::cli::e2e_tests;
 use crate::cli::exec_detached;
@@ -89,6 +90,7 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
         Command::Gateway(args) => gateway::run(&args, &globals, printer),
         Command::Logs(args) => small(logs::run(&args, &globals, printer)),
         Command::Health(args) => small(health::run(&args, &globals, printer)),
+        Command::Doctor(args) => small(doctor::run(&args, &globals, printer)),
         Command::Api(args) => role(api::run(&args, &globals, printer)),
         Command::Up(args) => role(up::run(&args, &globals, printer)),
         Command::Down(args) => small(down::run(&args, &globals, printer)),

@@ -15,6 +15,7 @@ mod completions;
 mod confirm;
 mod connection;
 mod dispatch;
+mod doctor;
 mod down;
 mod duration;
 mod e2e_tests;

@@ -287,11 +287,26 @@ pub(crate) fn look(flags: &Flags) -> Result<Looked, CliError> {
         }
         Refused::Saved(message) => vec![(String::new(), message.clone())],
     };
-    let without_file = with_sources(flags, &[], |sources| Ok(config::load(sources, None)?));
-    let config = without_file.or_else(|_| Ok::<_, Refused>(config::load(bare, None)?));
+    // A variable with a mistake says nothing about the others, nor about the file.
+    let wrong = variables(&refused);
+    let hidden = |sources: Sources<'_>, file: Option<(&Path, &str)>| {
+        let env = |name: &str| (sources.env)(name).filter(|_| !wrong.contains(&name));
+        Ok(config::load(Sources { env: &env, ..sources }, file)?)
+    };
+    let config = with_file(flags, &[], None, hidden);
+    let config = config.or_else(|_| with_sources(flags, &[], |sources| Ok(config::load(sources, None)?)));
+    let config = config.or_else(|_| with_sources(flags, &[], |sources| hidden(sources, None)));
+    let config = config.or_else(|_| Ok::<_, Refused>(config::load(bare, None)?));
     let nothing = Sources { flags, env: &|_| None, saved: &|_| None };
     let config = config.or_else(|_| Ok::<_, Refused>(config::load(nothing, None)?)).map_err(|_| refused)?;
     Ok(Looked { config, file, exists, issues })
+}
+
+/// Environment variables of the settings that are wrong.
+fn variables(refused: &Refused) -> Vec<&'static str> {
+    let Refused::Mistakes(found) = refused else { return Vec::new() };
+    let wrong = |key: &&keys::Key| found.list().iter().any(|mistake| mistake.path == key.name());
+    keys::ALL.iter().filter(wrong).flat_map(|key| key.env.iter().copied()).collect()
 }
 
 /// Gathers where values come from and reads the file.

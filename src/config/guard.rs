@@ -42,9 +42,12 @@ pub struct OpenBind {
     pub why: Unguarded,
 }
 
+/// How the sentence about such a listener begins.
+pub const REFUSING: &str = "refusing to bind gateway";
+
 impl fmt::Display for OpenBind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "refusing to bind gateway to {} without auth: {}", self.address, self.why.reason())
+        write!(formatter, "{REFUSING} to {} without auth: {}", self.address, self.why.reason())
     }
 }
 

@@ -197,10 +197,14 @@ pub async fn find(search: &Search, note: &mut (dyn FnMut(String) + Send)) -> Res
 
 /// The Envoy that would run, if it is here already: nothing is installed. The managed copy is taken as it is.
 pub async fn present(search: &Search) -> Option<EnvoyBinary> {
-    match brought(search, &mut |_| {}).await {
-        Ok(Some(found)) => Some(found),
-        Ok(None) => usable(&install::place(&search.managed_root), Origin::Managed).await.ok(),
-        Err(_) => None,
+    examine(search).await.ok().flatten()
+}
+
+/// The same, with the reason where one was named that cannot be used; `None`: none is here yet.
+pub async fn examine(search: &Search) -> Result<Option<EnvoyBinary>, EnvoyError> {
+    match brought(search, &mut |_| {}).await? {
+        Some(found) => Ok(Some(found)),
+        None => Ok(usable(&install::place(&search.managed_root), Origin::Managed).await.ok()),
     }
 }
 

@@ -321,6 +321,20 @@
 //! `gateway.db.before-restore-*` of before, which the leaked key still opens; and rotate the secrets themselves where somebody may
 //! have had both.
 //!
+//! # The doctor
+//!
+//! `sigilum doctor` gathers facts first, all at once and each within its time, and judges them afterwards; what it says of a
+//! running gateway are the conditions above, under the ids of its checks. Where none runs it judges the Sigilum API, the clock,
+//! the disk and the bridge by the same functions, and tries the master key on the store under the store's lock, changing nothing.
+//!
+//! `--fix` mends what nobody can miss. It takes permissions of others away from files that are ours, by the open file and
+//! never through a link; it makes folders (0700); it removes `instance.json` and sockets of a gateway that is gone while it holds
+//! `supervisor.lock`, so that none can start meanwhile. A unit is replaced by what this version writes for the same command,
+//! after a yes; drop-ins stay, and so does a unit where the machine has one of the same name. It stops and starts nothing.
+//!
+//! Older gateways asked for Node.js, pnpm, Go, Java and curl: none of them is used any more. Python with pip counts where no
+//! Envoy is there yet. Service keys and managed mode are left to `sigilum service` and `sigilum auth`.
+//!
 //! # What is lost
 //!
 //! | lost | while the gateway runs | afterwards |

@@ -81,6 +81,12 @@ impl Engine {
         Ok(database::prepare(&self.db, &self.path)?)
     }
 
+    /// Has a log that was written ahead moved into the file when this is closed.
+    pub(super) fn fold_on_close(&self) -> Result<(), StoreError> {
+        database::fold_on_close(&self.db)?;
+        Ok(())
+    }
+
     /// The database file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -5,6 +5,8 @@ use std::path::Path;
 use crate::domain::secret::Secret;
 use crate::store::StoreError;
 use crate::store::engine::Engine;
+use crate::store::engine::Found;
+use crate::store::master_keys::MasterKeys;
 use crate::store::master_keys::Origin;
 use crate::store::seal::MasterKey;
 use crate::store::seal::SALT_BYTES;
@@ -33,6 +35,24 @@ pub(super) fn find_key(
         }
     }
     Ok(None)
+}
+
+/// Looks whether one of these keys opens the store of a file that is there, and changes nothing in it. Only for whoever holds
+/// its lock.
+pub fn prove(path: &Path, keys: &MasterKeys) -> Result<(), StoreError> {
+    let candidates = keys.candidates()?;
+    if candidates.is_empty() {
+        return Err(keys.missing().into());
+    }
+    match Engine::look(path)? {
+        Found::Empty(_) => Ok(()),
+        Found::Store(engine, schema) => {
+            // What looking left beside the file goes with it: it is ours.
+            engine.fold_on_close()?;
+            let found = find_key(&engine, schema, &candidates)?;
+            found.map(drop).ok_or_else(|| StoreError::WrongMasterKey { path: path.to_owned() })
+        }
+    }
 }
 
 /// How it stands with the master key of a store that is open.

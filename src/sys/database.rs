@@ -111,10 +111,16 @@ pub fn look(path: &Path, mark: Mark) -> Result<Found, DatabaseError> {
     Ok(Found::Ours(db, version))
 }
 
+/// Has a log that was written ahead moved into the file when the last one closes it.
+pub fn fold_on_close(db: &Connection) -> Result<(), DatabaseError> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(())
+}
+
 /// Sets a database up for use: WAL, every commit on disk, foreign keys, nothing believed of the file. Called once
 /// it is known to be ours; a damaged one is refused.
 pub fn prepare(db: &Connection, path: &Path) -> Result<(), DatabaseError> {
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    fold_on_close(db)?;
     db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", true)?;

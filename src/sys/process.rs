@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use rustix::process::Pid;
@@ -149,6 +151,70 @@ pub fn port_holder_near(port: u16, near: &[i32]) -> Option<PortHolder> {
     None
 }
 
+/// A socket that listens on a TCP port of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortListener {
+    /// Where.
+    pub address: SocketAddr,
+    /// Whose socket it is; `None`: a process of another user, which the system does not tell us.
+    pub holder: Option<PortHolder>,
+    /// The user it belongs to.
+    pub user: u32,
+}
+
+/// All sockets that listen on one of these ports, also where several share a port; nothing where the system does not tell,
+/// as on macOS. A socket that several processes hold is told once for each.
+pub fn port_listeners(ports: &[u16]) -> Vec<PortListener> {
+    let tables: Vec<_> =
+        ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|table| fs::read_to_string(table).ok()).collect();
+    let mut sockets: Vec<(SocketAddr, u32, String)> = Vec::new();
+    for (table, port) in tables.iter().flat_map(|table| ports.iter().map(move |port| (table, *port))) {
+        for fields in listeners(table, port) {
+            let address = fields.get(1).and_then(|local| listening_address(local, port));
+            let user = fields.get(7).and_then(|user| user.parse().ok());
+            if let (Some(address), Some(user), Some(inode)) = (address, user, fields.get(9)) {
+                sockets.push((address, user, format!("socket:[{inode}]")));
+            }
+        }
+    }
+    if sockets.is_empty() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let mut told = vec![false; sockets.len()];
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let descriptors = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
+        let held: Vec<_> = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok()).collect();
+        for ((address, user, inode), told) in sockets.iter().zip(&mut told) {
+            if held.iter().any(|target| target.as_os_str() == inode.as_str()) {
+                let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default().trim().to_owned();
+                *told = true;
+                found.push(PortListener { address: *address, holder: Some(PortHolder { pid, name }), user: *user });
+            }
+        }
+    }
+    let unknown = sockets.iter().zip(&told).filter(|(_, told)| !**told);
+    found.extend(unknown.map(|((address, user, _), _)| PortListener { address: *address, holder: None, user: *user }));
+    found
+}
+
+/// An address as `/proc/net/tcp` writes it: 32-bit words in the order of this machine's bytes, in hex.
+fn listening_address(local: &str, port: u16) -> Option<SocketAddr> {
+    let (host, _) = local.split_once(':')?;
+    let word = |at: usize| u32::from_str_radix(host.get(at..at.checked_add(8)?)?, 16).ok().map(u32::to_ne_bytes);
+    let ip: IpAddr = match host.len() {
+        8 => word(0)?.into(),
+        32 => {
+            let words = [word(0)?, word(8)?, word(16)?, word(24)?];
+            let bytes: [u8; 16] = words.as_flattened().try_into().ok()?;
+            bytes.into()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
 /// A user (its id) of this machine who listens on a TCP port and is neither us nor root nor `friend`; `None` also
 /// where the system does not tell, as on macOS. Whoever is about to hand a secret to a port of this machine asks this:
 /// any user can listen there while the program that should is not running.
@@ -210,6 +276,21 @@ mod tests {
         let holder = port_holder(listener.local_addr().unwrap().port()).unwrap();
         assert_eq!(holder.pid, i32::try_from(std::process::id()).unwrap());
         assert!(!holder.name.is_empty());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn sockets_are_told_with_address_and_holder() {
+        for host in ["127.0.0.1:0", "[::1]:0"] {
+            // Not every machine has IPv6.
+            let Ok(listener) = std::net::TcpListener::bind(host) else { continue };
+            let address = listener.local_addr().unwrap();
+            let found = port_listeners(&[address.port()]);
+            let ours = found.iter().find(|found| found.address == address).unwrap();
+            assert_eq!(ours.holder.as_ref().map(|holder| holder.pid), i32::try_from(std::process::id()).ok());
+        }
+        assert_eq!(listening_address("0100007F:9470", 38000), Some("127.0.0.1:38000".parse().unwrap()));
+        assert_eq!(listening_address("01007F:9470", 38000), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::config::Config;
 use crate::envoy::render;
 use crate::envoy::render::Rendering;
 
@@ -31,21 +32,26 @@ pub(crate) fn run(args: &EnvoyConfigArgs, globals: &Globals, printer: &mut Print
         return Ok(Outcome::Done);
     }
     let config = args.settings.load(globals)?;
-    let mut found = render::CA_FILES.iter().map(Path::new);
-    let text = render::render(&Rendering {
-        ingress: config.listen.ingress,
-        admin_face: config.listen.envoy_admin,
-        admin: config.listen.admin,
-        max_body_bytes: config.settings.max_body_bytes,
-        trusted_hops: config.envoy.trusted_hops,
-        tls: config.envoy.tls,
-        traces: config.traces,
-        // Where this machine has none, the one that will probably run it is named.
-        ca_file: found.find(|file| file.exists()).map_or_else(default_ca_file, Path::to_path_buf),
-    })
-    .map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
+    let text =
+        render::render(&rendering(&config)).map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
     printer.bytes(text.as_bytes())?;
     Ok(Outcome::Done)
+}
+
+/// What the settings change in Envoy's file.
+pub(crate) fn rendering(config: &Config) -> Rendering {
+    let mut found = render::CA_FILES.iter().map(Path::new);
+    Rendering {
+        ingress: config.listen.ingress.clone(),
+        admin_face: config.listen.envoy_admin.clone(),
+        admin: config.listen.admin.clone(),
+        max_body_bytes: config.settings.max_body_bytes,
+        trusted_hops: config.envoy.trusted_hops,
+        tls: config.envoy.tls.clone(),
+        traces: config.traces.clone(),
+        // Where this machine has none, the one that will probably run it is named.
+        ca_file: found.find(|file| file.exists()).map_or_else(default_ca_file, Path::to_path_buf),
+    }
 }
 
 fn default_ca_file() -> PathBuf {

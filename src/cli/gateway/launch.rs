@@ -143,7 +143,7 @@ pub(crate) fn prepare(config: &Config, namespace: &Namespace) -> Result<Prepared
 
 /// Whether the agent's key and the master key are in the hands of one user. A key from the environment
 /// is in ours.
-fn same_owner(identity: &Path, key_file: &Path, from_environment: bool) -> bool {
+pub(crate) fn same_owner(identity: &Path, key_file: &Path, from_environment: bool) -> bool {
     let owner = |path: &Path| path.metadata().ok().map(|found| found.uid());
     let ours = Some(rustix::process::geteuid().as_raw());
     owner(identity) == if from_environment { ours } else { owner(key_file) }

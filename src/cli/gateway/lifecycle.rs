@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum LifecycleMode {
+pub(crate) enum LifecycleMode {
     /// The user's systemd where there is one
     Auto,
     /// The user's systemd
@@ -41,7 +41,7 @@ pub(super) enum LifecycleMode {
 
 /// What there is.
 #[derive(Debug)]
-pub(super) enum Lifecycle {
+pub(crate) enum Lifecycle {
     /// The user's systemd.
     Stable(Systemctl),
     /// Nobody.
@@ -50,7 +50,7 @@ pub(super) enum Lifecycle {
 
 /// Whether a unit runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// It does.
     Active,
     /// It is about to, or to end: also one that has ended and waits to be started again.
@@ -62,20 +62,20 @@ pub(super) enum State {
 
 /// How a unit stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// Whether it runs.
-    pub(super) state: State,
+    pub(crate) state: State,
     /// Whether it is started with the machine.
-    pub(super) enabled: bool,
+    pub(crate) enabled: bool,
     /// Its process; 0 where there is none.
-    pub(super) pid: i32,
+    pub(crate) pid: i32,
     /// The exit code of the last one.
-    pub(super) exit_status: i32,
+    pub(crate) exit_status: i32,
 }
 
 /// The user's systemd or the machine's, by its command.
 #[derive(Debug)]
-pub(super) struct Systemctl {
+pub(crate) struct Systemctl {
     system: bool,
     /// Variables a session without a login lacks.
     environment: Vec<(&'static str, String)>,
@@ -83,7 +83,7 @@ pub(super) struct Systemctl {
 
 impl Lifecycle {
     /// What a mode means on this machine.
-    pub(super) async fn resolve(mode: LifecycleMode) -> Result<Self, CliError> {
+    pub(crate) async fn resolve(mode: LifecycleMode) -> Result<Self, CliError> {
         if mode == LifecycleMode::Compat {
             return Ok(Self::Compat);
         }
@@ -104,12 +104,12 @@ impl Lifecycle {
 
 impl Systemctl {
     /// The user's systemd, where it answers.
-    pub(super) async fn find() -> Option<Self> {
+    pub(crate) async fn find() -> Option<Self> {
         Self::find_in(false).await
     }
 
     /// The machine's systemd or the user's, where it answers.
-    pub(super) async fn find_in(system: bool) -> Option<Self> {
+    pub(crate) async fn find_in(system: bool) -> Option<Self> {
         if !cfg!(target_os = "linux") {
             return None;
         }
@@ -129,7 +129,7 @@ impl Systemctl {
     }
 
     /// Whether it is the machine's.
-    pub(super) const fn is_system(&self) -> bool {
+    pub(crate) const fn is_system(&self) -> bool {
         self.system
     }
 
@@ -150,20 +150,20 @@ impl Systemctl {
     }
 
     /// How a unit stands. One that systemd does not know is not active.
-    pub(super) async fn standing(&self, unit: &str) -> Result<Standing, CliError> {
+    pub(crate) async fn standing(&self, unit: &str) -> Result<Standing, CliError> {
         let properties = "--property=ActiveState,MainPID,ExecMainStatus,UnitFileState";
         Ok(standing(&String::from_utf8_lossy(&self.run(&["show", unit, properties]).await?.stdout)))
     }
 
     /// Writes a unit, has it started with the machine, and starts it now. The standing is that of a moment later.
-    pub(super) async fn start(&self, unit: &Unit<'_>) -> Result<Standing, CliError> {
+    pub(crate) async fn start(&self, unit: &Unit<'_>) -> Result<Standing, CliError> {
         let name = &unit.kind.unit(unit.suffix);
         let text = systemd::render(unit).map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
         self.place(name, &manager::user_folder()?.join(name), &text).await
     }
 
     /// The same for a text that is rendered already.
-    pub(super) async fn place(&self, name: &str, path: &Path, text: &str) -> Result<Standing, CliError> {
+    pub(crate) async fn place(&self, name: &str, path: &Path, text: &str) -> Result<Standing, CliError> {
         let failed = |error: io::Error| CliError::new(Outcome::Failed, format!("{}: {error}", path.display()));
         files::private_folder(files::folder_of(path)).map_err(failed)?;
         files::write_private(path, text.as_bytes()).map_err(failed)?;
@@ -187,18 +187,18 @@ impl Systemctl {
     }
 
     /// Has units read again.
-    pub(super) async fn reload(&self) -> Result<(), CliError> {
+    pub(crate) async fn reload(&self) -> Result<(), CliError> {
         self.run(&["daemon-reload"]).await.map(drop)
     }
 
     /// Stops a unit until it is started again.
-    pub(super) async fn stop_now(&self, name: &str) -> Result<(), CliError> {
+    pub(crate) async fn stop_now(&self, name: &str) -> Result<(), CliError> {
         self.run(&["stop", name]).await.map(drop)
     }
 
     /// Stops a unit that runs or is about to, and has it not started with the machine any more. `false`: there was nothing
     /// to do.
-    pub(super) async fn stop(&self, name: &str) -> Result<bool, CliError> {
+    pub(crate) async fn stop(&self, name: &str) -> Result<bool, CliError> {
         let standing = self.standing(name).await?;
         if standing.state == State::Inactive && !standing.enabled {
             return Ok(false);
@@ -241,7 +241,7 @@ fn guessed() -> Vec<(&'static str, String)> {
 }
 
 /// Has launchd do something.
-pub(super) async fn launchctl(arguments: &[&str]) -> Result<(), CliError> {
+pub(crate) async fn launchctl(arguments: &[&str]) -> Result<(), CliError> {
     let failed =
         |why: String| CliError::new(Outcome::Failed, format!("launchctl {}: {}", arguments.join(" "), why.trim()));
     let mut command = Command::new("launchctl");
@@ -259,7 +259,7 @@ pub(super) async fn launchctl(arguments: &[&str]) -> Result<(), CliError> {
 
 /// Variables a unit needs to find the same settings as this command: those of settings that are no secrets, and of
 /// places.
-pub(super) fn environment() -> Vec<(String, String)> {
+pub(crate) fn environment() -> Vec<(String, String)> {
     const PLACES: [&str; 3] = ["PATH", "SIGILUM_CONFIG_HOME", "SIGILUM_CONFIG_FILE"];
     let names = keys::environment().filter(|name| !keys::is_own_secret(name)).chain(PLACES);
     let mut found: Vec<_> = names.filter_map(|name| env::lookup(name).map(|value| (name.to_owned(), value))).collect();
@@ -270,7 +270,7 @@ pub(super) fn environment() -> Vec<(String, String)> {
 
 /// Says which secrets of this environment a unit does not get: what it is started with can be read. `wanted` are those it
 /// would take, with the file that holds them in their stead.
-pub(super) fn warn_of_secrets(wanted: &[(&str, &str)], printer: &mut Printer) {
+pub(crate) fn warn_of_secrets(wanted: &[(&str, &str)], printer: &mut Printer) {
     for (name, file) in wanted.iter().filter(|(name, _)| env::lookup(name).is_some()) {
         printer
             .warn(&format!("{name} of this environment is not handed to the unit: it must stand in its file, {file}"));
@@ -278,7 +278,7 @@ pub(super) fn warn_of_secrets(wanted: &[(&str, &str)], printer: &mut Printer) {
 }
 
 /// This program, for a unit: where it is installed, whatever runs now.
-pub(super) fn program() -> Result<PathBuf, CliError> {
+pub(crate) fn program() -> Result<PathBuf, CliError> {
     let found = std::env::current_exe().ok().filter(|path| path.is_file());
     found.ok_or_else(|| {
         CliError::new(Outcome::Failed, "this program's file was replaced while it runs").hint("run the command again")

@@ -29,7 +29,7 @@ const MAX_BYTES: u64 = 256 * 1024;
 
 /// The kinds of managers there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kin {
+pub(crate) enum Kin {
     /// systemd.
     Systemd,
     /// launchd.
@@ -37,7 +37,7 @@ pub(super) enum Kin {
 }
 
 /// Refuses where somebody outside manages this gateway.
-pub(super) fn refuse_external() -> Result<(), CliError> {
+pub(crate) fn refuse_external() -> Result<(), CliError> {
     match env::lookup(MODE).as_deref() {
         Some("external") => {
             let message = format!("this gateway is started and stopped from outside ({MODE}=external)");
@@ -53,7 +53,7 @@ pub(super) fn refuse_external() -> Result<(), CliError> {
 }
 
 /// The manager of this system.
-pub(super) fn kin() -> Result<Kin, CliError> {
+pub(crate) fn kin() -> Result<Kin, CliError> {
     if cfg!(target_os = "linux") {
         return Ok(Kin::Systemd);
     }
@@ -65,14 +65,14 @@ pub(super) fn kin() -> Result<Kin, CliError> {
 }
 
 /// Where units of the machine are.
-pub(super) fn system_folder() -> PathBuf {
+pub(crate) fn system_folder() -> PathBuf {
     let named = env::lookup(UNIT_PATH);
     let first = named.as_deref().and_then(|path| path.split(':').find(|folder| !folder.is_empty()));
     PathBuf::from(first.unwrap_or(SYSTEM_UNITS))
 }
 
 /// Where those of this user are.
-pub(super) fn user_folder() -> Result<PathBuf, CliError> {
+pub(crate) fn user_folder() -> Result<PathBuf, CliError> {
     let config = env::lookup("XDG_CONFIG_HOME").map(PathBuf::from);
     let config = config.or_else(|| home().map(|home| home.join(".config")));
     let config = config.ok_or_else(|| CliError::new(Outcome::Failed, "there is no home folder for units (HOME)"))?;
@@ -80,7 +80,7 @@ pub(super) fn user_folder() -> Result<PathBuf, CliError> {
 }
 
 /// The user's job of launchd.
-pub(super) fn agent_file() -> Result<PathBuf, CliError> {
+pub(crate) fn agent_file() -> Result<PathBuf, CliError> {
     let home = home().ok_or_else(|| CliError::new(Outcome::Failed, "there is no home folder for jobs (HOME)"))?;
     Ok(home.join("Library/LaunchAgents").join(format!("{}.plist", launchd::LABEL)))
 }
@@ -90,7 +90,7 @@ fn home() -> Option<PathBuf> {
 }
 
 /// The other place in which a manager of the same gateway may be installed.
-pub(super) fn other(kin: Kin, system: bool, place: &Place) -> Result<PathBuf, CliError> {
+pub(crate) fn other(kin: Kin, system: bool, place: &Place) -> Result<PathBuf, CliError> {
     let unit = place.unit(Kind::Gateway { drain_seconds: 0 });
     Ok(match (kin, system) {
         (Kin::Systemd, false) => system_folder().join(unit),
@@ -101,7 +101,7 @@ pub(super) fn other(kin: Kin, system: bool, place: &Place) -> Result<PathBuf, Cl
 
 /// What is there already where a file is to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// Nothing.
     Nothing,
     /// The same.
@@ -112,7 +112,7 @@ pub(super) enum Found {
 
 /// Looks at the place of a unit. A folder that others may write to, a file that belongs to somebody else and one that we did
 /// not write are refused: who can change it has the gateway run what they like.
-pub(super) fn look(path: &Path, text: &str) -> Result<Found, CliError> {
+pub(crate) fn look(path: &Path, text: &str) -> Result<Found, CliError> {
     let refused = |why: String| CliError::new(Outcome::Config, why);
     let folder = files::folder_of(path);
     match fs::metadata(folder) {

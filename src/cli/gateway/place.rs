@@ -20,13 +20,13 @@ const NAME_BYTES: usize = 4;
 
 /// One gateway of this user, by its data folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     suffix: String,
 }
 
 impl Place {
     /// That of the gateway with this data folder.
-    pub(super) fn of(data_dir: &Path) -> Self {
+    pub(crate) fn of(data_dir: &Path) -> Self {
         let own = tidy(data_dir);
         if own == tidy(&config::default_data_dir(&env::lookup)) {
             return Self { suffix: String::new() };
@@ -36,17 +36,17 @@ impl Place {
     }
 
     /// What its names end with; empty for the default one.
-    pub(super) fn suffix(&self) -> &str {
+    pub(crate) fn suffix(&self) -> &str {
         &self.suffix
     }
 
     /// A file of the run folder.
-    pub(super) fn file(&self, name: &str, end: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, end: &str) -> PathBuf {
         settings::background_folder().join(format!("{name}{}.{end}", self.suffix))
     }
 
     /// A unit.
-    pub(super) fn unit(&self, kind: Kind) -> String {
+    pub(crate) fn unit(&self, kind: Kind) -> String {
         kind.unit(&self.suffix)
     }
 }

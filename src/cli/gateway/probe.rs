@@ -204,18 +204,12 @@ async fn runtime(address: Option<SocketAddr>, patience: Duration) -> Option<Targ
     let address = local_http::reachable(address?);
     let url = format!("http://{address}");
     let began = Instant::now();
-    let answered = survey::get(address, UNSIGNED, patience).await;
+    let found = unsigned(address, patience).await;
     let latency_ms = u64::try_from(began.elapsed().as_millis()).ok();
-    let (ok, open, error) = match answered {
-        Ok((status, _)) if status < 400 => {
-            (false, true, Some(format!("an unsigned request was answered with {status}")))
-        }
-        Ok((_, body)) if is_forwarded(&body) => {
-            (false, true, Some("an unsigned request went on to a provider".to_owned()))
-        }
-        Ok((403 | 429 | 503, _)) => (true, false, None),
-        Ok((status, _)) => (false, false, Some(format!("HTTP {status} without a decision"))),
-        Err(error) => (false, false, Some(error.to_string())),
+    let (ok, open, error) = match found {
+        Door::Refuses => (true, false, None),
+        Door::Open(why) => (false, true, Some(why)),
+        Door::Unclear(why) => (false, false, Some(why)),
     };
     Some(Target {
         id: format!("runtime:{url}"),
@@ -229,6 +223,28 @@ async fn runtime(address: Option<SocketAddr>, patience: Duration) -> Option<Targ
         envoy: None,
         open,
     })
+}
+
+/// How the port of agents takes a request that nobody signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// As it should.
+    Refuses,
+    /// It let the request through.
+    Open(String),
+    /// It said neither.
+    Unclear(String),
+}
+
+/// Sends one.
+pub(crate) async fn unsigned(address: SocketAddr, patience: Duration) -> Door {
+    match survey::get(address, UNSIGNED, patience).await {
+        Ok((status, _)) if status < 400 => Door::Open(format!("an unsigned request was answered with {status}")),
+        Ok((_, body)) if is_forwarded(&body) => Door::Open("an unsigned request went on to a provider".to_owned()),
+        Ok((403 | 429 | 503, _)) => Door::Refuses,
+        Ok((status, _)) => Door::Unclear(format!("HTTP {status} without a decision")),
+        Err(error) => Door::Unclear(error.to_string()),
+    }
 }
 
 /// Whether a provider was tried and not reached.

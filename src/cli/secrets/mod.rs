@@ -1,7 +1,7 @@
 //! `sigilum secrets …`: the references of `gateway.yaml`, resolved anew by the running gateway, and a search for secrets
 //! that lie about in clear.
 
-mod audit;
+pub(crate) mod audit;
 
 use clap::Args;
 use clap::Subcommand;

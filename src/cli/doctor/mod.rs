@@ -1,0 +1,190 @@
+//! `doctor`: looks at everything a gateway depends on, says what is wrong, and mends what can be mended without harm.
+//!
+//! Facts are gathered first and judged afterwards ([`catalog`] lists the checks), so that each judgement is a pure function.
+
+mod catalog;
+mod facts;
+mod finding;
+mod gather;
+mod gather_envoy;
+mod gather_files;
+mod gather_service;
+mod judge;
+mod judge_machine;
+mod repair;
+mod report;
+
+use clap::Args;
+
+use crate::cli::args::Globals;
+use crate::cli::confirm;
+use crate::cli::doctor::catalog::CHECKS;
+use crate::cli::doctor::catalog::Check;
+use crate::cli::doctor::finding::Finding;
+use crate::cli::doctor::finding::Judged;
+use crate::cli::doctor::finding::Repair;
+use crate::cli::doctor::finding::Severity;
+use crate::cli::doctor::report::Look;
+use crate::cli::doctor::report::Results;
+use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
+use crate::cli::printer::Printer;
+use crate::config::Flags;
+use crate::sys::terminal;
+
+/// Options of `doctor`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Exit 1 where something fails. With --lint: 0 nothing, 1 something at --severity-min or above, 2 it could not be looked."
+)]
+pub struct DoctorArgs {
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+    /// For CI: changes nothing, prints findings alone, and the exit code says whether there are any
+    #[arg(long, conflicts_with = "fix")]
+    lint: bool,
+    /// Least severity that counts for --lint
+    #[arg(long, value_name = "LEVEL", value_enum, default_value = "warning", requires = "lint")]
+    severity_min: Severity,
+    /// With --lint: list what is below that, too
+    #[arg(long, requires = "lint")]
+    all: bool,
+    /// Only this check, or all of a group (`files`); may be repeated
+    #[arg(long, value_name = "ID")]
+    only: Vec<String>,
+    /// Not this check; may be repeated
+    #[arg(long, value_name = "ID")]
+    skip: Vec<String>,
+    /// Mend what can be mended without harm, and say what was done
+    #[arg(long, visible_alias = "repair")]
+    fix: bool,
+    /// With --fix: write a unit anew without asking
+    #[arg(long, requires = "fix")]
+    yes: bool,
+    /// With --fix: the same as --yes
+    #[arg(long, requires = "fix", hide = true)]
+    force: bool,
+    /// With --fix: never ask; what would take a yes stays
+    #[arg(long, requires = "fix")]
+    non_interactive: bool,
+    /// Have the running gateway look at everything anew, wait longer, and show what was skipped
+    #[arg(long)]
+    deep: bool,
+    /// Without colours
+    #[arg(long)]
+    no_color: bool,
+    /// Say what a check means, and look at nothing
+    #[arg(long, value_name = "ID", exclusive = true)]
+    explain: Option<String>,
+    /// Settings.
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Looks, mends where that is wanted, looks again, and tells.
+pub(crate) async fn run(args: &DoctorArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    if let Some(id) = &args.explain {
+        let check = catalog::find(id).ok_or_else(|| unknown(id))?;
+        printer.lines(&report::explanation(check))?;
+        return Ok(Outcome::Done);
+    }
+    let wanted = wanted(args)?;
+    let flags = args.settings.flags(globals);
+    let left_out = CHECKS.len().saturating_sub(wanted.len());
+    if args.lint {
+        return match examine(&flags, args.deep, &wanted).await {
+            Ok(results) => lint(args, &results, left_out, printer),
+            Err(error) => Err(CliError { outcome: Outcome::Indeterminate, ..error }),
+        };
+    }
+    let mut results = examine(&flags, args.deep, &wanted).await?;
+    let mut applied = Vec::new();
+    if args.fix {
+        applied = mend(args, &results, printer).await?;
+        if !applied.is_empty() {
+            results = examine(&flags, args.deep, &wanted).await?;
+        }
+    }
+    if args.json {
+        printer.json(&report::document(&results, Severity::Info, left_out, &applied))?;
+    } else {
+        let look = Look { coloured: printer.is_coloured() && !args.no_color, skipped: args.deep };
+        printer.lines(&report::lines(&results, &applied, look))?;
+    }
+    Ok(if report::failures(&results) == 0 { Outcome::Done } else { Outcome::Failed })
+}
+
+async fn examine(flags: &Flags, deep: bool, wanted: &[&'static Check]) -> Result<Results, CliError> {
+    let facts = gather::gather(flags, deep).await?;
+    Ok(wanted.iter().map(|check| (*check, (check.judge)(&facts))).collect())
+}
+
+fn lint(args: &DoctorArgs, results: &Results, left_out: usize, printer: &mut Printer) -> Result<Outcome, CliError> {
+    let listed = if args.all { Severity::Info } else { args.severity_min };
+    if args.json {
+        printer.json(&report::document(results, listed, left_out, &[]))?;
+    } else {
+        printer.lines(&report::lint_lines(results, listed))?;
+    }
+    let found = report::findings(results, args.severity_min).next().is_some();
+    Ok(if found { Outcome::Failed } else { Outcome::Done })
+}
+
+/// The checks that are wanted, in their order.
+fn wanted(args: &DoctorArgs) -> Result<Vec<&'static Check>, CliError> {
+    let names = |check: &Check, name: &String| {
+        check.id == name || check.id.split_once('/').is_some_and(|(group, _)| group == name)
+    };
+    for name in args.only.iter().chain(&args.skip) {
+        if !CHECKS.iter().any(|check| names(check, name)) {
+            return Err(unknown(name));
+        }
+    }
+    let is_wanted = |check: &&Check| {
+        (args.only.is_empty() || args.only.iter().any(|name| names(check, name)))
+            && !args.skip.iter().any(|name| names(check, name))
+    };
+    Ok(CHECKS.iter().filter(is_wanted).collect())
+}
+
+fn unknown(id: &str) -> CliError {
+    let all: Vec<_> = CHECKS.iter().map(|check| check.id).collect();
+    CliError::new(Outcome::Usage, format!("there is no check {id:?}")).hint(format!("one of: {}", all.join(", ")))
+}
+
+/// Mends what was found; what was done, in words. What does not succeed is said, and found again.
+async fn mend(args: &DoctorArgs, results: &Results, printer: &mut Printer) -> Result<Vec<String>, CliError> {
+    let mut applied = Vec::new();
+    for finding in results.iter().flat_map(|(_, judged)| found(judged)) {
+        let Some(repair) = &finding.repair else { continue };
+        if matches!(repair, Repair::Unit { .. }) && !may_write(args, finding, printer)? {
+            continue;
+        }
+        match repair::apply(repair).await {
+            Ok(done) => applied.extend(done),
+            Err(why) => printer.warn(&format!("{} was not mended: {why}", finding.id)),
+        }
+    }
+    Ok(applied)
+}
+
+fn found(judged: &Judged) -> &[Finding] {
+    match judged {
+        Judged::Found(found) => found,
+        Judged::Skipped(_) | Judged::Well(_) => &[],
+    }
+}
+
+/// Whether a unit may be written anew: somebody said so.
+fn may_write(args: &DoctorArgs, finding: &Finding, printer: &mut Printer) -> Result<bool, CliError> {
+    if args.yes || args.force {
+        return Ok(true);
+    }
+    if args.non_interactive || args.json || !terminal::is_attended() {
+        return Ok(false);
+    }
+    let path = finding.path.as_deref().unwrap_or_default();
+    confirm::ask(&format!("{}. Write {path} anew?", finding.message), printer)
+}
