@@ -292,7 +292,7 @@ impl Live {
             }
             Err(rejected) => {
                 let Rejected { reason, message, restored } = &rejected;
-                tracing::error!(reason = reason.name(), %message, restored, "envoy update rejected");
+                tracing::error!(reason = reason.name(), detail = %message, restored, "envoy update rejected");
                 self.shown.count_rejected();
                 self.shown.record_version(kept.version);
                 self.shown.set(Condition {

@@ -66,7 +66,7 @@ fn without_envoy_the_gateway_is_alive_and_not_ready_within_two_seconds() {
     freeze(gateway.pid());
     let killed = Instant::now();
     signal(envoy, Signal::KILL);
-    wait_until("not ready", LIMIT, || !gateway.admin_ready());
+    wait_until("not ready", LIMIT, || !gateway.admin_found_ready());
     assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
     let alive = client::send(gateway.setup.admin, &Request::new("GET", &gateway.setup.admin.to_string(), "/healthz"));
     assert_eq!(alive.status, 200);

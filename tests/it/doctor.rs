@@ -70,7 +70,7 @@ fn without_envoy_that_is_found() {
     let gateway = start();
     freeze(gateway.pid());
     signal(gateway.role("envoy"), Signal::KILL);
-    wait_until("not ready", LIMIT, || !gateway.admin_ready());
+    wait_until("not ready", LIMIT, || !gateway.admin_found_ready());
     let told = report(&gateway.setup, &[]);
     let found = found(&told);
     assert!(found.contains(&("envoy/live", "error")), "{told:#}");

@@ -86,7 +86,7 @@ fn a_lease_outlives_admin_and_the_whole_gateway() {
     let admin = gateway.role("admin");
     signal(admin, Signal::KILL);
     gateway.wait_replaced("admin", admin);
-    wait_until("admin is back", LIMIT, || gateway.admin_ready());
+    wait_until("admin is back", LIMIT, || gateway.admin_started());
     assert_eq!(gateway.get(&connection.at("/v1")).code(), "GATEWAY_DRAINING");
     // Nor does a start wait for a health that somebody took away.
     let (code, _, err) = run(&gateway, &["gateway", "restart", "--force"]);

@@ -129,7 +129,7 @@ fn without_envoy_the_report_says_so_and_what_to_type() {
     let gateway = declared_only().start();
     freeze(gateway.pid());
     signal(gateway.role("envoy"), Signal::KILL);
-    wait_until("not ready", LIMIT, || !gateway.admin_ready());
+    wait_until("not ready", LIMIT, || !gateway.admin_found_ready());
     let expected = like_well(
         &[
             (1, "Envoy:               down"),
@@ -155,7 +155,7 @@ fn without_authz_the_report_says_that_it_fails_closed() {
     let gateway = declared_only().start();
     let authz = gateway.role("authz");
     freeze(authz);
-    wait_until("not ready", LIMIT, || !gateway.admin_ready());
+    wait_until("not ready", LIMIT, || !gateway.admin_found_ready());
     let told = masked(&gateway.setup);
     assert_eq!(told[1], WELL[1]);
     assert_eq!(told[2], "Authz:               unreachable (failing closed)");

@@ -14,7 +14,7 @@ fn systemd(gateway: &Gateway) -> String {
     let folder = gateway.setup.root.path().join("bin");
     fs::create_dir(&folder).unwrap();
     let script = format!(
-        "#!/bin/sh\necho \"$@\" >> '{0}/calls'\ncase \"$1 $2\" in\n'--user show') echo ActiveState=active; echo MainPID={1};;\n\
+        "#!/bin/sh\necho \"$@\" >> '{0}/calls'\ncase \"$1 $2\" in\n'--user show') echo ActiveState=active; echo MainPID={1}; echo UnitFileState=enabled;;\n\
          '--user stop') kill -TERM {1}; while kill -0 {1} 2>/dev/null; do sleep 0.1; done;;\nesac\nexit 0\n",
         folder.display(),
         gateway.pid()
@@ -57,21 +57,23 @@ fn what_a_manager_runs_is_stopped_through_it() {
     for (arguments, disabled) in [
         (&["gateway", "stop", "--yes"][..], false),
         (&["gateway", "stop", "--disable", "--yes"], true),
-        (&["down"], false),
+        (&["down"], true),
     ] {
         let gateway = Gateway::start();
         let path = systemd(&gateway);
-        std::thread::scope(|scope| {
+        let unit = std::thread::scope(|scope| {
             let ended = scope.spawn(|| gateway.running().wait(LIMIT));
             let mut command = gateway.setup.command(arguments);
             command.env("PATH", path);
             let (code, out, err) = run(command);
             assert_eq!(code, Some(0), "{err}");
-            assert!(out.contains("unit sigilum-gateway.service"), "{out}");
+            let unit = out.split("(unit ").nth(1).and_then(|rest| rest.split(')').next()).unwrap_or_default();
+            assert!(unit.starts_with("sigilum-gateway-") && unit.ends_with(".service"), "{out}");
             assert!(ended.join().unwrap().success());
+            unit.to_owned()
         });
         let calls = fs::read_to_string(gateway.setup.root.path().join("bin/calls")).unwrap();
-        assert!(calls.contains("--user stop sigilum-gateway.service"), "{calls}");
-        assert_eq!(calls.contains("--user disable sigilum-gateway.service"), disabled, "{calls}");
+        assert!(calls.contains(&format!("--user stop {unit}")), "{calls}");
+        assert_eq!(calls.contains(&format!("--user disable {unit}")), disabled, "{calls}");
     }
 }

@@ -51,6 +51,8 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 const READY_LOOK: Duration = Duration::from_millis(30);
 /// How long one answer about health may take.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long admin may take to find that everything is ready.
+const SETTLE: Duration = Duration::from_secs(3);
 /// Where Envoy says how many of its one authz are healthy.
 pub(super) const AUTHZ_HEALTHY: &str = "/stats?filter=%5Ecluster%5C.authz%5C.membership_healthy%24";
 
@@ -156,12 +158,28 @@ impl Supervisor {
             let ingress = health(self.addresses.ingress.first());
             self.ready(Role::Envoy, &ingress, "/health").await?;
         }
+        self.settle(&api).await;
         let _ = self.frame.progress.try_send(Progress::Ready(self.addresses.clone()));
         self.frame.ready.send_replace(true);
         self.watch_admin();
         self.frame.begin(Phase::Running);
         self.frame.settle(Went::Healthy).await;
         Ok(())
+    }
+
+    /// Gives admin a moment to find that everything is ready. What it finds wanting is for it to say, and no reason not to
+    /// run: declared agents are served, and a clock that is wrong is not mended by a restart.
+    async fn settle(&self, api: &Endpoint) {
+        let ready = async {
+            loop {
+                let request = Request::get("/health/ready");
+                match local_http::exchange(api, request, Bytes::new(), PROBE_DEADLINE).await {
+                    Ok(found) if found.status == 200 => return,
+                    Ok(_) | Err(_) => tokio::time::sleep(READY_LOOK).await,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(SETTLE, ready).await;
     }
 
     /// Where admin answers.

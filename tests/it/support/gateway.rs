@@ -431,9 +431,24 @@ impl Gateway {
         client::try_send(self.setup.ingress, &request).is_ok_and(|response| response.status == 200)
     }
 
-    /// Whether admin says that it is ready.
+    /// Whether admin says that everything is ready, as it is now: what it found last may be half a second old.
     pub fn admin_ready(&self) -> bool {
+        let mut request = Request::new("GET", &self.setup.admin.to_string(), "/health/ready?fresh");
+        if let Ok(token) = fs::read_to_string(self.setup.data().join("admin-token")) {
+            request = request.header("authorization", &format!("Bearer {}", token.trim()));
+        }
+        client::try_send(self.setup.admin, &request).is_ok_and(|response| response.status == 200)
+    }
+
+    /// The same as admin found it last.
+    pub fn admin_found_ready(&self) -> bool {
         let request = Request::new("GET", &self.setup.admin.to_string(), "/health/ready");
+        client::try_send(self.setup.admin, &request).is_ok_and(|response| response.status == 200)
+    }
+
+    /// Whether admin says that an authz has its state.
+    pub fn admin_started(&self) -> bool {
+        let request = Request::new("GET", &self.setup.admin.to_string(), "/health/startup");
         client::try_send(self.setup.admin, &request).is_ok_and(|response| response.status == 200)
     }
 
@@ -573,7 +588,7 @@ impl Gateway {
         let mut text = String::new();
         for entry in fs::read_dir(self.setup.data().join("logs")).into_iter().flatten().flatten() {
             let body = fs::read(entry.path()).unwrap_or_default();
-            let tail = &body[body.len().saturating_sub(4000)..];
+            let tail = &body[body.len().saturating_sub(16_000)..];
             text.push_str(&format!("--- {}\n{}\n", entry.path().display(), String::from_utf8_lossy(tail)));
         }
         text
