@@ -76,6 +76,9 @@ pub struct DrainDesk {
     leases: Mutex<Vec<Lease>>,
     /// What authz was told last, in Unix milliseconds; 0: that nobody drains.
     told: Mutex<u64>,
+    /// Whether Envoy was told to fail its health check, as far as it has acknowledged it; `None`: what it goes by is not known.
+    /// Held while it is told, so that it hears one thing after the other.
+    envoy: tokio::sync::Mutex<Option<bool>>,
 }
 
 impl DrainDesk {
@@ -91,7 +94,7 @@ impl DrainDesk {
         };
         leases.retain(|lease| lease.until_ms > now.0);
         let told = latest(&leases);
-        Self { file, leases: Mutex::new(leases), told: Mutex::new(told) }
+        Self { file, leases: Mutex::new(leases), told: Mutex::new(told), envoy: tokio::sync::Mutex::new(None) }
     }
 
     /// Until when new requests are refused, in Unix milliseconds; 0: they are not.
@@ -117,16 +120,29 @@ impl DrainDesk {
             return Err(Problem::new(StatusCode::CONFLICT, "DRAIN_LEASES_EXHAUSTED", text));
         }
         leases.push(lease.clone());
-        self.keep(&leases).map_err(|error| failed(&error))?;
+        if let Err(error) = self.keep(&leases) {
+            // Who is told that it has failed holds nothing.
+            leases.pop();
+            return Err(failed(&error));
+        }
         Ok(lease)
     }
 
     /// Ends a lease; `false` where nobody holds it.
     fn end(&self, id: &str, now: UnixMillis) -> bool {
+        self.end_those(|lease| lease.id == id, now)
+    }
+
+    /// Ends all leases.
+    fn end_all(&self, now: UnixMillis) {
+        self.end_those(|_| true, now);
+    }
+
+    fn end_those(&self, which: impl Fn(&Lease) -> bool, now: UnixMillis) -> bool {
         let mut leases = self.held();
         leases.retain(|lease| lease.until_ms > now.0);
         let before = leases.len();
-        leases.retain(|lease| lease.id != id);
+        leases.retain(|lease| !which(lease));
         let ended = leases.len() < before;
         if ended && let Err(error) = self.keep(&leases) {
             // After a restart it would hold on until it expires.
@@ -145,13 +161,22 @@ impl DrainDesk {
         files::write_private(&self.file, &serde_json::to_vec(leases)?)
     }
 
-    /// Authz was not told: the next look tells it.
-    fn tell_again(&self) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = u64::MAX;
+    /// Whether there is something to tell authz. Forgets what has expired.
+    fn has_news(&self, now: UnixMillis) -> bool {
+        let until = self.current(now);
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) != until
     }
 
-    /// Forgets what has expired, and says whether authz is to be told something else: until when, in milliseconds.
-    fn news(&self, now: UnixMillis) -> Option<u64> {
+    /// What authz is told now: until when, in milliseconds, and whether that is something else than before. What this returns is
+    /// to be published.
+    fn tell(&self, now: UnixMillis) -> (u64, bool) {
+        let until = self.current(now);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        (until, std::mem::replace(&mut *told, until) != until)
+    }
+
+    /// Until when new requests are refused, without what has expired.
+    fn current(&self, now: UnixMillis) -> u64 {
         let mut leases = self.held();
         let before = leases.len();
         leases.retain(|lease| lease.until_ms > now.0);
@@ -160,9 +185,7 @@ impl DrainDesk {
         {
             tracing::error!(%error, "the end of a drain could not be written down");
         }
-        let until = latest(&leases);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        (std::mem::replace(&mut *told, until) != until).then_some(until)
+        latest(&leases)
     }
 }
 
@@ -172,52 +195,70 @@ fn latest(leases: &[Lease]) -> u64 {
 
 /// Tells authz and Envoy what has changed.
 async fn tell(admin: &Admin) -> Result<(), Problem> {
-    let Some(until_ms) = admin.drain.news(admin.clock.now().wall) else { return Ok(()) };
-    let publisher = admin.publisher.clone();
-    let published = admin.store.advance(move |version| publisher.publish(version, Change::Drain { until_ms })).await;
-    if let Err(error) = published {
-        admin.drain.tell_again();
-        return Err(error.into());
+    if admin.drain.has_news(admin.clock.now().wall) {
+        let (publisher, desk, clock) = (admin.publisher.clone(), Arc::clone(&admin.drain), admin.clock);
+        // Asked on the store's thread, so that of two changes the one that is published last is the later one.
+        let publish = move |version| {
+            let (until_ms, changed) = desk.tell(clock.now().wall);
+            publisher.publish(version, Change::Drain { until_ms });
+            if changed {
+                log(until_ms);
+            }
+        };
+        admin.store.advance(publish).await?;
     }
-    if until_ms == 0 {
-        tracing::info!(event = "gateway.undrain", "the gateway takes new requests again");
-        tell_envoy(admin, "/healthcheck/ok").await;
-    } else {
-        let until = UnixMillis(until_ms).rfc3339();
-        tracing::warn!(event = "gateway.drain", until, "the gateway takes no new requests");
-        tell_envoy(admin, "/healthcheck/fail").await;
-    }
+    tell_envoy(admin).await;
     Ok(())
 }
 
-/// Where there is no Envoy, or it is another's, nobody hears it.
-async fn tell_envoy(admin: &Admin, path: &'static str) {
-    let endpoint = Endpoint::Unix(admin.envoy_socket.clone());
-    let told = exchange(&endpoint, http::Request::post(path), Bytes::new(), ENVOY_PATIENCE).await;
-    if let Err(error) = told {
-        tracing::debug!(%error, path, "Envoy could not be told");
+fn log(until_ms: u64) {
+    if until_ms == 0 {
+        tracing::info!(event = "gateway.undrain", "the gateway takes new requests again");
+    } else {
+        let until = UnixMillis(until_ms).rfc3339();
+        tracing::warn!(event = "gateway.drain", until, "the gateway takes no new requests");
     }
 }
 
-/// Ends what has expired, and tells an Envoy that was started meanwhile.
+/// Tells Envoy what it goes by. That its health check fails is said at each look, since an Envoy that was started meanwhile does
+/// not know it; that it does not, until Envoy has heard it, also for a drain that ended while admin was away. Where there is no
+/// Envoy, or it is another's, nobody hears it.
+async fn tell_envoy(admin: &Admin) {
+    let mut told = admin.drain.envoy.lock().await;
+    let draining = admin.drain.until_ms() > admin.clock.now().wall.0;
+    if *told == Some(false) && !draining {
+        return;
+    }
+    // Whoever is not waited for may have been heard all the same.
+    *told = None;
+    let path = if draining { "/healthcheck/fail" } else { "/healthcheck/ok" };
+    let endpoint = Endpoint::Unix(admin.envoy_socket.clone());
+    match exchange(&endpoint, http::Request::post(path), Bytes::new(), ENVOY_PATIENCE).await {
+        Ok(answer) if answer.status == 200 => *told = Some(draining),
+        Ok(answer) => tracing::debug!(status = answer.status, path, "Envoy could not be told"),
+        Err(error) => tracing::debug!(%error, path, "Envoy could not be told"),
+    }
+}
+
+/// Ends what has expired, and tells an Envoy that was started meanwhile, or that did not hear.
 pub async fn look_after(admin: Arc<Admin>, mut stop: Stop) {
-    loop {
-        if let Err(problem) = tell(&admin).await {
-            tracing::error!(?problem, "the end of a drain could not be published");
+    let looks = async {
+        loop {
+            if let Err(problem) = tell(&admin).await {
+                tracing::error!(?problem, "the end of a drain could not be published");
+            }
+            tokio::time::sleep(LOOK).await;
         }
-        if admin.drain.until_ms() > 0 {
-            tell_envoy(&admin, "/healthcheck/fail").await;
-        }
-        tokio::select! {
-            () = stop.wait() => return,
-            () = tokio::time::sleep(LOOK) => {}
-        }
+    };
+    tokio::select! {
+        () = stop.wait() => {}
+        () = looks => {}
     }
 }
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<Admin>> {
-    OpenApiRouter::new().routes(routes!(begin, status)).routes(routes!(end))
+    OpenApiRouter::new().routes(routes!(begin, status, end_all)).routes(routes!(end))
 }
 
 /// Takes no new requests (503 `GATEWAY_DRAINING`, `Retry-After`) until the lease ends; what is in flight goes on. Envoy's
@@ -232,7 +273,11 @@ async fn begin(State(admin): Shared, Extension(id): Id, request: Request) -> Res
         let body: DrainBody = if body.is_empty() { DrainBody::default() } else { decode(&body)? };
         let (wait, seconds) = body.into_seconds().map_err(Problem::invalid)?;
         let lease = admin.drain.begin(seconds, admin.clock.now().wall)?;
-        tell(&admin).await?;
+        if let Err(problem) = tell(&admin).await {
+            // Whoever is told that it has failed cannot end it.
+            admin.drain.end(&lease.id, admin.clock.now().wall);
+            return Err(problem);
+        }
         let in_flight = emptied(&admin, Duration::from_secs(wait)).await;
         let expires_at = UnixMillis(lease.until_ms).rfc3339();
         json(StatusCode::CREATED, &LeaseBody { lease_id: lease.id, expires_at, in_flight })
@@ -278,6 +323,19 @@ async fn end(State(admin): Shared, Extension(id): Id, name: Name) -> Response<Bo
     finish(&id, work.await)
 }
 
+/// Ends all leases, whoever holds them: new requests are taken again.
+#[utoipa::path(delete, path = "/api/v1/drain", operation_id = "undrainAll", tag = "service", responses(
+    (status = 204, description = "None is held"),
+))]
+async fn end_all(State(admin): Shared, Extension(id): Id) -> Response<Body> {
+    let work = async {
+        admin.drain.end_all(admin.clock.now().wall);
+        tell(&admin).await?;
+        Ok(empty(StatusCode::NO_CONTENT))
+    };
+    finish(&id, work.await)
+}
+
 /// Waits until nothing is in flight, and says what is.
 async fn emptied(admin: &Admin, wait: Duration) -> Option<u64> {
     let deadline = Instant::now() + wait;
@@ -311,20 +369,38 @@ mod tests {
     fn the_longest_lease_counts_until_it_ends_or_is_ended() {
         let folder = tempfile::tempdir().unwrap();
         let desk = DrainDesk::open(folder.path(), NOW);
-        assert_eq!((desk.until_ms(), desk.news(NOW)), (0, None));
+        assert_eq!((desk.until_ms(), desk.has_news(NOW)), (0, false));
         let long = desk.begin(60, NOW).unwrap();
         let short = desk.begin(10, NOW).unwrap();
         assert_ne!(long.id, short.id);
-        assert_eq!(desk.news(NOW), Some(later(60).0));
-        assert_eq!(desk.news(NOW), None, "nothing is told twice");
-        desk.tell_again();
-        assert_eq!(desk.news(NOW), Some(later(60).0), "but for what did not arrive");
+        assert!(desk.has_news(NOW) && desk.has_news(NOW), "until it is told");
+        assert_eq!(desk.tell(NOW), (later(60).0, true));
+        assert_eq!((desk.has_news(NOW), desk.tell(NOW)), (false, (later(60).0, false)));
         assert!(!desk.end("drain-other", NOW));
         assert!(desk.end(&long.id, NOW) && !desk.end(&long.id, NOW));
-        assert_eq!(desk.news(NOW), Some(later(10).0));
-        assert_eq!(desk.news(later(11)), Some(0), "the other has expired");
+        assert_eq!(desk.tell(NOW), (later(10).0, true));
+        assert_eq!(desk.tell(later(11)), (0, true), "the other has expired");
         assert!(!desk.end(&short.id, later(11)));
         assert!(!folder.path().join(LEASES_FILE).exists());
+    }
+
+    #[test]
+    fn all_leases_end_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let desk = DrainDesk::open(folder.path(), NOW);
+        desk.begin(60, NOW).unwrap();
+        desk.begin(10, NOW).unwrap();
+        desk.end_all(NOW);
+        assert_eq!(desk.tell(NOW), (0, false));
+        assert!(!folder.path().join(LEASES_FILE).exists());
+    }
+
+    #[test]
+    fn a_lease_that_cannot_be_written_down_is_not_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let desk = DrainDesk::open(&folder.path().join("gone"), NOW);
+        assert_eq!(desk.begin(60, NOW).unwrap_err().code(), Problem::internal().code());
+        assert_eq!(desk.until_ms(), 0);
     }
 
     #[test]
@@ -332,7 +408,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let lease = DrainDesk::open(folder.path(), NOW).begin(60, NOW).unwrap();
         let desk = DrainDesk::open(folder.path(), later(30));
-        assert_eq!((desk.until_ms(), desk.news(later(30))), (lease.until_ms, None), "it is told with the first state");
+        assert_eq!((desk.until_ms(), desk.has_news(later(30))), (lease.until_ms, false), "the first state tells it");
         assert!(desk.end(&lease.id, later(30)));
         let lease = desk.begin(60, later(30)).unwrap();
         assert_eq!(DrainDesk::open(folder.path(), later(91)).until_ms(), 0);

@@ -21,8 +21,8 @@ use crate::sys::local_http::ExchangeError;
 use crate::sys::local_http::exchange;
 use crate::sys::tls::trust::ServerTrust;
 
-/// How long a refusal may take: as long as Envoy gives authz.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long an answer may take: Envoy gives authz 500 ms, and what it says after that has the id by which the canary is known.
+const PATIENCE: Duration = Duration::from_millis(700);
 /// What is asked for. No connection needs to be called that: a request without a signature is refused before anybody looks.
 const PATH: &str = "/proxy/sigilum-canary/";
 /// What the request calls itself.
@@ -119,6 +119,12 @@ fn judge(status: u16, code: &str, took: u64) -> CanaryFact {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -143,6 +149,25 @@ mod tests {
         }
         assert!(!canaries.is_one("id-0") && canaries.is_one("id-1") && canaries.is_one(&format!("id-{REMEMBERED}")));
         assert!(!canaries.is_one(""));
+    }
+
+    #[tokio::test]
+    async fn a_canary_that_authz_did_not_answer_is_known_by_its_id() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let door = Endpoint::Tcp(listener.local_addr().unwrap());
+        let envoy = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut [0; 4096]).await.unwrap();
+            // What Envoy gives authz, and a little for the way.
+            tokio::time::sleep(Duration::from_millis(520)).await;
+            let body = r#"{"code":"AUTHZ_UNAVAILABLE","request_id":"late-1"}"#;
+            let answer = format!("HTTP/1.1 503 Service Unavailable\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+        };
+        let canaries = Canaries::default();
+        let (fact, ()) = tokio::join!(send(&door, &canaries), envoy);
+        assert_eq!(fact, CanaryFact::Undecided("Envoy answers AUTHZ_UNAVAILABLE".to_owned()));
+        assert!(canaries.is_one("late-1"));
     }
 
     #[test]

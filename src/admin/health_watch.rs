@@ -30,6 +30,7 @@ use crate::admin::health_judge::SecretsFact;
 use crate::config::parts::IngressTls;
 use crate::domain::time::MonotonicMillis;
 use crate::domain::time::UnixSeconds;
+use crate::state::PeerState;
 use crate::store::unlock::KeyStanding;
 use crate::sys::clock::Clock as _;
 use crate::sys::files;
@@ -40,6 +41,7 @@ use crate::sys::process::ProcessIdentity;
 use crate::sys::tasks::Stop;
 use crate::wire::health::ConditionBody;
 use crate::wire::health::DetailsBody;
+use crate::wire::state::proto;
 use crate::wire::status::BRIDGE_FILE;
 use crate::wire::status::BridgeNote;
 
@@ -378,7 +380,7 @@ fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
         memory.current_at = Some(now);
     }
     memory.ever_current |= current > 0;
-    let reports = || peers.iter().filter_map(|peer| peer.report.as_ref());
+    let reports = || peers.iter().filter_map(told_by_one_that_decides);
     let ready = peers.iter().filter(|peer| peer.current).filter_map(|peer| peer.report.as_ref());
     AuthzFact {
         connected: peers.len(),
@@ -391,5 +393,30 @@ fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
         starting: reports().any(|report| report.replay_starting),
         full: reports().any(|report| report.replay_entries >= report.replay_capacity),
         reported: reports().next().is_some(),
+    }
+}
+
+/// What an authz tells of its replay window. One that has no state yet, or stands beside another whose place it is to take, has
+/// none: a window without room is no full one.
+fn told_by_one_that_decides(peer: &PeerState) -> Option<&proto::Report> {
+    peer.report.as_ref().filter(|report| peer.applied.is_some() && report.replay_capacity > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_that_has_no_window_yet_tells_nothing_of_one() {
+        let peer = |applied: Option<proto::StateVersion>, replay_entries, replay_capacity| PeerState {
+            applied,
+            report: Some(proto::Report { replay_entries, replay_capacity, ..proto::Report::default() }),
+            ..PeerState::default()
+        };
+        let applied = || Some(proto::StateVersion::default());
+        assert!(told_by_one_that_decides(&peer(applied(), 0, 0)).is_none());
+        assert!(told_by_one_that_decides(&peer(None, 0, 10)).is_none());
+        assert!(told_by_one_that_decides(&peer(applied(), 10, 10)).is_some());
+        assert!(told_by_one_that_decides(&PeerState::default()).is_none());
     }
 }

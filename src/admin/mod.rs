@@ -111,7 +111,7 @@ pub struct Admin {
     /// Room for copies of the store that are made or fetched.
     pub copies: Arc<Semaphore>,
     /// Who drains, and until when.
-    pub drain: DrainDesk,
+    pub drain: Arc<DrainDesk>,
     /// How it stands with the gateway.
     pub health: Arc<Health>,
     /// Where reloads are asked for.

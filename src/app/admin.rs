@@ -315,7 +315,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         None => AdminToken::of_folder(&config.data_dir)?,
     };
     own_folder(&config.run_dir).map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
-    let drain = DrainDesk::open(&config.run_dir, SystemClock.now().wall);
+    let drain = Arc::new(DrainDesk::open(&config.run_dir, SystemClock.now().wall));
     initial.settings.draining_until_ms = drain.until_ms();
     let state = bind_private(&state_path).await?;
     catalog::make_if_missing(&config.service_catalog);

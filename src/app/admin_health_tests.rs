@@ -152,3 +152,35 @@ async fn the_status_says_what_the_gateway_knows_to_those_who_have_the_token() {
     assert!(!answer.body.contains(CANARY) && !answer.body.contains(TOKEN));
     authz.end().await;
 }
+
+#[tokio::test]
+async fn envoy_is_told_until_it_hears_it_that_nobody_drains() {
+    let gateway = Gateway::start().await;
+    // It was not there when admin started, and not at the first looks.
+    let (asked, serving) = envoy_admin(&gateway.folder.path().join("run"), "");
+    let said = |path: &str| asked.lock().unwrap().iter().filter(|line| line.contains(path)).count();
+    wait_until(async || said("POST /healthcheck/ok") == 1).await;
+    let begun = gateway.ask("POST", "/api/v1/drain", r#"{"leaseSeconds":600}"#).await;
+    assert_eq!(begun.status, 201, "{begun:?}");
+    wait_until(async || said("POST /healthcheck/fail") > 1).await;
+    assert_eq!(said("POST /healthcheck/ok"), 1, "what was heard is not said again");
+    assert_eq!(gateway.ask("DELETE", "/api/v1/drain", "").await.status, 204);
+    assert_eq!(said("POST /healthcheck/ok"), 2);
+    assert_eq!(gateway.ask("GET", "/api/v1/drain", "").await.json()["leases"], 0);
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_drain_that_is_answered_with_an_error_holds_nothing() {
+    let gateway = Gateway::start().await;
+    let data = gateway.folder.path().join("data");
+    let store = rusqlite::Connection::open(data.join("gateway.db")).unwrap();
+    for change in ["UPDATE", "INSERT"] {
+        let text = format!("CREATE TRIGGER no_{change} BEFORE {change} ON meta BEGIN SELECT RAISE(ABORT, 'no'); END");
+        store.execute_batch(&text).unwrap();
+    }
+    let refused = gateway.ask("POST", "/api/v1/drain", "{}").await;
+    assert!(refused.status >= 500, "{refused:?}");
+    let told = gateway.ask("GET", "/api/v1/drain", "").await.json();
+    assert_eq!((&told["draining"], &told["leases"]), (&false.into(), &0.into()));
+}

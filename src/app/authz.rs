@@ -240,7 +240,8 @@ pub async fn take_over<C: Clock + Clone>(
     let (folder, capacity, now) = (config.run_dir.clone(), config.replay_capacity, clock.now().seconds());
     let preread = tokio::task::spawn_blocking(move || Journal::preread(&folder, capacity, now)).await.ok().flatten();
     tracing::info!(entries = preread.as_ref().map(Preread::len), "the replay journal was read ahead");
-    let inbound = bind(&Listen::Unix(place), peers).await?;
+    // The supervisor renames it as soon as it is there.
+    let inbound = Inbound::Unix { listener: peer::bind_private_at_once(&place).await?, peers };
     let path = config.run_dir.join(LOCK);
     let lock = loop {
         match FileLock::take(&path, &holder()) {

@@ -146,6 +146,11 @@ impl ConnectionsApi {
         self.api.call(Method::DELETE, self.service(&["drain", lease]), None).await
     }
 
+    /// Ends all of them.
+    pub async fn undrain_all(&self) -> Result<Value, ApiError> {
+        self.api.call(Method::DELETE, self.service(&["drain"]), None).await
+    }
+
     fn service(&self, rest: &[&str]) -> reqwest::Url {
         self.api.url(&[&["api", "v1"], rest].concat())
     }

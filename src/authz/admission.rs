@@ -75,11 +75,11 @@ impl Admissions {
         self.share_refusals.load(Ordering::Relaxed)
     }
 
-    /// Whether the next admission could be written down. A journal whose file is gone is begun anew, so that what is admitted
+    /// Whether the next admission could be written down, by whoever is to: one that another process writes now is its. A journal whose file is gone is begun anew, so that what is admitted
     /// from now on is found after a restart.
     pub fn is_kept(&self, now: Now) -> bool {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(journal) = inner.journal.as_mut() else { return false };
+        let Some(journal) = inner.journal.as_mut() else { return true };
         match journal.mend(now.seconds()) {
             Ok(()) => true,
             Err(error) => {
@@ -105,5 +105,25 @@ impl Admissions {
             }
             AdmitRefusal::Starting => DenyReason::ReplayWindowStarting,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use super::*;
+    use crate::sys::clock::Clock as _;
+    use crate::sys::clock::SystemClock;
+
+    #[test]
+    fn a_journal_that_was_handed_on_is_no_failing_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = SystemClock.now();
+        let (journal, window, _) = Journal::open(folder.path(), 10, now.seconds()).unwrap();
+        let admissions = Admissions::new(journal, window);
+        assert!(admissions.is_kept(now));
+        admissions.seal();
+        assert!(admissions.is_kept(now), "its failures are another's now");
     }
 }

@@ -69,12 +69,13 @@
 //!
 //! `POST /api/v1/drain` takes a lease; while one is held authz refuses new requests with `GATEWAY_DRAINING` and Envoy fails its own
 //! health check. Authz is told *until when* and goes by its own clock, so the drain ends with its lease also where `admin` is away.
-//! Leases lie in `run/drain.json` and outlive restarts. Requests in flight are not touched.
+//! Leases lie in `run/drain.json` and outlive restarts; `DELETE /api/v1/drain` ends all of them.
+//! What Envoy was told is kept apart and said again until it has heard it, also by an `admin` that has just started. Requests in flight are not touched.
 //!
 //! # As a service
 //!
 //! The unit is `Type=notify`: READY comes when everything answers, WATCHDOG while the supervisor works and `admin` answers, at
-//! a third of `WatchdogSec`. So a frozen `admin` has the whole restarted after 30 s. While it starts or drains its own deadlines hold.
+//! a sixth of `WatchdogSec`. So a frozen `admin` has the whole restarted after 30 s. While it starts or drains its own deadlines hold.
 //! `RestartPreventExitStatus=78` keeps a wrong configuration, a port or a lock of somebody else from being tried for ever.
 //! `last-shutdown.json` in the data folder says why the last supervisor ended; after SIGKILL it says nothing.
 //!

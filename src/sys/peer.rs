@@ -9,10 +9,14 @@ use std::path::Path;
 use tokio::net::UnixListener;
 use tokio::net::UnixStream;
 
+use crate::sys::files;
 use crate::sys::files::PRIVATE_FILE;
 
 /// Longest path a Unix socket can have: `sun_path` holds 108 bytes, one of them the ending NUL.
 pub const MAX_SOCKET_PATH: usize = 107;
+
+/// Ends the name of a socket that is being made.
+const DRAFT: &str = ".made";
 
 /// Why a socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,15 @@ pub async fn bind_private(path: &Path) -> Result<UnixListener, SocketError> {
     Ok(listener)
 }
 
+/// The same for a socket that somebody waits for: it gets its name when nothing is left to be done by that name, so that whoever
+/// sees it may give it another.
+pub async fn bind_private_at_once(path: &Path) -> Result<UnixListener, SocketError> {
+    let draft = files::beside(path, DRAFT);
+    let listener = bind_private(&draft).await?;
+    fs::rename(&draft, path).map_err(|source| SocketError::Io { path: path.display().to_string(), source })?;
+    Ok(listener)
+}
+
 /// Who may connect to a Unix socket of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerRule {
@@ -111,5 +124,27 @@ impl PeerRule {
             (Some(_), Some(found)) => Err(PeerRefused::Pid(found)),
             (Some(_), None) => Err(PeerRefused::Unknown),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_sees_a_socket_may_rename_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (next, place) = (folder.path().join("next"), folder.path().join("place"));
+        for _ in 0..300 {
+            let (seen, named) = (next.clone(), place.clone());
+            let renames = std::thread::spawn(move || while fs::rename(&seen, &named).is_err() {});
+            let _listener = bind_private_at_once(&next).await.unwrap();
+            renames.join().unwrap();
+            assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o777, PRIVATE_FILE);
+            UnixStream::connect(&place).await.unwrap();
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
     }
 }

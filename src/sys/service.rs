@@ -7,8 +7,9 @@ use sd_notify::NotifyState;
 
 use crate::sys::env;
 
-/// Parts of the manager's patience in which a sign of life comes: two may be lost.
-const BEATS: u32 = 3;
+/// Parts of the manager's patience: a sign of life is tried for one and waited with for another, so that after one that was
+/// lost the next comes when four have passed.
+const BEATS: u32 = 6;
 
 /// The service manager this process was started by, as its environment names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,13 @@ impl ServiceManager {
         tell(&[NotifyState::ExtendTimeoutUsec(micros)]);
     }
 
-    /// How often a sign of life is due; `None`: nobody waits for one.
+    /// One that is this patient, for tests; nobody listens.
+    #[cfg(test)]
+    pub(crate) const fn with_patience(patience: Duration) -> Self {
+        Self { there: false, watchdog: Some(patience) }
+    }
+
+    /// How long to wait between two signs of life, and at most for what one depends on; `None`: nobody waits for them.
     pub fn beat_every(self) -> Option<Duration> {
         self.watchdog.map(|patience| patience / BEATS)
     }

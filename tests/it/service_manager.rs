@@ -14,7 +14,7 @@ use crate::support::process;
 use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
 
-/// How often a sign of life is due, in the environment's microseconds: a third of it is a second.
+/// How often a sign of life is due, in the environment's microseconds: a sixth of it is half a second.
 const WATCHDOG_USEC: &str = "3000000";
 
 /// A manager that listens.

@@ -85,6 +85,15 @@ impl Stops {
     pub(super) async fn forced(&mut self) {
         self.signals.next().await;
     }
+
+    /// Returns at the next call: what forces the stop where it was `called` before, else the stop.
+    pub(super) async fn next(&mut self, called: bool) {
+        if called {
+            self.forced().await;
+        } else {
+            self.called().await;
+        }
+    }
 }
 
 /// What ran before, and where it listened.
@@ -218,13 +227,13 @@ impl Bound {
             Ok(false) => Ok(Lived::Over),
             Err(error) => Err(error),
         };
-        let forced = match &ended {
+        let stopped = match &ended {
             Ok(lived) => supervisor.drain(stops, *lived).await,
-            Err(_) => supervisor.end(stops).await,
+            Err(_) => supervisor.end(stops, false).await,
         };
         Instance::forget(&supervisor.config.run_dir);
         match ended {
-            Ok(Lived::Anew | Lived::Again) if !forced => {
+            Ok(Lived::Anew | Lived::Again) if !stopped => {
                 supervisor.frame.begin(Phase::Starting);
                 let (last, frame) = supervisor.into_rest();
                 anew(last, frame, stops).await
@@ -235,7 +244,7 @@ impl Bound {
             }
             Err(error) => match before {
                 // The new settings can be read and bound, and still nothing comes up with them.
-                Some(before) if !up && !forced => {
+                Some(before) if !up && !stopped => {
                     let (_, frame) = supervisor.into_rest();
                     back(*before, frame, &error.to_string(), stops).await
                 }

@@ -31,7 +31,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const IN_FLIGHT: &str = "http.ingress.downstream_rq_active";
 
 impl Supervisor {
-    /// Drains and ends everything; a signal meanwhile forces it. Says whether one came.
+    /// Drains and ends everything. A call meanwhile turns a restart into a stop, with the time a stop has; the next one forces it.
+    /// Says whether it is a stop.
     pub(super) async fn drain(&mut self, stops: &mut Stops, lived: Lived) -> bool {
         let why = match lived {
             Lived::Over => Progress::Draining,
@@ -40,6 +41,7 @@ impl Supervisor {
         };
         let _ = self.frame.progress.try_send(why);
         self.frame.begin(Phase::Draining);
+        let mut stopping = lived == Lived::Over;
         let patience = match (&self.frame.doing, lived) {
             (Some(doing), Lived::Again) => doing.ask.restart.patience(self.config.drain),
             (Some(_) | None, _) => Some(self.config.drain),
@@ -47,17 +49,23 @@ impl Supervisor {
         if lived == Lived::Over {
             self.frame.manager.stopping("stopping: requests in flight are finished");
         }
-        if let (true, Some(patience)) = (self.children.contains_key(&Role::Envoy), patience) {
-            let seconds = (patience < Duration::MAX).then_some(patience.as_secs());
-            self.frame.tell(Event::Draining { seconds });
+        if let (true, Some(mut patience)) = (self.children.contains_key(&Role::Envoy), patience) {
             let started = Instant::now();
             let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));
-            let cut = tokio::select! {
-                cut = empty(&raw, patience) => cut,
-                () = stops.forced() => {
+            let cut = loop {
+                let seconds = (patience < Duration::MAX).then_some(patience.as_secs());
+                self.frame.tell(Event::Draining { seconds });
+                tokio::select! {
+                    cut = empty(&raw, patience) => break cut,
+                    () = stops.next(stopping) => {}
+                }
+                if stopping {
                     self.kill_all().await;
                     return true;
                 }
+                stopping = true;
+                self.stop_instead();
+                patience = self.config.drain;
             };
             let took = started.elapsed();
             self.frame.tell(Event::Drained { took_ms: millis(took), cut });
@@ -67,21 +75,34 @@ impl Supervisor {
                 let _ = self.frame.progress.try_send(Progress::Note(text));
             }
         }
-        self.end(stops).await
+        self.end(stops, stopping).await
     }
 
-    /// Ends everything without waiting for requests: Envoy first, so that nobody asks an authz that is gone. Says whether
-    /// a signal came meanwhile.
-    pub(super) async fn end(&mut self, stops: &mut Stops) -> bool {
-        let mut forced = false;
+    /// What was to start anew ends.
+    fn stop_instead(&self) {
+        let _ = self.frame.progress.try_send(Progress::Draining);
+        self.frame.manager.stopping("stopping: requests in flight are finished");
+    }
+
+    /// Ends everything without waiting for requests: Envoy first, so that nobody asks an authz that is gone. Says whether it is
+    /// a stop: it was one before (`stopping`), or became one meanwhile. Who calls it then a second time forces it.
+    pub(super) async fn end(&mut self, stops: &mut Stops, mut stopping: bool) -> bool {
         for role in [Role::Envoy, Role::Authz, Role::Admin] {
             let Some(running) = self.children.get(&role) else { continue };
             // One that is gone already is heard of below.
             let _ = running.process.signal(Signal::TERM);
-            forced = tokio::select! {
-                () = tokio::time::sleep(TERM_GRACE) => false,
-                () = self.gone(role) => false,
-                () = stops.forced() => true,
+            let deadline = Instant::now() + TERM_GRACE;
+            let forced = loop {
+                tokio::select! {
+                    () = tokio::time::sleep_until(deadline) => break false,
+                    () = self.gone(role) => break false,
+                    () = stops.next(stopping) => {}
+                }
+                if stopping {
+                    break true;
+                }
+                stopping = true;
+                self.stop_instead();
             };
             if forced {
                 break;
@@ -91,7 +112,7 @@ impl Supervisor {
             }
         }
         self.kill_all().await;
-        forced
+        stopping
     }
 
     /// Kills what is left and waits for it: a killed process always ends.

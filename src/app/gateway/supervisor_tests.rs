@@ -567,6 +567,38 @@ async fn requests_that_take_longer_than_they_have_are_cut_off_and_counted() {
 }
 
 #[tokio::test]
+async fn the_first_signal_while_a_restart_drains_makes_it_a_stop_that_drains() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    fake.write("in-flight", "3");
+    let own = i32::try_from(std::process::id()).unwrap();
+    let (ended, _) = live(&fake, || async {
+        let run_dir = fake.run_dir();
+        let wait = Command::Restart(Restart::Wait { seconds: 0 });
+        let mut conversation = Conversation::begin(&run_dir, wait).await.unwrap();
+        let drains = || fake.events().iter().filter(|line| line.contains("asked /drain_listeners")).count();
+        until("the drain", || drains() == 1).await;
+        kill(own, Signal::TERM);
+        until("the drain of a stop", || drains() == 2).await;
+        assert!(!fake.events().iter().any(|line| line == "envoy term"), "{:?}", fake.events());
+        fake.write("in-flight", "0");
+        let mut last = None;
+        while let Ok(Some(event)) = conversation.next().await {
+            last = Some(event);
+        }
+        assert!(matches!(last, Some(Event::Refused { ref code, .. }) if code == "stopping"), "{last:?}");
+        // The gateway ends by itself.
+        std::future::pending().await
+    })
+    .await;
+    ended.unwrap();
+    fake.at("envoy term");
+    assert_eq!(fake.events().iter().filter(|line| line.starts_with("admin start")).count(), 1, "nothing starts anew");
+    assert_eq!(restart_lines(&fake)[0]["outcome"], "stopped");
+    assert_eq!(LastShutdown::read(&fake.config().data_dir).unwrap().reason, "SIGTERM");
+}
+
+#[tokio::test]
 async fn a_forced_restart_does_not_ask_envoy_to_drain() {
     let _turn = TURN.lock().await;
     let fake = Fake::new();

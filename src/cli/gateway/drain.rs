@@ -43,8 +43,11 @@ pub(crate) struct DrainArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UndrainArgs {
     /// The lease that `gateway drain` printed
-    #[arg(value_name = "LEASE")]
-    lease: String,
+    #[arg(value_name = "LEASE", required_unless_present = "all", conflicts_with = "all")]
+    lease: Option<String>,
+    /// End all leases, whoever holds them
+    #[arg(long)]
+    all: bool,
     /// Settings: they say which gateway is meant.
     #[command(flatten)]
     settings: SettingsArgs,
@@ -88,7 +91,12 @@ fn in_flight(body: &Value) -> Option<u64> {
 /// Ends it.
 pub(crate) async fn undrain(args: &UndrainArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     let api = open(&args.settings, globals, printer)?;
-    api.undrain(&args.lease).await.map_err(|error| gateway_api::failed(&error))?;
-    printer.ok("the lease has ended")?;
+    // Without a lease `--all` was typed: one of the two is required.
+    let ended = match &args.lease {
+        Some(lease) => api.undrain(lease).await,
+        None => api.undrain_all().await,
+    };
+    ended.map_err(|error| gateway_api::failed(&error))?;
+    printer.ok(if args.all { "no lease is held" } else { "the lease has ended" })?;
     Ok(Outcome::Done)
 }
