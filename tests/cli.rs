@@ -39,6 +39,8 @@ mod claim;
 mod config;
 #[path = "cli/connection.rs"]
 mod connection;
+#[path = "cli/diagnostics.rs"]
+mod diagnostics;
 #[path = "cli/fake.rs"]
 mod fake;
 #[path = "cli/fake_admin.rs"]

@@ -27,6 +27,7 @@ mod control_plane;
 mod dashboard;
 mod dashboard_pages;
 mod dashboard_story;
+mod diagnostics;
 mod drain;
 mod edits;
 mod envoy_file;
