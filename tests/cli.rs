@@ -59,6 +59,8 @@ mod local_api;
 mod pair;
 #[path = "cli/service.rs"]
 mod service;
+#[path = "cli/signatures.rs"]
+mod signatures;
 #[path = "cli/terminal.rs"]
 mod terminal;
 
