@@ -68,7 +68,7 @@ impl Cleaner {
             let begins = trimmed.contains('=') && UNIT_VALUES.contains(&name);
             if goes_on || begins {
                 if begins {
-                    out.push_str(&format!("{name}={MARK}\n"));
+                    out.push_str(&format!("# {name} is left out\n"));
                 }
                 // A backslash at the end carries a value on to the next line.
                 goes_on = trimmed.ends_with('\\');
@@ -184,8 +184,7 @@ mod tests {
     fn a_units_environment_is_not_told_over_several_lines_either() {
         let unit = "[Service]\nEnvironment=\"ONE=first\" \\\n  TWO=second \\\n  THREE=third\nExecStart=/usr/bin/sigilum\n\
                     SetCredential = key:fourth\nRestart=always\n";
-        let expected =
-            "[Service]\nEnvironment=[redacted]\nExecStart=/usr/bin/sigilum\nSetCredential=[redacted]\nRestart=always\n";
+        let expected = "[Service]\n# Environment is left out\nExecStart=/usr/bin/sigilum\n# SetCredential is left out\nRestart=always\n";
         assert_eq!(cleaner().unit(unit), expected);
         let job = "<dict>\n<key>EnvironmentVariables</key>\n<dict>\n<key>ONE</key>\n<string>first</string>\n</dict>\n\
                    <key>Label</key>\n<string>x</string>\n</dict>\n";
