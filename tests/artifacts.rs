@@ -16,14 +16,16 @@ use serde_yaml::Value;
 use sigilum::config::api;
 use sigilum::config::keys;
 use sigilum::config::structure;
+use sigilum::domain::symptom;
 
 /// Set to write what is generated instead of comparing it.
 const UPDATE: &str = "SIGILUM_UPDATE_ARTIFACTS";
 /// What stands around the generated tables in the README.
-const TABLES: [(&str, &str); 3] = [
+const TABLES: [(&str, &str); 4] = [
     ("<!-- settings -->\n", "<!-- /settings -->"),
     ("<!-- declarations -->\n", "<!-- /declarations -->"),
     ("<!-- api settings -->\n", "<!-- /api settings -->"),
+    ("<!-- symptoms -->\n", "<!-- /symptoms -->"),
 ];
 /// Everything the top level may hold besides dot files and what cargo builds.
 const TOP_LEVEL: [&str; 10] =
@@ -69,10 +71,11 @@ fn each_mapping(value: &Value, visit: &mut impl FnMut(&serde_yaml::Mapping)) {
 }
 
 #[test]
-fn the_settings_tables_of_the_readme_are_the_generated_ones() {
+fn the_tables_of_the_readme_are_the_generated_ones() {
     let readme = read("README.md");
     let mut wanted = readme.clone();
-    for ((begin, end), table) in TABLES.into_iter().zip([keys::table(), structure::table(), keys::table_of(api::ALL)]) {
+    let tables = [keys::table(), structure::table(), keys::table_of(api::ALL), symptom::table()];
+    for ((begin, end), table) in TABLES.into_iter().zip(tables) {
         let (before, rest) = wanted.split_once(begin).unwrap();
         let (_, after) = rest.split_once(end).unwrap();
         wanted = format!("{before}{begin}{table}{end}{after}");
@@ -81,7 +84,7 @@ fn the_settings_tables_of_the_readme_are_the_generated_ones() {
         fs::write(root().join("README.md"), wanted).unwrap();
         return;
     }
-    assert!(readme == wanted, "the settings table is stale: run `{UPDATE}=1 cargo test --test artifacts`");
+    assert!(readme == wanted, "a table is stale: run `{UPDATE}=1 cargo test --test artifacts`");
 }
 
 #[test]

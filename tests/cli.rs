@@ -39,6 +39,8 @@ mod claim;
 mod config;
 #[path = "cli/connection.rs"]
 mod connection;
+#[path = "cli/diagnostics.rs"]
+mod diagnostics;
 #[path = "cli/doctor.rs"]
 mod doctor;
 #[path = "cli/fake.rs"]
@@ -59,6 +61,8 @@ mod local_api;
 mod pair;
 #[path = "cli/service.rs"]
 mod service;
+#[path = "cli/signatures.rs"]
+mod signatures;
 #[path = "cli/terminal.rs"]
 mod terminal;
 

@@ -157,7 +157,7 @@ mod tests {
         let door = Endpoint::Tcp(listener.local_addr().unwrap());
         let envoy = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read(&mut [0; 4096]).await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
             // What Envoy gives authz, and a little for the way.
             tokio::time::sleep(Duration::from_millis(520)).await;
             let body = r#"{"code":"AUTHZ_UNAVAILABLE","request_id":"late-1"}"#;

@@ -76,6 +76,7 @@ pub(crate) fn stored_token(file: &Path) -> Result<Option<Secret>, CliError> {
 /// An error of the gateway with its exit code and what to do next.
 pub(crate) fn failed(error: &ApiError) -> CliError {
     let shown = |outcome| CliError::new(outcome, format!("the gateway: {error}"));
+    let unauthorized = || CliError::new(Outcome::Unauthorized, format!("unauthorized: the gateway: {error}"));
     match error {
         ApiError::Address { .. } => shown(Outcome::Config).hint("see --gateway-admin-url and GATEWAY_ADMIN_URL"),
         ApiError::Client(_) | ApiError::Token => shown(Outcome::Failed),
@@ -89,10 +90,10 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
             shown(Outcome::Failed).hint("is that the admin API of a gateway? see --gateway-admin-url")
         }
         ApiError::Refused(refusal) => match (refusal.status, refusal.code.as_str()) {
-            (403, "ADMIN_CERTIFICATE_REQUIRED") => shown(Outcome::Unauthorized)
+            (403, "ADMIN_CERTIFICATE_REQUIRED") => unauthorized()
                 .hint("GATEWAY_ADMIN_CLIENT_CERT_FILE and GATEWAY_ADMIN_CLIENT_KEY_FILE name the certificate to show"),
             (421, _) => shown(Outcome::Failed).hint("the gateway's admin.allowed_hosts names the hosts it is known by"),
-            (401 | 403, _) => shown(Outcome::Unauthorized).hint(
+            (401 | 403, _) => unauthorized().hint(
                 "the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway; see --gateway-data-dir",
             ),
             (_, "CONNECTION_DECLARED" | "VARIABLE_DECLARED") => {

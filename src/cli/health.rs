@@ -59,7 +59,7 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
         }
         return Err(CliError::new(
             Outcome::Unauthorized,
-            "the gateway tells why only to those who have the admin token",
+            "unauthorized: the gateway tells why only to those who have the admin token",
         )
         .hint("the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway; see --gateway-data-dir"));
     };

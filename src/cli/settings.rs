@@ -182,7 +182,7 @@ pub(crate) enum Refused {
 impl From<Refused> for CliError {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Mistakes(mistakes) => Self::new(Outcome::Config, mistakes.to_string()),
+            Refused::Mistakes(mistakes) => Self::new(Outcome::Config, format!("invalid config: {mistakes}")),
             Refused::File(path, message) | Refused::Missing(path, message) => {
                 Self::new(Outcome::Config, format!("{path}: {message}"))
             }

@@ -106,7 +106,8 @@ impl LogRedactor {
         }
     }
 
-    fn clean_text(&self, text: &mut String) {
+    /// Cleans a text that stands by itself, of one line or many.
+    pub fn clean_text(&self, text: &mut String) {
         if let Some(known) = self.known.as_ref().filter(|_| text.len() >= LEAST_KNOWN) {
             *text = known.clean(text);
         }

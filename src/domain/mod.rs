@@ -35,6 +35,7 @@ pub mod sealing;
 pub mod secret;
 pub mod signature;
 pub mod snapshot;
+pub mod symptom;
 pub mod time;
 pub mod trace;
 pub mod upstream_path;

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Call it at every reload, also with nothing changed: that costs nothing, and the condition `XdsInSync` is true again once
-//! a refused change is taken out of the file. An `Err` is also logged (`envoy update rejected`), counted
+//! a refused change is taken out of the file. An `Err` is also logged (`xds rejected`), counted
 //! (`envoy_config_rejected_total`) and shown by readiness; whoever calls need not.
 //!
 //! Certificates are watched by [`Live::watch`]: files that are replaced, in whatever way, are checked and then told to Envoy,
@@ -292,7 +292,8 @@ impl Live {
             }
             Err(rejected) => {
                 let Rejected { reason, message, restored } = &rejected;
-                tracing::error!(reason = reason.name(), detail = %message, restored, "envoy update rejected");
+                // Not `message`: that is the name of the words at the end.
+                tracing::error!(code = "XDS_REJECTED", reason = reason.name(), error = %message, restored, "xds rejected");
                 self.shown.count_rejected();
                 self.shown.record_version(kept.version);
                 self.shown.set(Condition {

@@ -146,7 +146,7 @@
 //!
 //! Under a supervisor there is `XdsInSync` of `envoy`: `False` while Envoy goes on with the configuration it had because it would not
 //! have the last one, with the reason (`Nack`, `AckTimeout`, `PortNotAvailable`, `InvalidSettings`, `FileNotWritten`) and
-//! Envoy's own words; the log says `envoy update rejected`. It is true again with the next change that is accepted, or once the
+//! Envoy's own words; the log says `xds rejected`. It is true again with the next change that is accepted, or once the
 //! refused one is taken out of the file.
 //!
 //! With `gateway.tls` there is `IngressCertificate`: `False` while the files cannot be used and agents are shown the certificate

@@ -49,7 +49,11 @@ impl Reloader {
         match self.unless_gone(read.unwrap_or_else(|_| Err(lost()))) {
             Err(Unusable { hash, message, .. }) => {
                 if self.refused.as_ref() != Some(&hash) {
-                    tracing::warn!(error = message, "config reload skipped (invalid config)");
+                    tracing::warn!(
+                        code = "CONFIG_RELOAD_SKIPPED",
+                        error = message,
+                        "config reload skipped (invalid config)"
+                    );
                     self.parts.admin.metrics.reload().count("invalid");
                 }
                 self.refused = Some(hash.clone());

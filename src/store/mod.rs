@@ -52,7 +52,9 @@ pub enum StoreError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The master key is not the one the store was sealed with.
-    #[error("the master key does not open {path}: it was sealed with another key; nothing was changed")]
+    #[error(
+        "master key mismatch: the master key does not open {path}: it was sealed with another key; nothing was changed"
+    )]
     WrongMasterKey {
         /// The database file.
         path: PathBuf,

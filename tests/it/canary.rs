@@ -28,7 +28,7 @@ use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
 
 /// Everything one can look into, by name.
-type Artefacts = BTreeMap<String, Vec<u8>>;
+pub type Artefacts = BTreeMap<String, Vec<u8>>;
 
 /// All files below `folder`, whatever they are.
 fn files(folder: &Path, found: &mut Artefacts) {
@@ -129,7 +129,7 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
 }
 
 /// Where one of `forms` of a secret stands.
-fn search(artefacts: &Artefacts, secret: &str) -> Vec<String> {
+pub fn search(artefacts: &Artefacts, secret: &str) -> Vec<String> {
     let forms = forms(secret);
     let holds = |body: &[u8]| forms.iter().any(|form| body.windows(form.len()).any(|window| window == form.as_slice()));
     artefacts.iter().filter(|(_, body)| holds(body)).map(|(name, _)| name.clone()).collect()

@@ -27,6 +27,7 @@ mod control_plane;
 mod dashboard;
 mod dashboard_pages;
 mod dashboard_story;
+mod diagnostics;
 mod doctor;
 mod drain;
 mod edits;

@@ -37,7 +37,9 @@ pub enum GatewayError {
         holder: String,
     },
     /// Somebody listens where we would.
-    #[error("port {} ({what}, {address}) is in use{}", .address.port(), by(.holder.as_ref()))]
+    #[error(
+        "port in use by foreign process: port {} ({what}, {address}) is in use{}", .address.port(), by(.holder.as_ref())
+    )]
     PortInUse {
         /// What it is for.
         what: &'static str,
@@ -126,7 +128,9 @@ pub enum GatewayError {
         log: PathBuf,
     },
     /// A process that ends again and again.
-    #[error("{} ended {failures} times within {seconds} s, the last time with {ended}; its log: {log}", .role.name())]
+    #[error(
+        "{} crash loop: it ended {failures} times within {seconds} s, the last time with {ended}; its log: {log}", .role.name()
+    )]
     GaveUp {
         /// Which.
         role: Role,

@@ -74,7 +74,9 @@ mod tests {
         let address: SocketAddr = format!("127.0.0.1:{}", line.trim()).parse().unwrap();
         let error = listener("the ingress", &[address]).unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with(&format!("port {} (the ingress, {address}) is in use", address.port())), "{text}");
+        let start =
+            format!("port in use by foreign process: port {} (the ingress, {address}) is in use", address.port());
+        assert!(text.starts_with(&start), "{text}");
         if cfg!(target_os = "linux") {
             assert!(text.contains(&format!("by process {} (python3", other.id())), "{text}");
         }

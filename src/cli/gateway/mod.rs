@@ -6,6 +6,7 @@ mod authz;
 mod backup;
 mod config;
 mod connect;
+mod diagnostics;
 mod drain;
 mod endpoint;
 pub(crate) mod envoy_config;
@@ -41,6 +42,7 @@ use crate::cli::gateway::backup::BackupArgs;
 use crate::cli::gateway::backup::RestoreArgs;
 use crate::cli::gateway::config::ConfigArgs;
 use crate::cli::gateway::connect::ConnectArgs;
+use crate::cli::gateway::diagnostics::DiagnosticsArgs;
 use crate::cli::gateway::drain::DrainArgs;
 use crate::cli::gateway::drain::UndrainArgs;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
@@ -89,6 +91,7 @@ impl GatewayArgs {
             | GatewayCommand::SealingKey(_)
             | GatewayCommand::Status(_)
             | GatewayCommand::Probe(_)
+            | GatewayCommand::Diagnostics(_)
             | GatewayCommand::Config(_) => None,
             GatewayCommand::Rekey(_) | GatewayCommand::Backup(_) | GatewayCommand::Restore(_) => Some("gateway"),
         }
@@ -119,6 +122,8 @@ enum GatewayCommand {
     Status(StatusArgs),
     /// Ask every gateway this command knows of who it is, what it lets us do, and whether it is closed to strangers
     Probe(ProbeArgs),
+    /// What whoever helps needs to see of this gateway, without secrets
+    Diagnostics(DiagnosticsArgs),
     /// Run the admin process alone: the sealed store, the admin API, the state stream
     Admin(AdminArgs),
     /// Run the decision alone: what Envoy asks
@@ -153,6 +158,7 @@ pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) 
         GatewayCommand::Connect(args) => dispatch::small(connect::run(args, globals, printer)),
         GatewayCommand::Status(args) => dispatch::small(status::run(args, globals, printer)),
         GatewayCommand::Probe(args) => dispatch::small(probe::run(args, globals, printer)),
+        GatewayCommand::Diagnostics(args) => dispatch::small(diagnostics::run(args, globals, printer)),
         GatewayCommand::Admin(args) => dispatch::role(admin::run(args, globals, printer)),
         GatewayCommand::Authz(args) => dispatch::role(authz::run(args, globals)),
         GatewayCommand::AuthToken(args) => dispatch::small(auth_token::run(args, globals, printer)),

@@ -15,6 +15,7 @@ use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::config::Flags;
 use crate::wire::status::ReportBody;
 
 /// Options of `gateway status`.
@@ -74,6 +75,12 @@ pub(super) async fn run(args: &StatusArgs, globals: &Globals, printer: &mut Prin
         printer.lines(&human::lines(&gathered, printer.is_coloured()))?;
     }
     Ok(outcome(args, &gathered.report, gathered.refusal))
+}
+
+/// The report with all there is, for whoever writes it down.
+pub(super) async fn report(flags: &Flags, patience: Duration) -> Result<ReportBody, CliError> {
+    let wanted = Wanted { deep: true, probe: true, url: None, token_file: None, patience };
+    gather::gather(flags, &wanted).await.map(|gathered| gathered.report)
 }
 
 /// Why a call with the token did not come through.
