@@ -28,9 +28,6 @@ use super::text_of;
 
 /// The master key of the store.
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-/// The unit of the gateway.
-const UNIT: &str = ".config/systemd/user/sigilum-gateway.service";
-
 /// An installation with identity, keys, store and settings, and no gateway.
 struct Patient {
     person: Person,
@@ -75,6 +72,14 @@ impl Patient {
         }
         drop(OpenStore::open(&patient.at("data"), &Secret::new(KEY.to_owned()), "pid 1 (test)").unwrap());
         patient
+    }
+
+    /// Where the unit of this gateway would be installed, below the home folder.
+    fn unit_file(&self) -> String {
+        let shown = self.run(&["gateway", "install", "--dry-run", "--json"]);
+        let report: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+        let path = Path::new(report["path"].as_str().unwrap()).strip_prefix(self.person.home()).unwrap().to_owned();
+        path.to_str().unwrap().to_owned()
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -371,8 +376,8 @@ fn unit(arguments: &str, rest: &str) -> String {
 fn a_unit_of_another_version_is_written_anew_after_a_yes_alone() {
     let patient = Patient::new();
     let before = patient.findings(&[]);
-    patient.write(UNIT, &unit("", "Restart=no\n"));
-    patient.write(&format!("{UNIT}.d/mine.conf"), "[Service]\nNice=5\n");
+    patient.write(&patient.unit_file(), &unit("", "Restart=no\n"));
+    patient.write(&format!("{}.d/mine.conf", patient.unit_file()), "[Service]\nNice=5\n");
     let drift = ("service/drift".to_owned(), "warning".to_owned());
     let new: Vec<_> = patient.findings(&[]).difference(&before).cloned().collect();
     assert_eq!(new, std::slice::from_ref(&drift));
@@ -382,10 +387,10 @@ fn a_unit_of_another_version_is_written_anew_after_a_yes_alone() {
     assert_eq!(patient.findings(&["--fix", "--yes"]), before);
     let once = patient.tree();
     assert!(
-        patient.person.read(UNIT).contains("KillMode=mixed")
-            && patient.person.read(UNIT).contains("\"gateway\" \"start\"")
+        patient.person.read(&patient.unit_file()).contains("KillMode=mixed")
+            && patient.person.read(&patient.unit_file()).contains("\"gateway\" \"start\"")
     );
-    assert_eq!(patient.person.read(&format!("{UNIT}.d/mine.conf")), "[Service]\nNice=5\n");
+    assert_eq!(patient.person.read(&format!("{}.d/mine.conf", patient.unit_file())), "[Service]\nNice=5\n");
     assert_eq!(patient.report(&["--fix", "--yes"])["applied_fixes"], serde_json::json!([]));
     assert_eq!(patient.tree(), once);
 }
@@ -394,7 +399,7 @@ fn a_unit_of_another_version_is_written_anew_after_a_yes_alone() {
 fn a_unit_that_somebody_else_manages_stays() {
     let mut patient = Patient::new();
     patient.set("SIGILUM_SERVICE_REPAIR_POLICY", "external");
-    patient.write(UNIT, &unit("", "Restart=no\n"));
+    patient.write(&patient.unit_file(), &unit("", "Restart=no\n"));
     let before = patient.tree();
     let report = patient.report(&["--fix", "--yes", "--only", "service"]);
     assert_eq!(patient.tree(), before);
@@ -404,14 +409,14 @@ fn a_unit_that_somebody_else_manages_stays() {
 #[test]
 fn units_that_do_not_fit_are_found() {
     case("service/legacy-unit", "error", false, |patient| {
-        patient.write(UNIT, &unit("", "KillMode=process\n"));
+        patient.write(&patient.unit_file(), &unit("", "KillMode=process\n"));
     });
     case("service/duplicate", "warning", false, |patient| {
         let text = "[Service]\nExecStart=/opt/sigilum gateway start\n";
-        patient.write(&UNIT.replace("sigilum-gateway", "other"), text);
+        patient.write(&patient.unit_file().replace("sigilum-gateway", "other"), text);
     });
     let patient = Patient::new();
-    patient.write(UNIT, &unit(" \"--addr\" \":1\"", "Restart=no\n"));
+    patient.write(&patient.unit_file(), &unit(" \"--addr\" \":1\"", "Restart=no\n"));
     let found = patient.findings(&["--only", "service/port-drift"]);
     assert_eq!(found, BTreeSet::from([("service/port-drift".to_owned(), "warning".to_owned())]));
 }
