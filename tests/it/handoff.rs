@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::support::client;
 use crate::support::client::Exchange;
 use crate::support::client::Request;
 use crate::support::gateway::Gateway;
@@ -136,12 +137,31 @@ fn no_request_fails_no_stream_breaks_and_no_nonce_passes_twice() {
         for _ in 0..SENDERS {
             scope.spawn(|| load.send());
         }
+        let watcher = scope.spawn(|| {
+            let request = Request::new("GET", &gateway.setup.admin.to_string(), "/readyz?fresh")
+                .header("authorization", &format!("Bearer {}", gateway.token()));
+            let mut said = Vec::new();
+            while !stop.load(Ordering::Acquire) {
+                // While admin itself is replaced nobody answers.
+                if let Ok(answer) = client::try_send(gateway.setup.admin, &request) {
+                    said.push((answer.status, answer.text()));
+                }
+            }
+            said
+        });
         wait_until("there is traffic", LIMIT, || sent.load(Ordering::Acquire) > RATE / 2);
         let report = hand_off(&gateway);
         assert_eq!(report["result"], "healthy", "{report}");
         let at = sent.load(Ordering::Acquire);
         wait_until("traffic goes on", LIMIT, || sent.load(Ordering::Acquire) > at + RATE / 2);
         stop.store(true, Ordering::Release);
+        let looks = watcher.join().unwrap();
+        assert!(looks.iter().any(|(status, _)| *status == 200), "{looks:?}");
+        for (status, text) in looks {
+            let told: Value = serde_json::from_str(&text).unwrap_or_default();
+            let failures = told["failures"].as_array().cloned().unwrap_or_default();
+            assert!(!failures.contains(&"NonceStore".into()), "{status} {text}");
+        }
         (feeder.join().unwrap(), reader.join().unwrap())
     });
 
