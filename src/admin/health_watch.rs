@@ -64,9 +64,10 @@ const API_PATIENCE: Duration = Duration::from_secs(2);
 const FRESH_PATIENCE: Duration = Duration::from_secs(8);
 /// What was found longer ago than this is not told: whoever should look does not.
 const STALE_MS: u64 = 10_000;
-/// Where Envoy says how many of its one authz are healthy; what it says then ends so.
-const AUTHZ_HEALTHY: &str = "/stats?filter=%5Ecluster%5C.authz%5C.membership_healthy%24";
-const ONE_HEALTHY: &[u8] = b": 1\n";
+/// Where Envoy's admin interface says how many of its one authz are healthy (`cluster.authz.membership_healthy`).
+pub const AUTHZ_HEALTHY: &str = "/stats?filter=%5Ecluster%5C.authz%5C.membership_healthy%24";
+/// How that answer ends where it is.
+pub const ONE_HEALTHY: &[u8] = b": 1\n";
 /// How long a session that is over is told of, in seconds: whoever has not paired again by then does not want to.
 const TERMINAL_SECONDS: u64 = 24 * 3600;
 /// Longest note of a bridge, in bytes.

@@ -8,11 +8,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
+use crate::admin::health_watch::AUTHZ_HEALTHY;
 use crate::app::authz::NEXT;
 use crate::app::gateway::ask::Event;
 use crate::app::gateway::ask::Phase;
@@ -23,11 +22,10 @@ use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::frame::millis;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::progress::Role;
-use crate::app::gateway::supervisor::AUTHZ_HEALTHY;
 use crate::app::gateway::supervisor::Supervisor;
+use crate::app::gateway::supervisor::well;
 use crate::envoy::launch;
 use crate::sys::files;
-use crate::sys::local_http;
 use crate::sys::local_http::Endpoint;
 
 /// How long a successor may take to stand ready, and to answer.
@@ -39,8 +37,6 @@ const LEAVE_AUTHZ: Duration = Duration::from_secs(2);
 const LEAVE_ADMIN: Duration = Duration::from_secs(10);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(5);
-/// How long one answer may take.
-const ANSWER: Duration = Duration::from_secs(2);
 
 /// Why a hand-off did not come about.
 #[derive(Debug)]
@@ -190,14 +186,7 @@ impl Supervisor {
     async fn until_it_answers(&mut self, endpoint: &Endpoint, path: &str) -> Result<(), Kept> {
         let started = Instant::now();
         loop {
-            let asked = local_http::exchange(endpoint, Request::get(path), Bytes::new(), ANSWER).await;
-            let answer = match asked {
-                Ok(found) if found.status == 200 && (path != AUTHZ_HEALTHY || found.body.ends_with(b": 1\n")) => {
-                    return Ok(());
-                }
-                Ok(found) => format!("{path} answers {}", found.status),
-                Err(error) => format!("{path} {error}"),
-            };
+            let Err(answer) = well(endpoint, path).await else { return Ok(()) };
             if let Some(exit) = self.reap()? {
                 return Err(Kept::Changed(format!("{} ended ({})", exit.role.name(), exit.words())));
             }

@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admin::drain::LEASES_FILE;
+use crate::admin::health_watch::AUTHZ_HEALTHY;
+use crate::admin::health_watch::ONE_HEALTHY;
 use crate::app::gateway::ask::Event;
 use crate::app::gateway::ask::Phase;
 use crate::app::gateway::ask::Restart;
@@ -53,8 +55,6 @@ const READY_LOOK: Duration = Duration::from_millis(30);
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long admin may take to find that everything is ready.
 const SETTLE: Duration = Duration::from_secs(3);
-/// Where Envoy says how many of its one authz are healthy.
-pub(super) const AUTHZ_HEALTHY: &str = "/stats?filter=%5Ecluster%5C.authz%5C.membership_healthy%24";
 
 /// A gateway that runs.
 pub(super) struct Supervisor {
@@ -171,12 +171,8 @@ impl Supervisor {
     /// run: declared agents are served, and a clock that is wrong is not mended by a restart.
     async fn settle(&self, api: &Endpoint) {
         let ready = async {
-            loop {
-                let request = Request::get("/health/ready");
-                match local_http::exchange(api, request, Bytes::new(), PROBE_DEADLINE).await {
-                    Ok(found) if found.status == 200 => return,
-                    Ok(_) | Err(_) => tokio::time::sleep(READY_LOOK).await,
-                }
+            while well(api, "/health/ready").await.is_err() {
+                tokio::time::sleep(READY_LOOK).await;
             }
         };
         let _ = tokio::time::timeout(SETTLE, ready).await;
@@ -247,16 +243,8 @@ impl Supervisor {
     /// Asks until the answer is 200; the end of any process ends the wait.
     async fn ready(&mut self, role: Role, endpoint: &Endpoint, path: &str) -> Result<(), GatewayError> {
         let started = Instant::now();
-        let mut answer;
         loop {
-            let asked = local_http::exchange(endpoint, Request::get(path), Bytes::new(), PROBE_DEADLINE).await;
-            match asked {
-                Ok(found) if found.status == 200 && (path != AUTHZ_HEALTHY || found.body.ends_with(b": 1\n")) => {
-                    return Ok(());
-                }
-                Ok(found) => answer = format!("{path} answers {}", found.status),
-                Err(error) => answer = format!("{path} {error}"),
-            }
+            let Err(answer) = well(endpoint, path).await else { return Ok(()) };
             if let Some(exit) = self.exits.try_join_next() {
                 return Err(self.ended_early(exit));
             }
@@ -409,6 +397,15 @@ impl Supervisor {
 
     fn log_path(&self, role: Role) -> PathBuf {
         self.logs.get(&role).map(|log| log.path().to_owned()).unwrap_or_default()
+    }
+}
+
+/// Asks once: whether the answer is 200, and where it is a number of [`AUTHZ_HEALTHY`] whether that is one. Else what came.
+pub(super) async fn well(endpoint: &Endpoint, path: &str) -> Result<(), String> {
+    match local_http::exchange(endpoint, Request::get(path), Bytes::new(), PROBE_DEADLINE).await {
+        Ok(found) if found.status == 200 && (path != AUTHZ_HEALTHY || found.body.ends_with(ONE_HEALTHY)) => Ok(()),
+        Ok(found) => Err(format!("{path} answers {}", found.status)),
+        Err(error) => Err(format!("{path} {error}")),
     }
 }
 

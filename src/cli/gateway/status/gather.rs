@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::app::gateway::instance::Instance;
 use crate::app::gateway::progress::Role;
+use crate::app::gateway::record::LastShutdown;
 use crate::app::status_api::ApiError;
 use crate::app::status_api::StatusApi;
 use crate::app::survey;
@@ -31,7 +31,6 @@ use crate::domain::secret::Secret;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
-use crate::sys::files;
 use crate::sys::local_http;
 use crate::sys::process;
 use crate::sys::process::PortHolder;
@@ -66,9 +65,6 @@ use crate::wire::status::XdsBody;
 
 /// How long Envoy may take to answer on the port of agents.
 const INGRESS_PATIENCE: Duration = Duration::from_millis(800);
-/// Why the last supervisor ended, in the data folder.
-const LAST_SHUTDOWN: &str = "last-shutdown.json";
-const MAX_SHUTDOWN: u64 = 16 * 1024;
 /// A drain of no length: only the unit's name is wanted.
 const UNIT: Kind = Kind::Gateway { drain_seconds: 0 };
 
@@ -88,12 +84,6 @@ struct Told {
     status: Option<StatusBody>,
     readiness: ReadinessBody,
     refusal: Option<Refusal>,
-}
-
-#[derive(Deserialize)]
-struct LastShutdown {
-    at: String,
-    reason: String,
 }
 
 /// Puts the report together.
@@ -164,8 +154,7 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
             .map(|(path, message)| IssueBody { path: path.clone(), message: message.clone() })
             .collect(),
     };
-    let shutdown = files::read_text(&config.paths.data_dir.join(LAST_SHUTDOWN), MAX_SHUTDOWN).ok();
-    let shutdown = shutdown.and_then(|text| serde_json::from_str::<LastShutdown>(&text).ok());
+    let shutdown = LastShutdown::read(&config.paths.data_dir);
     let ok = readiness.ready && looked.issues.is_empty() && refusal.is_none();
     let last_error = status.as_ref().and_then(|status| status.last_error.clone());
     let last_error = last_error.or_else(|| looked.issues.first().map(|(_, message)| message.clone()));
