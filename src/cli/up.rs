@@ -58,6 +58,13 @@ pub struct UpArgs {
     pub settings: SettingsArgs,
 }
 
+impl UpArgs {
+    /// `up --demo`, everything else as it is set.
+    pub(crate) fn demo() -> Self {
+        Self { demo: true, no_api: false, verbose: false, supervised: false, settings: SettingsArgs::default() }
+    }
+}
+
 /// Runs control plane and gateway; with `--demo`, or where no namespace was set, its namespace becomes the default of
 /// later commands.
 pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {

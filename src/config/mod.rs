@@ -20,6 +20,7 @@ pub mod keys;
 pub mod load;
 pub mod mistake;
 pub mod parts;
+pub mod profile;
 pub mod schema;
 pub mod structure;
 pub mod telemetry;

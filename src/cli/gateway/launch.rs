@@ -34,6 +34,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::printer::tame;
+use crate::cli::profile;
 use crate::cli::progress::Spinner;
 use crate::cli::stack;
 use crate::config::Config;
@@ -92,6 +93,13 @@ pub(crate) struct Prepared {
     made: Vec<String>,
     /// For the person: what should be changed.
     warnings: Vec<String>,
+}
+
+impl Prepared {
+    /// For the person: what was made.
+    pub(crate) fn made(&self) -> &[String] {
+        &self.made
+    }
 }
 
 /// The namespace of the settings, else what a person answers, else an error that says where to set it.
@@ -469,16 +477,21 @@ pub(crate) fn first(addresses: &[std::net::SocketAddr]) -> String {
 }
 
 /// How this program is typed: by name where it is on `PATH`, through cargo where this is the checkout it was built in,
-/// else by its place.
+/// else by its place; with the profile where there is one.
 pub(crate) fn command() -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sigilum"));
     let path = env::lookup("PATH").unwrap_or_default();
     let installed = path.split(':').any(|folder| Path::new(folder).join("sigilum") == program);
-    let profile = program.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-    match profile {
+    let built = program.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    let typed = match built {
         _ if installed => "sigilum".to_owned(),
         Some("release" | "debug") if is_built_here(&program) => "cargo run --release --".to_owned(),
         Some(_) | None => program.display().to_string(),
+    };
+    match profile::current() {
+        Some(profile) if profile.is_dev() => format!("{typed} --dev"),
+        Some(profile) => format!("{typed} --profile {}", profile.name()),
+        None => typed,
     }
 }
 
