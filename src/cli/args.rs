@@ -185,6 +185,11 @@ impl Command {
 }
 
 impl Command {
+    /// Whether it is a part of a gateway, which a supervisor starts.
+    pub(crate) const fn is_part(&self) -> bool {
+        matches!(self, Self::Gateway(args) if args.is_part())
+    }
+
     /// Whether it makes a gateway where there is none yet.
     pub(crate) const fn makes_gateway(&self) -> bool {
         match self {

@@ -70,7 +70,7 @@ fn refused(error: &clap::Error) -> Outcome {
 
 fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
     let Cli { mut globals, mut command } = cli;
-    profile::begin(&mut globals, command.makes_gateway())?;
+    profile::begin(&mut globals, command.makes_gateway(), command.is_part())?;
     let dev = globals.settled.as_ref().is_some_and(|(_, profile)| profile.is_dev());
     if globals.reset {
         if !dev || !command.makes_gateway() {

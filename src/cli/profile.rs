@@ -38,15 +38,16 @@ const SHARED: &[&str] = &["ENVOY_BIN", "SIGILUM_LOG"];
 const ELSEWHERE: &[&str] = &["SIGILUM_CONFIG_FILE", "SIGILUM_MODE", "SIGILUM_OWNER_TOKEN", "SIGILUM_OWNER_EMAIL"];
 
 /// Settles the profile before anything is read. `keeps`: the command is one that makes a gateway, whose ports are then
-/// written down; every other looks at what is written, or at what would be.
-pub(super) fn begin(globals: &mut Globals, keeps: bool) -> Result<(), CliError> {
+/// written down; every other looks at what is written, or at what would be. `part`: it is a part of a gateway, whose
+/// supervisor has chosen its environment.
+pub(super) fn begin(globals: &mut Globals, keeps: bool, part: bool) -> Result<(), CliError> {
     let Some(profile) = named(globals)? else { return Ok(()) };
     let mut name = profile::DEFAULT.to_owned();
     if let Some(profile) = &profile {
         profile.name().clone_into(&mut name);
     }
     let dev = profile.as_ref().is_some_and(Profile::is_dev);
-    let hides = if dev { is_elsewhere } else { |_: &str| false };
+    let hides = if dev && (globals.dev || !part) { is_elsewhere } else { |_: &str| false };
     env::stand_in(StandIns { values: vec![(profile::VARIABLE, name)], hides });
     globals.settled = match &profile {
         Some(profile) => Some((ports(profile, keeps)?, profile.clone())),

@@ -20,6 +20,7 @@ use crate::config::Sources;
 use crate::config::defaults;
 use crate::config::explain::Explained;
 use crate::config::keys;
+use crate::config::mistake::Place;
 use crate::config::profile;
 use crate::domain::hex;
 use crate::domain::secret::Secret;
@@ -211,6 +212,14 @@ impl From<Refused> for CliError {
 /// The same as [`load`], with the mistakes one by one.
 pub(crate) fn judge(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config, Refused> {
     with_file(flags, handed, None, |sources, file| judged(sources, file, None))
+}
+
+/// Whether something that stands in the file is wrong.
+pub(crate) fn is_damaged(flags: &Flags) -> bool {
+    match judge(flags, &[]) {
+        Err(Refused::Mistakes(found)) => found.list().iter().any(|mistake| matches!(mistake.place, Place::File { .. })),
+        Ok(_) | Err(Refused::File(..) | Refused::Missing(..) | Refused::Saved(_)) => false,
+    }
 }
 
 /// The configuration, where nobody else can write it or read the secrets in its file. `kept` is what was read in that

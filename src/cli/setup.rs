@@ -27,6 +27,7 @@ pub(super) fn run(args: &SetupArgs, globals: &Globals, printer: &mut Printer) ->
     // The master key passes through this process.
     role::harden()?;
     let config = args.settings.load(globals)?;
+    launch::check_local(&config)?;
     let namespace = launch::namespace(&config, printer)?;
     let prepared = launch::prepare(&config, &namespace)?;
     for line in prepared.made() {

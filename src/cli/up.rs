@@ -76,6 +76,7 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         Vec::new()
     };
     let (mut config, text) = args.settings.load_text(globals, &handed)?;
+    launch::check_local(&config)?;
     let found = config.namespace.clone().or_else(stack::plugin_namespace);
     let namespace = match &found {
         // With another API the namespace is somebody's: it is asked for.

@@ -28,6 +28,7 @@ pub use crate::config::key::Reload;
 pub use crate::config::key::table_of;
 pub use crate::config::log_keys::LOG_KEEP;
 pub use crate::config::log_keys::LOG_MAX_BYTES;
+use crate::config::remote;
 use crate::config::telemetry_keys;
 
 /// The gateway's own namespace.
@@ -441,6 +442,11 @@ pub const ALL: &[Key] = &[
     CONFIG_FILE,
     DATA_DIR,
     RUN_DIR,
+    remote::MODE,
+    remote::URL,
+    remote::TOKEN_FILE,
+    remote::FINGERPRINT,
+    remote::ALLOW_INSECURE,
     API_URL,
     BIND,
     INGRESS_ADDR,

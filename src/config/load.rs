@@ -42,6 +42,7 @@ use crate::config::parts::Resolution;
 use crate::config::parts::SecretsOptions;
 use crate::config::parts::UsageOptions;
 use crate::config::profile::Profile;
+use crate::config::remote;
 use crate::config::telemetry;
 use crate::domain::address::AddressPolicy;
 use crate::domain::ids::Namespace;
@@ -156,6 +157,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let ingress = loader.listen(&keys::INGRESS_ADDR, bind);
     let admin = loader.listen(&keys::ADMIN_ADDR, bind);
     let access = access::read(loader, ingress.as_deref(), admin.as_deref());
+    let mode = remote::read(loader);
     let envoy_admin = loader.listen(&keys::ENVOY_ADMIN_ADDR, Some(Bind::Loopback));
     let data_dir = loader.folder(&keys::DATA_DIR, Loader::data_dir);
     let run_dir = loader.folder(&keys::RUN_DIR, |_| data_dir.join("run"));
@@ -232,7 +234,13 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     };
     let declared = declared(loader, &secrets, &policy);
 
-    let (access, admin_url) = access?;
+    let (mut access, admin_url) = access?;
+    let (mode, remote) = mode?;
+    let admin_url = remote::address(loader, remote.as_ref(), admin_url);
+    if let Some(remote) = remote.as_ref().filter(|remote| remote.url == admin_url) {
+        access.trust.own_cert_file = None;
+        access.trust.fingerprint.clone_from(&remote.fingerprint);
+    }
     let (traces, collector) = traces?.unzip();
     let listen = Listeners { ingress: ingress?, admin: admin?, envoy_admin: envoy_admin? };
     let settings = Settings {
@@ -255,6 +263,8 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     };
     let mut config = Config {
         namespace,
+        mode,
+        remote,
         api_url: api_url?,
         api_url_set: loader.is_set(&keys::API_URL),
         admin_url,

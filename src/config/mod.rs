@@ -32,6 +32,7 @@ mod file;
 mod file_keys;
 mod loader;
 mod log_keys;
+pub mod remote;
 mod syntax;
 
 pub use explain::explain;

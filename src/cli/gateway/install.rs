@@ -131,6 +131,7 @@ pub(crate) async fn install(args: &InstallArgs, globals: &Globals, printer: &mut
     manager::refuse_external()?;
     let kin = manager::kin()?;
     let config = args.settings.load(globals)?;
+    launch::check_local(&config)?;
     let planned = plan(args, kin, &config)?;
     let second = manager::other(kin, args.system, &place_of(args.system, &config))?;
     if second.exists() && second != planned.path {

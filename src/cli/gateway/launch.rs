@@ -43,6 +43,7 @@ use crate::config::declaration::SecretSource;
 use crate::config::guard::Unguarded;
 use crate::config::keys;
 use crate::config::parts::AccessMode;
+use crate::config::parts::Mode;
 use crate::config::telemetry_keys::OTLP_HEADERS;
 use crate::domain::ids::Namespace;
 use crate::domain::record::MAX_SECRET_BYTES;
@@ -122,6 +123,18 @@ pub(crate) fn namespace(config: &Config, printer: &mut Printer) -> Result<Namesp
     }
     Namespace::normalise(&line)
         .map_err(|invalid| CliError::new(Outcome::Config, format!("the namespace {:?} {invalid}", line.trim())))
+}
+
+/// Refuses where the settings say that the gateway runs elsewhere.
+pub(crate) fn check_local(config: &Config) -> Result<(), CliError> {
+    match config.mode {
+        Mode::Local => Ok(()),
+        Mode::Remote => Err(CliError::new(
+            Outcome::Config,
+            "Gateway start blocked: set gateway.mode=local (it is `remote`: the gateway of these settings runs elsewhere)",
+        )
+        .hint("commands reach it at gateway.remote.url; --allow-unconfigured starts one without connections here")),
+    }
 }
 
 /// Makes the home folder, the identity and the master key where they are missing.
@@ -208,6 +221,7 @@ pub(crate) fn loader(
 ) -> Loader {
     Loader::new(move || {
         let (config, text) = settings.load_text(&globals, &handed).map_err(|error| error.to_string())?;
+        check_local(&config).map_err(|error| error.message)?;
         let namespace = config.namespace.clone().unwrap_or_else(|| namespace.clone());
         prepare(&config, &namespace).map_err(|error| error.to_string())?;
         Ok(gateway_config(config, text, &namespace, typed.clone()))

@@ -82,6 +82,11 @@ impl GatewayArgs {
         self.command.is_none()
     }
 
+    /// Whether it is a part of a gateway, which a supervisor starts.
+    pub(crate) const fn is_part(&self) -> bool {
+        matches!(self.command, Some(GatewayCommand::Admin(_) | GatewayCommand::Authz(_)))
+    }
+
     /// Whether it makes a gateway where there is none yet.
     pub(crate) const fn makes_gateway(&self) -> bool {
         matches!(

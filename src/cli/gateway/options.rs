@@ -51,6 +51,11 @@ pub struct SettingsArgs {
 }
 
 impl SettingsArgs {
+    /// The same with another configuration file.
+    pub(crate) fn with_file(&self, file: PathBuf) -> Self {
+        Self { config: Some(file), ..self.clone() }
+    }
+
     /// The configuration these options lead to, or everything that is wrong with it.
     pub fn load(&self, globals: &Globals) -> Result<Config, CliError> {
         self.load_with(globals, &[])
