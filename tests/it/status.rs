@@ -337,7 +337,7 @@ fn without_a_gateway_connections_are_those_of_the_file_and_none_is_called_well()
     assert_eq!(
         told["connections"],
         json!([{
-            "id": "conn-000", "protocol": "http", "status": "active", "secret": null, "circuit": null,
+            "id": "conn-000", "protocol": "http", "status": "active", "secret": null,
             "lastProbe": null, "approvedAgents": null,
         }])
     );

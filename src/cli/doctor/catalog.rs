@@ -41,6 +41,15 @@ pub(super) const CHECKS: &[Check] = &[
         judge: judge::schema,
     },
     Check {
+        id: "gateway/mode",
+        title: "Gateway meant",
+        explanation: "Looks whether commands ask the gateway of this machine or one elsewhere. Where they ask another than the \
+                      one that runs here, what they show and change is not what serves the agents of this machine.",
+        worst: Severity::Warning,
+        fix: None,
+        judge: judge::mode,
+    },
+    Check {
         id: "gateway/allow-unsigned",
         title: "Unsigned requests",
         explanation: "Looks for settings of older gateways that let unsigned requests through. No setting opens the gate any \

@@ -24,6 +24,7 @@ use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::finding::Judged;
 use crate::cli::doctor::finding::Repair;
 use crate::cli::doctor::finding::Severity;
+use crate::cli::doctor::report::Document;
 use crate::cli::doctor::report::Look;
 use crate::cli::doctor::report::Results;
 use crate::cli::gateway::options::SettingsArgs;
@@ -114,6 +115,12 @@ pub(crate) async fn run(args: &DoctorArgs, globals: &Globals, printer: &mut Prin
         printer.lines(&report::lines(&results, &applied, look))?;
     }
     Ok(if report::failures(&results) == 0 { Outcome::Done } else { Outcome::Failed })
+}
+
+/// The report of all checks, for whoever writes it down. Mends nothing.
+pub(in crate::cli) async fn report(flags: &Flags) -> Result<Document, CliError> {
+    let all: Vec<_> = CHECKS.iter().collect();
+    Ok(report::document(&examine(flags, false, &all).await?, Severity::Info, 0, &[]))
 }
 
 async fn examine(flags: &Flags, deep: bool, wanted: &[&'static Check]) -> Result<Results, CliError> {
