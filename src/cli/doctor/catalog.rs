@@ -313,7 +313,10 @@ pub(super) const CHECKS: &[Check] = &[
         explanation: "Compares the unit of the gateway with what this version writes for the same command. A unit of an older \
                       version may start a program that is gone, or end it in a way that loses requests.",
         worst: Severity::Error,
-        fix: Some("writes the unit anew after a yes; never drop-ins, and not where the machine has such a unit"),
+        fix: Some(
+            "writes the unit anew after a yes, stops it before and starts it again where it runs; never drop-ins, and not where \
+                   the machine has such a unit",
+        ),
         judge: machine::drift,
     },
     Check {

@@ -178,6 +178,11 @@ impl Systemctl {
         files::write_private(path, text.as_bytes()).map_err(failed)?;
         self.reload().await?;
         self.run(&["enable", name]).await?;
+        self.restart(name).await
+    }
+
+    /// Starts a unit, anew where it runs. The standing is that of a moment later.
+    pub(crate) async fn restart(&self, name: &str) -> Result<Standing, CliError> {
         // What failed before has no say in this start.
         let _ = self.call(&["reset-failed", name]).await;
         self.run(&["restart", name]).await?;
