@@ -65,7 +65,7 @@ impl AllTimes {
     /// `None` where there was no decision, and where that bucket has no bound.
     pub fn within_ms(&self, part: f64) -> Option<f64> {
         let mut cells = [0_u64; CELLS];
-        for (cell, count) in self.0.iter().flat_map(|times| cells_of(times)) {
+        for (cell, count) in self.0.iter().flat_map(cells_of) {
             if let Some(total) = cells.get_mut(cell) {
                 *total = total.saturating_add(count);
             }
