@@ -8,6 +8,7 @@ pub mod approval;
 pub mod audit;
 pub mod authority;
 mod blocks;
+pub mod canary;
 pub mod connection;
 pub mod decision;
 pub mod draft;

@@ -32,6 +32,7 @@ mod doctor;
 mod drain;
 mod edits;
 mod envoy_file;
+mod faults;
 mod handoff;
 mod ingress_tls;
 mod limits;
@@ -51,6 +52,7 @@ mod rotation;
 mod sandbox;
 mod sealed;
 mod service_manager;
+mod signatures;
 #[path = "../soak/traffic.rs"]
 mod soak;
 #[path = "../soak/claims.rs"]

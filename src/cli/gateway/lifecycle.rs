@@ -71,6 +71,14 @@ pub(crate) struct Standing {
     pub(crate) pid: i32,
     /// The exit code of the last one.
     pub(crate) exit_status: i32,
+    /// Whether systemd has read the unit.
+    pub(crate) loaded: bool,
+    /// Whether the unit's file differs from what it has read.
+    pub(crate) stale: bool,
+    /// How often systemd started it again by itself.
+    pub(crate) restarts: u64,
+    /// How the last process ended, in systemd's word (`exit-code`, `signal`, `watchdog`, …); empty where it ended well.
+    pub(crate) result: String,
 }
 
 /// The user's systemd or the machine's, by its command.
@@ -151,7 +159,8 @@ impl Systemctl {
 
     /// How a unit stands. One that systemd does not know is not active.
     pub(crate) async fn standing(&self, unit: &str) -> Result<Standing, CliError> {
-        let properties = "--property=ActiveState,MainPID,ExecMainStatus,UnitFileState";
+        let properties =
+            "--property=ActiveState,MainPID,ExecMainStatus,UnitFileState,LoadState,NeedDaemonReload,NRestarts,Result";
         Ok(standing(&String::from_utf8_lossy(&self.run(&["show", unit, properties]).await?.stdout)))
     }
 
@@ -169,6 +178,11 @@ impl Systemctl {
         files::write_private(path, text.as_bytes()).map_err(failed)?;
         self.reload().await?;
         self.run(&["enable", name]).await?;
+        self.restart(name).await
+    }
+
+    /// Starts a unit, anew where it runs. The standing is that of a moment later.
+    pub(crate) async fn restart(&self, name: &str) -> Result<Standing, CliError> {
         // What failed before has no say in this start.
         let _ = self.call(&["reset-failed", name]).await;
         self.run(&["restart", name]).await?;
@@ -226,6 +240,10 @@ fn standing(text: &str) -> Standing {
         enabled: matches!(value("UnitFileState"), "enabled" | "enabled-runtime"),
         pid: value("MainPID").parse().unwrap_or_default(),
         exit_status: value("ExecMainStatus").parse().unwrap_or_default(),
+        loaded: value("LoadState") == "loaded",
+        stale: value("NeedDaemonReload") == "yes",
+        restarts: value("NRestarts").parse().unwrap_or_default(),
+        result: Some(value("Result")).filter(|result| *result != "success").unwrap_or_default().to_owned(),
     }
 }
 
@@ -291,12 +309,19 @@ mod tests {
 
     #[test]
     fn a_standing_is_read_and_what_is_not_said_is_not_running() {
-        let running = Standing { state: State::Active, enabled: true, pid: 42, exit_status: 0 };
-        let text = "MainPID=42\nExecMainStatus=0\nActiveState=active\nUnitFileState=enabled\n";
+        let running = Standing { state: State::Active, enabled: true, pid: 42, loaded: true, ..Standing::default() };
+        let text = "MainPID=42\nExecMainStatus=0\nActiveState=active\nUnitFileState=enabled\nLoadState=loaded\nResult=success\n";
         assert_eq!(standing(text), running);
-        let over = Standing { state: State::Inactive, enabled: false, pid: 0, exit_status: 42 };
-        assert_eq!(standing("MainPID=0\nExecMainStatus=42\nActiveState=failed\nUnitFileState=disabled\n"), over);
-        let again = Standing { state: State::Starting, enabled: false, pid: 0, exit_status: 1 };
+        let over = Standing {
+            exit_status: 42,
+            stale: true,
+            restarts: 3,
+            result: "exit-code".to_owned(),
+            ..Standing::default()
+        };
+        let text = "MainPID=0\nExecMainStatus=42\nActiveState=failed\nUnitFileState=disabled\nNeedDaemonReload=yes\nNRestarts=3\nResult=exit-code\n";
+        assert_eq!(standing(text), over);
+        let again = Standing { state: State::Starting, exit_status: 1, ..Standing::default() };
         assert_eq!(standing("MainPID=0\nExecMainStatus=1\nActiveState=activating\nSubState=auto-restart\n"), again);
         assert_eq!(standing(""), Standing::default());
     }

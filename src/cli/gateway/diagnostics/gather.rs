@@ -18,6 +18,7 @@ use sha2::Sha256;
 use crate::app::gateway::instance::Instance;
 use crate::app::status_api::StatusApi;
 use crate::app::survey;
+use crate::cli::doctor;
 use crate::cli::gateway::diagnostics::archive::Part;
 use crate::cli::gateway::diagnostics::cleaner::Cleaner;
 use crate::cli::gateway::diagnostics::known;
@@ -93,6 +94,7 @@ pub(super) async fn gather(flags: &Flags, now: UnixSeconds) -> Result<Gathered, 
     let mut collection = Collection { looked: &looked, cleaner, parts: Vec::new(), missing: Vec::new() };
     let report = status::report(flags, PATIENCE).await?;
     collection.json("status.json", &report)?;
+    collection.json("doctor.json", &doctor::report(flags).await?)?;
     collection.health(&report).await?;
     collection.settings(flags)?;
     collection.envoy().await;
@@ -142,9 +144,7 @@ impl Collection<'_> {
                 self.parts.push(Part::text(NAME, text));
             }
             // What is wrong with it is in the status; the text itself could be anything.
-            Err(_) => {
-                self.lacks(NAME, "the configuration cannot be used; config.service.issues of status.json says why")
-            }
+            Err(_) => self.lacks(NAME, "the configuration cannot be used; config.cli.issues of status.json says why"),
         }
         Ok(())
     }
@@ -254,7 +254,7 @@ impl Collection<'_> {
         let manifest = json!({
             "schemaVersion": SCHEMA_VERSION,
             "createdAt": now.rfc3339(),
-            "versions": { "sigilum": versions::OWN, "envoy": report.envoy.version },
+            "versions": { "sigilum": versions::OWN, "envoy": report.known.envoy.version },
             "profile": report.profile,
             "host": host(&self.looked.config.paths.data_dir),
             "files": listed.collect::<Value>(),
