@@ -120,7 +120,8 @@ impl Collection<'_> {
     async fn health(&mut self, report: &ReportBody) -> Result<(), CliError> {
         const NAME: &str = "health.json";
         let config = &self.looked.config;
-        let (token, trust) = (gateway_api::token(config).ok().flatten(), gateway_api::trust(&config.admin.trust));
+        let (token, trust) =
+            (gateway_api::token_for(config, &report.rpc.url).ok().flatten(), gateway_api::trust(&config.admin.trust));
         let answered = match StatusApi::new(&report.rpc.url, token.as_ref(), &trust, PATIENCE) {
             Ok(api) => api.readiness::<DetailsBody>(true).await,
             Err(error) => Err(error),
@@ -176,7 +177,7 @@ impl Collection<'_> {
             || (config.listen.admin.clone(), config.admin.tls.is_some()),
             |found| (found.addresses.admin, found.addresses.admin_tls),
         );
-        let token = gateway_api::token(config).ok().flatten();
+        let token = gateway_api::token_for(config, &report.rpc.url).ok().flatten();
         let (Some(true), Some(address), Some(token)) = (report.rpc.ok, addresses.first(), token) else {
             return self.lacks(NAME, "the admin API did not answer a call with the admin token");
         };

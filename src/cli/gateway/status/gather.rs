@@ -21,6 +21,7 @@ use crate::cli::gateway::status::Wanted;
 use crate::cli::gateway::status::deep;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::settings;
 use crate::cli::settings::Looked;
@@ -230,8 +231,14 @@ async fn ask(looked: &Looked, wanted: &Wanted<'_>, url: &str) -> Told {
     if !wanted.probe {
         return told;
     }
-    let (token, trust, warning) = credentials(looked, wanted);
+    let Credentials { token, trust, warning, stranger } = credentials(looked, wanted, url);
     told.rpc.auth_warning = warning;
+    if let Some(stranger) = stranger {
+        told.rpc.ok = Some(false);
+        told.rpc.error = Some(stranger);
+        told.refusal = Some(Refusal::Unreachable);
+        return told;
+    }
     let began = Instant::now();
     let api = StatusApi::new(url, token.as_ref(), &trust, wanted.patience);
     let answered = match &api {
@@ -280,36 +287,48 @@ fn refusal(error: &ApiError) -> Refusal {
     }
 }
 
-/// Token, trust, and what is odd about them.
-fn credentials(looked: &Looked, wanted: &Wanted<'_>) -> (Option<Secret>, ServerTrust, Option<String>) {
+/// What the gateway is asked with.
+struct Credentials {
+    token: Option<Secret>,
+    trust: ServerTrust,
+    /// What is odd about the token.
+    warning: Option<String>,
+    /// Who listens in the gateway's place: he is asked nothing.
+    stranger: Option<String>,
+}
+
+fn credentials(looked: &Looked, wanted: &Wanted<'_>, at: &str) -> Credentials {
     let config = &looked.config;
-    let trust = gateway_api::trust(&config.admin.trust);
+    let with = |token| {
+        let trust = gateway_api::trust(&config.admin.trust);
+        Credentials { token, trust, warning: None, stranger: None }
+    };
+    let odd = |warning: String| Credentials { warning: Some(warning), ..with(None) };
     if let Some(url) = wanted.url {
-        let token = wanted.token_file.map(gateway_api::stored_token);
         let in_clear = url.starts_with("http:") && !owner::is_loopback(url);
-        return match token {
+        return match wanted.token_file.map(gateway_api::stored_token) {
             Some(Ok(Some(token))) => {
-                (Some(token), trust, in_clear.then(|| format!("the admin token goes to {url} in clear; use https")))
+                let warning = in_clear.then(|| format!("the admin token goes to {url} in clear; use https"));
+                Credentials { warning, ..with(Some(token)) }
             }
-            Some(Ok(None)) => (None, trust, Some("the token's file is not there, or empty".to_owned())),
-            Some(Err(error)) => (None, trust, Some(error.message)),
-            None => (None, trust, Some("with --url only --token-file names a token".to_owned())),
+            Some(Ok(None)) => odd("the token's file is not there, or empty".to_owned()),
+            Some(Err(error)) => odd(error.message),
+            None => odd("with --url only --token-file names a token".to_owned()),
         };
     }
-    match gateway_api::token(config) {
-        Ok(Some(token)) => (Some(token), trust, None),
+    match gateway_api::token_for(config, at) {
+        Ok(Some(token)) => with(Some(token)),
         Ok(None) => {
             let place = config.paths.data_dir.join("admin-token");
-            (
-                None,
-                trust,
-                Some(format!(
-                    "there is no admin token: GATEWAY_ADMIN_TOKEN is not set, and {} is not there",
-                    place.display()
-                )),
-            )
+            odd(format!(
+                "there is no admin token: GATEWAY_ADMIN_TOKEN is not set, and {} is not there",
+                place.display()
+            ))
         }
-        Err(error) => (None, trust, Some(error.message)),
+        Err(error) if error.outcome == Outcome::Unreachable => {
+            Credentials { stranger: Some(error.message), ..with(None) }
+        }
+        Err(error) => odd(error.message),
     }
 }
 
