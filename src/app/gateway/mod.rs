@@ -26,6 +26,7 @@ mod watchdog;
 use tokio::sync::mpsc;
 
 pub use crate::app::gateway::bound::Bound;
+pub use crate::app::gateway::bound::START_PATIENCE;
 pub use crate::app::gateway::bound::Stops;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::config::Loader;
