@@ -223,7 +223,7 @@
 //! | `no_key` | the service has no service key, so it is none of the API's; give it one to have it reported |
 //! | `foreign_namespace` | the agent is of another namespace than the gateway. The API takes reports of a namespace only from that namespace, so nobody can report these |
 //! | `incomplete` | the line does not say who called: written by an older version |
-//! | `unauthorized` | the API refused the service's key for ten minutes: events of other services wait no longer for it. Put the right key in place; until it is accepted, each look tries once |
+//! | `unauthorized` | the API refused the service's key for ten minutes, or 10,000 events waited for it. Events of other services go on meanwhile. Put the right key in place; until it is accepted, each look tries once |
 //!
 //! The hosted API knows no batches: events then go one by one. Where it demands that the reporter's key is the agent's, it
 //! refuses every event of every other key for good; they are counted in `usage_refused_total` as `signature_key_mismatch`.
