@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::admin::health_judge::CanaryFact;
 use crate::config::parts::IngressTls;
+use crate::domain::route::CANARY_PATH;
 use crate::sys::local_http;
 use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::ExchangeError;
@@ -23,8 +24,6 @@ use crate::sys::tls::trust::ServerTrust;
 
 /// How long an answer may take: Envoy gives authz 500 ms, and what it says after that has the id by which the canary is known.
 const PATIENCE: Duration = Duration::from_millis(700);
-/// What is asked for. No connection needs to be called that: a request without a signature is refused before anybody looks.
-const PATH: &str = "/proxy/sigilum-canary/";
 /// What the request calls itself.
 const NAME: &str = "sigilum-canary";
 /// What codes of the signature checks begin with.
@@ -82,7 +81,7 @@ struct Answered {
 /// Sends one, and says what became of it.
 pub async fn send(door: &Endpoint, canaries: &Canaries) -> CanaryFact {
     let began = Instant::now();
-    let request = Request::get(PATH).header(header::USER_AGENT, NAME);
+    let request = Request::get(CANARY_PATH).header(header::USER_AGENT, NAME);
     let answer = match exchange(door, request, Bytes::new(), PATIENCE).await {
         Ok(answer) => answer,
         // Who speaks TLS with another certificate, as while it is replaced, was not asked anything.

@@ -9,6 +9,10 @@ use crate::domain::decision::DenyReason;
 /// Longest request target, in bytes. Envoy limits all headers together to 60 KiB by default.
 pub const MAX_TARGET_BYTES: usize = 16 * 1024;
 
+/// What readiness asks for without a signature, and what must be refused. No connection needs to be called that: a request
+/// without a signature is refused before anybody looks.
+pub const CANARY_PATH: &str = "/proxy/sigilum-canary/";
+
 /// Connection behind the alias `/slack`.
 pub const SLACK_CONNECTION: &str = "slack-proxy";
 

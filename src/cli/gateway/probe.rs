@@ -24,15 +24,13 @@ use crate::cli::settings;
 use crate::cli::table::Cell;
 use crate::cli::table::Table;
 use crate::cli::table::Tone;
+use crate::domain::route::CANARY_PATH;
 use crate::domain::secret::Secret;
 use crate::envoy::binary;
 use crate::sys::local_http;
 use crate::sys::tls::trust::ServerTrust;
 use crate::wire::health::DetailsBody;
 use crate::wire::status::StatusBody;
-
-/// What is asked for without a signature. It must be refused, whatever connections there are.
-const UNSIGNED: &str = "/proxy/sigilum-canary/";
 
 /// Options of `gateway probe`.
 #[derive(Debug, Clone, Args)]
@@ -246,7 +244,7 @@ pub(crate) enum Door {
 
 /// Sends one.
 pub(crate) async fn unsigned(address: SocketAddr, patience: Duration) -> Door {
-    match survey::get(address, UNSIGNED, patience).await {
+    match survey::get(address, CANARY_PATH, patience).await {
         Ok((status, _)) if status < 400 => Door::Open(format!("an unsigned request was answered with {status}")),
         Ok((_, body)) if is_forwarded(&body) => Door::Open("an unsigned request went on to a provider".to_owned()),
         Ok((403 | 429 | 503, _)) => Door::Refuses,
