@@ -49,6 +49,7 @@ mod restart;
 mod rotation;
 mod sandbox;
 mod sealed;
+mod service_life;
 mod service_manager;
 #[path = "../soak/traffic.rs"]
 mod soak;

@@ -9,6 +9,7 @@ mod child;
 pub mod command;
 pub mod config;
 pub mod control;
+pub mod crash;
 mod drain;
 pub mod error;
 mod frame;
