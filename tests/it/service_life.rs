@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use sigilum::app::gateway::crash::list;
 
 use crate::support::client::Request;
 use crate::support::gateway::Gateway;
@@ -39,9 +40,9 @@ fn a_crash_is_kept_named_and_exported() {
     signal(authz, Signal::ABORT);
     gateway.wait_replaced("authz", authz);
     let folder = gateway.setup.data().join("crashes");
-    let files = || -> Vec<_> { fs::read_dir(&folder).into_iter().flatten().flatten().collect() };
-    wait_until("it is kept", LIMIT, || files().iter().any(|file| file.path().extension().is_some()));
-    let (path, name) = (files()[0].path(), files()[0].file_name().into_string().unwrap());
+    wait_until("it is kept", LIMIT, || !list(&folder).is_empty());
+    let path = list(&folder).remove(0);
+    let name = path.file_name().unwrap().to_str().unwrap();
     let crash: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     assert_eq!((&crash["role"], &crash["signal"], &crash["pid"]), (&"authz".into(), &6.into(), &authz.into()));
     assert!(!crash["lines"].as_array().unwrap().is_empty(), "{crash}");
