@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod json_api;
 pub mod launchd;
 pub mod logs_api;
+pub mod own_listener;
 pub mod owner_api;
 pub mod pair;
 pub mod simulator;

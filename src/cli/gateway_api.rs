@@ -1,12 +1,15 @@
 //! The admin API of the running gateway, as commands reach it: address, token, slugs, and what its errors mean.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
+use reqwest::Url;
 use zeroize::Zeroizing;
 
 use crate::app::connections_api::ApiError;
 use crate::app::connections_api::ConnectionsApi;
 use crate::app::logs_api::LogsApi;
+use crate::app::own_listener;
 use crate::app::upkeep::StoreApi;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -41,9 +44,41 @@ pub(crate) fn logs(config: &Config, printer: &mut Printer) -> Result<LogsApi, Cl
     LogsApi::new(&config.admin_url, token(config)?.as_ref(), &trust).map_err(|error| failed(&error))
 }
 
-/// The admin token: that of the environment, else that of its file; `None` where there is neither. A gateway that runs
-/// elsewhere gets the token that was named for it, and nobody else does.
+/// The admin token, to be sent to the admin API of the settings.
 pub(crate) fn token(config: &Config) -> Result<Option<Secret>, CliError> {
+    token_for(config, &config.admin_url)
+}
+
+/// The admin token, to be sent to this address of the gateway. One of the data folder goes to an address that nobody gave
+/// only where the gateway of that folder listens there.
+pub(crate) fn token_for(config: &Config, url: &str) -> Result<Option<Secret>, CliError> {
+    let token = own_token(config)?;
+    if token.is_some() && config.remote.is_none() && config.admin.token.is_none() && !config.admin_url_set {
+        check_listener(url, &config.paths.data_dir, &config.paths.run_dir)?;
+    }
+    Ok(token)
+}
+
+/// That the gateway of these folders listens at a computed address of this machine, or nobody.
+pub(crate) fn check_listener(url: &str, data_dir: &Path, run_dir: &Path) -> Result<(), CliError> {
+    let address = Url::parse(url).ok().and_then(|url| {
+        let ip = url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+        Some(SocketAddr::new(ip, url.port_or_known_default()?))
+    });
+    // What is computed is always an address.
+    let Some(address) = address else { return Ok(()) };
+    own_listener::check(data_dir, run_dir, address).map_err(|stranger| {
+        CliError::new(
+            Outcome::Unreachable,
+            format!("the gateway does not run: {stranger}; it was not sent the admin token"),
+        )
+        .hint("end that program and start the gateway; if it is the right one, name it: --gateway-admin-url")
+    })
+}
+
+/// The admin token: that of the environment, else that of its file; `None` where there is neither. Who sends it somewhere
+/// asks for that of the place. A gateway that runs elsewhere gets the token that was named for it, and nobody else does.
+pub(crate) fn own_token(config: &Config) -> Result<Option<Secret>, CliError> {
     if let Some(remote) = &config.remote {
         let file = remote.token_file.as_deref().filter(|_| config.admin_url == remote.url);
         return file.map_or(Ok(None), stored_token);

@@ -189,7 +189,9 @@ pub const SHUTDOWN_TIMEOUT: Key = Key::new(
     Fallback::Text("15"),
     "seconds open requests have to end when the gateway stops, 1 to 3600",
 )
-.whole(1, 3600);
+.whole(1, LONGEST_DRAIN);
+/// The most of it, in seconds.
+pub const LONGEST_DRAIN: u64 = 3600;
 /// How long claims hold without confirmation.
 pub const CLAIMS_GRACE: Key = Key::new(
     Some("gateway.claims_grace"),

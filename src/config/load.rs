@@ -268,6 +268,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         api_url: api_url?,
         api_url_set: loader.is_set(&keys::API_URL),
         admin_url,
+        admin_url_set: loader.is_set(&keys::ADMIN_URL),
         paths: Paths { home: loader.home(), config_file, data_dir, run_dir, service_catalog },
         listen,
         admin: access,

@@ -24,6 +24,18 @@
 //!
 //! No setting switches the rule off: `GATEWAY_REQUIRE_SIGNED_ADMIN_CHECKS=false` stops every start (exit 78).
 //!
+//! # Whom commands hand the token
+//!
+//! While the gateway does not run, any user of the machine can listen on its port. So before a command, or the bridge, sends a
+//! token that it read from `<data_dir>/admin-token` to an address that nobody gave it, the listener must be of the gateway of
+//! that folder: held by a process of `run/instance.json` (known by id and start time) or by the one that holds the store's lock, and of
+//! the folder's user or root. Who may not look into the processes of the gateway, because these cannot be looked into by
+//! others, goes by the user and by there being such a process. Anybody else is named, nothing is sent, and it ends like a
+//! gateway that does not run (exit 5). A port that a container publishes is held by whoever publishes it: name the address
+//! there (`--gateway-admin-url`, `GATEWAY_ADMIN_URL`). Where an address or a token is given, the person has decided. The system
+//! says who listens on Linux; elsewhere it is looked whether a gateway of the folder runs. Between the look and the
+//! connection is a moment in which a gateway could end and somebody else begin to listen.
+//!
 //! # Open binds
 //!
 //! A listener that other machines reach is opened only where somebody is asked who comes; otherwise the start ends

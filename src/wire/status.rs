@@ -18,10 +18,25 @@ pub struct BridgeNote {
     pub pid: i32,
     /// When that process was started, in a form that is only compared.
     pub started: String,
-    /// `connecting`, `connected` or `terminal`.
+    /// `connecting`, `connected`, `terminal` (the session is over), or `ended` for another reason.
     pub state: String,
     /// Since when, in Unix seconds.
     pub since: u64,
+    /// The session.
+    #[serde(default)]
+    pub session_id: String,
+    /// The control plane, without a trailing slash.
+    #[serde(default)]
+    pub api_url: String,
+    /// What is in its way.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// Why it has ended for good, and what to do.
+    #[serde(default)]
+    pub ended: Option<String>,
+    /// Where it prints, if that is a file.
+    #[serde(default)]
+    pub log: Option<String>,
 }
 
 /// `GET /api/v1/status`: the members of the report that the gateway knows.

@@ -51,6 +51,7 @@ mod restart;
 mod rotation;
 mod sandbox;
 mod sealed;
+mod service_life;
 mod service_manager;
 mod signatures;
 #[path = "../soak/traffic.rs"]

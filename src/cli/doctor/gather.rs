@@ -23,6 +23,7 @@ use crate::cli::gateway::master_key;
 use crate::cli::gateway::probe;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::settings;
 use crate::cli::settings::Looked;
@@ -119,7 +120,7 @@ fn about(looked: &Looked) -> ConfigFacts {
 }
 
 fn token(config: &Config) -> TokenFact {
-    match gateway_api::token(config) {
+    match gateway_api::own_token(config) {
         Ok(Some(token)) if guard::is_placeholder(token.expose()) => TokenFact::Placeholder,
         Ok(Some(_)) => TokenFact::There,
         Ok(None) => TokenFact::Missing(config.paths.data_dir.join("admin-token")),
@@ -189,7 +190,10 @@ async fn ask(
     let nothing = |reach| (reach, Vec::new(), None);
     let trust = gateway_api::trust(&config.admin.trust);
     // A token that cannot be read is told apart; here it is as if there were none.
-    let token = gateway_api::token(config).ok().flatten();
+    let token = match gateway_api::token_for(config, url) {
+        Err(error) if error.outcome == Outcome::Unreachable => return nothing(Reach::Nobody(error.message)),
+        token => token.ok().flatten(),
+    };
     let api = match StatusApi::new(url, token.as_ref(), &trust, patience) {
         Ok(api) => api,
         Err(error) => return nothing(Reach::Other(error.to_string())),

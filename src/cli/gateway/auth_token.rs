@@ -73,12 +73,16 @@ async fn rotate(config: &Config, printer: &mut Printer) -> Result<(), CliError> 
     }
     let file = token::mint(folder).map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
     printer.note(&format!("[ok] a new admin token stands in {}", file.display()));
-    let failed = match gateway_api::open(config, printer)?.secrets_status().await {
-        Ok(_) => {
-            printer.note(&format!("[ok] the gateway at {} goes by it; the old one counts no longer", config.admin_url));
-            return Ok(());
-        }
-        Err(error) => gateway_api::failed(&error),
+    let failed = match gateway_api::open(config, printer) {
+        Ok(api) => match api.secrets_status().await {
+            Ok(_) => {
+                let url = &config.admin_url;
+                printer.note(&format!("[ok] the gateway at {url} goes by it; the old one counts no longer"));
+                return Ok(());
+            }
+            Err(error) => gateway_api::failed(&error),
+        },
+        Err(error) => error,
     };
     match failed.outcome {
         Outcome::Unreachable => {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use tokio::process::Command;
 
+use crate::app::gateway::START_PATIENCE;
 use crate::app::systemd;
 use crate::app::systemd::Unit;
 use crate::cli::gateway::manager;
@@ -22,8 +23,12 @@ use crate::sys::files;
 
 /// Where systemd says that it runs this machine.
 const SYSTEMD: &str = "/run/systemd/system";
-/// How long systemctl may take: it waits for units that end.
+/// How long a manager may take to answer.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long it may take to start or stop a unit. It gives up by itself, at what the unit says: the longest drain and what
+/// comes after it, then a start that has to fetch Envoy first. Here is only the wall behind that.
+const JOB_PATIENCE: Duration =
+    START_PATIENCE.saturating_add(Duration::from_secs(keys::LONGEST_DRAIN.saturating_add(systemd::STOP_GRACE)));
 /// How long a unit that was started is watched, and how often.
 const WATCH: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
@@ -131,9 +136,10 @@ impl Systemctl {
         let mut command = Command::new("systemctl");
         command.arg(self.scope()).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        tokio::time::timeout(PATIENCE, command.output())
+        let patience = patience(arguments);
+        tokio::time::timeout(patience, command.output())
             .await
-            .unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {} s", PATIENCE.as_secs()))))
+            .unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {} s", patience.as_secs()))))
     }
 
     /// Whether it is the machine's.
@@ -168,10 +174,12 @@ impl Systemctl {
     pub(crate) async fn start(&self, unit: &Unit<'_>) -> Result<Standing, CliError> {
         let name = &unit.kind.unit(unit.suffix);
         let text = systemd::render(unit).map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
-        self.place(name, &manager::user_folder()?.join(name), &text).await
+        let path = manager::user_folder()?.join(name);
+        manager::look(&path, &text)?;
+        self.place(name, &path, &text).await
     }
 
-    /// The same for a text that is rendered already.
+    /// The same for a text that is rendered already, and a place that was looked at ([`manager::look`]).
     pub(crate) async fn place(&self, name: &str, path: &Path, text: &str) -> Result<Standing, CliError> {
         let failed = |error: io::Error| CliError::new(Outcome::Failed, format!("{}: {error}", path.display()));
         files::private_folder(files::folder_of(path)).map_err(failed)?;
@@ -225,6 +233,14 @@ impl Systemctl {
     }
 }
 
+/// How long a manager may take for what it is asked.
+fn patience(arguments: &[&str]) -> Duration {
+    match arguments.first() {
+        Some(&("start" | "stop" | "restart" | "kickstart" | "bootout")) => JOB_PATIENCE,
+        Some(_) | None => PATIENCE,
+    }
+}
+
 /// Reads `NAME=value` lines.
 fn standing(text: &str) -> Standing {
     let value = |name: &str| {
@@ -264,14 +280,15 @@ pub(crate) async fn launchctl(arguments: &[&str]) -> Result<(), CliError> {
         |why: String| CliError::new(Outcome::Failed, format!("launchctl {}: {}", arguments.join(" "), why.trim()));
     let mut command = Command::new("launchctl");
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, command.output()).await;
+    let patience = patience(arguments);
+    let output = tokio::time::timeout(patience, command.output()).await;
     match output {
         Ok(Ok(output)) if output.status.success() => Ok(()),
         Ok(Ok(output)) => {
             Err(failed(format!("{} ({})", String::from_utf8_lossy(&output.stderr).trim(), output.status)))
         }
         Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(failed(format!("no answer within {} s", patience.as_secs()))),
     }
 }
 
@@ -306,6 +323,16 @@ pub(crate) fn program() -> Result<PathBuf, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_has_as_long_as_its_unit_may_take() {
+        // The longest drain; the second stop of a `mixed` unit; and a start that installs Envoy.
+        let longest = keys::LONGEST_DRAIN + systemd::STOP_GRACE + START_PATIENCE.as_secs();
+        for job in ["start", "stop", "restart"] {
+            assert!(patience(&[job, "x.service"]).as_secs() >= longest, "{job}");
+        }
+        assert_eq!(patience(&["show", "x.service"]), PATIENCE);
+    }
 
     #[test]
     fn a_standing_is_read_and_what_is_not_said_is_not_running() {

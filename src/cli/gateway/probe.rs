@@ -115,16 +115,18 @@ pub(super) async fn run(args: &ProbeArgs, globals: &Globals, printer: &mut Print
     let running = Instance::read(&config.paths.run_dir).filter(|found| found.supervisor.is_alive());
     let patience = Duration::from_millis(args.timeout);
     let trust = gateway_api::trust(&config.admin.trust);
-    let (token, unread) = match gateway_api::token(config) {
-        Ok(token) => (token, None),
-        Err(error) => (None, Some(error.message)),
-    };
     let own = running.as_ref().and_then(|found| {
         let scheme = if found.addresses.admin_tls { "https" } else { "http" };
         Some(format!("{scheme}://{}", local_http::reachable(*found.addresses.admin.first()?)))
     });
     let here = || config.listen.admin.first().map(|address| format!("http://{}", local_http::reachable(*address)));
     let loopback = own.or_else(|| Some(config.admin_url.clone()).filter(|url| owner::is_loopback(url))).or_else(here);
+    let at = loopback.as_deref().unwrap_or(&config.admin_url);
+    let (token, unread, stranger) = match gateway_api::token_for(config, at) {
+        Ok(token) => (token, None, None),
+        Err(error) if error.outcome == Outcome::Unreachable => (None, None, Some(error.message)),
+        Err(error) => (None, Some(error.message), None),
+    };
     let remote = Some(config.admin_url.clone()).filter(|url| !owner::is_loopback(url));
     let explicit = args.url.clone();
     let explicit_token = args.token_file.as_deref().map(gateway_api::stored_token).transpose()?.flatten();
@@ -132,9 +134,9 @@ pub(super) async fn run(args: &ProbeArgs, globals: &Globals, printer: &mut Print
         running.as_ref().map_or_else(|| config.listen.ingress.clone(), |found| found.addresses.ingress.clone());
     let tls = running.as_ref().map_or(config.envoy.tls.is_some(), |found| found.addresses.ingress_tls);
     let (one, two, three, four) = tokio::join!(
-        ask("explicit", explicit, explicit_token.as_ref(), &trust, patience),
-        ask("loopback", loopback, token.as_ref(), &trust, patience),
-        ask("remote", remote, token.as_ref(), &trust, patience),
+        ask("explicit", explicit, explicit_token.as_ref(), None, &trust, patience),
+        ask("loopback", loopback, token.as_ref(), stranger, &trust, patience),
+        ask("remote", remote, token.as_ref(), None, &trust, patience),
         runtime(ingress.first().copied().filter(|_| !tls), patience),
     );
     let targets: Vec<Target> = [one, two, three, four].into_iter().flatten().collect();
@@ -151,6 +153,7 @@ async fn ask(
     kind: &'static str,
     url: Option<String>,
     token: Option<&Secret>,
+    stranger: Option<String>,
     trust: &ServerTrust,
     patience: Duration,
 ) -> Option<Target> {
@@ -169,6 +172,11 @@ async fn ask(
         open: false,
         url,
     };
+    if stranger.is_some() {
+        // Who listens in the gateway's place is asked nothing.
+        target.connect.error = stranger;
+        return Some(target);
+    }
     let api = match StatusApi::new(&target.url, token, trust, patience) {
         Ok(api) => api,
         Err(error) => {

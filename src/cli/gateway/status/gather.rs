@@ -31,6 +31,7 @@ use crate::cli::gateway::status::Wanted;
 use crate::cli::gateway::status::deep;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::settings;
 use crate::cli::settings::Looked;
@@ -289,8 +290,14 @@ async fn ask(looked: &Looked, wanted: &Wanted<'_>, url: &str) -> Told {
     if !wanted.probe {
         return told;
     }
-    let (token, trust, warning) = credentials(looked, wanted);
+    let Credentials { token, trust, warning, stranger } = credentials(looked, wanted, url);
     told.rpc.auth_warning = warning;
+    if let Some(stranger) = stranger {
+        told.rpc.ok = Some(false);
+        told.rpc.error = Some(stranger);
+        told.refusal = Some(Refusal::Unreachable);
+        return told;
+    }
     let began = Instant::now();
     let api = StatusApi::new(url, token.as_ref(), &trust, wanted.patience);
     let answered = match &api {
@@ -339,36 +346,48 @@ fn refusal(error: &ApiError) -> Refusal {
     }
 }
 
-/// Token, trust, and what is odd about them.
-fn credentials(looked: &Looked, wanted: &Wanted<'_>) -> (Option<Secret>, ServerTrust, Option<String>) {
+/// What the gateway is asked with.
+struct Credentials {
+    token: Option<Secret>,
+    trust: ServerTrust,
+    /// What is odd about the token.
+    warning: Option<String>,
+    /// Who listens in the gateway's place: he is asked nothing.
+    stranger: Option<String>,
+}
+
+fn credentials(looked: &Looked, wanted: &Wanted<'_>, at: &str) -> Credentials {
     let config = &looked.config;
-    let trust = gateway_api::trust(&config.admin.trust);
+    let with = |token| {
+        let trust = gateway_api::trust(&config.admin.trust);
+        Credentials { token, trust, warning: None, stranger: None }
+    };
+    let odd = |warning: String| Credentials { warning: Some(warning), ..with(None) };
     if let Some(url) = wanted.url {
-        let token = wanted.token_file.map(gateway_api::stored_token);
         let in_clear = url.starts_with("http:") && !owner::is_loopback(url);
-        return match token {
+        return match wanted.token_file.map(gateway_api::stored_token) {
             Some(Ok(Some(token))) => {
-                (Some(token), trust, in_clear.then(|| format!("the admin token goes to {url} in clear; use https")))
+                let warning = in_clear.then(|| format!("the admin token goes to {url} in clear; use https"));
+                Credentials { warning, ..with(Some(token)) }
             }
-            Some(Ok(None)) => (None, trust, Some("the token's file is not there, or empty".to_owned())),
-            Some(Err(error)) => (None, trust, Some(error.message)),
-            None => (None, trust, Some("with --url only --token-file names a token".to_owned())),
+            Some(Ok(None)) => odd("the token's file is not there, or empty".to_owned()),
+            Some(Err(error)) => odd(error.message),
+            None => odd("with --url only --token-file names a token".to_owned()),
         };
     }
-    match gateway_api::token(config) {
-        Ok(Some(token)) => (Some(token), trust, None),
+    match gateway_api::token_for(config, at) {
+        Ok(Some(token)) => with(Some(token)),
         Ok(None) => {
             let place = config.paths.data_dir.join("admin-token");
-            (
-                None,
-                trust,
-                Some(format!(
-                    "there is no admin token: GATEWAY_ADMIN_TOKEN is not set, and {} is not there",
-                    place.display()
-                )),
-            )
+            odd(format!(
+                "there is no admin token: GATEWAY_ADMIN_TOKEN is not set, and {} is not there",
+                place.display()
+            ))
         }
-        Err(error) => (None, trust, Some(error.message)),
+        Err(error) if error.outcome == Outcome::Unreachable => {
+            Credentials { stranger: Some(error.message), ..with(None) }
+        }
+        Err(error) => odd(error.message),
     }
 }
 
@@ -383,17 +402,18 @@ async fn asked_ingress(wanted: &Wanted<'_>, plain: bool, ingress: &[SocketAddr])
 }
 
 /// Who looks after the gateway, and its main process.
-async fn service(config: &Config, instance: Option<&Instance>, lives: bool, unit: &str) -> ServiceBody {
+async fn service(config: &Config, instance: Option<&Instance>, lives: bool, place: &Place) -> ServiceBody {
+    let unit = place.unit(UNIT);
     let file = |path: PathBuf| Some(path).filter(|path| path.is_file());
-    let user = manager::user_folder().ok().and_then(|folder| file(folder.join(unit)));
+    let user = manager::user_folder().ok().and_then(|folder| file(folder.join(&unit)));
     // The machine has one gateway, wherever its data is.
-    let machine = place::Place::default().unit(UNIT);
+    let machine = Place::default().unit(UNIT);
     let system = file(manager::system_folder().join(&machine));
-    let job = manager::agent_file().ok().and_then(file);
+    let job = manager::agent_file(place).ok().and_then(file);
     let (manager, label, path) = match (user, system, job) {
-        (Some(path), _, _) => ("systemd-user", unit.to_owned(), Some(path)),
+        (Some(path), _, _) => ("systemd-user", unit, Some(path)),
         (None, Some(path), _) => ("systemd-system", machine, Some(path)),
-        (None, None, Some(path)) => ("launchd", launchd::LABEL.to_owned(), Some(path)),
+        (None, None, Some(path)) => ("launchd", place.label(), Some(path)),
         (None, None, None) => (NO_MANAGER, String::new(), None),
     };
     let systemctl = match manager {
