@@ -64,7 +64,7 @@ async fn every_route_and_method_asks_who_comes_in_every_mode() {
     let modes = [
         (AccessMode::Token, "ADMIN_TOKEN_REQUIRED"),
         (AccessMode::Hybrid, "ADMIN_TOKEN_OR_LOOPBACK_REQUIRED"),
-        (AccessMode::Loopback, "ADMIN_LOOPBACK_REQUIRED"),
+        (AccessMode::None, "ADMIN_LOOPBACK_REQUIRED"),
     ];
     for (place, (mode, code)) in modes.into_iter().enumerate() {
         let gateway = Gateway::start_with(|config| config.access_mode = mode).await;
@@ -219,8 +219,8 @@ async fn an_open_bind_without_auth_opens_no_socket() {
     let open = held.local_addr().unwrap();
     let weak = || Some(Secret::new("<your-admin-token>".to_owned()));
     for (mode, token, refused) in [
-        (AccessMode::Loopback, Some(Secret::new(TOKEN.to_owned())), true),
-        (AccessMode::Loopback, None, true),
+        (AccessMode::None, Some(Secret::new(TOKEN.to_owned())), true),
+        (AccessMode::None, None, true),
         (AccessMode::Token, weak(), true),
         (AccessMode::Hybrid, weak(), true),
         (AccessMode::Token, Some(Secret::new(TOKEN.to_owned())), false),

@@ -1,6 +1,7 @@
 //! The admin API of the running gateway, as commands reach it: address, token, slugs, and what its errors mean.
 
 use std::path::Path;
+use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
@@ -14,7 +15,9 @@ use crate::cli::owner;
 use crate::cli::printer::Printer;
 use crate::cli::token;
 use crate::config::Config;
+use crate::config::parts::AccessMode;
 use crate::config::parts::AdminTrust;
+use crate::config::parts::Password;
 use crate::domain::ids::ConnectionId;
 use crate::domain::secret::Secret;
 use crate::sys::files;
@@ -41,11 +44,45 @@ pub(crate) fn logs(config: &Config, printer: &mut Printer) -> Result<LogsApi, Cl
     LogsApi::new(&config.admin_url, token(config)?.as_ref(), &trust).map_err(|error| failed(&error))
 }
 
-/// The admin token: that of the environment, else that of its file; `None` where there is neither.
+/// What opens the admin API: the token, or in modes `password` and `trusted-proxy` the password; that of the
+/// environment, else that of its file; `None` where there is neither.
 pub(crate) fn token(config: &Config) -> Result<Option<Secret>, CliError> {
-    match &config.admin.token {
-        Some(token) => Ok(Some(token.duplicate())),
-        None => stored_token(&config.paths.data_dir.join("admin-token")),
+    credential(config).read()
+}
+
+/// Where that is.
+pub(crate) enum Credential {
+    /// It was given.
+    Given(Secret),
+    /// In this file, whose content may change.
+    File(PathBuf),
+    /// There is none.
+    Nothing,
+}
+
+impl Credential {
+    /// What it is now.
+    pub(crate) fn read(&self) -> Result<Option<Secret>, CliError> {
+        match self {
+            Self::Given(secret) => Ok(Some(secret.duplicate())),
+            Self::File(file) => stored_token(file),
+            Self::Nothing => Ok(None),
+        }
+    }
+}
+
+/// Where commands find what opens the admin API.
+pub(crate) fn credential(config: &Config) -> Credential {
+    match config.admin.mode {
+        AccessMode::Password | AccessMode::TrustedProxy => match &config.admin.password {
+            Some(Password::Given(password)) => Credential::Given(password.duplicate()),
+            Some(Password::File(file)) => Credential::File(file.clone()),
+            None => Credential::Nothing,
+        },
+        AccessMode::Token | AccessMode::Hybrid | AccessMode::None | AccessMode::Mtls => match &config.admin.token {
+            Some(token) => Credential::Given(token.duplicate()),
+            None => Credential::File(config.paths.data_dir.join("admin-token")),
+        },
     }
 }
 
@@ -64,7 +101,7 @@ pub(crate) fn trust(settings: &AdminTrust) -> ServerTrust {
     }
 }
 
-/// The admin token in a file; `None` where there is no such file.
+/// The admin token or password in a file; `None` where there is no such file.
 pub(crate) fn stored_token(file: &Path) -> Result<Option<Secret>, CliError> {
     match files::read_text(file, token::MAX_BYTES).map(Zeroizing::new) {
         Ok(text) => Ok(token::tidy(&text)),
@@ -92,6 +129,12 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
         ApiError::Refused(refusal) => match (refusal.status, refusal.code.as_str()) {
             (403, "ADMIN_CERTIFICATE_REQUIRED") => unauthorized()
                 .hint("GATEWAY_ADMIN_CLIENT_CERT_FILE and GATEWAY_ADMIN_CLIENT_KEY_FILE name the certificate to show"),
+            (403, "ADMIN_PASSWORD_REQUIRED") => unauthorized()
+                .hint("the password is SIGILUM_GATEWAY_PASSWORD, else in admin.password_file of the gateway"),
+            (403, "ADMIN_TRUSTED_PROXY_REQUIRED") => unauthorized().hint(
+                "commands of that machine come in with a password, where one is set (SIGILUM_GATEWAY_PASSWORD or \
+                 admin.password_file); all others through the proxy",
+            ),
             (421, _) => shown(Outcome::Failed).hint("the gateway's admin.allowed_hosts names the hosts it is known by"),
             (401 | 403, _) => unauthorized().hint(
                 "the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway; see --gateway-data-dir",

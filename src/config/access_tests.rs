@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::config::Flags;
+use crate::config::Machine;
 use crate::config::Mistakes;
 use crate::config::Sources;
 use crate::config::load;
@@ -13,7 +14,10 @@ use crate::config::load;
 fn from(pairs: &[(&str, &str)], file: &str) -> Result<Config, Mistakes> {
     let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     let flags = Flags::default();
-    load(Sources { flags: &flags, env: &lookup, saved: &|_| None }, Some((Path::new("gateway.yaml"), file)))
+    load(
+        Sources { flags: &flags, env: &lookup, saved: &|_| None, machine: &Machine::default },
+        Some((Path::new("gateway.yaml"), file)),
+    )
 }
 
 fn lines(result: Result<Config, Mistakes>) -> Vec<String> {

@@ -7,6 +7,7 @@ pub(crate) mod access;
 pub mod address;
 pub mod admin_keys;
 pub mod api;
+pub mod bind;
 pub mod compare;
 pub mod declaration;
 pub mod defaults;
@@ -25,6 +26,7 @@ pub mod structure;
 pub mod telemetry;
 pub mod telemetry_keys;
 
+mod auth;
 mod declared;
 mod encode;
 mod file;
@@ -33,6 +35,7 @@ mod loader;
 mod log_keys;
 mod syntax;
 
+pub use bind::Machine;
 pub use explain::explain;
 pub use load::Flags;
 pub use load::Sources;

@@ -202,12 +202,8 @@ pub(in crate::cli::gateway) async fn check_api(pairing: &Pairing, printer: &mut 
 }
 
 fn token_source(config: &Config) -> TokenSource {
-    let given = config.admin.token.as_ref().map(Secret::duplicate);
-    let file = config.paths.data_dir.join("admin-token");
-    Arc::new(move || match &given {
-        Some(token) => Ok(Some(token.duplicate())),
-        None => gateway_api::stored_token(&file).map_err(|error| error.message),
-    })
+    let credential = gateway_api::credential(config);
+    Arc::new(move || credential.read().map_err(|error| error.message))
 }
 
 fn pair_config(pairing: Pairing, config: &Config) -> PairConfig {
