@@ -51,7 +51,7 @@ fn nothing_that_agents_send_to_their_port_arrives_at_the_admin_api() {
     assert_eq!(sent, prefixes.len() * 5 * 5 * 4);
     // One that does arrive is in the log, and by then all before it would be.
     let last = format!("arrived-{}", random_hex(12));
-    assert_eq!(gateway.admin("GET", &format!("/api/admin/{last}"), None).status, 404);
+    assert_eq!(gateway.admin("GET", &format!("/{last}"), None).status, 404);
     wait_until("the log of admin to have it", LIMIT, || admin_log(&gateway).contains(&last));
     let log = admin_log(&gateway);
     // The log has paths and no queries, so the refused access of a stranger counts as well.
@@ -94,6 +94,27 @@ fn commands_and_the_gateway_go_by_a_password_that_may_change() {
     assert_eq!(rotated.status.code(), Some(78), "{rotated:?}");
     assert!(!setup.data().join("admin-token").exists());
     drop(running);
+}
+
+#[test]
+fn a_reload_of_the_settings_ends_no_lock() {
+    let gateway = Gateway::start();
+    let admin = gateway.setup.admin;
+    let origin = format!("http://localhost:{}", admin.port());
+    let page = |token: &str| {
+        let request = Request::new("GET", &admin.to_string(), "/api/admin/connections");
+        client::send(admin, &request.header("origin", &origin).header("x-sigilum-admin-token", token))
+    };
+    for _ in 0..10 {
+        assert_eq!(page("wrong").status, 403);
+    }
+    let token = gateway.token();
+    assert_eq!(page(&token).status, 429);
+    // A program of this machine is never locked out, and may reload.
+    let reloaded = gateway.admin("POST", "/config/reload", Some(&serde_json::json!({})));
+    assert_eq!(reloaded.status, 200, "{}", reloaded.text());
+    let locked = page(&token);
+    assert_eq!((locked.status, locked.header("retry-after").is_some()), (429, true));
 }
 
 #[test]
