@@ -55,19 +55,14 @@ impl BindMode {
             Self::Tailnet => Some(tailnet(&machine().addresses).map_or(Bind::Loopback, Bind::WithLoopback)),
             Self::Auto if machine().container => Some(Bind::Address(Ipv4Addr::UNSPECIFIED.into())),
             Self::Auto => Some(Bind::Loopback),
-            Self::Custom => custom.map(|address| match address.is_unspecified() || is_reached_here(address) {
-                // One on all addresses answers on loopback as well.
-                true => Bind::Address(address),
-                false => Bind::WithLoopback(address),
+            // One on all addresses answers on loopback as well.
+            Self::Custom => custom.map(|address| {
+                let reaches = address.is_unspecified() || address == IpAddr::V4(Ipv4Addr::LOCALHOST);
+                if reaches { Bind::Address(address) } else { Bind::WithLoopback(address) }
             }),
             Self::Address(address) => Some(Bind::Address(address)),
         }
     }
-}
-
-/// Whether it is the very address that would be bound besides.
-fn is_reached_here(address: IpAddr) -> bool {
-    address == IpAddr::V4(Ipv4Addr::LOCALHOST)
 }
 
 /// Reads an IP address, with or without the brackets of URLs.

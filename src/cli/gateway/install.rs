@@ -132,6 +132,7 @@ pub(crate) async fn install(args: &InstallArgs, globals: &Globals, printer: &mut
     manager::refuse_external()?;
     let kin = manager::kin()?;
     let config = args.settings.load(globals)?;
+    require_secret(&config)?;
     let planned = plan(args, kin, &config)?;
     let second = manager::other(kin, args.system, &place_of(args.system, &config))?;
     if second.exists() && second != planned.path {
@@ -140,7 +141,6 @@ pub(crate) async fn install(args: &InstallArgs, globals: &Globals, printer: &mut
             .hint("`sigilum gateway uninstall` (with or without --system) removes it"));
     }
     let found = manager::look(&planned.path, &planned.text)?;
-    require_secret(&config)?;
     warn(args, &config, printer);
     if args.dry_run {
         if args.json {
