@@ -419,6 +419,19 @@ async fn an_open_bind_without_auth_opens_no_socket() {
     assert!(matches!(build(known).await, Err(AdminError::Token(TokenError::Placeholder { .. }))));
 }
 
+#[tokio::test]
+async fn an_address_that_is_not_this_machine_s_is_not_passed_over() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Of the documentation (RFC 3849), and as bind mode `tailnet` has them.
+    for absent in ["2001:db8::1", "fd7a:115c:a1e0::9", "192.0.2.1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        config.addresses = vec![free, (absent.parse::<std::net::IpAddr>().unwrap(), free.port()).into()];
+        let failed = build(config).await.unwrap_err();
+        assert!(matches!(failed, AdminError::Bind(_)), "{absent}: {failed}");
+    }
+}
+
 /// A certificate authority of the test and what it signs.
 struct Authority {
     folder: TempDir,
