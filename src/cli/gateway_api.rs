@@ -72,7 +72,12 @@ impl Credential {
 }
 
 /// Where commands find what opens the admin API.
+/// A gateway that runs elsewhere gets the token that was named for it, and nobody else does.
 pub(crate) fn credential(config: &Config) -> Credential {
+    if let Some(remote) = &config.remote {
+        let file = remote.token_file.clone().filter(|_| config.admin_url == remote.url);
+        return file.map_or(Credential::Nothing, Credential::File);
+    }
     match config.admin.mode {
         AccessMode::Password | AccessMode::TrustedProxy => match &config.admin.password {
             Some(Password::Given(password)) => Credential::Given(password.duplicate()),
@@ -97,6 +102,7 @@ pub(crate) fn trust(settings: &AdminTrust) -> ServerTrust {
     ServerTrust {
         authorities: settings.ca_file.clone(),
         own: settings.own_cert_file.clone(),
+        fingerprint: settings.fingerprint.clone(),
         identity: settings.operator.clone(),
     }
 }
