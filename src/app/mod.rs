@@ -1,6 +1,7 @@
 //! Wiring, straight-line: Config, build, Bound, run.
 
 pub mod admin;
+mod admin_access;
 mod admin_outward;
 pub mod api;
 pub mod authz;

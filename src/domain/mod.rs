@@ -22,6 +22,7 @@ pub mod limits;
 pub mod log_line;
 pub mod log_redaction;
 mod names;
+pub mod network;
 pub mod probe;
 pub mod providers;
 pub mod record;

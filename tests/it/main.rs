@@ -13,6 +13,7 @@
 
 mod support;
 
+mod access;
 mod addresses;
 mod admin_tls;
 mod anew;

@@ -22,6 +22,7 @@ use crate::cli::doctor::gather_service;
 use crate::cli::gateway::master_key;
 use crate::cli::gateway::probe;
 use crate::cli::gateway_api;
+use crate::cli::gateway_api::Credential;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
@@ -123,7 +124,10 @@ fn token(config: &Config) -> TokenFact {
     match gateway_api::own_token(config) {
         Ok(Some(token)) if guard::is_placeholder(token.expose()) => TokenFact::Placeholder,
         Ok(Some(_)) => TokenFact::There,
-        Ok(None) => TokenFact::Missing(config.paths.data_dir.join("admin-token")),
+        Ok(None) => TokenFact::Missing(match gateway_api::credential(config) {
+            Credential::File(file) => file,
+            Credential::Given(_) | Credential::Nothing => config.paths.data_dir.join("admin-token"),
+        }),
         Err(error) => TokenFact::Unreadable(error.message),
     }
 }

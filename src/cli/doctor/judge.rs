@@ -89,15 +89,29 @@ pub(super) fn auth(facts: &Facts) -> Judged {
     let id = "gateway/auth-present";
     let mut found = Vec::new();
     match (facts.config.access, &facts.config.token) {
-        ("loopback", _) => found.push(
+        ("none", _) => found.push(
             Finding::new(
                 id,
-                Severity::Warning,
-                "every process of this machine may use the admin API (access mode loopback)",
+                Severity::Error,
+                "every process of this machine may use the admin API: nobody is asked who comes (access mode none)",
             )
             .hint("admin.access_mode: token"),
         ),
         ("mtls", _) => {}
+        ("trusted-proxy", _) => found.push(
+            Finding::new(
+                id,
+                Severity::Warning,
+                "whoever can send from the address of a trusted proxy administers this gateway under any name",
+            )
+            .at("admin.trusted_proxies")
+            .hint("close that network off, and have the proxy remove the user's header from what clients send"),
+        ),
+        ("password", TokenFact::Missing(path)) => found.push(
+            Finding::new(id, Severity::Error, "the file of the admin password is not there")
+                .at(path.display().to_string())
+                .hint("write the password into it, at least 12 characters, and chmod 600 it"),
+        ),
         (_, TokenFact::Placeholder) => found.push(
             Finding::new(id, Severity::Error, "the admin token is one of an example, which everybody knows")
                 .hint("unset GATEWAY_ADMIN_TOKEN, or: sigilum gateway auth-token --rotate"),

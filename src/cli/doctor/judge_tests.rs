@@ -102,8 +102,11 @@ fn who_may_use_the_admin_api_is_judged_by_mode_and_token() {
         ("token", TokenFact::Placeholder, true, Some(Severity::Error)),
         ("token", TokenFact::Unreadable("x".to_owned()), true, Some(Severity::Error)),
         ("hybrid", TokenFact::There, true, Some(Severity::Warning)),
-        ("loopback", TokenFact::There, true, Some(Severity::Warning)),
+        ("none", TokenFact::There, true, Some(Severity::Error)),
         ("mtls", gone(), true, None),
+        ("password", TokenFact::There, true, None),
+        ("password", gone(), false, Some(Severity::Error)),
+        ("trusted-proxy", gone(), true, Some(Severity::Warning)),
     ] {
         let mut facts = well();
         (facts.config.access, facts.config.token, facts.config.used) = (access, token, used);

@@ -151,6 +151,8 @@ fn admin_config(config: &mut Config, master_key: MasterKeys, keys: KeyPlaces, su
         legacy: LegacyPlaces::from_lookup(env::lookup),
         access_mode: config.admin.mode,
         token: config.admin.token.take(),
+        password: config.admin.password.take(),
+        proxy: config.admin.proxy.clone(),
         allowed_origins: config.admin.allowed_origins.clone(),
         allowed_hosts: config.admin.allowed_hosts.clone(),
         tls: config.admin.tls.clone().map(|tls| ServingFiles {

@@ -241,9 +241,8 @@ impl Target {
         if healthy {
             self.make_room(printer).await?;
         }
-        let wanted =
-            [("GATEWAY_MASTER_KEY", "<home>/gateway-master-key"), ("GATEWAY_ADMIN_TOKEN", "<data-dir>/admin-token")];
-        lifecycle::warn_of_secrets(&wanted, printer);
+        lifecycle::warn_of_secrets(&[("GATEWAY_MASTER_KEY", "<home>/gateway-master-key")], printer);
+        lifecycle::warn_of_secrets(&lifecycle::ADMIN_SECRETS, printer);
         let standing = systemctl.place(&unit.unit, &unit.path, &unit.text).await?;
         let logs = format!("journalctl --user -u {name}");
         if standing.state != UnitState::Active {

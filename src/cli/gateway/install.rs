@@ -33,6 +33,8 @@ use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::config;
 use crate::config::Config;
+use crate::config::parts::AccessMode;
+use crate::config::parts::Password;
 use crate::config::profile;
 use crate::envoy::binary;
 use crate::envoy::binary::Search;
@@ -132,6 +134,7 @@ pub(crate) async fn install(args: &InstallArgs, globals: &Globals, printer: &mut
     let kin = manager::kin()?;
     let config = args.settings.load(globals)?;
     launch::check_local(&config)?;
+    require_secret(&config)?;
     let planned = plan(args, kin, &config)?;
     let found = look(&planned, kin, &place_of(args.system, &config))?;
     warn(args, &config, printer);
@@ -343,6 +346,17 @@ impl Places {
     }
 }
 
+/// A service that would start without the secret it goes by is not installed: it would refuse everybody, or not start.
+fn require_secret(config: &Config) -> Result<(), CliError> {
+    if config.admin.mode == AccessMode::Password && !matches!(config.admin.password, Some(Password::File(_))) {
+        let message =
+            "the service would have no password: SIGILUM_GATEWAY_PASSWORD of this environment is not handed to it";
+        return Err(CliError::new(Outcome::Config, message)
+            .hint("write it into a file of mode 0600 and name that in admin.password_file"));
+    }
+    Ok(())
+}
+
 /// What a person should know before.
 fn warn(args: &InstallArgs, config: &Config, printer: &mut Printer) {
     if config.master_key.is_some() && args.credential.is_none() && args.plain_credential.is_none() {
@@ -353,6 +367,11 @@ fn warn(args: &InstallArgs, config: &Config, printer: &mut Printer) {
     }
     if config.admin.token.is_some() {
         printer.warn("GATEWAY_ADMIN_TOKEN of this environment is not handed to the service, which makes its own");
+    }
+    if matches!(config.admin.password, Some(Password::Given(_))) {
+        printer.warn(
+            "SIGILUM_GATEWAY_PASSWORD of this environment is not handed to the service; no secret stands in a unit",
+        );
     }
     let named = launch::referenced_names(config);
     if !named.is_empty() {

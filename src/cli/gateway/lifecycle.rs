@@ -303,6 +303,13 @@ pub(crate) fn environment() -> Vec<(String, String)> {
     found
 }
 
+/// Variables that open the admin API, and where the same stands for a unit.
+pub(crate) const ADMIN_SECRETS: [(&str, &str); 3] = [
+    ("GATEWAY_ADMIN_TOKEN", "<data-dir>/admin-token"),
+    ("SIGILUM_GATEWAY_TOKEN", "<data-dir>/admin-token"),
+    ("SIGILUM_GATEWAY_PASSWORD", "that of admin.password_file"),
+];
+
 /// Says which secrets of this environment a unit does not get: what it is started with can be read. `wanted` are those it
 /// would take, with the file that holds them in their stead.
 pub(crate) fn warn_of_secrets(wanted: &[(&str, &str)], printer: &mut Printer) {

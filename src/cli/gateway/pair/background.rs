@@ -202,7 +202,7 @@ impl Background {
         let file = self.session_file();
         files::private_folder(files::folder_of(&file)).map_err(|error| at(&file, &error))?;
         session::keep(pairing, &file).map_err(|error| at(&file, &error))?;
-        lifecycle::warn_of_secrets(&[("GATEWAY_ADMIN_TOKEN", "<data-dir>/admin-token")], printer);
+        lifecycle::warn_of_secrets(&lifecycle::ADMIN_SECRETS, printer);
         let mut arguments = pairing.arguments();
         arguments.extend(["--session-file".to_owned(), file.display().to_string()]);
         arguments.extend(["--state-file".to_owned(), self.state.display().to_string()]);

@@ -231,19 +231,15 @@ pub(in crate::cli::gateway) async fn check_api(pairing: &Pairing, printer: &mut 
 
 /// The token for each request, and that it may go where it goes: a bridge outlives the gateway.
 fn token_source(admin: &reqwest::Url, config: &Config) -> TokenSource {
-    let given = config.admin.token.as_ref().map(Secret::duplicate);
+    let credential = gateway_api::credential(config);
     let (data, run) = (config.paths.data_dir.clone(), config.paths.run_dir.clone());
-    let file = data.join("admin-token");
-    let computed = (!config.admin_url_set).then(|| admin.to_string());
-    Arc::new(move || match &given {
-        Some(token) => Ok(Some(token.duplicate())),
-        None => {
-            let token = gateway_api::stored_token(&file).map_err(|error| error.message)?;
-            if let (Some(_), Some(url)) = (&token, &computed) {
-                gateway_api::check_listener(url, &data, &run).map_err(|error| error.message)?;
-            }
-            Ok(token)
+    let computed = (credential.is_stored() && gateway_api::is_computed(config)).then(|| admin.to_string());
+    Arc::new(move || {
+        let token = credential.read().map_err(|error| error.message)?;
+        if let (Some(_), Some(url)) = (&token, &computed) {
+            gateway_api::check_listener(url, &data, &run).map_err(|error| error.message)?;
         }
+        Ok(token)
     })
 }
 

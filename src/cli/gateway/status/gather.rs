@@ -15,7 +15,6 @@ use crate::app::gateway::command::Conversation;
 use crate::app::gateway::instance::Instance;
 use crate::app::gateway::progress::Role;
 use crate::app::gateway::record::LastShutdown;
-use crate::app::launchd;
 use crate::app::status_api::ApiError;
 use crate::app::status_api::StatusApi;
 use crate::app::survey;
@@ -25,7 +24,7 @@ use crate::cli::gateway::drift;
 use crate::cli::gateway::lifecycle::State as UnitState;
 use crate::cli::gateway::lifecycle::Systemctl;
 use crate::cli::gateway::manager;
-use crate::cli::gateway::place;
+use crate::cli::gateway::place::Place;
 use crate::cli::gateway::status::Refusal;
 use crate::cli::gateway::status::Wanted;
 use crate::cli::gateway::status::deep;
@@ -124,12 +123,12 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         (None, _) => config.admin_url.clone(),
     };
     let listeners = [&admin, &ingress, &face];
-    let place = place::Place::of(&config.paths.data_dir);
+    let place = Place::of(&config.paths.data_dir);
     let (unit, pair) = (place.unit(UNIT), place.unit(Kind::Pair));
     let (told, supervised, service, ports, answered) = tokio::join!(
         ask(&looked, wanted, &url),
         supervisor(running, &config.paths.run_dir),
-        service(config, instance.as_ref(), lives, &unit),
+        service(config, instance.as_ref(), lives, &place),
         ports(&listeners, running),
         asked_ingress(wanted, plain, &ingress),
     );
