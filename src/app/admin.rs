@@ -311,7 +311,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     open.vault.keep_versions(config.kept_secret_versions)?;
     let mut initial = feed::initial_state(&mut open.vault, declared, SystemClock.now().wall)?;
     let secret = match secret {
-        Proven::Known(secret) => Some(secret),
+        Proven::Known(secret) => Some(*secret),
         Proven::OfFolder => Some(AdminSecret::of_folder(&config.data_dir)?),
         Proven::Nothing => None,
     };
