@@ -1,5 +1,6 @@
 //! `gateway envoy-config`: the configuration the gateway gives its Envoy, on stdout.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::config::Config;
+use crate::envoy::probe;
 use crate::envoy::render;
 use crate::envoy::render::Rendering;
 
@@ -20,6 +22,9 @@ pub(crate) struct EnvoyConfigArgs {
     /// Print the file as it is shipped, without any setting applied
     #[arg(long = "static")]
     unchanged: bool,
+    /// Add a listener for the probes of a container platform: `/ready` (Envoy is live) and `/healthz` (requests are decided)
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "unchanged")]
+    probe_addr: Option<SocketAddr>,
     /// Settings.
     #[command(flatten)]
     settings: SettingsArgs,
@@ -34,6 +39,12 @@ pub(crate) fn run(args: &EnvoyConfigArgs, globals: &Globals, printer: &mut Print
     let config = args.settings.load(globals)?;
     let text =
         render::render(&rendering(&config)).map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
+    let text = match args.probe_addr {
+        Some(address) => {
+            probe::add(&text, address).map_err(|error| CliError::new(Outcome::Config, error.to_string()))?
+        }
+        None => text,
+    };
     printer.bytes(text.as_bytes())?;
     Ok(Outcome::Done)
 }

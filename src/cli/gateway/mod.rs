@@ -2,13 +2,13 @@
 
 mod admin;
 mod auth_token;
-mod authz;
+pub(crate) mod authz;
 mod backup;
 mod config;
 mod connect;
 mod diagnostics;
 mod drain;
-mod endpoint;
+pub(crate) mod endpoint;
 pub(crate) mod envoy_config;
 mod install;
 pub(crate) mod launch;
