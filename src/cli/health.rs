@@ -31,8 +31,8 @@ pub struct HealthArgs {
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
-    /// Ask only whether the admin process answers; wants no token
-    #[arg(long, conflicts_with_all = ["verbose", "authz", "json"])]
+    /// Ask only whether the process answers, admin or that of --authz; wants no token
+    #[arg(long, conflicts_with_all = ["verbose", "json"])]
     live: bool,
     /// Ask an authz process instead whether it decides: unix:PATH, or tcp:HOST:PORT with certificates
     #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::parse, conflicts_with_all = ["verbose", "json"])]
@@ -61,7 +61,8 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
         let serving = door(endpoint, args)?.is_serving(patience).await;
         let serving = serving.map_err(|error| CliError::new(outcome_of(&error), error.to_string()))?;
         printer.line(if serving { "ready" } else { "not ready" })?;
-        return Ok(if serving { Outcome::Done } else { Outcome::Failed });
+        // Whoever answers lives; one that waits for its state is not helped by a restart.
+        return Ok(if serving || args.live { Outcome::Done } else { Outcome::Failed });
     }
     let mut flags = globals.flags();
     let file = args.config.as_ref().map(|file| file.to_string_lossy().into_owned());
