@@ -12,10 +12,10 @@ import { join } from "node:path";
 const KUBERNETES = "1.37.0"; // of the PyPI package kubernetes-validate, which carries that version's schemas
 const PACKAGES = {
   "@kubernetes-models/cert-manager": "4.3.1", // later ones carry compiled validators instead of schemas
-  "@kubernetes-models/prometheus-operator": "1.6.3",
   "@kubernetes-models/istio": "2.3.0",
 };
-const TYPED = { "@kubernetes-models/envoy-gateway": "2.0.0" }; // and the gateway-api it depends on
+// Envoy Gateway's brings that of the Gateway API.
+const TYPED = { "@kubernetes-models/envoy-gateway": "2.0.0", "@kubernetes-models/prometheus-operator": "6.0.0" };
 // The generator does not find the types of later ones, so these stand a folder above, where it looks next.
 const BASES = { "@kubernetes-models/apimachinery": "2.2.0", "@kubernetes-models/base": "5.0.1" };
 const GENERATOR = { "ts-json-schema-generator": "2.4.0", typescript: "7.0.2" };
@@ -33,7 +33,6 @@ const CORE = {
 };
 const CARRIED = {
   "cert-manager": ["cert-manager.io/v1/Certificate", "cert-manager.io/v1/Issuer"],
-  "prometheus-operator": ["monitoring.coreos.com/v1/PrometheusRule", "monitoring.coreos.com/v1/ServiceMonitor"],
   istio: [
     "networking.istio.io/v1alpha3/DestinationRule",
     "networking.istio.io/v1alpha3/Gateway",
@@ -47,6 +46,7 @@ const WRITTEN = {
   "envoy-gateway": ["Backend", "ClientTrafficPolicy", "EnvoyPatchPolicy", "SecurityPolicy"].map(
     (kind) => `gateway.envoyproxy.io/v1alpha1/${kind}`,
   ),
+  "prometheus-operator": ["PrometheusRule", "ServiceMonitor"].map((kind) => `monitoring.coreos.com/v1/${kind}`),
   "gateway-api": ["BackendTLSPolicy", "HTTPRoute"].map((kind) => `gateway.networking.k8s.io/v1/${kind}`),
 };
 const work = mkdtempSync(join(tmpdir(), "k8s-schemas-"));
@@ -69,7 +69,7 @@ const tidy = (schema, named) => {
   if (schema === null || typeof schema !== "object") return schema;
   const out = {};
   for (const [key, value] of Object.entries(schema)) {
-    if (["description", "default", "example", "$schema", "format", "$comment"].includes(key)) continue;
+    if (["description", "default", "example", "$schema", "$id", "format", "$comment"].includes(key)) continue;
     if (key.startsWith("x-kubernetes-") || key === "nullable") continue;
     if (key === "$ref") out.$ref = `#/definitions/${named(value)}`;
     else if (["properties", "definitions", "patternProperties"].includes(key)) {
@@ -142,6 +142,8 @@ for (const [name, wanted] of Object.entries(WRITTEN)) {
   }
 }
 rmSync(work, { recursive: true });
+// A value of any type, which the types do not say.
+definitions["envoy-gateway.IJSONPatchOperation"].properties.value = {};
 
 // A name in a reference must not hold a slash, nor a tilde.
 const flat = (text) => text.replaceAll("/", ".");
