@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::app::status_api::StatusApi;
 use crate::cli::args::Globals;
+use crate::cli::container;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -35,10 +36,16 @@ pub struct HealthArgs {
     /// Configuration file [default: <home>/gateway.yaml, where it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Ask only what this container runs, whichever role that is: its health check
+    #[arg(long, conflicts_with_all = ["json", "verbose", "config"])]
+    container: bool,
 }
 
 /// Asks and tells: exit 0 ready, 1 not ready, 4 the details were refused, 5 nobody answers.
 pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    if args.container {
+        return container::run(Duration::from_millis(args.timeout), printer).await;
+    }
     let mut flags = globals.flags();
     let file = args.config.as_ref().map(|file| file.to_string_lossy().into_owned());
     flags.set(&crate::config::keys::CONFIG_FILE, file);
