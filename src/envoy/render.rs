@@ -191,7 +191,7 @@ fn addresses(name: &'static str, addresses: &[SocketAddr]) -> Result<String, Ren
     Ok(lines)
 }
 
-fn socket_address(address: &SocketAddr) -> String {
+pub(super) fn socket_address(address: &SocketAddr) -> String {
     let host = match address.ip() {
         IpAddr::V4(host) => host.to_string(),
         IpAddr::V6(host) => format!("\"{host}\""),
@@ -256,7 +256,7 @@ fn without_line(text: &str, part: &str) -> Result<String, RenderError> {
     replace(text, line, 1, "")
 }
 
-fn replace(text: &str, from: &str, expected: usize, to: &str) -> Result<String, RenderError> {
+pub(super) fn replace(text: &str, from: &str, expected: usize, to: &str) -> Result<String, RenderError> {
     let found = text.matches(from).count();
     if found != expected {
         return Err(RenderError::Template { text: from.trim().to_owned(), expected, found });

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::config::Config;
+use crate::envoy::probe;
 use crate::envoy::render;
 use crate::envoy::render::Rendering;
 use crate::sys::files;
@@ -33,6 +35,9 @@ pub(crate) struct EnvoyConfigArgs {
     /// For an Envoy in a container of its own: the read-only face listens on all its addresses. Publish it on loopback only
     #[arg(long)]
     in_container: bool,
+    /// Add a listener for the probes of a container platform: `/ready` (Envoy is live) and `/healthz` (requests are decided)
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "unchanged")]
+    probe_addr: Option<SocketAddr>,
     /// Settings.
     #[command(flatten)]
     settings: SettingsArgs,
@@ -60,6 +65,10 @@ fn text(args: &EnvoyConfigArgs, globals: &Globals) -> Result<String, CliError> {
     }
     let failed = |error: render::RenderError| CliError::new(Outcome::Config, error.to_string());
     let text = render::render(&rendering).map_err(failed)?;
+    let text = match args.probe_addr {
+        Some(address) => probe::add(&text, address).map_err(failed)?,
+        None => text,
+    };
     let Some(socket) = &args.authz_socket else { return Ok(text) };
     peer::check_socket_path(socket).map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
     render::with_authz_at(&text, socket).map_err(failed)

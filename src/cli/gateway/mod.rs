@@ -2,7 +2,7 @@
 
 mod admin;
 mod auth_token;
-mod authz;
+pub(crate) mod authz;
 mod backup;
 mod config;
 mod connect;
