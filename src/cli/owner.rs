@@ -156,9 +156,10 @@ fn of_this_machine(token: &Secret) -> bool {
     Said::by(token).is_some_and(|said| said.is_local())
 }
 
-/// Where the local API keeps the secret its tokens are signed with.
+/// Where the local API keeps the secret its tokens are signed with: the file that `JWT_SECRET_FILE` names, else its own.
 pub(crate) fn jwt_secret_file() -> PathBuf {
-    api_settings::data_dir(&env::lookup).join(api::JWT_SECRET_FILE)
+    let own = || api_settings::data_dir(&env::lookup).join(api::JWT_SECRET_FILE);
+    env::lookup("JWT_SECRET_FILE").map_or_else(own, PathBuf::from)
 }
 
 /// The variable that holds the secret of owner tokens.

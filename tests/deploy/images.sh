@@ -23,6 +23,9 @@ fail() {
     exit 1
 }
 
+# Its complaints about a systemd that is not here say nothing; what fails is said all the same.
+podman() { command podman --log-level fatal "$@"; }
+
 # The programs, and an engine of our own: no container, image or network of somebody else's is seen or touched.
 containers_setup() {
     local missing=()
