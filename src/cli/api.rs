@@ -12,9 +12,11 @@ use crate::cli::args::Globals;
 use crate::cli::gateway::role;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
+use crate::cli::owner;
 use crate::cli::printer::Printer;
 use crate::config::api as settings;
 use crate::config::api::ApiFlags;
+use crate::config::api::ApiSettings;
 use crate::sys::env;
 use crate::sys::signal::StopSignals;
 use crate::telemetry::log;
@@ -37,13 +39,24 @@ pub struct ApiArgs {
     api_data_dir: Option<PathBuf>,
 }
 
+impl ApiArgs {
+    /// The settings these options, the environment and the file of a secret lead to.
+    pub(crate) fn settings(&self, globals: &Globals) -> Result<ApiSettings, CliError> {
+        let port = self.port.or(globals.api_port);
+        let flags = ApiFlags { host: self.host.clone(), port, data_dir: self.api_data_dir.clone() };
+        let secret = owner::jwt_secret_in_file()?;
+        let lookup = |name: &str| {
+            let secret = secret.as_ref().filter(|_| name == owner::JWT_SECRET);
+            env::lookup(name).or_else(|| secret.map(|secret| secret.expose().to_owned()))
+        };
+        settings::load(&flags, &lookup).map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))
+    }
+}
+
 /// Runs until told to stop.
 pub(crate) async fn run(args: &ApiArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     role::harden()?;
-    let flags =
-        ApiFlags { host: args.host.clone(), port: args.port.or(globals.api_port), data_dir: args.api_data_dir.clone() };
-    let settings = settings::load(&flags, &env::lookup)
-        .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))?;
+    let settings = args.settings(globals)?;
     role::begin_log(&env::lookup(log::LEVEL_VARIABLE).unwrap_or_else(|| "info".to_owned()))?;
     if settings.seed_enabled && settings.seed_token.is_none() {
         printer.note("[warn] the test seed stays closed: SIGILUM_TEST_SEED_TOKEN is not set");

@@ -10,6 +10,7 @@ use crate::app::authz_health::AuthzDoor;
 use crate::app::authz_health::AuthzHealthError;
 use crate::app::status_api::StatusApi;
 use crate::cli::args::Globals;
+use crate::cli::container;
 use crate::cli::gateway::authz::TlsArgs;
 use crate::cli::gateway::endpoint::Endpoint;
 use crate::cli::gateway_api;
@@ -52,17 +53,21 @@ pub struct HealthArgs {
     /// Configuration file [default: <home>/gateway.yaml, where it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Ask only what this container runs, whichever role that is: its health check
+    #[arg(long, conflicts_with_all = ["json", "verbose", "config", "live", "authz"])]
+    container: bool,
 }
 
 /// Asks and tells: exit 0 ready, 1 not ready, 4 the details were refused, 5 nobody answers.
 pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     let patience = Duration::from_millis(args.timeout);
+    if args.container {
+        return container::run(patience, printer).await;
+    }
     if let Some(endpoint) = &args.authz {
-        let serving = door(endpoint, args)?.is_serving(patience).await;
-        let serving = serving.map_err(|error| CliError::new(outcome_of(&error), error.to_string()))?;
-        printer.line(if serving { "ready" } else { "not ready" })?;
+let outcome = of_authz(&door(endpoint, args)?, patience, printer).await?;
         // Whoever answers lives; one that waits for its state is not helped by a restart.
-        return Ok(if serving || args.live { Outcome::Done } else { Outcome::Failed });
+        return Ok(if args.live { Outcome::Done } else { outcome });
     }
     let mut flags = globals.flags();
     let file = args.config.as_ref().map(|file| file.to_string_lossy().into_owned());
@@ -96,6 +101,14 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
         printer.lines(&lines(told.ready, details, args.verbose, printer.is_coloured()))?;
     }
     Ok(if told.ready { Outcome::Done } else { Outcome::Failed })
+}
+
+/// Asks one authz alone, as Envoy does.
+pub(super) async fn of_authz(door: &AuthzDoor, patience: Duration, printer: &mut Printer) -> Result<Outcome, CliError> {
+    let serving = door.is_serving(patience).await;
+    let serving = serving.map_err(|error| CliError::new(outcome_of(&error), error.to_string()))?;
+    printer.line(if serving { "ready" } else { "not ready" })?;
+    Ok(if serving { Outcome::Done } else { Outcome::Failed })
 }
 
 fn door(endpoint: &Endpoint, args: &HealthArgs) -> Result<AuthzDoor, CliError> {

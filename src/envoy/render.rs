@@ -118,6 +118,14 @@ pub fn render(settings: &Rendering) -> Result<String, RenderError> {
     replace(&text, "trusted_ca: { filename: /etc/ssl/certs/ca-certificates.crt }", 1, &file)
 }
 
+/// Where the file says that authz is.
+const AUTHZ: &str = "pipe: { path: authz.sock }";
+
+/// The rendered file with authz elsewhere than in the run folder: `socket` is its Unix socket.
+pub fn with_authz_at(text: &str, socket: &Path) -> Result<String, RenderError> {
+    replace(text, AUTHZ, 1, &format!("pipe: {{ path: {} }}", quoted(&socket.display().to_string())))
+}
+
 /// TLS in front of the filters of agents.
 fn transport_socket(tls: &IngressTls) -> String {
     let file = |path: &Path| format!("{{ filename: {} }}", quoted(&path.display().to_string()));

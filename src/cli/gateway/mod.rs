@@ -45,9 +45,11 @@ use crate::cli::gateway::connect::ConnectArgs;
 use crate::cli::gateway::diagnostics::DiagnosticsArgs;
 use crate::cli::gateway::drain::DrainArgs;
 use crate::cli::gateway::drain::UndrainArgs;
+use crate::cli::gateway::endpoint::Endpoint;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
 use crate::cli::gateway::install::InstallArgs;
 use crate::cli::gateway::install::UninstallArgs;
+use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::gateway::pair::PairArgs;
 use crate::cli::gateway::probe::ProbeArgs;
 use crate::cli::gateway::rekey::RekeyArgs;
@@ -73,7 +75,43 @@ pub struct GatewayArgs {
     command: GatewayCommand,
 }
 
+/// A process of a gateway that can be asked by itself.
+#[derive(Debug)]
+pub(crate) enum GatewayRole<'a> {
+    /// Admin, alone or as part of a whole gateway, with these settings.
+    Admin(&'a SettingsArgs),
+    /// Authz, which Envoy finds here.
+    Authz(&'a Endpoint),
+}
+
 impl GatewayArgs {
+    /// Which of them these arguments start; `None` for every other command.
+    pub(crate) const fn role(&self) -> Option<GatewayRole<'_>> {
+        match &self.command {
+            GatewayCommand::Start(args) => Some(GatewayRole::Admin(&args.settings)),
+            GatewayCommand::Admin(args) => Some(GatewayRole::Admin(&args.settings)),
+            GatewayCommand::Authz(args) => Some(GatewayRole::Authz(&args.listen)),
+            GatewayCommand::Restart(_)
+            | GatewayCommand::Stop(_)
+            | GatewayCommand::Drain(_)
+            | GatewayCommand::Undrain(_)
+            | GatewayCommand::Install(_)
+            | GatewayCommand::Uninstall(_)
+            | GatewayCommand::Pair(_)
+            | GatewayCommand::Connect(_)
+            | GatewayCommand::Status(_)
+            | GatewayCommand::Probe(_)
+            | GatewayCommand::Diagnostics(_)
+            | GatewayCommand::EnvoyConfig(_)
+            | GatewayCommand::Rekey(_)
+            | GatewayCommand::Backup(_)
+            | GatewayCommand::Restore(_)
+            | GatewayCommand::AuthToken(_)
+            | GatewayCommand::SealingKey(_)
+            | GatewayCommand::Config(_) => None,
+        }
+    }
+
     /// Its name where it announces itself: the roles write a log where the announcement would stand.
     pub(crate) const fn announced(&self) -> Option<&'static str> {
         match &self.command {
