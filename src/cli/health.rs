@@ -65,7 +65,7 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
         return container::run(patience, printer).await;
     }
     if let Some(endpoint) = &args.authz {
-let outcome = of_authz(&door(endpoint, args)?, patience, printer).await?;
+        let outcome = of_authz(&door(endpoint, args)?, patience, printer).await?;
         // Whoever answers lives; one that waits for its state is not helped by a restart.
         return Ok(if args.live { Outcome::Done } else { outcome });
     }
