@@ -29,7 +29,7 @@ podman() { command podman --log-level fatal "$@"; }
 # The programs, and an engine of our own: no container, image or network of somebody else's is seen or touched.
 containers_setup() {
     local missing=()
-    for program in podman runc podman-compose debootstrap; do
+    for program in podman runc podman-compose debootstrap catatonit; do
         command -v "$program" >/dev/null || missing+=("$program")
     done
     for helper in netavark aardvark-dns; do
