@@ -1,6 +1,6 @@
 """Makes of a built manifest what `podman play kube` of Debian can run: one Pod, its volumes as folders of this machine.
 
-    pods.py MANIFEST DEPLOYMENT SECRETS FOLDER > pod.yaml
+    pods.py MANIFEST DEPLOYMENT SECRETS FOLDER [POD [ADDRESS=NAME...]] > pod.yaml
     pods.py --command MANIFEST DEPLOYMENT CONTAINER startupProbe
 
 podman 4.3.1 knows no native sidecars, ignores probes and hooks, shares emptyDir volumes of one name between pods and has no projected
@@ -78,7 +78,7 @@ class Volumes:
     def make(self, volume):
         folder = self.folder / volume["name"]
         folder.mkdir(parents=True)
-        if "emptyDir" in volume:
+        if "emptyDir" in volume or "persistentVolumeClaim" in volume:
             os.chown(folder, 0, USER)
             folder.chmod(0o2777)
         elif "configMap" in volume:
@@ -96,7 +96,7 @@ class Volumes:
         return {"name": volume["name"], "hostPath": {"path": str(folder), "type": "Directory"}}
 
 
-def main(manifest, deployment, secrets, folder):
+def main(manifest, deployment, secrets, folder, name=None, *hosts):
     all_objects = objects(manifest)
     template = pod_of(all_objects, deployment)
     spec = template["spec"]
@@ -108,10 +108,11 @@ def main(manifest, deployment, secrets, folder):
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": deployment, "labels": template["metadata"]["labels"]},
+        "metadata": {"name": name or deployment, "labels": template["metadata"]["labels"]},
         "spec": {
             "restartPolicy": "Never",
-            "hostname": deployment,
+            "hostname": name or deployment,
+            "hostAliases": [{"ip": host.split("=")[0], "hostnames": [host.split("=")[1]]} for host in hosts],
             "securityContext": spec.get("securityContext", {}),
             "containers": kept,
             "volumes": [volumes.make(volume) for volume in spec.get("volumes", [])],
