@@ -22,7 +22,6 @@ finish() {
 trap finish EXIT
 
 # ---------------------------------------------------------------- a network with somebody outside
-ip link set lo up
 unshare --net sleep 3600 &
 OUTSIDE=$!
 STARTED+=("$OUTSIDE")
