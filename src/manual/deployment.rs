@@ -4,7 +4,7 @@
 //!
 //! `deploy/Dockerfile` compiles in the official Rust image and puts the result into an empty one. What is in it is the program,
 //! the four libraries it is linked to, the authorities providers are verified against, two lines of `passwd` and `group`, and
-//! empty folders for volumes: about 16 MB compressed, 13 of which are the program.
+//! empty folders for volumes: about 16 MB compressed, 14 of which are the program.
 //!
 //! - **Why an empty base.** A ready-made base without a shell has the same C library and a few files more, and no version
 //!   in its name that could be pinned. Here the C library is that of the builder, whose name has one: a security update is a
@@ -51,6 +51,12 @@
 //!   loopback there: whoever is on `agents` can read statistics and configuration, in which no secret stands.
 //! - **Start order** is that of who waits for whom; podman-compose before 1.1 knows only the order, and it is enough: authz
 //!   asks until admin answers, and an Envoy without its file ends and is started again.
+//!
+//! # Measured
+//!
+//! On two busy cores, release build: the image has 15.7 MB compressed; all four containers started at once answer
+//! `GET :38000/health` with 200 after 1.1 to 2.0 s, most of which is the engine's (admin serves 0.1 s after its start, authz
+//! decides 0.3 s after its own). Resident idle: admin 27 MB, API 22 MB, authz 19 MB, Envoy 72 MB.
 //!
 //! # What was left out
 //!
