@@ -22,7 +22,6 @@ finish() {
 trap finish EXIT
 
 # ---------------------------------------------------------------- a network with somebody outside
-ip link set lo up
 unshare --net sleep 3600 &
 OUTSIDE=$!
 STARTED+=("$OUTSIDE")
@@ -72,9 +71,19 @@ approvals:
 YAML
 
 export SIGILUM_NAMESPACE=demo
-compose() { (cd "$PROJECT" && podman-compose --project-name sigilum --file compose.yaml "$@") >> "$LOG" 2>&1; }
+# Where the root file system is read-only podman would give /tmp and /run of its own, and Docker does not.
+compose() {
+    (cd "$PROJECT" && podman-compose --project-name sigilum --podman-run-args=--read-only-tmpfs=false --file compose.yaml "$@") \
+        >> "$LOG" 2>&1
+}
 up() { compose up --detach "$@" || fail "podman-compose up, see $LOG"; }
-down() { compose down || fail "podman-compose down, see $LOG"; }
+# What containers said in a life that ends.
+SAID="$DEPLOY_WORK/said"
+: > "$SAID"
+down() {
+    for service in "${SERVICES[@]}"; do podman logs "$(name_of "$service")" >> "$SAID" 2>&1 || true; done
+    compose down || fail "podman-compose down, see $LOG"
+}
 ROLES=(api admin authz)
 SERVICES=(envoy "${ROLES[@]}")
 name_of() { printf 'sigilum_%s_1\n' "$1"; }
@@ -188,7 +197,7 @@ artefacts="$DEPLOY_WORK/artefacts"
     done
     podman image inspect "$(image_name)"
     podman save --format docker-archive "$(image_name)" 2>/dev/null
-    cat "$LOG"
+    cat "$LOG" "$SAID"
     find "$(podman volume inspect --format '{{.Mountpoint}}' sigilum_envoy)" -type f -exec cat {} +
     curl --silent http://127.0.0.1:38200/config_dump
     curl --silent http://127.0.0.1:38200/stats
@@ -197,7 +206,7 @@ artefacts="$DEPLOY_WORK/artefacts"
         cat "/proc/$pid/environ" "/proc/$pid/cmdline"
     done
 } > "$artefacts"
-for word in AUTH_SIGNATURE_INVALID '"the admin token was minted"' dynamic_forward_proxy GATEWAY_MASTER_KEY_FILE; do
+for word in AUTH_SIGNATURE_INVALID '"the admin token was minted"' '"an authz has connected"' dynamic_forward_proxy GATEWAY_MASTER_KEY_FILE; do
     grep --quiet --binary-files=text --fixed-strings -e "$word" "$artefacts" || fail "what is searched is not whole: no $word"
 done
 admin_token="$(cat "$(podman volume inspect --format '{{.Mountpoint}}' sigilum_store)/data/admin-token")"
@@ -236,6 +245,12 @@ chmod 0700 "$decisions"
 podman start "$(name_of authz)" >/dev/null 2>&1
 until_true 20 "an authz that is back" approved_passes back
 passed "with authz back requests pass"
+
+podman exec "$(name_of admin)" sigilum gateway drain --wait 5s --lease 1m >> "$LOG" 2>&1 || fail "drain, see $LOG"
+is "a drain refuses what is new" "503 GATEWAY_DRAINING" "$(signed_by approved demo)"
+podman exec "$(name_of admin)" sigilum gateway undrain --all >> "$LOG" 2>&1 || fail "undrain, see $LOG"
+until_true 10 "an approved request after the drain" approved_passes undrained
+passed "the gateway is drained from the container of admin"
 
 podman stop --time 5 "$(name_of admin)" >/dev/null 2>&1
 until_true 10 "an approved request without admin" approved_passes "without admin"

@@ -9,6 +9,7 @@
 #   stand_in_rust toolchain       # or one that compiles
 #   stand_in_envoy                # the image compose.yaml and the manifests name
 #   build_image                   # deploy/Dockerfile, as sigilum:<version>
+#   apart bash SCRIPT             # what starts containers: in a network of its own
 #
 # Everything is in $DEPLOY_WORK; `containers_teardown` removes what runs, `rm -r` the rest.
 
@@ -39,7 +40,7 @@ containers_setup() {
         [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || fail "missing here: ${missing[*]}"
         say "installing ${missing[*]}"
         apt-get update >&2
-        DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${missing[@]}" iptables >&2
+        DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${missing[@]}" iptables iproute2 >&2
     fi
     mkdir -p "$DEPLOY_WORK/networks" "$DEPLOY_WORK/tmp"
     cat > "$DEPLOY_WORK/containers.conf" <<CONF
@@ -62,6 +63,14 @@ runroot = "$DEPLOY_WORK/state"
 CONF
     export CONTAINERS_CONF="$DEPLOY_WORK/containers.conf" CONTAINERS_STORAGE_CONF="$DEPLOY_WORK/storage.conf"
     podman info >/dev/null || fail "podman does not run here"
+}
+
+# Runs a command in a network of its own: no port of this machine is taken, and nothing else is reached. podman keeps leases of
+# addresses and its name server's files in one place for the whole machine: there others have theirs.
+apart() {
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    unshare --net --mount --fork --kill-child bash -c '
+        ip link set lo up && mkdir -p /run/containers && mount -t tmpfs tmpfs /run/containers && exec "$@"' apart "$@"
 }
 
 # Stops what runs in our storage and removes containers, pods, volumes and networks; images stay.
