@@ -97,7 +97,7 @@ start_upstream() {
     INFRA="$(podman inspect "$(podman pod inspect "$POD" --format '{{.InfraContainerID}}')" --format '{{.State.Pid}}')"
     POD_ADDRESS="$(podman inspect "$(podman pod inspect "$POD" --format '{{.InfraContainerID}}')" --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}')"
     in_pod ip link set lo up
-    in_pod python3 "$DEPLOY_ROOT/tests/deploy/stream.py" "$UPSTREAM_PORT" "$WORK/release" &
+    nsenter --target "$INFRA" --net python3 "$DEPLOY_ROOT/tests/deploy/stream.py" "$UPSTREAM_PORT" "$WORK/release" &
     STARTED+=($!)
 }
 start() { podman start "$POD-$1" >> "$LOG" 2>&1; }
