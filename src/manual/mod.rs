@@ -8,6 +8,8 @@ pub mod configuration;
 pub mod control_plane;
 pub mod data_plane;
 pub mod decision;
+pub mod deployment;
+pub mod kubernetes;
 pub mod libraries;
 pub mod operations;
 pub mod secrets;

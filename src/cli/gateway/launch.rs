@@ -46,6 +46,7 @@ use crate::config::declaration::SecretSource;
 use crate::config::guard::Unguarded;
 use crate::config::keys;
 use crate::config::parts::AccessMode;
+use crate::config::parts::ClaimsSource;
 use crate::config::parts::Mode;
 use crate::config::telemetry_keys::OTLP_HEADERS;
 use crate::domain::ids::Namespace;
@@ -163,6 +164,22 @@ pub(crate) fn prepare(config: &Config, namespace: &Namespace) -> Result<Prepared
         ));
     }
     Ok(Prepared { identity: opened.identity, made, warnings })
+}
+
+/// Makes the identity that the Sigilum API knows the gateway by, where it is missing and needed.
+pub(crate) fn make_identity(config: &Config, printer: &mut Printer) -> Result<(), CliError> {
+    let Some(namespace) = config.namespace.as_ref().filter(|_| config.claims.source == ClaimsSource::Api) else {
+        return Ok(());
+    };
+    let home = &config.paths.home;
+    files::private_folder(home).map_err(|error| at(home, &error))?;
+    let opened = Home::new(home)
+        .create(namespace, SystemClock.now().seconds())
+        .map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
+    if opened.created {
+        printer.note(&format!("created the identity of {namespace}: {}", opened.path.display()));
+    }
+    Ok(())
 }
 
 /// Whether the agent's key and the master key are in the hands of one user. A key from the environment
