@@ -14,6 +14,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::printer::Printer;
+use crate::cli::stack;
 use crate::config::api as settings;
 use crate::config::api::ApiFlags;
 use crate::config::api::ApiSettings;
@@ -42,7 +43,7 @@ pub struct ApiArgs {
 impl ApiArgs {
     /// The settings these options, the environment and the file of a secret lead to.
     pub(crate) fn settings(&self, globals: &Globals) -> Result<ApiSettings, CliError> {
-        let port = self.port.or(globals.api_port);
+        let port = self.port.or_else(|| stack::api_port_option(globals));
         let flags = ApiFlags { host: self.host.clone(), port, data_dir: self.api_data_dir.clone() };
         let secret = owner::jwt_secret_in_file()?;
         let lookup = |name: &str| {

@@ -77,6 +77,9 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     let read = settings::read(&flags, &handed, args.last_good.as_deref());
     let (Loaded { mut config, hash, content }, file) =
         read.map_err(|found| CliError::new(Outcome::Config, found.message))?;
+    if !args.supervised {
+        launch::check_local(&config)?;
+    }
     // A supervisor hands over what stands in its own environment, and leaves ours without.
     let (service_keys, referenced): (Vec<_>, Vec<_>) =
         handed.into_iter().partition(|(name, _)| keys::is_own_secret(name));
@@ -93,7 +96,7 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
         printer.note(&format!("generated the master key: {}", file.display()));
     }
     if !args.supervised {
-        launch::make_identity(&config, printer)?;
+        launch::make_identity(&config, printer);
     }
     let master_key = master_key::keys(&mut config);
     let mut signals = StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
