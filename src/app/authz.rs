@@ -24,6 +24,7 @@ use crate::authz::Registrations;
 use crate::authz::Server;
 use crate::authz::Told;
 use crate::authz::Traces;
+use crate::domain::log_redaction::LogRedactor;
 use crate::domain::replay::ReplayWindow;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::UnixMillis;
@@ -102,7 +103,7 @@ pub enum StateFrom {
 }
 
 /// What one authz process is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct AuthzConfig {
     /// Where Envoy finds us.
     pub listen: Listen,
@@ -112,6 +113,8 @@ pub struct AuthzConfig {
     pub run_dir: PathBuf,
     /// A supervisor holds our standard input and names the one process that may connect.
     pub supervised: bool,
+    /// Cleans the events of decisions; `None`: whoever reads them does.
+    pub cleaner: Option<Arc<LogRedactor>>,
     /// Entries of the replay window.
     pub replay_capacity: usize,
     /// Largest request body Envoy sends us, in bytes.
@@ -317,7 +320,8 @@ fn read_journal(
 /// Puts the parts together.
 fn assemble<C: Clock + Clone>(config: AuthzConfig, clock: C, held: Held) -> Result<Bound<C>, AuthzError> {
     let Held { source, subscriber, memory: (journal, window), inbound, lock } = held;
-    let decisions = Arc::new(Decisions::new(config.decisions, clock.now().wall));
+    let decisions = Decisions::new(config.decisions, clock.now().wall).cleaned_by(config.cleaner.clone());
+    let decisions = Arc::new(decisions);
     let (registrations, registrar) = Registrations::new();
     let (traces, exporter) = Traces::new(subscriber.current());
     let decided = registrations.clone();

@@ -58,7 +58,8 @@ impl ApiArgs {
 pub(crate) async fn run(args: &ApiArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     role::harden()?;
     let settings = args.settings(globals)?;
-    role::begin_log(&env::lookup(log::LEVEL_VARIABLE).unwrap_or_else(|| "info".to_owned()))?;
+    let level = env::lookup(log::LEVEL_VARIABLE).unwrap_or_else(|| "info".to_owned());
+    role::begin_log(&level, Some(role::cleaner(std::iter::empty())))?;
     if settings.seed_enabled && settings.seed_token.is_none() {
         printer.note("[warn] the test seed stays closed: SIGILUM_TEST_SEED_TOKEN is not set");
     }

@@ -15,6 +15,7 @@ pub mod http;
 pub mod http_server;
 pub mod inbound;
 pub mod local_http;
+pub mod machine;
 pub mod open_files;
 pub mod own_use;
 pub mod ownership;

@@ -10,9 +10,11 @@
 //! through the admin API and in `gateway.yaml`. Then the approvals of a control
 //! plane: how soon a decision is enforced, what a hundred thousand take, and what reading them again does to requests.
 //! Then what it costs to be seen: access log, metrics and traces, each with and without.
+//! Then what an operator waits for: the commands that look, a start, a restart.
 //! Then paired gateways: what a thousand take at one API, and how long a relayed command takes.
 //!
-//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals,telemetry,pairing` takes some rows only.
+//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals,telemetry,operations,pairing` takes
+//! some rows only.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,6 +32,7 @@ mod approvals;
 mod connections;
 mod feed;
 mod load;
+mod operations;
 mod pairing;
 mod report;
 mod roles;
@@ -93,6 +96,9 @@ fn main() {
     }
     if wanted("telemetry") {
         telemetry::run(&runtime, &ground, quick);
+    }
+    if wanted("operations") {
+        operations::run_all(&ground, quick);
     }
     if wanted("pairing") {
         pairing::measure_relay(&runtime, &ground, quick);
