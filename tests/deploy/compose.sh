@@ -170,6 +170,12 @@ application() {
 }
 answer="$(application 'exec 3<>/dev/tcp/envoy/38000; printf "GET /health HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n" >&3; cat <&3' || true)"
 holds "an application reaches the gateway by its name" '200 OK' "$answer"
+agent_beside() {
+    podman run --rm --network sigilum_agents --user 0:0 --read-only --volume "$AGENTS/$1:/agent" "$(image_name)" --home /agent \
+        --namespace demo request --include GET http://envoy:38000/proxy/provider/v1/models 2>/dev/null | refusal
+}
+is "an approved agent in a container beside it passes under that name" 200 "$(agent_beside approved)"
+is "and another is refused" "403 AUTH_CLAIM_REQUIRED" "$(agent_beside unapproved)"
 is "an application sees no socket of the gateway" "" "$(application 'ls -A /run/sigilum; find / -xdev -type s' || true)"
 holds "names are resolved there" envoy "$(application 'getent hosts envoy')"
 for service in admin api authz; do

@@ -101,7 +101,7 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
         printer.note(&format!("generated the master key: {}", file.display()));
     }
     if !args.supervised {
-        launch::make_identity(&config, printer)?;
+        launch::make_identity(&config, printer);
     }
     let master_key = master_key::keys(&mut config);
     let mut signals = StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
