@@ -73,7 +73,6 @@ fn commands_and_the_gateway_go_by_a_password_that_may_change() {
     };
     write("the first passphrase\n");
     let setup = setup.yaml(&format!("admin: {{password_file: {}}}\n", file.display()));
-    setup.begin_journal();
     setup.write_yaml();
     let running =
         crate::support::gateway::Running::spawn_in(setup.command(&["gateway", "start"]), Some(setup.root.path()));
@@ -122,6 +121,7 @@ fn a_custom_address_and_loopback_are_bound_both_or_none() {
     // Every address of 127.0.0.0/8 is this machine's.
     let other = |port: u16| SocketAddr::from(([127, 8, 8, 8], port));
     let setup = Setup::new();
+    setup.begin_journal();
     let port = setup.admin.port();
     let start = |setup: &Setup| {
         let mut command = setup.command(&["gateway", "start"]);
