@@ -21,8 +21,10 @@ use crate::authz::Preread;
 use crate::authz::Registrar;
 use crate::authz::Registrations;
 use crate::authz::Server;
+use crate::authz::SharedWindow;
 use crate::authz::Told;
 use crate::authz::Traces;
+use crate::config::fleet::SharedReplay;
 use crate::domain::replay::ReplayWindow;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::UnixMillis;
@@ -34,6 +36,9 @@ use crate::sys::files;
 use crate::sys::files::FileLock;
 use crate::sys::files::LockError;
 use crate::sys::inbound::Inbound;
+use crate::sys::key_store::KeyStore;
+use crate::sys::key_store::Password;
+use crate::sys::key_store::Trust;
 use crate::sys::peer;
 use crate::sys::peer::PeerRule;
 use crate::sys::peer::SocketError;
@@ -113,6 +118,8 @@ pub struct AuthzConfig {
     pub supervised: bool,
     /// Entries of the replay window.
     pub replay_capacity: usize,
+    /// The window that all replicas share behind it; `None`: there is none.
+    pub shared_replay: Option<Arc<SharedReplay>>,
     /// Largest request body Envoy sends us, in bytes.
     pub max_body_bytes: u64,
     /// What is written down of decisions; the counters count in any case.
@@ -189,7 +196,8 @@ pub struct Bound<C> {
     exporter: Exporter,
     decisions: Arc<Decisions>,
     reporter: Reporter<C>,
-    /// Whether the state is followed already.
+    window: Window,
+    /// Whether the state is followed already, and the shared window held.
     follows: bool,
     // Dropped last: the journal must not be shared while we write to it.
     lock: FileLock,
@@ -210,7 +218,8 @@ pub async fn build<C: Clock + Clone>(
     let memory = read_journal(&config, &clock, None)?;
     let inbound = bind(&config.listen, peers).await?;
     let subscriber = Subscriber::new();
-    assemble(config, clock, Held { source, subscriber, memory, inbound, lock })
+    let window = Window::of(&config, Some(memory.0.id()));
+    assemble(config, clock, Held { source, subscriber, memory, inbound, window, lock })
 }
 
 /// The same beside an authz that still decides: takes the state, reads its journal, listens beside it, and says by that
@@ -230,7 +239,10 @@ pub async fn take_over<C: Clock + Clone>(
     };
     let (subscriber, reporter) = (Subscriber::new(), Reporter::default());
     let started_at = clock.now().wall;
-    follow_state(tasks, &subscriber, source.clone(), clock.clone(), started_at, &reporter);
+    // That of the authz this one follows: the two have one journal.
+    let window = Window::of(&config, Journal::id_in(&config.run_dir));
+    window.hold(tasks, clock.clone());
+    follow_state(tasks, &subscriber, source.clone(), window.name(), clock.clone(), started_at, &reporter);
     let mut stop = tasks.stop_signal();
     let mut arrived = subscriber.arrived();
     tokio::select! {
@@ -255,7 +267,7 @@ pub async fn take_over<C: Clock + Clone>(
         }
     };
     let memory = read_journal(&config, &clock, preread)?;
-    let bound = assemble(config, clock, Held { source, subscriber, memory, inbound, lock })?;
+    let bound = assemble(config, clock, Held { source, subscriber, memory, inbound, window, lock })?;
     Ok(Bound { reporter, follows: true, ..bound })
 }
 
@@ -265,7 +277,49 @@ struct Held {
     subscriber: Subscriber,
     memory: (Journal, ReplayWindow),
     inbound: Inbound,
+    window: Window,
     lock: FileLock,
+}
+
+/// What admin is told of the replay window, and the shared one, where there is one.
+#[derive(Debug, Clone)]
+struct Window {
+    shared: Option<Arc<SharedWindow>>,
+    local: watch::Receiver<Option<String>>,
+}
+
+impl Window {
+    /// `local`: the id that is kept with the journal; without it nothing is told of a window of our own.
+    fn of(config: &AuthzConfig, local: Option<String>) -> Self {
+        let shared = config.shared_replay.as_ref().map(|shared| {
+            let password = match (&shared.password, &shared.password_file) {
+                (Some(secret), _) => Password::Held(secret.duplicate()),
+                (None, Some(file)) => Password::File(file.clone()),
+                (None, None) => Password::None,
+            };
+            let trust = match (shared.tls, &shared.ca_file) {
+                (false, _) => Trust::Clear,
+                (true, None) => Trust::System,
+                (true, Some(file)) => Trust::Authorities(file.clone()),
+            };
+            let (host, port, database) = (shared.host.clone(), shared.port, shared.database);
+            let store = KeyStore { host, port, database, username: shared.username.clone(), password, trust };
+            Arc::new(SharedWindow::new(store, shared.timeout))
+        });
+        let local = local.map_or_else(String::new, |id| format!("local:{id}"));
+        Self { shared, local: watch::channel(Some(local)).1 }
+    }
+
+    fn name(&self) -> watch::Receiver<Option<String>> {
+        self.shared.as_ref().map_or_else(|| self.local.clone(), |shared| shared.name())
+    }
+
+    /// Keeps the shared window connected.
+    fn hold<C: Clock>(&self, tasks: &mut Tasks, clock: C) {
+        if let Some(shared) = self.shared.clone() {
+            tasks.spawn("shared-replay", |stop| shared.run(clock, stop));
+        }
+    }
 }
 
 fn source(config: &AuthzConfig) -> Result<StateSource, AuthzError> {
@@ -308,7 +362,7 @@ fn read_journal(
 
 /// Puts the parts together.
 fn assemble<C: Clock + Clone>(config: AuthzConfig, clock: C, held: Held) -> Result<Bound<C>, AuthzError> {
-    let Held { source, subscriber, memory: (journal, window), inbound, lock } = held;
+    let Held { source, subscriber, memory: (journal, local), inbound, window, lock } = held;
     let decisions = Arc::new(Decisions::new(config.decisions, clock.now().wall));
     let (registrations, registrar) = Registrations::new();
     let (traces, exporter) = Traces::new(subscriber.current());
@@ -317,7 +371,12 @@ fn assemble<C: Clock + Clone>(config: AuthzConfig, clock: C, held: Held) -> Resu
     let authz = Arc::new(Authz::new(
         Gate::new(random::bytes()?),
         subscriber.current(),
-        Admissions::new(journal, window),
+        if window.shared.is_some() {
+            Admissions::before_shared(journal, local)
+        } else {
+            Admissions::new(journal, local)
+        },
+        window.shared.clone(),
         Told { decisions: Arc::clone(&decisions), ids: DecisionIds::new()?, traces },
         registrations,
         clock.clone(),
@@ -335,6 +394,7 @@ fn assemble<C: Clock + Clone>(config: AuthzConfig, clock: C, held: Held) -> Resu
         exporter,
         decisions,
         reporter,
+        window,
         follows,
         lock,
     })
@@ -345,14 +405,19 @@ fn follow_state<C: Clock + Clone>(
     tasks: &mut Tasks,
     subscriber: &Subscriber,
     source: StateSource,
+    window: watch::Receiver<Option<String>>,
     clock: C,
     started_at: UnixMillis,
     reporter: &Reporter<C>,
 ) {
+    if let StateSource::Tls(_, tls) = &source {
+        let tls = tls.clone();
+        tasks.spawn("state-certificates", |stop| tls.follow(stop));
+    }
     let (subscriber, reporter) = (subscriber.clone(), Arc::clone(reporter));
     let node = format!("authz-{}", std::process::id());
     let report = move || reporter.get().map_or_else(|| authz::report_of_none(started_at), |authz| authz.report());
-    tasks.spawn("state-stream", |stop| subscriber.run(source, node, clock, report, stop));
+    tasks.spawn("state-stream", |stop| subscriber.run(source, node, window, clock, report, stop));
 }
 
 async fn bind(listen: &Listen, peers: watch::Receiver<Option<PeerRule>>) -> Result<Inbound, AuthzError> {
@@ -395,10 +460,15 @@ impl<C: Clock + Clone> Bound<C> {
             exporter,
             decisions,
             reporter,
+            window,
             follows,
             lock,
         } = self;
-        let ready = subscriber.arrived();
+        let (ready, fed) = (subscriber.arrived(), subscriber.fed());
+        if let Inbound::Tls { tls, .. } = &inbound {
+            let tls = tls.clone();
+            tasks.spawn("certificates", |stop| tls.follow(stop));
+        }
         let link = subscriber.registrar();
         let register = move |message| {
             let link = link.clone();
@@ -414,7 +484,8 @@ impl<C: Clock + Clone> Bound<C> {
         // It is set here alone, and once.
         let _ = reporter.set(Arc::clone(&authz));
         if !follows {
-            follow_state(&mut tasks, &subscriber, source, clock.clone(), clock.now().wall, &reporter);
+            window.hold(&mut tasks, clock.clone());
+            follow_state(&mut tasks, &subscriber, source, window.name(), clock.clone(), clock.now().wall, &reporter);
         }
         tasks.spawn("decision-log", |stop| decisions.write(stop));
         let server = Server::new(Arc::clone(&authz), config.max_body_bytes, config.drain_pause, config.grace);
@@ -428,7 +499,7 @@ impl<C: Clock + Clone> Bound<C> {
                 called(leave.clone()).await;
                 tokio::time::sleep(LAST_CALLERS.saturating_add(LAST_REQUESTS)).await;
             };
-            let mut serving = std::pin::pin!(server.run(inbound, ready, last_callers, stop));
+            let mut serving = std::pin::pin!(server.run(inbound, (ready, fed), last_callers, stop));
             let served = tokio::select! {
                 () = serving.as_mut() => true,
                 () = last_requests => false,

@@ -137,6 +137,7 @@ fn config(folder: &Path) -> AuthzConfig {
         run_dir: folder.join("run"),
         supervised: false,
         replay_capacity: 2_000_000,
+        shared_replay: None,
         max_body_bytes: 2 << 20,
         decisions: Level::Off,
         drain_pause: Duration::ZERO,
@@ -826,3 +827,9 @@ async fn the_state_stream_speaks_mutual_tls_too() {
     admin.stop_handle().stop();
     admin.supervise(TIMEOUT).await;
 }
+
+#[path = "authz_replicas_tests.rs"]
+mod replicas;
+
+#[path = "authz_fleet_tests.rs"]
+mod fleet;

@@ -16,6 +16,7 @@ pub mod logs_api;
 pub mod owner_api;
 pub mod pair;
 pub mod simulator;
+pub mod state_door;
 pub mod status_api;
 pub mod survey;
 pub mod systemd;

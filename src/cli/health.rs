@@ -110,9 +110,10 @@ fn next_step(condition: &ConditionBody) -> Option<&'static str> {
         ConditionKind::StateLock => "sigilum gateway status --deep",
         ConditionKind::Store | ConditionKind::MasterKey => "sigilum gateway backup --output FILE",
         ConditionKind::SecretsSnapshot => "sigilum secrets reload",
-        ConditionKind::EnvoyLive | ConditionKind::AuthzReachable | ConditionKind::NonceStore => {
-            "sigilum gateway status --deep"
-        }
+        ConditionKind::EnvoyLive
+        | ConditionKind::AuthzReachable
+        | ConditionKind::NonceStore
+        | ConditionKind::ReplayShared => "sigilum gateway status --deep",
         ConditionKind::XdsInSync => "sigilum gateway config check",
         ConditionKind::ClaimsFresh | ConditionKind::ApiReachable => "sigilum service list",
         ConditionKind::ClockSane => "timedatectl status",

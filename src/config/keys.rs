@@ -21,6 +21,15 @@ pub use crate::config::file_keys::REFS_PER_PROVIDER;
 pub use crate::config::file_keys::RELOAD_MODE;
 pub use crate::config::file_keys::RELOAD_POLL;
 pub use crate::config::file_keys::RELOAD_SETTLE;
+pub use crate::config::fleet_keys::REPLAY_CA_FILE;
+pub use crate::config::fleet_keys::REPLAY_PASSWORD;
+pub use crate::config::fleet_keys::REPLAY_PASSWORD_FILE;
+pub use crate::config::fleet_keys::REPLAY_TIMEOUT;
+pub use crate::config::fleet_keys::REPLAY_URL;
+pub use crate::config::fleet_keys::STATE_ADDR;
+pub use crate::config::fleet_keys::STATE_CERT_FILE;
+pub use crate::config::fleet_keys::STATE_CLIENT_CA_FILE;
+pub use crate::config::fleet_keys::STATE_KEY_FILE;
 use crate::config::ingress_keys;
 pub use crate::config::key::Fallback;
 pub use crate::config::key::Key;
@@ -474,6 +483,15 @@ pub const ALL: &[Key] = &[
     MAX_AGE,
     NONCE_TTL,
     REPLAY_CAPACITY,
+    REPLAY_URL,
+    REPLAY_CA_FILE,
+    REPLAY_PASSWORD_FILE,
+    REPLAY_PASSWORD,
+    REPLAY_TIMEOUT,
+    STATE_ADDR,
+    STATE_CERT_FILE,
+    STATE_KEY_FILE,
+    STATE_CLIENT_CA_FILE,
     STRANGER_RATE,
     ROTATION_ENFORCEMENT,
     ROTATION_GRACE_DAYS,
@@ -526,6 +544,7 @@ pub const SECRET_ENVIRONMENT: &[&str] = &[
     "SIGILUM_SERVICE_API_KEY",
     "GATEWAY_OTLP_HEADERS",
     "OTEL_EXPORTER_OTLP_HEADERS",
+    "GATEWAY_REPLAY_PASSWORD",
 ];
 /// Whether a variable holds a secret of the gateway's own, which no reference may lead to.
 pub fn is_own_secret(name: &str) -> bool {

@@ -8,6 +8,7 @@ pub mod configuration;
 pub mod control_plane;
 pub mod data_plane;
 pub mod decision;
+pub mod fleet;
 pub mod libraries;
 pub mod operations;
 pub mod secrets;
