@@ -10,9 +10,10 @@
 //! through the admin API and in `gateway.yaml`. Then the approvals of a control
 //! plane: how soon a decision is enforced, what a hundred thousand take, and what reading them again does to requests.
 //! Then what it costs to be seen: access log, metrics and traces, each with and without.
+//! Then many subscribers of the state: how soon a change is everywhere.
 //! Then paired gateways: what a thousand take at one API, and how long a relayed command takes.
 //!
-//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals,telemetry,pairing` takes some rows only.
+//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals,telemetry,fleet,pairing` takes some rows only.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,6 +30,7 @@ mod accounting;
 mod approvals;
 mod connections;
 mod feed;
+mod fleet;
 mod load;
 mod pairing;
 mod report;
@@ -93,6 +95,9 @@ fn main() {
     }
     if wanted("telemetry") {
         telemetry::run(&runtime, &ground, quick);
+    }
+    if wanted("fleet") {
+        fleet::run(quick);
     }
     if wanted("pairing") {
         pairing::measure_relay(&runtime, &ground, quick);
