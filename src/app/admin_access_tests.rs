@@ -300,7 +300,7 @@ impl Authority {
     }
 
     fn trust(&self, identity: Option<(PathBuf, PathBuf)>) -> ServerTrust {
-        ServerTrust { authorities: Some(self.path("ca.pem")), own: None, identity }
+        ServerTrust { authorities: Some(self.path("ca.pem")), own: None, fingerprint: None, identity }
     }
 }
 

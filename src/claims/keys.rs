@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::config::profile;
 use crate::domain::ids::ConnectionId;
 use crate::domain::secret::Secret;
 use crate::sys::files;
@@ -47,9 +48,10 @@ impl KeyPlaces {
         Self { variables, folders }
     }
 
-    /// The folders every tool of this family looks into: the gateway's home, `SIGILUM_HOME`, and those of the user.
+    /// The folders every tool of this family looks into: the gateway's home, `SIGILUM_HOME`, and those of the user. A profile
+    /// has nothing to do with the last: they hold the keys of the gateway that is none.
     pub fn folders(home: &Path, lookup: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
-        let user = lookup("HOME").map(PathBuf::from);
+        let user = lookup("HOME").filter(|_| profile::suffix(&lookup).is_empty()).map(PathBuf::from);
         let of_user = |rest: &str| user.as_ref().map(|user| user.join(rest));
         let all = [
             Some(home.to_owned()),

@@ -13,6 +13,7 @@ use crate::cli::gateway::role;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::stack;
 use crate::config::api as settings;
 use crate::config::api::ApiFlags;
 use crate::sys::env;
@@ -40,8 +41,11 @@ pub struct ApiArgs {
 /// Runs until told to stop.
 pub(crate) async fn run(args: &ApiArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     role::harden()?;
-    let flags =
-        ApiFlags { host: args.host.clone(), port: args.port.or(globals.api_port), data_dir: args.api_data_dir.clone() };
+    let flags = ApiFlags {
+        host: args.host.clone(),
+        port: args.port.or_else(|| stack::api_port_option(globals)),
+        data_dir: args.api_data_dir.clone(),
+    };
     let settings = settings::load(&flags, &env::lookup)
         .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))?;
     role::begin_log(&env::lookup(log::LEVEL_VARIABLE).unwrap_or_else(|| "info".to_owned()))?;

@@ -21,18 +21,23 @@ use crate::cli::exec_detached::ExecDetachedArgs;
 use crate::cli::exec_envoy::ExecEnvoyArgs;
 use crate::cli::exec_provider::ExecProviderArgs;
 use crate::cli::gateway::GatewayArgs;
+use crate::cli::gateway::status::StatusArgs;
 use crate::cli::health::HealthArgs;
 use crate::cli::help::HelpArgs;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::install::InstallArgs;
 use crate::cli::logs::LogsArgs;
+use crate::cli::profiles::ProfilesArgs;
 use crate::cli::request::RequestArgs;
 use crate::cli::secrets::SecretsArgs;
 use crate::cli::service::ServiceArgs;
+use crate::cli::setup::SetupArgs;
 use crate::cli::up::UpArgs;
 use crate::cli::variable::VariableArgs;
 use crate::config::Flags;
 use crate::config::keys;
+use crate::config::profile::Ports;
+use crate::config::profile::Profile;
 use crate::sys::supervision;
 
 /// A gateway that lets AI agents call APIs without holding the keys.
@@ -80,6 +85,15 @@ pub struct Globals {
     /// Print the version
     #[arg(short = 'v', short_alias = 'V', long, action = clap::ArgAction::Version)]
     version: Option<bool>,
+    /// Which of several gateways of this user: 1 to 32 of a-z, 0-9 and '-' [default: SIGILUM_PROFILE, else `default`]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// A gateway to try things on, apart from all others: the profile `dev`, with the namespace `dev`
+    #[arg(long, global = true)]
+    pub dev: bool,
+    /// Remove the folders of --dev first (with setup, up and gateway)
+    #[arg(long, global = true, hide_short_help = true)]
+    pub reset: bool,
     /// Namespace: the owner's name, 3 to 64 of a-z, 0-9 and '-'
     #[arg(long, global = true, value_name = "NAME")]
     pub namespace: Option<String>,
@@ -107,12 +121,19 @@ pub struct Globals {
     /// Taken so that it can be refused with a reason: arguments are visible to every process.
     #[arg(long, global = true, hide = true, value_name = "KEY")]
     pub gateway_master_key: Option<String>,
+    /// The profile and its ports, once they are settled.
+    #[arg(skip)]
+    pub(crate) settled: Option<(Ports, Profile)>,
 }
 
 impl Globals {
     /// As settings.
     pub fn flags(&self) -> Flags {
         let mut flags = Flags::default();
+        flags.set(&keys::PROFILE, self.settled.as_ref().map(|(_, profile)| profile.name()));
+        if let Some((ports, profile)) = &self.settled {
+            ports.stand_in(profile, &mut flags);
+        }
         let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
         flags.set(&keys::NAMESPACE, self.namespace.clone());
         flags.set(&keys::HOME, text(&self.home));
@@ -139,6 +160,7 @@ impl Command {
             Self::Auth(_) => Some("auth"),
             Self::Login(_) => Some("login"),
             Self::Gateway(args) => args.announced(),
+            Self::Setup(_) => Some("setup"),
             Self::Up(_) => Some("up"),
             Self::Down(_) => Some("down"),
             Self::E2eTests(_) => Some("e2e-tests"),
@@ -147,6 +169,8 @@ impl Command {
             Self::Versions => Some("versions"),
             Self::Api(_)
             | Self::Logs(_)
+            | Self::Status(_)
+            | Self::Profiles(_)
             | Self::Doctor(_)
             | Self::Health(_)
             | Self::Request(_)
@@ -156,6 +180,47 @@ impl Command {
             | Self::ExecDetached(_)
             | Self::ExecEnvoy(_)
             | Self::ExecProvider(_) => None,
+        }
+    }
+}
+
+impl Command {
+    /// Whether it is a part of a gateway, which a supervisor starts.
+    pub(crate) const fn is_part(&self) -> bool {
+        matches!(self, Self::Gateway(args) if args.is_part())
+    }
+
+    /// Whether it makes a gateway where there is none yet.
+    pub(crate) const fn makes_gateway(&self) -> bool {
+        match self {
+            Self::Setup(_) | Self::Up(_) => true,
+            Self::Gateway(args) => args.makes_gateway(),
+            Self::Identity(_)
+            | Self::Service(_)
+            | Self::Connection(_)
+            | Self::Secrets(_)
+            | Self::Variable(_)
+            | Self::Claim(_)
+            | Self::Auth(_)
+            | Self::Login(_)
+            | Self::Down(_)
+            | Self::E2eTests(_)
+            | Self::AgentSimulator(_)
+            | Self::Install(_)
+            | Self::Versions
+            | Self::Api(_)
+            | Self::Logs(_)
+            | Self::Status(_)
+            | Self::Profiles(_)
+            | Self::Doctor(_)
+            | Self::Health(_)
+            | Self::Request(_)
+            | Self::Completions(_)
+            | Self::Version
+            | Self::Help(_)
+            | Self::ExecDetached(_)
+            | Self::ExecEnvoy(_)
+            | Self::ExecProvider(_) => false,
         }
     }
 }
@@ -185,6 +250,12 @@ pub enum Command {
     Login(LoginArgs),
     /// Run the gateway, or one of its parts
     Gateway(GatewayArgs),
+    /// Make identity and master key where they are missing, and show what a start would use
+    Setup(SetupArgs),
+    /// The same as `gateway status`
+    Status(StatusArgs),
+    /// The gateways of this user, their ports, and which of them run
+    Profiles(ProfilesArgs),
     /// Show what the gateway logs: requests, decisions, changes, what its processes say
     Logs(LogsArgs),
     /// Whether the running gateway is ready, and what keeps it from it

@@ -19,6 +19,7 @@ use crate::cli::auth;
 use crate::cli::claim;
 use crate::cli::completions;
 use crate::cli::connection;
+use crate::cli::dev;
 use crate::cli::doctor;
 use crate::cli::down;
 use crate::cli::e2e_tests;
@@ -34,10 +35,14 @@ use crate::cli::logs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
+use crate::cli::profiles;
 use crate::cli::request;
 use crate::cli::secrets;
 use crate::cli::service;
+use crate::cli::setup;
 use crate::cli::up;
+use crate::cli::up::UpArgs;
 use crate::cli::variable;
 use crate::cli::versions;
 
@@ -64,7 +69,21 @@ fn refused(error: &clap::Error) -> Outcome {
 }
 
 fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
-    let globals = cli.globals;
+    let Cli { mut globals, mut command } = cli;
+    profile::begin(&mut globals, command.makes_gateway(), command.is_part())?;
+    let dev = globals.settled.as_ref().is_some_and(|(_, profile)| profile.is_dev());
+    if globals.reset {
+        if !dev || !command.makes_gateway() {
+            let message = "--reset removes the folders of --dev: it stands before setup, up or gateway, with --dev";
+            return Err(CliError::new(Outcome::Usage, message));
+        }
+        dev::reset(printer)?;
+    }
+    if let (Command::Gateway(args), true) = (&command, dev)
+        && args.is_bare()
+    {
+        command = Command::Up(UpArgs::demo());
+    }
     if globals.gateway_master_key.is_some() {
         return Err(CliError::new(
             Outcome::Usage,
@@ -72,10 +91,10 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
         )
         .hint("set GATEWAY_MASTER_KEY, or put it into <home>/gateway-master-key with mode 0600"));
     }
-    if let Some(name) = cli.command.announced() {
+    if let Some(name) = command.announced() {
         printer.note(&format!("[i] sigilum {} ({name})", versions::OWN));
     }
-    match cli.command {
+    match command {
         Command::Service(args) => small(service::run(&args, &globals, printer)),
         Command::Connection(args) => small(connection::run(&args, &globals, printer)),
         Command::Secrets(args) => small(secrets::run(&args, &globals, printer)),
@@ -92,6 +111,9 @@ fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
         Command::Health(args) => small(health::run(&args, &globals, printer)),
         Command::Doctor(args) => small(doctor::run(&args, &globals, printer)),
         Command::Api(args) => role(api::run(&args, &globals, printer)),
+        Command::Setup(args) => setup::run(&args, &globals, printer),
+        Command::Status(args) => small(gateway::status::run(&args, &globals, printer)),
+        Command::Profiles(args) => profiles::run(&args, printer),
         Command::Up(args) => role(up::run(&args, &globals, printer)),
         Command::Down(args) => small(down::run(&args, &globals, printer)),
         Command::E2eTests(args) => role(e2e_tests::run(&args, &globals, printer)),

@@ -53,6 +53,7 @@ const PASSED: &[&str] = &[
 ];
 /// Settings of the person's own installation, which this stack does not share.
 const OWN: &[&str] = &[
+    "SIGILUM_PROFILE",
     "GATEWAY_SIGILUM_HOME",
     "SIGILUM_HOME",
     "GATEWAY_CONFIG_FILE",

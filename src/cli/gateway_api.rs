@@ -41,8 +41,13 @@ pub(crate) fn logs(config: &Config, printer: &mut Printer) -> Result<LogsApi, Cl
     LogsApi::new(&config.admin_url, token(config)?.as_ref(), &trust).map_err(|error| failed(&error))
 }
 
-/// The admin token: that of the environment, else that of its file; `None` where there is neither.
+/// The admin token: that of the environment, else that of its file; `None` where there is neither. A gateway that runs
+/// elsewhere gets the token that was named for it, and nobody else does.
 pub(crate) fn token(config: &Config) -> Result<Option<Secret>, CliError> {
+    if let Some(remote) = &config.remote {
+        let file = remote.token_file.as_deref().filter(|_| config.admin_url == remote.url);
+        return file.map_or(Ok(None), stored_token);
+    }
     match &config.admin.token {
         Some(token) => Ok(Some(token.duplicate())),
         None => stored_token(&config.paths.data_dir.join("admin-token")),
@@ -60,6 +65,7 @@ pub(crate) fn trust(settings: &AdminTrust) -> ServerTrust {
     ServerTrust {
         authorities: settings.ca_file.clone(),
         own: settings.own_cert_file.clone(),
+        fingerprint: settings.fingerprint.clone(),
         identity: settings.operator.clone(),
     }
 }

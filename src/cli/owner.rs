@@ -19,10 +19,12 @@ use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::secret_source;
 use crate::cli::settings::IdentityPlace;
+use crate::cli::stack;
 use crate::cli::token;
 use crate::cli::token::Said;
 use crate::config::Config;
 use crate::config::api as api_settings;
+use crate::config::profile;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
 use crate::identity::Home;
@@ -33,8 +35,6 @@ use crate::sys::files;
 use crate::sys::process;
 use crate::sys::terminal;
 
-/// Port of the local API.
-const LOCAL_PORT: u16 = 8787;
 /// The hosted API.
 const HOSTED: &str = "https://api.sigilum.id";
 /// Seconds a token lives that is issued for one command.
@@ -112,8 +112,7 @@ impl Mode {
 }
 
 fn local_address(globals: &Globals) -> String {
-    let port = globals.api_port.or_else(|| env::lookup("API_PORT")?.trim().parse().ok()).unwrap_or(LOCAL_PORT);
-    format!("http://127.0.0.1:{port}")
+    format!("http://127.0.0.1:{}", stack::api_port(globals))
 }
 
 /// The address of the API: option, environment, `gateway.yaml`, `config.env`, then by mode; without a mode
@@ -177,9 +176,12 @@ pub(crate) fn openclaw_home() -> PathBuf {
     )
 }
 
-/// Where `auth login` keeps the token of a namespace.
+/// Where `auth login` keeps the token of a namespace; each profile has one of its own.
 pub(crate) fn token_file(openclaw: &std::path::Path, namespace: &Namespace) -> PathBuf {
-    openclaw.join(".sigilum").join(format!("owner-token-{namespace}.jwt"))
+    let profile = profile::suffix(&env::lookup);
+    // Two dashes: a namespace may end like a profile.
+    let profile = if profile.is_empty() { profile } else { format!("-{profile}") };
+    openclaw.join(".sigilum").join(format!("owner-token-{namespace}{profile}.jwt"))
 }
 
 /// The stored token of a namespace.

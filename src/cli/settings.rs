@@ -20,6 +20,8 @@ use crate::config::Sources;
 use crate::config::defaults;
 use crate::config::explain::Explained;
 use crate::config::keys;
+use crate::config::mistake::Place;
+use crate::config::profile;
 use crate::domain::hex;
 use crate::domain::secret::Secret;
 use crate::reload::Content;
@@ -40,21 +42,24 @@ const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 /// Longest file with a master key, in bytes.
 const MAX_CREDENTIAL: u64 = 16 * 1024;
 
+/// `$SIGILUM_CONFIG_HOME`, else `~/.sigilum`.
+pub(crate) fn config_folder() -> PathBuf {
+    env::lookup("SIGILUM_CONFIG_HOME").map_or_else(default_home, PathBuf::from)
+}
+
 /// Where commands that go on in the background keep their logs and process ids: `run` in `$SIGILUM_CONFIG_HOME`, else in
 /// `~/.sigilum`.
 pub(crate) fn background_folder() -> PathBuf {
-    env::lookup("SIGILUM_CONFIG_HOME").map_or_else(default_home, PathBuf::from).join("run")
+    config_folder().join("run")
 }
 
-/// `config.env`: `$SIGILUM_CONFIG_FILE`, else in `$SIGILUM_CONFIG_HOME`, else in `~/.sigilum`.
+/// `config.env`: `$SIGILUM_CONFIG_FILE`, else in `$SIGILUM_CONFIG_HOME`, else in `~/.sigilum`. That of a profile has its name
+/// in its own.
 pub(crate) fn saved_file() -> PathBuf {
     if let Some(file) = env::lookup("SIGILUM_CONFIG_FILE") {
         return PathBuf::from(file);
     }
-    match env::lookup("SIGILUM_CONFIG_HOME") {
-        Some(folder) => PathBuf::from(folder).join("config.env"),
-        None => default_home().join("config.env"),
-    }
+    config_folder().join(format!("config{}.env", profile::suffix(&env::lookup)))
 }
 
 /// Writes `pairs` into `config.env`, keeping every other line; the file is replaced whole, mode 0600.
@@ -79,7 +84,17 @@ pub(crate) fn save(pairs: &[(&str, &str)]) -> Result<PathBuf, CliError> {
 
 /// `~/.sigilum`, or `.sigilum` where there is no home folder.
 fn default_home() -> PathBuf {
-    env::lookup("HOME").map_or_else(|| PathBuf::from(".sigilum"), |home| PathBuf::from(home).join(".sigilum"))
+    user_home().join(".sigilum")
+}
+
+/// The home of a profile's gateway, by what the names of the profile end with.
+pub(crate) fn profile_home(suffix: &str) -> PathBuf {
+    user_home().join(format!(".sigilum-workspace{suffix}"))
+}
+
+/// The user's home folder; without one names count from where we are.
+fn user_home() -> PathBuf {
+    env::lookup("HOME").map(PathBuf::from).unwrap_or_default()
 }
 
 /// The text of `config.env`; empty where there is none.
@@ -108,7 +123,7 @@ pub struct IdentityPlace {
 }
 
 impl IdentityPlace {
-    /// Option, environment, `config.env`, `~/.sigilum`.
+    /// Option, environment, `config.env`, `~/.sigilum`; with a profile the home of its gateway in place of the last.
     pub fn find(globals: &Globals) -> Result<Self, CliError> {
         let saved = saved_text()?;
         let first = |names: &[&str], find: &dyn Fn(&str) -> Option<String>| names.iter().find_map(|name| find(name));
@@ -119,7 +134,10 @@ impl IdentityPlace {
         let saved_home = from_saved(HOME_NAMES).map(PathBuf::from);
         let elsewhere = typed.is_some() && typed.as_deref().map(absolute) != saved_home.as_deref().map(absolute);
         let namespace = named.or_else(|| if elsewhere { None } else { from_saved(SAVED_NAMESPACE_NAMES) });
-        let home = typed.or(saved_home).unwrap_or_else(default_home);
+        let home = typed.or(saved_home).unwrap_or_else(|| match profile::suffix(&env::lookup).as_str() {
+            "" => default_home(),
+            suffix => profile_home(suffix),
+        });
         Ok(Self { home, namespace })
     }
 }
@@ -194,6 +212,14 @@ impl From<Refused> for CliError {
 /// The same as [`load`], with the mistakes one by one.
 pub(crate) fn judge(flags: &Flags, handed: &[(String, Secret)]) -> Result<Config, Refused> {
     with_file(flags, handed, None, |sources, file| judged(sources, file, None))
+}
+
+/// Whether something that stands in the file is wrong.
+pub(crate) fn is_damaged(flags: &Flags) -> bool {
+    match judge(flags, &[]) {
+        Err(Refused::Mistakes(found)) => found.list().iter().any(|mistake| matches!(mistake.place, Place::File { .. })),
+        Ok(_) | Err(Refused::File(..) | Refused::Missing(..) | Refused::Saved(_)) => false,
+    }
 }
 
 /// The configuration, where nobody else can write it or read the secrets in its file. `kept` is what was read in that

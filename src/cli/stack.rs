@@ -18,13 +18,12 @@ use crate::cli::printer::Printer;
 use crate::config::api;
 use crate::config::api::ApiFlags;
 use crate::config::api::ApiSettings;
+use crate::config::profile::Ports;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
 use crate::sys::env;
 use crate::sys::files;
 
-/// Port of the local control plane where nobody sets it.
-const API_PORT: u16 = 8787;
 /// Web pages that may call it where nobody says.
 const ORIGINS: [&str; 4] =
     ["http://localhost:3000", "http://127.0.0.1:3000", "http://localhost:5000", "http://127.0.0.1:5000"];
@@ -35,14 +34,25 @@ const MAX_OPENCLAW: u64 = 4 * 1024 * 1024;
 /// The file's name.
 const SEED_TOKEN_FILE: &str = "test-seed-token";
 
-/// Port of the local control plane: option, environment, default.
+/// Port of the local control plane: option, environment, that of the profile.
 pub(crate) fn api_port(globals: &Globals) -> u16 {
-    globals.api_port.or_else(|| env::lookup("API_PORT")?.trim().parse().ok()).unwrap_or(API_PORT)
+    globals.api_port.or_else(|| env::lookup("API_PORT")?.trim().parse().ok()).unwrap_or_else(|| default_port(globals))
+}
+
+/// Its port where nobody sets it.
+fn default_port(globals: &Globals) -> u16 {
+    globals.settled.as_ref().map_or(Ports::DEFAULT, |(ports, _)| *ports).api
+}
+
+/// What counts as the option of its port: nothing where the environment has one.
+pub(crate) fn api_port_option(globals: &Globals) -> Option<u16> {
+    let ours = globals.settled.is_some() && env::lookup("API_PORT").is_none();
+    globals.api_port.or_else(|| ours.then(|| default_port(globals)))
 }
 
 /// How the local control plane is run, by its own settings. `handed`: secrets a supervisor handed over.
 pub(crate) fn api_settings(globals: &Globals, handed: &[(String, Secret)]) -> Result<ApiSettings, CliError> {
-    let flags = ApiFlags { port: globals.api_port, ..ApiFlags::default() };
+    let flags = ApiFlags { port: api_port_option(globals), ..ApiFlags::default() };
     let given =
         |name: &str| handed.iter().find(|(known, _)| known == name).map(|(_, secret)| secret.expose().to_owned());
     let lookup = |name: &str| given(name).or_else(|| env::lookup(name));

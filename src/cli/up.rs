@@ -58,6 +58,13 @@ pub struct UpArgs {
     pub settings: SettingsArgs,
 }
 
+impl UpArgs {
+    /// `up --demo`, everything else as it is set.
+    pub(crate) fn demo() -> Self {
+        Self { demo: true, no_api: false, verbose: false, supervised: false, settings: SettingsArgs::default() }
+    }
+}
+
 /// Runs control plane and gateway; with `--demo`, or where no namespace was set, its namespace becomes the default of
 /// later commands.
 pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
@@ -69,6 +76,7 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         Vec::new()
     };
     let (mut config, text) = args.settings.load_text(globals, &handed)?;
+    launch::check_local(&config)?;
     let found = config.namespace.clone().or_else(stack::plugin_namespace);
     let namespace = match &found {
         // With another API the namespace is somebody's: it is asked for.

@@ -155,7 +155,7 @@ fn trust(loader: &mut Loader<'_>) -> Option<AdminTrust> {
             return None;
         }
     };
-    Some(AdminTrust { ca_file: ca_file?, own_cert_file: None, operator })
+    Some(AdminTrust { ca_file: ca_file?, own_cert_file: None, operator, fingerprint: None })
 }
 
 /// A file that two processes with working folders of their own must both find. The outer `None` is a mistake that

@@ -16,6 +16,7 @@ use crate::config::loader::parse_number;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::Mistakes;
 use crate::config::mistake::Place;
+use crate::config::profile;
 use crate::domain::secret::Secret;
 
 const fn key(
@@ -264,11 +265,13 @@ pub fn data_dir(lookup: &dyn Fn(&str) -> Option<String>) -> PathBuf {
     if let Some(folder) = lookup("API_DATA_DIR") {
         return PathBuf::from(folder);
     }
+    let suffix = profile::suffix(lookup);
+    let name = format!("sigilum-api{suffix}");
     match (lookup("XDG_DATA_HOME"), lookup("HOME")) {
         // The XDG specification: a relative path there is invalid and ignored.
-        (Some(base), _) if base.starts_with('/') => Path::new(&base).join("sigilum-api"),
-        (_, Some(home)) => Path::new(&home).join(".local/share/sigilum-api"),
-        (_, None) => PathBuf::from("api-data"),
+        (Some(base), _) if base.starts_with('/') => Path::new(&base).join(name),
+        (_, Some(home)) => Path::new(&home).join(".local/share").join(name),
+        (_, None) => PathBuf::from(format!("api-data{suffix}")),
     }
 }
 

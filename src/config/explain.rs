@@ -16,7 +16,6 @@ use crate::config::file;
 use crate::config::form::Form;
 use crate::config::form::Member;
 use crate::config::keys;
-use crate::config::keys::Fallback;
 use crate::config::keys::Key;
 use crate::config::load::Sources;
 use crate::config::load::load;
@@ -105,10 +104,8 @@ fn setting(key: &Key, loader: &Loader<'_>, config: &Config, effective: bool) -> 
     if found.is_some() || !effective {
         return found;
     }
-    let value = match key.fallback {
-        Fallback::Text(text) => typed(key.form, text),
-        Fallback::Computed(_) | Fallback::None => computed(key, config),
-    };
+    let default = loader.sources.flags.default_of(key);
+    let value = default.map_or_else(|| computed(key, config), |text| typed(key.form, text));
     Some((value, Place::Whole))
 }
 

@@ -37,6 +37,7 @@ pub use crate::config::key::Reload;
 pub use crate::config::key::table_of;
 pub use crate::config::log_keys::LOG_KEEP;
 pub use crate::config::log_keys::LOG_MAX_BYTES;
+use crate::config::remote;
 use crate::config::telemetry_keys;
 
 /// The gateway's own namespace.
@@ -48,6 +49,15 @@ pub const NAMESPACE: Key = Key::new(
     "namespace of the gateway's own identity: 3 to 64 of `a-z`, `0-9`, `-`",
 )
 .pattern(r"^\s*[A-Za-z0-9][A-Za-z0-9-]{1,62}[A-Za-z0-9]\s*$");
+/// Which gateway of several.
+pub const PROFILE: Key = Key::new(
+    None,
+    &["SIGILUM_PROFILE"],
+    Some("--profile"),
+    Fallback::None,
+    "which of several gateways of this user: 1 to 32 of `a-z`, `0-9`, `-`; changes the defaults of home, data folder, \
+     `config.env`, ports and units; `default` is none",
+);
 /// Where identities and keys are.
 pub const HOME: Key = Key::new(
     None,
@@ -100,7 +110,7 @@ pub const BIND: Key = Key::new(
 /// The admin API.
 pub const ADMIN_ADDR: Key = Key::new(
     Some("gateway.addr"),
-    &["GATEWAY_ADDR", "GATEWAY_PORT"],
+    &["SIGILUM_GATEWAY_PORT", "GATEWAY_ADDR", "GATEWAY_PORT"],
     Some("--addr"),
     Fallback::Text(":38100"),
     "admin API, health and metrics; `:PORT`, `IP:PORT` or `localhost:PORT`, several with commas",
@@ -117,7 +127,7 @@ pub const ADMIN_URL: Key = Key::new(
 /// Where agents connect.
 pub const INGRESS_ADDR: Key = Key::new(
     Some("gateway.ingress_addr"),
-    &["GATEWAY_INGRESS_ADDR", "ENVOY_INGRESS_PORT"],
+    &["SIGILUM_LISTEN_PORT", "GATEWAY_INGRESS_ADDR", "ENVOY_INGRESS_PORT"],
     Some("--ingress-addr"),
     Fallback::Text(":38000"),
     "where agents connect (Envoy)",
@@ -435,11 +445,17 @@ pub const REQUIRE_SIGNED_ADMIN_CHECKS: Key = Key::new(
 
 /// All of them, in the order of the table.
 pub const ALL: &[Key] = &[
+    PROFILE,
     NAMESPACE,
     HOME,
     CONFIG_FILE,
     DATA_DIR,
     RUN_DIR,
+    remote::MODE,
+    remote::URL,
+    remote::TOKEN_FILE,
+    remote::FINGERPRINT,
+    remote::ALLOW_INSECURE,
     API_URL,
     BIND,
     INGRESS_ADDR,

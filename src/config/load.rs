@@ -18,6 +18,7 @@ use crate::config::file;
 use crate::config::file::GatewayFile;
 use crate::config::fleet;
 use crate::config::keys;
+use crate::config::keys::Fallback;
 use crate::config::keys::Key;
 use crate::config::loader::Loader;
 use crate::config::loader::Shape;
@@ -41,6 +42,8 @@ use crate::config::parts::ReloadOptions;
 use crate::config::parts::Resolution;
 use crate::config::parts::SecretsOptions;
 use crate::config::parts::UsageOptions;
+use crate::config::profile::Profile;
+use crate::config::remote;
 use crate::config::telemetry;
 use crate::domain::address::AddressPolicy;
 use crate::domain::ids::Namespace;
@@ -48,20 +51,38 @@ use crate::domain::snapshot::Rotation;
 use crate::domain::snapshot::Settings;
 use crate::domain::time::UnixMillis;
 
-/// What the command line said, by setting.
+/// What the command line said, by setting, and what is the default because of it.
 #[derive(Debug, Clone, Default)]
-pub struct Flags(BTreeMap<&'static str, String>);
+pub struct Flags {
+    said: BTreeMap<&'static str, String>,
+    /// By the setting's name.
+    defaults: BTreeMap<&'static str, String>,
+}
 
 impl Flags {
     /// Sets the option of `key`, where the command line has it. Lists are one text with commas.
     pub fn set(&mut self, key: &Key, value: Option<impl Into<String>>) {
         if let (Some(flag), Some(value)) = (key.flag, value) {
-            self.0.insert(flag, value.into());
+            self.said.insert(flag, value.into());
         }
     }
 
+    /// Puts another default in the place of the built-in one.
+    pub(super) fn set_default(&mut self, key: &Key, value: impl Into<String>) {
+        self.defaults.insert(key.name(), value.into());
+    }
+
+    /// What a setting is where nobody sets it, if that is a text.
+    pub(super) fn default_of(&self, key: &Key) -> Option<&str> {
+        let built_in = match key.fallback {
+            Fallback::Text(text) => Some(text),
+            Fallback::Computed(_) | Fallback::None => None,
+        };
+        self.defaults.get(key.name()).map(String::as_str).or(built_in)
+    }
+
     pub(super) fn find(&self, key: &Key) -> Option<(&'static str, &str)> {
-        self.0.get_key_value(key.flag?).map(|(flag, value)| (*flag, value.as_str()))
+        self.said.get_key_value(key.flag?).map(|(flag, value)| (*flag, value.as_str()))
     }
 }
 
@@ -128,6 +149,8 @@ fn unread(sources: Sources<'_>) -> impl Iterator<Item = Mistake> {
 
 /// Reads everything before anything is put together, so that all mistakes are seen.
 fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config> {
+    // Its name is in the defaults already; here it is judged.
+    loader.read(&keys::PROFILE, Shape::Text, Profile::parse);
     let namespace = loader
         .read(&keys::NAMESPACE, Shape::Text, |text| Namespace::normalise(text).map_err(|invalid| invalid.to_string()));
     let api_url = loader.read(&keys::API_URL, Shape::Text, parse_url);
@@ -135,6 +158,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let ingress = loader.listen(&keys::INGRESS_ADDR, bind);
     let admin = loader.listen(&keys::ADMIN_ADDR, bind);
     let access = access::read(loader, ingress.as_deref(), admin.as_deref());
+    let mode = remote::read(loader);
     let envoy_admin = loader.listen(&keys::ENVOY_ADMIN_ADDR, Some(Bind::Loopback));
     let state_listener = fleet::listener(loader, bind);
     let data_dir = loader.folder(&keys::DATA_DIR, Loader::data_dir);
@@ -215,7 +239,13 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let mut declared = declared(loader, &secrets, &policy);
     let workloads = fleet::workloads(loader.file.parts.remove("workloads"), &mut loader.mistakes);
 
-    let (access, admin_url) = access?;
+    let (mut access, admin_url) = access?;
+    let (mode, remote) = mode?;
+    let admin_url = remote::address(loader, remote.as_ref(), admin_url);
+    if let Some(remote) = remote.as_ref().filter(|remote| remote.url == admin_url) {
+        access.trust.own_cert_file = None;
+        access.trust.fingerprint.clone_from(&remote.fingerprint);
+    }
     let (traces, collector) = traces?.unzip();
     let (shared_replay, warning) = shared_replay?;
     declared.warnings.extend(warning);
@@ -240,6 +270,8 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     };
     let mut config = Config {
         namespace,
+        mode,
+        remote,
         api_url: api_url?,
         api_url_set: loader.is_set(&keys::API_URL),
         admin_url,

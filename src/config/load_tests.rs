@@ -436,3 +436,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_port_is_that_of_the_strongest_source_that_names_one() {
+    let file = "gateway: {addr: ':4', ingress_addr: ':14'}";
+    for case in 0..16_u8 {
+        let has = |bit: u8| case & (1 << bit) != 0;
+        let mut flags = Flags::default();
+        flags.set(&keys::ADMIN_ADDR, has(0).then_some(":1"));
+        flags.set(&keys::INGRESS_ADDR, has(0).then_some(":11"));
+        let mut pairs = Vec::new();
+        if has(1) {
+            pairs.extend([("SIGILUM_GATEWAY_PORT", "2"), ("SIGILUM_LISTEN_PORT", "12")]);
+        }
+        if has(2) {
+            pairs.extend([("GATEWAY_ADDR", "0.0.0.0:3"), ("GATEWAY_INGRESS_ADDR", ":13")]);
+        }
+        let config = from(&pairs, has(3).then_some(file), &flags).unwrap();
+        let strongest = (0..4).find(|bit| has(*bit));
+        let (admin, ingress) = match strongest {
+            Some(bit) => (u16::from(bit) + 1, u16::from(bit) + 11),
+            None => (38_100, 38_000),
+        };
+        assert_eq!((config.listen.admin[0].port(), config.listen.ingress[0].port()), (admin, ingress), "{case:04b}");
+        // A bare port is one of the bind address, whatever a weaker source has for an address.
+        let open = config.listen.admin.iter().any(|address| !address.ip().is_loopback());
+        assert_eq!(open, strongest == Some(2), "{case:04b}");
+    }
+}
+
+#[test]
+fn a_profile_changes_folders_and_nothing_that_is_named() {
+    let config = env(&[("HOME", "/h"), ("SIGILUM_PROFILE", "staging")]).unwrap();
+    assert_eq!(config.paths.home, Path::new("/h/.sigilum-workspace-staging"));
+    assert_eq!(config.paths.data_dir, Path::new("/h/.local/share/sigilum-gateway-staging"));
+    assert_eq!(config.paths.run_dir, Path::new("/h/.local/share/sigilum-gateway-staging/run"));
+    let named = [("HOME", "/h"), ("SIGILUM_PROFILE", "staging"), ("SIGILUM_HOME", "/s"), ("GATEWAY_DATA_DIR", "/d")];
+    let config = env(&named).unwrap();
+    assert_eq!((config.paths.home.as_path(), config.paths.data_dir.as_path()), (Path::new("/s"), Path::new("/d")));
+    let config = env(&[("HOME", "/h"), ("SIGILUM_PROFILE", "default")]).unwrap();
+    assert_eq!(config.paths.home, Path::new("/h/.sigilum-workspace"));
+    assert_eq!(lines(env(&[("SIGILUM_PROFILE", "../x")])).len(), 1);
+}

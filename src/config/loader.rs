@@ -11,11 +11,12 @@ use crate::config::compare::Values;
 use crate::config::file;
 use crate::config::file::GatewayFile;
 use crate::config::keys;
-use crate::config::keys::Fallback;
 use crate::config::keys::Key;
 use crate::config::load::Sources;
 use crate::config::mistake::Mistake;
 use crate::config::mistake::Place;
+use crate::config::profile;
+use crate::config::profile::Profile;
 use crate::config::syntax::Node;
 use crate::config::syntax::Value;
 use crate::config::syntax::is_boolean;
@@ -89,11 +90,11 @@ impl<'a> Loader<'a> {
     ) -> Option<T> {
         let (place, text) = match self.outside(key) {
             Some((place, text)) => (place, Ok(text)),
-            None => match (self.inside(key, shape), self.saved(key), key.fallback) {
+            None => match (self.inside(key, shape), self.saved(key), self.sources.flags.default_of(key)) {
                 (Some(found), _, _) => found,
                 (None, Some((place, text)), _) => (place, Ok(text)),
-                (None, None, Fallback::Text(text)) => (Place::Whole, Ok(text.to_owned())),
-                (None, None, Fallback::Computed(_) | Fallback::None) => return None,
+                (None, None, Some(text)) => (Place::Whole, Ok(text.to_owned())),
+                (None, None, None) => return None,
             },
         };
         match text.and_then(|text| parse(&text)) {
@@ -140,7 +141,7 @@ impl<'a> Loader<'a> {
             }
         } else if let Some((place, text)) = self.saved(key) {
             items = split(&place, &text);
-        } else if let Fallback::Text(text) = key.fallback {
+        } else if let Some(text) = self.sources.flags.default_of(key) {
             items = split(&Place::Whole, text);
         }
         if let Some((place, _)) = items.get(MAX_LIST) {
@@ -240,12 +241,18 @@ impl<'a> Loader<'a> {
     pub(super) fn home(&self) -> PathBuf {
         match self.outside(&keys::HOME).or_else(|| self.saved(&keys::HOME)) {
             Some((_, text)) => self.path(&text),
-            None => self.path("~/.sigilum-workspace"),
+            None => self.path(&format!("~/.sigilum-workspace{}", self.suffix())),
         }
     }
 
     pub(super) fn data_dir(&self) -> PathBuf {
-        default_data_dir(self.sources.env)
+        data_dir_of(&self.suffix(), self.sources.env)
+    }
+
+    /// What the folders of the profile end with.
+    fn suffix(&self) -> String {
+        let profile = self.outside(&keys::PROFILE).and_then(|(_, name)| Profile::parse(&name).ok().flatten());
+        profile.map(|profile| profile.suffix()).unwrap_or_default()
     }
 
     /// A path as typed; `~/` is the user's home folder, where there is one.
@@ -298,12 +305,17 @@ pub(super) fn parse_number(text: &str, least: u64, most: u64) -> Result<u64, Str
         .ok_or_else(|| format!("must be a whole number from {least} to {most}"))
 }
 
-/// The data folder where nobody names one.
+/// The data folder where nobody names one: that of the profile.
 pub fn default_data_dir(env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    data_dir_of(&profile::suffix(env), env)
+}
+
+fn data_dir_of(suffix: &str, env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    let name = format!("sigilum-gateway{suffix}");
     match (env("XDG_DATA_HOME"), env("HOME")) {
         // The XDG specification: a relative path there is invalid and ignored.
-        (Some(base), _) if base.starts_with('/') => Path::new(&base).join("sigilum-gateway"),
-        (Some(_) | None, Some(home)) => Path::new(&home).join(".local/share/sigilum-gateway"),
-        (Some(_) | None, None) => PathBuf::from("gateway-data"),
+        (Some(base), _) if base.starts_with('/') => Path::new(&base).join(name),
+        (Some(_) | None, Some(home)) => Path::new(&home).join(".local/share").join(name),
+        (Some(_) | None, None) => PathBuf::from(format!("gateway-data{suffix}")),
     }
 }

@@ -22,6 +22,7 @@ pub mod keys;
 pub mod load;
 pub mod mistake;
 pub mod parts;
+pub mod profile;
 pub mod schema;
 pub mod structure;
 pub mod telemetry;
@@ -33,6 +34,7 @@ mod file;
 mod file_keys;
 mod loader;
 mod log_keys;
+pub mod remote;
 mod syntax;
 
 pub use explain::explain;

@@ -22,6 +22,8 @@ use crate::config::fleet::SharedReplay;
 use crate::config::fleet::StateListener;
 use crate::config::fleet::Workload;
 use crate::config::mistake::Mistake;
+pub use crate::config::remote::Mode;
+pub use crate::config::remote::RemoteGateway;
 pub use crate::config::telemetry::TraceOptions;
 use crate::domain::address::AddressPolicy;
 use crate::domain::ids::ConnectionId;
@@ -36,6 +38,10 @@ use crate::domain::time::UnixSeconds;
 pub struct Config {
     /// The gateway's own namespace; `None` where nobody named it.
     pub namespace: Option<Namespace>,
+    /// Whether the gateway runs here.
+    pub mode: Mode,
+    /// The gateway that runs elsewhere, in that mode.
+    pub remote: Option<RemoteGateway>,
     /// Address of the Sigilum API, without a trailing slash.
     pub api_url: String,
     /// Whether somebody set that address: then every connection is to be approved there.
@@ -282,6 +288,8 @@ pub struct AdminTrust {
     pub own_cert_file: Option<PathBuf>,
     /// The certificate that is shown, and its key.
     pub operator: Option<(PathBuf, PathBuf)>,
+    /// SHA-256 of the only certificate that is believed, 64 lower-case hex digits; `None`: the above counts.
+    pub fingerprint: Option<String>,
 }
 
 /// Which decisions are logged; all are counted.

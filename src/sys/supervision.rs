@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::domain::secret::Secret;
+use crate::sys::env;
 use crate::sys::peer::PeerRule;
 use crate::sys::process;
 use crate::sys::tasks::Stop;
@@ -194,7 +195,7 @@ pub fn detached(arguments: &[String], log: &File) -> io::Result<std::process::Co
     let mut command = std::process::Command::new(&program);
     command.arg(EXEC_DETACHED).arg(&program).args(arguments);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
-    command.env_remove(PAIR_CODE_VARIABLE).env_remove(PAIR_SESSION_VARIABLE);
+    command.envs(env::stood_in()).env_remove(PAIR_CODE_VARIABLE).env_remove(PAIR_SESSION_VARIABLE);
     Ok(command)
 }
 

@@ -74,6 +74,9 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     let read = settings::read(&flags, &handed, args.last_good.as_deref());
     let (Loaded { mut config, hash, content }, file) =
         read.map_err(|found| CliError::new(Outcome::Config, found.message))?;
+    if !args.supervised {
+        launch::check_local(&config)?;
+    }
     // A supervisor hands over what stands in its own environment, and leaves ours without.
     let (service_keys, referenced): (Vec<_>, Vec<_>) =
         handed.into_iter().partition(|(name, _)| keys::is_own_secret(name));

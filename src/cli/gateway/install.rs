@@ -33,6 +33,7 @@ use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::config;
 use crate::config::Config;
+use crate::config::profile;
 use crate::envoy::binary;
 use crate::envoy::binary::Search;
 use crate::sys::env;
@@ -130,6 +131,7 @@ pub(crate) async fn install(args: &InstallArgs, globals: &Globals, printer: &mut
     manager::refuse_external()?;
     let kin = manager::kin()?;
     let config = args.settings.load(globals)?;
+    launch::check_local(&config)?;
     let planned = plan(args, kin, &config)?;
     let second = manager::other(kin, args.system, &place_of(args.system, &config))?;
     if second.exists() && second != planned.path {
@@ -179,6 +181,10 @@ fn plan(args: &InstallArgs, kin: Kin, config: &Config) -> Result<Planned, CliErr
     let mut environment = lifecycle::environment();
     // They stand among the arguments, which count more.
     environment.retain(|(name, _)| !PINNED.contains(&name.as_str()));
+    if args.system {
+        // The machine has one gateway, whatever profile this command was given.
+        environment.retain(|(name, _)| name != profile::VARIABLE);
+    }
     environment.extend(places.environment());
     let drain_seconds = config.drain.as_secs();
     match (kin, args.system) {
@@ -213,8 +219,10 @@ fn plan(args: &InstallArgs, kin: Kin, config: &Config) -> Result<Planned, CliErr
         }
         (Kin::Launchd, false) => {
             let log = places.data.join("logs/gateway.log");
+            let place = place_of(false, config);
+            let label = place.label();
             let job = Job {
-                label: launchd::LABEL,
+                label: &label,
                 program: &program,
                 arguments: &arguments,
                 environment: &environment,
@@ -222,19 +230,20 @@ fn plan(args: &InstallArgs, kin: Kin, config: &Config) -> Result<Planned, CliErr
                 drain_seconds,
             };
             let text = launchd::render(&job).map_err(|error| unfit(&error))?;
-            let unit = launchd::LABEL.to_owned();
-            Ok(Planned { system: false, path: manager::agent_file()?, unit, text })
+            Ok(Planned { system: false, path: manager::agent_file(&place)?, unit: label, text })
         }
     }
 }
 
 /// Variables of what stands among the arguments.
-const PINNED: [&str; 10] = [
+const PINNED: [&str; 12] = [
     "SIGILUM_NAMESPACE",
     "GATEWAY_SIGILUM_NAMESPACE",
     "GATEWAY_SIGILUM_HOME",
     "SIGILUM_HOME",
     "GATEWAY_DATA_DIR",
+    "SIGILUM_GATEWAY_PORT",
+    "SIGILUM_LISTEN_PORT",
     "GATEWAY_ADDR",
     "GATEWAY_INGRESS_ADDR",
     "GATEWAY_ENVOY_ADMIN_ADDR",
@@ -435,8 +444,8 @@ async fn install_job(config: &Config, planned: &Planned, printer: &mut Printer) 
     files::write_private(&planned.path, planned.text.as_bytes()).map_err(failed)?;
     let domain = format!("gui/{}", rustix::process::getuid().as_raw());
     // One that is loaded already is loaded anew.
-    let _ = lifecycle::launchctl(&["bootout", &format!("{domain}/{}", launchd::LABEL)]).await;
-    lifecycle::launchctl(&["enable", &format!("{domain}/{}", launchd::LABEL)]).await?;
+    let _ = lifecycle::launchctl(&["bootout", &format!("{domain}/{}", planned.unit)]).await;
+    lifecycle::launchctl(&["enable", &format!("{domain}/{}", planned.unit)]).await?;
     lifecycle::launchctl(&["bootstrap", &domain, &planned.path.display().to_string()]).await?;
     installed(&planned.report("installed"), false, printer)
 }
@@ -459,11 +468,11 @@ pub(crate) async fn uninstall(
     let kin = manager::kin()?;
     let place = if args.system { Place::default() } else { Place::of(&data_dir(args, globals)) };
     let unit = place.unit(Kind::Gateway { drain_seconds: 0 });
-    let unit = unit.as_str();
+    let (unit, label) = (unit.as_str(), place.label());
     let (path, name) = match (kin, args.system) {
         (Kin::Systemd, true) => (manager::system_folder().join(unit), unit),
         (Kin::Systemd, false) => (manager::user_folder()?.join(unit), unit),
-        (Kin::Launchd, _) => (manager::agent_file()?, launchd::LABEL),
+        (Kin::Launchd, _) => (manager::agent_file(&place)?, label.as_str()),
     };
     // Somebody else's is refused here.
     let found = manager::look(&path, "")?;

@@ -34,6 +34,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::printer::tame;
+use crate::cli::profile;
 use crate::cli::progress::Spinner;
 use crate::cli::stack;
 use crate::config::Config;
@@ -43,6 +44,7 @@ use crate::config::fleet::SharedReplay;
 use crate::config::guard::Unguarded;
 use crate::config::keys;
 use crate::config::parts::AccessMode;
+use crate::config::parts::Mode;
 use crate::config::telemetry_keys::OTLP_HEADERS;
 use crate::domain::ids::Namespace;
 use crate::domain::record::MAX_SECRET_BYTES;
@@ -95,6 +97,13 @@ pub(crate) struct Prepared {
     warnings: Vec<String>,
 }
 
+impl Prepared {
+    /// For the person: what was made.
+    pub(crate) fn made(&self) -> &[String] {
+        &self.made
+    }
+}
+
 /// The namespace of the settings, else what a person answers, else an error that says where to set it.
 pub(crate) fn namespace(config: &Config, printer: &mut Printer) -> Result<Namespace, CliError> {
     if let Some(namespace) = &config.namespace {
@@ -115,6 +124,18 @@ pub(crate) fn namespace(config: &Config, printer: &mut Printer) -> Result<Namesp
     }
     Namespace::normalise(&line)
         .map_err(|invalid| CliError::new(Outcome::Config, format!("the namespace {:?} {invalid}", line.trim())))
+}
+
+/// Refuses where the settings say that the gateway runs elsewhere.
+pub(crate) fn check_local(config: &Config) -> Result<(), CliError> {
+    match config.mode {
+        Mode::Local => Ok(()),
+        Mode::Remote => Err(CliError::new(
+            Outcome::Config,
+            "Gateway start blocked: set gateway.mode=local (it is `remote`: the gateway of these settings runs elsewhere)",
+        )
+        .hint("commands reach it at gateway.remote.url; --allow-unconfigured starts one without connections here")),
+    }
 }
 
 /// Makes the home folder, the identity and the master key where they are missing.
@@ -206,6 +227,7 @@ pub(crate) fn loader(
 ) -> Loader {
     Loader::new(move || {
         let (config, text) = settings.load_text(&globals, &handed).map_err(|error| error.to_string())?;
+        check_local(&config).map_err(|error| error.message)?;
         let namespace = config.namespace.clone().unwrap_or_else(|| namespace.clone());
         prepare(&config, &namespace).map_err(|error| error.to_string())?;
         Ok(gateway_config(config, text, &namespace, typed.clone()))
@@ -493,16 +515,21 @@ pub(crate) fn first(addresses: &[std::net::SocketAddr]) -> String {
 }
 
 /// How this program is typed: by name where it is on `PATH`, through cargo where this is the checkout it was built in,
-/// else by its place.
+/// else by its place; with the profile where there is one.
 pub(crate) fn command() -> String {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sigilum"));
     let path = env::lookup("PATH").unwrap_or_default();
     let installed = path.split(':').any(|folder| Path::new(folder).join("sigilum") == program);
-    let profile = program.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-    match profile {
+    let built = program.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    let typed = match built {
         _ if installed => "sigilum".to_owned(),
         Some("release" | "debug") if is_built_here(&program) => "cargo run --release --".to_owned(),
         Some(_) | None => program.display().to_string(),
+    };
+    match profile::current() {
+        Some(profile) if profile.is_dev() => format!("{typed} --dev"),
+        Some(profile) => format!("{typed} --profile {}", profile.name()),
+        None => typed,
     }
 }
 

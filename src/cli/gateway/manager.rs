@@ -80,9 +80,9 @@ pub(crate) fn user_folder() -> Result<PathBuf, CliError> {
 }
 
 /// The user's job of launchd.
-pub(crate) fn agent_file() -> Result<PathBuf, CliError> {
+pub(crate) fn agent_file(place: &Place) -> Result<PathBuf, CliError> {
     let home = home().ok_or_else(|| CliError::new(Outcome::Failed, "there is no home folder for jobs (HOME)"))?;
-    Ok(home.join("Library/LaunchAgents").join(format!("{}.plist", launchd::LABEL)))
+    Ok(home.join("Library/LaunchAgents").join(format!("{}.plist", place.label())))
 }
 
 fn home() -> Option<PathBuf> {
@@ -95,7 +95,7 @@ pub(crate) fn other(kin: Kin, system: bool, place: &Place) -> Result<PathBuf, Cl
     Ok(match (kin, system) {
         (Kin::Systemd, false) => system_folder().join(unit),
         (Kin::Systemd, true) => user_folder()?.join(unit),
-        (Kin::Launchd, _) => Path::new(DAEMONS).join(format!("{}.plist", launchd::LABEL)),
+        (Kin::Launchd, _) => Path::new(DAEMONS).join(format!("{}.plist", place.label())),
     })
 }
 
@@ -146,9 +146,7 @@ pub(crate) fn look(path: &Path, text: &str) -> Result<Found, CliError> {
 fn is_ours(text: &str) -> bool {
     let mut lines = text.lines();
     let marked = lines.next() == Some(systemd::MARK);
-    marked
-        || text.contains("Description=Sigilum Gateway\n")
-        || text.contains(&format!("<string>{}</string>", launchd::LABEL))
+    marked || text.contains("Description=Sigilum Gateway\n") || text.contains(&format!("<string>{}", launchd::LABEL))
 }
 
 /// Refuses a folder in which others could put or change units.

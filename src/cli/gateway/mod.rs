@@ -26,13 +26,15 @@ mod restart;
 pub(crate) mod role;
 mod sealing_key;
 mod start;
-mod status;
+pub(crate) mod status;
 pub(crate) mod stop;
 mod store;
 
 use clap::Args;
+use clap::CommandFactory as _;
 use clap::Subcommand;
 
+use crate::cli::args::Cli;
 use crate::cli::args::Globals;
 use crate::cli::dispatch;
 use crate::cli::gateway::admin::AdminArgs;
@@ -69,14 +71,34 @@ pub(crate) async fn end_bridge(config: &Config, printer: &mut Printer) -> Result
 /// `gateway` and which part of it.
 #[derive(Debug, Args)]
 pub struct GatewayArgs {
+    /// `None`: nothing in particular, which only means something with `--dev`.
     #[command(subcommand)]
-    command: GatewayCommand,
+    command: Option<GatewayCommand>,
 }
 
 impl GatewayArgs {
+    /// Whether nothing in particular is asked for.
+    pub(crate) const fn is_bare(&self) -> bool {
+        self.command.is_none()
+    }
+
+    /// Whether it is a part of a gateway, which a supervisor starts.
+    pub(crate) const fn is_part(&self) -> bool {
+        matches!(self.command, Some(GatewayCommand::Admin(_) | GatewayCommand::Authz(_)))
+    }
+
+    /// Whether it makes a gateway where there is none yet.
+    pub(crate) const fn makes_gateway(&self) -> bool {
+        matches!(
+            self.command,
+            None | Some(GatewayCommand::Start(_) | GatewayCommand::Install(_) | GatewayCommand::Connect(_))
+        )
+    }
+
     /// Its name where it announces itself: the roles write a log where the announcement would stand.
     pub(crate) const fn announced(&self) -> Option<&'static str> {
-        match &self.command {
+        let Some(command) = &self.command else { return None };
+        match command {
             GatewayCommand::Start(_) | GatewayCommand::Pair(_) | GatewayCommand::Connect(_) => Some("gateway"),
             GatewayCommand::Restart(_)
             | GatewayCommand::Stop(_)
@@ -101,6 +123,7 @@ impl GatewayArgs {
 #[derive(Debug, Subcommand)]
 enum GatewayCommand {
     /// Run admin, authz and Envoy as one life in the foreground
+    #[command(visible_alias = "run")]
     Start(StartArgs),
     /// Restart the running gateway when requests in flight have ended, and see that it is well again
     Restart(RestartArgs),
@@ -144,9 +167,19 @@ enum GatewayCommand {
     Config(ConfigArgs),
 }
 
+/// Says what there is, to whom typed nothing further.
+pub(crate) fn bare(printer: &mut Printer) -> Outcome {
+    let mut all = Cli::command();
+    if let Some(gateway) = all.find_subcommand_mut("gateway") {
+        printer.note(gateway.clone().bin_name("sigilum gateway").render_help().to_string().trim_end());
+    }
+    Outcome::Usage
+}
+
 /// Runs one of them.
 pub(crate) fn run(args: &GatewayArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
-    match &args.command {
+    let Some(command) = &args.command else { return Ok(bare(printer)) };
+    match command {
         GatewayCommand::Start(args) => dispatch::role(start::run(args, globals, printer)),
         GatewayCommand::Restart(args) => dispatch::small(restart::run(args, globals, printer)),
         GatewayCommand::Stop(args) => dispatch::small(stop::run(args, globals, printer)),

@@ -24,6 +24,12 @@ pub struct SettingsArgs {
     /// What :PORT means: loopback or an IP address [default: loopback]
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<String>,
+    /// Port of the admin API; the address is --bind [default: 38100]
+    #[arg(long, value_name = "PORT", conflicts_with = "addr", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// Port agents connect to; the address is --bind [default: 38000]
+    #[arg(long, value_name = "PORT", conflicts_with = "ingress_addr", value_parser = clap::value_parser!(u16).range(1..))]
+    listen_port: Option<u16>,
     /// Admin API: :PORT, IP:PORT or localhost:PORT; may be repeated [default: :38100]
     #[arg(long, value_name = "ADDR")]
     addr: Vec<String>,
@@ -45,6 +51,11 @@ pub struct SettingsArgs {
 }
 
 impl SettingsArgs {
+    /// The same with another configuration file.
+    pub(crate) fn with_file(&self, file: PathBuf) -> Self {
+        Self { config: Some(file), ..self.clone() }
+    }
+
     /// The configuration these options lead to, or everything that is wrong with it.
     pub fn load(&self, globals: &Globals) -> Result<Config, CliError> {
         self.load_with(globals, &[])
@@ -61,6 +72,8 @@ impl SettingsArgs {
         typed.extend(one("--gateway-port", globals.gateway_port.map(|port| port.to_string())));
         typed.extend(one("--api-url", self.api_url.clone()));
         typed.extend(one("--bind", self.bind.clone()));
+        typed.extend(one("--port", self.port.map(|port| port.to_string())));
+        typed.extend(one("--listen-port", self.listen_port.map(|port| port.to_string())));
         typed.extend(listed("--addr", &self.addr));
         typed.extend(listed("--ingress-addr", &self.ingress_addr));
         typed.extend(listed("--envoy-admin-addr", &self.envoy_admin_addr));
@@ -91,8 +104,9 @@ impl SettingsArgs {
         flags.set(&keys::CONFIG_FILE, path(&self.config));
         flags.set(&keys::API_URL, self.api_url.clone());
         flags.set(&keys::BIND, self.bind.clone());
-        flags.set(&keys::ADMIN_ADDR, list(&self.addr));
-        flags.set(&keys::INGRESS_ADDR, list(&self.ingress_addr));
+        let at = |port: Option<u16>| port.map(|port| format!(":{port}"));
+        flags.set(&keys::ADMIN_ADDR, at(self.port).or_else(|| list(&self.addr)));
+        flags.set(&keys::INGRESS_ADDR, at(self.listen_port).or_else(|| list(&self.ingress_addr)));
         flags.set(&keys::ENVOY_ADMIN_ADDR, list(&self.envoy_admin_addr));
         flags.set(&keys::RUN_DIR, path(&self.run_dir));
         flags.set(&keys::ENVOY_BIN, path(&self.envoy_bin));

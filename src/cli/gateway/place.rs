@@ -1,7 +1,8 @@
 //! Which of a user's gateways something in the background is for, and what its files and units are called for that.
 //!
-//! The gateway of the default data folder has the names that are documented. Those of every other data folder end with the
-//! beginning of a hash of its path: two gateways of one user do not get into each other's way.
+//! The gateway of the default data folder has the names that are documented, that of a profile's the same with the profile at
+//! their end. Those of every other data folder end with the beginning of a hash of its path: two gateways of one user do not
+//! get into each other's way.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -9,9 +10,11 @@ use std::path::PathBuf;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::app::launchd;
 use crate::app::systemd::Kind;
 use crate::cli::settings;
 use crate::config;
+use crate::config::profile;
 use crate::domain::hex;
 use crate::sys::env;
 
@@ -29,7 +32,7 @@ impl Place {
     pub(crate) fn of(data_dir: &Path) -> Self {
         let own = tidy(data_dir);
         if own == tidy(&config::default_data_dir(&env::lookup)) {
-            return Self { suffix: String::new() };
+            return Self { suffix: profile::suffix(&env::lookup) };
         }
         let hash = Sha256::digest(own.as_os_str().as_encoded_bytes());
         Self { suffix: format!("-{}", hex::begin(&hash, NAME_BYTES)) }
@@ -43,6 +46,11 @@ impl Place {
     /// A file of the run folder.
     pub(crate) fn file(&self, name: &str, end: &str) -> PathBuf {
         settings::background_folder().join(format!("{name}{}.{end}", self.suffix))
+    }
+
+    /// A job of launchd.
+    pub(crate) fn label(&self) -> String {
+        format!("{}{}", launchd::LABEL, self.suffix)
     }
 
     /// A unit.
@@ -69,6 +77,10 @@ mod tests {
         assert!(own.file("pair-session", "json").ends_with("run/pair-session.json"));
         assert_eq!(own, Place::of(&default.join("")), "a slash at the end");
         assert_eq!(one, Place::of(Path::new("/a/./one/")));
+        assert_eq!(
+            (own.label(), one.label()),
+            ("id.sigilum.gateway".to_owned(), format!("id.sigilum.gateway{}", one.suffix()))
+        );
         assert!(one.suffix().len() == 9 && one != other, "{one:?} {other:?}");
         assert_eq!(one.unit(Kind::Pair), format!("sigilum-gateway-pair{}.service", one.suffix()));
     }

@@ -6,7 +6,6 @@ use serde::Serialize;
 use crate::app::down;
 use crate::app::down::Stopped;
 use crate::app::gateway::instance::Instance;
-use crate::app::launchd;
 use crate::app::systemd::Kind;
 use crate::cli::args::Globals;
 use crate::cli::confirm;
@@ -56,7 +55,8 @@ struct Report {
 enum Through {
     /// With its name there.
     Systemd(Systemctl, String),
-    Launchd,
+    /// With the label of its job.
+    Launchd(String),
     Nobody,
 }
 
@@ -66,7 +66,7 @@ pub(crate) async fn run(args: &StopArgs, globals: &Globals, printer: &mut Printe
     let config = args.settings.load(globals)?;
     let running = running(&config);
     let unit = unit_of(&config);
-    let through = through(running.as_ref(), &unit).await;
+    let through = through(running.as_ref(), &Place::of(&config.paths.data_dir), &unit).await;
     let managed = !matches!(through, Through::Nobody);
     if running.is_none() && !managed && !args.disable {
         return said(&Report { result: "not-running", unit: None, killed: Vec::new(), disabled: false }, args, printer);
@@ -86,13 +86,13 @@ pub(crate) async fn run(args: &StopArgs, globals: &Globals, printer: &mut Printe
             }
             (Some(unit.clone()), Vec::new())
         }
-        Through::Launchd => {
-            let domain = format!("gui/{}/{}", rustix::process::getuid().as_raw(), launchd::LABEL);
+        Through::Launchd(label) => {
+            let domain = format!("gui/{}/{label}", rustix::process::getuid().as_raw());
             if args.disable {
                 lifecycle::launchctl(&["disable", &domain]).await?;
             }
             lifecycle::launchctl(&["bootout", &domain]).await?;
-            (Some(launchd::LABEL.to_owned()), Vec::new())
+            (Some(label.clone()), Vec::new())
         }
         Through::Nobody => {
             if args.disable {
@@ -116,14 +116,14 @@ pub(crate) async fn run(args: &StopArgs, globals: &Globals, printer: &mut Printe
 /// user's is not started with the machine any more either. The unit; `None`: nobody manages it.
 pub(crate) async fn through_manager(config: &Config) -> Result<Option<String>, CliError> {
     let unit = unit_of(config);
-    match through(running(config).as_ref(), &unit).await {
+    match through(running(config).as_ref(), &Place::of(&config.paths.data_dir), &unit).await {
         Through::Systemd(systemctl, unit) if systemctl.is_system() => {
             systemctl.stop_now(&unit).await.map(|()| Some(unit))
         }
         Through::Systemd(systemctl, unit) => systemctl.stop(&unit).await.map(|_| Some(unit)),
-        Through::Launchd => {
-            let domain = format!("gui/{}/{}", rustix::process::getuid().as_raw(), launchd::LABEL);
-            lifecycle::launchctl(&["bootout", &domain]).await.map(|()| Some(launchd::LABEL.to_owned()))
+        Through::Launchd(label) => {
+            let domain = format!("gui/{}/{label}", rustix::process::getuid().as_raw());
+            lifecycle::launchctl(&["bootout", &domain]).await.map(|()| Some(label))
         }
         // It may wait to be started again.
         Through::Nobody => match Systemctl::find_in(false).await {
@@ -145,7 +145,7 @@ fn running(config: &Config) -> Option<ProcessIdentity> {
 }
 
 /// The manager whose unit is this supervisor.
-async fn through(running: Option<&ProcessIdentity>, unit: &str) -> Through {
+async fn through(running: Option<&ProcessIdentity>, place: &Place, unit: &str) -> Through {
     let Some(running) = running else { return Through::Nobody };
     match manager::kin() {
         Ok(Kin::Systemd) => {
@@ -161,8 +161,8 @@ async fn through(running: Option<&ProcessIdentity>, unit: &str) -> Through {
             Through::Nobody
         }
         Ok(Kin::Launchd) => {
-            let file = manager::agent_file();
-            if file.is_ok_and(|file| file.exists()) { Through::Launchd } else { Through::Nobody }
+            let file = manager::agent_file(place);
+            if file.is_ok_and(|file| file.exists()) { Through::Launchd(place.label()) } else { Through::Nobody }
         }
         Err(_) => Through::Nobody,
     }

@@ -17,7 +17,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::UnixTime;
 use rustls_platform_verifier::BuilderVerifierExt as _;
+use sha2::Digest as _;
+use sha2::Sha256;
 
+use crate::domain::hex;
 use crate::sys::tls::TlsError;
 use crate::sys::tls::authorities;
 use crate::sys::tls::chain;
@@ -31,6 +34,8 @@ pub struct ServerTrust {
     /// A file whose first certificate is believed itself, whatever name it carries: that of our own listener, which
     /// is reached at 127.0.0.1 and is called otherwise.
     pub own: Option<PathBuf>,
+    /// SHA-256 of the only certificate that is believed, 64 lower-case hex digits; then nothing above counts.
+    pub fingerprint: Option<String>,
     /// Our certificate, and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
@@ -38,7 +43,7 @@ pub struct ServerTrust {
 impl ServerTrust {
     /// Whether it names whom to believe; otherwise the authorities of the system are meant.
     pub const fn is_closed(&self) -> bool {
-        self.authorities.is_some() || self.own.is_some()
+        self.authorities.is_some() || self.own.is_some() || self.fingerprint.is_some()
     }
 
     /// Reads the files.
@@ -54,7 +59,8 @@ impl ServerTrust {
             None => None,
         };
         let own = self.own.as_ref().map(|file| chain(file)).transpose()?.and_then(|found| found.into_iter().next());
-        let verifier = Known { own, signed, provider: Arc::clone(&provider) };
+        let fingerprint = self.fingerprint.clone();
+        let verifier = Known { own, signed, fingerprint, provider: Arc::clone(&provider) };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(failed)?
@@ -92,6 +98,8 @@ pub fn system_for(protocol: &[u8]) -> Result<ClientConfig, TlsError> {
 struct Known {
     own: Option<CertificateDer<'static>>,
     signed: Option<Arc<WebPkiServerVerifier>>,
+    /// With one nothing else is believed.
+    fingerprint: Option<String>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -104,6 +112,15 @@ impl ServerCertVerifier for Known {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(fingerprint) = &self.fingerprint {
+            let found = hex::text(&Sha256::digest(end_entity.as_ref()));
+            let known = found == *fingerprint;
+            return if known {
+                Ok(ServerCertVerified::assertion())
+            } else {
+                Err(CertificateError::UnknownIssuer.into())
+            };
+        }
         if self.own.as_ref().is_some_and(|own| own.as_ref() == end_entity.as_ref()) {
             return Ok(ServerCertVerified::assertion());
         }

@@ -13,6 +13,7 @@ use sigilum::wire::drain::MOST_WAIT_SECONDS;
 use sigilum::wire::patch::PatchBody;
 use sigilum::wire::probe::TestBody;
 use sigilum::wire::service_key::KeyBody;
+use sigilum::wire::service_key::check_key;
 use sigilum::wire::service_key::prefix;
 use sigilum::wire::variables::VariableSetBody;
 
@@ -61,7 +62,8 @@ fuzz_target!(|data: &[u8]| {
         }
         4 => drop(decode::<VariableSetBody>(body).map(|mut body| body.take_value())),
         _ => {
-            if let Some(key) = decode::<KeyBody>(body).ok().and_then(|body| body.into_key().ok()) {
+            let given = decode::<KeyBody>(body).ok().and_then(|body| body.into_given().ok());
+            if let Some(key) = given.and_then(|given| check_key(&given).ok()) {
                 assert!(!key.is_empty() && prefix(&key).len() <= 11);
             }
         }

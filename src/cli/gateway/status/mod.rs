@@ -20,7 +20,7 @@ use crate::wire::status::ReportBody;
 
 /// Options of `gateway status`.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct StatusArgs {
+pub struct StatusArgs {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -60,7 +60,7 @@ struct Wanted<'a> {
 }
 
 /// Prints the report.
-pub(super) async fn run(args: &StatusArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+pub(crate) async fn run(args: &StatusArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     let wanted = Wanted {
         deep: args.deep,
         probe: !args.no_probe,
