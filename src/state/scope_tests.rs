@@ -33,14 +33,11 @@ fn scope(chosen: &[bool]) -> Scope {
 }
 
 /// The same change with a secret that can be looked for.
-fn marked(change: Change) -> Change {
-    match change {
-        Change::Upsert(mut connection) => {
-            connection.secret = format!("canary-of-{}", connection.id);
-            Change::Upsert(connection)
-        }
-        other => other,
+fn marked(mut change: Change) -> Change {
+    if let Change::Upsert(connection) = &mut change {
+        connection.secret = format!("canary-of-{}", connection.id);
     }
+    change
 }
 
 /// Holds that nothing outside of the scope is in the bytes.

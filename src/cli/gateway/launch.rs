@@ -258,7 +258,7 @@ pub(crate) fn gateway_config(
         admin_environment.push(own("SIGILUM_NAMESPACE", namespace.to_string()));
     }
     let referenced = referenced(&config);
-    let shared_replay = config.shared_replay.as_ref().map_or_else(Vec::new, |shared| shared_replay(shared));
+    let shared_replay = config.shared_replay.as_ref().map_or_else(Vec::new, shared_replay);
     let secret = |name: &str, secret: Option<Secret>| secret.map(|secret| (name.to_owned(), secret));
     let mut admin_secrets = service_keys();
     admin_secrets.extend(referenced);
