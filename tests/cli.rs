@@ -57,6 +57,8 @@ mod import;
 mod install;
 #[path = "cli/local_api.rs"]
 mod local_api;
+#[path = "cli/own_listener.rs"]
+mod own_listener;
 #[path = "cli/pair.rs"]
 mod pair;
 #[path = "cli/service.rs"]

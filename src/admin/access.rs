@@ -1,5 +1,5 @@
-//! Who may use the admin API: the token, a client certificate, or in two compatibility modes a direct client of this
-//! machine.
+//! Who may use the admin API: the token or a password, a client certificate, the user a trusted proxy names, or in two
+//! modes a direct client of this machine.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -11,8 +11,11 @@ use http::header::ORIGIN;
 
 use crate::admin::origin::is_loopback;
 use crate::admin::origin::named_host;
-use crate::admin::token::AdminToken;
+use crate::admin::proxy;
+use crate::admin::proxy::ProxyRefused;
+use crate::admin::token::AdminSecret;
 use crate::config::parts::AccessMode;
+use crate::config::parts::ProxyRule;
 use crate::domain::audit;
 
 /// Header that carries the token; `Authorization: Bearer` does too.
@@ -52,8 +55,10 @@ const MAX_TOKEN_BYTES: usize = 4096;
 pub struct AccessRule {
     /// What counts.
     pub mode: AccessMode,
-    /// The token; there always is one.
-    pub token: AdminToken,
+    /// The token, or in modes `password` and `trusted-proxy` the password. `None`: mode `trusted-proxy` without one.
+    pub secret: Option<AdminSecret>,
+    /// Whose word counts in mode `trusted-proxy`.
+    pub proxy: Option<ProxyRule>,
     /// Whether a client certificate of the list is wanted besides what the mode wants.
     pub certificates: bool,
 }
@@ -72,7 +77,7 @@ pub struct Caller<'a> {
 }
 
 /// What let a request in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Via {
     /// The token.
     Token,
@@ -80,25 +85,35 @@ pub enum Via {
     Loopback,
     /// A client certificate.
     Certificate,
+    /// The password.
+    Password,
+    /// A trusted proxy, which names this user.
+    Proxy(String),
 }
 
 impl Via {
     /// The same as the audit tells it.
-    pub const fn audited(self) -> audit::Via {
+    pub const fn audited(&self) -> audit::Via {
         match self {
             Self::Token => audit::Via::Token,
             Self::Loopback => audit::Via::Loopback,
             Self::Certificate => audit::Via::Certificate,
+            Self::Password => audit::Via::Password,
+            Self::Proxy(_) => audit::Via::Proxy,
         }
     }
 }
 
 /// Why a request was not let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessDenied {
     /// Mode `token`: none, or a wrong one.
     TokenRequired,
-    /// Mode `loopback`: not a direct client of this machine.
+    /// Mode `password`: none, or a wrong one.
+    PasswordRequired,
+    /// Mode `trusted-proxy`: no word of a proxy that counts; why is for the log. Beside it, whether a password was compared.
+    ProxyRequired(ProxyRefused, bool),
+    /// Mode `none`: not a direct client of this machine.
     LoopbackRequired,
     /// Mode `hybrid`: neither.
     TokenOrLoopbackRequired,
@@ -108,9 +123,13 @@ pub enum AccessDenied {
 
 impl AccessDenied {
     /// Code and sentence; the status is 403 throughout.
-    pub const fn wire(self) -> (&'static str, &'static str) {
+    pub const fn wire(&self) -> (&'static str, &'static str) {
         match self {
             Self::TokenRequired => ("ADMIN_TOKEN_REQUIRED", "the admin token is required"),
+            Self::PasswordRequired => ("ADMIN_PASSWORD_REQUIRED", "the password is required"),
+            Self::ProxyRequired(..) => {
+                ("ADMIN_TRUSTED_PROXY_REQUIRED", "only what a trusted proxy vouches for is let in")
+            }
             Self::LoopbackRequired => ("ADMIN_LOOPBACK_REQUIRED", "only direct clients of this machine are let in"),
             Self::TokenOrLoopbackRequired => {
                 ("ADMIN_TOKEN_OR_LOOPBACK_REQUIRED", "the admin token or a direct client of this machine is required")
@@ -129,31 +148,64 @@ impl AccessRule {
         if (self.certificates || self.mode == AccessMode::Mtls) && !caller.certified {
             return Err(AccessDenied::CertificateRequired);
         }
-        let token = || compare && self.token_matches(caller.headers);
+        let shown = || compare && self.matches(caller.headers);
         match self.mode {
             AccessMode::Mtls => Ok(Via::Certificate),
-            AccessMode::Token if token() => Ok(Via::Token),
+            AccessMode::Token if shown() => Ok(Via::Token),
             AccessMode::Token => Err(AccessDenied::TokenRequired),
-            AccessMode::Hybrid if token() => Ok(Via::Token),
+            AccessMode::Password if shown() => Ok(Via::Password),
+            AccessMode::Password => Err(AccessDenied::PasswordRequired),
+            AccessMode::TrustedProxy => self.check_proxy(caller, compare),
+            AccessMode::Hybrid if shown() => Ok(Via::Token),
             AccessMode::Hybrid if caller.is_direct_loopback() => Ok(Via::Loopback),
             AccessMode::Hybrid => Err(AccessDenied::TokenOrLoopbackRequired),
-            AccessMode::Loopback if caller.is_direct_loopback() => Ok(Via::Loopback),
-            AccessMode::Loopback => Err(AccessDenied::LoopbackRequired),
+            AccessMode::None if caller.is_direct_loopback() => Ok(Via::Loopback),
+            AccessMode::None => Err(AccessDenied::LoopbackRequired),
         }
     }
 
-    /// Whether a refusal came of a token that was compared and is wrong.
-    pub fn was_guess(&self, denied: AccessDenied, headers: &HeaderMap) -> bool {
-        matches!(denied, AccessDenied::TokenRequired | AccessDenied::TokenOrLoopbackRequired)
-            && presented(headers).is_some()
+    /// A proxy's word; the way in for whoever sits at the machine itself, while the proxy is down, is the password.
+    fn check_proxy(&self, caller: Caller<'_>, compare: bool) -> Result<Via, AccessDenied> {
+        let judged = self.proxy.as_ref().map(|rule| proxy::user(rule, caller.peer, caller.headers));
+        let refused = match judged {
+            Some(Ok(user)) => return Ok(Via::Proxy(user)),
+            Some(Err(refused)) => refused,
+            None => ProxyRefused::UntrustedSource,
+        };
+        let compared = compare && self.secret.is_some() && caller.is_direct_loopback();
+        if compared && self.matches(caller.headers) {
+            return Ok(Via::Password);
+        }
+        Err(AccessDenied::ProxyRequired(refused, compared))
     }
 
-    fn token_matches(&self, headers: &HeaderMap) -> bool {
-        presented(headers).is_some_and(|token| self.token.matches(token.as_bytes()))
+    /// The client a request comes from: the peer, or whom a trusted proxy speaks for.
+    pub fn client(&self, caller: Caller<'_>) -> IpAddr {
+        match &self.proxy {
+            Some(rule) if self.mode == AccessMode::TrustedProxy => proxy::client(rule, caller.peer, caller.headers),
+            Some(_) | None => caller.peer,
+        }
+    }
+
+    /// Whether a refusal came of a token or password that was shown and is wrong.
+    pub fn was_guess(&self, denied: &AccessDenied, headers: &HeaderMap) -> bool {
+        let asked = match denied {
+            AccessDenied::TokenRequired | AccessDenied::TokenOrLoopbackRequired | AccessDenied::PasswordRequired => {
+                true
+            }
+            AccessDenied::ProxyRequired(_, compared) => *compared,
+            AccessDenied::LoopbackRequired | AccessDenied::CertificateRequired => false,
+        };
+        asked && presented(headers).is_some()
+    }
+
+    fn matches(&self, headers: &HeaderMap) -> bool {
+        let secret = self.secret.as_ref().zip(presented(headers));
+        secret.is_some_and(|(secret, shown)| secret.matches(shown.as_bytes()))
     }
 }
 
-/// The token a request shows, if any; the admin header comes first. Two of one kind are none: which one counts would
+/// The token or password a request shows, if any; the admin header comes first. Two of one kind are none: which one counts would
 /// depend on who reads.
 pub fn presented(headers: &HeaderMap) -> Option<&str> {
     let only = |name: &str| {
@@ -205,8 +257,13 @@ pub fn warn_of_clear(addresses: &[SocketAddr], tls: bool) {
 /// An open door of the machine is told at every start.
 pub fn warn_of_mode(mode: AccessMode) {
     match mode {
-        AccessMode::Token | AccessMode::Mtls => {}
-        AccessMode::Hybrid | AccessMode::Loopback => tracing::warn!(
+        AccessMode::Token | AccessMode::Mtls | AccessMode::Password => {}
+        AccessMode::TrustedProxy => tracing::warn!(
+            mode = mode.name(),
+            "whoever can send from the address of a trusted proxy administers this gateway under any name; close its \
+             network off, and have the proxy remove the user's header from what clients send"
+        ),
+        AccessMode::Hybrid | AccessMode::None => tracing::warn!(
             mode = mode.name(),
             "every process of this machine, agents included, can administer this gateway without a token"
         ),
@@ -224,13 +281,16 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::config::parts::Password;
+    use crate::domain::network::Network;
     use crate::domain::secret::Secret;
 
     const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     fn rule(mode: AccessMode) -> AccessRule {
-        AccessRule { mode, token: AdminToken::given(&Secret::new("right-token".to_owned())), certificates: false }
+        let secret = AdminSecret::given(&Secret::new("right-token".to_owned())).unwrap();
+        AccessRule { mode, secret: Some(secret), proxy: None, certificates: false }
     }
 
     fn check(rule: &AccessRule, peer: IpAddr, headers: &HeaderMap, compare: bool) -> Result<Via, AccessDenied> {
@@ -305,7 +365,7 @@ mod tests {
 
     #[test]
     fn whatever_a_proxy_says_of_itself_makes_its_client_no_direct_one() {
-        let rule = rule(AccessMode::Loopback);
+        let rule = rule(AccessMode::None);
         for name in [
             "CF-Connecting-IP",
             "CF-Ray",
@@ -330,8 +390,8 @@ mod tests {
     }
 
     #[test]
-    fn mode_loopback_ignores_the_token() {
-        let rule = rule(AccessMode::Loopback);
+    fn mode_none_ignores_the_token() {
+        let rule = rule(AccessMode::None);
         let token = headers(&[("x-sigilum-admin-token", "right-token"), ("host", "localhost")]);
         assert_eq!(check(&rule, REMOTE, &token, true), Err(AccessDenied::LoopbackRequired));
         assert_eq!(check(&rule, LOCAL, &headers(&[("host", "localhost")]), true), Ok(Via::Loopback));
@@ -339,7 +399,8 @@ mod tests {
 
     #[test]
     fn an_empty_token_lets_nobody_in() {
-        let rule = AccessRule { token: AdminToken::given(&Secret::new(String::new())), ..rule(AccessMode::Token) };
+        let rule =
+            AccessRule { secret: AdminSecret::given(&Secret::new(String::new())).ok(), ..rule(AccessMode::Token) };
         assert!(check(&rule, LOCAL, &headers(&[("x-sigilum-admin-token", "")]), true).is_err());
     }
 
@@ -354,7 +415,7 @@ mod tests {
         let mtls = rule(AccessMode::Mtls);
         assert_eq!(ask(&mtls, true, &none), Ok(Via::Certificate));
         assert_eq!(ask(&mtls, false, &token), Err(AccessDenied::CertificateRequired));
-        for mode in [AccessMode::Token, AccessMode::Hybrid, AccessMode::Loopback] {
+        for mode in [AccessMode::Token, AccessMode::Hybrid, AccessMode::None] {
             let both = AccessRule { certificates: true, ..rule(mode) };
             assert_eq!(ask(&both, false, &token), Err(AccessDenied::CertificateRequired), "{mode:?}");
             assert!(ask(&both, true, &token).is_ok(), "{mode:?}");
@@ -372,5 +433,45 @@ mod tests {
         assert!(!local(LOCAL, &headers(&[("x-forwarded-for", "127.0.0.1")])));
         assert!(!local(REMOTE, &headers(&[("x-forwarded-for", "127.0.0.1")])));
         assert!(!local(REMOTE, &headers(&[])));
+    }
+
+    #[test]
+    fn the_password_counts_in_either_header() {
+        let password = Password::Given(Secret::new("a good passphrase".to_owned()));
+        let secret = AdminSecret::password(&password).ok();
+        let rule = AccessRule { secret, ..rule(AccessMode::Password) };
+        for good in [("x-sigilum-admin-token", "a good passphrase"), ("authorization", "Bearer a good passphrase")] {
+            assert_eq!(check(&rule, REMOTE, &headers(&[good]), true), Ok(Via::Password), "{good:?}");
+        }
+        let wrong = headers(&[("authorization", "Bearer right-token")]);
+        let denied = check(&rule, REMOTE, &wrong, true).unwrap_err();
+        assert_eq!(denied, AccessDenied::PasswordRequired);
+        assert!(rule.was_guess(&denied, &wrong) && !rule.was_guess(&denied, &headers(&[])));
+    }
+
+    #[test]
+    fn a_proxy_names_the_user_and_the_password_is_for_the_machine_itself() {
+        let proxies = vec![Network::parse("192.0.2.1").unwrap()];
+        let (user_header, required_headers, allow_users) = ("x-user".to_owned(), Vec::new(), Vec::new());
+        let proxy = Some(ProxyRule { proxies, user_header, required_headers, allow_users, allow_loopback: false });
+        let secret = || AdminSecret::password(&Password::Given(Secret::new("a good passphrase".to_owned()))).ok();
+        let both = AccessRule { secret: secret(), proxy: proxy.clone(), ..rule(AccessMode::TrustedProxy) };
+        let alone = AccessRule { secret: None, proxy, ..rule(AccessMode::TrustedProxy) };
+        let named = headers(&[("x-user", "alice")]);
+        assert_eq!(check(&alone, REMOTE, &named, true), Ok(Via::Proxy("alice".to_owned())));
+        let elsewhere = AccessDenied::ProxyRequired(ProxyRefused::UntrustedSource, false);
+        assert_eq!(check(&both, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), &named, true), Err(elsewhere.clone()));
+        let password = headers(&[("host", "localhost"), ("x-sigilum-admin-token", "a good passphrase")]);
+        assert_eq!(check(&both, LOCAL, &password, true), Ok(Via::Password));
+        assert_eq!(check(&alone, LOCAL, &password, true), Err(elsewhere));
+        // Of the proxy the password is none, nor of anybody it might be relayed for.
+        let missing = AccessDenied::ProxyRequired(ProxyRefused::UserMissing, false);
+        assert_eq!(check(&both, REMOTE, &password, true), Err(missing));
+        let relayed = headers(&[
+            ("host", "localhost"),
+            ("x-sigilum-admin-token", "a good passphrase"),
+            ("x-forwarded-for", "127.0.0.1"),
+        ]);
+        assert!(check(&both, LOCAL, &relayed, true).is_err());
     }
 }

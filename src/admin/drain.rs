@@ -38,6 +38,7 @@ use crate::admin::respond::json;
 use crate::domain::time::UnixMillis;
 use crate::state::Change;
 use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
 use crate::sys::files;
 use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::exchange;
@@ -193,6 +194,34 @@ fn latest(leases: &[Lease]) -> u64 {
     leases.iter().map(|lease| lease.until_ms).max().unwrap_or_default()
 }
 
+/// A lease of somebody who was not told of it yet. Where that does not come about (the client has left, or was told that it has
+/// failed) nobody could end it, so it ends by itself; authz is told with the next look.
+struct Untold {
+    desk: Arc<DrainDesk>,
+    clock: SystemClock,
+    lease: Option<Lease>,
+}
+
+impl Untold {
+    fn of(desk: &Arc<DrainDesk>, clock: SystemClock, seconds: u64) -> Result<Self, Problem> {
+        let lease = desk.begin(seconds, clock.now().wall)?;
+        Ok(Self { desk: Arc::clone(desk), clock, lease: Some(lease) })
+    }
+
+    /// What it is told.
+    fn told(mut self) -> Lease {
+        self.lease.take().unwrap_or(Lease { id: String::new(), until_ms: 0 })
+    }
+}
+
+impl Drop for Untold {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.desk.end(&lease.id, self.clock.now().wall);
+        }
+    }
+}
+
 /// Tells authz and Envoy what has changed.
 async fn tell(admin: &Admin) -> Result<(), Problem> {
     if admin.drain.has_news(admin.clock.now().wall) {
@@ -272,15 +301,11 @@ async fn begin(State(admin): Shared, Extension(id): Id, request: Request) -> Res
         let body = json_body(request).await?;
         let body: DrainBody = if body.is_empty() { DrainBody::default() } else { decode(&body)? };
         let (wait, seconds) = body.into_seconds().map_err(Problem::invalid)?;
-        let lease = admin.drain.begin(seconds, admin.clock.now().wall)?;
-        if let Err(problem) = tell(&admin).await {
-            // Whoever is told that it has failed cannot end it.
-            admin.drain.end(&lease.id, admin.clock.now().wall);
-            return Err(problem);
-        }
+        let lease = Untold::of(&admin.drain, admin.clock, seconds)?;
+        tell(&admin).await?;
         let in_flight = emptied(&admin, Duration::from_secs(wait)).await;
-        let expires_at = UnixMillis(lease.until_ms).rfc3339();
-        json(StatusCode::CREATED, &LeaseBody { lease_id: lease.id, expires_at, in_flight })
+        let Lease { id, until_ms } = lease.told();
+        json(StatusCode::CREATED, &LeaseBody { lease_id: id, expires_at: UnixMillis(until_ms).rfc3339(), in_flight })
     };
     finish(&id, work.await)
 }
@@ -415,6 +440,17 @@ mod tests {
         std::fs::remove_file(folder.path().join(LEASES_FILE)).unwrap();
         files::write_private(&folder.path().join(LEASES_FILE), b"{").unwrap();
         assert_eq!(DrainDesk::open(folder.path(), NOW).until_ms(), 0, "{lease:?}");
+    }
+
+    #[test]
+    fn a_lease_nobody_was_told_of_ends_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let desk = Arc::new(DrainDesk::open(folder.path(), SystemClock.now().wall));
+        drop(Untold::of(&desk, SystemClock, 60).unwrap());
+        assert_eq!(desk.until_ms(), 0);
+        let lease = Untold::of(&desk, SystemClock, 60).unwrap().told();
+        assert_eq!((desk.until_ms(), lease.until_ms), (lease.until_ms, desk.until_ms()));
+        assert!(desk.until_ms() > 0);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 use crate::admin::health_judge::CanaryFact;
 use crate::config::parts::IngressTls;
+use crate::domain::canary;
+use crate::domain::canary::Verdict;
 use crate::sys::local_http;
 use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::ExchangeError;
@@ -23,18 +25,8 @@ use crate::sys::tls::trust::ServerTrust;
 
 /// How long an answer may take: Envoy gives authz 500 ms, and what it says after that has the id by which the canary is known.
 const PATIENCE: Duration = Duration::from_millis(700);
-/// What is asked for. No connection needs to be called that: a request without a signature is refused before anybody looks.
-const PATH: &str = "/proxy/sigilum-canary/";
 /// What the request calls itself.
 const NAME: &str = "sigilum-canary";
-/// What codes of the signature checks begin with.
-const REFUSED: &str = "AUTH_";
-/// Codes of authz where it decides nothing at the moment: also a refusal, and its own.
-const CLOSED: [&str; 4] = ["NOT_READY", "GATEWAY_DRAINING", "REPLAY_WINDOW_FULL", "REPLAY_WINDOW_STARTING"];
-/// Code of Envoy where authz does not answer.
-const UNAVAILABLE: &str = "AUTHZ_UNAVAILABLE";
-/// Code of Envoy where a request went on and no provider was reached.
-const FORWARDED: &str = "UPSTREAM_ERROR";
 /// Canaries whose lines of the access log may still be unread: one is sent in ten seconds, ten in one while authz is away.
 const REMEMBERED: usize = 256;
 
@@ -82,7 +74,7 @@ struct Answered {
 /// Sends one, and says what became of it.
 pub async fn send(door: &Endpoint, canaries: &Canaries) -> CanaryFact {
     let began = Instant::now();
-    let request = Request::get(PATH).header(header::USER_AGENT, NAME);
+    let request = Request::get(canary::PATH).header(header::USER_AGENT, NAME);
     let answer = match exchange(door, request, Bytes::new(), PATIENCE).await {
         Ok(answer) => answer,
         // Who speaks TLS with another certificate, as while it is replaced, was not asked anything.
@@ -93,7 +85,11 @@ pub async fn send(door: &Endpoint, canaries: &Canaries) -> CanaryFact {
     };
     let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let said: Answered = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let fact = judge(answer.status, &said.code, took);
+    let fact = match canary::judge(answer.status, &said.code) {
+        Verdict::Refused => CanaryFact::Refused(took),
+        Verdict::Undecided(why) => CanaryFact::Undecided(why),
+        Verdict::LetThrough(what) => CanaryFact::LetThrough(what),
+    };
     if !said.request_id.is_empty() {
         canaries.remember(said.request_id);
     }
@@ -102,19 +98,6 @@ pub async fn send(door: &Endpoint, canaries: &Canaries) -> CanaryFact {
 
 fn is_about_tls(error: &std::io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
-}
-
-fn judge(status: u16, code: &str, took: u64) -> CanaryFact {
-    if status >= 400 && (code.starts_with(REFUSED) || CLOSED.contains(&code)) {
-        return CanaryFact::Refused(took);
-    }
-    if code == UNAVAILABLE {
-        return CanaryFact::Undecided("Envoy answers AUTHZ_UNAVAILABLE".to_owned());
-    }
-    if status < 400 || code == FORWARDED {
-        return CanaryFact::LetThrough(format!("HTTP {status}"));
-    }
-    CanaryFact::Undecided(format!("HTTP {status} without a decision"))
 }
 
 #[cfg(test)]
@@ -126,20 +109,6 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-
-    #[test]
-    fn a_refusal_of_authz_is_told_from_an_outage_and_from_an_open_gate() {
-        for (status, code) in [(403, "AUTH_SIGNATURE_INVALID"), (403, "AUTH_HEADERS_INVALID"), (503, "NOT_READY")] {
-            assert_eq!(judge(status, code, 7), CanaryFact::Refused(7), "{code}");
-        }
-        for (status, code) in [(503, "AUTHZ_UNAVAILABLE"), (404, ""), (500, ""), (421, "OTHER")] {
-            assert!(matches!(judge(status, code, 0), CanaryFact::Undecided(_)), "{status} {code}");
-        }
-        // An upstream that was not reached was tried; a code in a good answer is the provider's own.
-        for (status, code) in [(200, ""), (302, ""), (200, "AUTH_SIGNATURE_INVALID"), (502, "UPSTREAM_ERROR")] {
-            assert!(matches!(judge(status, code, 0), CanaryFact::LetThrough(_)), "{status} {code}");
-        }
-    }
 
     #[test]
     fn the_last_canaries_are_known_by_their_ids() {

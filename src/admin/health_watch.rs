@@ -303,6 +303,7 @@ pub fn bridge(run_dir: &Path, now: UnixSeconds) -> BridgeFact {
     match note.state.as_str() {
         "terminal" if now.0.saturating_sub(note.since) > TERMINAL_SECONDS => BridgeFact::Off,
         "terminal" => BridgeFact::Terminal,
+        "ended" => BridgeFact::Off,
         _ if !lives => BridgeFact::Gone,
         "connected" => BridgeFact::Connected,
         _ => BridgeFact::Connecting,

@@ -27,6 +27,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::segments;
 use crate::telemetry::tail::Line;
 use crate::telemetry::tail::Tail;
+use crate::wire::state::proto::Report;
 
 /// How often everything is read.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -140,10 +141,7 @@ impl Meter {
     fn counters(&self) -> Vec<AuthzCounters> {
         let counters = self.publisher.peers().into_iter().filter_map(|peer| {
             let report = peer.report?;
-            let mut times = AllTimes::default();
-            for kind in &report.decision_times {
-                times.set(&kind.stage, &kind.outcome, &kind.counts, kind.sum_ns);
-            }
+            let times = times(&report);
             Some(AuthzCounters {
                 node: peer.node,
                 started_at_ms: report.started_at_ms,
@@ -228,4 +226,13 @@ fn read(
         }
     }
     tail.store(&tail.position())
+}
+
+/// How long the decisions of a report took.
+pub(in crate::admin) fn times(report: &Report) -> AllTimes {
+    let mut times = AllTimes::default();
+    for kind in &report.decision_times {
+        times.set(&kind.stage, &kind.outcome, &kind.counts, kind.sum_ns);
+    }
+    times
 }

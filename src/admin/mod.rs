@@ -28,6 +28,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod origin;
 pub mod probes;
+pub mod proxy;
 pub mod refusals;
 pub mod reload;
 pub mod respond;

@@ -36,19 +36,23 @@ use crate::admin::router;
 const SUMMARY: &str = "Connections of a Sigilum gateway and what belongs to them. Errors are \
     `{error, code?, request_id, timestamp, docs_url}`; the code, where there is one, is repeated in `X-Sigilum-Code`. \
     Every answer bears `X-Request-Id`. Bodies are JSON of at most 2 MiB with `Content-Type: application/json`; members \
-    this version does not know are ignored. Under the access modes `hybrid` and `loopback` a direct client of the \
-    same machine needs no token; under `mtls` a client certificate stands for it. Values of secrets are written and never answered.";
+    this version does not know are ignored. Under the access modes `hybrid` and `none` a direct client of the \
+    same machine needs no token; under `mtls` a client certificate stands for it, under `password` a password in its place, \
+    and under `trusted-proxy` the user a proxy names. Values of secrets are written and never answered.";
 
 /// What every route behind the access rule may answer.
 const GUARDED: [(&str, &str); 5] = [
     (
         "403",
-        "`ADMIN_TOKEN_REQUIRED`, `ADMIN_LOOPBACK_REQUIRED`, `ADMIN_TOKEN_OR_LOOPBACK_REQUIRED` or \
-         `ADMIN_CERTIFICATE_REQUIRED`: not let in; `ADMIN_ORIGIN_REFUSED`: a web page of elsewhere may change nothing; \
+        "`ADMIN_TOKEN_REQUIRED`, `ADMIN_PASSWORD_REQUIRED`, `ADMIN_TRUSTED_PROXY_REQUIRED`, `ADMIN_LOOPBACK_REQUIRED`, \
+         `ADMIN_TOKEN_OR_LOOPBACK_REQUIRED` or `ADMIN_CERTIFICATE_REQUIRED`: not let in; `ADMIN_ORIGIN_REFUSED`: a web page of elsewhere may change nothing; \
          `RELAY_FORBIDDEN`: a request through a pairing (`X-Sigilum-Relay`) may not do this",
     ),
     ("421", "`ADMIN_HOST_REFUSED`: a change must name this gateway in `Host`; without one `Host` it is 400"),
-    ("429", "`AUTH_RATE_LIMITED`: too many wrong tokens from this address; `Retry-After` says how long to wait"),
+    (
+        "429",
+        "`AUTH_RATE_LIMITED`: too many wrong tokens or passwords from this address; `Retry-After` says how long to wait",
+    ),
     ("500", "Something of the gateway's failed; its log says what"),
     ("503", "It took too long, and may still be done"),
 ];
@@ -75,7 +79,7 @@ pub fn describe(mut described: OpenApi) -> OpenApi {
         .description(Some(SUMMARY))
         .build();
     let components = described.components.get_or_insert_default();
-    let text = "The admin token";
+    let text = "The admin token, or the password";
     let key = ApiKeyValue::with_description(access::TOKEN_HEADER, text);
     components.add_security_scheme("admin_token", SecurityScheme::ApiKey(ApiKey::Header(key)));
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text)).build();

@@ -24,7 +24,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::admin::Admin;
 use crate::admin::access;
+use crate::admin::access::AccessDenied;
 use crate::admin::access::Caller;
+use crate::admin::access::Via;
 use crate::admin::audit;
 use crate::admin::catalog;
 use crate::admin::drain;
@@ -44,13 +46,15 @@ use crate::admin::routes;
 use crate::admin::sealing_key;
 use crate::admin::service_keys;
 use crate::admin::status;
+use crate::admin::token::AdminSecret;
+use crate::admin::token::Kind;
 use crate::admin::upkeep;
 use crate::admin::uses;
 use crate::admin::variables;
 use crate::domain::audit::Action;
 use crate::domain::audit::Asker;
 use crate::domain::audit::Entry;
-use crate::domain::audit::Via;
+use crate::domain::audit::Via as AuditVia;
 use crate::domain::relay::RELAY_HEADER;
 use crate::domain::relay::RelayRefused;
 use crate::domain::relay::RelaySession;
@@ -85,14 +89,31 @@ pub const SUBJECT_HEADER: &str = "sigilum-subject";
 /// Longest client request id that is logged, in characters.
 const MAX_CLIENT_ID: usize = 128;
 
-/// Every route, with its description.
-pub fn table() -> OpenApiRouter<Arc<Admin>> {
-    open().merge(guarded())
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthClass {
+    /// Everybody: nothing of this gateway is told there but whether it is well.
+    Open,
+    /// Whom the access rule lets in.
+    Operator,
 }
 
-/// Routes open to everybody: nothing of this gateway is told there but whether it is well.
-fn open() -> OpenApiRouter<Arc<Admin>> {
-    routes::open().merge(openapi::routes())
+impl AuthClass {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Open, Self::Operator];
+
+    /// The routes of this class, with their descriptions. A route has no class but by being in one of these.
+    pub fn routes(self) -> OpenApiRouter<Arc<Admin>> {
+        match self {
+            Self::Open => routes::open().merge(openapi::routes()),
+            Self::Operator => guarded(),
+        }
+    }
+}
+
+/// Every route, with its description.
+pub fn table() -> OpenApiRouter<Arc<Admin>> {
+    AuthClass::ALL.into_iter().map(AuthClass::routes).fold(OpenApiRouter::new(), OpenApiRouter::merge)
 }
 
 /// Routes behind the access rule.
@@ -116,7 +137,7 @@ fn guarded() -> OpenApiRouter<Arc<Admin>> {
 
 /// The whole face.
 pub fn router(admin: Arc<Admin>) -> Router {
-    let guarded = Router::from(guarded())
+    let guarded = Router::from(AuthClass::Operator.routes())
         // What follows an action counts for nothing, as in the seed.
         .route("/api/admin/connections/{id}/rotate/{*rest}", post(routes::rotate))
         .route("/api/admin/connections/{id}/test/{*rest}", post(probes::test))
@@ -126,7 +147,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/admin/{*rest}", any(unknown));
     let guarded =
         guarded.method_not_allowed_fallback(wrong_method).route_layer(from_fn_with_state(Arc::clone(&admin), let_in));
-    Router::from(open())
+    Router::from(AuthClass::Open.routes())
         .method_not_allowed_fallback(wrong_method)
         .merge(guarded)
         .fallback(unknown)
@@ -209,7 +230,7 @@ fn check_page(admin: &Admin, id: &RequestId, request: &Request) -> Result<(), Pr
 
 /// What every request to the API and the metrics passes: access. Who it is travels on as [`Asker`].
 async fn let_in(State(admin): Shared, Extension(id): Id, mut request: Request, next: Next) -> Response<Body> {
-    look_for_new_token(&admin).await;
+    look_for_new_secret(&admin).await;
     let judged = check_access(&admin, &id, &request).and_then(|asker| check_relay(asker, &request));
     match judged {
         Ok(asker) => {
@@ -256,30 +277,45 @@ pub(super) fn may_know(admin: &Admin, id: &RequestId, request: &Request) -> bool
 fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Asker, Problem> {
     let (headers, extensions) = (request.headers(), request.extensions());
     let Some(Peer(peer)) = extensions.get::<Peer>().copied() else { return Err(Problem::internal()) };
-    let (client, now) = (peer.ip(), admin.clock.now().monotonic);
+    let now = admin.clock.now().monotonic;
     let name = extensions.get::<ClientName>();
-    let caller = Caller { peer: client, certified: name.is_some(), uri: request.uri(), headers };
+    let caller = Caller { peer: peer.ip(), certified: name.is_some(), uri: request.uri(), headers };
+    let client = admin.access.client(caller);
     let locked = if caller.is_local_program() { None } else { admin.attempts.locked_for(client, now) };
     match admin.access.check(caller, locked.is_none()) {
         Ok(via) => {
             let certificate = name.map(|ClientName(name)| name.as_ref());
-            let via = via.audited();
-            let name = via.name();
+            let audited = via.audited();
             let remote_ip = decisions::mask(client.to_canonical());
-            tracing::debug!(event = "admin_access_granted", request_id = %id.0, remote_ip, via = name, "admin access");
+            let by = audited.name();
+            tracing::debug!(event = "admin_access_granted", request_id = %id.0, remote_ip, via = by, "admin access");
             let subject = headers.get(SUBJECT_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
             // What a certificate proves goes before what a header claims.
-            let asker = Asker::new(via, &client.to_canonical().to_string(), &id.0);
-            Ok(certificate.map_or(asker.clone(), |name| asker.proven(name)).named(subject))
+            let asker = Asker::new(audited, &client.to_canonical().to_string(), &id.0);
+            let proven = match &via {
+                Via::Proxy(user) => Some(user.as_str()),
+                Via::Token | Via::Loopback | Via::Certificate | Via::Password => certificate,
+            };
+            Ok(proven.map_or(asker.clone(), |name| asker.proven(name)).named(subject))
         }
         Err(denied) => {
             let (code, message) = denied.wire();
-            let guessed = admin.access.was_guess(denied, headers);
+            let guessed = admin.access.was_guess(&denied, headers);
             let remote_ip = decisions::mask(client.to_canonical());
-            tracing::warn!(event = "admin_access_denied", request_id = %id.0, remote_ip, code, guessed, "admin access");
+            let reason = match &denied {
+                AccessDenied::ProxyRequired(refused, _) => Some(refused.to_string()),
+                AccessDenied::TokenRequired
+                | AccessDenied::PasswordRequired
+                | AccessDenied::LoopbackRequired
+                | AccessDenied::TokenOrLoopbackRequired
+                | AccessDenied::CertificateRequired => None,
+            };
+            tracing::warn!(
+                event = "admin_access_denied", request_id = %id.0, remote_ip, code, reason, guessed, "admin access"
+            );
             match locked {
                 Some(seconds) if guessed => {
-                    let text = "too many wrong tokens from this address";
+                    let text = "too many wrong tokens or passwords from this address";
                     let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "AUTH_RATE_LIMITED", text);
                     return Err(problem.retry_after(seconds));
                 }
@@ -291,17 +327,21 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
     }
 }
 
-/// Takes a new token over, where somebody who may write into the data folder replaced its file.
-pub(super) async fn look_for_new_token(admin: &Admin) {
-    if !admin.access.token.refresh() {
+/// Takes a new token or password over, where somebody who may replaced its file.
+pub(super) async fn look_for_new_secret(admin: &Admin) {
+    let Some(kind) = admin.access.secret.as_ref().filter(|secret| secret.refresh()).map(AdminSecret::kind) else {
         return;
-    }
-    tracing::info!("the admin token was replaced; the old one counts no longer");
+    };
+    tracing::info!(secret = kind.name(), "the secret of the admin API was replaced; the old one counts no longer");
     let (store, now) = (&admin.store, admin.clock.now().wall);
-    let asker = Asker::local(Via::Command);
-    let entry = Entry::new(Action::AdminTokenRotate, "", &asker, now);
+    let asker = Asker::local(AuditVia::Command);
+    let action = match kind {
+        Kind::Token => Action::AdminTokenRotate,
+        Kind::Password => Action::AdminPasswordRotate,
+    };
+    let entry = Entry::new(action, "", &asker, now);
     if let Err(error) = store.keep(move |vault| vault.note(&entry)).await {
-        tracing::error!(%error, "the new admin token is not in the audit");
+        tracing::error!(%error, "the new secret of the admin API is not in the audit");
     }
 }
 

@@ -82,7 +82,7 @@ async fn live(Extension(id): Id) -> Response<Body> {
         `advisories` stand beside it", body = NotReadyBody),
 ))]
 async fn ready(State(admin): Shared, Extension(id): Id, query: Asked<ReadyQuery>, request: Request) -> Response<Body> {
-    router::look_for_new_token(&admin).await;
+    router::look_for_new_secret(&admin).await;
     let details = router::may_know(&admin, &id, &request);
     let fresh = query.is_ok_and(|Query(query)| query.is_fresh());
     finish(&id, health::ready(&admin, details, fresh).await)

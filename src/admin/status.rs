@@ -15,16 +15,19 @@ use utoipa_axum::routes;
 use crate::admin::Admin;
 use crate::admin::health_judge::AuthzFact;
 use crate::admin::health_judge::BridgeFact;
+use crate::admin::health_judge::CanaryFact;
 use crate::admin::health_judge::EnvoyFact;
 use crate::admin::health_watch::Evaluated;
 use crate::admin::input::Id;
 use crate::admin::input::Shared;
 use crate::admin::input::finish;
+use crate::admin::meter;
 use crate::admin::respond::Problem;
 use crate::admin::respond::json;
 use crate::domain::decision::DenyReason;
 use crate::sys::clock::Clock as _;
 use crate::telemetry::data_plane::IN_SYNC;
+use crate::telemetry::decision_times::AllTimes;
 use crate::wire::health::ConditionKind;
 use crate::wire::health::DetailsBody;
 use crate::wire::health::Status;
@@ -38,6 +41,7 @@ use crate::wire::status::DecisionsBody;
 use crate::wire::status::EnvoyBody;
 use crate::wire::status::EnvoyState;
 use crate::wire::status::GatewayBody;
+use crate::wire::status::KnownBody;
 use crate::wire::status::ListenerBody;
 use crate::wire::status::PairingBody;
 use crate::wire::status::ProbeBody;
@@ -98,7 +102,6 @@ async fn connection_status(admin: &Admin) -> Result<Response<Body>, Problem> {
             protocol: settings.protocol.name().to_owned(),
             status: if settings.active { "active" } else { "disabled" }.to_owned(),
             secret: Some(secret.to_owned()),
-            circuit: Some("closed".to_owned()),
             last_probe: probe,
             approved_agents: Some(approved.get(&id).copied().unwrap_or_default()),
             id,
@@ -129,37 +132,52 @@ fn status(admin: &Admin) -> Result<Response<Body>, Problem> {
         ok: readiness.ready,
         generated_at: now.wall.rfc3339(),
         config: AppliedConfigBody {
+            file: config.file,
+            file_error: config.last_error.map(|error| error.message),
             applied_config_hash: hash(config.applied_config_hash),
             config_revision_hash: hash(config.file_config_hash),
             restart_required: config.restart_required,
         },
-        gateway: GatewayBody {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance_id: Some(admin.health.instance_id.clone()),
-            mode: "local".to_owned(),
-            bind_mode: bind_mode(&admin.addresses_bound).to_owned(),
-            control: listener(admin.addresses_bound.first()),
-            runtime_listener: listener(admin.ingress.load().first()),
-            auth_mode: admin.access.mode.name().to_owned(),
-            reload_mode: config.mode,
-            uptime_ms: admin.health.uptime_ms(now.monotonic),
-            startup_phase: None,
+        known: KnownBody {
+            gateway: GatewayBody {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                instance_id: Some(admin.health.instance_id.clone()),
+                mode: "local".to_owned(),
+                bind_mode: bind_mode(&admin.addresses_bound).to_owned(),
+                control: listener(admin.addresses_bound.first()),
+                runtime_listener: listener(admin.ingress.load().first()),
+                auth_mode: admin.access.mode.name().to_owned(),
+                reload_mode: config.mode,
+                uptime_ms: admin.health.uptime_ms(now.monotonic),
+                startup_phase: found.as_deref().and_then(startup_phase).map(ToOwned::to_owned),
+            },
+            envoy: envoy(admin, found.as_deref()),
+            authz: authz(admin, found.as_deref()),
+            secrets: secrets(admin),
+            claims: claims(admin, tally.approved),
+            connections: ConnectionsBody {
+                active: tally.active,
+                disabled: tally.disabled,
+                degraded: tally.degraded,
+                rotation_due: tally.rotation_due,
+            },
+            pairing: PairingBody { bridge: bridge(found.as_deref()).to_owned() },
+            readiness,
+            last_error,
         },
-        envoy: envoy(admin, found.as_deref()),
-        authz: authz(admin, found.as_deref()),
-        secrets: secrets(admin),
-        claims: claims(admin, tally.approved),
-        connections: ConnectionsBody {
-            active: tally.active,
-            disabled: tally.disabled,
-            degraded: tally.degraded,
-            rotation_due: tally.rotation_due,
-        },
-        pairing: PairingBody { bridge: bridge(found.as_deref()).to_owned(), session_expires_at: None },
-        readiness,
-        last_error,
     };
     json(StatusCode::OK, &body)
+}
+
+/// What a start still waits for. A part that was there once and is gone has not to do with a start.
+const fn startup_phase(found: &Evaluated) -> Option<&'static str> {
+    if !found.facts.authz.ever_current {
+        return Some("authz");
+    }
+    match found.facts.envoy {
+        EnvoyFact::Down { was_live: false, .. } => Some("envoy"),
+        EnvoyFact::Down { was_live: true, .. } | EnvoyFact::Elsewhere | EnvoyFact::Answers { .. } => None,
+    }
 }
 
 /// As conditions say it.
@@ -241,8 +259,14 @@ fn authz(admin: &Admin, found: Option<&Evaluated>) -> AuthzBody {
         // Where Envoy cannot be asked, the state stream says whether it is there.
         Some(Status::Unknown) => found.is_some_and(|found| found.facts.authz.connected > 0),
     };
-    let mut decisions = DecisionsBody::default();
+    let fail_closed = match found.map(|found| &found.facts.canary) {
+        None | Some(CanaryFact::Elsewhere | CanaryFact::NoEnvoy | CanaryFact::Healthy) => None,
+        Some(CanaryFact::Refused(_) | CanaryFact::Undecided(_)) => Some(true),
+        Some(CanaryFact::LetThrough(_)) => Some(false),
+    };
+    let (mut decisions, mut times) = (DecisionsBody::default(), AllTimes::default());
     for report in admin.publisher.reports() {
+        times.merge(&meter::times(&report));
         decisions.allow = decisions.allow.saturating_add(report.allowed);
         for (code, count) in report.denied {
             let kind = if NOT_DECIDED.iter().any(|reason| reason.wire().0 == code) {
@@ -253,7 +277,7 @@ fn authz(admin: &Admin, found: Option<&Evaluated>) -> AuthzBody {
             *kind = kind.saturating_add(count);
         }
     }
-    AuthzBody { reachable, p50_ms: None, p99_ms: None, decisions, fail_closed: true }
+    AuthzBody { reachable, p50_ms: times.within_ms(0.5), p99_ms: times.within_ms(0.99), decisions, fail_closed }
 }
 
 fn secrets(admin: &Admin) -> SecretsBody {

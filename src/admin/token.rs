@@ -1,5 +1,5 @@
-//! The admin token: minted into its file at the first start, readable by its owner alone. A running process takes a
-//! new file over by itself, and only a digest of the token stays in its memory.
+//! The admin token, minted into its file at the first start, and the password, which stands in a file of the operator's. A
+//! running process takes a new file over by itself, and only a keyed digest stays in its memory.
 
 use std::fs::Metadata;
 use std::io;
@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use sha2::Digest as _;
-use sha2::Sha256;
-use subtle::ConstantTimeEq as _;
+use ring::hmac;
 use zeroize::Zeroize as _;
 
+use crate::config::guard::check_password;
 use crate::config::guard::is_placeholder;
+use crate::config::parts::Password;
 use crate::domain::secret::Secret;
 use crate::sys::files::PRIVATE_FILE;
 use crate::sys::files::create_private;
@@ -29,7 +29,9 @@ pub const TOKEN_FILE: &str = "admin-token";
 const TOKEN_BYTES: usize = 32;
 /// Shortest token that is accepted: whoever writes one by hand must not write a guessable one.
 pub const MIN_TOKEN_BYTES: usize = 16;
-/// Longest token file that is read, in bytes.
+/// What a password's file may allow at most.
+const GROUP_READS: u32 = 0o640;
+/// Longest file of a secret that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 4096;
 
 /// Why there is no token.
@@ -63,23 +65,44 @@ pub enum TokenError {
         /// Its permission bits.
         mode: u32,
     },
+    /// The password's file holds none that can be used.
+    #[error("{path}: the password {why}")]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// No randomness.
     #[error(transparent)]
     Random(#[from] random::RandomError),
 }
 
-/// The token in force.
+/// The secret in force.
 #[derive(Debug)]
-pub struct AdminToken {
+pub struct AdminSecret {
+    kind: Kind,
     /// Where it is written; `None`: it was given and stays.
     file: Option<PathBuf>,
+    /// Drawn anew by each process, so that a digest says nothing to who has no more than it. No slow hash: what is looked
+    /// for in memory is there in clear with every request, and guessing over the network is bounded otherwise.
+    key: hmac::Key,
     known: ArcSwap<Known>,
 }
 
-/// What is known of the token and of the file it was read from.
+/// Which secret it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The admin token.
+    Token,
+    /// The password.
+    Password,
+}
+
+/// What is known of the secret and of the file it was read from.
 #[derive(Debug)]
 struct Known {
-    digest: [u8; 32],
+    digest: hmac::Tag,
     stamp: Option<Stamp>,
 }
 
@@ -94,13 +117,10 @@ impl Stamp {
     }
 }
 
-impl AdminToken {
+impl AdminSecret {
     /// A token that was given, by the environment; it is in force until the process ends.
-    pub fn given(token: &Secret) -> Self {
-        Self {
-            file: None,
-            known: ArcSwap::from_pointee(Known { digest: digest(token.expose().as_bytes()), stamp: None }),
-        }
+    pub fn given(token: &Secret) -> Result<Self, TokenError> {
+        Self::new(Kind::Token, None, token, None)
     }
 
     /// The token of the data folder; makes one where there is none.
@@ -109,17 +129,40 @@ impl AdminToken {
         // Looked at before it is read: a file replaced in between is read again.
         let stamp = std::fs::metadata(&file).ok().map(|found| Stamp::of(&found));
         let token = load_or_mint(folder)?;
-        let known = Known { digest: digest(token.expose().as_bytes()), stamp };
-        Ok(Self { file: Some(file), known: ArcSwap::from_pointee(known) })
+        Self::new(Kind::Token, Some(file), &token, stamp)
     }
 
-    /// Whether this is it. The time depends on what is shown and not on the token.
+    /// The password.
+    pub fn password(password: &Password) -> Result<Self, TokenError> {
+        match password {
+            Password::Given(password) => Self::new(Kind::Password, None, password, None),
+            Password::File(file) => {
+                let found = std::fs::metadata(file);
+                let found = found.map_err(|source| TokenError::Io { path: file.clone(), source })?;
+                let password = Kind::Password.read(file, &found)?;
+                Self::new(Kind::Password, Some(file.clone()), &password, Some(Stamp::of(&found)))
+            }
+        }
+    }
+
+    fn new(kind: Kind, file: Option<PathBuf>, secret: &Secret, stamp: Option<Stamp>) -> Result<Self, TokenError> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?);
+        let digest = hmac::sign(&key, secret.expose().as_bytes());
+        Ok(Self { kind, file, key, known: ArcSwap::from_pointee(Known { digest, stamp }) })
+    }
+
+    /// Which it is.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether this is it. The time depends on what is shown and not on the secret.
     pub fn matches(&self, presented: &[u8]) -> bool {
-        self.known.load().digest.ct_eq(&digest(presented)).into()
+        hmac::verify(&self.key, presented, self.known.load().digest.as_ref()).is_ok()
     }
 
-    /// Takes over what stands in the file by now; the old token counts no longer then. `true` where it is another.
-    /// A file that is gone, or that holds no token, changes nothing.
+    /// Takes over what stands in the file by now; the old secret counts no longer then. `true` where it is another.
+    /// A file that is gone, or that holds none, changes nothing.
     pub fn refresh(&self) -> bool {
         let Some(file) = &self.file else { return false };
         let Ok(found) = std::fs::metadata(file) else { return false };
@@ -127,22 +170,51 @@ impl AdminToken {
         if known.stamp == stamp {
             return false;
         }
-        let read = check_mode(file, &found).and_then(|()| read(file));
-        let digest = match &read {
-            Ok(token) => digest(token.expose().as_bytes()),
+        let (digest, another) = match self.kind.read(file, &found) {
+            Ok(secret) => {
+                let text = secret.expose().as_bytes();
+                (hmac::sign(&self.key, text), hmac::verify(&self.key, text, known.digest.as_ref()).is_err())
+            }
             Err(error) => {
-                tracing::error!(%error, "the admin token stays what it was");
-                known.digest
+                tracing::error!(%error, secret = self.kind.name(), "the secret of the admin API stays what it was");
+                (known.digest, false)
             }
         };
-        let another = digest != known.digest;
         self.known.store(Arc::new(Known { digest, stamp }));
         another
     }
 }
 
-fn digest(token: &[u8]) -> [u8; 32] {
-    Sha256::digest(token).into()
+impl Kind {
+    /// The word in messages and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Password => "password",
+        }
+    }
+
+    fn read(self, file: &Path, found: &Metadata) -> Result<Secret, TokenError> {
+        match self {
+            Self::Token => check_mode(file, found).and_then(|()| read(file)),
+            Self::Password => read_password(file, found),
+        }
+    }
+}
+
+/// The password of a file. A group may read it, as with a certificate's key: whoever mounts secrets gives them to one.
+fn read_password(file: &Path, found: &Metadata) -> Result<Secret, TokenError> {
+    let wrong = |why: String| TokenError::Password { path: file.to_owned(), why };
+    let mode = found.permissions().mode() & 0o777;
+    if mode & !GROUP_READS != 0 {
+        return Err(wrong(format!("stands in a file of mode {mode:o}: others could read or change it; chmod 600 it")));
+    }
+    let text = read_text(file, MAX_FILE_BYTES);
+    let mut text = text.map_err(|source| TokenError::Io { path: file.to_owned(), source })?;
+    let password = Secret::new(text.trim().to_owned());
+    text.zeroize();
+    check_password(password.expose()).map_err(|why| wrong(why.to_owned()))?;
+    Ok(password)
 }
 
 /// Puts a new random token in place of the folder's; the running process takes it over with the next request. Returns
@@ -245,7 +317,7 @@ mod tests {
     #[test]
     fn a_new_file_is_taken_over_and_the_old_token_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let token = AdminToken::of_folder(folder.path()).unwrap();
+        let token = AdminSecret::of_folder(folder.path()).unwrap();
         let first = load_or_mint(folder.path()).unwrap();
         assert!(token.matches(first.expose().as_bytes()) && !token.refresh());
         let path = mint(folder.path()).unwrap();
@@ -261,7 +333,31 @@ mod tests {
         assert!(!token.refresh() && token.matches(second.expose().as_bytes()));
         fs::remove_file(&path).unwrap();
         assert!(!token.refresh() && token.matches(second.expose().as_bytes()));
-        let given = AdminToken::given(&second);
+        let given = AdminSecret::given(&second).unwrap();
         assert!(given.matches(second.expose().as_bytes()) && !given.refresh() && !given.matches(b""));
+    }
+
+    #[test]
+    fn a_new_password_in_its_file_is_taken_over_and_a_bad_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        create_private(&path, b"a first passphrase\n").unwrap();
+        let secret = AdminSecret::password(&Password::File(path.clone())).unwrap();
+        assert_eq!(secret.kind(), Kind::Password);
+        assert!(secret.matches(b"a first passphrase") && !secret.matches(b"a first passphrase\n"));
+        write_private(&path, b"a second passphrase").unwrap();
+        assert!(secret.refresh() && !secret.refresh());
+        assert!(secret.matches(b"a second passphrase") && !secret.matches(b"a first passphrase"));
+        for bad in ["short", "changeme-changeme", "", "a pass\u{1}word of no use"] {
+            write_private(&path, bad.as_bytes()).unwrap();
+            assert!(!secret.refresh() && secret.matches(b"a second passphrase"), "{bad:?}");
+            assert!(matches!(AdminSecret::password(&Password::File(path.clone())), Err(TokenError::Password { .. })));
+        }
+        // A group may read it, as mounts of secrets have it; nobody else may.
+        write_private(&path, b"a third passphrase").unwrap();
+        for (mode, taken) in [(0o640, true), (0o644, false), (0o660, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(AdminSecret::password(&Password::File(path.clone())).is_ok(), taken, "{mode:o}");
+        }
     }
 }

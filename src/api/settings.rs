@@ -8,8 +8,8 @@ use serde_json::Map;
 use serde_json::Value;
 
 use crate::api::input::Fields;
-use crate::api::policy::Range;
 use crate::api::problem::Problem;
+use crate::domain::network::Network;
 
 /// Members of a policy that are yes or no.
 const SWITCHES: [&str; 4] = ["autoApproveTrusted", "autoApproveIP", "maxPendingLimit", "autoExpire"];
@@ -82,7 +82,7 @@ fn check_policy(fields: &mut Fields<'_>, policy: &Map<String, Value>) {
             "trustedServices" => check_list(fields, field, value, "a slug or an id of a service", is_service),
             "trustedIPRanges" => {
                 check_list(fields, field, value, "an IP address or a range as in 10.0.0.0/8", |text| {
-                    Range::parse(text).is_some()
+                    Network::parse(text).is_some()
                 });
             }
             known if SWITCHES.contains(&known) => {

@@ -32,9 +32,11 @@ use crate::admin::origin::Pages;
 use crate::admin::probes::Tests;
 use crate::admin::reload::ReloadDesk;
 use crate::admin::router::router;
-use crate::admin::token::AdminToken;
+use crate::admin::token::AdminSecret;
 use crate::admin::token::TokenError;
 use crate::admin::upkeep::COPIES;
+use crate::app::admin_access;
+use crate::app::admin_access::Proven;
 use crate::app::admin_outward::connect;
 use crate::app::admin_outward::report_usage;
 use crate::app::state_door::DoorError;
@@ -48,10 +50,10 @@ use crate::claims::usage;
 use crate::claims::usage::Usage;
 use crate::config::guard;
 use crate::config::guard::OpenBind;
-use crate::config::guard::Unguarded;
-use crate::config::guard::is_placeholder;
 use crate::config::parts::AccessMode;
 use crate::config::parts::DeclaredApproval;
+use crate::config::parts::Password;
+use crate::config::parts::ProxyRule;
 use crate::config::parts::UsageOptions;
 use crate::domain::address::AddressPolicy;
 use crate::domain::ids::Namespace;
@@ -127,6 +129,10 @@ pub struct AdminConfig {
     pub access_mode: AccessMode,
     /// The token where the environment names it; otherwise it is in its file.
     pub token: Option<Secret>,
+    /// The password; mode `password` cannot do without.
+    pub password: Option<Password>,
+    /// Whose word counts; mode `trusted-proxy` cannot do without.
+    pub proxy: Option<ProxyRule>,
     /// Web origins that may call; `None` = those of this machine with our port.
     pub allowed_origins: Option<Vec<String>>,
     /// Hosts a change may name besides our own addresses.
@@ -287,14 +293,8 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let state_path = config.run_dir.join(STATE_SOCKET);
     check_socket_path(&state_path)?;
     // Judged first: no socket is opened that would have to be closed again.
-    if config.token.is_none() {
-        token::load(&config.data_dir)?;
-    }
-    let unguarded = match config.access_mode {
-        AccessMode::Loopback => Some(Unguarded::LoopbackMode),
-        AccessMode::Token | AccessMode::Hybrid => placeholder(config.token.as_ref()),
-        AccessMode::Mtls => None,
-    };
+    let secret = admin_access::prove(&config)?;
+    let unguarded = admin_access::unguarded(&config);
     guard::check(&config.addresses, unguarded)?;
     let tls = config.tls.map(Serving::load).transpose()?;
     access::warn_of_clear(&config.addresses, tls.is_some());
@@ -323,9 +323,10 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let declared = Resolved { settings: settings.clone(), ..declared };
     open.vault.keep_versions(config.kept_secret_versions)?;
     let mut initial = feed::initial_state(&mut open.vault, declared, SystemClock.now().wall)?;
-    let token = match config.token {
-        Some(token) => AdminToken::given(&token),
-        None => AdminToken::of_folder(&config.data_dir)?,
+    let secret = match secret {
+        Proven::Known(secret) => Some(secret),
+        Proven::OfFolder => Some(AdminSecret::of_folder(&config.data_dir)?),
+        Proven::Nothing => None,
     };
     own_folder(&config.run_dir).map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
     let drain = Arc::new(DrainDesk::open(&config.run_dir, SystemClock.now().wall));
@@ -381,7 +382,12 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let admin = Arc::new(Admin {
         store: store.clone(),
         publisher,
-        access: AccessRule { mode: config.access_mode, token, certificates: tls.as_ref().is_some_and(Serving::asks) },
+        access: AccessRule {
+            mode: config.access_mode,
+            secret,
+            proxy: config.proxy,
+            certificates: tls.as_ref().is_some_and(Serving::asks),
+        },
         attempts: Attempts::default(),
         pages: ArcSwap::from_pointee(Pages::new(config.allowed_origins, config.allowed_hosts, tls.is_some(), port)),
         addresses: ArcSwap::from_pointee(AddressPolicy {
@@ -564,11 +570,6 @@ fn advance(store: Store) -> Advance {
         let store = store.clone();
         Box::pin(async move { store.advance(work).await.map_err(|error| error.to_string()) })
     })
-}
-
-/// A token that everybody knows lets everybody in.
-fn placeholder(token: Option<&Secret>) -> Option<Unguarded> {
-    token.filter(|token| is_placeholder(token.expose())).map(|_| Unguarded::Placeholder)
 }
 
 #[cfg(test)]

@@ -15,23 +15,67 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::admin::router;
+use crate::admin::router::AuthClass;
+use crate::domain::network::Network;
+use crate::sys::files::write_private;
 use crate::sys::tls::serving::ClientFiles;
 use crate::sys::tls::serving::ServingFiles;
 use crate::sys::tls::trust::ServerTrust;
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"];
 
+/// What is open to everybody, and nothing else is.
+const OPEN: [(&str, &str); 8] = [
+    ("get", "/health"),
+    ("get", "/health/live"),
+    ("get", "/health/ready"),
+    ("get", "/health/startup"),
+    ("get", "/healthz"),
+    ("get", "/ready"),
+    ("get", "/readyz"),
+    ("get", "/openapi.json"),
+];
+
+/// Method, path and class of every route as the router has it, and whether its description says that it is open.
+fn classes() -> Vec<(String, String, AuthClass, bool)> {
+    let of = |class: AuthClass| {
+        let described = serde_json::to_value(class.routes().into_openapi()).unwrap();
+        let paths = described["paths"].as_object().unwrap().clone();
+        let of_path = move |(path, item): (String, serde_json::Value)| {
+            let operations = item.as_object().unwrap().clone().into_iter();
+            let one = move |(method, operation): (String, serde_json::Value)| {
+                (method, path.clone(), class, operation["security"].is_array())
+            };
+            operations.map(one).collect::<Vec<_>>()
+        };
+        paths.into_iter().flat_map(of_path).collect::<Vec<_>>()
+    };
+    AuthClass::ALL.into_iter().flat_map(of).collect()
+}
+
+#[test]
+fn every_route_has_a_class_and_its_description_says_the_same() {
+    let all = classes();
+    for (method, path, class, described_open) in &all {
+        assert_eq!(*described_open, *class == AuthClass::Open, "{method} {path}");
+        assert_eq!(OPEN.contains(&(method.as_str(), path.as_str())), *class == AuthClass::Open, "{method} {path}");
+    }
+    assert_eq!(all.iter().filter(|(.., class, _)| *class == AuthClass::Open).count(), OPEN.len());
+    // A path has one class, whatever the method.
+    for (method, path, class, _) in &all {
+        assert!(all.iter().all(|(_, other, known, _)| other != path || known == class), "{method} {path}");
+    }
+}
+
 /// Method and path of every operation, with paths filled in, and whether it is open to everybody; from the table the
 /// router itself is made of. Every other method of a path is in it too.
 fn operations() -> Vec<(&'static str, String, bool)> {
-    let described = serde_json::to_value(router::table().into_openapi()).unwrap();
-    let mut found = Vec::new();
-    for (path, item) in described["paths"].as_object().unwrap() {
+    let (mut found, mut all) = (Vec::new(), classes());
+    all.dedup_by(|one, other| one.1 == other.1);
+    for (_, path, class, _) in all {
         let filled: Vec<_> =
             path.split('/').map(|part| if part.starts_with('{') { "nothing-there" } else { part }).collect();
-        let open = item.as_object().unwrap().values().any(|operation| operation["security"].is_array());
-        found.extend(METHODS.map(|method| (method, filled.join("/"), open)));
+        found.extend(METHODS.map(|method| (method, filled.join("/"), class == AuthClass::Open)));
     }
     let guarded = ["/api/admin", "/api/admin/nothing/there", "/api/admin/connections/nothing-there/nothing"];
     found.extend(guarded.iter().flat_map(|path| METHODS.map(|method| (method, (*path).to_owned(), false))));
@@ -64,7 +108,7 @@ async fn every_route_and_method_asks_who_comes_in_every_mode() {
     let modes = [
         (AccessMode::Token, "ADMIN_TOKEN_REQUIRED"),
         (AccessMode::Hybrid, "ADMIN_TOKEN_OR_LOOPBACK_REQUIRED"),
-        (AccessMode::Loopback, "ADMIN_LOOPBACK_REQUIRED"),
+        (AccessMode::None, "ADMIN_LOOPBACK_REQUIRED"),
     ];
     for (place, (mode, code)) in modes.into_iter().enumerate() {
         let gateway = Gateway::start_with(|config| config.access_mode = mode).await;
@@ -144,6 +188,136 @@ async fn pages_of_this_machine_are_locked_out_and_its_programs_are_not() {
     assert_eq!(gateway.ask("GET", CONNECTIONS, "").await.status, 200);
 }
 
+/// A gateway in mode `password`, its password in a file of its folder.
+async fn with_password_file(text: &str) -> (Gateway, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    write_private(&file, text.as_bytes()).unwrap();
+    let kept = file.clone();
+    let change = move |config: &mut AdminConfig| {
+        config.access_mode = AccessMode::Password;
+        config.password = Some(Password::File(kept));
+    };
+    (Gateway::start_in(folder, change).await, file)
+}
+
+#[tokio::test]
+async fn in_mode_password_every_route_wants_the_password_in_either_header() {
+    let (gateway, _) = with_password_file("the first passphrase\n").await;
+    for (method, path, open) in operations() {
+        for (headers, may) in [
+            (&[][..], false),
+            (&[("x-sigilum-admin-token", TOKEN)], false),
+            (&[("x-sigilum-admin-token", "the first passphrase")], true),
+            (&[("authorization", "Bearer the first passphrase")], true),
+        ] {
+            let answer = gateway.send(method, &path, headers, "").await;
+            let found = (answer.status, answer.header("x-sigilum-code"));
+            if open || may {
+                assert!(is_let_in(&answer), "{method} {path} {headers:?}: {answer:?}");
+            } else {
+                assert_eq!(found, (403, Some("ADMIN_PASSWORD_REQUIRED")), "{method} {path} {headers:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_password_in_its_file_counts_with_the_next_request_and_is_in_the_audit() {
+    let (gateway, file) = with_password_file("the first passphrase").await;
+    let ask = async |password: &str| {
+        let answer = gateway.send("GET", "/api/admin/audit", &[("x-sigilum-admin-token", password)], "").await;
+        (answer.status, answer.body)
+    };
+    assert_eq!(ask("the first passphrase").await.0, 200);
+    write_private(&file, b"the second passphrase").unwrap();
+    assert_eq!(ask("the first passphrase").await.0, 403);
+    let (status, audit) = ask("the second passphrase").await;
+    assert_eq!(status, 200);
+    assert!(audit.contains("admin_password.rotate") && !audit.contains("passphrase"), "{audit}");
+}
+
+#[tokio::test]
+async fn wrong_passwords_lock_out_as_wrong_tokens_do() {
+    let (gateway, _) = with_password_file("the first passphrase").await;
+    let origin = format!("http://localhost:{}", gateway.address.port());
+    let page = |password: &'static str| [("origin", origin.clone()), ("authorization", format!("Bearer {password}"))];
+    let ask = async |password: &'static str| {
+        let said = page(password);
+        let headers: Vec<_> = said.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        gateway.send("GET", CONNECTIONS, &headers, "").await
+    };
+    for _ in 0..10 {
+        assert_eq!(ask("wrong").await.code(), "ADMIN_PASSWORD_REQUIRED");
+    }
+    let locked = ask("the first passphrase").await;
+    assert_eq!((locked.status, locked.code().as_str()), (429, "AUTH_RATE_LIMITED"));
+}
+
+fn behind_a_proxy(allow_loopback: bool) -> impl FnOnce(&mut AdminConfig) {
+    move |config| {
+        config.access_mode = AccessMode::TrustedProxy;
+        config.token = None;
+        config.password = Some(Password::Given(Secret::new("the first passphrase".to_owned())));
+        config.proxy = Some(ProxyRule {
+            proxies: vec![Network::parse("127.0.0.0/8").unwrap()],
+            user_header: "x-user".to_owned(),
+            required_headers: vec!["x-verified".to_owned()],
+            allow_users: vec!["alice".to_owned()],
+            allow_loopback,
+        });
+    }
+}
+
+#[tokio::test]
+async fn the_user_of_a_trusted_proxy_is_the_actor_and_the_client_is_counted_from_the_right() {
+    let gateway = Gateway::start_with(behind_a_proxy(true)).await;
+    let user = [
+        ("x-user", "alice"),
+        ("x-verified", "1"),
+        ("sigilum-subject", "mallory"),
+        ("x-forwarded-for", "192.0.2.1, 203.0.113.9"),
+    ];
+    let made = gateway.send("POST", CONNECTIONS, &user, &connection("linear")).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let audit = gateway.send("GET", "/api/admin/audit?action=connection.create", &user, "").await.json();
+    let entry = &audit["entries"][0];
+    assert_eq!(
+        (&entry["actor"], &entry["via"], &entry["address"]),
+        (&"alice".into(), &"trusted-proxy".into(), &"203.0.113.9".into())
+    );
+}
+
+#[tokio::test]
+async fn what_a_proxy_says_amiss_is_refused_without_a_reason_on_every_route() {
+    let gateway = Gateway::start_with(behind_a_proxy(true)).await;
+    let here_is_none = Gateway::start_with(behind_a_proxy(false)).await;
+    let good = [("x-user", "alice"), ("x-verified", "1")];
+    for (method, path, open) in operations().into_iter().filter(|(.., open)| !open) {
+        assert!(!open && is_let_in(&gateway.send(method, &path, &good, "").await), "{method} {path}");
+        for (asked, headers) in [
+            (&gateway, &[][..]),
+            (&gateway, &[("x-user", "alice")]),
+            (&gateway, &[("x-verified", "1")]),
+            (&gateway, &[("x-user", "mallory"), ("x-verified", "1")]),
+            (&gateway, &[("x-user", "alice"), ("x-user", "alice"), ("x-verified", "1")]),
+            (&gateway, &[("x-sigilum-admin-token", TOKEN)]),
+            (&here_is_none, &good),
+        ] {
+            let answer = asked.send(method, &path, headers, "").await;
+            let found = (answer.status, answer.header("x-sigilum-code"));
+            assert_eq!(found, (403, Some("ADMIN_TRUSTED_PROXY_REQUIRED")), "{method} {path} {headers:?}");
+            assert!(!answer.body.contains("trusted_proxy_"), "{answer:?}");
+        }
+    }
+    // Whoever sits at the machine has the password; relayed for somebody it is none.
+    let password = ("x-sigilum-admin-token", "the first passphrase");
+    let local = here_is_none.send("GET", CONNECTIONS, &[password], "").await;
+    assert_eq!(local.status, 200);
+    let relayed = here_is_none.send("GET", CONNECTIONS, &[password, ("x-forwarded-for", "127.0.0.1")], "").await;
+    assert_eq!(relayed.status, 403);
+}
+
 #[tokio::test]
 async fn a_name_that_points_here_is_turned_away_on_every_route() {
     let hosts = |config: &mut AdminConfig| config.allowed_hosts = vec!["gateway.example".to_owned()];
@@ -219,8 +393,8 @@ async fn an_open_bind_without_auth_opens_no_socket() {
     let open = held.local_addr().unwrap();
     let weak = || Some(Secret::new("<your-admin-token>".to_owned()));
     for (mode, token, refused) in [
-        (AccessMode::Loopback, Some(Secret::new(TOKEN.to_owned())), true),
-        (AccessMode::Loopback, None, true),
+        (AccessMode::None, Some(Secret::new(TOKEN.to_owned())), true),
+        (AccessMode::None, None, true),
         (AccessMode::Token, weak(), true),
         (AccessMode::Hybrid, weak(), true),
         (AccessMode::Token, Some(Secret::new(TOKEN.to_owned())), false),
@@ -243,6 +417,19 @@ async fn an_open_bind_without_auth_opens_no_socket() {
     let mut known = config(folder.path());
     (known.token, known.addresses) = (None, vec![open]);
     assert!(matches!(build(known).await, Err(AdminError::Token(TokenError::Placeholder { .. }))));
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_this_machine_s_is_not_passed_over() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Of the documentation (RFC 3849), and as bind mode `tailnet` has them.
+    for absent in ["2001:db8::1", "fd7a:115c:a1e0::9", "192.0.2.1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        config.addresses = vec![free, (absent.parse::<std::net::IpAddr>().unwrap(), free.port()).into()];
+        let failed = build(config).await.unwrap_err();
+        assert!(matches!(failed, AdminError::Bind(_)), "{absent}: {failed}");
+    }
 }
 
 /// A certificate authority of the test and what it signs.

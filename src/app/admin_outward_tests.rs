@@ -95,6 +95,8 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         fleet: crate::app::state_door::Fleet::default(),
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
+        password: None,
+        proxy: None,
         allowed_origins: None,
         allowed_hosts: vec![],
         tls: None,

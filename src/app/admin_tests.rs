@@ -84,6 +84,8 @@ fn config(folder: &Path) -> AdminConfig {
         fleet: crate::app::state_door::Fleet::default(),
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
+        password: None,
+        proxy: None,
         allowed_origins: None,
         allowed_hosts: vec![],
         tls: None,
@@ -594,7 +596,7 @@ async fn the_compatibility_modes_count_direct_loopback_clients_only() {
         let answer = hybrid.send("GET", CONNECTIONS, headers, "").await;
         assert_eq!((answer.status, answer.code().as_str()), (403, "ADMIN_TOKEN_OR_LOOPBACK_REQUIRED"), "{headers:?}");
     }
-    let loopback = Gateway::start_with(|config| config.access_mode = AccessMode::Loopback).await;
+    let loopback = Gateway::start_with(|config| config.access_mode = AccessMode::None).await;
     let proxied = [("x-forwarded-for", "127.0.0.1"), ("x-sigilum-admin-token", TOKEN)];
     let answer = loopback.send("GET", CONNECTIONS, &proxied, "").await;
     assert_eq!((answer.status, answer.code().as_str()), (403, "ADMIN_LOOPBACK_REQUIRED"));
@@ -976,7 +978,7 @@ async fn what_cannot_start_says_why_and_leaves_things_alone() {
     assert!(text.contains(&gateway.address.to_string()), "{text}");
 
     let mut open = config(tempfile::tempdir().unwrap().path());
-    open.access_mode = AccessMode::Loopback;
+    open.access_mode = AccessMode::None;
     open.addresses = vec!["0.0.0.0:0".parse().unwrap()];
     assert!(matches!(build(open).await, Err(AdminError::Open(_))));
 

@@ -25,6 +25,7 @@ use crate::authz::SharedWindow;
 use crate::authz::Told;
 use crate::authz::Traces;
 use crate::config::fleet::SharedReplay;
+use crate::domain::log_redaction::LogRedactor;
 use crate::domain::replay::ReplayWindow;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::UnixMillis;
@@ -106,7 +107,7 @@ pub enum StateFrom {
 }
 
 /// What one authz process is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct AuthzConfig {
     /// Where Envoy finds us.
     pub listen: Listen,
@@ -116,6 +117,8 @@ pub struct AuthzConfig {
     pub run_dir: PathBuf,
     /// A supervisor holds our standard input and names the one process that may connect.
     pub supervised: bool,
+    /// Cleans the events of decisions; `None`: whoever reads them does.
+    pub cleaner: Option<Arc<LogRedactor>>,
     /// Entries of the replay window.
     pub replay_capacity: usize,
     /// The window that all replicas share behind it; `None`: there is none.
@@ -363,7 +366,8 @@ fn read_journal(
 /// Puts the parts together.
 fn assemble<C: Clock + Clone>(config: AuthzConfig, clock: C, held: Held) -> Result<Bound<C>, AuthzError> {
     let Held { source, subscriber, memory: (journal, local), inbound, window, lock } = held;
-    let decisions = Arc::new(Decisions::new(config.decisions, clock.now().wall));
+    let decisions = Decisions::new(config.decisions, clock.now().wall).cleaned_by(config.cleaner.clone());
+    let decisions = Arc::new(decisions);
     let (registrations, registrar) = Registrations::new();
     let (traces, exporter) = Traces::new(subscriber.current());
     let decided = registrations.clone();

@@ -136,6 +136,7 @@ fn config(folder: &Path) -> AuthzConfig {
         state: StateFrom::Unix(folder.join("state.sock")),
         run_dir: folder.join("run"),
         supervised: false,
+        cleaner: None,
         replay_capacity: 2_000_000,
         shared_replay: None,
         max_body_bytes: 2 << 20,

@@ -162,6 +162,8 @@ impl Gateway {
             fleet: crate::app::state_door::Fleet::default(),
             access_mode: AccessMode::Token,
             token: Some(Secret::new(ADMIN_TOKEN.to_owned())),
+            password: None,
+            proxy: None,
             allowed_origins: None,
             allowed_hosts: vec![],
             tls: None,

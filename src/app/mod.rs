@@ -1,6 +1,7 @@
 //! Wiring, straight-line: Config, build, Bound, run.
 
 pub mod admin;
+mod admin_access;
 mod admin_outward;
 pub mod api;
 pub mod authz;
@@ -13,6 +14,7 @@ pub mod gateway;
 pub mod json_api;
 pub mod launchd;
 pub mod logs_api;
+pub mod own_listener;
 pub mod owner_api;
 pub mod pair;
 pub mod simulator;

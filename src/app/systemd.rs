@@ -50,7 +50,7 @@ const CONFIG: &str = "78";
 /// The same for the bridge, whose session may be over as well.
 const FINAL: &str = "42 78";
 /// What a supervisor takes beyond its drain, in seconds.
-const STOP_GRACE: u64 = 40;
+pub const STOP_GRACE: u64 = 40;
 
 /// What every gateway may do without, in seconds where there is a number.
 const GATEWAY: &[&str] = &[

@@ -18,6 +18,7 @@ use crate::authz::registrations::Registrations;
 use crate::authz::registrations::WAIT;
 use crate::authz::shared::SharedWindow;
 use crate::authz::traces::Traces;
+use crate::domain::canary;
 use crate::domain::decision::Admission;
 use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
@@ -236,8 +237,10 @@ impl<C: Clock> Authz<C> {
         let decided = ruled.and_then(|ruling| self.conclude(ruling, stage, check, &answering, now));
         let took = watch.elapsed();
         self.times.record(stage, decided.is_ok(), took);
-        if let Some(context) = context.filter(|context| context.sampled && self.traces.are_wanted()) {
-            self.trace(context, stage, &id, &decided, took);
+        let canary = decided.as_ref().err().is_some_and(|(denial, _)| is_canary(check, denial));
+        let traced = context.filter(|context| context.sampled && !canary && self.traces.are_wanted());
+        if let Some(context) = traced {
+            self.trace(context, stage, &id, &decided, took, now);
         }
         let (denial, next) = match decided {
             Ok(response) => return response,
@@ -317,6 +320,7 @@ impl<C: Clock> Authz<C> {
         decision_id: &str,
         decided: &Result<CheckResponse, Against>,
         took: Duration,
+        now: Now,
     ) {
         // Without randomness nothing could be told apart.
         let Ok(span_id) = random::bytes() else { return };
@@ -327,7 +331,7 @@ impl<C: Clock> Authz<C> {
                 (denial.connection.as_ref().map(|connection| connection.as_str()), Some(denial.reason.label()))
             }
         };
-        self.traces.record(&DecisionSpan {
+        let span = DecisionSpan {
             context,
             span_id,
             stage: stage_name(stage),
@@ -336,7 +340,8 @@ impl<C: Clock> Authz<C> {
             decision_id,
             connection,
             reason,
-        });
+        };
+        self.traces.record(&span, now.monotonic);
     }
 
     async fn register(&self, refusal: &Refusal<'_, C>, timeout: Option<Duration>) -> Option<Arc<Registration>> {
@@ -385,6 +390,14 @@ impl<C: Clock> Authz<C> {
     }
 
     fn record(&self, stage: Stage, check: &Check<'_>, id: &str, now: Now, outcome: Outcome<'_>) {
+        if let Outcome::Denied(denial) = outcome
+            && is_canary(check, denial)
+        {
+            // It comes every ten seconds, and is as it should be.
+            self.decisions.count(outcome);
+            tracing::debug!(decision_id = id, code = denial.reason.label(), "the canary was refused");
+            return;
+        }
         self.decisions.record(&Decided {
             decision_id: id,
             at: now.wall,
@@ -396,6 +409,14 @@ impl<C: Clock> Authz<C> {
             outcome,
         });
     }
+}
+
+/// Whether a refused request is the canary of readiness, or one that cannot be told from it: of this machine, to a path
+/// where nothing is, by nobody who has proven anything.
+fn is_canary(check: &Check<'_>, denial: &Denial) -> bool {
+    denial.caller.is_none()
+        && check.path() == canary::PATH.as_bytes()
+        && check.client_address().is_some_and(|client| client.to_canonical().is_loopback())
 }
 
 const fn stage_name(stage: Stage) -> &'static str {

@@ -1,7 +1,13 @@
 //! Spans on their way to a collector: the decision's own and Envoy's, gathered, sent in batches, and given up where
 //! nobody takes them. No decision ever waits for this.
 
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +21,9 @@ use tonic::metadata::AsciiMetadataKey;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 
+use crate::domain::limits::TokenBucket;
 use crate::domain::snapshot::Snapshot;
+use crate::domain::time::MonotonicMillis;
 use crate::domain::trace::Collector;
 use crate::sys::grpc_client;
 use crate::sys::http::chain;
@@ -23,6 +31,7 @@ use crate::sys::random;
 use crate::sys::tasks::Stop;
 use crate::telemetry::metrics::SPAN_RESULTS;
 use crate::wire::otlp;
+use crate::wire::otlp::About;
 use crate::wire::otlp::DecisionSpan;
 use crate::wire::otlp::ExportTraceServiceRequest;
 use crate::wire::otlp::ExportTraceServiceResponse;
@@ -43,6 +52,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
 /// First pause after a message that was not taken; doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_secs(1);
+/// Refusals whose spans are kept, per second in the long run.
+const REFUSALS_PER_SECOND: u32 = 10;
+/// The same at once.
+const REFUSAL_BURST: u32 = 100;
+/// Decisions whose spans of Envoy's are waited for: a second of three thousand traced requests, five times, for Envoy sends
+/// its spans every five seconds. About a megabyte.
+const GRANTED: usize = 16 * 1024;
 /// Longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
@@ -52,6 +68,7 @@ pub struct Traces {
     state: Arc<ArcSwapOption<Snapshot>>,
     queue: mpsc::Sender<(Origin, Span)>,
     counts: Arc<Counts>,
+    grants: Arc<Mutex<Grants>>,
 }
 
 /// Spans by what became of them.
@@ -68,7 +85,8 @@ impl Traces {
         let (queue, spans) = mpsc::channel(WAITING);
         let counts = Arc::<Counts>::default();
         let exporter = Exporter { state: Arc::clone(&state), spans, counts: Arc::clone(&counts), target: None };
-        (Self { state, queue, counts }, exporter)
+        let grants = Arc::new(Mutex::new(Grants::default()));
+        (Self { state, queue, counts, grants }, exporter)
     }
 
     /// Whether somebody wants spans.
@@ -76,9 +94,18 @@ impl Traces {
         collector(&self.state).is_some()
     }
 
-    /// Keeps the span of a decision.
-    pub fn record(&self, decision: &DecisionSpan<'_>) {
-        self.keep(Origin::Authz, decision.encode());
+    /// Keeps the span of a decision, and from now on what Envoy tells of the same request. Of refusals only as many as there is
+    /// room for: anybody can be refused, and say with each request that it is to be traced.
+    pub fn record(&self, decision: &DecisionSpan<'_>, now: MonotonicMillis) {
+        if self.grants().grant(decision, now) {
+            self.keep(Origin::Authz, decision.encode());
+        } else {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn grants(&self) -> MutexGuard<'_, Grants> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What became of spans so far, by the names of [`SPAN_RESULTS`].
@@ -95,6 +122,73 @@ impl Traces {
     }
 }
 
+/// Whose spans of Envoy's are wanted: those of decisions that were traced. Envoy sends its spans seconds later.
+#[derive(Debug, Default)]
+struct Grants {
+    /// `None`: nothing was refused yet.
+    refusals: Option<TokenBucket>,
+    /// Ids of decisions, as numbers.
+    decisions: Last<u128>,
+    /// Ids of Envoy's spans of the questions.
+    checks: Last<[u8; 8]>,
+}
+
+impl Grants {
+    fn grant(&mut self, decision: &DecisionSpan<'_>, now: MonotonicMillis) -> bool {
+        if decision.reason.is_some() {
+            let refusals = self.refusals.get_or_insert_with(|| TokenBucket::full(REFUSAL_BURST, now));
+            if !refusals.take(REFUSALS_PER_SECOND, REFUSAL_BURST, now) {
+                return false;
+            }
+        }
+        self.checks.add(decision.context.parent);
+        if let Some(id) = number(decision.decision_id) {
+            self.decisions.add(id);
+        }
+        true
+    }
+
+    fn cover(&self, about: About<'_>) -> bool {
+        match about {
+            About::Request(id) => number(id).is_some_and(|id| self.decisions.known.contains(&id)),
+            About::Check(id) => self.checks.known.contains(&id),
+            About::Try => true,
+        }
+    }
+}
+
+/// The id of a decision, which is a UUID.
+fn number(id: &str) -> Option<u128> {
+    u128::from_str_radix(&id.replace('-', ""), 16).ok()
+}
+
+/// The last [`GRANTED`] of something.
+#[derive(Debug)]
+struct Last<T> {
+    known: HashSet<T>,
+    order: VecDeque<T>,
+}
+
+impl<T> Default for Last<T> {
+    fn default() -> Self {
+        Self { known: HashSet::new(), order: VecDeque::new() }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Last<T> {
+    fn add(&mut self, one: T) {
+        if !self.known.insert(one) {
+            return;
+        }
+        self.order.push_back(one);
+        if self.order.len() > GRANTED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
 fn collector(state: &ArcSwapOption<Snapshot>) -> Option<Arc<Collector>> {
     state.load().as_ref().and_then(|snapshot| snapshot.settings.traces.clone())
 }
@@ -107,9 +201,11 @@ impl TraceService for Traces {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         if self.are_wanted() {
-            for span in otlp::of_envoy(request.into_inner()) {
-                self.keep(Origin::Envoy, span);
-            }
+            let spans = {
+                let grants = self.grants();
+                otlp::of_envoy(request.into_inner(), |about| grants.cover(about))
+            };
+            spans.into_iter().for_each(|span| self.keep(Origin::Envoy, span));
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
@@ -219,5 +315,62 @@ impl Exporter {
             Ok(Err(status)) => Err(format!("{:?}", status.code())),
             Err(_) => Err("it does not answer in time".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::trace::TraceContext;
+
+    fn decision(number: u64, reason: Option<&'static str>, id: &str, grants: &mut Grants, now: u64) -> bool {
+        let context = TraceContext { trace_id: [1; 16], parent: number.to_be_bytes(), sampled: true };
+        let stage = "head";
+        let span = DecisionSpan {
+            context,
+            span_id: [1; 8],
+            stage,
+            began: 0,
+            ended: 1,
+            decision_id: id,
+            connection: None,
+            reason,
+        };
+        grants.grant(&span, MonotonicMillis(now))
+    }
+
+    fn id(number: u64) -> String {
+        format!("00000000-0000-8000-8000-{number:012x}")
+    }
+
+    #[test]
+    fn refusals_have_a_budget_and_requests_that_pass_have_none() {
+        let mut grants = Grants::default();
+        let refused = (0..1000).filter(|number| decision(*number, Some("x"), &id(*number), &mut grants, 0)).count();
+        assert_eq!(refused, REFUSAL_BURST as usize);
+        assert!((1000..2000).all(|number| decision(number, None, &id(number), &mut grants, 0)));
+        let later = (2000..3000).filter(|number| decision(*number, Some("x"), &id(*number), &mut grants, 1000)).count();
+        assert_eq!(later, REFUSALS_PER_SECOND as usize);
+    }
+
+    #[test]
+    fn of_envoys_spans_those_of_traced_decisions_are_wanted() {
+        let mut grants = Grants::default();
+        for number in 0..200 {
+            decision(number, Some("x"), &id(number), &mut grants, 0);
+        }
+        assert!(grants.cover(About::Request(&id(0))) && grants.cover(About::Check(0_u64.to_be_bytes())));
+        // One trace id for all of them changes nothing.
+        assert!(!grants.cover(About::Request(&id(199))) && !grants.cover(About::Check(199_u64.to_be_bytes())));
+        assert!(grants.cover(About::Try) && !grants.cover(About::Request("")));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut grants = Grants::default();
+        let many = GRANTED as u64 + 10;
+        assert!((0..many).all(|number| decision(number, None, &id(number), &mut grants, 0)));
+        assert_eq!((grants.decisions.known.len(), grants.checks.order.len()), (GRANTED, GRANTED));
+        assert!(!grants.cover(About::Request(&id(0))) && grants.cover(About::Request(&id(many - 1))));
     }
 }

@@ -48,7 +48,8 @@ pub(crate) async fn run(args: &ApiArgs, globals: &Globals, printer: &mut Printer
     };
     let settings = settings::load(&flags, &env::lookup)
         .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))?;
-    role::begin_log(&env::lookup(log::LEVEL_VARIABLE).unwrap_or_else(|| "info".to_owned()))?;
+    let level = env::lookup(log::LEVEL_VARIABLE).unwrap_or_else(|| "info".to_owned());
+    role::begin_log(&level, Some(role::cleaner(std::iter::empty())))?;
     if settings.seed_enabled && settings.seed_token.is_none() {
         printer.note("[warn] the test seed stays closed: SIGILUM_TEST_SEED_TOKEN is not set");
     }

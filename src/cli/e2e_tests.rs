@@ -93,15 +93,12 @@ pub(crate) async fn run(args: &E2eTestsArgs, globals: &Globals, printer: &mut Pr
     }
     if e2e::is_running(&places).await.map_err(|error| shown(&error))? {
         printer.note("[i] trying the stack that runs");
-        let token = match &config.admin.token {
-            Some(token) => token.duplicate(),
-            None => kept_token(config.paths.data_dir.join("admin-token")).ok_or_else(|| {
-                CliError::new(
-                    Outcome::Failed,
-                    "the stack that runs is not this installation's: its admin token is not known here",
-                )
-            })?,
-        };
+        let token = gateway_api::token(&config)?.ok_or_else(|| {
+            CliError::new(
+                Outcome::Failed,
+                "the stack that runs is not this installation's: its admin token is not known here",
+            )
+        })?;
         return tokio::select! {
             done = attempt(&config, globals, &places, &token, None, printer) => done,
             signal = signals.next() => Err(interrupted(signal)),

@@ -1,12 +1,16 @@
 //! The admin API of the running gateway, as commands reach it: address, token, slugs, and what its errors mean.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::path::PathBuf;
 
+use reqwest::Url;
 use zeroize::Zeroizing;
 
 use crate::app::connections_api::ApiError;
 use crate::app::connections_api::ConnectionsApi;
 use crate::app::logs_api::LogsApi;
+use crate::app::own_listener;
 use crate::app::upkeep::StoreApi;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -14,7 +18,9 @@ use crate::cli::owner;
 use crate::cli::printer::Printer;
 use crate::cli::token;
 use crate::config::Config;
+use crate::config::parts::AccessMode;
 use crate::config::parts::AdminTrust;
+use crate::config::parts::Password;
 use crate::domain::ids::ConnectionId;
 use crate::domain::secret::Secret;
 use crate::sys::files;
@@ -41,16 +47,93 @@ pub(crate) fn logs(config: &Config, printer: &mut Printer) -> Result<LogsApi, Cl
     LogsApi::new(&config.admin_url, token(config)?.as_ref(), &trust).map_err(|error| failed(&error))
 }
 
-/// The admin token: that of the environment, else that of its file; `None` where there is neither. A gateway that runs
-/// elsewhere gets the token that was named for it, and nobody else does.
+/// What opens the admin API of the settings, to be sent there.
 pub(crate) fn token(config: &Config) -> Result<Option<Secret>, CliError> {
-    if let Some(remote) = &config.remote {
-        let file = remote.token_file.as_deref().filter(|_| config.admin_url == remote.url);
-        return file.map_or(Ok(None), stored_token);
+    token_for(config, &config.admin_url)
+}
+
+/// What opens the admin API, to be sent to this address of the gateway. What is stored goes to an address that nobody gave
+/// only where the gateway of the data folder listens there.
+pub(crate) fn token_for(config: &Config, url: &str) -> Result<Option<Secret>, CliError> {
+    let credential = credential(config);
+    let token = credential.read()?;
+    if token.is_some() && credential.is_stored() && is_computed(config) {
+        check_listener(url, &config.paths.data_dir, &config.paths.run_dir)?;
     }
-    match &config.admin.token {
-        Some(token) => Ok(Some(token.duplicate())),
-        None => stored_token(&config.paths.data_dir.join("admin-token")),
+    Ok(token)
+}
+
+/// Whether the address of the admin API comes from defaults, and not from somebody who knows who listens there.
+pub(crate) const fn is_computed(config: &Config) -> bool {
+    config.remote.is_none() && !config.admin_url_set
+}
+
+/// That the gateway of these folders listens at a computed address of this machine, or nobody.
+pub(crate) fn check_listener(url: &str, data_dir: &Path, run_dir: &Path) -> Result<(), CliError> {
+    let address = Url::parse(url).ok().and_then(|url| {
+        let ip = url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+        Some(SocketAddr::new(ip, url.port_or_known_default()?))
+    });
+    // What is computed is always an address.
+    let Some(address) = address else { return Ok(()) };
+    own_listener::check(data_dir, run_dir, address).map_err(|stranger| {
+        CliError::new(
+            Outcome::Unreachable,
+            format!("the gateway does not run: {stranger}; it was not sent the admin token"),
+        )
+        .hint("end that program and start the gateway; if it is the right one, name it: --gateway-admin-url")
+    })
+}
+
+/// The token, or in modes `password` and `trusted-proxy` the password; that of the environment, else that of its file;
+/// `None` where there is neither. Who sends it somewhere asks for that of the place.
+pub(crate) fn own_token(config: &Config) -> Result<Option<Secret>, CliError> {
+    credential(config).read()
+}
+
+/// Where that is.
+pub(crate) enum Credential {
+    /// It was given.
+    Given(Secret),
+    /// In this file, whose content may change.
+    File(PathBuf),
+    /// There is none.
+    Nothing,
+}
+
+impl Credential {
+    /// What it is now.
+    pub(crate) fn read(&self) -> Result<Option<Secret>, CliError> {
+        match self {
+            Self::Given(secret) => Ok(Some(secret.duplicate())),
+            Self::File(file) => stored_token(file),
+            Self::Nothing => Ok(None),
+        }
+    }
+
+    /// Whether it was found in a file, and not given to this command.
+    pub(crate) const fn is_stored(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+}
+
+/// Where commands find what opens the admin API.
+/// A gateway that runs elsewhere gets the token that was named for it, and nobody else does.
+pub(crate) fn credential(config: &Config) -> Credential {
+    if let Some(remote) = &config.remote {
+        let file = remote.token_file.clone().filter(|_| config.admin_url == remote.url);
+        return file.map_or(Credential::Nothing, Credential::File);
+    }
+    match config.admin.mode {
+        AccessMode::Password | AccessMode::TrustedProxy => match &config.admin.password {
+            Some(Password::Given(password)) => Credential::Given(password.duplicate()),
+            Some(Password::File(file)) => Credential::File(file.clone()),
+            None => Credential::Nothing,
+        },
+        AccessMode::Token | AccessMode::Hybrid | AccessMode::None | AccessMode::Mtls => match &config.admin.token {
+            Some(token) => Credential::Given(token.duplicate()),
+            None => Credential::File(config.paths.data_dir.join("admin-token")),
+        },
     }
 }
 
@@ -70,7 +153,7 @@ pub(crate) fn trust(settings: &AdminTrust) -> ServerTrust {
     }
 }
 
-/// The admin token in a file; `None` where there is no such file.
+/// The admin token or password in a file; `None` where there is no such file.
 pub(crate) fn stored_token(file: &Path) -> Result<Option<Secret>, CliError> {
     match files::read_text(file, token::MAX_BYTES).map(Zeroizing::new) {
         Ok(text) => Ok(token::tidy(&text)),
@@ -98,6 +181,12 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
         ApiError::Refused(refusal) => match (refusal.status, refusal.code.as_str()) {
             (403, "ADMIN_CERTIFICATE_REQUIRED") => unauthorized()
                 .hint("GATEWAY_ADMIN_CLIENT_CERT_FILE and GATEWAY_ADMIN_CLIENT_KEY_FILE name the certificate to show"),
+            (403, "ADMIN_PASSWORD_REQUIRED") => unauthorized()
+                .hint("the password is SIGILUM_GATEWAY_PASSWORD, else in admin.password_file of the gateway"),
+            (403, "ADMIN_TRUSTED_PROXY_REQUIRED") => unauthorized().hint(
+                "commands of that machine come in with a password, where one is set (SIGILUM_GATEWAY_PASSWORD or \
+                 admin.password_file); all others through the proxy",
+            ),
             (421, _) => shown(Outcome::Failed).hint("the gateway's admin.allowed_hosts names the hosts it is known by"),
             (401 | 403, _) => unauthorized().hint(
                 "the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway; see --gateway-data-dir",

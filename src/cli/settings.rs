@@ -15,6 +15,7 @@ use crate::cli::outcome::Outcome;
 use crate::config;
 use crate::config::Config;
 use crate::config::Flags;
+use crate::config::Machine;
 use crate::config::Mistakes;
 use crate::config::Sources;
 use crate::config::defaults;
@@ -29,6 +30,7 @@ use crate::reload::Loaded;
 use crate::reload::Unusable;
 use crate::sys::env;
 use crate::sys::files;
+use crate::sys::machine;
 
 /// Names under which a namespace is found, strongest first.
 const NAMESPACE_NAMES: &[&str] = &["SIGILUM_NAMESPACE", "GATEWAY_SIGILUM_NAMESPACE"];
@@ -296,7 +298,7 @@ pub(crate) struct Looked {
 pub(crate) fn look(flags: &Flags) -> Result<Looked, CliError> {
     let judged = judge(flags, &[]);
     let place = |sources: Sources<'_>| Ok::<_, Refused>(config::locate(sources).path);
-    let bare = Sources { flags, env: &env::lookup, saved: &|_| None };
+    let bare = Sources { flags, env: &env::lookup, saved: &|_| None, machine: &machine_facts };
     let file = with_sources(flags, &[], place).or_else(|_| place(bare)).map_err(CliError::from)?;
     let exists = file.exists();
     let refused = match judged {
@@ -323,7 +325,7 @@ pub(crate) fn look(flags: &Flags) -> Result<Looked, CliError> {
     let config = config.or_else(|_| with_sources(flags, &[], |sources| Ok(config::load(sources, None)?)));
     let config = config.or_else(|_| with_sources(flags, &[], |sources| hidden(sources, None)));
     let config = config.or_else(|_| Ok::<_, Refused>(config::load(bare, None)?));
-    let nothing = Sources { flags, env: &|_| None, saved: &|_| None };
+    let nothing = Sources { flags, env: &|_| None, saved: &|_| None, machine: &machine_facts };
     let config = config.or_else(|_| Ok::<_, Refused>(config::load(nothing, None)?)).map_err(|_| refused)?;
     Ok(Looked { config, file, exists, issues })
 }
@@ -333,6 +335,11 @@ fn variables(refused: &Refused) -> Vec<&'static str> {
     let Refused::Mistakes(found) = refused else { return Vec::new() };
     let wrong = |key: &&keys::Key| found.list().iter().any(|mistake| mistake.path == key.name());
     keys::ALL.iter().filter(wrong).flat_map(|key| key.env.iter().copied()).collect()
+}
+
+/// What bind modes ask of the machine.
+fn machine_facts() -> Machine {
+    Machine { addresses: machine::addresses(), container: machine::is_container() }
 }
 
 /// Gathers where values come from and reads the file.
@@ -376,7 +383,7 @@ fn with_sources<T>(
     let lookup = |name: &str| {
         given(name).or_else(|| env::lookup(name)).or_else(|| credential(name)).or_else(|| blank_token(name))
     };
-    with(Sources { flags, env: &lookup, saved: &find })
+    with(Sources { flags, env: &lookup, saved: &find, machine: &machine_facts })
 }
 
 /// The master key as a service manager hands it over: a file in the folder of its credentials, which only this service
@@ -391,14 +398,15 @@ fn credential(name: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|key| !key.is_empty())
 }
 
-/// A token that was meant and is not there must show, where a listener would count on it.
+/// A token or password that was meant and is not there must show, where a listener would count on it.
 fn blank_token(name: &str) -> Option<String> {
-    (keys::ADMIN_TOKEN.env.contains(&name) && env::is_blank(name)).then(String::new)
+    let meant = keys::ADMIN_TOKEN.env.contains(&name) || keys::ADMIN_PASSWORD.env.contains(&name);
+    (meant && env::is_blank(name)).then(String::new)
 }
 
 /// Settings of a process that must do without files: options, environment, defaults.
 pub(crate) fn load_without_files(flags: &Flags) -> Result<Config, CliError> {
-    let sources = Sources { flags, env: &env::lookup, saved: &|_| None };
+    let sources = Sources { flags, env: &env::lookup, saved: &|_| None, machine: &machine_facts };
     config::load(sources, None).map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))
 }
 

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::address;
+use crate::config::auth;
+use crate::config::auth::Auth;
 use crate::config::guard;
 use crate::config::guard::Unguarded;
 use crate::config::keys;
@@ -22,8 +24,6 @@ use crate::config::parts::AdminTls;
 use crate::config::parts::AdminTrust;
 use crate::config::parts::ClientRule;
 
-/// Shortest admin token: below it somebody could try them all.
-const MIN_TOKEN_CHARACTERS: usize = 16;
 /// Longest name of a client certificate, in bytes (RFC 5280 leaves it open; a URI of an identity is far shorter).
 const MAX_NAME: usize = 1024;
 
@@ -41,22 +41,8 @@ pub(super) fn read(
     if checks_off {
         loader.blame(&keys::REQUIRE_SIGNED_ADMIN_CHECKS, Unguarded::ChecksOff.reason().to_owned());
     }
-    let mode = loader.read(&keys::ADMIN_ACCESS_MODE, Shape::Text, |text| {
-        AccessMode::parse(text).ok_or_else(|| "must be token, hybrid, loopback or mtls".to_owned())
-    });
-    let given = keys::ADMIN_TOKEN.env.iter().find_map(|name| (loader.sources.env)(name));
-    let unguarded = match (mode, given) {
-        _ if checks_off => Some(Unguarded::ChecksOff),
-        (Some(AccessMode::Loopback), _) => Some(Unguarded::LoopbackMode),
-        (Some(AccessMode::Mtls) | None, _) => None,
-        (Some(AccessMode::Token | AccessMode::Hybrid), Some(text)) if text.trim().is_empty() => {
-            Some(Unguarded::BlankToken)
-        }
-        (Some(AccessMode::Token | AccessMode::Hybrid), Some(text)) if guard::is_placeholder(&text) => {
-            Some(Unguarded::Placeholder)
-        }
-        (Some(AccessMode::Token | AccessMode::Hybrid), _) => None,
-    };
+    let Auth { mode, token, password, proxy, unguarded } = auth::read(loader, file);
+    let unguarded = if checks_off { Some(Unguarded::ChecksOff) } else { unguarded };
     for (key, addresses, unguarded) in
         [(&keys::INGRESS_ADDR, ingress, unsigned.then_some(Unguarded::Unsigned)), (&keys::ADMIN_ADDR, admin, unguarded)]
     {
@@ -64,7 +50,6 @@ pub(super) fn read(
             loader.whole(key, open.to_string());
         }
     }
-    let token = loader.secret(&keys::ADMIN_TOKEN, check_token);
     let set = loader.is_set(&keys::ALLOWED_ORIGINS);
     let allowed_origins = if set { loader.list(&keys::ALLOWED_ORIGINS, parse_origin).map(Some) } else { Some(None) };
     let allowed_hosts = loader.list(&keys::ALLOWED_HOSTS, address::parse_authority);
@@ -79,21 +64,12 @@ pub(super) fn read(
     });
     // Whoever reads our file is on our machine; elsewhere a certificate must prove its name.
     trust.own_cert_file = tls.as_ref().map(|tls| tls.cert_file.clone()).filter(|_| is_own(&url, admin));
-    Some((AdminAccess { mode, token, allowed_origins, allowed_hosts, tls, trust }, url))
+    Some((AdminAccess { mode, token, password, proxy, allowed_origins, allowed_hosts, tls, trust }, url))
 }
 
 /// Whether a truth value is this one.
 fn is(loader: &mut Loader<'_>, key: &Key, wanted: bool) -> bool {
     loader.read(key, Shape::Boolean, parse_boolean) == Some(wanted)
-}
-
-fn check_token(text: &str) -> Result<(), String> {
-    if guard::is_placeholder(text) {
-        return Err("is a placeholder that everybody knows".to_owned());
-    }
-    let long = text.chars().count() >= MIN_TOKEN_CHARACTERS;
-    let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if long && visible { Ok(()) } else { Err("must be at least 16 visible ASCII characters without blanks".to_owned()) }
 }
 
 /// Certificate and key together, and the clients' authorities only with both and with names. The outer `None` is a

@@ -2,18 +2,28 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code may panic")]
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use crate::config::Config;
 use crate::config::Flags;
+use crate::config::Machine;
 use crate::config::Mistakes;
 use crate::config::Sources;
 use crate::config::load;
+use crate::config::parts::Password;
 
 fn from(pairs: &[(&str, &str)], file: &str) -> Result<Config, Mistakes> {
     let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     let flags = Flags::default();
-    load(Sources { flags: &flags, env: &lookup, saved: &|_| None }, Some((Path::new("gateway.yaml"), file)))
+    load(
+        Sources { flags: &flags, env: &lookup, saved: &|_| None, machine: &in_a_tailnet },
+        Some((Path::new("gateway.yaml"), file)),
+    )
+}
+
+fn in_a_tailnet() -> Machine {
+    Machine { addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(100, 64, 0, 9).into()], container: false }
 }
 
 fn lines(result: Result<Config, Mistakes>) -> Vec<String> {
@@ -33,17 +43,24 @@ fn the_bind_matrix() {
         ("placeholder", Some("<your-admin-token>")),
         ("short placeholder", Some("changeme")),
     ];
-    for (bind, open) in
-        [("loopback", None), ("127.0.0.1", None), ("::1", None), ("0.0.0.0", Some("0.0.0.0")), ("::", Some("[::]"))]
-    {
-        for mode in ["token", "hybrid", "loopback"] {
+    for (bind, open) in [
+        ("loopback", None),
+        ("127.0.0.1", None),
+        ("::1", None),
+        ("auto", None),
+        ("0.0.0.0", Some("0.0.0.0")),
+        ("lan", Some("0.0.0.0")),
+        ("tailnet", Some("100.64.0.9")),
+        ("::", Some("[::]")),
+    ] {
+        for mode in ["token", "hybrid", "none", "loopback"] {
             for (kind, token) in tokens {
                 let mut pairs = vec![("GATEWAY_BIND", bind), ("GATEWAY_ADMIN_ACCESS_MODE", mode)];
                 pairs.extend(token.map(|token| ("GATEWAY_ADMIN_TOKEN", token)));
                 let found = lines(from(&pairs, ""));
                 let case = format!("{bind} {mode} {kind}: {found:?}");
-                let without =
-                    mode == "loopback" || matches!(kind, "empty" | "blank" | "placeholder" | "short placeholder");
+                let without = matches!(mode, "none" | "loopback")
+                    || matches!(kind, "empty" | "blank" | "placeholder" | "short placeholder");
                 let refused =
                     open.filter(|_| without).map(|ip| format!("refusing to bind gateway to {ip}:38100 without auth"));
                 let says_so = |line: &String| line.starts_with("refusing to bind gateway to");
@@ -56,6 +73,117 @@ fn the_bind_matrix() {
                 assert_eq!(known, kind.contains("placeholder"), "{case}");
             }
         }
+    }
+}
+
+#[test]
+fn the_bind_matrix_of_passwords_and_proxies() {
+    let passwords = [
+        ("unset", None, false),
+        ("good", Some("a good passphrase"), true),
+        ("blank", Some(" "), false),
+        ("placeholder", Some("changeme-changeme"), false),
+        ("short", Some("a short one"), true),
+    ];
+    for (bind, open) in [("loopback", None), ("lan", Some("0.0.0.0")), ("192.0.2.7", Some("192.0.2.7"))] {
+        for (kind, password, asks) in passwords {
+            let mut pairs = vec![("GATEWAY_BIND", bind), ("GATEWAY_ADMIN_ACCESS_MODE", "password")];
+            pairs.extend(password.map(|password| ("SIGILUM_GATEWAY_PASSWORD", password)));
+            let found = lines(from(&pairs, ""));
+            let refused =
+                open.filter(|_| !asks).map(|ip| format!("refusing to bind gateway to {ip}:38100 without auth"));
+            let said: Vec<_> = found.iter().filter(|line| line.starts_with("refusing to bind")).collect();
+            assert_eq!(said.len(), usize::from(refused.is_some()), "{bind} {kind}: {found:?}");
+            assert!(refused.is_none_or(|refused| said[0].starts_with(&refused)), "{bind} {kind}: {found:?}");
+            assert_eq!(found.is_empty(), kind == "good", "{bind} {kind}: {found:?}");
+        }
+        let rules =
+            "admin: {access_mode: trusted-proxy, trusted_proxies: 192.0.2.1, trusted_proxy: {user_header: x-user}}";
+        let bare = [("GATEWAY_BIND", bind), ("GATEWAY_ADMIN_ACCESS_MODE", "trusted-proxy")];
+        assert!(from(&[("GATEWAY_BIND", bind)], rules).is_ok());
+        let found = lines(from(&bare, ""));
+        assert_eq!(found.iter().any(|line| line.starts_with("refusing to bind")), open.is_some(), "{bind}: {found:?}");
+        assert_eq!(
+            found.iter().filter(|line| line.contains("trusted-proxy wants admin.trusted")).count(),
+            2,
+            "{found:?}"
+        );
+    }
+    // A password that was meant and is blank leaves an open listener without the auth somebody wanted.
+    let meant = lines(from(&[("GATEWAY_BIND", "lan"), ("SIGILUM_GATEWAY_PASSWORD", "")], ""));
+    assert!(meant.len() == 1 && meant[0].contains("SIGILUM_GATEWAY_PASSWORD is set but blank"), "{meant:?}");
+}
+
+#[test]
+fn the_mode_follows_from_what_is_given_unless_both_are() {
+    const TOKEN: (&str, &str) = ("SIGILUM_GATEWAY_TOKEN", "0123456789abcdef0123");
+    const OLD_TOKEN: (&str, &str) = ("GATEWAY_ADMIN_TOKEN", "0123456789abcdef0123");
+    const PASSWORD: (&str, &str) = ("SIGILUM_GATEWAY_PASSWORD", "a good passphrase");
+    let file = "admin: {password_file: /run/secrets/password}";
+    for (pairs, text, mode) in [
+        (&[][..], "", "token"),
+        (&[TOKEN], "", "token"),
+        (&[PASSWORD], "", "password"),
+        (&[], file, "password"),
+        (&[PASSWORD], file, "password"),
+        (&[PASSWORD, TOKEN, ("GATEWAY_ADMIN_ACCESS_MODE", "token")], "", "token"),
+        (&[PASSWORD, TOKEN, ("GATEWAY_ADMIN_ACCESS_MODE", "password")], "", "password"),
+        (&[("GATEWAY_ADMIN_ACCESS_MODE", "loopback")], "", "none"),
+    ] {
+        let config = from(pairs, text).unwrap();
+        assert_eq!(config.admin.mode.name(), mode, "{pairs:?} {text}");
+        assert_eq!(config.admin.token.is_some(), pairs.contains(&TOKEN));
+        // The environment goes before the file.
+        let given = matches!(config.admin.password, Some(Password::Given(_)));
+        assert_eq!(given, pairs.contains(&PASSWORD), "{pairs:?} {text}");
+    }
+    for (pairs, text) in [(&[PASSWORD, TOKEN][..], ""), (&[PASSWORD, OLD_TOKEN], ""), (&[TOKEN], file)] {
+        let found = lines(from(pairs, text));
+        assert!(found.len() == 1 && found[0].contains("a token and a password are given"), "{found:?}");
+    }
+    let proxy =
+        "admin: {access_mode: trusted-proxy, trusted_proxies: [192.0.2.1], trusted_proxy: {user_header: X-User}}";
+    assert_eq!(from(&[PASSWORD], proxy).unwrap().admin.proxy.unwrap().user_header, "x-user");
+    let both = lines(from(&[TOKEN], proxy));
+    assert!(both.len() == 1 && both[0].contains("exclude each other"), "{both:?}");
+    for (text, word) in [
+        ("admin: {trusted_proxies: [0.0.0.0/0]}", "everybody"),
+        ("admin: {trusted_proxies: [proxy.example]}", "an address or a network"),
+        ("admin: {trusted_proxy: {user_header: 'x user'}}", "the name of a header"),
+        ("admin: {password_file: secrets/password}", "an absolute path"),
+    ] {
+        let found = lines(from(&[], text));
+        assert!(found.len() == 1 && found[0].contains(word), "{found:?}");
+    }
+}
+
+#[test]
+fn bind_modes_name_addresses_and_say_when_there_is_none() {
+    let at = |pairs: &[(&str, &str)]| {
+        let config = from(pairs, "").unwrap();
+        let warned = config.warnings.iter().any(|found| found.path == "gateway.bind");
+        (config.listen.admin.iter().map(ToString::to_string).collect::<Vec<_>>(), config.admin_url, warned)
+    };
+    let here = "http://127.0.0.1:38100".to_owned();
+    let loopback = ["127.0.0.1:38100", "100.64.0.9:38100"].map(str::to_owned).to_vec();
+    assert_eq!(at(&[("GATEWAY_BIND", "tailnet")]), (loopback, here.clone(), false));
+    let custom = ["127.0.0.1:38100", "192.0.2.7:38100"].map(str::to_owned).to_vec();
+    let pairs = [("GATEWAY_BIND", "custom"), ("GATEWAY_CUSTOM_BIND_HOST", "192.0.2.7")];
+    assert_eq!(at(&pairs), (custom, here, false));
+    // Where the machine is in none, it says so and serves this machine.
+    let flags = Flags::default();
+    let env = |name: &str| (name == "GATEWAY_BIND").then(|| "tailnet".to_owned());
+    let sources = Sources { flags: &flags, env: &env, saved: &|_| None, machine: &Machine::default };
+    let config = load(sources, None).unwrap();
+    assert!(config.listen.admin.iter().all(|address| address.ip().is_loopback()));
+    assert!(config.warnings.iter().any(|found| found.message.contains("no tailnet address")), "{:?}", config.warnings);
+    for (pairs, word) in [
+        (&[("GATEWAY_BIND", "custom")][..], "wants gateway.custom_bind_host as well"),
+        (&[("GATEWAY_CUSTOM_BIND_HOST", "192.0.2.7")], "counts with gateway.bind custom only"),
+        (&[("GATEWAY_BIND", "custom"), ("GATEWAY_CUSTOM_BIND_HOST", "gw.example")], "must be an IP address"),
+    ] {
+        let found = lines(from(pairs, ""));
+        assert!(found.len() == 1 && found[0].contains(word), "{found:?}");
     }
 }
 

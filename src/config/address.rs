@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 
+use crate::config::bind::parse_ip;
+
 /// Which addresses a bare port means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bind {
@@ -12,6 +14,8 @@ pub enum Bind {
     Loopback,
     /// One address.
     Address(IpAddr),
+    /// `127.0.0.1` and one other; both or none.
+    WithLoopback(IpAddr),
 }
 
 impl Bind {
@@ -20,8 +24,7 @@ impl Bind {
         if matches!(text, "loopback" | "localhost") {
             return Ok(Self::Loopback);
         }
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        bare.parse().map(Self::Address).map_err(|_| "must be loopback or an IP address".to_owned())
+        parse_ip(text).map(Self::Address).map_err(|_| "must be loopback or an IP address".to_owned())
     }
 
     /// The socket addresses of `port` on this bind address.
@@ -29,6 +32,8 @@ impl Bind {
         match self {
             Self::Loopback => vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()],
             Self::Address(address) => vec![(address, port).into()],
+            // Commands reach the first.
+            Self::WithLoopback(address) => vec![(Ipv4Addr::LOCALHOST, port).into(), (address, port).into()],
         }
     }
 }

@@ -8,18 +8,78 @@ pub const ADMIN_ACCESS_MODE: Key = Key::new(
     Some("admin.access_mode"),
     &["GATEWAY_ADMIN_ACCESS_MODE"],
     None,
-    Fallback::Text("token"),
-    "`token`; `mtls`: a client certificate of `admin.tls.client_names`; `hybrid` and `loopback` also trust direct loopback clients, that is every process of this machine",
+    Fallback::Computed("`token`; `password` where a password is given and no token"),
+    "`token`; `password`; `mtls`: a client certificate of `admin.tls.client_names`; `trusted-proxy`: the user a proxy of `admin.trusted_proxies` names; `hybrid`: the token, or any process of this machine; `none` (older name `loopback`): any process of this machine, on loopback only",
 )
-.choice(&["token", "hybrid", "loopback", "mtls"]);
+.choice(&["token", "password", "mtls", "trusted-proxy", "hybrid", "none", "loopback"]);
 /// The admin token.
 pub const ADMIN_TOKEN: Key = Key::new(
     None,
-    &["GATEWAY_ADMIN_TOKEN"],
+    &["GATEWAY_ADMIN_TOKEN", "SIGILUM_GATEWAY_TOKEN"],
     None,
     Fallback::Computed("`<data_dir>/admin-token`, minted at the first start"),
     "token of the admin API, at least 16 characters; words of examples (`changeme`) are refused",
 );
+/// The password.
+pub const ADMIN_PASSWORD: Key = Key::new(
+    None,
+    &["SIGILUM_GATEWAY_PASSWORD"],
+    None,
+    Fallback::None,
+    "password of the admin API in modes `password` and, from this machine itself, `trusted-proxy`: at least 12 printable ASCII characters",
+);
+/// Where it stands.
+pub const PASSWORD_FILE: Key = Key::new(
+    Some("admin.password_file"),
+    &["SIGILUM_GATEWAY_PASSWORD_FILE"],
+    None,
+    Fallback::None,
+    "absolute path of a file that holds that password, not readable by others; a new content counts with the next request. `SIGILUM_GATEWAY_PASSWORD` goes before it",
+);
+/// Whose word counts.
+pub const TRUSTED_PROXIES: Key = Key::new(
+    Some("admin.trusted_proxies"),
+    &["GATEWAY_ADMIN_TRUSTED_PROXIES"],
+    None,
+    Fallback::Text(""),
+    "addresses and networks (`192.0.2.0/24`) of the proxies that mode `trusted-proxy` believes; a list, in the environment with commas",
+)
+.words();
+/// Where they name the user.
+pub const PROXY_USER_HEADER: Key = Key::new(
+    Some("admin.trusted_proxy.user_header"),
+    &["GATEWAY_ADMIN_PROXY_USER_HEADER"],
+    None,
+    Fallback::None,
+    "header in which such a proxy names the user it has authenticated; the proxy must remove it from what clients send",
+);
+/// What they say besides.
+pub const PROXY_REQUIRED_HEADERS: Key = Key::new(
+    Some("admin.trusted_proxy.required_headers"),
+    &["GATEWAY_ADMIN_PROXY_REQUIRED_HEADERS"],
+    None,
+    Fallback::Text(""),
+    "headers that must be there as well; a list, in the environment with commas",
+)
+.words();
+/// Who may.
+pub const PROXY_ALLOW_USERS: Key = Key::new(
+    Some("admin.trusted_proxy.allow_users"),
+    &["GATEWAY_ADMIN_PROXY_ALLOW_USERS"],
+    None,
+    Fallback::Text(""),
+    "users who may administer, exactly as the proxy writes them; none = each it names. A list, in the environment with commas",
+)
+.words();
+/// Whether one may be here.
+pub const PROXY_ALLOW_LOOPBACK: Key = Key::new(
+    Some("admin.trusted_proxy.allow_loopback"),
+    &["GATEWAY_ADMIN_PROXY_ALLOW_LOOPBACK"],
+    None,
+    Fallback::Text("false"),
+    "whether a trusted proxy may run on this machine: every other process of it could then pose as the proxy",
+)
+.boolean();
 /// Web pages that may call the admin API.
 pub const ALLOWED_ORIGINS: Key = Key::new(
     Some("admin.allowed_origins"),

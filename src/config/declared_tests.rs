@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::config::Flags;
+use crate::config::Machine;
 use crate::config::Mistakes;
 use crate::config::Sources;
 use crate::config::load;
@@ -26,7 +27,7 @@ use crate::domain::reference::SourceKind;
 
 fn yaml(text: &str) -> Result<Config, Mistakes> {
     let env = |name: &str| (name == "HOME").then(|| "/h".to_owned());
-    let sources = Sources { flags: &Flags::default(), env: &env, saved: &|_| None };
+    let sources = Sources { flags: &Flags::default(), env: &env, saved: &|_| None, machine: &Machine::default };
     load(sources, Some((Path::new("gateway.yaml"), text)))
 }
 

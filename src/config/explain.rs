@@ -124,6 +124,7 @@ fn computed(key: &Key, config: &Config) -> Json {
         keys::DATA_DIR => shown(&paths.data_dir),
         keys::RUN_DIR => shown(&paths.run_dir),
         keys::ADMIN_URL => json!(config.admin_url),
+        keys::ADMIN_ACCESS_MODE => json!(config.admin.mode.name()),
         keys::NAMESPACE => json!(config.namespace.as_ref().map(ToString::to_string)),
         _ => Json::Null,
     }

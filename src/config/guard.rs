@@ -6,8 +6,14 @@ use std::net::SocketAddr;
 /// Why nobody would be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unguarded {
-    /// Access mode `loopback`, which believes addresses.
-    LoopbackMode,
+    /// Access mode `none`, which asks nothing.
+    NoneMode,
+    /// Access mode `password` without a password.
+    NoPassword,
+    /// `SIGILUM_GATEWAY_PASSWORD` is there and says nothing.
+    BlankPassword,
+    /// Access mode `trusted-proxy` without a proxy and a header to believe.
+    NoProxy,
     /// `GATEWAY_ADMIN_TOKEN` is there and says nothing: whoever wrote it meant a token.
     BlankToken,
     /// A token everybody knows.
@@ -22,11 +28,20 @@ impl Unguarded {
     /// The reason, and the way out.
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::LoopbackMode => {
-                "admin access mode loopback is for this machine only; use token, or mtls with certificates"
+            Self::NoneMode => {
+                "admin access mode none (loopback) is for this machine only; use token, or mtls with certificates"
             }
-            Self::BlankToken => "GATEWAY_ADMIN_TOKEN is set but blank; unset it, and a token is minted",
-            Self::Placeholder => "the admin token is a placeholder that everybody knows; unset it, and one is minted",
+            Self::NoPassword => {
+                "admin access mode password has none; set SIGILUM_GATEWAY_PASSWORD or admin.password_file"
+            }
+            Self::BlankPassword => "SIGILUM_GATEWAY_PASSWORD is set but blank",
+            Self::NoProxy => {
+                "admin access mode trusted-proxy wants admin.trusted_proxies and admin.trusted_proxy.user_header"
+            }
+            Self::BlankToken => "the variable of the admin token is set but blank; unset it, and a token is minted",
+            Self::Placeholder => {
+                "the admin token or password is a placeholder that everybody knows; without a token one is minted"
+            }
             Self::ChecksOff => "the checks of the admin API cannot be switched off",
             Self::Unsigned => "unsigned requests cannot be allowed: no setting opens the gate",
         }
@@ -60,6 +75,33 @@ pub fn check(addresses: &[SocketAddr], unguarded: Option<Unguarded>) -> Result<(
         (Some(address), Some(why)) => Err(OpenBind { address: *address, why }),
         _ => Ok(()),
     }
+}
+
+/// Shortest admin token: below it somebody could try them all.
+const MIN_TOKEN_CHARACTERS: usize = 16;
+/// Shortest password. Ten wrong ones in a minute end the guessing, so this need not withstand trying at leisure.
+const MIN_PASSWORD_CHARACTERS: usize = 12;
+/// Longest password, in bytes.
+const MAX_PASSWORD_BYTES: usize = 1024;
+
+/// Judges a token that a person chose.
+pub fn check_token(text: &str) -> Result<(), &'static str> {
+    if is_placeholder(text) {
+        return Err("is a placeholder that everybody knows");
+    }
+    let long = text.chars().count() >= MIN_TOKEN_CHARACTERS;
+    let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if long && visible { Ok(()) } else { Err("must be at least 16 visible ASCII characters without blanks") }
+}
+
+/// Judges a password. What cannot stand in a header as it is could never be shown.
+pub fn check_password(text: &str) -> Result<(), &'static str> {
+    if is_placeholder(text) {
+        return Err("is a placeholder that everybody knows");
+    }
+    let printable = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    let fits = text.len() >= MIN_PASSWORD_CHARACTERS && text.len() <= MAX_PASSWORD_BYTES && text.trim() == text;
+    if printable && fits { Ok(()) } else { Err("must be at least 12 printable ASCII characters, no blank at its ends") }
 }
 
 /// Words that stand where a token should, in examples and templates; compared without case, `-`, `_` and blanks.
@@ -120,11 +162,11 @@ mod tests {
     fn only_what_others_reach_wants_a_guard() {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         let local = [at("127.0.0.1:38100"), at("[::1]:38100"), at("127.9.9.9:1")];
-        assert_eq!(check(&local, Some(Unguarded::LoopbackMode)), Ok(()));
+        assert_eq!(check(&local, Some(Unguarded::NoneMode)), Ok(()));
         for open in ["0.0.0.0:38100", "[::]:38100", "192.0.2.1:38100", "[2001:db8::1]:38100", "[::ffff:127.0.0.1]:1"] {
             let both = [at("127.0.0.1:38100"), at(open)];
             assert_eq!(check(&both, None), Ok(()));
-            let refused = check(&both, Some(Unguarded::LoopbackMode)).unwrap_err().to_string();
+            let refused = check(&both, Some(Unguarded::NoneMode)).unwrap_err().to_string();
             assert!(refused.starts_with(&format!("refusing to bind gateway to {open} without auth")), "{refused}");
         }
     }

@@ -3,16 +3,23 @@
 //! The loader reads the defaults from here and the README table is made from here, so neither can drift.
 
 pub use crate::config::admin_keys::ADMIN_ACCESS_MODE;
+pub use crate::config::admin_keys::ADMIN_PASSWORD;
 pub use crate::config::admin_keys::ADMIN_TOKEN;
 pub use crate::config::admin_keys::ALLOWED_HOSTS;
 pub use crate::config::admin_keys::ALLOWED_ORIGINS;
 pub use crate::config::admin_keys::OPERATOR_CERT_FILE;
 pub use crate::config::admin_keys::OPERATOR_KEY_FILE;
+pub use crate::config::admin_keys::PASSWORD_FILE;
+pub use crate::config::admin_keys::PROXY_ALLOW_LOOPBACK;
+pub use crate::config::admin_keys::PROXY_ALLOW_USERS;
+pub use crate::config::admin_keys::PROXY_REQUIRED_HEADERS;
+pub use crate::config::admin_keys::PROXY_USER_HEADER;
 pub use crate::config::admin_keys::TLS_CA_FILE;
 pub use crate::config::admin_keys::TLS_CERT_FILE;
 pub use crate::config::admin_keys::TLS_CLIENT_CA_FILE;
 pub use crate::config::admin_keys::TLS_CLIENT_NAMES;
 pub use crate::config::admin_keys::TLS_KEY_FILE;
+pub use crate::config::admin_keys::TRUSTED_PROXIES;
 pub use crate::config::file_keys::ALLOW_LITERALS;
 pub use crate::config::file_keys::BATCH_BYTES;
 pub use crate::config::file_keys::MAX_STALE;
@@ -105,7 +112,15 @@ pub const BIND: Key = Key::new(
     &["GATEWAY_BIND"],
     Some("--bind"),
     Fallback::Text("loopback"),
-    "what `:PORT` means: `loopback` (`127.0.0.1` and `::1`) or an IP address",
+    "what `:PORT` means: `loopback` (`127.0.0.1` and `::1`), `lan` (`0.0.0.0`), `tailnet` (the machine's Tailscale address and `127.0.0.1`, both or none; without such an address loopback), `auto` (`lan` in a container, else `loopback`), `custom`, or an IP address",
+);
+/// The address of bind mode `custom`.
+pub const CUSTOM_BIND_HOST: Key = Key::new(
+    Some("gateway.custom_bind_host"),
+    &["GATEWAY_CUSTOM_BIND_HOST"],
+    None,
+    Fallback::None,
+    "IP address of `gateway.bind: custom`; unless it is a wildcard, `127.0.0.1` is bound as well, both or none",
 );
 /// The admin API.
 pub const ADMIN_ADDR: Key = Key::new(
@@ -198,7 +213,9 @@ pub const SHUTDOWN_TIMEOUT: Key = Key::new(
     Fallback::Text("15"),
     "seconds open requests have to end when the gateway stops, 1 to 3600",
 )
-.whole(1, 3600);
+.whole(1, LONGEST_DRAIN);
+/// The most of it, in seconds.
+pub const LONGEST_DRAIN: u64 = 3600;
 /// How long claims hold without confirmation.
 pub const CLAIMS_GRACE: Key = Key::new(
     Some("gateway.claims_grace"),
@@ -458,6 +475,7 @@ pub const ALL: &[Key] = &[
     remote::ALLOW_INSECURE,
     API_URL,
     BIND,
+    CUSTOM_BIND_HOST,
     INGRESS_ADDR,
     ADMIN_ADDR,
     ADMIN_URL,
@@ -484,6 +502,13 @@ pub const ALL: &[Key] = &[
     SERVICE_CATALOG,
     ADMIN_ACCESS_MODE,
     ADMIN_TOKEN,
+    ADMIN_PASSWORD,
+    PASSWORD_FILE,
+    TRUSTED_PROXIES,
+    PROXY_USER_HEADER,
+    PROXY_REQUIRED_HEADERS,
+    PROXY_ALLOW_USERS,
+    PROXY_ALLOW_LOOPBACK,
     ALLOWED_ORIGINS,
     ALLOWED_HOSTS,
     TLS_CERT_FILE,
@@ -557,6 +582,8 @@ pub fn environment() -> impl Iterator<Item = &'static str> {
 pub const SECRET_ENVIRONMENT: &[&str] = &[
     "GATEWAY_MASTER_KEY",
     "GATEWAY_ADMIN_TOKEN",
+    "SIGILUM_GATEWAY_TOKEN",
+    "SIGILUM_GATEWAY_PASSWORD",
     "SIGILUM_SERVICE_API_KEY",
     "GATEWAY_OTLP_HEADERS",
     "OTEL_EXPORTER_OTLP_HEADERS",

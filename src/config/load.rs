@@ -11,6 +11,9 @@ use std::time::Duration;
 use crate::config::access;
 use crate::config::address;
 use crate::config::address::Bind;
+use crate::config::bind;
+use crate::config::bind::BindMode;
+use crate::config::bind::Machine;
 use crate::config::declared;
 use crate::config::declared::Providers;
 use crate::config::declared::Rules;
@@ -96,6 +99,8 @@ pub struct Sources<'a> {
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// `config.env`, by the names of the environment; weaker than the file, stronger than our defaults.
     pub saved: &'a dyn Fn(&str) -> Option<String>,
+    /// What some bind modes ask of the machine; asked only by them.
+    pub machine: &'a dyn Fn() -> Machine,
 }
 
 /// Where the configuration file is.
@@ -125,6 +130,7 @@ pub fn load(sources: Sources<'_>, file: Option<(&Path, &str)>) -> Result<Config,
     let config = build(&mut loader, file.map(|(path, _)| path.to_owned()));
     match (config, loader.mistakes.is_empty()) {
         (Some(mut config), true) => {
+            config.warnings.append(&mut loader.warnings);
             config.warnings.extend(unread(sources));
             Ok(config)
         }
@@ -154,7 +160,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let namespace = loader
         .read(&keys::NAMESPACE, Shape::Text, |text| Namespace::normalise(text).map_err(|invalid| invalid.to_string()));
     let api_url = loader.read(&keys::API_URL, Shape::Text, parse_url);
-    let bind = loader.read(&keys::BIND, Shape::Text, Bind::parse);
+    let bind = read_bind(loader);
     let ingress = loader.listen(&keys::INGRESS_ADDR, bind);
     let admin = loader.listen(&keys::ADMIN_ADDR, bind);
     let access = access::read(loader, ingress.as_deref(), admin.as_deref());
@@ -275,6 +281,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         api_url: api_url?,
         api_url_set: loader.is_set(&keys::API_URL),
         admin_url,
+        admin_url_set: loader.is_set(&keys::ADMIN_URL),
         paths: Paths { home: loader.home(), config_file, data_dir, run_dir, service_catalog },
         listen,
         admin: access,
@@ -326,6 +333,30 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     };
     config.settings.auto_register = config.registers();
     Some(config)
+}
+
+/// What a bare port is bound on.
+fn read_bind(loader: &mut Loader<'_>) -> Option<Bind> {
+    let mode = loader.read(&keys::BIND, Shape::Text, BindMode::parse);
+    let custom = loader.read(&keys::CUSTOM_BIND_HOST, Shape::Text, bind::parse_ip);
+    let (mode, set) = (mode?, loader.is_set(&keys::CUSTOM_BIND_HOST));
+    match mode {
+        BindMode::Custom if !set => {
+            let message = format!("custom wants {} as well", keys::CUSTOM_BIND_HOST.name());
+            loader.blame(&keys::BIND, message);
+        }
+        BindMode::Custom => {}
+        BindMode::Loopback | BindMode::Lan | BindMode::Tailnet | BindMode::Auto | BindMode::Address(_) if set => {
+            let message = format!("counts with {} custom only", keys::BIND.name());
+            loader.blame(&keys::CUSTOM_BIND_HOST, message);
+        }
+        BindMode::Loopback | BindMode::Lan | BindMode::Tailnet | BindMode::Auto | BindMode::Address(_) => {}
+    }
+    let bind = mode.on(loader.sources.machine, custom)?;
+    if mode == BindMode::Tailnet && bind == Bind::Loopback {
+        loader.warn(&keys::BIND, "finds no tailnet address on this machine: loopback it is");
+    }
+    Some(bind)
 }
 
 /// The settings of secrets, as far as they are right.

@@ -11,13 +11,14 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Machine;
 use crate::config::parts::AccessMode;
 
 const KEY: &str = "ed25519:J07dj/co4diCmQYTTQGq4adhnMKYejHazCYUQ7eBh0k=";
 
 fn from(pairs: &[(&str, &str)], file: Option<&str>, flags: &Flags) -> Result<Config, Mistakes> {
     let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    let sources = Sources { flags, env: &lookup, saved: &|_| None };
+    let sources = Sources { flags, env: &lookup, saved: &|_| None, machine: &Machine::default };
     load(sources, file.map(|text| (Path::new("gateway.yaml"), text)))
 }
 
@@ -78,7 +79,7 @@ fn saved_defaults_are_weaker_than_the_file() {
     let saved = |name: &str| (name == "GATEWAY_SIGILUM_NAMESPACE").then(|| "saved".to_owned());
     let flags = Flags::default();
     let namespace = |file: Option<&str>| {
-        let sources = Sources { flags: &flags, env: &|_| None, saved: &saved };
+        let sources = Sources { flags: &flags, env: &|_| None, saved: &saved, machine: &Machine::default };
         load(sources, file.map(|text| (Path::new("g"), text))).unwrap().namespace.unwrap().to_string()
     };
     assert_eq!(namespace(None), "saved");
@@ -382,7 +383,7 @@ fn origins_are_written_as_browsers_write_them() {
 fn the_file_is_found_by_home_or_by_name() {
     let place = |pairs: &[(&str, &str)]| {
         let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        locate(Sources { flags: &Flags::default(), env: &lookup, saved: &|_| None })
+        locate(Sources { flags: &Flags::default(), env: &lookup, saved: &|_| None, machine: &Machine::default })
     };
     let home = place(&[("HOME", "/h")]);
     assert_eq!((home.path.to_str(), home.required), (Some("/h/.sigilum-workspace/gateway.yaml"), false));

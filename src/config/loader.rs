@@ -41,13 +41,15 @@ pub(super) struct Loader<'a> {
     pub(super) sources: Sources<'a>,
     pub(super) file: GatewayFile,
     pub(super) mistakes: Vec<Mistake>,
+    /// What is allowed and still likely to be a mistake.
+    pub(super) warnings: Vec<Mistake>,
     /// What was read so far.
     pub(super) values: Values,
 }
 
 impl<'a> Loader<'a> {
     pub(super) fn new(sources: Sources<'a>, file: GatewayFile) -> Self {
-        Self { sources, file, mistakes: Vec::new(), values: Values::default() }
+        Self { sources, file, mistakes: Vec::new(), warnings: Vec::new(), values: Values::default() }
     }
 
     /// What option or environment say.
@@ -209,10 +211,21 @@ impl<'a> Loader<'a> {
 
     /// Notes a mistake of a value that was read, at the place it came from.
     pub(super) fn blame(&mut self, key: &Key, message: String) {
+        let place = self.place_of(key);
+        self.note(place, key, &message);
+    }
+
+    /// Notes what is allowed and still likely to be a mistake, at the place it came from.
+    pub(super) fn warn(&mut self, key: &Key, message: &str) {
+        let place = self.place_of(key);
+        self.warnings.push(told(place, key, message));
+    }
+
+    /// Where a value comes from.
+    fn place_of(&self, key: &Key) -> Place {
         let inside = || key.yaml.and_then(|name| self.file.settings.get(name)).map(|node| node.mark.place());
         let found = self.outside(key).map(|(place, _)| place).or_else(inside);
-        let place = found.or_else(|| self.saved(key).map(|(place, _)| place)).unwrap_or(Place::Whole);
-        self.note(place, key, &message);
+        found.or_else(|| self.saved(key).map(|(place, _)| place)).unwrap_or(Place::Whole)
     }
 
     /// Notes a mistake of several settings together, as it stands.
@@ -221,12 +234,7 @@ impl<'a> Loader<'a> {
     }
 
     pub(super) fn note(&mut self, place: Place, key: &Key, message: &str) {
-        // Elsewhere the place is the name already.
-        let message = match place {
-            Place::File { .. } | Place::Whole => format!("{} {message}", key.name()),
-            Place::Environment(_) | Place::Flag(_) | Place::Saved(_) => message.to_owned(),
-        };
-        self.mistakes.push(Mistake { place, path: key.name().to_owned(), message });
+        self.mistakes.push(told(place, key, message));
     }
 
     pub(super) fn folder(&mut self, key: &Key, computed: impl Fn(&Self) -> PathBuf) -> PathBuf {
@@ -264,6 +272,16 @@ impl<'a> Loader<'a> {
             (None, _) => PathBuf::from(text),
         }
     }
+}
+
+/// What is said of a setting at a place.
+fn told(place: Place, key: &Key, message: &str) -> Mistake {
+    // Elsewhere the place is the name already.
+    let message = match place {
+        Place::File { .. } | Place::Whole => format!("{} {message}", key.name()),
+        Place::Environment(_) | Place::Flag(_) | Place::Saved(_) => message.to_owned(),
+    };
+    Mistake { place, path: key.name().to_owned(), message }
 }
 
 /// Whether two listen addresses would fight for one port.

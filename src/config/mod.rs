@@ -7,6 +7,7 @@ pub(crate) mod access;
 pub mod address;
 pub mod admin_keys;
 pub mod api;
+pub mod bind;
 pub mod compare;
 pub mod declaration;
 pub mod defaults;
@@ -28,6 +29,7 @@ pub mod structure;
 pub mod telemetry;
 pub mod telemetry_keys;
 
+mod auth;
 mod declared;
 mod encode;
 mod file;
@@ -37,6 +39,7 @@ mod log_keys;
 pub mod remote;
 mod syntax;
 
+pub use bind::Machine;
 pub use explain::explain;
 pub use load::Flags;
 pub use load::Sources;

@@ -29,6 +29,7 @@ use crate::domain::address::AddressPolicy;
 use crate::domain::ids::ConnectionId;
 use crate::domain::ids::Namespace;
 use crate::domain::ids::PublicKey;
+use crate::domain::network::Network;
 use crate::domain::secret::Secret;
 use crate::domain::snapshot::Settings;
 use crate::domain::time::UnixSeconds;
@@ -48,6 +49,8 @@ pub struct Config {
     pub api_url_set: bool,
     /// Where commands of this machine reach the admin API, without a trailing slash.
     pub admin_url: String,
+    /// Whether somebody set that address; else it is the one `admin` listens on, on this machine.
+    pub admin_url_set: bool,
     /// Where things lie.
     pub paths: Paths,
     /// Where each process listens.
@@ -211,10 +214,14 @@ pub struct UsageOptions {
 pub enum AccessMode {
     /// The token, always.
     Token,
+    /// A password.
+    Password,
+    /// The user a trusted proxy names.
+    TrustedProxy,
     /// The token, or a direct loopback client.
     Hybrid,
-    /// Direct loopback clients only.
-    Loopback,
+    /// Nothing is asked: direct loopback clients only.
+    None,
     /// A client certificate.
     Mtls,
 }
@@ -224,8 +231,11 @@ impl AccessMode {
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "token" => Some(Self::Token),
+            "password" => Some(Self::Password),
+            "trusted-proxy" => Some(Self::TrustedProxy),
             "hybrid" => Some(Self::Hybrid),
-            "loopback" => Some(Self::Loopback),
+            // The second is what it was called first.
+            "none" | "loopback" => Some(Self::None),
             "mtls" => Some(Self::Mtls),
             _ => None,
         }
@@ -235,8 +245,10 @@ impl AccessMode {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
+            Self::Password => "password",
+            Self::TrustedProxy => "trusted-proxy",
             Self::Hybrid => "hybrid",
-            Self::Loopback => "loopback",
+            Self::None => "none",
             Self::Mtls => "mtls",
         }
     }
@@ -249,6 +261,10 @@ pub struct AdminAccess {
     pub mode: AccessMode,
     /// The token where the environment names it; otherwise it is in its file.
     pub token: Option<Secret>,
+    /// The password; always there in mode `password`.
+    pub password: Option<Password>,
+    /// Whose word counts; always there in mode `trusted-proxy`.
+    pub proxy: Option<ProxyRule>,
     /// Origins of web pages that may call it; `None`: its own on this machine.
     pub allowed_origins: Option<Vec<String>>,
     /// Hosts (`host` or `host:port`, lower case) a change may name besides our own addresses.
@@ -257,6 +273,40 @@ pub struct AdminAccess {
     pub tls: Option<AdminTls>,
     /// Whom commands of this machine trust, and what they show.
     pub trust: AdminTrust,
+}
+
+/// Where the password of the admin API is.
+#[derive(Debug)]
+pub enum Password {
+    /// It was given, and stays as long as the process.
+    Given(Secret),
+    /// In this file, whose content may change; the path is absolute.
+    File(PathBuf),
+}
+
+impl Password {
+    /// Another one of the same.
+    pub fn duplicate(&self) -> Self {
+        match self {
+            Self::Given(secret) => Self::Given(secret.duplicate()),
+            Self::File(path) => Self::File(path.clone()),
+        }
+    }
+}
+
+/// Which proxies are believed, and in what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyRule {
+    /// Where they are. Never empty.
+    pub proxies: Vec<Network>,
+    /// The header in which they name the user, in small letters.
+    pub user_header: String,
+    /// Headers that must be there besides, in small letters.
+    pub required_headers: Vec<String>,
+    /// Users who may; empty: all.
+    pub allow_users: Vec<String>,
+    /// Whether one of them may have a loopback address.
+    pub allow_loopback: bool,
 }
 
 /// TLS of the admin API. Paths are absolute; the files may change while it runs.

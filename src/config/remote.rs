@@ -142,13 +142,17 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::Flags;
+    use crate::config::Machine;
     use crate::config::Mistakes;
     use crate::config::Sources;
     use crate::config::load;
 
     fn with(text: &str, flags: &Flags, variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
         let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        load(Sources { flags, env: &env, saved: &|_| None }, Some((Path::new("gateway.yaml"), text)))
+        load(
+            Sources { flags, env: &env, saved: &|_| None, machine: &Machine::default },
+            Some((Path::new("gateway.yaml"), text)),
+        )
     }
 
     #[test]

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Config;
+use crate::config::Machine;
 use crate::config::keys;
 use crate::config::load::Flags;
 use crate::config::load::Sources;
@@ -15,7 +16,8 @@ fn loaded(environment: &[(&str, &str)]) -> Result<Config, String> {
         environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()).or(home)
     };
     let flags = Flags::default();
-    load(Sources { flags: &flags, env: &env, saved: &|_| None }, None).map_err(|mistakes| mistakes.to_string())
+    load(Sources { flags: &flags, env: &env, saved: &|_| None, machine: &Machine::default }, None)
+        .map_err(|mistakes| mistakes.to_string())
 }
 
 #[test]

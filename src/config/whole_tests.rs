@@ -21,6 +21,7 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::config::Flags;
+use crate::config::Machine;
 use crate::config::Mistakes;
 use crate::config::Sources;
 use crate::config::compare::differences;
@@ -41,7 +42,10 @@ const ALL: &str = include_str!("../../tests/golden/kitchen-sink.yaml");
 fn with<T>(text: &str, call: impl FnOnce(Sources<'_>, Option<(&Path, &str)>) -> T) -> T {
     let env = |name: &str| (name == "HOME").then(|| "/h".to_owned());
     let flags = Flags::default();
-    call(Sources { flags: &flags, env: &env, saved: &|_| None }, Some((Path::new("gateway.yaml"), text)))
+    call(
+        Sources { flags: &flags, env: &env, saved: &|_| None, machine: &Machine::default },
+        Some((Path::new("gateway.yaml"), text)),
+    )
 }
 
 fn yaml(text: &str) -> Result<Config, Mistakes> {
@@ -125,7 +129,7 @@ fn where_a_value_comes_from_is_told() {
     let mut flags = Flags::default();
     flags.set(&keys::RUN_DIR, Some("/tmp/run"));
     let saved = |name: &str| (name == "SIGILUM_NAMESPACE").then(|| "saved".to_owned());
-    let sources = Sources { flags: &flags, env: &env, saved: &saved };
+    let sources = Sources { flags: &flags, env: &env, saved: &saved, machine: &Machine::default };
     let explained = explain(sources, Some((Path::new("g"), text)), true).unwrap();
     let row = |path: &str| {
         explained.rows.iter().find(|row| row.path == path).map(|row| (row.value.clone(), row.place.clone()))

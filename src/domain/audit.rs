@@ -21,6 +21,10 @@ pub enum Via {
     Loopback,
     /// A client certificate.
     Certificate,
+    /// The password.
+    Password,
+    /// A trusted proxy, which named the user.
+    Proxy,
     /// The configuration file.
     Config,
     /// A command that owns the data folder itself.
@@ -34,6 +38,8 @@ impl Via {
             Self::Token => "token",
             Self::Loopback => "loopback",
             Self::Certificate => "certificate",
+            Self::Password => "password",
+            Self::Proxy => "trusted-proxy",
             Self::Config => "config",
             Self::Command => "command",
         }
@@ -159,11 +165,12 @@ pub enum Action {
     StoreBackup,
     StoreRestore,
     AdminTokenRotate,
+    AdminPasswordRotate,
 }
 
 impl Action {
     /// Every one.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ConnectionCreate,
         Self::ConnectionUpdate,
         Self::ConnectionDelete,
@@ -181,6 +188,7 @@ impl Action {
         Self::StoreBackup,
         Self::StoreRestore,
         Self::AdminTokenRotate,
+        Self::AdminPasswordRotate,
     ];
 
     /// The name in tables, lines and answers.
@@ -203,6 +211,7 @@ impl Action {
             Self::StoreBackup => "store.backup",
             Self::StoreRestore => "store.restore",
             Self::AdminTokenRotate => "admin_token.rotate",
+            Self::AdminPasswordRotate => "admin_password.rotate",
         }
     }
 

@@ -28,7 +28,7 @@ pub const ALL: [Symptom; 18] = [
         78,
         "refusing to bind gateway",
         "a listener would be open to a network without anybody being asked who comes; the line says what to set",
-        "sigilum gateway config check",
+        "sigilum doctor --lint --only gateway/bind-auth",
     ),
     ends(
         78,
@@ -58,7 +58,7 @@ pub const ALL: [Symptom; 18] = [
         78,
         "master key mismatch",
         "the store was sealed with another key than the one that was given",
-        "sigilum gateway rekey --check",
+        "sigilum doctor --lint --only store/master-key",
     ),
     ends(
         1,

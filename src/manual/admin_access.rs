@@ -3,18 +3,48 @@
 //! # The rule
 //!
 //! Every path but those of health (`/health*`, `/healthz`, `/ready`, `/readyz`) and `/openapi.json` asks who comes, `/metrics` too.
+//! A route is in one of the two classes of `admin::router::AuthClass`, from which the router is made; there is no third way to
+//! add one. What agents send to :38000 never gets to :38100: no route of Envoy leads there, and no connection may.
 //!
 //! | mode | who comes in | otherwise, 403 with |
 //! | --- | --- | --- |
 //! | `token` (default) | the token | `ADMIN_TOKEN_REQUIRED` |
 //! | `mtls` | a client certificate with a name of `admin.tls.client_names` | `ADMIN_CERTIFICATE_REQUIRED` |
+//! | `password` | the password | `ADMIN_PASSWORD_REQUIRED` |
+//! | `trusted-proxy` | the user a trusted proxy names; from this machine itself also the password | `ADMIN_TRUSTED_PROXY_REQUIRED` |
 //! | `hybrid` | the token, or a direct client of this machine | `ADMIN_TOKEN_OR_LOOPBACK_REQUIRED` |
-//! | `loopback` | a direct client of this machine | `ADMIN_LOOPBACK_REQUIRED` |
+//! | `none` (older: `loopback`) | a direct client of this machine | `ADMIN_LOOPBACK_REQUIRED` |
+//!
+//! Where no mode is set it is `token`, and `password` where a password is given and no token. Both without a mode end with 78:
+//! which one opens must not depend on who reads first.
 //!
 //! The token is in `X-Sigilum-Admin-Token`, or in `Authorization: Bearer`; two of one kind count as none. It is
-//! `GATEWAY_ADMIN_TOKEN` where that is set (16 characters at least), else the content of `<data_dir>/admin-token`, minted
+//! `GATEWAY_ADMIN_TOKEN`, else `SIGILUM_GATEWAY_TOKEN`, where that is set (16 characters at least), else the content of `<data_dir>/admin-token`, minted
 //! at the first start. A file that others may read is refused, and so is a token that stands in examples (`changeme`,
-//! `<your-admin-token>`): everybody knows it. Only a digest stays in memory; it is compared in constant time.
+//! `<your-admin-token>`): everybody knows it.
+//!
+//! The password is `SIGILUM_GATEWAY_PASSWORD`, else what stands in `admin.password_file` (12 printable characters at least; a
+//! group may read the file, nobody else), and is shown in the same two headers. A new content of either file counts with the
+//! next request, the old one no longer, and the audit has it; a rotation never changes the mode.
+//!
+//! Of both only an HMAC-SHA256 stays in memory, under a key that each process draws for itself; it is compared in constant
+//! time. It is no slow hash. One protects passwords at rest, and we keep none: it comes out of the environment or a file, where
+//! it stands in clear for whoever can read it, and in the memory of the process it passes in clear with every request. Over
+//! the network ten guesses in a minute are all there are. What a slow hash would add is a way to keep us busy.
+//!
+//! # Trusted proxies
+//!
+//! In mode `trusted-proxy` a proxy of `admin.trusted_proxies` (addresses, networks) has signed the user in and names them in
+//! `admin.trusted_proxy.user_header`; `required_headers` must be there besides, and with `allow_users` only those count. The
+//! user is the actor of the audit, before anything the request says of itself. The client's address, for the audit, is
+//! counted from the right end of `X-Forwarded-For`, as far as trusted proxies wrote it. A proxy on this machine wants
+//! `allow_loopback` as well: any process here could pose as it. Why a request was refused is in the log only, as `reason`:
+//! `trusted_proxy_untrusted_source`, `trusted_proxy_user_missing`, `trusted_proxy_missing_header_<name>`,
+//! `trusted_proxy_user_not_allowed`; the answer says no more than that it was. A token cannot be given in this mode (78): two
+//! ways in that look alike would let a leaked token pass for a user. Direct clients of this machine come in with the
+//! password, where there is one, so that a broken proxy locks nobody out of the machine. The managed Envoy is no trusted proxy.
+//!
+//! # Loopback
 //!
 //! Loopback is not an identity: in the two last modes every process of the machine, agents included, administers the
 //! gateway, and the start says so. "Direct" means three things: the peer's address is loopback, the one `Host` names
@@ -24,14 +54,32 @@
 //!
 //! No setting switches the rule off: `GATEWAY_REQUIRE_SIGNED_ADMIN_CHECKS=false` stops every start (exit 78).
 //!
+//! # Whom commands hand the token
+//!
+//! While the gateway does not run, any user of the machine can listen on its port. So before a command, or the bridge, sends a
+//! token that it read from `<data_dir>/admin-token` to an address that nobody gave it, the listener must be of the gateway of
+//! that folder: held by a process of `run/instance.json` (known by id and start time) or by the one that holds the store's lock, and of
+//! the folder's user or root. Who may not look into the processes of the gateway, because these cannot be looked into by
+//! others, goes by the user and by there being such a process. Anybody else is named, nothing is sent, and it ends like a
+//! gateway that does not run (exit 5). A port that a container publishes is held by whoever publishes it: name the address
+//! there (`--gateway-admin-url`, `GATEWAY_ADMIN_URL`). Where an address or a token is given, the person has decided. The system
+//! says who listens on Linux; elsewhere it is looked whether a gateway of the folder runs. Between the look and the
+//! connection is a moment in which a gateway could end and somebody else begin to listen.
+//!
 //! # Open binds
 //!
 //! A listener that other machines reach is opened only where somebody is asked who comes; otherwise the start ends
 //! with exit 78 and `refusing to bind gateway to <ip>:<port> without auth`, before any socket is opened. It is judged with
-//! the settings, again by the supervisor before it takes the ports, and again by `admin` before it binds. Without auth
-//! means: mode `loopback`; a token that is set and blank (whoever wrote `GATEWAY_ADMIN_TOKEN=` meant one; on loopback a
+//! the settings (at a start, by `gateway install`, and when a file is reloaded), again by the supervisor before it takes the ports, and again by `admin` before it binds. Without auth
+//! means: mode `none`; mode `password` without one; mode `trusted-proxy` without proxies; a token or password that is set and blank (whoever wrote `GATEWAY_ADMIN_TOKEN=` meant one; on loopback a
 //! blank variable counts as unset); a token everybody knows; checks or signatures switched off. An IPv4 address
 //! written as IPv6 (`::ffff:127.0.0.1`) counts as open.
+//!
+//! `gateway.bind` says what a bare port means: `loopback`; `lan`, every IPv4 address; `tailnet`, the machine's address in
+//! 100.64.0.0/10 or fd7a:115c:a1e0::/48, which Tailscale gives out, and with none of them loopback, which is said; `auto`,
+//! `lan` in a container, whose loopback nobody outside reaches, and else loopback; `custom`, the address of
+//! `gateway.custom_bind_host`; or an address. With `tailnet` and `custom` the same port of 127.0.0.1 is taken as well, which
+//! is where commands go; where one of both is not to be had there is no start. The tailnet is looked for at the start.
 //!
 //! # TLS
 //!
@@ -62,7 +110,7 @@
 //!
 //! # Guessing
 //!
-//! Ten wrong tokens within 60 s lock a client address out for 300 s: `429 AUTH_RATE_LIMITED` with `Retry-After`, without a
+//! Ten wrong tokens or passwords within 60 s lock a client address out for 300 s: `429 AUTH_RATE_LIMITED` with `Retry-After`, without a
 //! comparison, for the right token too. Knocking on does not prolong it, and no token at all is no guess. IPv6
 //! clients count by their /64; 4096 clients are told apart, those beyond are counted together. What is counted outlives a
 //! reload, not the process. Programs of this machine are always compared: a guesser here must not lock the operator

@@ -36,6 +36,7 @@
 //! | `askama` | the dashboard's pages | templates are files, escaped by default and checked by the compiler; none is read at run time |
 //! | `htmx.org` (in pages) | what changes by itself on a page: a gateway that connects, a claim that comes in | one file of 52 kB without dependencies, in use since 2020; runs under our policy with its `eval` switched off |
 //! | `@hpke/core` (in pages) | sealing in the browser | the HPKE of the WebCrypto world, tested by the vectors of the RFC; 27 kB with everything we use, on the browser's own X25519 and AES |
+//! | `if-addrs` | bind mode `tailnet` | the machine's addresses behind one safe call, on `libc` alone; the successor of `get_if_addrs` |
 //! | `close_fds` | programs that know secrets inherit nothing | marks every descriptor close-on-exec in one safe call; 1,000 lines, unchanged since 2021 because there is nothing to change |
 //! | `fantoccini` (tests only) | the dashboard in a real browser | a WebDriver client and nothing else, since 2017 |
 //! | `boon` (tests only) | judging files by the JSON Schema of `gateway.yaml` | draft 2020-12 whole, by the author of its test suite's widest-used validators; 12 crates more, where the best known one brings 33 |

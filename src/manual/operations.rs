@@ -53,7 +53,8 @@
 //! `gateway restart` speaks to the supervisor on `run/control.sock` (0600; the kernel says who is at the other end: our user, or
 //! root), one JSON object per line each way ([`crate::app::gateway::ask`]); SIGUSR2 means the same. It drains as at a stop, for as
 //! long as its mode says, and starts anew as above; requests that take longer are cut off and counted (`drain_timeout` in
-//! `logs/gateway-restart.log`). The supervisor is the same process: another version of the program counts with a new one.
+//! `logs/gateway-restart.log`). The supervisor is the same process: another version of the program counts with a new one. A
+//! SIGUSR2 during a start is a restart once everything runs.
 //!
 //! # Hand-off
 //!
@@ -81,7 +82,7 @@
 //!
 //! `POST /api/v1/drain` takes a lease; while one is held authz refuses new requests with `GATEWAY_DRAINING` and Envoy fails its own
 //! health check. Authz is told *until when* and goes by its own clock, so the drain ends with its lease also where `admin` is away.
-//! Leases lie in `run/drain.json` and outlive restarts; `DELETE /api/v1/drain` ends all of them.
+//! A lease of a client that left before it was told its id ends at once. Leases lie in `run/drain.json` and outlive restarts; `DELETE /api/v1/drain` ends all of them.
 //! What Envoy was told is kept apart and said again until it has heard it, also by an `admin` that has just started. Requests in flight are not touched.
 //!
 //! # As a service
@@ -148,9 +149,10 @@
 //! where `admin` runs alone (compose, Kubernetes) Envoy is asked by whoever runs it. `FailedOpen` is the one to wake somebody up
 //! for: a request without a signature was not refused.
 //!
-//! The unsigned request is sent every ten seconds while it is refused, and at every look while it is not. It stands in the access
-//! log and in the decision log as `/proxy/sigilum-canary/`, counts in the decisions of `authz`, and in nothing admin counts of agents:
-//! it is known by the id Envoy gave it. Where agents need a client certificate it is not sent, and Envoy's own check of `authz` speaks.
+//! The unsigned request, to `/proxy/sigilum-canary/`, is sent every ten seconds while it is refused, and at every look while it is
+//! not. While it is refused it stands in no log but that of `authz` at `debug`, has no trace, counts in the decisions of `authz`, and in
+//! nothing admin counts of agents: it is known by the id Envoy gave it. The logs leave out what cannot be told from it: requests of
+//! this machine to that very path that were refused and prove nothing. Where agents need a client certificate it is not sent, and Envoy's own check of `authz` speaks.
 //!
 //! Stale claims never make the gateway unready. `ClaimsFresh` turns `False` with the
 //! first confirmation that is missed (`ClaimsStale`, or `NoServiceKey`), and the status stays 200: declared approvals go on,
@@ -208,6 +210,10 @@
 //! configuration holds nothing secret. authz adds the decision's span, a child of Envoy's question, and sends everything by OTLP
 //! over gRPC, 512 spans at a time or every second.
 //!
+//! Anybody can be refused, and say with each request that it is to be traced. So of refusals 100 at once and 10 per second have
+//! their spans kept, of requests that pass all; Envoy's spans are told where the decision's is. Which those are is remembered
+//! of the last 16,384 traced decisions, by the ids of decision and question and not by the trace's, which is the client's to choose.
+//!
 //! Of Envoy's attributes a list of thirteen is passed on; no header (`user_agent`), no URL, no address of a client, no
 //! `tracestate`, no event. A request that no decision was made of, a health check for instance, is not told. Where to send and
 //! with which headers comes to authz with the state; `GATEWAY_OTLP_HEADERS` goes from the supervisor to `admin` through its
@@ -236,7 +242,7 @@
 //! | `no_key` | the service has no service key, so it is none of the API's; give it one to have it reported |
 //! | `foreign_namespace` | the agent is of another namespace than the gateway. The API takes reports of a namespace only from that namespace, so nobody can report these |
 //! | `incomplete` | the line does not say who called: written by an older version |
-//! | `unauthorized` | the API refused the service's key for ten minutes: events of other services wait no longer for it. Put the right key in place; until it is accepted, each look tries once |
+//! | `unauthorized` | the API refused the service's key for ten minutes, or 10,000 events waited for it. Events of other services go on meanwhile. Put the right key in place; until it is accepted, each look tries once |
 //!
 //! The hosted API knows no batches: events then go one by one. Where it demands that the reporter's key is the agent's, it
 //! refuses every event of every other key for good; they are counted in `usage_refused_total` as `signature_key_mismatch`.
@@ -283,7 +289,8 @@
 //! cleans it and writes it into the file of its stream; lines of `kind: decision` have a file of their own, so that a flood of
 //! refusals drives out nothing else. Lines of Envoy, of a panic or a loader become the `message`, with the time they came at; a
 //! line beyond 16 KiB is cut and says so (`truncated`). The bridge and the control plane of `up` write their files themselves,
-//! the store writes the audit. A process that is run alone (`gateway admin`, `gateway authz`) logs to standard error, uncleaned.
+//! the store writes the audit. A process that is run alone (`gateway admin`, `gateway authz`, `sigilum api`) cleans its lines itself and
+//! writes them to standard error.
 //!
 //! Cleaned means: the value of a member whose name speaks of a credential; within any text what follows `Bearer` or
 //! `name=`, keys of well-known issuers, users in addresses, private keys; and in any form the master key, the admin token and
@@ -296,6 +303,10 @@
 //! file was truncated, replaced, or removed before it was read, it says `reset` and goes on with the first file it has not seen.
 //! The same place is the `cursor` of `GET /api/v1/logs`, which a pairing may not ask. A page looks through at most 16 MiB; `more`
 //! says that there may be more, also where nothing matched yet.
+//!
+//! A process that ends by a signal or a panic leaves a file in `<data_dir>/crashes`: how it ended, versions, the last 200 lines
+//! of its log, at most half a megabyte. The supervisor names it in its line of the end; the last five are kept, and
+//! `gateway diagnostics export` takes them along.
 //!
 //! A full disk stops no process: lines are lost then, whole ones. The access log is put aside at 64 MiB, and the latest file that
 //! was put aside is kept: once that much was written, the last 64 MiB of requests can always be read.

@@ -154,6 +154,8 @@
 //! | `<run_dir>/xds/` | what Envoy watches: its listeners; files are replaced by renaming |
 //! | `<run_dir>/envoy-settings.json` | the settings Envoy accepted last, with the version it shows |
 //! | `<run_dir>/gateway.yaml.last-good` | the settings file as it was when it could be used; only while it cannot |
+//! | `<data_dir>/crashes/*.json` | what processes that crashed said last, 0600; the last five |
+//! | `<run_dir>/pair-bridge.json` | how the bridge stands: process, start, session; written by whoever holds `pair-bridge.json.lock` |
 //! | `<run_dir>/instance.json` | which processes run, with their start times, for `down` and for the start after a crash |
 //! | `<run_dir>/{authz,state,envoy-admin}.sock` | the three sockets |
 //!

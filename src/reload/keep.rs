@@ -36,11 +36,13 @@ mod tests {
 
     use super::*;
     use crate::config::Flags;
+    use crate::config::Machine;
     use crate::config::Sources;
     use crate::config::load;
 
     fn config(text: &str) -> Config {
-        let sources = Sources { flags: &Flags::default(), env: &|_| None, saved: &|_| None };
+        let sources =
+            Sources { flags: &Flags::default(), env: &|_| None, saved: &|_| None, machine: &Machine::default };
         load(sources, Some((Path::new("gateway.yaml"), text))).unwrap()
     }
 

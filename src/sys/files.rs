@@ -89,6 +89,11 @@ pub fn create_new_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path)
 }
 
+/// A new log, mode 0600: what is written goes to its end, whoever else writes.
+pub fn create_new_log(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create_new(true).mode(PRIVATE_FILE).open(path)
+}
+
 /// Gives a file that is whole and on disk its name; what had it is replaced.
 pub fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
     fs::rename(temporary, path)?;

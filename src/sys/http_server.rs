@@ -69,19 +69,23 @@ pub enum BindError {
     },
 }
 
-/// Binds every address. An IPv6 address is passed over on machines without IPv6, as long as another is there.
+/// Binds every address. `::1` is passed over on machines without IPv6, as long as another is there; any other was meant.
 pub async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
         match TcpListener::bind(address).await {
             Ok(listener) => listeners.push(listener),
-            Err(error) if address.is_ipv6() && addresses.len() > 1 && is_absent(&error) => {
+            Err(error) if is_ipv6_loopback(address) && addresses.len() > 1 && is_absent(&error) => {
                 tracing::info!(%address, "this machine has no such address; passed over");
             }
             Err(source) => return Err(BindError::Io { address: *address, source }),
         }
     }
     if listeners.is_empty() { Err(BindError::None) } else { Ok(listeners) }
+}
+
+fn is_ipv6_loopback(address: &SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().is_loopback()
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -16,6 +16,7 @@ pub mod http_server;
 pub mod inbound;
 pub mod key_store;
 pub mod local_http;
+pub mod machine;
 pub mod open_files;
 pub mod own_use;
 pub mod ownership;

@@ -151,6 +151,11 @@ pub fn port_holder_near(port: u16, near: &[i32]) -> Option<PortHolder> {
     None
 }
 
+/// Whether this system says who listens: macOS does not.
+pub fn tells_listeners() -> bool {
+    fs::exists("/proc/net/tcp").unwrap_or(false)
+}
+
 /// A socket that listens on a TCP port of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortListener {

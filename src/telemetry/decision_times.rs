@@ -56,6 +56,31 @@ impl AllTimes {
         }
     }
 
+    /// Adds the decisions of another process.
+    pub fn merge(&mut self, other: &Self) {
+        self.add(other, &Self::default());
+    }
+
+    /// Within how many milliseconds this part (0 to 1) of all decisions was made: the bound of the bucket it falls into.
+    /// `None` where there was no decision, and where that bucket has no bound.
+    pub fn within_ms(&self, part: f64) -> Option<f64> {
+        let mut cells = [0_u64; CELLS];
+        for (cell, count) in self.0.iter().flat_map(cells_of) {
+            if let Some(total) = cells.get_mut(cell) {
+                *total = total.saturating_add(count);
+            }
+        }
+        let all = cells.iter().fold(0_u64, |all, count| all.saturating_add(*count));
+        if all == 0 {
+            return None;
+        }
+        let (wanted, mut seen) = (all as f64 * part, 0_u64);
+        BOUNDS_MICROS.iter().zip(cells).find_map(|(bound, count)| {
+            seen = seen.saturating_add(count);
+            (seen as f64 >= wanted).then(|| f64::from(*bound) / 1000.0)
+        })
+    }
+
     /// Adds what `now` has beyond `before`.
     fn add(&mut self, now: &Self, before: &Self) {
         for ((total, now), before) in self.0.iter_mut().zip(&now.0).zip(&before.0) {
@@ -65,6 +90,10 @@ impl AllTimes {
             total.sum_nanos = total.sum_nanos.saturating_add(now.sum_nanos.saturating_sub(before.sum_nanos));
         }
     }
+}
+
+fn cells_of(times: &Times) -> impl Iterator<Item = (usize, u64)> {
+    times.counts.iter().copied().enumerate()
 }
 
 /// Counts durations: two additions of atomic numbers each.
@@ -220,6 +249,23 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn a_part_of_all_decisions_is_read_from_the_bounds() {
+        let times = DecisionTimes::default();
+        assert_eq!(times.totals().within_ms(0.5), None);
+        for (stage, micros) in [(Stage::Head, 20), (Stage::Body, 80), (Stage::Body, 90), (Stage::Body, 600_000)] {
+            times.record(stage, true, Duration::from_micros(micros));
+        }
+        let mut both = times.totals();
+        assert_eq!([0.25, 0.5, 0.75, 0.99].map(|part| both.within_ms(part)), [Some(0.025), Some(0.1), Some(0.1), None]);
+        let other = DecisionTimes::default();
+        for _ in 0..996 {
+            other.record(Stage::Body, false, Duration::from_micros(4000));
+        }
+        both.merge(&other.totals());
+        assert_eq!([0.5, 0.99].map(|part| both.within_ms(part)), [Some(5.0), Some(5.0)]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
@@ -22,6 +23,7 @@ use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
 use crate::domain::hex;
 use crate::domain::ids::PublicKey;
+use crate::domain::log_redaction::LogRedactor;
 use crate::domain::registration::Registration;
 use crate::domain::registration::Submission;
 use crate::domain::time::UnixMillis;
@@ -29,6 +31,7 @@ use crate::domain::time::UnixSeconds;
 use crate::sys::random;
 use crate::sys::random::RandomError;
 use crate::sys::tasks::Stop;
+use crate::telemetry::log_cleaning;
 
 /// Refusals written per second, and as many warnings; a flood is counted, not described.
 const MAX_PER_SECOND: u64 = 200;
@@ -218,6 +221,7 @@ pub struct Decisions {
     warnings: Allowance,
     dropped: AtomicU64,
     waiting: Mutex<Vec<u8>>,
+    cleaner: Option<Arc<LogRedactor>>,
 }
 
 /// The counters, cumulative since the start.
@@ -243,26 +247,39 @@ impl Decisions {
             warnings: Allowance::default(),
             dropped: AtomicU64::new(0),
             waiting: Mutex::default(),
+            cleaner: None,
         }
+    }
+
+    /// The same, with events that are cleaned when they are written.
+    #[must_use]
+    pub fn cleaned_by(self, cleaner: Option<Arc<LogRedactor>>) -> Self {
+        Self { cleaner, ..self }
     }
 
     /// Counts one decision, and keeps its event for the writer.
     pub fn record(&self, decided: &Decided<'_>) {
+        self.count(decided.outcome);
         let wanted = match decided.outcome {
+            Outcome::Allowed(..) => self.level == Level::All,
+            Outcome::Denied(_) => self.level != Level::Off && self.admits(&self.refusals, decided.at),
+        };
+        if wanted {
+            self.keep(&event(decided));
+        }
+    }
+
+    /// Counts one decision that nobody needs to read of.
+    pub fn count(&self, outcome: Outcome<'_>) {
+        match outcome {
             Outcome::Allowed(..) => {
                 self.allowed.fetch_add(1, Ordering::Relaxed);
-                self.level == Level::All
             }
             Outcome::Denied(denial) => {
                 let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
                 let count = denied.entry(denial.reason.label()).or_default();
                 *count = count.saturating_add(1);
-                drop(denied);
-                self.level != Level::Off && self.admits(&self.refusals, decided.at)
             }
-        };
-        if wanted {
-            self.keep(&event(decided));
         }
     }
 
@@ -330,7 +347,15 @@ impl Decisions {
             if !lines.is_empty() {
                 // Standard error may be a pipe that nobody reads: not on a thread that decides.
                 // Where it is closed there is nobody left to tell.
-                let _ = tokio::task::spawn_blocking(move || std::io::stderr().lock().write_all(&lines)).await;
+                let cleaner = self.cleaner.clone();
+                let write = move || {
+                    let lines = match cleaner {
+                        Some(cleaner) => log_cleaning::lines(&cleaner, &lines),
+                        None => lines,
+                    };
+                    std::io::stderr().lock().write_all(&lines)
+                };
+                let _ = tokio::task::spawn_blocking(write).await;
             }
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {

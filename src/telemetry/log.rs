@@ -12,7 +12,9 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::TryInitError;
 
+use crate::domain::log_redaction::LogRedactor;
 use crate::sys::env;
+use crate::telemetry::log_cleaning;
 
 /// Names the level; default `info`.
 pub const LEVEL_VARIABLE: &str = "SIGILUM_LOG";
@@ -33,22 +35,23 @@ pub enum LogError {
 
 /// Begins the log of this process at the level the environment names.
 pub fn begin() -> Result<(), LogError> {
-    begin_at(env::lookup(LEVEL_VARIABLE).as_deref().unwrap_or("info"))
+    begin_at(env::lookup(LEVEL_VARIABLE).as_deref().unwrap_or("info"), None)
 }
 
 /// Sets the filter of the process's log; there is one log, so there is one of these.
 type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
 static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
 
-/// Begins the log of this process at a level, which [`set_level`] may change.
-pub fn begin_at(level: &str) -> Result<(), LogError> {
+/// Begins the log of this process at a level, which [`set_level`] may change. `cleaner`: what is written is cleaned by it,
+/// because nobody else will.
+pub fn begin_at(level: &str, cleaner: Option<Arc<LogRedactor>>) -> Result<(), LogError> {
     use tracing_subscriber::util::SubscriberInitExt as _;
     let builder = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
-        .with_writer(io::stderr)
+        .with_writer(move || Stderr(cleaner.clone()))
         .with_env_filter(filter(parse(level)?))
         .with_filter_reloading();
     let handle = builder.reload_handle();
@@ -88,6 +91,23 @@ pub fn begin_into(level: &str, sink: impl Fn(&[u8]) + Send + Sync + 'static) -> 
     Ok(())
 }
 
+/// Standard error. An event is written to it in one piece.
+struct Stderr(Option<Arc<LogRedactor>>);
+
+impl io::Write for Stderr {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        match &self.0 {
+            Some(redactor) => io::stderr().write_all(&log_cleaning::lines(redactor, event))?,
+            None => io::stderr().write_all(event)?,
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// An event is written to it in one piece.
 struct Sink<F>(Arc<F>);
 
@@ -120,6 +140,6 @@ mod tests {
 
     #[test]
     fn an_unknown_level_is_an_error() {
-        assert!(matches!(begin_at("loud"), Err(LogError::Level(_))));
+        assert!(matches!(begin_at("loud", None), Err(LogError::Level(_))));
     }
 }

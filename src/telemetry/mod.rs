@@ -5,6 +5,7 @@ pub mod data_plane;
 pub mod decision_times;
 pub mod decisions;
 pub mod log;
+pub mod log_cleaning;
 pub mod log_file;
 pub mod log_reader;
 pub mod metrics;

@@ -25,6 +25,8 @@ use crate::domain::trace::TraceContext;
 pub const CONTEXT_METADATA: &str = "traceparent";
 /// Attribute that ties a span to answer, log and usage.
 const DECISION_ID: &str = "sigilum.decision_id";
+/// What Envoy calls the spans of its questions to authz, in part.
+const CHECK: &str = "envoy.service.auth.v3.Authorization";
 /// Attributes of Envoy's spans that are passed on: none of them holds a header, a query or an address of a client.
 const PASSED: [&str; 13] = [
     DECISION_ID,
@@ -104,11 +106,43 @@ impl DecisionSpan<'_> {
     }
 }
 
-/// The spans Envoy wants to tell, as far as they may be told. Requests no decision was made of, health checks for
-/// instance, are left out.
-pub fn of_envoy(request: ExportTraceServiceRequest) -> Vec<Span> {
+/// What a span of Envoy's is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About<'a> {
+    /// A request of an agent, by the id of its decision.
+    Request(&'a str),
+    /// A question to authz, by the span's own id.
+    Check([u8; 8]),
+    /// A try at a provider: nothing that was refused gets so far.
+    Try,
+}
+
+/// The spans Envoy wants to tell, as far as they may be told and `wanted` says so. Requests no decision was made of, health
+/// checks for instance, are left out.
+pub fn of_envoy(request: ExportTraceServiceRequest, wanted: impl Fn(About<'_>) -> bool) -> Vec<Span> {
     let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
-    scopes.flat_map(|scope| scope.spans).filter_map(pass).collect()
+    scopes.flat_map(|scope| scope.spans).filter(|span| wanted(about(span))).filter_map(pass).collect()
+}
+
+fn about(span: &Span) -> About<'_> {
+    if span.kind == i32::from(SpanKind::Server) {
+        let decision = span.attributes.iter().find(|attribute| attribute.key == DECISION_ID);
+        let id = decision.and_then(|found| match found.value.as_ref()?.value.as_ref()? {
+            Value::StringValue(text) => Some(text.as_str()),
+            Value::BoolValue(_)
+            | Value::IntValue(_)
+            | Value::DoubleValue(_)
+            | Value::ArrayValue(_)
+            | Value::KvlistValue(_)
+            | Value::BytesValue(_)
+            | Value::StringValueStrindex(_) => None,
+        });
+        return About::Request(id.unwrap_or_default());
+    }
+    if span.name.contains(CHECK) {
+        return About::Check(span.span_id.as_slice().try_into().unwrap_or_default());
+    }
+    About::Try
 }
 
 fn pass(span: Span) -> Option<Span> {

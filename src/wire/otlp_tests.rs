@@ -20,7 +20,7 @@ fn span(kind: SpanKind, attributes: Vec<KeyValue>) -> Span {
 fn told(span: Span) -> Vec<Span> {
     let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
     let resource = ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() };
-    of_envoy(ExportTraceServiceRequest { resource_spans: vec![resource] })
+    of_envoy(ExportTraceServiceRequest { resource_spans: vec![resource] }, |_| true)
 }
 
 #[test]
@@ -101,11 +101,25 @@ fn spans_stand_under_who_made_them() {
     assert_eq!(scopes, [("envoy", 1), ("sigilum.authz", 1)]);
 }
 
+#[test]
+fn what_a_span_is_about_says_whether_it_is_wanted() {
+    let request = span(SpanKind::Server, vec![attribute(DECISION_ID, "one")]);
+    assert_eq!(about(&request), About::Request("one"));
+    let mut check = span(SpanKind::Client, Vec::new());
+    "async envoy.service.auth.v3.Authorization.Check egress".clone_into(&mut check.name);
+    assert_eq!(about(&check), About::Check([2; 8]));
+    assert_eq!(about(&span(SpanKind::Client, Vec::new())), About::Try);
+    let scope = ScopeSpans { spans: vec![request, check], ..ScopeSpans::default() };
+    let resource = ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() };
+    let all = ExportTraceServiceRequest { resource_spans: vec![resource] };
+    assert_eq!(of_envoy(all, |about| matches!(about, About::Request(_))).len(), 1);
+}
+
 proptest! {
     #[test]
     fn whatever_envoy_says_is_listed_and_short(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let Ok(request) = ExportTraceServiceRequest::decode(bytes.as_slice()) else { return Ok(()) };
-        for span in of_envoy(request) {
+        for span in of_envoy(request, |_| true) {
             prop_assert!(span.name.len() <= MAX_NAME && span.trace_id.len() == 16 && span.span_id.len() == 8);
             prop_assert!(span.attributes.iter().all(|one| PASSED.contains(&one.key.as_str())));
         }

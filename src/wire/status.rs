@@ -18,10 +18,25 @@ pub struct BridgeNote {
     pub pid: i32,
     /// When that process was started, in a form that is only compared.
     pub started: String,
-    /// `connecting`, `connected` or `terminal`.
+    /// `connecting`, `connected`, `terminal` (the session is over), or `ended` for another reason.
     pub state: String,
     /// Since when, in Unix seconds.
     pub since: u64,
+    /// The session.
+    #[serde(default)]
+    pub session_id: String,
+    /// The control plane, without a trailing slash.
+    #[serde(default)]
+    pub api_url: String,
+    /// What is in its way.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// Why it has ended for good, and what to do.
+    #[serde(default)]
+    pub ended: Option<String>,
+    /// Where it prints, if that is a file.
+    #[serde(default)]
+    pub log: Option<String>,
 }
 
 /// `GET /api/v1/status`: the members of the report that the gateway knows.
@@ -37,6 +52,16 @@ pub struct StatusBody {
     pub generated_at: String,
     /// The configuration that is in force.
     pub config: AppliedConfigBody,
+    /// Everything else.
+    #[serde(flatten)]
+    pub known: KnownBody,
+}
+
+/// What the gateway knows of itself: the same members in both reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = StatusMembers)]
+pub struct KnownBody {
     /// Version, listeners, modes.
     pub gateway: GatewayBody,
     /// The data plane.
@@ -62,6 +87,10 @@ pub struct StatusBody {
 #[serde(rename_all = "camelCase")]
 #[schema(as = StatusConfig)]
 pub struct AppliedConfigBody {
+    /// The file the running gateway reads; `null` where it reads none, or nobody said.
+    pub file: Option<String>,
+    /// Why that file, or a part of it, is not in force.
+    pub file_error: Option<String>,
     /// SHA-256 of the file that is in force.
     pub applied_config_hash: Option<String>,
     /// SHA-256 of the file as it stands there.
@@ -93,7 +122,8 @@ pub struct GatewayBody {
     pub reload_mode: String,
     /// How long the admin process has been running, in milliseconds; 0 where it does not.
     pub uptime_ms: u64,
-    /// What a start is waiting for; `null` where it is done.
+    /// What its supervisor is about, where that is not plain running (`starting`, `draining`, `handing-off`); without its word,
+    /// what the start still waits for (`authz`, `envoy`); `null` where it is done.
     pub startup_phase: Option<String>,
 }
 
@@ -179,15 +209,16 @@ pub struct ResourceBody {
 pub struct AuthzBody {
     /// Whether it answers.
     pub reachable: bool,
-    /// Half of the decisions took at most this many milliseconds; `null` where it is not measured.
+    /// Half of the decisions took at most this many milliseconds, to the next bound of the histogram `decision_seconds`, head and
+    /// body of a request counted as one each; `null` where none was made.
     pub p50_ms: Option<f64>,
-    /// The same for 99 of 100.
+    /// The same for 99 of 100; `null` also where it is beyond the last bound, 500 ms.
     pub p99_ms: Option<f64>,
     /// Decisions since authz started.
     pub decisions: DecisionsBody,
-    /// Always `true`: without a decision Envoy refuses. A request that was let through all the same is the failure
-    /// `AuthzReachable` with the reason `FailedOpen`.
-    pub fail_closed: bool,
+    /// Whether the last unsigned request that was sent to see was kept out, by a refusal or because nobody decided. `false` is
+    /// the failure `AuthzReachable` with the reason `FailedOpen`; `null`: none was sent.
+    pub fail_closed: Option<bool>,
 }
 
 /// Decisions, counted.
@@ -278,8 +309,6 @@ pub struct ConnectionStatusBody {
     pub status: String,
     /// `resolved`, `unresolved` (no secret can be injected) or `rotation-due`; `null` where nobody was asked.
     pub secret: Option<String>,
-    /// `closed` while requests go to the provider; `open` is kept for a connection that is given a rest.
-    pub circuit: Option<String>,
     /// The last request the gateway itself sent to the provider; `null`: none was.
     pub last_probe: Option<ProbeBody>,
     /// Approvals of this connection, of whatever source; `null` where nobody was asked.
@@ -310,8 +339,6 @@ pub struct ProbeBody {
 pub struct PairingBody {
     /// `connected`, `connecting`, `terminal` or `off`.
     pub bridge: String,
-    /// When the session ends (RFC 3339), where that is known.
-    pub session_expires_at: Option<String>,
 }
 
 /// Whether the gateway is ready.
@@ -345,30 +372,16 @@ pub struct ReportBody {
     pub service: ServiceBody,
     /// The configuration of this command and of the running gateway.
     pub config: ConfigBody,
-    /// Version, listeners, modes.
-    pub gateway: GatewayBody,
-    /// The data plane.
-    pub envoy: EnvoyBody,
-    /// The decision.
-    pub authz: AuthzBody,
-    /// The secrets of the configuration file.
-    pub secrets: SecretsBody,
-    /// The approvals of the Sigilum API.
-    pub claims: ClaimsBody,
-    /// Connections, counted.
-    pub connections: ConnectionsBody,
-    /// The bridge to a dashboard.
-    pub pairing: PairingBody,
+    /// What the gateway said of itself, or what can be said without it. The last error is the file's or the call's where it
+    /// said none.
+    #[serde(flatten)]
+    pub known: KnownBody,
     /// The ports of the gateway, and who listens there.
     pub port: Vec<PortBody>,
     /// How the gateway answered this command.
     pub rpc: RpcBody,
-    /// Whether it is ready, and what keeps it.
-    pub readiness: ReadinessBody,
     /// Where the log is.
     pub log_file: String,
-    /// What is wrong, in one sentence.
-    pub last_error: Option<String>,
     /// How the last life ended, where that was written down.
     pub last_shutdown: Option<ShutdownBody>,
     /// What an older gateway left behind.
@@ -391,9 +404,9 @@ pub struct ServiceBody {
     pub enabled: bool,
     /// The unit's file.
     pub unit_path: Option<String>,
-    /// Whether the file differs from what the manager has read.
-    pub reload_pending: bool,
-    /// Where the unit and the configuration differ.
+    /// Whether the file differs from what the manager has read; `null` where it was not asked.
+    pub reload_pending: Option<bool>,
+    /// Where the unit and the configuration of this command differ: ports.
     pub drift: Vec<DriftBody>,
     /// Its process.
     pub runtime: RuntimeBody,
@@ -420,12 +433,13 @@ pub struct RuntimeBody {
     pub pid: Option<i32>,
     /// Since when (RFC 3339).
     pub since: Option<String>,
-    /// Exit code of the last one.
+    /// Exit code of the last one, where its manager has it and it was not 0.
     pub last_exit_status: Option<i32>,
-    /// Why the last one ended.
+    /// How that one ended, in its manager's word: `exit-code`, `signal`, `watchdog`, …
     pub last_exit_reason: Option<String>,
-    /// How often its manager started it again.
-    pub restarts: u64,
+    /// How often its manager started it again, and how often it started one of its processes again, each without being asked,
+    /// since they began; `null` where neither said.
+    pub restarts: Option<u64>,
 }
 
 /// The configuration of this command and of the running gateway.
@@ -434,10 +448,10 @@ pub struct RuntimeBody {
 pub struct ConfigBody {
     /// What this command reads.
     pub cli: ConfigFileBody,
-    /// What the running gateway reads; the same as `cli` where nothing says otherwise.
-    pub service: ConfigFileBody,
-    /// Whether those are two files.
-    pub mismatch: bool,
+    /// What the running gateway reads; `null` where it did not say.
+    pub service: Option<ConfigFileBody>,
+    /// Whether those are two files; `null` where that is not known.
+    pub mismatch: Option<bool>,
     /// What is in force.
     #[serde(flatten)]
     pub applied: AppliedConfigBody,

@@ -21,6 +21,12 @@ fn an_open_bind_without_auth_is_refused_before_a_socket_is_opened() {
     let ingress = [("GATEWAY_INGRESS_ADDR", open.to_string()), ("GATEWAY_ADDR", "127.0.0.1:1".to_owned())];
     for (addresses, name, value) in [
         (&admin, "GATEWAY_ADMIN_ACCESS_MODE", "loopback"),
+        (&admin, "GATEWAY_ADMIN_ACCESS_MODE", "none"),
+        (&admin, "GATEWAY_ADMIN_ACCESS_MODE", "password"),
+        (&admin, "GATEWAY_ADMIN_ACCESS_MODE", "trusted-proxy"),
+        (&admin, "SIGILUM_GATEWAY_PASSWORD", ""),
+        (&admin, "SIGILUM_GATEWAY_TOKEN", " "),
+        (&admin, "SIGILUM_GATEWAY_TOKEN", "changeme"),
         (&admin, "GATEWAY_ADMIN_TOKEN", ""),
         (&admin, "GATEWAY_ADMIN_TOKEN", " \t "),
         (&admin, "GATEWAY_ADMIN_TOKEN", "changeme"),
@@ -73,4 +79,31 @@ fn checks_that_are_switched_off_stop_everything_that_starts_something() {
             assert!(said.contains("GATEWAY_REQUIRE_SIGNED_ADMIN_CHECKS"), "{said}");
         }
     }
+}
+
+#[test]
+fn a_token_and_a_password_without_a_mode_start_and_install_nothing() {
+    for arguments in [&["gateway", "start"][..], &["gateway", "admin"], &["gateway", "install", "--dry-run"]] {
+        let person = Person::new();
+        let mut command = person.command(arguments);
+        command
+            .env("SIGILUM_GATEWAY_TOKEN", "0123456789abcdef0123")
+            .env("SIGILUM_GATEWAY_PASSWORD", "a good passphrase");
+        let output = command.env("SIGILUM_NAMESPACE", "demo").output().unwrap();
+        let said = text_of(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}: {said}");
+        assert!(said.contains("a token and a password are given"), "{said}");
+        assert!(!said.contains("0123456789abcdef") && !said.contains("passphrase"), "{said}");
+    }
+}
+
+#[test]
+fn a_service_that_would_have_no_password_is_not_installed() {
+    let person = Person::new();
+    let mut command = person.command(&["gateway", "install", "--dry-run"]);
+    command.env("SIGILUM_GATEWAY_PASSWORD", "a good passphrase").env("SIGILUM_NAMESPACE", "demo");
+    let output = command.output().unwrap();
+    let said = text_of(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("admin.password_file") && !said.contains("passphrase"), "{said}");
 }

@@ -46,6 +46,8 @@ fn where_nothing_ever_ran_a_private_archive_says_so_and_is_complete() {
     }
     let status: Value = serde_json::from_str(&found["status.json"]).unwrap();
     assert_eq!(status["rpc"]["ok"], false);
+    let doctor: Value = serde_json::from_str(&found["doctor.json"]).unwrap();
+    assert!(doctor["findings"].as_array().unwrap().iter().any(|one| one["checkId"] == "gateway/health"), "{doctor}");
     assert!(found["config.redacted.yaml"].contains("ingress_addr"));
 }
 

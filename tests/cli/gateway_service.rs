@@ -242,3 +242,28 @@ fn the_master_key_comes_from_the_folder_of_credentials() {
     assert_eq!(output.status.code(), Some(78), "{}", text_of(&output.stderr));
     assert!(text_of(&output.stderr).contains("master key"), "{}", text_of(&output.stderr));
 }
+
+#[test]
+fn doctor_stops_a_unit_that_runs_before_it_writes_it_and_starts_it_once() {
+    let machine = Machine::new(RUNNING);
+    let (code, _, err) = machine.run(&["gateway", "install", "--addr", "127.0.0.1:39100"]);
+    assert_eq!(code, Some(0), "{err}");
+    let text = fs::read_to_string(machine.unit_file()).unwrap();
+    let told = |next: &str| {
+        fs::write(machine.unit_file(), text.replace("KillMode=mixed", "KillMode=control-group")).unwrap();
+        machine.0.file(&format!("bin/{UNIT}.show"), RUNNING);
+        machine.0.file(&format!("bin/{UNIT}.next"), next);
+        fs::remove_file(machine.0.home().join("bin/calls")).unwrap();
+        let (code, _, err) = machine.run(&["doctor", "--fix", "--yes", "--only", "service/drift"]);
+        assert_eq!(fs::read_to_string(machine.unit_file()).unwrap(), text);
+        let done = machine.calls().lines().map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect::<Vec<_>>();
+        let changes = done.into_iter().filter(|call| ["stop", "daemon-reload", "restart"].contains(&call.as_str()));
+        (code, err, changes.collect::<Vec<_>>())
+    };
+    let (code, err, changes) = told(RUNNING);
+    assert_eq!((code, changes), (Some(0), ["stop", "daemon-reload", "restart"].map(str::to_owned).to_vec()), "{err}");
+    let (code, err, changes) = told(FAILED);
+    let wanted = ["stop", "daemon-reload", "restart", "stop"].map(str::to_owned).to_vec();
+    assert_eq!((code, changes), (Some(1), wanted), "{err}");
+    assert!(err.contains("exit code 78") && err.contains("stays stopped"), "{err}");
+}

@@ -995,9 +995,25 @@ fn connect_starts_a_gateway_as_a_unit() {
     assert!(unit.contains("\"--addr\" \":9\""), "{unit}");
     assert!(unit.contains("\"--ingress-addr\" \":7\" \"--envoy-admin-addr\" \":8\""), "{unit}");
     assert!(unit.contains("Environment=\"SIGILUM_NAMESPACE=acme\"\n"), "{unit}");
+    assert!(unit.contains("\nExecReload=") && unit.contains("\"secrets\" \"reload\" \"--quiet\"\n"), "{unit}");
     for secret in ["canary-master-key", "canary-of-the-environment", CODE] {
         assert_eq!(gateway::holders(stable.0.person.home(), secret.as_bytes()), Vec::<String>::new());
     }
+}
+
+#[test]
+fn connect_replaces_no_unit_of_somebody_else() {
+    let stable = Stable::new(Manner::Open, RUNNING);
+    let foreign = "[Service]\nExecStart=/bin/true\n";
+    let unit = stable.0.person.file(".config/systemd/user/sigilum-gateway.service", foreign);
+    let mut command = stable.0.command(&["gateway", "connect", "--session-id", SESSION, "--gateway-admin-url", ":9"]);
+    command.args(["--api-url", &stable.0.ends.api()]).env("SIGILUM_PAIR_CODE", CODE);
+    let output = stable.with(command);
+    let said = text_of(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("was not written by this program"), "{said}");
+    assert_eq!(fs::read_to_string(unit).unwrap(), foreign);
+    assert!(!stable.calls().contains("restart sigilum-gateway.service"), "{}", stable.calls());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Readiness of the whole gateway: each part broken on its own turns its own condition, and no other.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -8,17 +9,24 @@ use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::reload::declared;
+use crate::reload::put;
+use crate::support::api::Service;
 use crate::support::client;
 use crate::support::client::Request;
 use crate::support::client::Response;
 use crate::support::fake_api::FakeApi;
 use crate::support::fake_api::elsewhere;
+use crate::support::fake_api::json as json_answer;
+use crate::support::fake_api::page;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
 use crate::support::gateway::Setup;
+use crate::support::plane;
 use crate::support::process::freeze;
 use crate::support::process::signal;
 use crate::support::process::wait_until;
+use crate::support::upstream::Upstream;
 
 /// A path of the admin API with the token.
 fn ask(gateway: &Gateway, path: &str) -> Response {
@@ -200,4 +208,60 @@ fn a_bridge_that_is_gone_is_told() {
     assert_eq!(ask(&gateway, "/api/v1/status").json()["pairing"]["bridge"], "terminal");
     fs::remove_file(&note).unwrap();
     wait_until("none is in use", LIMIT, || reason(&gateway, "PairBridge") == "Off");
+}
+
+#[test]
+fn secrets_that_are_too_old_turn_their_own_condition() {
+    let (setup, upstream) = (Setup::new(), Upstream::start());
+    let key = setup.root.path().join("key");
+    put(&key, "old", 0o600);
+    let one = declared(0, &upstream, &format!("{{file: {}}}", key.display()));
+    let gateway = setup
+        .yaml(&format!("claims: {{source: 'off'}}\nsecrets: {{max_stale_seconds: 1}}\nconnections:\n{one}"))
+        .start();
+    assert_eq!(ready(&gateway).json()["advisories"], json!([]));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    wait_until("they are too old", LIMIT, || reason(&gateway, "SecretsSnapshot") == "TooStale");
+    let told = ready(&gateway);
+    assert_eq!((told.status, &told.json()["advisories"]), (200, &json!(["SecretsSnapshot"])), "{}", told.text());
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    wait_until("they count again", LIMIT, || ready(&gateway).json()["advisories"] == json!([]));
+}
+
+#[test]
+fn approvals_that_are_not_confirmed_any_more_turn_their_own_condition() {
+    let nobody: [String; 0] = [];
+    let feed = move |asked: &_| page(asked, &nobody);
+    let api = FakeApi::start(feed.clone());
+    let service = Service { id: "svc".to_owned(), slug: plane::SERVICE.to_owned(), key: "sk_live_any".to_owned() };
+    let (gateway, upstream) = (plane::pace(plane::setup(&api.url(), &service), 1, 4).start(), Upstream::start());
+    gateway.connect(&upstream, json!({}));
+    plane::until_fresh(&gateway, true);
+    assert_eq!(ready(&gateway).json()["advisories"], json!([]));
+    // It is there, says that it is well, and hands nothing out.
+    api.set(|_| json_answer("500 Internal Server Error", r#"{"error":"no","code":"INTERNAL_ERROR"}"#));
+    plane::until_fresh(&gateway, false);
+    let told = ready(&gateway);
+    assert_eq!((told.status, &told.json()["advisories"]), (200, &json!(["ClaimsFresh"])), "{}", told.text());
+    api.set(feed);
+    plane::until_fresh(&gateway, true);
+}
+
+#[test]
+fn settings_that_envoy_cannot_have_turn_their_own_condition() {
+    let gateway = Setup::new().yaml("claims: {source: 'off'}\n").start();
+    let tls = "claims: {source: 'off'}\ngateway:\n  tls:\n    cert_file: /nowhere.crt\n    key_file: /nowhere.key\n";
+    put(&gateway.setup.home().join("gateway.yaml"), &gateway.setup.yaml_of(tls), 0o600);
+    wait_until("the refusal is told", LIMIT, || ready(&gateway).json()["advisories"] == json!(["XdsInSync"]));
+    assert_eq!(reason_of_false(&gateway), ["XdsInSync: InvalidSettings"]);
+    gateway.setup.write_yaml();
+    wait_until("it is well again", LIMIT, || ready(&gateway).json()["advisories"] == json!([]));
+}
+
+/// All conditions that do not hold, with their reasons.
+fn reason_of_false(gateway: &Gateway) -> Vec<String> {
+    let told = ready(gateway).json();
+    let found = told["conditions"].as_array().into_iter().flatten().filter(|one| one["status"] == "False");
+    let text = |one: &Value, member: &str| one[member].as_str().unwrap_or_default().to_owned();
+    found.map(|one| format!("{}: {}", text(one, "type"), text(one, "reason"))).collect()
 }

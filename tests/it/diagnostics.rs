@@ -113,6 +113,7 @@ fn no_secret_of_any_kind_is_in_an_archive_or_in_what_the_command_says() {
     let names: BTreeSet<_> = found.keys().map(String::as_str).collect();
     let expected = [
         "config.redacted.yaml",
+        "doctor.json",
         "envoy-config-dump.json",
         "health.json",
         "logs.redacted.jsonl",

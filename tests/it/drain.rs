@@ -66,6 +66,29 @@ fn new_requests_are_refused_and_the_one_in_flight_ends_as_it_should() {
 }
 
 #[test]
+fn a_lease_of_a_client_that_left_before_it_was_told_ends() {
+    let (gateway, upstream) = (Gateway::start(), Upstream::start());
+    let connection = gateway.connect(&upstream, json!({}));
+    let _feed = upstream.feed();
+    let mut stream = Exchange::open(gateway.setup.ingress).unwrap();
+    assert!(stream.write(&gateway.agent().get(&gateway.authority(), &connection.at("/stream")).bytes()));
+    assert_eq!(stream.read_head("GET").unwrap().status, 200);
+    let mut asks = Exchange::open(gateway.setup.admin).unwrap();
+    let body = r#"{"waitSeconds":15,"leaseSeconds":600}"#;
+    let head = format!(
+        "POST /api/v1/drain HTTP/1.1\r\nhost: {}\r\nx-sigilum-admin-token: {}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        gateway.setup.admin,
+        gateway.token(),
+        body.len()
+    );
+    assert!(asks.write(head.as_bytes()));
+    wait_drained(&gateway, &connection.at("/v1"));
+    drop(asks);
+    wait_until("requests pass again", LIMIT, || gateway.get(&connection.at("/v1")).status == 200);
+}
+
+#[test]
 fn a_lease_ends_by_itself() {
     let (gateway, upstream) = (Gateway::start(), Upstream::start());
     let connection = gateway.connect(&upstream, json!({}));

@@ -13,6 +13,7 @@
 
 mod support;
 
+mod access;
 mod addresses;
 mod admin_tls;
 mod anew;
@@ -32,6 +33,7 @@ mod doctor;
 mod drain;
 mod edits;
 mod envoy_file;
+mod faults;
 mod fleet;
 mod handoff;
 mod ingress_tls;
@@ -51,7 +53,9 @@ mod restart;
 mod rotation;
 mod sandbox;
 mod sealed;
+mod service_life;
 mod service_manager;
+mod signatures;
 #[path = "../soak/traffic.rs"]
 mod soak;
 #[path = "../soak/claims.rs"]

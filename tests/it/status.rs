@@ -125,6 +125,44 @@ fn a_well_gateway_is_told_on_one_screen_and_as_the_schema_says() {
 }
 
 #[test]
+fn what_stands_in_the_report_was_looked_at() {
+    let (gateway, upstream) = (declared_only().start(), Upstream::start());
+    let connection = gateway.connect(&upstream, json!({}));
+    assert_eq!(gateway.get(&connection.at("/v1")).status, 200);
+    let told = || report(&gateway.setup, &[]);
+    wait_until("decisions are timed", LIMIT, || told()["authz"]["p99Ms"].is_number());
+    let first = told();
+    assert!(first["authz"]["p50Ms"].as_f64() <= first["authz"]["p99Ms"].as_f64(), "{}", first["authz"]);
+    assert_eq!((&first["authz"]["failClosed"], &first["gateway"]["startupPhase"]), (&json!(true), &Value::Null));
+    let file = gateway.setup.home().join("gateway.yaml");
+    let served = &first["config"]["service"];
+    assert_eq!((&served["path"], &served["valid"]), (&json!(file.to_str().unwrap()), &json!(true)));
+    assert_eq!((&first["config"]["mismatch"], &first["service"]["runtime"]["restarts"]), (&json!(false), &json!(0)));
+    assert_eq!(first["service"]["manager"], "none");
+
+    let authz = gateway.role("authz");
+    signal(authz, Signal::KILL);
+    gateway.wait_replaced("authz", authz);
+    gateway.wait_ready(LIMIT);
+    assert_eq!(told()["service"]["runtime"]["restarts"], 1);
+
+    let other = gateway.setup.root.path().join("other.yaml");
+    fs::copy(&file, &other).unwrap();
+    let elsewhere = report(&gateway.setup, &["--config", other.to_str().unwrap()]);
+    assert_eq!(elsewhere["config"]["mismatch"], true, "another file with the same text is another file");
+
+    let mut command = gateway.setup.command(&["gateway", "status", "--json"]);
+    let output = command.env("SIGILUM_SUPERVISOR_MODE", "external").output().unwrap();
+    let external: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(external["service"]["manager"], "external");
+
+    // A supervisor that does not answer says nothing, and neither does the report for it.
+    freeze(gateway.pid());
+    assert_eq!(told()["service"]["runtime"]["restarts"], Value::Null);
+    signal(gateway.pid(), Signal::CONT);
+}
+
+#[test]
 fn without_envoy_the_report_says_so_and_what_to_type() {
     let gateway = declared_only().start();
     freeze(gateway.pid());
@@ -337,7 +375,7 @@ fn without_a_gateway_connections_are_those_of_the_file_and_none_is_called_well()
     assert_eq!(
         told["connections"],
         json!([{
-            "id": "conn-000", "protocol": "http", "status": "active", "secret": null, "circuit": null,
+            "id": "conn-000", "protocol": "http", "status": "active", "secret": null,
             "lastProbe": null, "approvedAgents": null,
         }])
     );

@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::support::agent::random_hex;
+use crate::support::client::Request;
 use crate::support::client::Response;
 use crate::support::collector::Collector;
 use crate::support::collector::Span;
@@ -111,6 +112,29 @@ fn a_refused_request_is_traced_with_its_reason() {
     assert_eq!(decision.attributes["sigilum.stage"], "head");
     assert_eq!(decision.attributes["sigilum.reason"], "AUTH_REPLAY_DETECTED");
     assert_eq!(only(&spans, "envoy", SpanKind::Server).attributes["sigilum.decision_id"], decision_id(&refused));
+}
+
+#[test]
+fn strangers_do_not_fill_the_collector() {
+    let (collector, upstream) = (Collector::start(), Upstream::start());
+    let gateway = traced(&collector).start();
+    let connection = gateway.connect(&upstream, json!({}));
+    // One trace id for all of them is no way around.
+    let (traceparent, trace, _) = context("01");
+    let begun = std::time::Instant::now();
+    for _ in 0..400 {
+        let unsigned = Request::new("GET", &gateway.authority(), &connection.at("/v1"));
+        assert!(gateway.send(&unsigned.header("traceparent", &traceparent)).status >= 400);
+    }
+    let (later, ..) = context("01");
+    let passed = get(&gateway, &connection.at("/v1"), &later);
+    // What came before is there, as far as it ever will be.
+    collector.trace_of(&decision_id(&passed), 4);
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap() + 1;
+    let of = |scope: &str| collector.spans().iter().filter(|span| span.trace == trace && span.scope == scope).count();
+    let (decisions, envoy) = (of("sigilum.authz"), of("envoy"));
+    assert!((100..=100 + 10 * seconds).contains(&decisions), "{decisions} in {seconds} s");
+    assert!(envoy <= 2 * decisions, "{envoy} of Envoy's for {decisions}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ use crate::sys::signal::StopSignals;
 use crate::sys::tasks::Stop;
 
 /// How long a start may take altogether: Envoy is fetched, and each process has its own deadline.
-const START_PATIENCE: Duration = Duration::from_secs(600);
+pub const START_PATIENCE: Duration = Duration::from_secs(600);
 /// How long processes of a killed supervisor have to notice it themselves.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
@@ -127,6 +127,8 @@ impl Bound {
         loader: Loader,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Self, GatewayError> {
+        // One that comes while nothing runs yet restarts what will.
+        let signals = RestartSignals::install().ok();
         make_folders(&mut config)?;
         let locks = Locks::take(&config).await?;
         if let Some(before) = Instance::read(&config.run_dir) {
@@ -138,7 +140,7 @@ impl Bound {
         // Envoy may have to be fetched first.
         ServiceManager::of_environment().extend(START_PATIENCE);
         let (reserved, addresses, envoy) = prepare(&config, &config.wanted(), &progress).await?;
-        let frame = Frame::new(locks, progress, loader, &config.run_dir, &config.log_dir(), &addresses);
+        let frame = Frame::new(locks, signals, progress, loader, &config.run_dir, &config.log_dir(), &addresses);
         Ok(Self { config, addresses, reserved, envoy, frame, before: None })
     }
 
@@ -178,10 +180,10 @@ impl Bound {
 
     /// Starts everything, keeps it up until the stop is called, drains; starts anew where admin asks for it or somebody else
     /// does, on the control socket. Whatever happens, nothing is left.
-    pub async fn run(self, mut stops: Stops) -> Result<(), GatewayError> {
+    pub async fn run(mut self, mut stops: Stops) -> Result<(), GatewayError> {
         let (desk, standing, manager) = (self.frame.desk(), self.frame.standing.subscribe(), self.frame.manager);
         let data_dir = self.config.data_dir.clone();
-        let signals = RestartSignals::install().ok();
+        let signals = self.frame.signals.take();
         let ended = tokio::select! {
             ended = self.lives(&mut stops) => ended,
             never = desk.serve(signals) => match never {},

@@ -19,6 +19,10 @@ use crate::envoy::binary::Search;
 use crate::sys::tls::trust::ServerTrust;
 use crate::telemetry::log::LEVEL_VARIABLE;
 
+/// The variable in which `admin` is handed the token.
+pub const ADMIN_TOKEN: &str = "GATEWAY_ADMIN_TOKEN";
+/// The variable in which it is handed the password.
+pub const ADMIN_PASSWORD: &str = "SIGILUM_GATEWAY_PASSWORD";
 /// The settings file as it was when the gateway could use it, in the run folder; there while it cannot.
 pub const LAST_GOOD_FILE: &str = "gateway.yaml.last-good";
 
@@ -65,6 +69,8 @@ pub struct GatewayConfig {
     pub admin_trust: Option<ServerTrust>,
     /// Why the admin API may not face a network; `None`: whoever comes is asked who it is.
     pub admin_unguarded: Option<Unguarded>,
+    /// The file of what opens the admin API, where that was not given: of the token, or of the password.
+    pub admin_secret_file: PathBuf,
     /// Where agents connect.
     pub ingress: Vec<SocketAddr>,
     /// Where operators read Envoy's admin interface.

@@ -43,6 +43,8 @@ const CONVERSATIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long after a failed bind or accept it is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// The same after many failed binds: what is in the way is for a person to take away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How a supervisor stands, for whoever asks and for its watchdog.
 #[derive(Debug, Clone)]
@@ -87,20 +89,49 @@ impl Desk {
     /// Serves as long as it is polled, on the socket in the run folder as that is now.
     pub(super) async fn serve(mut self, mut signals: Option<RestartSignals>) -> Infallible {
         let mut conversations = JoinSet::new();
+        // The last thing that kept us from listening, and how long it is left alone.
+        let (mut said, mut pause) = (None, PAUSE);
         loop {
             let run_dir = self.standing.borrow().run_dir.clone();
             let path = run_dir.join(CONTROL_SOCKET);
             let listener = match peer::bind_private(&path).await {
                 Ok(listener) => listener,
                 Err(error) => {
-                    let _ = self.progress.try_send(Progress::Note(format!("no command can be taken: {error}")));
-                    tokio::time::sleep(PAUSE).await;
+                    let error = error.to_string();
+                    if said.as_ref() != Some(&error) {
+                        let _ = self.progress.try_send(Progress::Note(format!("no command can be taken: {error}")));
+                        said = Some(error);
+                    }
+                    self.wait(pause, &run_dir, &mut signals).await;
+                    pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
                     continue;
                 }
             };
+            (said, pause) = (None, PAUSE);
             let _gone = Gone(path);
             self.listen(&listener, &run_dir, &mut conversations, &mut signals).await;
         }
+    }
+
+    /// For a while, or until the run folder is another; signals are heard meanwhile.
+    async fn wait(&mut self, pause: Duration, run_dir: &Path, signals: &mut Option<RestartSignals>) {
+        let mut standing = self.standing.clone();
+        let over = tokio::time::sleep(pause);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                Ok(_) = standing.wait_for(|now| now.run_dir != run_dir) => return,
+                () = next(signals) => self.signalled(),
+            }
+        }
+    }
+
+    /// A restart was asked for by signal.
+    fn signalled(&self) {
+        let (ask, _) = Ask::new(Restart::Standard, "SIGUSR2".to_owned());
+        // One that waits already does the same.
+        let _ = self.asks.try_send(ask);
     }
 
     /// Until the run folder is another.
@@ -113,20 +144,10 @@ impl Desk {
     ) {
         let mut standing = self.standing.clone();
         loop {
-            let signal = async {
-                match signals.as_mut() {
-                    Some(signals) => signals.next().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 Ok(_) = standing.wait_for(|now| now.run_dir != run_dir) => return,
                 Some(_) = conversations.join_next() => {}
-                () = signal => {
-                    let (ask, _) = Ask::new(Restart::Standard, "SIGUSR2".to_owned());
-                    // One that waits already does the same.
-                    let _ = self.asks.try_send(ask);
-                }
+                () = next(signals) => self.signalled(),
                 accepted = listener.accept(), if conversations.len() < CONVERSATIONS => match accepted {
                     Ok((stream, _)) => {
                         conversations.spawn(self.clone().converse(stream));
@@ -173,6 +194,14 @@ impl Desk {
     }
 }
 
+/// The next signal; never, where they cannot be heard.
+async fn next(signals: &mut Option<RestartSignals>) {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The process at the other end, where it is one of our user's or root's: whoever can do as we do anyway.
 fn believed(stream: &UnixStream) -> Option<i32> {
     let peer = stream.peer_cred().ok()?;
@@ -200,5 +229,47 @@ impl Drop for Gone {
     fn drop(&mut self) {
         // One that stays is replaced by the next start.
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use super::*;
+
+    fn desk(run_dir: &Path) -> (Desk, mpsc::Receiver<Progress>, watch::Sender<Standing>, mpsc::Receiver<Ask>) {
+        let (sender, standing) = watch::channel(Standing {
+            managed: false,
+            phase: Phase::Running,
+            since: UnixMillis(0),
+            processes: Vec::new(),
+            addresses: Addresses {
+                ingress: Vec::new(),
+                admin: Vec::new(),
+                envoy_admin: Vec::new(),
+                ingress_tls: false,
+                admin_tls: false,
+            },
+            admin: None,
+            run_dir: run_dir.to_owned(),
+            process_restarts: 0,
+            restarts: 0,
+        });
+        let (asks, asked) = mpsc::channel(QUEUE);
+        let (progress, told) = mpsc::channel(64);
+        (Desk { asks, standing, progress }, told, sender, asked)
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_cannot_be_had_is_said_once() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(CONTROL_SOCKET)).unwrap();
+        let (desk, mut told, _standing, _asked) = desk(folder.path());
+        // Long enough for three attempts.
+        let tried = tokio::time::timeout(PAUSE * 4, desk.serve(None)).await;
+        assert!(tried.is_err());
+        assert!(matches!(told.recv().await, Some(Progress::Note(note)) if note.contains("no command can be taken")));
+        assert_eq!(told.recv().await, None, "and not again");
     }
 }

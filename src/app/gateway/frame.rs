@@ -22,6 +22,7 @@ use crate::app::gateway::record::Went;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::service::ServiceManager;
+use crate::sys::signal::RestartSignals;
 
 /// How long the last answer of a supervisor that ends has to be written.
 const LAST_WORD: Duration = Duration::from_millis(100);
@@ -38,6 +39,8 @@ pub(super) struct Frame {
     /// Where restarts are asked for.
     pub(super) asks: mpsc::Receiver<Ask>,
     sender: mpsc::Sender<Ask>,
+    /// The same by a signal; heard from the very beginning, because one that nobody hears ends the process.
+    pub(super) signals: Option<RestartSignals>,
     /// The restart that is being done.
     pub(super) doing: Option<Doing>,
     /// Where its line is written; of the settings that it began with.
@@ -53,6 +56,7 @@ pub(super) struct Doing {
 impl Frame {
     pub(super) fn new(
         locks: Locks,
+        signals: Option<RestartSignals>,
         progress: mpsc::Sender<Progress>,
         loader: Loader,
         run_dir: &Path,
@@ -81,6 +85,7 @@ impl Frame {
             standing: watch::channel(standing).0,
             asks,
             sender,
+            signals,
             doing: None,
             log_dir: log_dir.to_owned(),
         }

@@ -1,11 +1,9 @@
 //! What the processes say: cleaned, kept as JSON lines in files of bounded size, warnings shown to the person as well.
 
-use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::Map;
 use serde_json::Value;
 use tokio::io::AsyncBufReadExt as _;
@@ -23,6 +21,8 @@ use crate::domain::log_redaction::LogRedactor;
 use crate::domain::redact::Redactor;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
+use crate::telemetry::log_cleaning;
+use crate::telemetry::log_cleaning::DECISION;
 use crate::telemetry::log_file::LogFile;
 use crate::telemetry::log_reader::LogPlaces;
 
@@ -32,8 +32,6 @@ const MAX_LINE: usize = 16 * 1024;
 const MAX_SHOWN: usize = 600;
 /// Shorter secrets are words that lines may well hold.
 const MIN_SECRET: usize = 12;
-/// What `kind` says of lines that tell of a decision.
-const DECISION: &str = "decision";
 
 /// The log of one process.
 #[derive(Debug, Clone)]
@@ -116,20 +114,11 @@ impl Log {
         self.append(Role::Admin, line.get(..MAX_LINE).unwrap_or(line), cut, progress)
     }
 
-    /// Whether a line tells of a decision, and nothing in it would be cleaned: there may be thousands a second, and taking
-    /// each apart costs ten times as much as looking at it (32 and 3 microseconds on one busy machine).
-    fn is_plain_decision(&self, line: &[u8]) -> bool {
-        serde_json::from_slice::<Decision<'_>>(line).is_ok_and(|line| {
-            line.kind == DECISION
-                && line.level == "INFO"
-                && !self.redactor.would_clean(&line.method)
-                && !self.redactor.would_clean(&line.path)
-        })
-    }
-
     /// Cleans a line and writes it down; `None` where nobody need be shown it.
     fn append(&self, role: Role, line: &[u8], cut: bool, progress: Option<&mpsc::Sender<Progress>>) -> Option<Line> {
-        if let Some(decisions) = self.decisions.as_ref().filter(|_| !cut && self.is_plain_decision(line)) {
+        if let Some(decisions) =
+            self.decisions.as_ref().filter(|_| !cut && log_cleaning::is_plain_decision(&self.redactor, line))
+        {
             // A full disk must not stop the gateway.
             let _ = decisions.append(line);
             if let Some(progress) = progress.filter(|_| self.verbose) {
@@ -149,19 +138,6 @@ impl Log {
         }
         Some(line)
     }
-}
-
-/// What a stranger may have a say in of the event of a decision; the rest are our own words, ids and fingerprints.
-#[derive(Deserialize)]
-struct Decision<'a> {
-    #[serde(borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    level: Cow<'a, str>,
-    #[serde(borrow)]
-    method: Cow<'a, str>,
-    #[serde(borrow)]
-    path: Cow<'a, str>,
 }
 
 /// A line as an object with a time and a level; `None` where it is blank.

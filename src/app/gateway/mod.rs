@@ -9,6 +9,7 @@ mod child;
 pub mod command;
 pub mod config;
 pub mod control;
+pub mod crash;
 mod drain;
 pub mod error;
 mod frame;
@@ -26,6 +27,7 @@ mod watchdog;
 use tokio::sync::mpsc;
 
 pub use crate::app::gateway::bound::Bound;
+pub use crate::app::gateway::bound::START_PATIENCE;
 pub use crate::app::gateway::bound::Stops;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::config::Loader;

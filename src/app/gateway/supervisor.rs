@@ -24,6 +24,7 @@ use crate::app::gateway::child::Exit;
 use crate::app::gateway::child::Plan;
 use crate::app::gateway::child::Running;
 use crate::app::gateway::config::GatewayConfig;
+use crate::app::gateway::crash;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::frame::Frame;
 use crate::app::gateway::hand_off::Kept;
@@ -349,6 +350,7 @@ impl Supervisor {
         self.frame.standing.send_modify(|standing| {
             standing.process_restarts = standing.process_restarts.saturating_add(1);
         });
+        self.keep_crash(&exit);
         let patience = self.config.patience;
         let spread = random::bytes::<1>().map_or(u8::MAX, |[byte]| byte);
         match self.failures.entry(role).or_default().count(patience, SystemClock.now().monotonic, spread) {
@@ -368,9 +370,23 @@ impl Supervisor {
         }
     }
 
+    /// Keeps what a process that crashed said last, and says where.
+    fn keep_crash(&self, exit: &Exit) {
+        let Some(status) = exit.status.filter(|status| crash::is_crash(*status)) else { return };
+        let ended = crash::Ended { role: exit.role, pid: exit.pid, status };
+        let envoy = self.envoy.version.to_string();
+        let name = exit.role.name();
+        let note = match crash::keep(&self.config, &envoy, ended, SystemClock.now().wall) {
+            Ok(path) => format!("{name} crashed ({}); what it said last: {}", exit.words(), path.display()),
+            Err(error) => format!("{name} crashed ({}); what it said last cannot be kept: {error}", exit.words()),
+        };
+        let _ = self.frame.progress.try_send(Progress::Note(note));
+    }
+
     fn ended_early(&mut self, exit: Result<Exit, tokio::task::JoinError>) -> GatewayError {
         let exit = exit.unwrap_or(Exit { role: Role::Admin, pid: 0, status: None });
         self.children.remove(&exit.role);
+        self.keep_crash(&exit);
         GatewayError::Ended {
             role: exit.role,
             ended: exit.words(),

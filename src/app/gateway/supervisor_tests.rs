@@ -78,6 +78,7 @@ impl Fake {
         GatewayConfig {
             admin_trust: None,
             admin_unguarded: None,
+            admin_secret_file: PathBuf::from("admin-token"),
             admin: vec!["127.0.0.1:0".parse().unwrap()],
             ingress: vec!["127.0.0.1:0".parse().unwrap()],
             envoy_admin: vec!["127.0.0.1:0".parse().unwrap()],
@@ -365,7 +366,7 @@ async fn an_admin_api_that_asks_nobody_is_not_opened_to_a_network() {
     let fake = Fake::new();
     let port = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
     let admin = vec![std::net::SocketAddr::from(([0, 0, 0, 0], port))];
-    let config = GatewayConfig { admin, admin_unguarded: Some(Unguarded::LoopbackMode), ..fake.config() };
+    let config = GatewayConfig { admin, admin_unguarded: Some(Unguarded::NoneMode), ..fake.config() };
     let (progress, _reported) = mpsc::channel(10);
     let error = Bound::build(config, none(), progress).await.unwrap_err();
     assert_eq!(error.class(), Class::Config);

@@ -84,7 +84,10 @@ impl Gateway {
             request = request.header(RELAY_HEADER, session.clone());
         }
         // What exactly is wrong with a file of this machine concerns nobody elsewhere.
-        let token = (self.token)().map_err(|_| "the admin token of this machine cannot be read".to_owned())?;
+        let token = (self.token)().map_err(|_| {
+            "the admin token of this machine cannot be read, or another program listens in the gateway's place"
+                .to_owned()
+        })?;
         if let Some(token) = token {
             let mut value = HeaderValue::from_str(token.expose())
                 .map_err(|_| "the admin token holds characters that no token has".to_owned())?;

@@ -22,6 +22,8 @@ use crate::app::api::ApiConfig;
 use crate::app::api::ApiError;
 use crate::app::gateway;
 use crate::app::gateway::Stops;
+use crate::app::gateway::config::ADMIN_PASSWORD;
+use crate::app::gateway::config::ADMIN_TOKEN;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::config::Loader;
 use crate::app::gateway::error::GatewayError;
@@ -50,8 +52,8 @@ pub use error::SetupError;
 
 /// Name of the part that speaks in the log of this process.
 const API_LOG: &str = "api";
-/// The variable that may name the admin token.
-const ADMIN_TOKEN: &str = "GATEWAY_ADMIN_TOKEN";
+/// The variables that may name the admin token or password; no more than one of them is handed over.
+const ADMIN_SECRETS: [&str; 2] = [ADMIN_TOKEN, ADMIN_PASSWORD];
 /// The variable under which admin finds the key for connections without one of their own.
 const SERVICE_KEY: &str = "SIGILUM_SERVICE_API_KEY";
 /// The variables that name the control plane.
@@ -141,7 +143,7 @@ pub async fn run(
     }
     let token = admin_token(bound.config_mut());
     let trust = bound.config_mut().admin_trust.clone();
-    let token_file = bound.config_mut().data_dir.join("admin-token");
+    let token_file = bound.config_mut().admin_secret_file.clone();
     let addresses = bound.addresses().clone();
     let demo = match (listeners, &keys.demo) {
         (Some(listeners), Some((native, _))) => {
@@ -326,6 +328,6 @@ fn configure(config: &mut GatewayConfig, base: &str, key: &Secret) {
 }
 
 fn admin_token(config: &GatewayConfig) -> Option<Secret> {
-    let given = config.admin_secrets.iter().find(|(name, _)| name == ADMIN_TOKEN);
+    let given = config.admin_secrets.iter().find(|(name, _)| ADMIN_SECRETS.contains(&name.as_str()));
     given.map(|(_, token)| token.duplicate())
 }

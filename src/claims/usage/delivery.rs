@@ -123,6 +123,9 @@ struct Trouble {
     /// Since when it is of a kind that is not waited for without an end.
     since: Option<Instant>,
     said: bool,
+    /// Its key was refused: until when it is left alone, and how long it is the next time.
+    rests_until: Option<Instant>,
+    pause: Duration,
 }
 
 /// What an attempt came to.
@@ -147,12 +150,16 @@ impl Delivery {
         Self { client, keys, metrics, pace, state: Mutex::default() }
     }
 
-    /// Sends the events and repeats what has to be repeated, until all are settled. Once `halt` is called every
-    /// event is tried at most once more.
+    /// Sends the events and repeats what has to be repeated, until all are settled but those of services whose own key is
+    /// refused: they are for a later call, and hold nobody else up. Once `halt` is called every event is tried at most
+    /// once more.
     pub(in crate::claims) async fn deliver(&self, events: &[Pending], halt: &Stop) {
         let mut services: BTreeMap<&str, Vec<&Pending>> = BTreeMap::new();
         for event in events.iter().filter(|event| !event.is_settled()) {
             services.entry(&event.event.service).or_default().push(event);
+        }
+        if !halt.is_called() {
+            services.retain(|service, _| !self.rests(service));
         }
         let (size, room) = if self.sends_batches() { (MAX_BATCH, BATCHES_UNDER_WAY) } else { (1, SINGLES_UNDER_WAY) };
         let mut parts = services.values().flat_map(|events| events.chunks(size));
@@ -218,6 +225,10 @@ impl Delivery {
                 Verdict::OfAnotherService => {
                     self.say_once_that_it_is_left_out(service);
                     self.skip(left.into_iter().flatten(), Skipped::Unauthorized);
+                    return;
+                }
+                Verdict::Unauthorized if !patience_over => {
+                    self.let_rest(service);
                     return;
                 }
                 _ if !patience_over => {}
@@ -315,7 +326,8 @@ impl Delivery {
         let now = Instant::now();
         let reason = answer.as_ref().err().map_or("NotUnderstood", ApiError::reason);
         let mut state = self.lock();
-        let new = || Trouble { reason: "", since: None, said: false };
+        let pause = self.pace.first;
+        let new = || Trouble { reason: "", since: None, said: false, rests_until: None, pause };
         let trouble = state.troubles.entry(service.to_owned()).or_insert_with(new);
         if trouble.reason != reason {
             trouble.reason = reason;
@@ -328,6 +340,24 @@ impl Delivery {
             }
         }
         bounded && now.duration_since(*trouble.since.get_or_insert(now)) >= self.pace.patience
+    }
+
+    /// Leaves a service alone for a while.
+    fn let_rest(&self, service: &str) {
+        if let Some(trouble) = self.lock().troubles.get_mut(service) {
+            trouble.rests_until = Some(Instant::now() + random::jittered(trouble.pause));
+            trouble.pause = trouble.pause.saturating_mul(2).min(self.pace.longest);
+        }
+    }
+
+    fn rests(&self, service: &str) -> bool {
+        let until = self.lock().troubles.get(service).and_then(|trouble| trouble.rests_until);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Gives up events that wait for a key, because too many do.
+    pub(in crate::claims) fn give_up_waiting(&self, events: &[Pending]) {
+        self.skip(events.iter().collect::<Vec<_>>().iter(), Skipped::Unauthorized);
     }
 
     fn say_once_that_it_is_left_out(&self, service: &str) {

@@ -38,6 +38,8 @@ use crate::telemetry::tail::Tail;
 const WINDOW_EVENTS: usize = 2000;
 /// Most bytes of the log read for them, so that a log of refusals does not keep a thread busy for long.
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
+/// Most events that wait for a key that is refused, of all services: some megabytes. The oldest are given up.
+const MAX_HELD: usize = 10_000;
 /// Name of the file that remembers how far events are settled.
 const POSITION_FILE: &str = "usage.position";
 
@@ -88,6 +90,8 @@ pub struct Usage {
     stored: Position,
     stored_at: Instant,
     delivery: Delivery,
+    /// Events of services whose key is refused: read, and not settled. Those behind them go on.
+    held: Vec<Pending>,
     metrics: Arc<Metrics>,
     pace: Pace,
 }
@@ -114,6 +118,8 @@ struct Window {
 enum Ended {
     /// Everything in it is settled.
     Settled,
+    /// The same but for what waits for another key.
+    Held,
     /// The stop was called.
     Stopped,
     /// Too much waits behind it.
@@ -141,6 +147,7 @@ impl Usage {
             max_backlog_bytes,
             committed,
             delivery,
+            held: Vec::new(),
             metrics,
             pace,
         })
@@ -151,12 +158,22 @@ impl Usage {
         loop {
             let last = stop.is_called();
             let window = self.read().await;
-            let ended = self.deliver(&window, &stop).await;
+            let mut events = std::mem::take(&mut self.held);
+            events.extend(window.events);
+            let ended = self.deliver(&events, &stop).await;
             match ended {
                 Ended::Settled => self.commit(&window.end, !window.more || last).await,
-                Ended::Overflow => self.give_up_oldest(&window).await,
+                Ended::Held => {
+                    self.commit_settled(&events).await;
+                    if is_overflowing(&self.log, &self.committed, self.max_backlog_bytes, &self.metrics).await {
+                        self.give_up_oldest(&events).await;
+                    } else {
+                        self.hold(events);
+                    }
+                }
+                Ended::Overflow => self.give_up_oldest(&events).await,
                 Ended::Stopped => {
-                    self.commit_settled(&window).await;
+                    self.commit_settled(&events).await;
                     return;
                 }
             }
@@ -174,18 +191,30 @@ impl Usage {
         }
     }
 
+    /// Keeps what is not settled for the next attempt.
+    fn hold(&mut self, events: Vec<Pending>) {
+        self.held = events;
+        self.held.retain(|event| !event.is_settled());
+        let over = self.held.len().saturating_sub(MAX_HELD);
+        if over > 0 {
+            let given_up: Vec<_> = self.held.drain(..over).collect();
+            self.delivery.give_up_waiting(&given_up);
+        }
+        self.record_waiting(&self.held);
+    }
+
     /// Sends until everything is settled or something is in the way.
-    async fn deliver(&mut self, window: &Window, stop: &Stop) -> Ended {
-        if window.events.is_empty() {
+    async fn deliver(&mut self, events: &[Pending], stop: &Stop) -> Ended {
+        if events.is_empty() {
             return Ended::Settled;
         }
         let (halt, halted) = stop_pair();
         let mut stop = stop.clone();
         let mut overflow = false;
         let mut deadline: Option<Instant> = None;
-        let is_settled = || window.events.iter().all(Pending::is_settled);
+        let is_settled = || events.iter().all(Pending::is_settled);
         // Apart from `self`, which the looks in between need.
-        let delivery = self.delivery.deliver(&window.events, &halted);
+        let delivery = self.delivery.deliver(events, &halted);
         tokio::pin!(delivery);
         let mut committed = self.committed.clone();
         loop {
@@ -203,8 +232,8 @@ impl Usage {
                     deadline = Some(Instant::now() + self.pace.flush);
                 }
                 () = tokio::time::sleep(self.pace.poll), if !overflow => {
-                    self.record_waiting(&window.events);
-                    if let Some(settled) = settled_up_to(&window.events) && settled != committed {
+                    self.record_waiting(events);
+                    if let Some(settled) = settled_up_to(events) && settled != committed {
                         store(&self.position, &settled).await;
                         committed = settled;
                     }
@@ -221,12 +250,17 @@ impl Usage {
         match (is_settled(), deadline.is_some()) {
             (true, _) => Ended::Settled,
             (false, true) => Ended::Stopped,
-            (false, false) => Ended::Overflow,
+            (false, false) if overflow => Ended::Overflow,
+            (false, false) => Ended::Held,
         }
     }
 
     /// The next stretch of the log.
     async fn read(&mut self) -> Window {
+        if self.reader.is_none() {
+            // It begins at the stored position, before them.
+            self.held.clear();
+        }
         let mut reader = self.reader.take().unwrap_or_else(|| Reader {
             tail: Tail::new(&self.log, &self.position),
             namespace: self.namespace.clone(),
@@ -247,8 +281,8 @@ impl Usage {
     }
 
     /// Gives up the window, and whole files until the rest is within its bound again.
-    async fn give_up_oldest(&mut self, window: &Window) {
-        let unsettled = window.events.iter().filter(|event| !event.is_settled()).count();
+    async fn give_up_oldest(&mut self, events: &[Pending]) {
+        let unsettled = events.iter().filter(|event| !event.is_settled()).count();
         let Some(mut reader) = self.reader.take() else { return };
         let (log, bound) = (self.log.clone(), self.max_backlog_bytes);
         let left = tokio::task::spawn_blocking(move || {
@@ -285,8 +319,8 @@ impl Usage {
         }
     }
 
-    async fn commit_settled(&mut self, window: &Window) {
-        let position = settled_up_to(&window.events).unwrap_or_else(|| self.committed.clone());
+    async fn commit_settled(&mut self, events: &[Pending]) {
+        let position = settled_up_to(events).unwrap_or_else(|| self.committed.clone());
         self.commit(&position, true).await;
     }
 

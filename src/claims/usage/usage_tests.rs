@@ -491,6 +491,26 @@ async fn a_refused_key_holds_the_others_up_for_a_while_only() {
 }
 
 #[tokio::test]
+async fn a_refused_key_holds_up_its_own_service_alone_and_loses_nothing() {
+    // With all the patience there is.
+    let rig = Rig::start().await;
+    rig.mood(Mood::KeyRefused);
+    let running = rig.run();
+    rig.write([line("event-00000", "github"), line("event-00001", "linear")]);
+    rig.until("the other is stored", |rig| rig.stored() == ids(1..2)).await;
+    rig.write([line("event-00002", "linear"), line("event-00003", "github"), line("event-00004", "linear")]);
+    rig.until("those behind too", |rig| [1, 2, 4].iter().all(|id| rig.stored().is_superset(&ids(*id..*id + 1)))).await;
+    assert_eq!(rig.metric("usage_skipped_total{reason=\"unauthorized\"}"), 0);
+    // A crash finds those that wait where they were.
+    running.kill().await;
+    let running = rig.run();
+    rig.until("it tries", |rig| rig.metric("usage_pending") == 2).await;
+    rig.key("github", "new-key");
+    rig.until_stored(&ids(0..5)).await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_key_of_another_service_holds_nobody_up() {
     // With all the patience there is.
     let rig = Rig::start().await;

@@ -99,7 +99,6 @@ fn declared(config: &Config) -> Vec<ConnectionStatusBody> {
         protocol: declared.checked.settings.protocol.name().to_owned(),
         status: if declared.checked.settings.active { "active" } else { "disabled" }.to_owned(),
         secret: None,
-        circuit: None,
         last_probe: None,
         approved_agents: None,
     });

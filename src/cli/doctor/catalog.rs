@@ -41,6 +41,15 @@ pub(super) const CHECKS: &[Check] = &[
         judge: judge::schema,
     },
     Check {
+        id: "gateway/mode",
+        title: "Gateway meant",
+        explanation: "Looks whether commands ask the gateway of this machine or one elsewhere. Where they ask another than the \
+                      one that runs here, what they show and change is not what serves the agents of this machine.",
+        worst: Severity::Warning,
+        fix: None,
+        judge: judge::mode,
+    },
+    Check {
         id: "gateway/allow-unsigned",
         title: "Unsigned requests",
         explanation: "Looks for settings of older gateways that let unsigned requests through. No setting opens the gate any \
@@ -313,7 +322,10 @@ pub(super) const CHECKS: &[Check] = &[
         explanation: "Compares the unit of the gateway with what this version writes for the same command. A unit of an older \
                       version may start a program that is gone, or end it in a way that loses requests.",
         worst: Severity::Error,
-        fix: Some("writes the unit anew after a yes; never drop-ins, and not where the machine has such a unit"),
+        fix: Some(
+            "writes the unit anew after a yes, stops it before and starts it again where it runs; never drop-ins, and not where \
+                   the machine has such a unit",
+        ),
         judge: machine::drift,
     },
     Check {

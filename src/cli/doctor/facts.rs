@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::app::checkup::StoreLook;
 use crate::app::survey::UnitFile;
 use crate::app::unit_file::Command;
-use crate::cli::gateway::probe::Door;
+use crate::domain::canary::Verdict;
 use crate::envoy::binary::EnvoyBinary;
 use crate::secrets::residue::Finding as Residue;
 use crate::sys::process::PortListener;
@@ -106,7 +106,7 @@ pub(super) struct GatewayFacts {
     /// The conditions of readiness: its own, or those that can be judged without it.
     pub(super) conditions: Vec<ConditionBody>,
     /// What the port of agents did with an unsigned request; `None`: it was not asked.
-    pub(super) door: Option<Door>,
+    pub(super) door: Option<Verdict>,
     /// The version of Envoy that runs.
     pub(super) envoy: Option<String>,
 }

@@ -35,7 +35,7 @@ pub(in crate::cli::doctor) fn well() -> Facts {
             url: "http://127.0.0.1:38100".to_owned(),
             reach: Reach::Answers,
             conditions: Vec::new(),
-            door: Some(Door::Refuses),
+            door: Some(Verdict::Refused),
             envoy: Some(PINNED.to_string()),
         },
         ports: vec![port("port of agents", "127.0.0.1:38000"), port("admin API", "127.0.0.1:38100")],

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::app::checkup;
@@ -11,15 +10,11 @@ use crate::app::gateway::instance::Instance;
 use crate::app::status_api::ApiError;
 use crate::app::status_api::StatusApi;
 use crate::cli::doctor::facts::ConfigFacts;
+use crate::cli::doctor::facts::EnvoyFacts;
 use crate::cli::doctor::facts::Facts;
 use crate::cli::doctor::facts::GatewayFacts;
-use crate::cli::doctor::facts::IdentityFact;
-use crate::cli::doctor::facts::InstanceFacts;
-use crate::cli::doctor::facts::ModeFact;
-use crate::cli::doctor::facts::OpenclawFact;
 use crate::cli::doctor::facts::PortFact;
 use crate::cli::doctor::facts::Reach;
-use crate::cli::doctor::facts::ServiceFacts;
 use crate::cli::doctor::facts::TokenFact;
 use crate::cli::doctor::gather_envoy;
 use crate::cli::doctor::gather_files;
@@ -27,7 +22,9 @@ use crate::cli::doctor::gather_service;
 use crate::cli::gateway::master_key;
 use crate::cli::gateway::probe;
 use crate::cli::gateway_api;
+use crate::cli::gateway_api::Credential;
 use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::settings;
 use crate::cli::settings::Looked;
@@ -37,7 +34,6 @@ use crate::config::guard;
 use crate::config::keys;
 use crate::config::parts::ClaimsSource;
 use crate::domain::secret::Secret;
-use crate::secrets::residue::Finding as Residue;
 use crate::sys::local_http;
 use crate::sys::process;
 use crate::wire::health::ConditionBody;
@@ -67,20 +63,24 @@ pub(super) async fn gather(flags: &Flags, deep: bool) -> Result<Facts, CliError>
         let keys = checkup::MasterKeys::new(given, master_key::file(config));
         store = checkup::store(&config.paths.data_dir, &keys, "doctor");
     }
-    let Local {
-        config: about,
-        instance,
-        ports,
-        modes,
-        missing,
-        identity,
-        same_owner,
-        cores,
-        service,
-        openclaw,
-        residue,
-    } = local;
-    Ok(Facts {
+    Ok(local(gateway, envoy, store))
+}
+
+/// What is found out without asking anybody; it becomes everything with the answers of those who were asked.
+fn local(
+    looked: &Looked,
+    running: Option<&Instance>,
+) -> impl FnOnce(GatewayFacts, EnvoyFacts, StoreLook) -> Facts + use<> {
+    let config = &looked.config;
+    let (about, ports) = (about(looked), ports(config, running));
+    let instance = gather_files::instance(config, running);
+    let cores = gather_files::cores(&instance.pids);
+    let (modes, missing) = (gather_files::modes(config, &looked.file), gather_files::missing(config));
+    let (identity, record) = gather_files::identity(config);
+    let same_owner = record.is_some_and(|record| gather_files::same_owner(&record, config));
+    let (service, openclaw) = (gather_service::service(config), gather_files::openclaw());
+    let residue = gather_files::residue(config);
+    move |gateway, envoy, store| Facts {
         config: about,
         instance,
         gateway,
@@ -95,41 +95,6 @@ pub(super) async fn gather(flags: &Flags, deep: bool) -> Result<Facts, CliError>
         service,
         openclaw,
         residue,
-    })
-}
-
-/// What is found out without asking anybody.
-struct Local {
-    config: ConfigFacts,
-    instance: InstanceFacts,
-    ports: Vec<PortFact>,
-    modes: Vec<ModeFact>,
-    missing: Vec<PathBuf>,
-    identity: IdentityFact,
-    same_owner: bool,
-    cores: Vec<(i32, String)>,
-    service: ServiceFacts,
-    openclaw: OpenclawFact,
-    residue: Vec<Residue>,
-}
-
-fn local(looked: &Looked, running: Option<&Instance>) -> Local {
-    let config = &looked.config;
-    let instance = gather_files::instance(config, running);
-    let cores = gather_files::cores(&instance.pids);
-    let (identity, record) = gather_files::identity(config);
-    Local {
-        config: about(looked),
-        ports: ports(config, running),
-        modes: gather_files::modes(config, &looked.file),
-        missing: gather_files::missing(config),
-        same_owner: record.is_some_and(|record| gather_files::same_owner(&record, config)),
-        identity,
-        cores,
-        service: gather_service::service(config),
-        openclaw: gather_files::openclaw(),
-        residue: gather_files::residue(config),
-        instance,
     }
 }
 
@@ -156,10 +121,13 @@ fn about(looked: &Looked) -> ConfigFacts {
 }
 
 fn token(config: &Config) -> TokenFact {
-    match gateway_api::token(config) {
+    match gateway_api::own_token(config) {
         Ok(Some(token)) if guard::is_placeholder(token.expose()) => TokenFact::Placeholder,
         Ok(Some(_)) => TokenFact::There,
-        Ok(None) => TokenFact::Missing(config.paths.data_dir.join("admin-token")),
+        Ok(None) => TokenFact::Missing(match gateway_api::credential(config) {
+            Credential::File(file) => file,
+            Credential::Given(_) | Credential::Nothing => config.paths.data_dir.join("admin-token"),
+        }),
         Err(error) => TokenFact::Unreadable(error.message),
     }
 }
@@ -226,7 +194,10 @@ async fn ask(
     let nothing = |reach| (reach, Vec::new(), None);
     let trust = gateway_api::trust(&config.admin.trust);
     // A token that cannot be read is told apart; here it is as if there were none.
-    let token = gateway_api::token(config).ok().flatten();
+    let token = match gateway_api::token_for(config, url) {
+        Err(error) if error.outcome == Outcome::Unreachable => return nothing(Reach::Nobody(error.message)),
+        token => token.ok().flatten(),
+    };
     let api = match StatusApi::new(url, token.as_ref(), &trust, patience) {
         Ok(api) => api,
         Err(error) => return nothing(Reach::Other(error.to_string())),
@@ -234,7 +205,7 @@ async fn ask(
     let (status, readiness) = tokio::join!(api.status::<StatusBody>(), api.readiness::<DetailsBody>(deep));
     let conditions = readiness.ok().and_then(|found| found.details).map(|details| details.conditions);
     match status {
-        Ok(status) => (Reach::Answers, conditions.unwrap_or_default(), status.envoy.version),
+        Ok(status) => (Reach::Answers, conditions.unwrap_or_default(), status.known.envoy.version),
         Err(error @ (ApiError::Unreachable { .. } | ApiError::Certificate { .. })) => {
             nothing(Reach::Nobody(error.to_string()))
         }

@@ -1,6 +1,5 @@
 //! Units of this machine that start a gateway.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -12,6 +11,7 @@ use crate::app::systemd::Unit;
 use crate::app::unit_file;
 use crate::cli::doctor::facts::ServiceFacts;
 use crate::cli::doctor::facts::UnitFact;
+use crate::cli::gateway::drift;
 use crate::cli::gateway::lifecycle;
 use crate::cli::gateway::manager;
 use crate::cli::gateway::place::Place;
@@ -43,11 +43,6 @@ pub(super) fn service(config: &Config) -> ServiceFacts {
     let mut others = survey::units(&folders);
     others.retain(|unit| !names.contains(&unit.name) && (unit.legacy || starts_gateway(&unit.path)));
     let user = env::lookup("USER").or_else(|| env::lookup("LOGNAME"));
-    let ports = |addresses: &[SocketAddr]| {
-        let mut ports: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
-        ports.dedup();
-        ports
-    };
     ServiceFacts {
         unit: own.and_then(|path| unit(path, kind, &place)),
         system,
@@ -55,7 +50,7 @@ pub(super) fn service(config: &Config) -> ServiceFacts {
         systemd: Path::new(SYSTEMD).is_dir(),
         linger: user.filter(|user| !user.contains('/')).map(|user| Path::new(LINGER).join(user).exists()),
         external: env::lookup(POLICY).is_some_and(|policy| policy == "external"),
-        ports: (ports(&config.listen.admin), ports(&config.listen.ingress)),
+        ports: (drift::of(&config.listen.admin), drift::of(&config.listen.ingress)),
     }
 }
 

@@ -12,9 +12,10 @@ use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::finding::Judged;
 use crate::cli::doctor::finding::Repair;
 use crate::cli::doctor::finding::Severity;
-use crate::cli::gateway::probe::Door;
+use crate::cli::owner;
 use crate::config::guard;
 use crate::config::keys;
+use crate::domain::canary::Verdict;
 use crate::envoy::binary::PINNED;
 use crate::sys::process::PortListener;
 use crate::wire::health::ConditionBody;
@@ -53,6 +54,22 @@ fn is_unsigned(path: &str) -> bool {
     [&keys::ALLOW_UNSIGNED_PROXY, &keys::REQUIRE_SIGNED_ADMIN_CHECKS].iter().any(|key| key.name() == path)
 }
 
+/// Whether commands ask the gateway of this machine.
+pub(super) fn mode(facts: &Facts) -> Judged {
+    let url = &facts.gateway.url;
+    match (owner::is_loopback(url), facts.instance.supervisor) {
+        (true, _) => Judged::Well(format!("local: {url}")),
+        (false, None) => Judged::Well(format!("remote: {url}")),
+        (false, Some(pid)) => {
+            let message = format!("commands ask the gateway at {url}, and another one runs here (pid {pid})");
+            let finding = Finding::new("gateway/mode", Severity::Warning, message).at(url.clone());
+            let hint =
+                "for the one here, unset GATEWAY_ADMIN_URL (gateway_admin_url of config.env, --gateway-admin-url)";
+            Judged::Found(vec![finding.hint(hint)])
+        }
+    }
+}
+
 /// Settings that try to open the gate. They stop the start.
 pub(super) fn unsigned(facts: &Facts) -> Judged {
     let found = facts.config.unsigned.iter().map(|name| {
@@ -72,15 +89,29 @@ pub(super) fn auth(facts: &Facts) -> Judged {
     let id = "gateway/auth-present";
     let mut found = Vec::new();
     match (facts.config.access, &facts.config.token) {
-        ("loopback", _) => found.push(
+        ("none", _) => found.push(
             Finding::new(
                 id,
-                Severity::Warning,
-                "every process of this machine may use the admin API (access mode loopback)",
+                Severity::Error,
+                "every process of this machine may use the admin API: nobody is asked who comes (access mode none)",
             )
             .hint("admin.access_mode: token"),
         ),
         ("mtls", _) => {}
+        ("trusted-proxy", _) => found.push(
+            Finding::new(
+                id,
+                Severity::Warning,
+                "whoever can send from the address of a trusted proxy administers this gateway under any name",
+            )
+            .at("admin.trusted_proxies")
+            .hint("close that network off, and have the proxy remove the user's header from what clients send"),
+        ),
+        ("password", TokenFact::Missing(path)) => found.push(
+            Finding::new(id, Severity::Error, "the file of the admin password is not there")
+                .at(path.display().to_string())
+                .hint("write the password into it, at least 12 characters, and chmod 600 it"),
+        ),
         (_, TokenFact::Placeholder) => found.push(
             Finding::new(id, Severity::Error, "the admin token is one of an example, which everybody knows")
                 .hint("unset GATEWAY_ADMIN_TOKEN, or: sigilum gateway auth-token --rotate"),
@@ -91,7 +122,7 @@ pub(super) fn auth(facts: &Facts) -> Judged {
         (_, TokenFact::Missing(path)) if facts.config.used => found.push(
             Finding::new(id, Severity::Error, "the admin token's file is gone: commands cannot reach the gateway")
                 .at(path.display().to_string())
-                .hint("start the gateway again, which makes a new one; or set GATEWAY_ADMIN_TOKEN"),
+                .hint("sigilum gateway auth-token --rotate mints another"),
         ),
         ("hybrid", TokenFact::There | TokenFact::Missing(_)) => found.push(
             Finding::new(
@@ -304,15 +335,15 @@ pub(super) fn fail_closed(facts: &Facts) -> Judged {
     let id = "authz/fail-closed";
     let mut found = conditions(facts, ConditionKind::AuthzReachable);
     match &facts.gateway.door {
-        Some(Door::Open(why)) => found.push(
+        Some(Verdict::LetThrough(why)) => found.push(
             Finding::new(id, Severity::Critical, format!("the port of agents let an unsigned request through: {why}"))
                 .hint("stop the gateway now: sigilum down"),
         ),
-        Some(Door::Unclear(why)) if found.is_empty() => found.push(
+        Some(Verdict::Undecided(why)) if found.is_empty() => found.push(
             Finding::new(id, Severity::Error, format!("the port of agents does not decide: {why}"))
                 .hint("sigilum health --verbose"),
         ),
-        Some(Door::Unclear(_) | Door::Refuses) | None => {}
+        Some(Verdict::Undecided(_) | Verdict::Refused) | None => {}
     }
     if found.is_empty() && facts.gateway.door.is_none() {
         return Judged::Skipped(NO_GATEWAY.to_owned());
@@ -401,7 +432,7 @@ const fn hint(kind: ConditionKind) -> &'static str {
         ConditionKind::Store | ConditionKind::DiskSpace => "look at the data folder and its file system",
         ConditionKind::MasterKey => "sigilum gateway rekey --check",
         ConditionKind::SecretsSnapshot => "sigilum secrets status",
-        ConditionKind::EnvoyLive | ConditionKind::XdsInSync => "see envoy.log in <data>/logs",
+        ConditionKind::EnvoyLive | ConditionKind::XdsInSync => "sigilum logs --stream envoy",
         ConditionKind::AuthzReachable
         | ConditionKind::NonceStore
         | ConditionKind::ReplayShared

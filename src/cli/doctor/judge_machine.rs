@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::app::unit_file;
 use crate::cli::doctor::facts::Facts;
 use crate::cli::doctor::facts::IdentityFact;
 use crate::cli::doctor::facts::ModeFact;
@@ -15,7 +14,9 @@ use crate::cli::doctor::finding::Judged;
 use crate::cli::doctor::finding::Repair;
 use crate::cli::doctor::finding::Severity;
 use crate::cli::doctor::judge::NO_GATEWAY;
+use crate::cli::gateway::drift;
 use crate::secrets::residue;
+use crate::wire::status::DriftBody;
 
 /// Permission bits of everybody but the owner.
 const OTHERS: u32 = 0o077;
@@ -160,7 +161,7 @@ pub(super) fn drift(facts: &Facts) -> Judged {
     let Some(wanted) = &unit.wanted else {
         let message = format!("{path} is not written as this program writes units");
         let finding = Finding::new(id, Severity::Info, message);
-        return Judged::Found(vec![finding.at(path).hint("sigilum gateway connect writes it anew")]);
+        return Judged::Found(vec![finding.at(path).hint("sigilum gateway install writes it anew")]);
     };
     let mut found = Vec::new();
     if let (false, Some(command)) = (unit.program_exists, &unit.command) {
@@ -224,36 +225,14 @@ pub(super) fn port_drift(facts: &Facts) -> Judged {
         return Judged::Skipped(NO_UNIT.to_owned());
     };
     let (admin, ingress) = &facts.service.ports;
-    let mut found = Vec::new();
-    let variable =
-        |name: &str| command.environment.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
-    for (name, options, environment, ports) in [
-        ("admin API", &["--addr", "--gateway-port"][..], "GATEWAY_ADDR", admin),
-        ("port of agents", &["--ingress-addr"], "GATEWAY_INGRESS_ADDR", ingress),
-    ] {
-        let mut given: Vec<_> =
-            options.iter().flat_map(|option| unit_file::options(&command.arguments, option)).collect();
-        if given.is_empty() {
-            given.extend(variable(environment));
-        }
-        let unit: Vec<u16> = given.iter().flat_map(|value| value.split(',')).filter_map(port).collect();
-        if !unit.is_empty() && unit != *ports {
-            let message = format!("the unit puts the {name} on port {}, the settings on {}", list(&unit), list(ports));
-            let finding = Finding::new("service/port-drift", Severity::Warning, message);
-            found
-                .push(finding.hint("sigilum gateway connect writes the unit for the settings; or change gateway.yaml"));
-        }
-    }
+    let found = drift::ports(command, admin, ingress).into_iter().map(|differs| {
+        let DriftBody { field, unit, config } = differs;
+        let message = format!("the unit puts the {field} on port {unit}, the settings on {config}");
+        Finding::new("service/port-drift", Severity::Warning, message)
+            .hint("sigilum gateway install writes the unit for the settings; or change gateway.yaml")
+    });
+    let found = found.collect();
     Judged::of(found, "the unit and the settings name the same ports")
-}
-
-/// The port of `:PORT`, `IP:PORT` or `PORT`.
-fn port(address: &str) -> Option<u16> {
-    address.rsplit(':').next().and_then(|port| port.trim().parse().ok())
-}
-
-fn list(ports: &[u16]) -> String {
-    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 const NO_UNIT: &str = "this user has no unit of the gateway";

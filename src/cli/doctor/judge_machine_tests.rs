@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::app::survey::UnitFile;
+use crate::app::unit_file;
 use crate::cli::doctor::facts::tests_support::well;
 use crate::cli::doctor::judge::tests::found;
 use crate::secrets::residue::Code;

@@ -59,9 +59,9 @@ fn a_gate_that_let_something_through_is_critical_whoever_says_so() {
     facts.gateway.conditions.push(failed);
     assert_eq!(found(&facts), [("authz/fail-closed", Severity::Critical)]);
     let mut facts = well();
-    facts.gateway.door = Some(Door::Open("200".to_owned()));
+    facts.gateway.door = Some(Verdict::LetThrough("200".to_owned()));
     assert_eq!(found(&facts), [("authz/fail-closed", Severity::Critical)]);
-    facts.gateway.door = Some(Door::Unclear("404".to_owned()));
+    facts.gateway.door = Some(Verdict::Undecided("404".to_owned()));
     assert_eq!(found(&facts), [("authz/fail-closed", Severity::Error)]);
 }
 
@@ -102,8 +102,11 @@ fn who_may_use_the_admin_api_is_judged_by_mode_and_token() {
         ("token", TokenFact::Placeholder, true, Some(Severity::Error)),
         ("token", TokenFact::Unreadable("x".to_owned()), true, Some(Severity::Error)),
         ("hybrid", TokenFact::There, true, Some(Severity::Warning)),
-        ("loopback", TokenFact::There, true, Some(Severity::Warning)),
+        ("none", TokenFact::There, true, Some(Severity::Error)),
         ("mtls", gone(), true, None),
+        ("password", TokenFact::There, true, None),
+        ("password", gone(), false, Some(Severity::Error)),
+        ("trusted-proxy", gone(), true, Some(Severity::Warning)),
     ] {
         let mut facts = well();
         (facts.config.access, facts.config.token, facts.config.used) = (access, token, used);
@@ -162,4 +165,13 @@ fn envoy_is_judged_by_what_is_here_and_what_runs() {
     let mut facts = well();
     facts.envoy.validated = Some(Err("no such cluster".to_owned()));
     assert_eq!(found(&facts), [("envoy/validate", Severity::Error)]);
+}
+
+#[test]
+fn commands_that_ask_elsewhere_while_a_gateway_runs_here_are_told() {
+    let mut facts = well();
+    facts.gateway.url = "https://gateway.example.com".to_owned();
+    assert_eq!(found(&facts), [("gateway/mode", Severity::Warning)]);
+    facts.instance.supervisor = None;
+    assert!(found(&facts).iter().all(|(id, _)| *id != "gateway/mode"), "there is only the one");
 }

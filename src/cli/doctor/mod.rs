@@ -24,6 +24,7 @@ use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::finding::Judged;
 use crate::cli::doctor::finding::Repair;
 use crate::cli::doctor::finding::Severity;
+use crate::cli::doctor::report::Document;
 use crate::cli::doctor::report::Look;
 use crate::cli::doctor::report::Results;
 use crate::cli::gateway::options::SettingsArgs;
@@ -36,7 +37,7 @@ use crate::sys::terminal;
 /// Options of `doctor`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Exit 1 where something fails. With --lint: 0 nothing, 1 something at --severity-min or above, 2 it could not be looked."
+    after_help = "Exit 1 where something fails, or was not mended. With --lint: 0 nothing, 1 something at --severity-min or above, 2 it could not be looked."
 )]
 pub struct DoctorArgs {
     /// Print the report as JSON
@@ -100,10 +101,10 @@ pub(crate) async fn run(args: &DoctorArgs, globals: &Globals, printer: &mut Prin
         };
     }
     let mut results = examine(&flags, args.deep, &wanted).await?;
-    let mut applied = Vec::new();
+    let (mut applied, mut incomplete) = (Vec::new(), false);
     if args.fix {
-        applied = mend(args, &results, printer).await?;
-        if !applied.is_empty() {
+        (applied, incomplete) = mend(args, &results, printer).await?;
+        if incomplete || !applied.is_empty() {
             results = examine(&flags, args.deep, &wanted).await?;
         }
     }
@@ -113,7 +114,13 @@ pub(crate) async fn run(args: &DoctorArgs, globals: &Globals, printer: &mut Prin
         let look = Look { coloured: printer.is_coloured() && !args.no_color, skipped: args.deep };
         printer.lines(&report::lines(&results, &applied, look))?;
     }
-    Ok(if report::failures(&results) == 0 { Outcome::Done } else { Outcome::Failed })
+    Ok(if report::failures(&results) == 0 && !incomplete { Outcome::Done } else { Outcome::Failed })
+}
+
+/// The report of all checks, for whoever writes it down. Mends nothing.
+pub(in crate::cli) async fn report(flags: &Flags) -> Result<Document, CliError> {
+    let all: Vec<_> = CHECKS.iter().collect();
+    Ok(report::document(&examine(flags, false, &all).await?, Severity::Info, 0, &[]))
 }
 
 async fn examine(flags: &Flags, deep: bool, wanted: &[&'static Check]) -> Result<Results, CliError> {
@@ -154,9 +161,9 @@ fn unknown(id: &str) -> CliError {
     CliError::new(Outcome::Usage, format!("there is no check {id:?}")).hint(format!("one of: {}", all.join(", ")))
 }
 
-/// Mends what was found; what was done, in words. What does not succeed is said, and found again.
-async fn mend(args: &DoctorArgs, results: &Results, printer: &mut Printer) -> Result<Vec<String>, CliError> {
-    let mut applied = Vec::new();
+/// Mends what was found: what was done, in words, and whether anything of it did not succeed, which is said.
+async fn mend(args: &DoctorArgs, results: &Results, printer: &mut Printer) -> Result<(Vec<String>, bool), CliError> {
+    let (mut applied, mut incomplete) = (Vec::new(), false);
     for finding in results.iter().flat_map(|(_, judged)| found(judged)) {
         let Some(repair) = &finding.repair else { continue };
         if matches!(repair, Repair::Unit { .. }) && !may_write(args, finding, printer)? {
@@ -164,10 +171,13 @@ async fn mend(args: &DoctorArgs, results: &Results, printer: &mut Printer) -> Re
         }
         match repair::apply(repair).await {
             Ok(done) => applied.extend(done),
-            Err(why) => printer.warn(&format!("{} was not mended: {why}", finding.id)),
+            Err(why) => {
+                incomplete = true;
+                printer.warn(&format!("{} was not mended: {why}", finding.id));
+            }
         }
     }
-    Ok(applied)
+    Ok((applied, incomplete))
 }
 
 fn found(judged: &Judged) -> &[Finding] {

@@ -16,6 +16,7 @@ use rustix::fs::OFlags;
 use crate::app::gateway::instance;
 use crate::cli::doctor::finding::Repair;
 use crate::cli::doctor::gather_files;
+use crate::cli::gateway::lifecycle::State;
 use crate::cli::gateway::lifecycle::Systemctl;
 use crate::sys::files;
 use crate::sys::files::FileLock;
@@ -74,20 +75,47 @@ fn remove(paths: &[std::path::PathBuf], lock: &Path) -> Result<Option<String>, S
     Ok((!removed.is_empty()).then(|| format!("removed {}", removed.join(", "))))
 }
 
-/// Writes a unit anew and has systemd read it. The gateway goes on as it was started until somebody restarts it.
+/// Writes a unit anew and has systemd read it. One that runs is stopped before, and started once more by what stands there now;
+/// where anything of that fails it stays stopped, and the error says so.
 async fn unit(path: &Path, text: &str) -> Result<Option<String>, String> {
     let found = fs::symlink_metadata(path).map_err(|error| at(path, &error))?;
     if !found.is_file() {
         return Err(format!("{} is a link: what it leads to is somebody else's", path.display()));
     }
-    files::write_private(path, text.as_bytes()).map_err(|error| at(path, &error))?;
-    let mut done = format!("wrote {} anew; it counts from the next start of the unit", path.display());
-    if let Some(systemctl) = Systemctl::find().await {
+    let written = format!("wrote {} anew", path.display());
+    let Some(systemctl) = Systemctl::find().await else {
+        write(path, text)?;
+        return Ok(Some(format!("{written}; then: systemctl --user daemon-reload")));
+    };
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let runs = systemctl.standing(name).await.map_err(|error| error.message)?.state != State::Inactive;
+    if !runs {
+        write(path, text)?;
         systemctl.reload().await.map_err(|error| error.message)?;
-    } else {
-        done.push_str("; then: systemctl --user daemon-reload");
+        return Ok(Some(format!("{written}; it counts from the next start of the unit")));
     }
-    Ok(Some(done))
+    systemctl.stop_now(name).await.map_err(|error| error.message)?;
+    let again = async {
+        write(path, text)?;
+        systemctl.reload().await.map_err(|error| error.message)?;
+        let standing = systemctl.restart(name).await.map_err(|error| error.message)?;
+        if standing.state != State::Active {
+            return Err(format!("it ended at once (exit code {})", standing.exit_status));
+        }
+        Ok(())
+    };
+    match again.await {
+        Ok(()) => Ok(Some(format!("{written}, and started the unit by it"))),
+        Err(why) => {
+            // What is started again and again is not left to itself.
+            let _ = systemctl.stop_now(name).await;
+            Err(format!("{why}; {name} stays stopped"))
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    files::write_private(path, text.as_bytes()).map_err(|error| at(path, &error))
 }
 
 #[cfg(test)]

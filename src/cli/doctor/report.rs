@@ -18,7 +18,7 @@ pub(super) type Results = Vec<(&'static Check, Judged)>;
 /// The document.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Document {
+pub(in crate::cli) struct Document {
     schema_version: u32,
     /// Whether nothing failed.
     ok: bool,

@@ -80,9 +80,14 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     // A supervisor hands over what stands in its own environment, and leaves ours without.
     let (service_keys, referenced): (Vec<_>, Vec<_>) =
         handed.into_iter().partition(|(name, _)| keys::is_own_secret(name));
-    let service_keys = service_keys.into_iter().chain(launch::service_keys());
+    let service_keys: Vec<_> = service_keys.into_iter().chain(launch::service_keys()).collect();
+    let cleaner = (!args.supervised).then(|| {
+        let own = [&config.admin.token, &config.master_key].into_iter().flatten();
+        let handed = service_keys.iter().chain(&referenced).map(|(_, secret)| secret);
+        role::cleaner(own.chain(handed))
+    });
+    role::begin_log(&config.log_level, cleaner)?;
     let keys = KeyPlaces::new(service_keys, KeyPlaces::folders(&config.paths.home, env::lookup));
-    role::begin_log(&config.log_level)?;
     // Elsewhere it has a machine, or a container with a share, of its own.
     if args.supervised
         && let Err(error) = process::step_back(NICE)
@@ -147,6 +152,8 @@ fn admin_config(config: &mut Config, master_key: MasterKeys, keys: KeyPlaces, su
         legacy: LegacyPlaces::from_lookup(env::lookup),
         access_mode: config.admin.mode,
         token: config.admin.token.take(),
+        password: config.admin.password.take(),
+        proxy: config.admin.proxy.clone(),
         allowed_origins: config.admin.allowed_origins.clone(),
         allowed_hosts: config.admin.allowed_hosts.clone(),
         tls: config.admin.tls.clone().map(|tls| ServingFiles {

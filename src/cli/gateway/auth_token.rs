@@ -16,6 +16,7 @@ use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::settings;
 use crate::config::Config;
+use crate::config::parts::AccessMode;
 use crate::domain::secret::Secret;
 
 /// Options of `gateway auth-token`.
@@ -37,6 +38,9 @@ pub(super) async fn run(args: &AuthTokenArgs, globals: &Globals, printer: &mut P
             .hint("programs read <data-dir>/admin-token, or get it as GATEWAY_ADMIN_TOKEN"));
     }
     let config = settings::load(&globals.flags(), &[])?;
+    if let Some(refused) = without_token(config.admin.mode) {
+        return Err(refused);
+    }
     if args.rotate {
         rotate(&config, printer).await?;
     }
@@ -46,6 +50,21 @@ pub(super) async fn run(args: &AuthTokenArgs, globals: &Globals, printer: &mut P
         printer.bytes(line.as_bytes())?;
     }
     Ok(Outcome::Done)
+}
+
+/// Modes in which no token counts: to mint one would look as if it did, and a rotation never changes the mode.
+fn without_token(mode: AccessMode) -> Option<CliError> {
+    let refused = |hint: &'static str| {
+        let message = format!("no token opens the admin API in access mode {}", mode.name());
+        Some(CliError::new(Outcome::Config, message).hint(hint))
+    };
+    match mode {
+        AccessMode::Token | AccessMode::Hybrid => None,
+        // Kept for a return to another mode, and with `mtls` for certificates besides.
+        AccessMode::None | AccessMode::Mtls => None,
+        AccessMode::Password => refused("write another password into admin.password_file; a running gateway takes it"),
+        AccessMode::TrustedProxy => refused("the proxy says who comes; see admin.trusted_proxy"),
+    }
 }
 
 fn shown(config: &Config) -> Result<Secret, CliError> {
@@ -73,12 +92,16 @@ async fn rotate(config: &Config, printer: &mut Printer) -> Result<(), CliError> 
     }
     let file = token::mint(folder).map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
     printer.note(&format!("[ok] a new admin token stands in {}", file.display()));
-    let failed = match gateway_api::open(config, printer)?.secrets_status().await {
-        Ok(_) => {
-            printer.note(&format!("[ok] the gateway at {} goes by it; the old one counts no longer", config.admin_url));
-            return Ok(());
-        }
-        Err(error) => gateway_api::failed(&error),
+    let failed = match gateway_api::open(config, printer) {
+        Ok(api) => match api.secrets_status().await {
+            Ok(_) => {
+                let url = &config.admin_url;
+                printer.note(&format!("[ok] the gateway at {url} goes by it; the old one counts no longer"));
+                return Ok(());
+            }
+            Err(error) => gateway_api::failed(&error),
+        },
+        Err(error) => error,
     };
     match failed.outcome {
         Outcome::Unreachable => {

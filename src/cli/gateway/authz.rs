@@ -83,12 +83,15 @@ pub(crate) async fn run(args: &AuthzArgs, globals: &Globals) -> Result<Outcome, 
     let mut flags = globals.flags();
     flags.set(&keys::RUN_DIR, args.run_dir.as_ref().map(|path| path.to_string_lossy().into_owned()));
     let config = settings::load_without_files(&flags)?;
-    role::begin_log(&config.log_level)?;
+    // It is given no secret; what it says of requests is cleaned where no supervisor does.
+    let cleaner = (!args.supervised).then(|| role::cleaner(std::iter::empty()));
+    role::begin_log(&config.log_level, cleaner.clone())?;
     let config = AuthzConfig {
         listen: listen(args)?,
         state: state(args)?,
         run_dir: config.paths.run_dir,
         supervised: args.supervised,
+        cleaner,
         replay_capacity: config.replay_capacity,
         shared_replay: config.shared_replay.map(Arc::new),
         // The limit itself comes with the state and may change; Envoy sends no more than it lets in.

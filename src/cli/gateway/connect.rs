@@ -13,9 +13,8 @@ use crate::app::gateway::instance;
 use crate::app::pair;
 use crate::app::pair::Sealing;
 use crate::app::systemd::Kind;
-use crate::app::systemd::Scope;
-use crate::app::systemd::Unit;
 use crate::cli::args::Globals;
+use crate::cli::gateway::install;
 use crate::cli::gateway::launch;
 use crate::cli::gateway::lifecycle;
 use crate::cli::gateway::lifecycle::Lifecycle;
@@ -237,23 +236,14 @@ impl Target {
             return Ok(());
         }
         self.check_here()?;
+        // Before what runs is ended: a unit of somebody else is not replaced.
+        let unit = install::for_user(&self.config, &self.arguments)?;
         if healthy {
             self.make_room(printer).await?;
         }
-        let wanted =
-            [("GATEWAY_MASTER_KEY", "<home>/gateway-master-key"), ("GATEWAY_ADMIN_TOKEN", "<data-dir>/admin-token")];
-        lifecycle::warn_of_secrets(&wanted, printer);
-        let (program, environment) = (lifecycle::program()?, lifecycle::environment());
-        let unit = Unit {
-            kind,
-            suffix: self.place.suffix(),
-            scope: Scope::User,
-            program: &program,
-            arguments: &self.arguments,
-            reload: &[],
-            environment: &environment,
-        };
-        let standing = systemctl.start(&unit).await?;
+        lifecycle::warn_of_secrets(&[("GATEWAY_MASTER_KEY", "<home>/gateway-master-key")], printer);
+        lifecycle::warn_of_secrets(&lifecycle::ADMIN_SECRETS, printer);
+        let standing = systemctl.place(&unit.unit, &unit.path, &unit.text).await?;
         let logs = format!("journalctl --user -u {name}");
         if standing.state != UnitState::Active {
             let message = format!("the unit {name} is not running (exit code {})", standing.exit_status);

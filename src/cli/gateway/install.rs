@@ -33,6 +33,8 @@ use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::config;
 use crate::config::Config;
+use crate::config::parts::AccessMode;
+use crate::config::parts::Password;
 use crate::config::profile;
 use crate::envoy::binary;
 use crate::envoy::binary::Search;
@@ -107,11 +109,11 @@ struct Report {
 }
 
 /// What is to be installed.
-struct Planned {
+pub(super) struct Planned {
     system: bool,
-    unit: String,
-    path: PathBuf,
-    text: String,
+    pub(super) unit: String,
+    pub(super) path: PathBuf,
+    pub(super) text: String,
 }
 
 impl Planned {
@@ -132,14 +134,9 @@ pub(crate) async fn install(args: &InstallArgs, globals: &Globals, printer: &mut
     let kin = manager::kin()?;
     let config = args.settings.load(globals)?;
     launch::check_local(&config)?;
+    require_secret(&config)?;
     let planned = plan(args, kin, &config)?;
-    let second = manager::other(kin, args.system, &place_of(args.system, &config))?;
-    if second.exists() && second != planned.path {
-        let message = format!("another manager has this gateway already: {}", second.display());
-        return Err(CliError::new(Outcome::Config, message)
-            .hint("`sigilum gateway uninstall` (with or without --system) removes it"));
-    }
-    let found = manager::look(&planned.path, &planned.text)?;
+    let found = look(&planned, kin, &place_of(args.system, &config))?;
     warn(args, &config, printer);
     if args.dry_run {
         if args.json {
@@ -163,6 +160,50 @@ pub(crate) async fn install(args: &InstallArgs, globals: &Globals, printer: &mut
     }
 }
 
+/// What is there already where it is to go; refused where another manager has this gateway, or the place is none of ours.
+fn look(planned: &Planned, kin: Kin, place: &Place) -> Result<Found, CliError> {
+    let second = manager::other(kin, planned.system, place)?;
+    if second.exists() && second != planned.path {
+        let message = format!("another manager has this gateway already: {}", second.display());
+        return Err(CliError::new(Outcome::Config, message)
+            .hint("`sigilum gateway uninstall` (with or without --system) removes it"));
+    }
+    manager::look(&planned.path, &planned.text)
+}
+
+/// The unit of this user's gateway, started with these arguments, for a command that starts one by the way; its place was
+/// looked at like that of an installation.
+pub(super) fn for_user(config: &Config, arguments: &[String]) -> Result<Planned, CliError> {
+    manager::refuse_external()?;
+    let place = Place::of(&config.paths.data_dir);
+    let places = Places::of_user(config);
+    let planned = unit(config, &places, &place, Scope::User, arguments, &lifecycle::environment())?;
+    look(&planned, Kin::Systemd, &place)?;
+    Ok(planned)
+}
+
+/// Renders a unit of systemd.
+fn unit(
+    config: &Config,
+    places: &Places,
+    place: &Place,
+    scope: Scope<'_>,
+    arguments: &[String],
+    environment: &[(String, String)],
+) -> Result<Planned, CliError> {
+    let kind = Kind::Gateway { drain_seconds: config.drain.as_secs() };
+    let (program, reload) = (lifecycle::program()?, places.reload(config));
+    let (suffix, program, reload) = (place.suffix(), program.as_path(), reload.as_slice());
+    let text = systemd::render(&Unit { kind, suffix, scope, program, arguments, reload, environment })
+        .map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
+    let (system, folder) = match scope {
+        Scope::User => (false, manager::user_folder()?),
+        Scope::System { .. } => (true, manager::system_folder()),
+    };
+    let unit = place.unit(kind);
+    Ok(Planned { system, path: folder.join(&unit), unit, text })
+}
+
 /// What tells the units of this user's gateways apart; the machine has one.
 fn place_of(system: bool, config: &Config) -> Place {
     if system { Place::default() } else { Place::of(&config.paths.data_dir) }
@@ -174,8 +215,6 @@ fn plan(args: &InstallArgs, kin: Kin, config: &Config) -> Result<Planned, CliErr
         return Err(CliError::new(Outcome::Config, "the gateway has no namespace")
             .hint("give --namespace NAME, or set SIGILUM_NAMESPACE"));
     };
-    let unfit = |error: &dyn std::fmt::Display| CliError::new(Outcome::Config, error.to_string());
-    let program = lifecycle::program()?;
     let places = Places::of(args, config);
     let arguments = places.start(namespace.as_str(), config);
     let mut environment = lifecycle::environment();
@@ -186,10 +225,8 @@ fn plan(args: &InstallArgs, kin: Kin, config: &Config) -> Result<Planned, CliErr
         environment.retain(|(name, _)| name != profile::VARIABLE);
     }
     environment.extend(places.environment());
-    let drain_seconds = config.drain.as_secs();
     match (kin, args.system) {
         (Kin::Systemd, system) => {
-            let kind = Kind::Gateway { drain_seconds };
             let credential = |path, encrypted| Credential { path, encrypted };
             let master_key = match (&args.credential, &args.plain_credential) {
                 (Some(path), _) => Some(credential(path.as_path(), true)),
@@ -197,21 +234,7 @@ fn plan(args: &InstallArgs, kin: Kin, config: &Config) -> Result<Planned, CliErr
                 (None, None) => None,
             };
             let scope = if system { Scope::System { master_key } } else { Scope::User };
-            let reload = places.reload(config);
-            let place = place_of(system, config);
-            let unit = Unit {
-                kind,
-                suffix: place.suffix(),
-                scope,
-                program: &program,
-                arguments: &arguments,
-                reload: &reload,
-                environment: &environment,
-            };
-            let text = systemd::render(&unit).map_err(|error| unfit(&error))?;
-            let folder = if system { manager::system_folder() } else { manager::user_folder()? };
-            let unit = place.unit(kind);
-            Ok(Planned { system, path: folder.join(&unit), unit, text })
+            unit(config, &places, &place_of(system, config), scope, &arguments, &environment)
         }
         (Kin::Launchd, true) => {
             let message = "the machine's services are installed under systemd only";
@@ -223,13 +246,13 @@ fn plan(args: &InstallArgs, kin: Kin, config: &Config) -> Result<Planned, CliErr
             let label = place.label();
             let job = Job {
                 label: &label,
-                program: &program,
+                program: &lifecycle::program()?,
                 arguments: &arguments,
                 environment: &environment,
                 log: &log,
-                drain_seconds,
+                drain_seconds: config.drain.as_secs(),
             };
-            let text = launchd::render(&job).map_err(|error| unfit(&error))?;
+            let text = launchd::render(&job).map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
             Ok(Planned { system: false, path: manager::agent_file(&place)?, unit: label, text })
         }
     }
@@ -269,6 +292,11 @@ impl Places {
             let own = config.paths.config_file.as_deref().filter(|file| file.starts_with("/etc")).map(absolute);
             return Self { home: state.join("home"), data: state.join("data"), config_file: own, state: Some(state) };
         }
+        Self::of_user(config)
+    }
+
+    fn of_user(config: &Config) -> Self {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Self {
             home: absolute(&config.paths.home),
             data: absolute(&config.paths.data_dir),
@@ -318,6 +346,17 @@ impl Places {
     }
 }
 
+/// A service that would start without the secret it goes by is not installed: it would refuse everybody, or not start.
+fn require_secret(config: &Config) -> Result<(), CliError> {
+    if config.admin.mode == AccessMode::Password && !matches!(config.admin.password, Some(Password::File(_))) {
+        let message =
+            "the service would have no password: SIGILUM_GATEWAY_PASSWORD of this environment is not handed to it";
+        return Err(CliError::new(Outcome::Config, message)
+            .hint("write it into a file of mode 0600 and name that in admin.password_file"));
+    }
+    Ok(())
+}
+
 /// What a person should know before.
 fn warn(args: &InstallArgs, config: &Config, printer: &mut Printer) {
     if config.master_key.is_some() && args.credential.is_none() && args.plain_credential.is_none() {
@@ -328,6 +367,11 @@ fn warn(args: &InstallArgs, config: &Config, printer: &mut Printer) {
     }
     if config.admin.token.is_some() {
         printer.warn("GATEWAY_ADMIN_TOKEN of this environment is not handed to the service, which makes its own");
+    }
+    if matches!(config.admin.password, Some(Password::Given(_))) {
+        printer.warn(
+            "SIGILUM_GATEWAY_PASSWORD of this environment is not handed to the service; no secret stands in a unit",
+        );
     }
     let named = launch::referenced_names(config);
     if !named.is_empty() {

@@ -14,6 +14,8 @@ use tokio::sync::mpsc;
 
 use crate::app::gateway;
 use crate::app::gateway::Stops;
+use crate::app::gateway::config::ADMIN_PASSWORD;
+use crate::app::gateway::config::ADMIN_TOKEN;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::config::Loader;
 use crate::app::gateway::error::Class;
@@ -30,6 +32,7 @@ use crate::cli::args::Globals;
 use crate::cli::gateway::master_key;
 use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::gateway_api;
+use crate::cli::gateway_api::Credential;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -260,6 +263,7 @@ pub(crate) fn gateway_config(
     let referenced = referenced(&config);
     let shared_replay = config.shared_replay.as_ref().map_or_else(Vec::new, shared_replay);
     let secret = |name: &str, secret: Option<Secret>| secret.map(|secret| (name.to_owned(), secret));
+    let credential = gateway_api::credential(&config);
     let mut admin_secrets = service_keys();
     admin_secrets.extend(referenced);
     // Another way than as it was written, which counts for admin just as well.
@@ -270,10 +274,23 @@ pub(crate) fn gateway_config(
             .filter_map(|name| env::lookup(name).map(|value| ((*name).to_owned(), Secret::new(value)))),
     );
     admin_secrets.extend(secret("GATEWAY_MASTER_KEY", config.master_key));
-    admin_secrets.extend(secret("GATEWAY_ADMIN_TOKEN", config.admin.token));
+    // What the mode goes by and nothing else: admin need not know a secret that counts for nothing.
+    let mut admin_secret_file = config.paths.data_dir.join("admin-token");
+    match credential {
+        Credential::Given(given) => {
+            let name = match config.admin.mode {
+                AccessMode::Password | AccessMode::TrustedProxy => ADMIN_PASSWORD,
+                AccessMode::Token | AccessMode::Hybrid | AccessMode::None | AccessMode::Mtls => ADMIN_TOKEN,
+            };
+            admin_secrets.push((name.to_owned(), given));
+        }
+        Credential::File(file) => admin_secret_file = file,
+        Credential::Nothing => {}
+    }
     GatewayConfig {
         admin_trust: config.admin.tls.is_some().then(|| gateway_api::trust(&config.admin.trust)),
-        admin_unguarded: (config.admin.mode == AccessMode::Loopback).then_some(Unguarded::LoopbackMode),
+        admin_secret_file,
+        admin_unguarded: (config.admin.mode == AccessMode::None).then_some(Unguarded::NoneMode),
         admin: config.listen.admin,
         ingress: config.listen.ingress,
         envoy_admin: config.listen.envoy_admin,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use tokio::process::Command;
 
+use crate::app::gateway::START_PATIENCE;
 use crate::app::systemd;
 use crate::app::systemd::Unit;
 use crate::cli::gateway::manager;
@@ -22,8 +23,12 @@ use crate::sys::files;
 
 /// Where systemd says that it runs this machine.
 const SYSTEMD: &str = "/run/systemd/system";
-/// How long systemctl may take: it waits for units that end.
+/// How long a manager may take to answer.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long it may take to start or stop a unit. It gives up by itself, at what the unit says: the longest drain and what
+/// comes after it, then a start that has to fetch Envoy first. Here is only the wall behind that.
+const JOB_PATIENCE: Duration =
+    START_PATIENCE.saturating_add(Duration::from_secs(keys::LONGEST_DRAIN.saturating_add(systemd::STOP_GRACE)));
 /// How long a unit that was started is watched, and how often.
 const WATCH: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
@@ -71,6 +76,14 @@ pub(crate) struct Standing {
     pub(crate) pid: i32,
     /// The exit code of the last one.
     pub(crate) exit_status: i32,
+    /// Whether systemd has read the unit.
+    pub(crate) loaded: bool,
+    /// Whether the unit's file differs from what it has read.
+    pub(crate) stale: bool,
+    /// How often systemd started it again by itself.
+    pub(crate) restarts: u64,
+    /// How the last process ended, in systemd's word (`exit-code`, `signal`, `watchdog`, …); empty where it ended well.
+    pub(crate) result: String,
 }
 
 /// The user's systemd or the machine's, by its command.
@@ -123,9 +136,10 @@ impl Systemctl {
         let mut command = Command::new("systemctl");
         command.arg(self.scope()).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        tokio::time::timeout(PATIENCE, command.output())
+        let patience = patience(arguments);
+        tokio::time::timeout(patience, command.output())
             .await
-            .unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {} s", PATIENCE.as_secs()))))
+            .unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {} s", patience.as_secs()))))
     }
 
     /// Whether it is the machine's.
@@ -151,7 +165,8 @@ impl Systemctl {
 
     /// How a unit stands. One that systemd does not know is not active.
     pub(crate) async fn standing(&self, unit: &str) -> Result<Standing, CliError> {
-        let properties = "--property=ActiveState,MainPID,ExecMainStatus,UnitFileState";
+        let properties =
+            "--property=ActiveState,MainPID,ExecMainStatus,UnitFileState,LoadState,NeedDaemonReload,NRestarts,Result";
         Ok(standing(&String::from_utf8_lossy(&self.run(&["show", unit, properties]).await?.stdout)))
     }
 
@@ -159,16 +174,23 @@ impl Systemctl {
     pub(crate) async fn start(&self, unit: &Unit<'_>) -> Result<Standing, CliError> {
         let name = &unit.kind.unit(unit.suffix);
         let text = systemd::render(unit).map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
-        self.place(name, &manager::user_folder()?.join(name), &text).await
+        let path = manager::user_folder()?.join(name);
+        manager::look(&path, &text)?;
+        self.place(name, &path, &text).await
     }
 
-    /// The same for a text that is rendered already.
+    /// The same for a text that is rendered already, and a place that was looked at ([`manager::look`]).
     pub(crate) async fn place(&self, name: &str, path: &Path, text: &str) -> Result<Standing, CliError> {
         let failed = |error: io::Error| CliError::new(Outcome::Failed, format!("{}: {error}", path.display()));
         files::private_folder(files::folder_of(path)).map_err(failed)?;
         files::write_private(path, text.as_bytes()).map_err(failed)?;
         self.reload().await?;
         self.run(&["enable", name]).await?;
+        self.restart(name).await
+    }
+
+    /// Starts a unit, anew where it runs. The standing is that of a moment later.
+    pub(crate) async fn restart(&self, name: &str) -> Result<Standing, CliError> {
         // What failed before has no say in this start.
         let _ = self.call(&["reset-failed", name]).await;
         self.run(&["restart", name]).await?;
@@ -211,6 +233,14 @@ impl Systemctl {
     }
 }
 
+/// How long a manager may take for what it is asked.
+fn patience(arguments: &[&str]) -> Duration {
+    match arguments.first() {
+        Some(&("start" | "stop" | "restart" | "kickstart" | "bootout")) => JOB_PATIENCE,
+        Some(_) | None => PATIENCE,
+    }
+}
+
 /// Reads `NAME=value` lines.
 fn standing(text: &str) -> Standing {
     let value = |name: &str| {
@@ -226,6 +256,10 @@ fn standing(text: &str) -> Standing {
         enabled: matches!(value("UnitFileState"), "enabled" | "enabled-runtime"),
         pid: value("MainPID").parse().unwrap_or_default(),
         exit_status: value("ExecMainStatus").parse().unwrap_or_default(),
+        loaded: value("LoadState") == "loaded",
+        stale: value("NeedDaemonReload") == "yes",
+        restarts: value("NRestarts").parse().unwrap_or_default(),
+        result: Some(value("Result")).filter(|result| *result != "success").unwrap_or_default().to_owned(),
     }
 }
 
@@ -246,14 +280,15 @@ pub(crate) async fn launchctl(arguments: &[&str]) -> Result<(), CliError> {
         |why: String| CliError::new(Outcome::Failed, format!("launchctl {}: {}", arguments.join(" "), why.trim()));
     let mut command = Command::new("launchctl");
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, command.output()).await;
+    let patience = patience(arguments);
+    let output = tokio::time::timeout(patience, command.output()).await;
     match output {
         Ok(Ok(output)) if output.status.success() => Ok(()),
         Ok(Ok(output)) => {
             Err(failed(format!("{} ({})", String::from_utf8_lossy(&output.stderr).trim(), output.status)))
         }
         Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(failed(format!("no answer within {} s", patience.as_secs()))),
     }
 }
 
@@ -267,6 +302,13 @@ pub(crate) fn environment() -> Vec<(String, String)> {
     found.dedup();
     found
 }
+
+/// Variables that open the admin API, and where the same stands for a unit.
+pub(crate) const ADMIN_SECRETS: [(&str, &str); 3] = [
+    ("GATEWAY_ADMIN_TOKEN", "<data-dir>/admin-token"),
+    ("SIGILUM_GATEWAY_TOKEN", "<data-dir>/admin-token"),
+    ("SIGILUM_GATEWAY_PASSWORD", "that of admin.password_file"),
+];
 
 /// Says which secrets of this environment a unit does not get: what it is started with can be read. `wanted` are those it
 /// would take, with the file that holds them in their stead.
@@ -290,13 +332,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_job_has_as_long_as_its_unit_may_take() {
+        // The longest drain; the second stop of a `mixed` unit; and a start that installs Envoy.
+        let longest = keys::LONGEST_DRAIN + systemd::STOP_GRACE + START_PATIENCE.as_secs();
+        for job in ["start", "stop", "restart"] {
+            assert!(patience(&[job, "x.service"]).as_secs() >= longest, "{job}");
+        }
+        assert_eq!(patience(&["show", "x.service"]), PATIENCE);
+    }
+
+    #[test]
     fn a_standing_is_read_and_what_is_not_said_is_not_running() {
-        let running = Standing { state: State::Active, enabled: true, pid: 42, exit_status: 0 };
-        let text = "MainPID=42\nExecMainStatus=0\nActiveState=active\nUnitFileState=enabled\n";
+        let running = Standing { state: State::Active, enabled: true, pid: 42, loaded: true, ..Standing::default() };
+        let text = "MainPID=42\nExecMainStatus=0\nActiveState=active\nUnitFileState=enabled\nLoadState=loaded\nResult=success\n";
         assert_eq!(standing(text), running);
-        let over = Standing { state: State::Inactive, enabled: false, pid: 0, exit_status: 42 };
-        assert_eq!(standing("MainPID=0\nExecMainStatus=42\nActiveState=failed\nUnitFileState=disabled\n"), over);
-        let again = Standing { state: State::Starting, enabled: false, pid: 0, exit_status: 1 };
+        let over = Standing {
+            exit_status: 42,
+            stale: true,
+            restarts: 3,
+            result: "exit-code".to_owned(),
+            ..Standing::default()
+        };
+        let text = "MainPID=0\nExecMainStatus=42\nActiveState=failed\nUnitFileState=disabled\nNeedDaemonReload=yes\nNRestarts=3\nResult=exit-code\n";
+        assert_eq!(standing(text), over);
+        let again = Standing { state: State::Starting, exit_status: 1, ..Standing::default() };
         assert_eq!(standing("MainPID=0\nExecMainStatus=1\nActiveState=activating\nSubState=auto-restart\n"), again);
         assert_eq!(standing(""), Standing::default());
     }

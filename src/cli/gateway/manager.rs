@@ -36,6 +36,11 @@ pub(crate) enum Kin {
     Launchd,
 }
 
+/// Whether it is said that somebody else starts and stops us.
+pub(crate) fn is_external() -> bool {
+    env::lookup(MODE).as_deref() == Some("external")
+}
+
 /// Refuses where somebody outside manages this gateway.
 pub(crate) fn refuse_external() -> Result<(), CliError> {
     match env::lookup(MODE).as_deref() {

@@ -8,6 +8,7 @@ mod config;
 mod connect;
 mod diagnostics;
 mod drain;
+pub(crate) mod drift;
 mod endpoint;
 pub(crate) mod envoy_config;
 mod install;

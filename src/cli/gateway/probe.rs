@@ -24,15 +24,14 @@ use crate::cli::settings;
 use crate::cli::table::Cell;
 use crate::cli::table::Table;
 use crate::cli::table::Tone;
+use crate::domain::canary;
+use crate::domain::canary::Verdict;
 use crate::domain::secret::Secret;
 use crate::envoy::binary;
 use crate::sys::local_http;
 use crate::sys::tls::trust::ServerTrust;
 use crate::wire::health::DetailsBody;
 use crate::wire::status::StatusBody;
-
-/// What is asked for without a signature. It must be refused, whatever connections there are.
-const UNSIGNED: &str = "/proxy/sigilum-canary/";
 
 /// Options of `gateway probe`.
 #[derive(Debug, Clone, Args)]
@@ -116,16 +115,18 @@ pub(super) async fn run(args: &ProbeArgs, globals: &Globals, printer: &mut Print
     let running = Instance::read(&config.paths.run_dir).filter(|found| found.supervisor.is_alive());
     let patience = Duration::from_millis(args.timeout);
     let trust = gateway_api::trust(&config.admin.trust);
-    let (token, unread) = match gateway_api::token(config) {
-        Ok(token) => (token, None),
-        Err(error) => (None, Some(error.message)),
-    };
     let own = running.as_ref().and_then(|found| {
         let scheme = if found.addresses.admin_tls { "https" } else { "http" };
         Some(format!("{scheme}://{}", local_http::reachable(*found.addresses.admin.first()?)))
     });
     let here = || config.listen.admin.first().map(|address| format!("http://{}", local_http::reachable(*address)));
     let loopback = own.or_else(|| Some(config.admin_url.clone()).filter(|url| owner::is_loopback(url))).or_else(here);
+    let at = loopback.as_deref().unwrap_or(&config.admin_url);
+    let (token, unread, stranger) = match gateway_api::token_for(config, at) {
+        Ok(token) => (token, None, None),
+        Err(error) if error.outcome == Outcome::Unreachable => (None, None, Some(error.message)),
+        Err(error) => (None, Some(error.message), None),
+    };
     let remote = Some(config.admin_url.clone()).filter(|url| !owner::is_loopback(url));
     let explicit = args.url.clone();
     let explicit_token = args.token_file.as_deref().map(gateway_api::stored_token).transpose()?.flatten();
@@ -133,9 +134,9 @@ pub(super) async fn run(args: &ProbeArgs, globals: &Globals, printer: &mut Print
         running.as_ref().map_or_else(|| config.listen.ingress.clone(), |found| found.addresses.ingress.clone());
     let tls = running.as_ref().map_or(config.envoy.tls.is_some(), |found| found.addresses.ingress_tls);
     let (one, two, three, four) = tokio::join!(
-        ask("explicit", explicit, explicit_token.as_ref(), &trust, patience),
-        ask("loopback", loopback, token.as_ref(), &trust, patience),
-        ask("remote", remote, token.as_ref(), &trust, patience),
+        ask("explicit", explicit, explicit_token.as_ref(), None, &trust, patience),
+        ask("loopback", loopback, token.as_ref(), stranger, &trust, patience),
+        ask("remote", remote, token.as_ref(), None, &trust, patience),
         runtime(ingress.first().copied().filter(|_| !tls), patience),
     );
     let targets: Vec<Target> = [one, two, three, four].into_iter().flatten().collect();
@@ -152,6 +153,7 @@ async fn ask(
     kind: &'static str,
     url: Option<String>,
     token: Option<&Secret>,
+    stranger: Option<String>,
     trust: &ServerTrust,
     patience: Duration,
 ) -> Option<Target> {
@@ -170,6 +172,11 @@ async fn ask(
         open: false,
         url,
     };
+    if stranger.is_some() {
+        // Who listens in the gateway's place is asked nothing.
+        target.connect.error = stranger;
+        return Some(target);
+    }
     let api = match StatusApi::new(&target.url, token, trust, patience) {
         Ok(api) => api,
         Err(error) => {
@@ -184,8 +191,9 @@ async fn ask(
         Ok(status) => {
             (target.connect.ok, target.connect.rpc_ok) = (true, true);
             target.auth = Auth { role: Some("operator"), scopes: vec!["admin"], capability: "admin_capable" };
-            (target.instance_id, target.version) = (status.gateway.instance_id, Some(status.gateway.version));
-            (target.ready, target.envoy) = (Some(status.readiness.ready), status.envoy.version);
+            (target.instance_id, target.version) =
+                (status.known.gateway.instance_id, Some(status.known.gateway.version));
+            (target.ready, target.envoy) = (Some(status.known.readiness.ready), status.known.envoy.version);
         }
         Err(error) => {
             target.connect.error = Some(error.to_string());
@@ -207,9 +215,9 @@ async fn runtime(address: Option<SocketAddr>, patience: Duration) -> Option<Targ
     let found = unsigned(address, patience).await;
     let latency_ms = u64::try_from(began.elapsed().as_millis()).ok();
     let (ok, open, error) = match found {
-        Door::Refuses => (true, false, None),
-        Door::Open(why) => (false, true, Some(why)),
-        Door::Unclear(why) => (false, false, Some(why)),
+        Verdict::Refused => (true, false, None),
+        Verdict::LetThrough(what) => (false, true, Some(format!("an unsigned request was let through ({what})"))),
+        Verdict::Undecided(why) => (false, false, Some(why)),
     };
     Some(Target {
         id: format!("runtime:{url}"),
@@ -225,32 +233,15 @@ async fn runtime(address: Option<SocketAddr>, patience: Duration) -> Option<Targ
     })
 }
 
-/// How the port of agents takes a request that nobody signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Door {
-    /// As it should.
-    Refuses,
-    /// It let the request through.
-    Open(String),
-    /// It said neither.
-    Unclear(String),
-}
-
-/// Sends one.
-pub(crate) async fn unsigned(address: SocketAddr, patience: Duration) -> Door {
-    match survey::get(address, UNSIGNED, patience).await {
-        Ok((status, _)) if status < 400 => Door::Open(format!("an unsigned request was answered with {status}")),
-        Ok((_, body)) if is_forwarded(&body) => Door::Open("an unsigned request went on to a provider".to_owned()),
-        Ok((403 | 429 | 503, _)) => Door::Refuses,
-        Ok((status, _)) => Door::Unclear(format!("HTTP {status} without a decision")),
-        Err(error) => Door::Unclear(error.to_string()),
+/// Sends a request that nobody signed: how the port of agents takes it.
+pub(crate) async fn unsigned(address: SocketAddr, patience: Duration) -> Verdict {
+    match survey::get(address, canary::PATH, patience).await {
+        Ok((status, body)) => {
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            canary::judge(status, body.get("code").and_then(serde_json::Value::as_str).unwrap_or_default())
+        }
+        Err(error) => Verdict::Undecided(error.to_string()),
     }
-}
-
-/// Whether a provider was tried and not reached.
-fn is_forwarded(body: &[u8]) -> bool {
-    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    body.get("code").is_some_and(|code| code == "UPSTREAM_ERROR")
 }
 
 fn judge(targets: Vec<Target>, unread_token: Option<String>) -> Report {
@@ -376,7 +367,6 @@ mod tests {
         let open = Target { open: true, ..target("runtime", false) };
         let report = judge(vec![target("loopback", true), open], None);
         assert_eq!((report.ok, codes(&report)), (false, vec!["runtime_open"]));
-        assert!(is_forwarded(br#"{"code":"UPSTREAM_ERROR"}"#) && !is_forwarded(br#"{"code":"AUTH_HEADERS_INVALID"}"#));
     }
 
     #[test]

@@ -1,12 +1,20 @@
 //! What the long-lived roles have in common: hardened first, then logging; an end with an exit code.
 
+use std::sync::Arc;
+
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
+use crate::domain::log_redaction::LogRedactor;
+use crate::domain::redact::Redactor;
+use crate::domain::secret::Secret;
 use crate::sys::hardening;
 use crate::sys::signal::StopSignals;
 use crate::sys::tasks::Ended;
 use crate::sys::tasks::StopHandle;
 use crate::telemetry::log;
+
+/// Shorter secrets are words that lines may well hold.
+const MIN_SECRET: usize = 12;
 
 /// Hardens the process; nothing secret may have been read before, apart from the environment the process
 /// was born with.
@@ -15,9 +23,15 @@ pub(crate) fn harden() -> Result<(), CliError> {
         .map_err(|error| CliError::new(Outcome::Failed, format!("the process could not be hardened: {error}")))
 }
 
-/// Begins the log.
-pub(crate) fn begin_log(level: &str) -> Result<(), CliError> {
-    log::begin_at(level).map_err(|error| CliError::new(Outcome::Config, error.to_string()))
+/// Begins the log. `cleaner`: nobody reads it who would clean it.
+pub(crate) fn begin_log(level: &str, cleaner: Option<Arc<LogRedactor>>) -> Result<(), CliError> {
+    log::begin_at(level, cleaner).map_err(|error| CliError::new(Outcome::Config, error.to_string()))
+}
+
+/// Cleans the log of a role that nobody supervises; these secrets in whatever form they turn up.
+pub(crate) fn cleaner<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Arc<LogRedactor> {
+    let long = secrets.filter(|secret| secret.expose().len() >= MIN_SECRET);
+    Arc::new(LogRedactor::knowing(Redactor::new(long)))
 }
 
 /// Runs a role until it ends; the first signal calls its stop, the second does not wait for it.

@@ -153,6 +153,7 @@ async fn show(args: &LogsArgs, globals: &Globals, zone: Zone, printer: &mut Prin
     let source = match &args.url {
         Some(url) => {
             config.admin_url.clone_from(url);
+            config.admin_url_set = true;
             Source::Remote(gateway_api::logs(&config, printer)?)
         }
         None => {

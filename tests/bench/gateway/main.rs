@@ -11,9 +11,11 @@
 //! plane: how soon a decision is enforced, what a hundred thousand take, and what reading them again does to requests.
 //! Then what it costs to be seen: access log, metrics and traces, each with and without.
 //! Then many subscribers of the state: how soon a change is everywhere.
+//! Then what an operator waits for: the commands that look, a start, a restart.
 //! Then paired gateways: what a thousand take at one API, and how long a relayed command takes.
 //!
-//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals,telemetry,fleet,pairing` takes some rows only.
+//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals,telemetry,fleet,operations,pairing` takes
+//! some rows only.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,6 +34,7 @@ mod connections;
 mod feed;
 mod fleet;
 mod load;
+mod operations;
 mod pairing;
 mod report;
 mod roles;
@@ -98,6 +101,9 @@ fn main() {
     }
     if wanted("fleet") {
         fleet::run(quick);
+    }
+    if wanted("operations") {
+        operations::run_all(&ground, quick);
     }
     if wanted("pairing") {
         pairing::measure_relay(&runtime, &ground, quick);

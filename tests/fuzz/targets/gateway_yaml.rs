@@ -7,11 +7,12 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use sigilum::config;
 use sigilum::config::Flags;
+use sigilum::config::Machine;
 use sigilum::config::Sources;
 use sigilum::config::mistake::Place;
 
 fuzz_target!(|text: &str| {
-    let sources = Sources { flags: &Flags::default(), env: &|_| None, saved: &|_| None };
+    let sources = Sources { flags: &Flags::default(), env: &|_| None, saved: &|_| None, machine: &Machine::default };
     match config::load(sources, Some((Path::new("gateway.yaml"), text))) {
         Ok(config) => {
             assert!(!config.listen.ingress.is_empty() && !config.listen.admin.is_empty());

@@ -9,6 +9,7 @@ pub mod client;
 pub mod collector;
 pub mod exposition;
 pub mod fake_api;
+pub mod fake_authz;
 pub mod gateway;
 pub mod pair_bridge;
 pub mod parts;

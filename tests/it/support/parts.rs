@@ -153,7 +153,7 @@ pub struct Parts {
     /// Everything a gateway can be asked; its supervisor is admin itself.
     pub gateway: Gateway,
     pub names: Names,
-    _authz: Running,
+    pub authz: Running,
     _envoy: Running,
 }
 
@@ -202,7 +202,7 @@ impl Parts {
         let envoy = start_envoy(&setup, &names);
         let gateway = Gateway::of(setup, admin);
         wait_until("the parts are ready", LIMIT, || gateway.healthy() && gateway.admin_ready());
-        Self { gateway, names, _authz: authz, _envoy: envoy }
+        Self { gateway, names, authz, _envoy: envoy }
     }
 
     /// A connection whose provider is called by `base_url`, in force.

@@ -15,9 +15,11 @@ use serde_json::json;
 use sha2::Digest as _;
 use sha2::Sha256;
 
+use crate::app::gateway::crash;
 use crate::app::gateway::instance::Instance;
 use crate::app::status_api::StatusApi;
 use crate::app::survey;
+use crate::cli::doctor;
 use crate::cli::gateway::diagnostics::archive::Part;
 use crate::cli::gateway::diagnostics::cleaner::Cleaner;
 use crate::cli::gateway::diagnostics::known;
@@ -57,6 +59,8 @@ pub(super) const MANIFEST: &str = "manifest.json";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest unit, and longest file of the system, in bytes.
 const MAX_FILE: u64 = 256 * 1024;
+/// Longest file of a crash, in bytes: twice what one has.
+const MAX_CRASH: u64 = 1024 * 1024;
 /// Header of the admin token.
 const TOKEN_HEADER: &str = "x-sigilum-admin-token";
 
@@ -93,12 +97,14 @@ pub(super) async fn gather(flags: &Flags, now: UnixSeconds) -> Result<Gathered, 
     let mut collection = Collection { looked: &looked, cleaner, parts: Vec::new(), missing: Vec::new() };
     let report = status::report(flags, PATIENCE).await?;
     collection.json("status.json", &report)?;
+    collection.json("doctor.json", &doctor::report(flags).await?)?;
     collection.health(&report).await?;
     collection.settings(flags)?;
     collection.envoy().await;
     collection.metrics(&report).await;
     collection.logs()?;
     collection.units();
+    collection.crashes();
     let manifest = collection.manifest(&report, now)?;
     let Collection { mut parts, missing, .. } = collection;
     parts.insert(0, manifest);
@@ -120,7 +126,8 @@ impl Collection<'_> {
     async fn health(&mut self, report: &ReportBody) -> Result<(), CliError> {
         const NAME: &str = "health.json";
         let config = &self.looked.config;
-        let (token, trust) = (gateway_api::token(config).ok().flatten(), gateway_api::trust(&config.admin.trust));
+        let (token, trust) =
+            (gateway_api::token_for(config, &report.rpc.url).ok().flatten(), gateway_api::trust(&config.admin.trust));
         let answered = match StatusApi::new(&report.rpc.url, token.as_ref(), &trust, PATIENCE) {
             Ok(api) => api.readiness::<DetailsBody>(true).await,
             Err(error) => Err(error),
@@ -142,9 +149,7 @@ impl Collection<'_> {
                 self.parts.push(Part::text(NAME, text));
             }
             // What is wrong with it is in the status; the text itself could be anything.
-            Err(_) => {
-                self.lacks(NAME, "the configuration cannot be used; config.service.issues of status.json says why")
-            }
+            Err(_) => self.lacks(NAME, "the configuration cannot be used; config.cli.issues of status.json says why"),
         }
         Ok(())
     }
@@ -176,7 +181,7 @@ impl Collection<'_> {
             || (config.listen.admin.clone(), config.admin.tls.is_some()),
             |found| (found.addresses.admin, found.addresses.admin_tls),
         );
-        let token = gateway_api::token(config).ok().flatten();
+        let token = gateway_api::token_for(config, &report.rpc.url).ok().flatten();
         let (Some(true), Some(address), Some(token)) = (report.rpc.ok, addresses.first(), token) else {
             return self.lacks(NAME, "the admin API did not answer a call with the admin token");
         };
@@ -242,6 +247,20 @@ impl Collection<'_> {
         }
     }
 
+    /// What was kept of processes that crashed.
+    fn crashes(&mut self) {
+        for path in crash::list(&self.looked.config.paths.data_dir.join(crash::CRASHES)) {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = format!("crashes/{}", tidy(&file));
+            let text = files::read_text(&path, MAX_CRASH).map_err(|error| error.to_string());
+            let value = text.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
+            match value.and_then(|value| pretty(&self.cleaner.json(value)).map_err(|error| error.message)) {
+                Ok(text) => self.parts.push(Part::text(&name, text)),
+                Err(error) => self.lacks(&name, &error),
+            }
+        }
+    }
+
     /// What the archive holds, and where it comes from.
     fn manifest(&self, report: &ReportBody, now: UnixSeconds) -> Result<Part, CliError> {
         let listed = self.parts.iter().map(|part| {
@@ -254,7 +273,7 @@ impl Collection<'_> {
         let manifest = json!({
             "schemaVersion": SCHEMA_VERSION,
             "createdAt": now.rfc3339(),
-            "versions": { "sigilum": versions::OWN, "envoy": report.envoy.version },
+            "versions": { "sigilum": versions::OWN, "envoy": report.known.envoy.version },
             "profile": report.profile,
             "host": host(&self.looked.config.paths.data_dir),
             "files": listed.collect::<Value>(),

@@ -33,7 +33,7 @@ const OWNER_TOKENS: &str = "owner-token-";
 pub(super) fn secrets(config: &Config) -> Vec<Secret> {
     let mut found = Vec::new();
     found.extend(config.master_key.as_ref().map(Secret::duplicate));
-    found.extend(gateway_api::token(config).ok().flatten());
+    found.extend(gateway_api::own_token(config).ok().flatten());
     let key = master_key::file(config);
     for file in [files::beside(&key, ".next"), key, owner::jwt_secret_file()] {
         found.extend(read(&file));

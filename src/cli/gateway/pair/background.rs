@@ -25,20 +25,22 @@ use crate::cli::gateway::lifecycle::Systemctl;
 use crate::cli::gateway::pair::foreground::MARKER;
 use crate::cli::gateway::pair::foreground::READY;
 use crate::cli::gateway::pair::lock;
+use crate::cli::gateway::pair::note;
 use crate::cli::gateway::pair::session;
 use crate::cli::gateway::pair::session::Pairing;
-use crate::cli::gateway::pair::state;
-use crate::cli::gateway::pair::state::State;
 use crate::cli::gateway::pid_file;
 use crate::cli::gateway::place::Place;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::printer::tame;
+use crate::config::Config;
 use crate::sys::files;
 use crate::sys::files::FileLock;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::supervision;
+use crate::telemetry::segments;
+use crate::wire::status::BridgeNote;
 
 /// What its files in the run folder are called.
 const NAME: &str = "gateway-pair-bridge";
@@ -60,18 +62,27 @@ pub(super) struct Background {
     place: Place,
     log: PathBuf,
     pid: PathBuf,
+    /// How it stands, where the gateway is on another machine.
     state: PathBuf,
+    run_dir: PathBuf,
 }
 
 impl Background {
     /// In these files, or those of the gateway in the run folder. The log of a bridge with a pid file of its own is beside
     /// that: it is nobody else's either.
-    pub(super) fn new(place: Place, log: Option<PathBuf>, pid: Option<PathBuf>) -> Self {
+    pub(super) fn new(config: &Config, log: Option<PathBuf>, pid: Option<PathBuf>) -> Self {
+        let place = Place::of(&config.paths.data_dir);
         let log = log.or_else(|| pid.as_deref().map(|pid| files::beside(pid, ".log")));
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         let log = absolute(log.unwrap_or_else(|| place.file(NAME, "log")));
         let pid = absolute(pid.unwrap_or_else(|| place.file(NAME, "pid")));
-        Self { place, log, state: files::beside(&pid, ".state"), pid }
+        let (state, run_dir) = (files::beside(&pid, ".state"), config.paths.run_dir.clone());
+        Self { place, log, state, pid, run_dir }
+    }
+
+    /// Where it says how it stands: the gateway may have been there, or not, when it began.
+    fn notes(&self) -> impl Iterator<Item = PathBuf> {
+        note::place(&self.run_dir, None).into_iter().chain([self.state.clone()])
     }
 
     /// Where the session is kept for the unit.
@@ -102,7 +113,7 @@ impl Background {
         }
         lock::check(pairing)?;
         let lifecycle = Lifecycle::resolve(mode).await?;
-        state::forget(&self.state);
+        self.notes().for_each(|path| note::forget(&path));
         match lifecycle {
             Lifecycle::Compat => self.start_process(pairing, printer).await,
             Lifecycle::Stable(systemctl) => self.start_unit(&systemctl, pairing, printer).await,
@@ -191,7 +202,7 @@ impl Background {
         let file = self.session_file();
         files::private_folder(files::folder_of(&file)).map_err(|error| at(&file, &error))?;
         session::keep(pairing, &file).map_err(|error| at(&file, &error))?;
-        lifecycle::warn_of_secrets(&[("GATEWAY_ADMIN_TOKEN", "<data-dir>/admin-token")], printer);
+        lifecycle::warn_of_secrets(&lifecycle::ADMIN_SECRETS, printer);
         let mut arguments = pairing.arguments();
         arguments.extend(["--session-file".to_owned(), file.display().to_string()]);
         arguments.extend(["--state-file".to_owned(), self.state.display().to_string()]);
@@ -230,8 +241,8 @@ impl Background {
             Some(systemctl) => systemctl.standing(name).await?,
             None => Standing::default(),
         };
-        let state = State::read(&self.state);
-        let of = |pid: i32| state.as_ref().filter(|state| i32::try_from(state.pid) == Ok(pid));
+        let state = self.notes().find_map(|path| note::read(&path));
+        let of = |pid: i32| state.as_ref().filter(|state| state.pid == pid);
         match standing.state {
             UnitState::Active => {
                 printer
@@ -254,7 +265,7 @@ impl Background {
             printer.line(&format!("Gateway pair bridge is running (pid={}).", running.pid))?;
             let state = of(running.pid);
             show_state(state, printer)?;
-            let log = state.and_then(|state| state.log.as_deref()).unwrap_or(&self.log);
+            let log = state.and_then(|state| state.log.as_deref()).map_or(self.log.as_path(), Path::new);
             self.show_files(log, printer)?;
             return Ok(Outcome::Done);
         }
@@ -309,7 +320,7 @@ impl Background {
             ));
             return Ok(true);
         }
-        state::forget(&self.state);
+        self.notes().for_each(|path| note::forget(&path));
         if let Err(error) = session::forget(&file) {
             printer.warn(&format!("{}: {error}; the pair code is in it", file.display()));
         }
@@ -334,12 +345,12 @@ impl Background {
 }
 
 /// What a bridge says of itself, where it said anything.
-fn show_state(state: Option<&State>, printer: &mut Printer) -> Result<(), CliError> {
+fn show_state(state: Option<&BridgeNote>, printer: &mut Printer) -> Result<(), CliError> {
     let Some(state) = state else { return Ok(()) };
     printer.line(&format!("session:  {}", state.session_id))?;
     printer.line(&format!("api:      {}", state.api_url))?;
     let trouble = state.trouble.as_deref().map(|why| format!(": {}", tame(why))).unwrap_or_default();
-    printer.line(&if state.connected {
+    printer.line(&if state.state == "connected" {
         "state:    connected".to_owned()
     } else {
         format!("state:    not connected{trouble}")
@@ -360,13 +371,13 @@ async fn end(process: &ProcessIdentity) -> bool {
 }
 
 /// A new log, mode 0600; the one before is kept under another name, so that what is looked for in this one was said by
-/// this bridge.
+/// this bridge. Older ones go.
 pub(in crate::cli::gateway) fn fresh_log(path: &Path) -> io::Result<File> {
-    match std::fs::rename(path, files::beside(path, ".1")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+    if path.exists() {
+        segments::put_aside(path, &[])?;
+        segments::keep_newest(path, 1)?;
     }
-    files::create_new_private(path)
+    files::create_new_log(path)
 }
 
 fn at(path: &Path, error: &io::Error) -> CliError {

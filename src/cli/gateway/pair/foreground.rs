@@ -1,5 +1,7 @@
 //! The bridge here: what happens is said in lines that scripts look for.
 
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Map;
@@ -18,10 +20,11 @@ use crate::app::pair::Side;
 use crate::app::pair::Terminal;
 use crate::app::pair::TokenSource;
 use crate::cli::gateway::pair::lock::SessionLock;
+use crate::cli::gateway::pair::note;
+use crate::cli::gateway::pair::note::About;
 use crate::cli::gateway::pair::note::Note;
 use crate::cli::gateway::pair::session;
 use crate::cli::gateway::pair::session::Pairing;
-use crate::cli::gateway::pair::state::Keeper;
 use crate::cli::gateway::role;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
@@ -49,18 +52,27 @@ pub(super) const MARKER: &str = "PAIR_SESSION_TERMINAL";
 /// Says that the bridge is connected for the first time.
 pub(super) const READY: &str = "success: pairing bridge ready";
 
+/// Where a bridge in the background writes.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// What it says.
+    pub(super) log: Option<PathBuf>,
+    /// How it stands, where the gateway is on another machine.
+    pub(super) state: Option<PathBuf>,
+}
+
 /// Runs until told to stop, or until the session is over.
 pub(super) async fn run(
     pairing: Pairing,
     config: &Config,
-    mut keeper: Keeper,
+    places: Places,
     printer: &mut Printer,
 ) -> Result<Outcome, CliError> {
     // Code and admin token are in this process.
     role::harden()?;
     let mut signals =
         StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, format!("signals: {error}")))?;
-    let voice = &mut Voice::new(printer, config, &pairing);
+    let voice = &mut Voice::new(printer, config, &pairing, places.log.as_deref());
     warn(&pairing, config, voice)?;
     let lock = SessionLock::take(&pairing, voice.printer).await?;
     let names = format!(
@@ -78,9 +90,13 @@ pub(super) async fn run(
             stop.stop();
         }
     };
-    let mut note = Note::begin(&config.paths.run_dir);
+    let about = About {
+        session_id: pairing.session.as_str().to_owned(),
+        api_url: pairing.api_url.as_str().trim_end_matches('/').to_owned(),
+        log: places.log,
+    };
+    let mut note = Note::begin(note::place(&config.paths.run_dir, places.state), about);
     let mut say = |progress: Progress| {
-        keeper.note(&progress);
         note.hear(&progress);
         show(&progress, &names, &at, voice);
     };
@@ -92,17 +108,12 @@ pub(super) async fn run(
     let end = match ended {
         Ok(end) => end,
         Err(error) => {
-            keeper.failed(error.to_string());
-            note.forget();
+            note.failed(error.to_string());
             return Ok(refused(&error, voice));
         }
     };
-    match end {
-        End::Terminal(_) | End::Refused(_) => note.terminal(),
-        End::Stopped | End::Replaced => note.forget(),
-    }
     let Some(why) = why(end) else {
-        keeper.stopped();
+        note.stopped();
         return Ok(over(end, voice));
     };
     // The session is none of this bridge any more, and neither is its code.
@@ -111,7 +122,7 @@ pub(super) async fn run(
     {
         voice.note(&format!("{}: {error}", file.display()));
     }
-    keeper.ended(why);
+    note.ended(why, matches!(end, End::Terminal(_) | End::Refused(_)));
     match end {
         // Its id never comes again.
         End::Terminal(Terminal::NotFound | Terminal::Expired | Terminal::Ended) => lock.retire(),
@@ -124,13 +135,15 @@ pub(super) async fn run(
 struct Voice<'a> {
     printer: &'a mut Printer,
     log: Option<LogFile>,
+    /// The file that this process prints to, where it is one: written to under a bound, which what is printed has not.
+    printed: Option<LogFile>,
     redactor: LogRedactor,
     session: String,
 }
 
 impl<'a> Voice<'a> {
     /// The log is that of the data folder; without one the bridge works as well.
-    fn new(printer: &'a mut Printer, config: &Config, pairing: &Pairing) -> Self {
+    fn new(printer: &'a mut Printer, config: &Config, pairing: &Pairing, printed: Option<&Path>) -> Self {
         let places = LogPlaces { data_dir: config.paths.data_dir.clone(), run_dir: config.paths.run_dir.clone() };
         let path = places.file(LogStream::Pair);
         let log = [&config.paths.data_dir, files::folder_of(&path)]
@@ -144,7 +157,9 @@ impl<'a> Voice<'a> {
                 None
             }
         };
-        Self { log, ..Self::unkept(printer, pairing) }
+        // One that cannot be opened is printed to without a bound.
+        let printed = printed.and_then(|path| LogFile::open(path, config.logs).ok());
+        Self { log, printed, ..Self::unkept(printer, pairing) }
     }
 
     /// What is said is not kept.
@@ -152,23 +167,36 @@ impl<'a> Voice<'a> {
         let session = pairing.session.as_str().to_owned();
         let redactor =
             LogRedactor::knowing(Redactor::new(std::iter::once(&pairing.code).chain(pairing.reconnect.as_ref())));
-        Self { printer, log: None, redactor, session }
+        Self { printer, log: None, printed: None, redactor, session }
     }
 
     fn line(&mut self, text: &str) {
         self.keep("INFO", text);
-        // That nobody reads along is no reason to end.
-        let _ = self.printer.line(&format!("{TAG} {}", tame(text)));
+        let line = format!("{TAG} {}", tame(text));
+        if !self.print(&line) {
+            // That nobody reads along is no reason to end.
+            let _ = self.printer.line(&line);
+        }
     }
 
     fn note(&mut self, text: &str) {
         self.keep("WARN", text);
-        self.printer.note(&format!("{TAG} {}", tame(text)));
+        let line = format!("{TAG} {}", tame(text));
+        if !self.print(&line) {
+            self.printer.note(&line);
+        }
     }
 
     fn warn(&mut self, text: &str) {
         self.keep("WARN", text);
-        self.printer.warn(text);
+        if !self.print(&format!("warning: {}", tame(text))) {
+            self.printer.warn(text);
+        }
+    }
+
+    /// Writes a line where this process prints, if that is a file.
+    fn print(&self, line: &str) -> bool {
+        self.printed.as_ref().is_some_and(|file| file.append(line.as_bytes()).is_ok())
     }
 
     fn keep(&self, level: &str, text: &str) {
@@ -188,7 +216,7 @@ impl<'a> Voice<'a> {
 
 /// What the gateway at this address says of its key, to the admin token of these settings.
 pub(in crate::cli::gateway) async fn sealing(admin: &reqwest::Url, config: &Config) -> Result<Sealing, CliError> {
-    pair::sealing(admin, &gateway_api::trust(&config.admin.trust), token_source(config))
+    pair::sealing(admin, &gateway_api::trust(&config.admin.trust), token_source(admin, config))
         .await
         .map_err(|error| CliError::new(Outcome::Failed, error.to_string()))
 }
@@ -201,12 +229,17 @@ pub(in crate::cli::gateway) async fn check_api(pairing: &Pairing, printer: &mut 
     }
 }
 
-fn token_source(config: &Config) -> TokenSource {
-    let given = config.admin.token.as_ref().map(Secret::duplicate);
-    let file = config.paths.data_dir.join("admin-token");
-    Arc::new(move || match &given {
-        Some(token) => Ok(Some(token.duplicate())),
-        None => gateway_api::stored_token(&file).map_err(|error| error.message),
+/// The token for each request, and that it may go where it goes: a bridge outlives the gateway.
+fn token_source(admin: &reqwest::Url, config: &Config) -> TokenSource {
+    let credential = gateway_api::credential(config);
+    let (data, run) = (config.paths.data_dir.clone(), config.paths.run_dir.clone());
+    let computed = (credential.is_stored() && gateway_api::is_computed(config)).then(|| admin.to_string());
+    Arc::new(move || {
+        let token = credential.read().map_err(|error| error.message)?;
+        if let (Some(_), Some(url)) = (&token, &computed) {
+            gateway_api::check_listener(url, &data, &run).map_err(|error| error.message)?;
+        }
+        Ok(token)
     })
 }
 
@@ -222,9 +255,9 @@ fn pair_config(pairing: Pairing, config: &Config) -> PairConfig {
         reconnect: pairing.reconnect,
         keep_reconnect,
         api_url: pairing.api_url,
+        admin_token: token_source(&pairing.admin_url, config),
         admin_url: pairing.admin_url,
         admin_trust: gateway_api::trust(&config.admin.trust),
-        admin_token: token_source(config),
         pace: pairing.pace,
     }
 }
@@ -238,7 +271,7 @@ fn warn(pairing: &Pairing, config: &Config, voice: &mut Voice<'_>) -> Result<(),
     if in_clear(&pairing.admin_url) {
         voice.warn(&format!("the admin token goes to {} in clear; use https", pairing.admin_url));
     }
-    if gateway_api::token(config)?.is_none() {
+    if gateway_api::own_token(config)?.is_none() {
         voice.warn(&format!(
             "there is no admin token in {}: the gateway may refuse what is relayed; see --gateway-data-dir",
             config.paths.data_dir.display()

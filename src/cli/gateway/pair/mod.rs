@@ -5,7 +5,6 @@ mod foreground;
 mod lock;
 mod note;
 mod session;
-mod state;
 
 use std::path::PathBuf;
 
@@ -16,12 +15,11 @@ use crate::cli::args::Globals;
 use crate::cli::gateway::lifecycle::LifecycleMode;
 use crate::cli::gateway::pair::background::Background;
 pub(super) use crate::cli::gateway::pair::background::fresh_log;
+use crate::cli::gateway::pair::foreground::Places;
 pub(super) use crate::cli::gateway::pair::foreground::check_api;
 pub(super) use crate::cli::gateway::pair::foreground::sealing;
 pub(super) use crate::cli::gateway::pair::session::Pairing;
 pub(super) use crate::cli::gateway::pair::session::SessionArgs;
-use crate::cli::gateway::pair::state::Keeper;
-use crate::cli::gateway::place::Place;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -53,6 +51,9 @@ pub(super) struct PairArgs {
     /// Which process it is [default: ~/.sigilum/run/gateway-pair-bridge.pid]
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// The address of --gateway-admin-url was computed: the token goes there while the gateway of the data folder listens
+    #[arg(long, hide = true)]
+    own_gateway: bool,
     /// Where the bridge says how it stands
     #[arg(long, hide = true, value_name = "FILE")]
     state_file: Option<PathBuf>,
@@ -78,8 +79,9 @@ struct ActionArgs {
 
 /// Does it.
 pub(super) async fn run(args: &PairArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
-    let config = settings::load(&globals.flags(), &[])?;
-    let background = Background::new(Place::of(&config.paths.data_dir), args.log_file.clone(), args.pid_file.clone());
+    let mut config = settings::load(&globals.flags(), &[])?;
+    config.admin_url_set &= !args.own_gateway;
+    let background = Background::new(&config, args.log_file.clone(), args.pid_file.clone());
     if args.action.status {
         return background.status(args.lifecycle_mode, printer).await;
     }
@@ -93,8 +95,8 @@ pub(super) async fn run(args: &PairArgs, globals: &Globals, printer: &mut Printe
     if args.action.daemon {
         return start(&background, &pairing, args.lifecycle_mode, &config, printer).await;
     }
-    let keeper = Keeper::begin(args.state_file.clone(), args.log_file.clone(), &pairing);
-    foreground::run(pairing, &config, keeper, printer).await
+    let places = Places { log: args.log_file.clone(), state: args.state_file.clone() };
+    foreground::run(pairing, &config, places, printer).await
 }
 
 /// Starts a bridge in the background, and shows what a person compares with the dashboard.
@@ -121,13 +123,13 @@ pub(super) async fn replace(
     config: &Config,
     printer: &mut Printer,
 ) -> Result<Outcome, CliError> {
-    let background = Background::new(Place::of(&config.paths.data_dir), None, None);
+    let background = Background::new(config, None, None);
     background.stop(printer).await?;
     start(&background, pairing, mode, config, printer).await
 }
 
 /// Ends the bridge in the background of the gateway of these settings, if there is one.
 pub(super) async fn end(config: &Config, printer: &mut Printer) -> Result<(), CliError> {
-    Background::new(Place::of(&config.paths.data_dir), None, None).stop(printer).await?;
+    Background::new(config, None, None).stop(printer).await?;
     Ok(())
 }

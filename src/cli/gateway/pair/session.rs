@@ -36,6 +36,8 @@ const CODE_PLACES: &str = "the pair code (SIGILUM_PAIR_CODE or --pair-code-file)
 const SESSION_PLACES: &str = "the session id (SIGILUM_PAIR_SESSION_ID, --session-id, or ID:CODE in place of the code)";
 /// Stands between id and code where one text is both; in neither.
 const BETWEEN: char = ':';
+/// Says to a bridge that nobody named the gateway's address.
+const OWN_GATEWAY: &str = "--own-gateway";
 /// Longest pair code, in bytes; control planes give 8 letters.
 const MAX_CODE: usize = 64;
 /// Largest file of a session, in bytes.
@@ -90,6 +92,8 @@ pub(in crate::cli::gateway) struct Pairing {
     pub(super) api_url: Url,
     /// The gateway.
     pub(super) admin_url: Url,
+    /// Whether a person named it; else it was computed, and the token goes to the gateway of these folders alone.
+    pub(super) admin_url_set: bool,
     /// How fast things go.
     pub(super) pace: Pace,
     /// Where identities and settings are, and where the admin token is: from the root on.
@@ -122,7 +126,7 @@ impl SessionArgs {
         let pace = self.pace(printer)?;
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let folders = [absolute(&config.paths.home), absolute(&config.paths.data_dir)];
-        let of_gateway = OfGateway { admin_url, pace, folders };
+        let of_gateway = OfGateway { admin_url, admin_url_set: config.admin_url_set, pace, folders };
         match self.session_file.as_deref() {
             Some(file) if file == Path::new("-") => {
                 let text = owner::read_stdin("the pairing session", MAX_FILE, printer)?;
@@ -144,8 +148,19 @@ impl SessionArgs {
             }
             (given, named) => given.or(named).ok_or_else(|| missing(SESSION_PLACES))?,
         };
-        let OfGateway { admin_url, pace, folders } = of_gateway;
-        Ok(Pairing { session, namespace, code, reconnect: None, api_url, admin_url, pace, folders, file: None })
+        let OfGateway { admin_url, admin_url_set, pace, folders } = of_gateway;
+        Ok(Pairing {
+            session,
+            namespace,
+            code,
+            reconnect: None,
+            api_url,
+            admin_url,
+            admin_url_set,
+            pace,
+            folders,
+            file: None,
+        })
     }
 
     /// Option, environment.
@@ -312,6 +327,7 @@ pub(super) fn forget(file: &Path) -> io::Result<()> {
 /// What concerns the gateway, wherever the session comes from.
 struct OfGateway {
     admin_url: Url,
+    admin_url_set: bool,
     pace: Pace,
     folders: [PathBuf; 2],
 }
@@ -339,7 +355,7 @@ fn understand(text: &str, place: &str, file: Option<&Path>, of_gateway: OfGatewa
     // One that has another form would be none to the API either.
     let reconnect = kept.reconnect_secret.map(|secret| Zeroizing::new(secret.into_owned()));
     let reconnect = reconnect.and_then(|secret| reconnect_secret(secret.as_bytes()));
-    let OfGateway { admin_url, pace, folders } = of_gateway;
+    let OfGateway { admin_url, admin_url_set, pace, folders } = of_gateway;
     Ok(Pairing {
         session: parse_session(&kept.session_id)?,
         namespace,
@@ -347,6 +363,7 @@ fn understand(text: &str, place: &str, file: Option<&Path>, of_gateway: OfGatewa
         reconnect,
         api_url: url("the Sigilum API", &kept.api_url)?,
         admin_url,
+        admin_url_set,
         pace,
         folders,
         file: file.map(Path::to_owned),
@@ -358,8 +375,11 @@ impl Pairing {
     pub(super) fn arguments(&self) -> Vec<String> {
         let [home, data] = &self.folders;
         let mut arguments = vec!["gateway".to_owned(), "pair".to_owned(), "--foreground".to_owned()];
+        arguments.extend(["--gateway-admin-url".to_owned(), self.admin_url.to_string()]);
+        if !self.admin_url_set {
+            arguments.push(OWN_GATEWAY.to_owned());
+        }
         let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-        add("--gateway-admin-url", self.admin_url.to_string());
         add("--sigilum-home", home.display().to_string());
         add("--gateway-data-dir", data.display().to_string());
         for (name, time) in [

@@ -1,10 +1,17 @@
 //! Gathers the report: files, processes and ports of this machine, and what the gateway says of itself.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::app::gateway::ask::Command;
+use crate::app::gateway::ask::Event;
+use crate::app::gateway::ask::Phase;
+use crate::app::gateway::ask::Status as SupervisorStatus;
+use crate::app::gateway::command::Conversation;
 use crate::app::gateway::instance::Instance;
 use crate::app::gateway::progress::Role;
 use crate::app::gateway::record::LastShutdown;
@@ -12,18 +19,22 @@ use crate::app::status_api::ApiError;
 use crate::app::status_api::StatusApi;
 use crate::app::survey;
 use crate::app::systemd::Kind;
+use crate::app::unit_file;
+use crate::cli::gateway::drift;
 use crate::cli::gateway::lifecycle::State as UnitState;
 use crate::cli::gateway::lifecycle::Systemctl;
 use crate::cli::gateway::manager;
-use crate::cli::gateway::place;
+use crate::cli::gateway::place::Place;
 use crate::cli::gateway::status::Refusal;
 use crate::cli::gateway::status::Wanted;
 use crate::cli::gateway::status::deep;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::settings;
 use crate::cli::settings::Looked;
+use crate::config::Config;
 use crate::config::Flags;
 use crate::config::keys;
 use crate::config::mistake::Place;
@@ -31,6 +42,7 @@ use crate::domain::secret::Secret;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
+use crate::sys::files;
 use crate::sys::local_http;
 use crate::sys::process;
 use crate::sys::process::PortHolder;
@@ -47,6 +59,7 @@ use crate::wire::status::EnvoyBody;
 use crate::wire::status::EnvoyState;
 use crate::wire::status::GatewayBody;
 use crate::wire::status::IssueBody;
+use crate::wire::status::KnownBody;
 use crate::wire::status::ListenerBody;
 use crate::wire::status::PairingBody;
 use crate::wire::status::PortBody;
@@ -65,6 +78,12 @@ use crate::wire::status::XdsBody;
 
 /// How long Envoy may take to answer on the port of agents.
 const INGRESS_PATIENCE: Duration = Duration::from_millis(800);
+/// How long the supervisor of this machine may take to say how it stands.
+const SUPERVISOR_PATIENCE: Duration = Duration::from_millis(500);
+/// Largest unit that is read, in bytes.
+const MAX_UNIT: u64 = 256 * 1024;
+/// The word where nobody looks after it.
+const NO_MANAGER: &str = "none";
 /// A drain of no length: only the unit's name is wanted.
 const UNIT: Kind = Kind::Gateway { drain_seconds: 0 };
 
@@ -104,11 +123,12 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         (None, _) => config.admin_url.clone(),
     };
     let listeners = [&admin, &ingress, &face];
-    let place = place::Place::of(&config.paths.data_dir);
+    let place = Place::of(&config.paths.data_dir);
     let (unit, pair) = (place.unit(UNIT), place.unit(Kind::Pair));
-    let (told, service, ports, answered) = tokio::join!(
+    let (told, supervised, service, ports, answered) = tokio::join!(
         ask(&looked, wanted, &url),
-        service(instance.as_ref(), lives, &unit),
+        supervisor(running, &config.paths.run_dir),
+        service(config, instance.as_ref(), lives, &place),
         ports(&listeners, running),
         asked_ingress(wanted, plain, &ingress),
     );
@@ -124,26 +144,33 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
     }
     let deep = wanted.deep.then(|| deep::look(&[&unit, &pair], &pids(running)));
     let (legacy_services, extra_services) = deep.map_or_else(Default::default, |deep| (deep.legacy, deep.extra));
-    let (applied, gateway, envoy, authz) = match &status {
-        Some(status) => {
-            let mut envoy = status.envoy.clone();
-            envoy.pid = running.and_then(|found| pid(found, Role::Envoy));
-            (status.config.clone(), with_sources(status.gateway.clone(), flags), envoy, status.authz.clone())
-        }
-        None => (
-            AppliedConfigBody::default(),
-            gateway_unasked(&looked, flags, wanted.url.is_some(), &admin, &ingress),
-            envoy_unasked(running),
-            AuthzBody {
-                reachable: matches!(answered, Some(Ok(()))),
-                p50_ms: None,
-                p99_ms: None,
-                decisions: DecisionsBody::default(),
-                fail_closed: true,
-            },
-        ),
+    let (phase, process_restarts, managed) = supervised.map_or((None, None, false), |told| {
+        let phase = (told.phase != Phase::Running).then(|| told.phase.name().to_owned());
+        (phase, Some(told.process_restarts), told.managed)
+    });
+    if service.manager == NO_MANAGER && (managed || manager::is_external()) {
+        "external".clone_into(&mut service.manager);
+    }
+    service.runtime.restarts = match (service.runtime.restarts, process_restarts) {
+        (None, None) => None,
+        (units, processes) => Some(units.unwrap_or_default().saturating_add(processes.unwrap_or_default())),
     };
-    let unknown = || "unavailable".to_owned();
+    let (applied, mut known) = match status {
+        Some(StatusBody { config, mut known, .. }) => {
+            known.envoy.pid = running.and_then(|found| pid(found, Role::Envoy));
+            known.gateway = with_sources(known.gateway, flags);
+            if !owner::is_loopback(&url) {
+                "remote".clone_into(&mut known.gateway.mode);
+            }
+            (config, known)
+        }
+        None => {
+            let gateway = gateway_unasked(&looked, flags, wanted.url.is_some(), &admin, &ingress);
+            let reachable = matches!(answered, Some(Ok(())));
+            (AppliedConfigBody::default(), unasked(gateway, envoy_unasked(running), reachable, readiness))
+        }
+    };
+    known.gateway.startup_phase = phase.or(known.gateway.startup_phase);
     let file = ConfigFileBody {
         path: looked.file.display().to_string(),
         exists: looked.exists,
@@ -154,45 +181,77 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
             .map(|(path, message)| IssueBody { path: path.clone(), message: message.clone() })
             .collect(),
     };
-    let shutdown = LastShutdown::read(&config.paths.data_dir);
-    let ok = readiness.ready && looked.issues.is_empty() && refusal.is_none();
-    let last_error = status.as_ref().and_then(|status| status.last_error.clone());
-    let last_error = last_error.or_else(|| looked.issues.first().map(|(_, message)| message.clone()));
-    let last_error = last_error.or_else(|| rpc.error.clone());
+    let ok = known.readiness.ready && looked.issues.is_empty() && refusal.is_none();
+    let first = looked.issues.first().map(|(_, message)| message.clone());
+    known.last_error = known.last_error.or(first).or_else(|| rpc.error.clone());
     let report = ReportBody {
         schema_version: SCHEMA_VERSION,
         ok,
         profile: env::lookup("SIGILUM_PROFILE").unwrap_or_else(|| "default".to_owned()),
         generated_at: SystemClock.now().wall.rfc3339(),
         service,
-        config: ConfigBody { cli: file.clone(), service: file, mismatch: false, applied },
-        gateway,
-        envoy,
-        authz,
-        secrets: status.as_ref().map_or_else(
-            || SecretsBody { generation: 0, state: unknown(), age_seconds: 0, refs: RefsBody::default() },
-            |status| status.secrets.clone(),
-        ),
-        claims: status.as_ref().map_or_else(
-            || ClaimsBody { state: unknown(), age_seconds: None, approved: 0 },
-            |status| status.claims.clone(),
-        ),
-        connections: status.as_ref().map_or_else(ConnectionsBody::default, |status| status.connections),
-        pairing: status.as_ref().map_or_else(
-            || PairingBody { bridge: "off".to_owned(), session_expires_at: None },
-            |status| status.pairing.clone(),
-        ),
+        config: config_of(file, applied),
+        known,
         port: ports,
         rpc,
-        readiness,
         log_file: config.paths.data_dir.join("logs").join("admin.jsonl").display().to_string(),
-        last_error,
-        last_shutdown: shutdown.map(|found| ShutdownBody { reason: found.reason, at: found.at }),
+        last_shutdown: LastShutdown::read(&config.paths.data_dir)
+            .map(|found| ShutdownBody { reason: found.reason, at: found.at }),
         legacy_services,
         extra_services,
     };
     let next = next_steps(&report, refusal, wanted.probe);
     Ok(Gathered { report, refusal, ingress: answered, next })
+}
+
+/// The file of this command beside the one the gateway reads, where it said.
+fn config_of(cli: ConfigFileBody, applied: AppliedConfigBody) -> ConfigBody {
+    let real = |path: &str| std::fs::canonicalize(path).unwrap_or_else(|_| PathBuf::from(path));
+    let service = applied.file.clone().map(|path| {
+        let issues =
+            applied.file_error.iter().map(|message| IssueBody { path: String::new(), message: message.clone() });
+        let issues: Vec<_> = issues.collect();
+        // Of a gateway elsewhere it is a file of that machine: what it said of it is all there is.
+        ConfigFileBody { exists: applied.config_revision_hash.is_some(), valid: issues.is_empty(), issues, path }
+    });
+    let mismatch = service.as_ref().map(|service| real(&service.path) != real(&cli.path));
+    ConfigBody { cli, service, mismatch, applied }
+}
+
+/// What its supervisor says, where one runs that answers.
+async fn supervisor(running: Option<&Instance>, run_dir: &Path) -> Option<SupervisorStatus> {
+    running?;
+    let asked = async {
+        let mut conversation = Conversation::begin(run_dir, Command::Status).await.ok()?;
+        conversation.next().await.ok().flatten()
+    };
+    match tokio::time::timeout(SUPERVISOR_PATIENCE, asked).await {
+        Ok(Some(Event::Status(status))) => Some(status),
+        // Nobody, or somebody who says something else, which a supervisor of this version does not.
+        Ok(Some(_) | None) | Err(_) => None,
+    }
+}
+
+/// What can be said of a gateway that does not say it itself.
+fn unasked(gateway: GatewayBody, envoy: EnvoyBody, reachable: bool, readiness: ReadinessBody) -> KnownBody {
+    let unknown = || "unavailable".to_owned();
+    KnownBody {
+        gateway,
+        envoy,
+        authz: AuthzBody {
+            reachable,
+            p50_ms: None,
+            p99_ms: None,
+            decisions: DecisionsBody::default(),
+            fail_closed: None,
+        },
+        secrets: SecretsBody { generation: 0, state: unknown(), age_seconds: 0, refs: RefsBody::default() },
+        claims: ClaimsBody { state: unknown(), age_seconds: None, approved: 0 },
+        connections: ConnectionsBody::default(),
+        pairing: PairingBody { bridge: "off".to_owned() },
+        readiness,
+        last_error: None,
+    }
 }
 
 /// The address of a running gateway's admin API.
@@ -230,8 +289,14 @@ async fn ask(looked: &Looked, wanted: &Wanted<'_>, url: &str) -> Told {
     if !wanted.probe {
         return told;
     }
-    let (token, trust, warning) = credentials(looked, wanted);
+    let Credentials { token, trust, warning, stranger } = credentials(looked, wanted, url);
     told.rpc.auth_warning = warning;
+    if let Some(stranger) = stranger {
+        told.rpc.ok = Some(false);
+        told.rpc.error = Some(stranger);
+        told.refusal = Some(Refusal::Unreachable);
+        return told;
+    }
     let began = Instant::now();
     let api = StatusApi::new(url, token.as_ref(), &trust, wanted.patience);
     let answered = match &api {
@@ -243,7 +308,7 @@ async fn ask(looked: &Looked, wanted: &Wanted<'_>, url: &str) -> Told {
         (Ok(status), _) => {
             told.rpc.ok = Some(true);
             "admin_capable".clone_into(&mut told.rpc.capability);
-            told.readiness = status.readiness.clone();
+            told.readiness = status.known.readiness.clone();
             told.status = Some(status);
         }
         (Err(error), Ok(api)) => {
@@ -280,36 +345,48 @@ fn refusal(error: &ApiError) -> Refusal {
     }
 }
 
-/// Token, trust, and what is odd about them.
-fn credentials(looked: &Looked, wanted: &Wanted<'_>) -> (Option<Secret>, ServerTrust, Option<String>) {
+/// What the gateway is asked with.
+struct Credentials {
+    token: Option<Secret>,
+    trust: ServerTrust,
+    /// What is odd about the token.
+    warning: Option<String>,
+    /// Who listens in the gateway's place: he is asked nothing.
+    stranger: Option<String>,
+}
+
+fn credentials(looked: &Looked, wanted: &Wanted<'_>, at: &str) -> Credentials {
     let config = &looked.config;
-    let trust = gateway_api::trust(&config.admin.trust);
+    let with = |token| {
+        let trust = gateway_api::trust(&config.admin.trust);
+        Credentials { token, trust, warning: None, stranger: None }
+    };
+    let odd = |warning: String| Credentials { warning: Some(warning), ..with(None) };
     if let Some(url) = wanted.url {
-        let token = wanted.token_file.map(gateway_api::stored_token);
         let in_clear = url.starts_with("http:") && !owner::is_loopback(url);
-        return match token {
+        return match wanted.token_file.map(gateway_api::stored_token) {
             Some(Ok(Some(token))) => {
-                (Some(token), trust, in_clear.then(|| format!("the admin token goes to {url} in clear; use https")))
+                let warning = in_clear.then(|| format!("the admin token goes to {url} in clear; use https"));
+                Credentials { warning, ..with(Some(token)) }
             }
-            Some(Ok(None)) => (None, trust, Some("the token's file is not there, or empty".to_owned())),
-            Some(Err(error)) => (None, trust, Some(error.message)),
-            None => (None, trust, Some("with --url only --token-file names a token".to_owned())),
+            Some(Ok(None)) => odd("the token's file is not there, or empty".to_owned()),
+            Some(Err(error)) => odd(error.message),
+            None => odd("with --url only --token-file names a token".to_owned()),
         };
     }
-    match gateway_api::token(config) {
-        Ok(Some(token)) => (Some(token), trust, None),
+    match gateway_api::token_for(config, at) {
+        Ok(Some(token)) => with(Some(token)),
         Ok(None) => {
             let place = config.paths.data_dir.join("admin-token");
-            (
-                None,
-                trust,
-                Some(format!(
-                    "there is no admin token: GATEWAY_ADMIN_TOKEN is not set, and {} is not there",
-                    place.display()
-                )),
-            )
+            odd(format!(
+                "there is no admin token: GATEWAY_ADMIN_TOKEN is not set, and {} is not there",
+                place.display()
+            ))
         }
-        Err(error) => (None, trust, Some(error.message)),
+        Err(error) if error.outcome == Outcome::Unreachable => {
+            Credentials { stranger: Some(error.message), ..with(None) }
+        }
+        Err(error) => odd(error.message),
     }
 }
 
@@ -324,28 +401,37 @@ async fn asked_ingress(wanted: &Wanted<'_>, plain: bool, ingress: &[SocketAddr])
 }
 
 /// Who looks after the gateway, and its main process.
-async fn service(instance: Option<&Instance>, lives: bool, unit: &str) -> ServiceBody {
-    let unit_path = manager::user_folder().ok().map(|folder| folder.join(unit)).filter(|path| path.is_file());
+async fn service(config: &Config, instance: Option<&Instance>, lives: bool, place: &Place) -> ServiceBody {
+    let unit = place.unit(UNIT);
+    let file = |path: PathBuf| Some(path).filter(|path| path.is_file());
+    let user = manager::user_folder().ok().and_then(|folder| file(folder.join(&unit)));
     // The machine has one gateway, wherever its data is.
-    let machine = place::Place::default().unit(UNIT);
-    let system = manager::system_folder().join(&machine);
-    let unit = if unit_path.is_some() { unit } else { machine.as_str() };
-    let (manager, path) = match unit_path {
-        Some(path) => ("systemd-user", Some(path)),
-        None if system.is_file() => ("systemd-system", Some(system)),
-        None => ("none", None),
+    let machine = Place::default().unit(UNIT);
+    let system = file(manager::system_folder().join(&machine));
+    let job = manager::agent_file(place).ok().and_then(file);
+    let (manager, label, path) = match (user, system, job) {
+        (Some(path), _, _) => ("systemd-user", unit, Some(path)),
+        (None, Some(path), _) => ("systemd-system", machine, Some(path)),
+        (None, None, Some(path)) => ("launchd", place.label(), Some(path)),
+        (None, None, None) => (NO_MANAGER, String::new(), None),
     };
-    let standing = match manager {
-        "systemd-user" => match Systemctl::find().await {
-            Some(systemctl) => systemctl.standing(unit).await.ok(),
-            None => None,
-        },
+    let systemctl = match manager {
+        "systemd-user" => Systemctl::find().await,
+        "systemd-system" => Systemctl::find_in(true).await,
         _ => None,
     };
-    let enabled = path.as_ref().and_then(|path| path.parent()).is_some_and(|folder| {
+    let standing = match systemctl {
+        Some(systemctl) => systemctl.standing(&label).await.ok(),
+        None => None,
+    };
+    let linked = path.as_ref().and_then(|path| path.parent()).is_some_and(|folder| {
         let wanted = ["default.target.wants", "multi-user.target.wants"];
-        wanted.iter().any(|wants| folder.join(wants).join(unit).exists())
+        wanted.iter().any(|wants| folder.join(wants).join(&label).exists())
     });
+    let text = path.as_ref().and_then(|path| files::read_text(path, MAX_UNIT).ok());
+    let command = text.as_deref().and_then(unit_file::parse);
+    let drift = command
+        .map(|command| drift::ports(&command, &drift::of(&config.listen.admin), &drift::of(&config.listen.ingress)));
     let process = instance.map(|instance| &instance.supervisor).filter(|_| lives);
     let since = process.and_then(|process| process::started_at(process.pid)).map(|at| at.rfc3339());
     let status = match (lives, instance) {
@@ -357,19 +443,19 @@ async fn service(instance: Option<&Instance>, lives: bool, unit: &str) -> Servic
     let last = standing.as_ref().filter(|standing| standing.state != UnitState::Active && standing.exit_status != 0);
     ServiceBody {
         manager: manager.to_owned(),
-        label: path.as_ref().map(|_| unit.to_owned()).unwrap_or_default(),
-        loaded: standing.as_ref().is_some_and(|standing| standing.state == UnitState::Active),
-        enabled,
+        label,
+        loaded: standing.as_ref().is_some_and(|standing| standing.loaded),
+        enabled: linked || standing.as_ref().is_some_and(|standing| standing.enabled),
         unit_path: path.map(|path| path.display().to_string()),
-        reload_pending: false,
-        drift: Vec::new(),
+        reload_pending: standing.as_ref().map(|standing| standing.stale),
+        drift: drift.unwrap_or_default(),
         runtime: RuntimeBody {
             status: status.to_owned(),
             pid: process.map(|process| process.pid),
             since,
             last_exit_status: last.map(|standing| standing.exit_status),
-            last_exit_reason: None,
-            restarts: 0,
+            last_exit_reason: last.map(|standing| standing.result.clone()).filter(|result| !result.is_empty()),
+            restarts: standing.as_ref().map(|standing| standing.restarts),
         },
     }
 }
@@ -489,16 +575,18 @@ fn next_steps(report: &ReportBody, refusal: Option<Refusal>, probed: bool) -> Ve
         Some(Refusal::Unreachable) => next.push("sigilum gateway start".to_owned()),
         Some(Refusal::Unauthorized) => next.push("sigilum gateway auth-token --show".to_owned()),
         Some(Refusal::Other) => next.push("sigilum gateway probe".to_owned()),
-        None if probed && !report.readiness.ready => next.push("sigilum health --verbose".to_owned()),
+        None if probed && !report.known.readiness.ready => next.push("sigilum health --verbose".to_owned()),
         None => {}
     }
-    if report.secrets.state == "degraded" {
+    if report.known.secrets.state == "degraded" {
         next.push("sigilum secrets reload".to_owned());
     }
-    if report.readiness.failures.is_empty() && report.readiness.advisories.iter().any(|kind| kind == "ClaimsFresh") {
+    if report.known.readiness.failures.is_empty()
+        && report.known.readiness.advisories.iter().any(|kind| kind == "ClaimsFresh")
+    {
         next.push("sigilum health --verbose".to_owned());
     }
-    if report.pairing.bridge == "terminal" {
+    if report.known.pairing.bridge == "terminal" {
         next.push("sigilum gateway connect".to_owned());
     }
     next.dedup();

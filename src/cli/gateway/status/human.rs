@@ -85,7 +85,7 @@ fn runtime(report: &ReportBody) -> (Tone, String) {
 }
 
 fn envoy(report: &ReportBody) -> (Tone, String) {
-    let envoy = &report.envoy;
+    let envoy = &report.known.envoy;
     let version = envoy.version.clone();
     let pid = envoy.pid.map(|pid| format!("pid {pid}"));
     let restarts = (envoy.restarts > 0).then(|| format!("restarts: {}", envoy.restarts));
@@ -102,11 +102,11 @@ fn envoy(report: &ReportBody) -> (Tone, String) {
 }
 
 fn authz(report: &ReportBody) -> (Tone, String) {
-    let failing = report.readiness.failures.iter().any(|kind| kind == "AuthzReachable");
-    if report.authz.reachable {
+    let failing = report.known.readiness.failures.iter().any(|kind| kind == "AuthzReachable");
+    if report.known.authz.reachable {
         return (Tone::Good, "ok".to_owned());
     }
-    let open = report.readiness.messages.iter().any(|text| text.contains("let through"));
+    let open = report.known.readiness.messages.iter().any(|text| text.contains("let through"));
     match (failing, open) {
         (true, true) => (Tone::Bad, "OPEN: an unsigned request was let through".to_owned()),
         (true, false) => (Tone::Bad, "unreachable (failing closed)".to_owned()),
@@ -128,7 +128,10 @@ fn probe(gathered: &Gathered) -> (Tone, String) {
             (Tone::Attention, format!("ok ({}{took}), but the token is refused", rpc.url))
         }
         (Some(_), None, _) => {
-            let agents = format!("{}:{}", report.gateway.runtime_listener.host, report.gateway.runtime_listener.port);
+            let agents = format!(
+                "{}:{}",
+                report.known.gateway.runtime_listener.host, report.known.gateway.runtime_listener.port
+            );
             let agents = gathered.ingress.as_ref().map(|_| format!(" and {agents}")).unwrap_or_default();
             (Tone::Good, format!("ok ({}{agents}{took})", rpc.url))
         }
@@ -145,7 +148,7 @@ fn capability(report: &ReportBody) -> (Tone, String) {
 }
 
 fn secrets(report: &ReportBody) -> (Tone, String) {
-    let secrets = &report.secrets;
+    let secrets = &report.known.secrets;
     let refs = secrets.refs.active + secrets.refs.inactive;
     match (report.rpc.ok, secrets.state.as_str()) {
         (Some(true), "ok") => (Tone::Good, format!("ok gen {} (references: {refs})", secrets.generation)),
@@ -159,7 +162,7 @@ fn secrets(report: &ReportBody) -> (Tone, String) {
 }
 
 fn claims(report: &ReportBody) -> (Tone, String) {
-    let claims = &report.claims;
+    let claims = &report.known.claims;
     let old = claims.age_seconds.map(|seconds| format!(", {} old", span(seconds))).unwrap_or_default();
     let approved = claims.approved;
     match (report.rpc.ok, claims.state.as_str()) {
@@ -174,7 +177,7 @@ fn connections(report: &ReportBody) -> (Tone, String) {
     if report.rpc.ok != Some(true) {
         return (Tone::Attention, "not known".to_owned());
     }
-    let found = &report.connections;
+    let found = &report.known.connections;
     let mut parts = vec![format!("{} active", found.active)];
     for (count, word) in
         [(found.disabled, "disabled"), (found.degraded, "degraded"), (found.rotation_due, "due for rotation")]
@@ -210,7 +213,7 @@ fn problems(report: &ReportBody) -> Vec<String> {
             .iter()
             .flat_map(|port| port.hints.iter().map(|hint| format!("{}: {hint}", port.port)).collect::<Vec<_>>()),
     );
-    found.extend(report.readiness.messages.iter().cloned());
+    found.extend(report.known.readiness.messages.iter().cloned());
     found
 }
 

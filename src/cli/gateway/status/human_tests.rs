@@ -19,7 +19,7 @@ fn gathered(change: impl FnOnce(&mut serde_json::Value)) -> Gathered {
         "config": {
             "cli": {"path": "/h/gateway.yaml", "exists": true, "valid": true, "issues": []},
             "service": {"path": "/h/gateway.yaml", "exists": true, "valid": true, "issues": []},
-            "mismatch": false, "appliedConfigHash": null, "configRevisionHash": null, "restartRequired": [],
+            "mismatch": false, "file": "/h/gateway.yaml", "fileError": null, "appliedConfigHash": null, "configRevisionHash": null, "restartRequired": [],
         },
         "gateway": {
             "version": "0.1.0", "instanceId": "i", "mode": "local", "bindMode": "loopback",
@@ -41,7 +41,7 @@ fn gathered(change: impl FnOnce(&mut serde_json::Value)) -> Gathered {
         "secrets": {"generation": 1, "state": "ok", "ageSeconds": 3, "refs": {"active": 1, "inactive": 0, "unresolved": 0}},
         "claims": {"state": "fresh", "ageSeconds": 2, "approved": 5},
         "connections": {"active": 3, "disabled": 1, "degraded": 0, "rotationDue": 0},
-        "pairing": {"bridge": "off", "sessionExpiresAt": null},
+        "pairing": {"bridge": "off"},
         "port": [],
         "rpc": {
             "ok": true, "url": "http://127.0.0.1:38100", "capability": "admin_capable", "error": null,

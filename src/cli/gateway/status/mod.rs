@@ -104,7 +104,7 @@ fn outcome(args: &StatusArgs, report: &ReportBody, refusal: Option<Refusal>) -> 
             Some(Refusal::Other) => return Outcome::Failed,
         }
     }
-    if args.require_ready && !report.readiness.ready {
+    if args.require_ready && !report.known.readiness.ready {
         let nothing = report.service.runtime.status != "running" && refusal == Some(Refusal::Unreachable);
         return if nothing { Outcome::NotRunning } else { Outcome::Failed };
     }

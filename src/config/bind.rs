@@ -1,0 +1,135 @@
+//! What a bare port is bound on: names for the usual cases, or an address.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+
+use crate::config::address::Bind;
+
+/// What is known of the machine; only some modes ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Whether this is a container: nobody outside of one reaches its loopback.
+    pub container: bool,
+}
+
+/// The setting as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindMode {
+    /// This machine alone.
+    Loopback,
+    /// Every IPv4 address.
+    Lan,
+    /// The machine's address in its tailnet and `127.0.0.1`; without one, loopback.
+    Tailnet,
+    /// In a container as `lan`, elsewhere as `loopback`.
+    Auto,
+    /// The address of another setting, and `127.0.0.1`.
+    Custom,
+    /// This address.
+    Address(IpAddr),
+}
+
+impl BindMode {
+    /// Reads the setting.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "loopback" | "localhost" => Ok(Self::Loopback),
+            "lan" => Ok(Self::Lan),
+            "tailnet" => Ok(Self::Tailnet),
+            "auto" => Ok(Self::Auto),
+            "custom" => Ok(Self::Custom),
+            _ => parse_ip(text)
+                .map(Self::Address)
+                .map_err(|_| "must be loopback, lan, tailnet, auto, custom or an IP address".to_owned()),
+        }
+    }
+
+    /// What it means on a machine; with `custom` = the address of that mode, where there is one. `None`: that one is
+    /// missing.
+    pub fn on(self, machine: &dyn Fn() -> Machine, custom: Option<IpAddr>) -> Option<Bind> {
+        match self {
+            Self::Loopback => Some(Bind::Loopback),
+            Self::Lan => Some(Bind::Address(Ipv4Addr::UNSPECIFIED.into())),
+            Self::Tailnet => Some(tailnet(&machine().addresses).map_or(Bind::Loopback, Bind::WithLoopback)),
+            Self::Auto if machine().container => Some(Bind::Address(Ipv4Addr::UNSPECIFIED.into())),
+            Self::Auto => Some(Bind::Loopback),
+            // One on all addresses answers on loopback as well.
+            Self::Custom => custom.map(|address| {
+                let reaches = address.is_unspecified() || address == IpAddr::V4(Ipv4Addr::LOCALHOST);
+                if reaches { Bind::Address(address) } else { Bind::WithLoopback(address) }
+            }),
+            Self::Address(address) => Some(Bind::Address(address)),
+        }
+    }
+}
+
+/// Reads an IP address, with or without the brackets of URLs.
+pub(super) fn parse_ip(text: &str) -> Result<IpAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| "must be an IP address".to_owned())
+}
+
+/// The address of a machine in its tailnet, IPv4 before IPv6: Tailscale gives them out of 100.64.0.0/10 (shared
+/// address space, RFC 6598) and fd7a:115c:a1e0::/48.
+fn tailnet(addresses: &[IpAddr]) -> Option<IpAddr> {
+    let is_v4 = |address: &&IpAddr| matches!(address, IpAddr::V4(ip) if ip.to_bits() >> 22 == 0x6440_0000 >> 22);
+    let is_v6 = |address: &&IpAddr| matches!(address, IpAddr::V6(ip) if ip.to_bits() >> 80 == 0xfd7a_115c_a1e0);
+    addresses.iter().find(is_v4).or_else(|| addresses.iter().find(is_v6)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use super::*;
+
+    fn machine(addresses: &[&str]) -> Machine {
+        Machine { addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(), container: false }
+    }
+
+    fn bound(mode: &str, machine: &Machine, custom: Option<&str>) -> Option<Vec<String>> {
+        let mode = BindMode::parse(mode).unwrap();
+        let bind = mode.on(&|| machine.clone(), custom.map(|text| text.parse().unwrap()))?;
+        Some(bind.at(9).iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn each_mode_names_its_addresses() {
+        let plain = machine(&["127.0.0.1", "192.0.2.1", "::1", "2001:db8::1"]);
+        let both = machine(&["127.0.0.1", "fd7a:115c:a1e0::7", "100.101.102.103"]);
+        let six = machine(&["fd7a:115c:a1e0:1::7"]);
+        let inside = Machine { container: true, ..plain.clone() };
+        for (mode, machine, custom, expected) in [
+            ("loopback", &plain, None, &["127.0.0.1:9", "[::1]:9"][..]),
+            ("lan", &plain, None, &["0.0.0.0:9"]),
+            ("tailnet", &both, None, &["127.0.0.1:9", "100.101.102.103:9"]),
+            ("tailnet", &six, None, &["127.0.0.1:9", "[fd7a:115c:a1e0:1::7]:9"]),
+            ("tailnet", &plain, None, &["127.0.0.1:9", "[::1]:9"]),
+            ("auto", &plain, None, &["127.0.0.1:9", "[::1]:9"]),
+            ("auto", &inside, None, &["0.0.0.0:9"]),
+            ("custom", &plain, Some("192.0.2.1"), &["127.0.0.1:9", "192.0.2.1:9"]),
+            ("custom", &plain, Some("127.0.0.1"), &["127.0.0.1:9"]),
+            ("custom", &plain, Some("0.0.0.0"), &["0.0.0.0:9"]),
+            ("custom", &plain, Some("::"), &["[::]:9"]),
+            ("192.0.2.1", &plain, None, &["192.0.2.1:9"]),
+            ("[::1]", &plain, None, &["[::1]:9"]),
+        ] {
+            assert_eq!(bound(mode, machine, custom).unwrap(), expected, "{mode} {custom:?}");
+        }
+        assert_eq!(bound("custom", &plain, None), None);
+        assert!(BindMode::parse("everywhere").is_err() && BindMode::parse("").is_err());
+    }
+
+    #[test]
+    fn only_the_blocks_of_a_tailnet_are_one() {
+        let of = |text: &str| tailnet(&[text.parse().unwrap()]).is_some();
+        for inside in ["100.64.0.0", "100.127.255.255", "fd7a:115c:a1e0::", "fd7a:115c:a1e0:ffff::1"] {
+            assert!(of(inside), "{inside}");
+        }
+        for outside in ["100.63.255.255", "100.128.0.0", "10.64.0.1", "fd7a:115c:a1e1::", "fd7a:115c:a1df::1"] {
+            assert!(!of(outside), "{outside}");
+        }
+    }
+}
