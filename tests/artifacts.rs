@@ -3,9 +3,13 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "test code may panic, and writes on request"
 )]
+
+#[path = "artifacts/kubernetes.rs"]
+mod kubernetes;
 
 use std::fs;
 use std::path::Path;

@@ -39,6 +39,8 @@ mod claim;
 mod config;
 #[path = "cli/connection.rs"]
 mod connection;
+#[path = "cli/container.rs"]
+mod container;
 #[path = "cli/diagnostics.rs"]
 mod diagnostics;
 #[path = "cli/doctor.rs"]

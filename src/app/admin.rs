@@ -76,6 +76,8 @@ use crate::store::worker::OpenStore;
 use crate::store::worker::Store;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
+use crate::sys::files::check_folder;
+use crate::sys::files::folder_of;
 use crate::sys::files::own_folder;
 use crate::sys::http_server;
 use crate::sys::http_server::BindError;
@@ -117,6 +119,8 @@ pub struct AdminConfig {
     pub data_dir: PathBuf,
     /// State socket, access log.
     pub run_dir: PathBuf,
+    /// The state socket where it is elsewhere: in a folder that authz alone shares.
+    pub state_socket: Option<PathBuf>,
     /// Opens the store.
     pub master_key: MasterKeys,
     /// The file of the service catalog.
@@ -290,7 +294,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     if let Some(why) = config.file.as_ref().and_then(|file| file.reload.held_back.as_ref()) {
         tracing::error!(why, "the settings file cannot be used; the gateway runs with the last settings it could use");
     }
-    let state_path = config.run_dir.join(STATE_SOCKET);
+    let state_path = config.state_socket.unwrap_or_else(|| config.run_dir.join(STATE_SOCKET));
     check_socket_path(&state_path)?;
     // Judged first: no socket is opened that would have to be closed again.
     let secret = admin_access::prove(&config)?;
@@ -324,11 +328,13 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     open.vault.keep_versions(config.kept_secret_versions)?;
     let mut initial = feed::initial_state(&mut open.vault, declared, SystemClock.now().wall)?;
     let secret = match secret {
-        Proven::Known(secret) => Some(secret),
+        Proven::Known(secret) => Some(*secret),
         Proven::OfFolder => Some(AdminSecret::of_folder(&config.data_dir)?),
         Proven::Nothing => None,
     };
     own_folder(&config.run_dir).map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
+    let state_folder = folder_of(&state_path);
+    check_folder(state_folder).map_err(|source| AdminError::Folder { path: state_folder.to_owned(), source })?;
     let drain = Arc::new(DrainDesk::open(&config.run_dir, SystemClock.now().wall));
     initial.settings.draining_until_ms = drain.until_ms();
     let state = bind_private(&state_path).await?;

@@ -14,7 +14,7 @@ use crate::domain::secret::Secret;
 #[derive(Debug)]
 pub(super) enum Proven {
     /// This one.
-    Known(AdminSecret),
+    Known(Box<AdminSecret>),
     /// The one of the data folder, which may have to be minted.
     OfFolder,
     /// None is asked for.
@@ -24,12 +24,13 @@ pub(super) enum Proven {
 /// Reads the secret of the mode; a file that holds none, or that others can read, is an error.
 pub(super) fn prove(config: &AdminConfig) -> Result<Proven, TokenError> {
     match config.access_mode {
-        AccessMode::Password | AccessMode::TrustedProxy => config
-            .password
-            .as_ref()
-            .map_or(Ok(Proven::Nothing), |given| AdminSecret::password(given).map(Proven::Known)),
+        AccessMode::Password | AccessMode::TrustedProxy => {
+            config.password.as_ref().map_or(Ok(Proven::Nothing), |given| {
+                AdminSecret::password(given).map(|secret| Proven::Known(Box::new(secret)))
+            })
+        }
         AccessMode::Token | AccessMode::Hybrid | AccessMode::None | AccessMode::Mtls => match &config.token {
-            Some(token) => AdminSecret::given(token).map(Proven::Known),
+            Some(token) => AdminSecret::given(token).map(|secret| Proven::Known(Box::new(secret))),
             None => token::load(&config.data_dir).map(|_| Proven::OfFolder),
         },
     }

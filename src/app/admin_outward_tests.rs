@@ -89,6 +89,7 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         service_catalog: folder.join("service-catalog.json"),
         keys: Arc::new(KeyPlaces::new([], vec![home.clone()])),
         data_dir: folder.join("data"),
+        state_socket: None,
         run_dir: folder.join("run"),
         master_key: Secret::new("01".repeat(32)).into(),
         legacy: LegacyPlaces::default(),

@@ -78,6 +78,7 @@ fn config(folder: &Path) -> AdminConfig {
         data_dir: folder.join("data"),
         service_catalog: folder.join("data/service-catalog.json"),
         keys: Arc::new(KeyPlaces::new([], vec![folder.join("home")])),
+        state_socket: None,
         run_dir: folder.join("run"),
         master_key: Secret::new(MASTER_KEY.to_owned()).into(),
         legacy: LegacyPlaces::default(),

@@ -1,6 +1,7 @@
 //! One authz process: bind, lock, journal, subscriber; then serve until told to stop.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -164,7 +165,7 @@ pub enum AuthzError {
         /// What went wrong.
         source: std::io::Error,
     },
-    /// The run folder could not be made.
+    /// The run folder, or that of the socket, could not be made or is in the hands of others.
     #[error("{path}: {source}")]
     RunFolder {
         /// Which.
@@ -339,7 +340,14 @@ fn source(config: &AuthzConfig) -> Result<StateSource, AuthzError> {
 }
 
 fn own_run_dir(config: &AuthzConfig) -> Result<(), AuthzError> {
-    files::own_folder(&config.run_dir).map_err(|source| AuthzError::RunFolder { path: config.run_dir.clone(), source })
+    let failed = |path: &Path, source| AuthzError::RunFolder { path: path.to_owned(), source };
+    files::own_folder(&config.run_dir).map_err(|source| failed(&config.run_dir, source))?;
+    // Whoever may write there can put a socket of their own in our place.
+    let sockets = match &config.listen {
+        Listen::Unix(path) => files::folder_of(path),
+        Listen::Tcp { .. } => return Ok(()),
+    };
+    files::check_folder(sockets).map_err(|source| failed(sockets, source))
 }
 
 fn holder() -> String {

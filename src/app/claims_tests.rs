@@ -156,6 +156,7 @@ impl Gateway {
             service_catalog: folder.path().join("service-catalog.json"),
             keys: Arc::new(KeyPlaces::new([], vec![folder.path().to_owned()])),
             data_dir: folder.path().join("data"),
+            state_socket: None,
             run_dir: folder.path().join("run"),
             master_key: Secret::new("01".repeat(32)).into(),
             legacy: LegacyPlaces::default(),

@@ -49,6 +49,11 @@ impl StatusApi {
         })
     }
 
+    /// `GET /health/live`: whether the process answers at all.
+    pub async fn alive(&self) -> Result<(), ApiError> {
+        self.api.call(Method::GET, self.api.url(&["health", "live"]), None).await.map(drop)
+    }
+
     /// `GET /api/v1/status`, as the type the caller reads.
     pub async fn status<T: serde::de::DeserializeOwned>(&self) -> Result<T, ApiError> {
         let told = self.api.call(Method::GET, self.api.url(&["api", "v1", "status"]), None).await?;

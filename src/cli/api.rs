@@ -12,10 +12,12 @@ use crate::cli::args::Globals;
 use crate::cli::gateway::role;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
+use crate::cli::owner;
 use crate::cli::printer::Printer;
 use crate::cli::stack;
 use crate::config::api as settings;
 use crate::config::api::ApiFlags;
+use crate::config::api::ApiSettings;
 use crate::sys::env;
 use crate::sys::signal::StopSignals;
 use crate::telemetry::log;
@@ -38,16 +40,24 @@ pub struct ApiArgs {
     api_data_dir: Option<PathBuf>,
 }
 
+impl ApiArgs {
+    /// The settings these options, the environment and the file of a secret lead to.
+    pub(crate) fn settings(&self, globals: &Globals) -> Result<ApiSettings, CliError> {
+        let port = self.port.or_else(|| stack::api_port_option(globals));
+        let flags = ApiFlags { host: self.host.clone(), port, data_dir: self.api_data_dir.clone() };
+        let secret = owner::jwt_secret_in_file()?;
+        let lookup = |name: &str| {
+            let secret = secret.as_ref().filter(|_| name == owner::JWT_SECRET);
+            env::lookup(name).or_else(|| secret.map(|secret| secret.expose().to_owned()))
+        };
+        settings::load(&flags, &lookup).map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))
+    }
+}
+
 /// Runs until told to stop.
 pub(crate) async fn run(args: &ApiArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     role::harden()?;
-    let flags = ApiFlags {
-        host: args.host.clone(),
-        port: args.port.or_else(|| stack::api_port_option(globals)),
-        data_dir: args.api_data_dir.clone(),
-    };
-    let settings = settings::load(&flags, &env::lookup)
-        .map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))?;
+    let settings = args.settings(globals)?;
     let level = env::lookup(log::LEVEL_VARIABLE).unwrap_or_else(|| "info".to_owned());
     role::begin_log(&level, Some(role::cleaner(std::iter::empty())))?;
     if settings.seed_enabled && settings.seed_token.is_none() {

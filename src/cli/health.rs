@@ -1,12 +1,18 @@
-//! `sigilum health`: the conditions of readiness as the running gateway tells them.
+//! `sigilum health`: the conditions of readiness as the running gateway tells them. For probes of containers also whether
+//! one process lives, or decides.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
+use crate::app::authz_health::AuthzDoor;
+use crate::app::authz_health::AuthzHealthError;
 use crate::app::status_api::StatusApi;
 use crate::cli::args::Globals;
+use crate::cli::container;
+use crate::cli::gateway::authz::TlsArgs;
+use crate::cli::gateway::endpoint::Endpoint;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -26,6 +32,18 @@ pub struct HealthArgs {
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
+    /// Ask only whether the process answers, admin or that of --authz; wants no token
+    #[arg(long, conflicts_with_all = ["verbose", "json"])]
+    live: bool,
+    /// Ask an authz process instead whether it decides: unix:PATH, or tcp:HOST:PORT with certificates
+    #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::parse, conflicts_with_all = ["verbose", "json"])]
+    authz: Option<Endpoint>,
+    /// Certificates, for TCP.
+    #[command(flatten)]
+    tls: TlsArgs,
+    /// Name that the certificate of authz must carry, for TCP
+    #[arg(long, value_name = "NAME", requires = "authz")]
+    authz_name: Option<String>,
     /// Have the gateway look at everything now, and show what holds too
     #[arg(long)]
     verbose: bool,
@@ -35,19 +53,35 @@ pub struct HealthArgs {
     /// Configuration file [default: <home>/gateway.yaml, where it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Ask only what this container runs, whichever role that is: its health check
+    #[arg(long, conflicts_with_all = ["json", "verbose", "config", "live", "authz"])]
+    container: bool,
 }
 
 /// Asks and tells: exit 0 ready, 1 not ready, 4 the details were refused, 5 nobody answers.
 pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    let patience = Duration::from_millis(args.timeout);
+    if args.container {
+        return container::run(patience, printer).await;
+    }
+    if let Some(endpoint) = &args.authz {
+        let outcome = of_authz(&door(endpoint, args)?, patience, printer).await?;
+        // Whoever answers lives; one that waits for its state is not helped by a restart.
+        return Ok(if args.live { Outcome::Done } else { outcome });
+    }
     let mut flags = globals.flags();
     let file = args.config.as_ref().map(|file| file.to_string_lossy().into_owned());
     flags.set(&crate::config::keys::CONFIG_FILE, file);
     // Also where the file has become unusable since: the gateway that runs can still be asked.
     let config = settings::look(&flags)?.config;
     let (token, trust) = (gateway_api::token(&config)?, gateway_api::trust(&config.admin.trust));
-    let patience = Duration::from_millis(args.timeout);
     let api = StatusApi::new(&config.admin_url, token.as_ref(), &trust, patience);
     let api = api.map_err(|error| gateway_api::failed(&error))?;
+    if args.live {
+        api.alive().await.map_err(|error| gateway_api::failed(&error))?;
+        printer.line("alive")?;
+        return Ok(Outcome::Done);
+    }
     let told = api.readiness::<DetailsBody>(args.verbose).await;
     let told = told.map_err(|error| gateway_api::failed(&error))?;
     if args.json {
@@ -67,6 +101,32 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
         printer.lines(&lines(told.ready, details, args.verbose, printer.is_coloured()))?;
     }
     Ok(if told.ready { Outcome::Done } else { Outcome::Failed })
+}
+
+/// Asks one authz alone, as Envoy does.
+pub(super) async fn of_authz(door: &AuthzDoor, patience: Duration, printer: &mut Printer) -> Result<Outcome, CliError> {
+    let serving = door.is_serving(patience).await;
+    let serving = serving.map_err(|error| CliError::new(outcome_of(&error), error.to_string()))?;
+    printer.line(if serving { "ready" } else { "not ready" })?;
+    Ok(if serving { Outcome::Done } else { Outcome::Failed })
+}
+
+fn door(endpoint: &Endpoint, args: &HealthArgs) -> Result<AuthzDoor, CliError> {
+    match (endpoint, args.tls.files(), &args.authz_name) {
+        (Endpoint::Unix(path), _, _) => Ok(AuthzDoor::unix(path)),
+        (Endpoint::Tcp(address), Some(files), Some(name)) => AuthzDoor::tls(address.clone(), &files, name)
+            .map_err(|error| CliError::new(Outcome::Config, error.to_string())),
+        (Endpoint::Tcp(_), _, _) => {
+            Err(CliError::new(Outcome::Usage, "--authz tcp: wants --tls-cert, --tls-key, --tls-ca and --authz-name"))
+        }
+    }
+}
+
+const fn outcome_of(error: &AuthzHealthError) -> Outcome {
+    match error {
+        AuthzHealthError::Tls(_) => Outcome::Config,
+        AuthzHealthError::Unreachable(_) | AuthzHealthError::Late(_) => Outcome::Unreachable,
+    }
 }
 
 /// What does not hold, with what to type next; with `all` also what does.

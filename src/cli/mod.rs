@@ -14,6 +14,7 @@ mod claim;
 mod completions;
 mod confirm;
 mod connection;
+mod container;
 mod dev;
 mod dispatch;
 mod doctor;

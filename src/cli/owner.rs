@@ -18,6 +18,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::secret_source;
+use crate::cli::settings;
 use crate::cli::settings::IdentityPlace;
 use crate::cli::stack;
 use crate::cli::token;
@@ -154,15 +155,28 @@ fn of_this_machine(token: &Secret) -> bool {
     Said::by(token).is_some_and(|said| said.is_local())
 }
 
-/// Where the local API keeps the secret its tokens are signed with.
+/// Where the local API keeps the secret its tokens are signed with: the file that `JWT_SECRET_FILE` names, else its own.
 pub(crate) fn jwt_secret_file() -> PathBuf {
-    api_settings::data_dir(&env::lookup).join(api::JWT_SECRET_FILE)
+    let own = || api_settings::data_dir(&env::lookup).join(api::JWT_SECRET_FILE);
+    env::lookup("JWT_SECRET_FILE").map_or_else(own, PathBuf::from)
 }
 
-/// The secret of the local API: `JWT_SECRET`, else its file; `None` where this machine has neither.
+/// The variable that holds the secret of owner tokens.
+pub(crate) const JWT_SECRET: &str = "JWT_SECRET";
+
+/// What the file holds that `JWT_SECRET_FILE` names, where `JWT_SECRET` itself is not set.
+pub(crate) fn jwt_secret_in_file() -> Result<Option<Secret>, CliError> {
+    settings::secret_of_file(JWT_SECRET).map_err(CliError::from)
+}
+
+/// The secret of the local API: `JWT_SECRET`, the file that `JWT_SECRET_FILE` names, else its own file; `None` where this
+/// machine has none of them.
 pub(crate) fn jwt_secret() -> Result<Option<Secret>, CliError> {
-    if let Some(secret) = env::lookup("JWT_SECRET") {
+    if let Some(secret) = env::lookup(JWT_SECRET) {
         return Ok(Some(Secret::new(secret)));
+    }
+    if let Some(secret) = jwt_secret_in_file()? {
+        return Ok(Some(secret));
     }
     api::local_jwt_secret(&api_settings::data_dir(&env::lookup))
         .map_err(|error| CliError::new(Outcome::Config, error.to_string()))

@@ -380,10 +380,28 @@ fn with_sources<T>(
     };
     let given =
         |name: &str| handed.iter().find(|(known, _)| known == name).map(|(_, secret)| secret.expose().to_owned());
-    let lookup = |name: &str| {
-        given(name).or_else(|| env::lookup(name)).or_else(|| credential(name)).or_else(|| blank_token(name))
+    let master_key = keys::MASTER_KEY.env.first().map_or(Ok(None), |name| secret_of_file(name))?;
+    let in_file = |name: &str| {
+        master_key.as_ref().filter(|_| keys::MASTER_KEY.env.contains(&name)).map(|key| key.expose().to_owned())
     };
+    let found = |name: &str| given(name).or_else(|| env::lookup(name)).or_else(|| in_file(name));
+    let lookup = |name: &str| found(name).or_else(|| credential(name)).or_else(|| blank_token(name));
     with(Sources { flags, env: &lookup, saved: &find, machine: &machine_facts })
+}
+
+/// The secret of a variable that is not set itself, from the file that `<name>_FILE` names, as containers are given secrets:
+/// a file that is named must be there and hold something, or another secret would be made in its place.
+pub(crate) fn secret_of_file(name: &str) -> Result<Option<Secret>, Refused> {
+    if env::lookup(name).is_some() {
+        return Ok(None);
+    }
+    let variable = format!("{name}_FILE");
+    let Some(file) = env::lookup(&variable) else { return Ok(None) };
+    let refused = |why: String| Refused::File(file.clone(), format!("{why} ({variable} names it)"));
+    let text = files::read_text(Path::new(&file), MAX_CREDENTIAL).map(Zeroizing::new);
+    let text = text.map_err(|error| refused(error.to_string()))?;
+    let secret = Secret::new(text.trim().to_owned());
+    if secret.expose().is_empty() { Err(refused("holds nothing".to_owned())) } else { Ok(Some(secret)) }
 }
 
 /// The master key as a service manager hands it over: a file in the folder of its credentials, which only this service

@@ -67,6 +67,13 @@ pub const JWT_SECRET: Key = key(
     Fallback::Computed("`<API_DATA_DIR>/jwt-secret`, made at the first start"),
     "signs owner tokens; at least 32 characters",
 );
+/// The same in a file.
+pub const JWT_SECRET_FILE: Key = key(
+    &["JWT_SECRET_FILE"],
+    None,
+    Fallback::None,
+    "file that holds the value of `JWT_SECRET`, as containers are given secrets; where it is named it must be there",
+);
 /// Life of an owner token.
 pub const JWT_EXPIRY: Key = key(
     &["JWT_EXPIRY"],
@@ -148,6 +155,7 @@ pub const ALL: &[Key] = &[
     ALLOW_REMOTE,
     PUBLIC_URL,
     JWT_SECRET,
+    JWT_SECRET_FILE,
     JWT_EXPIRY,
     ALLOWED_ORIGINS,
     ENVIRONMENT,

@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::Config;
 use crate::config::Flags;
+use crate::config::Machine;
 use crate::config::Mistakes;
 use crate::config::Sources;
 use crate::config::load;
@@ -8,7 +9,7 @@ use crate::config::load;
 fn yaml(text: &str) -> Result<Config, Mistakes> {
     let nothing = |_: &str| None;
     let flags = Flags::default();
-    let sources = Sources { flags: &flags, env: &nothing, saved: &nothing };
+    let sources = Sources { flags: &flags, env: &nothing, saved: &nothing, machine: &Machine::default };
     load(sources, Some((std::path::Path::new("gateway.yaml"), text)))
 }
 

@@ -327,6 +327,14 @@ pub const MASTER_KEY: Key = Key::new(
     Fallback::Computed("`<home>/gateway-master-key`, generated at the first start"),
     "key that seals the store; any text that is not blank",
 );
+/// The master key in a file.
+pub const MASTER_KEY_FILE: Key = Key::new(
+    None,
+    &["GATEWAY_MASTER_KEY_FILE"],
+    None,
+    Fallback::None,
+    "file that holds the value of `GATEWAY_MASTER_KEY`, as containers are given secrets; where it is named it must be there",
+);
 /// Old secrets.
 pub const KEPT_SECRET_VERSIONS: Key = Key::new(
     Some("store.kept_secret_versions"),
@@ -519,6 +527,7 @@ pub const ALL: &[Key] = &[
     OPERATOR_CERT_FILE,
     OPERATOR_KEY_FILE,
     MASTER_KEY,
+    MASTER_KEY_FILE,
     KEPT_SECRET_VERSIONS,
     MAX_REQUEST_BODY_BYTES,
     MAX_AGE,

@@ -118,6 +118,14 @@ pub fn render(settings: &Rendering) -> Result<String, RenderError> {
     replace(&text, "trusted_ca: { filename: /etc/ssl/certs/ca-certificates.crt }", 1, &file)
 }
 
+/// Where the file says that authz is.
+const AUTHZ: &str = "pipe: { path: authz.sock }";
+
+/// The rendered file with authz elsewhere than in the run folder: `socket` is its Unix socket.
+pub fn with_authz_at(text: &str, socket: &Path) -> Result<String, RenderError> {
+    replace(text, AUTHZ, 1, &format!("pipe: {{ path: {} }}", quoted(&socket.display().to_string())))
+}
+
 /// TLS in front of the filters of agents.
 fn transport_socket(tls: &IngressTls) -> String {
     let file = |path: &Path| format!("{{ filename: {} }}", quoted(&path.display().to_string()));
@@ -183,7 +191,7 @@ fn addresses(name: &'static str, addresses: &[SocketAddr]) -> Result<String, Ren
     Ok(lines)
 }
 
-fn socket_address(address: &SocketAddr) -> String {
+pub(super) fn socket_address(address: &SocketAddr) -> String {
     let host = match address.ip() {
         IpAddr::V4(host) => host.to_string(),
         IpAddr::V6(host) => format!("\"{host}\""),
@@ -248,7 +256,7 @@ fn without_line(text: &str, part: &str) -> Result<String, RenderError> {
     replace(text, line, 1, "")
 }
 
-fn replace(text: &str, from: &str, expected: usize, to: &str) -> Result<String, RenderError> {
+pub(super) fn replace(text: &str, from: &str, expected: usize, to: &str) -> Result<String, RenderError> {
     let found = text.matches(from).count();
     if found != expected {
         return Err(RenderError::Template { text: from.trim().to_owned(), expected, found });

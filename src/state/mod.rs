@@ -32,6 +32,7 @@ pub use replica::Replica;
 pub use subscriber::EndedHook;
 pub use subscriber::StateSource;
 pub use subscriber::Subscriber;
+pub use subscriber::connect;
 
 #[cfg(test)]
 #[allow(

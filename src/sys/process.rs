@@ -1,9 +1,11 @@
 //! Other processes: who they are beyond their number, whether they live, who listens on a port.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use rustix::process::Pid;
@@ -57,6 +59,13 @@ impl ProcessIdentity {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The arguments a process was started with, its own name first; `None` where there is no such process, or no `/proc`.
+pub fn arguments_of(pid: i32) -> Option<Vec<OsString>> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = line.strip_suffix(b"\0")?;
+    Some(line.split(|byte| *byte == 0).map(|argument| OsString::from_vec(argument.to_vec())).collect())
 }
 
 /// `/proc/<pid>/stat` fields 3 (state), 20 (threads) and 22 (start time in ticks since boot), made unique across boots by the boot id.

@@ -250,7 +250,8 @@ fn doctor_stops_a_unit_that_runs_before_it_writes_it_and_starts_it_once() {
     assert_eq!(code, Some(0), "{err}");
     let text = fs::read_to_string(machine.unit_file()).unwrap();
     let told = |next: &str| {
-        fs::write(machine.unit_file(), text.replace("KillMode=mixed", "KillMode=control-group")).unwrap();
+        let edited = text.replace("KillMode=mixed", "KillMode=control-group");
+        machine.0.file(&format!(".config/systemd/user/{UNIT}"), &edited);
         machine.0.file(&format!("bin/{UNIT}.show"), RUNNING);
         machine.0.file(&format!("bin/{UNIT}.next"), next);
         fs::remove_file(machine.0.home().join("bin/calls")).unwrap();

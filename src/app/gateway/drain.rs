@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
+use crate::app::envoy_drain;
+use crate::app::envoy_drain::Ports;
 use crate::app::gateway::ask::Event;
 use crate::app::gateway::ask::Phase;
 use crate::app::gateway::bound::Stops;
@@ -18,17 +18,10 @@ use crate::app::gateway::record::Went;
 use crate::app::gateway::supervisor::Lived;
 use crate::app::gateway::supervisor::Supervisor;
 use crate::envoy::launch;
-use crate::sys::local_http;
 use crate::sys::local_http::Endpoint;
 
 /// How long a process has between SIGTERM and SIGKILL.
 const TERM_GRACE: Duration = Duration::from_secs(10);
-/// How long one answer of Envoy's admin interface may take.
-const ANSWER: Duration = Duration::from_secs(2);
-/// How often the requests in flight are counted.
-const LOOK: Duration = Duration::from_millis(50);
-/// Envoy's gauge of them.
-const IN_FLIGHT: &str = "http.ingress.downstream_rq_active";
 
 impl Supervisor {
     /// Drains and ends everything. A call meanwhile turns a restart into a stop, with the time a stop has; the next one forces it.
@@ -56,7 +49,7 @@ impl Supervisor {
                 let seconds = (patience < Duration::MAX).then_some(patience.as_secs());
                 self.frame.tell(Event::Draining { seconds });
                 tokio::select! {
-                    cut = empty(&raw, patience) => break cut,
+                    cut = envoy_drain::drain(&raw, Ports::Closed, Duration::ZERO, patience) => break cut.unwrap_or_default(),
                     () = stops.next(stopping) => {}
                 }
                 if stopping {
@@ -152,47 +145,5 @@ impl Supervisor {
         if self.children.get(&exit.role).is_some_and(|running| running.process.pid == exit.pid) {
             self.children.remove(&exit.role);
         }
-    }
-}
-
-/// Closes Envoy's listeners, tells its clients to go, and waits until nothing is in flight, at most `patience`. Says how
-/// many requests are still in flight then.
-async fn empty(raw: &Endpoint, patience: Duration) -> u64 {
-    let started = Instant::now();
-    for path in ["/healthcheck/fail", "/drain_listeners"] {
-        // An Envoy that does not answer has nothing to finish; its end follows.
-        if local_http::exchange(raw, Request::post(path), Bytes::new(), ANSWER).await.is_err() {
-            return 0;
-        }
-    }
-    loop {
-        let path = format!("/stats?filter=^{IN_FLIGHT}$");
-        let left = match local_http::exchange(raw, Request::get(path), Bytes::new(), ANSWER).await {
-            Ok(answer) => in_flight(&answer.body),
-            Err(_) => Some(0),
-        };
-        if left == Some(0) || started.elapsed() >= patience {
-            return left.unwrap_or_default();
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Reads `http.ingress.downstream_rq_active: 3`.
-fn in_flight(body: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(body).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(IN_FLIGHT)?.strip_prefix(": ")?.trim().parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_gauge_is_read() {
-        assert_eq!(in_flight(b"http.ingress.downstream_rq_active: 12\n"), Some(12));
-        assert_eq!(in_flight(b"http.ingress.downstream_rq_active: 0\n"), Some(0));
-        assert_eq!(in_flight(b"http.admin.downstream_rq_active: 1\n"), None);
-        assert_eq!(in_flight(b""), None);
     }
 }

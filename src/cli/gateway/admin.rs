@@ -17,6 +17,7 @@ use crate::app::state_door::Fleet;
 use crate::app::upkeep::MasterKeys;
 use crate::app::upkeep::StoreError;
 use crate::cli::args::Globals;
+use crate::cli::gateway::endpoint::Endpoint;
 use crate::cli::gateway::launch;
 use crate::cli::gateway::master_key;
 use crate::cli::gateway::options::SettingsArgs;
@@ -50,7 +51,10 @@ const NICE: i32 = 10;
 pub(crate) struct AdminArgs {
     /// Settings.
     #[command(flatten)]
-    settings: SettingsArgs,
+    pub(super) settings: SettingsArgs,
+    /// Where authz finds the state: unix:PATH [default: state.sock in the run folder]
+    #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::parse)]
+    state_listen: Option<Endpoint>,
     /// A supervisor holds our standard input
     #[arg(long, hide = true)]
     supervised: bool,
@@ -97,6 +101,9 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     if let Some(file) = master_key::make_if_missing(&config)? {
         printer.note(&format!("generated the master key: {}", file.display()));
     }
+    if !args.supervised {
+        launch::make_identity(&config, printer);
+    }
     let master_key = master_key::keys(&mut config);
     let mut signals = StopSignals::install().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?;
     if args.supervised {
@@ -111,6 +118,7 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     let again = move || settings::read(&flags, &[], None).map(|(loaded, _)| loaded);
     let held_back = args.held_back.clone();
     let mut admin_config = admin_config(&mut config, master_key, keys, args.supervised);
+    admin_config.state_socket = state_socket(args.state_listen.as_ref())?;
     admin_config.file = Some(FileSetup {
         reload: reload::Setup { read: Arc::new(again), file, loaded: Loaded { config, hash, content }, held_back },
         environment: Environment::new(referenced, args.supervised),
@@ -121,6 +129,14 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
     let ended = role::run_until_told(bound.run(), &stop, &mut signals).await;
     // Also where a request did not end in time: whoever asked has seen that the settings can be read.
     if anew.is_some_and(|anew| anew.asked()) { Ok(Outcome::Anew) } else { ended }
+}
+
+fn state_socket(listen: Option<&Endpoint>) -> Result<Option<PathBuf>, CliError> {
+    match listen {
+        None => Ok(None),
+        Some(Endpoint::Unix(path)) => Ok(Some(path.clone())),
+        Some(Endpoint::Tcp(_)) => Err(CliError::new(Outcome::Usage, "--state-listen takes unix:PATH")),
+    }
 }
 
 fn admin_config(config: &mut Config, master_key: MasterKeys, keys: KeyPlaces, supervised: bool) -> AdminConfig {
@@ -146,6 +162,7 @@ fn admin_config(config: &mut Config, master_key: MasterKeys, keys: KeyPlaces, su
         addresses: config.listen.admin.clone(),
         data_dir: config.paths.data_dir.clone(),
         run_dir: config.paths.run_dir.clone(),
+        state_socket: None,
         master_key,
         service_catalog: config.paths.service_catalog.clone(),
         keys: Arc::new(keys),

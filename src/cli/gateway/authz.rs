@@ -31,7 +31,7 @@ const DRAIN_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) struct AuthzArgs {
     /// Where Envoy asks: unix:PATH, or tcp:IP:PORT with certificates
     #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::parse)]
-    listen: Endpoint,
+    pub(super) listen: Endpoint,
     /// Where admin streams the state: unix:PATH, or tcp:HOST:PORT with certificates
     #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::parse)]
     state: Endpoint,

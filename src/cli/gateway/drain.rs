@@ -7,13 +7,17 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::app::connections_api::ConnectionsApi;
+use crate::app::envoy_drain;
+use crate::app::envoy_drain::Ports;
 use crate::cli::args::Globals;
 use crate::cli::duration;
+use crate::cli::gateway::endpoint::Endpoint;
 use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::sys::local_http;
 
 /// How often requests in flight are counted.
 const LOOK: Duration = Duration::from_millis(200);
@@ -31,6 +35,13 @@ pub(crate) struct DrainArgs {
     /// How long the drain lasts, e.g. 10m; at most 24h
     #[arg(long, value_name = "TIME", value_parser = duration::option, default_value = "5m")]
     lease: u64,
+    /// Drain one Envoy alone, through its own admin socket (unix:PATH): its health check fails, its connections end one
+    /// by one, and requests that still come are decided as ever
+    #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::parse, conflicts_with_all = ["lease", "json"])]
+    envoy: Option<Endpoint>,
+    /// Of --envoy: wait at least this long, for the news to reach whoever sends requests here
+    #[arg(long, value_name = "TIME", value_parser = duration::option, default_value = "0", requires = "envoy")]
+    at_least: u64,
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
@@ -59,6 +70,9 @@ fn open(settings: &SettingsArgs, globals: &Globals, printer: &mut Printer) -> Re
 
 /// Begins a drain.
 pub(crate) async fn drain(args: &DrainArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    if let Some(endpoint) = &args.envoy {
+        return drain_envoy(endpoint, args, printer).await;
+    }
     let api = open(&args.settings, globals, printer)?;
     let mut lease = api.drain(args.lease).await.map_err(|error| gateway_api::failed(&error))?;
     let deadline = Instant::now() + Duration::from_secs(args.wait);
@@ -82,6 +96,22 @@ pub(crate) async fn drain(args: &DrainArgs, globals: &Globals, printer: &mut Pri
     }
     let late = args.wait > 0 && left.is_some_and(|left| left > 0);
     Ok(if late { Outcome::Failed } else { Outcome::Done })
+}
+
+/// Empties the one Envoy; needs neither settings nor token. Exit code 1 where requests are still in flight at the end.
+async fn drain_envoy(endpoint: &Endpoint, args: &DrainArgs, printer: &mut Printer) -> Result<Outcome, CliError> {
+    let Endpoint::Unix(path) = endpoint else {
+        return Err(CliError::new(
+            Outcome::Usage,
+            "--envoy wants unix:PATH: Envoy's admin interface is a private socket",
+        ));
+    };
+    let (least, patience) = (Duration::from_secs(args.at_least), Duration::from_secs(args.wait));
+    let raw = local_http::Endpoint::Unix(path.clone());
+    let left = envoy_drain::drain(&raw, Ports::Open, least, patience.max(least)).await;
+    let left = left.map_err(|error| CliError::new(Outcome::Unreachable, format!("Envoy: {error}")))?;
+    printer.line(&format!("in flight: {left}"))?;
+    Ok(if args.wait > 0 && left > 0 { Outcome::Failed } else { Outcome::Done })
 }
 
 fn in_flight(body: &Value) -> Option<u64> {

@@ -1,5 +1,8 @@
 //! `gateway envoy-config`: the configuration the gateway gives its Envoy, on stdout.
 
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -11,31 +14,64 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::config::Config;
+use crate::envoy::probe;
 use crate::envoy::render;
 use crate::envoy::render::Rendering;
+use crate::sys::files;
+use crate::sys::peer;
 
 /// Options of `gateway envoy-config`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EnvoyConfigArgs {
     /// Print the file as it is shipped, without any setting applied
-    #[arg(long = "static")]
+    #[arg(long = "static", conflicts_with_all = ["in_container", "authz_socket"])]
     unchanged: bool,
+    /// Write it to this file (0600) instead of printing it
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Unix socket of authz, where it is not authz.sock in Envoy's working directory
+    #[arg(long, value_name = "PATH")]
+    authz_socket: Option<PathBuf>,
+    /// For an Envoy in a container of its own: the read-only face listens on all its addresses. Publish it on loopback only
+    #[arg(long)]
+    in_container: bool,
+    /// Add a listener for the probes of a container platform: `/ready` (Envoy is live) and `/healthz` (requests are decided)
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "unchanged")]
+    probe_addr: Option<SocketAddr>,
     /// Settings.
     #[command(flatten)]
     settings: SettingsArgs,
 }
 
-/// Prints it. Socket paths in it are relative: Envoy runs with the run folder as its working directory.
+/// Prints it, or writes it. Socket paths in it are relative: Envoy runs with the run folder as its working directory.
 pub(crate) fn run(args: &EnvoyConfigArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
-    if args.unchanged {
-        printer.bytes(render::STATIC.as_bytes())?;
-        return Ok(Outcome::Done);
+    let text = if args.unchanged { render::STATIC.to_owned() } else { text(args, globals)? };
+    match &args.output {
+        None => printer.bytes(text.as_bytes())?,
+        Some(file) => files::write_private(file, text.as_bytes())
+            .map_err(|error| CliError::new(Outcome::Config, format!("{}: {error}", file.display())))?,
     }
-    let config = args.settings.load(globals)?;
-    let text =
-        render::render(&rendering(&config)).map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
-    printer.bytes(text.as_bytes())?;
     Ok(Outcome::Done)
+}
+
+fn text(args: &EnvoyConfigArgs, globals: &Globals) -> Result<String, CliError> {
+    let mut rendering = rendering(&args.settings.load(globals)?);
+    if args.in_container {
+        // Its loopback is nobody's but its own; who publishes the port says who may come.
+        for address in &mut rendering.admin_face {
+            address.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        }
+        rendering.admin_face.dedup();
+    }
+    let failed = |error: render::RenderError| CliError::new(Outcome::Config, error.to_string());
+    let text = render::render(&rendering).map_err(failed)?;
+    let text = match args.probe_addr {
+        Some(address) => probe::add(&text, address).map_err(failed)?,
+        None => text,
+    };
+    let Some(socket) = &args.authz_socket else { return Ok(text) };
+    peer::check_socket_path(socket).map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
+    render::with_authz_at(&text, socket).map_err(failed)
 }
 
 /// What the settings change in Envoy's file.

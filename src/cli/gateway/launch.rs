@@ -47,6 +47,7 @@ use crate::config::fleet::SharedReplay;
 use crate::config::guard::Unguarded;
 use crate::config::keys;
 use crate::config::parts::AccessMode;
+use crate::config::parts::ClaimsSource;
 use crate::config::parts::Mode;
 use crate::config::telemetry_keys::OTLP_HEADERS;
 use crate::domain::ids::Namespace;
@@ -169,6 +170,22 @@ pub(crate) fn prepare(config: &Config, namespace: &Namespace) -> Result<Prepared
         ));
     }
     Ok(Prepared { identity: opened.identity, made, warnings })
+}
+
+/// Makes the identity that the Sigilum API knows the gateway by, where it is missing and needed. Where that cannot be done,
+/// as in a home that is mounted read-only, declared approvals still count.
+pub(crate) fn make_identity(config: &Config, printer: &mut Printer) {
+    let Some(namespace) = config.namespace.as_ref().filter(|_| config.claims.source == ClaimsSource::Api) else {
+        return;
+    };
+    // The folder is there where the master key was made in it; else making the identity makes it.
+    match Home::new(&config.paths.home).create(namespace, SystemClock.now().seconds()) {
+        Ok(opened) if opened.created => {
+            printer.note(&format!("created the identity of {namespace}: {}", opened.path.display()));
+        }
+        Ok(_) => {}
+        Err(error) => printer.warn(&format!("the gateway has no identity for the Sigilum API: {error}")),
+    }
 }
 
 /// Whether the agent's key and the master key are in the hands of one user. A key from the environment

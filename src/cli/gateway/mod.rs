@@ -2,14 +2,14 @@
 
 mod admin;
 mod auth_token;
-mod authz;
+pub(crate) mod authz;
 mod backup;
 mod config;
 mod connect;
 mod diagnostics;
 mod drain;
 pub(crate) mod drift;
-mod endpoint;
+pub(crate) mod endpoint;
 pub(crate) mod envoy_config;
 mod install;
 pub(crate) mod launch;
@@ -48,9 +48,11 @@ use crate::cli::gateway::connect::ConnectArgs;
 use crate::cli::gateway::diagnostics::DiagnosticsArgs;
 use crate::cli::gateway::drain::DrainArgs;
 use crate::cli::gateway::drain::UndrainArgs;
+use crate::cli::gateway::endpoint::Endpoint;
 use crate::cli::gateway::envoy_config::EnvoyConfigArgs;
 use crate::cli::gateway::install::InstallArgs;
 use crate::cli::gateway::install::UninstallArgs;
+use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::gateway::pair::PairArgs;
 use crate::cli::gateway::probe::ProbeArgs;
 use crate::cli::gateway::rekey::RekeyArgs;
@@ -77,7 +79,44 @@ pub struct GatewayArgs {
     command: Option<GatewayCommand>,
 }
 
+/// A process of a gateway that can be asked by itself.
+#[derive(Debug)]
+pub(crate) enum GatewayRole<'a> {
+    /// Admin, alone or as part of a whole gateway, with these settings.
+    Admin(&'a SettingsArgs),
+    /// Authz, which Envoy finds here.
+    Authz(&'a Endpoint),
+}
+
 impl GatewayArgs {
+    /// Which of them these arguments start; `None` for every other command.
+    pub(crate) const fn role(&self) -> Option<GatewayRole<'_>> {
+        let Some(command) = &self.command else { return None };
+        match command {
+            GatewayCommand::Start(args) => Some(GatewayRole::Admin(&args.settings)),
+            GatewayCommand::Admin(args) => Some(GatewayRole::Admin(&args.settings)),
+            GatewayCommand::Authz(args) => Some(GatewayRole::Authz(&args.listen)),
+            GatewayCommand::Restart(_)
+            | GatewayCommand::Stop(_)
+            | GatewayCommand::Drain(_)
+            | GatewayCommand::Undrain(_)
+            | GatewayCommand::Install(_)
+            | GatewayCommand::Uninstall(_)
+            | GatewayCommand::Pair(_)
+            | GatewayCommand::Connect(_)
+            | GatewayCommand::Status(_)
+            | GatewayCommand::Probe(_)
+            | GatewayCommand::Diagnostics(_)
+            | GatewayCommand::EnvoyConfig(_)
+            | GatewayCommand::Rekey(_)
+            | GatewayCommand::Backup(_)
+            | GatewayCommand::Restore(_)
+            | GatewayCommand::AuthToken(_)
+            | GatewayCommand::SealingKey(_)
+            | GatewayCommand::Config(_) => None,
+        }
+    }
+
     /// Whether nothing in particular is asked for.
     pub(crate) const fn is_bare(&self) -> bool {
         self.command.is_none()

@@ -24,7 +24,7 @@ use crate::cli::gateway::drift;
 use crate::cli::gateway::lifecycle::State as UnitState;
 use crate::cli::gateway::lifecycle::Systemctl;
 use crate::cli::gateway::manager;
-use crate::cli::gateway::place::Place;
+use crate::cli::gateway::place;
 use crate::cli::gateway::status::Refusal;
 use crate::cli::gateway::status::Wanted;
 use crate::cli::gateway::status::deep;
@@ -123,7 +123,7 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         (None, _) => config.admin_url.clone(),
     };
     let listeners = [&admin, &ingress, &face];
-    let place = Place::of(&config.paths.data_dir);
+    let place = place::Place::of(&config.paths.data_dir);
     let (unit, pair) = (place.unit(UNIT), place.unit(Kind::Pair));
     let (told, supervised, service, ports, answered) = tokio::join!(
         ask(&looked, wanted, &url),
@@ -401,12 +401,12 @@ async fn asked_ingress(wanted: &Wanted<'_>, plain: bool, ingress: &[SocketAddr])
 }
 
 /// Who looks after the gateway, and its main process.
-async fn service(config: &Config, instance: Option<&Instance>, lives: bool, place: &Place) -> ServiceBody {
+async fn service(config: &Config, instance: Option<&Instance>, lives: bool, place: &place::Place) -> ServiceBody {
     let unit = place.unit(UNIT);
     let file = |path: PathBuf| Some(path).filter(|path| path.is_file());
     let user = manager::user_folder().ok().and_then(|folder| file(folder.join(&unit)));
     // The machine has one gateway, wherever its data is.
-    let machine = Place::default().unit(UNIT);
+    let machine = place::Place::default().unit(UNIT);
     let system = file(manager::system_folder().join(&machine));
     let job = manager::agent_file(place).ok().and_then(file);
     let (manager, label, path) = match (user, system, job) {

@@ -1,0 +1,85 @@
+//! On Kubernetes: what the manifests of `deploy/k8s` decide, and what an Envoy of somebody else's does differently.
+//!
+//! # Beside the application, or shared
+//!
+//! | | `sidecar` | `shared` |
+//! | --- | --- | --- |
+//! | admin | one per pod; its store is made anew from `gateway.yaml` | one, with a volume |
+//! | secrets of providers | in the pod that uses them | in admin, and in every authz entitled to them |
+//! | agents come | on `127.0.0.1:38000` of their pod | through a Service; they sign for its name, which `gateway.authorities` holds |
+//! | replay window | the pod's own: nobody else answers for `127.0.0.1` there | one for all replicas |
+//! | approvals | declared, or read by each pod | read once |
+//! | when admin is away | one pod is concerned | claims go on for their TTL and grace, declared approvals for good |
+//! | fits | few providers per workload, workloads that do not trust each other | many agents, one team that runs the gateway |
+//!
+//! # Native sidecars
+//!
+//! Admin, Envoy and authz are `initContainers` with `restartPolicy: Always` (Kubernetes 1.29). They start one after the other, each
+//! when the startup probe of the one before holds, and the application after the last of them: its first request can be
+//! decided. At the end it is the application that goes first. An ordinary container beside it would be told to end at the same
+//! moment, and what the application still says on its way out would fail.
+//!
+//! The order is admin, Envoy, authz. Envoy can live without the other two, and says so on its probe listener; the startup
+//! probe of authz holds only with a state, so it stands last. At the end authz goes before Envoy, which then has nothing left to ask
+//! for: hooks run for all containers as soon as the pod is to end, signals come in order. That is why the drain is a `preStop`
+//! of authz: Envoy's image has no shell and no client to speak to its own admin interface with, and whoever waits in that hook keeps both
+//! alive. In the shared data plane Envoy is a native sidecar of authz for the same reason.
+//!
+//! `gateway drain --envoy` lets the health check of that one Envoy fail and leaves its ports open: a balancer needs some seconds to hear
+//! of it, and whoever still comes is served and told to come elsewhere. `gateway drain` without it is another thing: it
+//! reaches every authz of an admin.
+//!
+//! # Probes
+//!
+//! | container | startup | liveness | readiness |
+//! | --- | --- | --- | --- |
+//! | Envoy | `/ready` on 38300: its main thread answers | the same | `/healthz` on 38300: authz decides |
+//! | authz | `health --authz`: it has a state and a journal | `health --live --authz`: it answers at all | that of Envoy; in the shared data plane its own |
+//! | admin | `health --live`, or `/health/live` | the same | in a sidecar none: declared approvals go on without it |
+//!
+//! A kubelet asks at the pod's address, where a sidecar has nothing else: hence the probe listener, which answers two paths and is not
+//! in the file of a laptop. Liveness never asks for more than the process itself: an authz without a state is not helped by a
+//! restart, and a restart of Envoy because authz is away would cut streams. Requests are counted against no probe.
+//!
+//! Admin's own readiness wants an authz that has its state, which reaches it through the Service of admin. That Service therefore leads
+//! to admins that are not ready.
+//!
+//! # Sockets and users
+//!
+//! All containers of the gateway run as 65532, because the sockets answer to their own user alone; the application must run as another.
+//! Two volumes in memory hold them: one that Envoy and authz share (and admin, for the access log), one that admin and authz share,
+//! so that Envoy does not see the state. The application mounts neither. Files of Secrets are root's with mode 0440 and the group of `fsGroup`,
+//! which the gateway accepts as its own. In memory counts: `usage.max_backlog_bytes` bounds the access log there.
+//!
+//! `gateway rekey` writes the next key beside the old one, which a Secret does not allow. Where the key has to change: make a
+//! backup, put a new Secret in place, and begin with a new volume; in a sidecar the next pod does.
+//!
+//! # One admin
+//!
+//! `strategy: Recreate` and a `ReadWriteOncePod` volume, because the store has one writer: a second admin would end with exit code 78
+//! on the lock. The PodDisruptionBudget of one of one makes whoever empties a node ask first.
+//!
+//! # Kustomize and no Helm chart
+//!
+//! What differs between installations is the settings file, the image's place, the number of replicas and names of Secrets. All of it
+//! is either `gateway.yaml` itself or a patch of a few lines, and kustomize is part of `kubectl`. A chart would repeat each setting as a
+//! value, with a second place where it is documented and a template language between the reader and the manifest. What kustomize
+//! cannot do: make a `PrometheusRule` of the rules file, and read a file outside of its folder. Both copies are in the tree and
+//! held equal by a test.
+//!
+//! # An Envoy of somebody else's
+//!
+//! `deploy/envoy`, `deploy/envoy-gateway` and `deploy/istio` each have a page on what differs. In short: the route says which connection it
+//! is (`context_extensions`), the path and the host are the route's, the body is buffered before anything is verified, addresses of
+//! providers are not judged by us, and what comes back is not cleaned. Neither Envoy Gateway nor Istio can be told in its own
+//! words to keep repeated headers apart, which authz insists upon, so both examples patch the filter.
+//!
+//! **Whoever writes routes there decides where credentials go.** A route that names no connection would be read like one of our own Envoy,
+//! whose path chooses, and then lead where the route leads: the examples give the virtual host a connection that does not
+//! exist, and each route its own.
+//!
+//! # How it was tried
+//!
+//! Manifests are validated against the schemas of Kubernetes and of the operators in `cargo test`. `tests/deploy/run` builds each
+//! overlay and runs the sidecar as a pod of podman's, with the probes and the hook of the manifest. It has not been run on a
+//! cluster: what a kubelet does with the order of sidecars and hooks is taken from its documentation.

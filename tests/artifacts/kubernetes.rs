@@ -1,0 +1,323 @@
+//! The manifests of `deploy/`: valid for the API server they are sent to, and what the manual says of them holds.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use boon::Compiler;
+use boon::Schemas;
+use serde_json::Value as Json;
+use serde_yaml::Value;
+
+use super::UPDATE;
+use super::documents;
+use super::each_mapping;
+use super::read;
+use super::root;
+
+/// Schemas of the kinds that are used, made by `tests/deploy/k8s-schemas.mjs`.
+const SCHEMAS: &str = "tests/golden/k8s-schemas/schemas.json";
+/// A kind whose types the generator of the schemas does not take.
+const UNCHECKED: [&str; 1] = ["gateway.envoyproxy.io/v1alpha1/EnvoyProxy"];
+/// Files of `deploy/` that are no objects of an API server.
+const OTHER: [&str; 6] =
+    ["compose.yaml", "kustomization.yaml", "gateway.yaml", "envoy.yaml", "values.yaml", "sigilum-gateway.rules.yaml"];
+/// The user of the gateway's processes.
+const USER: u64 = 65_532;
+
+/// A manifest and where it stands. The patch of the sidecar overlay is applied to its application, as kustomize does.
+fn manifests() -> Vec<(PathBuf, Value)> {
+    let is_manifest = |path: &Path| !OTHER.iter().any(|name| path.file_name().is_some_and(|found| found == *name));
+    let mut found: Vec<_> = documents("deploy").into_iter().filter(|(path, _)| is_manifest(path)).collect();
+    let patch = found.iter().position(|(path, _)| path.ends_with("sidecar/sidecars.yaml")).unwrap();
+    let (_, patch) = found.remove(patch);
+    let application = found.iter_mut().find(|(path, _)| path.ends_with("sidecar/application.yaml")).unwrap();
+    let spec = application.1["spec"]["template"]["spec"].as_mapping_mut().unwrap();
+    for (key, value) in patch["spec"]["template"]["spec"].as_mapping().unwrap() {
+        assert!(spec.insert(key.clone(), value.clone()).is_none(), "{key:?} stands in both");
+    }
+    found
+}
+
+/// `apps/v1/Deployment`.
+fn kind(manifest: &Value) -> String {
+    format!("{}/{}", manifest["apiVersion"].as_str().unwrap(), manifest["kind"].as_str().unwrap())
+}
+
+/// Specifications of pods, with where they stand.
+fn pods() -> Vec<(PathBuf, Value)> {
+    let all = manifests().into_iter().filter_map(|(path, manifest)| {
+        let pod = &manifest["spec"]["template"]["spec"];
+        (!pod.is_null()).then(|| (path, pod.clone()))
+    });
+    let pods: Vec<_> = all.collect();
+    assert!(pods.len() >= 5, "{} found", pods.len());
+    pods
+}
+
+fn entries(pod: &Value, list: &str) -> Vec<Value> {
+    pod[list].as_sequence().cloned().unwrap_or_default()
+}
+
+/// All containers of a pod; native sidecars first.
+fn containers(pod: &Value) -> Vec<Value> {
+    entries(pod, "initContainers").into_iter().chain(entries(pod, "containers")).collect()
+}
+
+fn ours(container: &Value) -> bool {
+    ["sigilum", "docker.io/envoyproxy/envoy:"]
+        .iter()
+        .any(|image| container["image"].as_str().unwrap().starts_with(image))
+}
+
+#[test]
+fn every_manifest_is_valid() {
+    let schema: Json = serde_json::from_str(&read(SCHEMAS)).unwrap();
+    let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+    compiler.add_resource("schemas.json", schema.clone()).unwrap();
+    let mut wrong = Vec::new();
+    for (path, manifest) in manifests() {
+        let kind = kind(&manifest);
+        if UNCHECKED.contains(&kind.as_str()) {
+            continue;
+        }
+        let name = kind.replace('/', ".");
+        assert!(
+            schema["definitions"].get(&name).is_some(),
+            "{path:?}: no schema of {kind}: tests/deploy/k8s-schemas.mjs"
+        );
+        let index = compiler.compile(&format!("schemas.json#/definitions/{name}"), &mut schemas).unwrap();
+        let instance = serde_json::to_value(&manifest).unwrap();
+        if let Err(error) = schemas.validate(&instance, index) {
+            wrong.push(format!("{}: {error:#}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_misspelt_member_would_be_found() {
+    let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
+    compiler.add_resource("schemas.json", serde_json::from_str(&read(SCHEMAS)).unwrap()).unwrap();
+    for (name, path) in
+        [("apps.v1.Deployment", "/spec/template/spec/containers/0"), ("cert-manager.io.v1.Certificate", "/spec")]
+    {
+        let index = compiler.compile(&format!("schemas.json#/definitions/{name}"), &mut schemas).unwrap();
+        let manifest = manifests().into_iter().find(|(_, found)| kind(found).replace('/', ".") == name).unwrap().1;
+        let mut instance = serde_json::to_value(&manifest).unwrap();
+        instance.pointer_mut(path).unwrap()["misspelt"] = Json::Bool(true);
+        assert!(schemas.validate(&instance, index).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn every_image_is_pinned() {
+    for (path, pod) in pods() {
+        for container in containers(&pod) {
+            let image = container["image"].as_str().unwrap();
+            // The overlays give ours the version of this tree.
+            if image != "sigilum" {
+                let tag = image.rsplit_once('/').map_or(image, |(_, last)| last).split_once(':').map(|(_, tag)| tag);
+                assert!(tag.is_some_and(|tag| tag != "latest" && tag.contains('.')), "{path:?}: {image}");
+            }
+        }
+    }
+    for (path, document) in documents("deploy") {
+        for image in document["images"].as_sequence().into_iter().flatten() {
+            assert_eq!(image["newTag"].as_str(), Some(env!("CARGO_PKG_VERSION")), "{path:?}");
+        }
+    }
+}
+
+#[test]
+fn no_manifest_holds_a_secret() {
+    for (path, manifest) in manifests() {
+        assert_ne!(manifest["kind"].as_str(), Some("Secret"), "{path:?}");
+        each_mapping(&manifest, &mut |mapping| {
+            let (name, value) = (mapping.get("name").and_then(Value::as_str), mapping.get("value"));
+            let sounds = ["KEY", "TOKEN", "PASSWORD", "SECRET"];
+            let secret = name.is_some_and(|name| sounds.iter().any(|part| name.ends_with(part)));
+            assert!(!(secret && value.is_some()), "{path:?}: {name:?}");
+        });
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("PRIVATE KEY") && !text.contains("stringData"), "{path:?}");
+    }
+}
+
+#[test]
+fn every_port_is_in_the_readme() {
+    let readme = read("README.md");
+    let documented = |port: &Value| port.as_u64().is_none_or(|port| readme.contains(&format!("| {port} |")));
+    for (path, manifest) in manifests() {
+        if manifest["kind"] == "NetworkPolicy" || path.starts_with(root().join("deploy/istio")) {
+            continue;
+        }
+        each_mapping(&manifest, &mut |mapping| {
+            for key in ["containerPort", "port", "targetPort"] {
+                let port = mapping.get(key).unwrap_or(&Value::Null);
+                assert!(documented(port) || port.as_u64() == Some(443), "{path:?}: {key} {port:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn every_container_is_restricted() {
+    for (path, pod) in pods() {
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{path:?}");
+        assert_eq!(pod["automountServiceAccountToken"], false, "{path:?}");
+        for container in containers(&pod) {
+            let (name, context) = (&container["name"], &container["securityContext"]);
+            assert_eq!(context["runAsNonRoot"], true, "{path:?} {name:?}");
+            assert_eq!(context["readOnlyRootFilesystem"], true, "{path:?} {name:?}");
+            assert_eq!(context["allowPrivilegeEscalation"], false, "{path:?} {name:?}");
+            assert_eq!(context["capabilities"]["drop"][0], "ALL", "{path:?} {name:?}");
+            assert!(context["capabilities"]["add"].is_null(), "{path:?} {name:?}");
+            assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault", "{path:?} {name:?}");
+            let limits = &container["resources"];
+            assert!(limits["limits"]["memory"].is_string(), "{path:?} {name:?}");
+            assert!(
+                limits["requests"]["cpu"].is_string() && limits["requests"]["memory"].is_string(),
+                "{path:?} {name:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn whatever_shares_a_socket_runs_as_one_user_and_nothing_else_does() {
+    for (path, pod) in pods() {
+        for container in containers(&pod) {
+            let user =
+                container["securityContext"]["runAsUser"].as_u64().or(pod["securityContext"]["runAsUser"].as_u64());
+            if ours(&container) {
+                assert_eq!(user, Some(USER), "{path:?} {:?}", container["name"]);
+                continue;
+            }
+            let mounts = container["volumeMounts"].as_sequence().into_iter().flatten();
+            let places: Vec<_> = mounts.filter_map(|mount| mount["mountPath"].as_str()).collect();
+            assert!(!places.iter().any(|place| place.starts_with("/run/sigilum")), "{path:?}: {places:?}");
+        }
+        if path.ends_with("sidecar/application.yaml") {
+            let application = &pod["containers"][0];
+            assert_ne!(application["securityContext"]["runAsUser"].as_u64(), Some(USER), "it could open the sockets");
+            assert!(application["volumeMounts"].is_null(), "{path:?}");
+        }
+    }
+}
+
+#[test]
+fn every_container_of_ours_is_probed_and_every_sidecar_is_a_native_one() {
+    for (path, pod) in pods() {
+        for container in containers(&pod).iter().filter(|container| ours(container)) {
+            for probe in ["startupProbe", "livenessProbe"] {
+                assert!(!container[probe].is_null(), "{path:?} {:?}: {probe}", container["name"]);
+            }
+        }
+        for sidecar in entries(&pod, "initContainers") {
+            assert_eq!(sidecar["restartPolicy"], "Always", "{path:?} {:?}", sidecar["name"]);
+        }
+        assert!(containers(&pod).iter().any(|container| !container["readinessProbe"].is_null()), "{path:?}");
+    }
+}
+
+#[test]
+fn a_drain_ends_before_its_pod_is_killed() {
+    let mut drains = 0;
+    for (path, pod) in pods() {
+        let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap_or(30);
+        for container in containers(&pod) {
+            let command =
+                container["lifecycle"]["preStop"]["exec"]["command"].as_sequence().cloned().unwrap_or_default();
+            let mut words = command.iter().filter_map(Value::as_str).skip_while(|word| *word != "--wait");
+            if let Some(wait) = words.nth(1) {
+                drains += 1;
+                let wait: u64 = wait.strip_suffix('s').unwrap().parse().unwrap();
+                // Then authz and Envoy end: each has its own grace.
+                assert!(wait + 20 <= grace, "{path:?}: {wait} s of {grace} s");
+            }
+        }
+    }
+    assert_eq!(drains, 2, "the sidecar and the shared data plane");
+}
+
+#[test]
+fn whatever_is_mounted_exists_in_its_pod() {
+    for (path, pod) in pods() {
+        let mut volumes: Vec<_> = entries(&pod, "volumes").iter().map(|volume| volume["name"].clone()).collect();
+        volumes.push("data".into()); // of a StatefulSet's claims
+        for container in containers(&pod) {
+            for mount in container["volumeMounts"].as_sequence().into_iter().flatten() {
+                assert!(volumes.contains(&mount["name"]), "{path:?}: {:?}", mount["name"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_of_an_overlay_is_in_its_list() {
+    for (path, list) in documents("deploy").into_iter().filter(|(path, _)| path.ends_with("kustomization.yaml")) {
+        let folder = path.parent().unwrap();
+        let mut listed = vec!["kustomization.yaml".to_owned()];
+        for (key, inner) in [("resources", None), ("components", None), ("patches", Some("path"))] {
+            for entry in list[key].as_sequence().into_iter().flatten() {
+                let name = inner.map_or(entry, |inner| &entry[inner]).as_str().unwrap();
+                assert!(folder.join(name).exists(), "{path:?}: {name}");
+                listed.push(name.to_owned());
+            }
+        }
+        for map in list["configMapGenerator"].as_sequence().into_iter().flatten() {
+            listed.extend(map["files"].as_sequence().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()));
+        }
+        for entry in fs::read_dir(folder).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(listed.contains(&name), "{path:?} does not name {name}");
+        }
+    }
+}
+
+/// The binary with nothing of this machine's settings.
+fn sigilum(arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sigilum"));
+    command.args(arguments).env_clear().env("HOME", env!("CARGO_TARGET_TMPDIR")).output().unwrap()
+}
+
+#[test]
+fn envoys_file_of_each_overlay_is_the_printed_one() {
+    for overlay in ["sidecar", "shared"] {
+        let folder = root().join("deploy/k8s").join(overlay);
+        let settings = folder.join("gateway.yaml").display().to_string();
+        let printed = sigilum(&["gateway", "envoy-config", "--config", &settings, "--probe-addr", "0.0.0.0:38300"]);
+        assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+        let file = folder.join("envoy.yaml");
+        if std::env::var_os(UPDATE).is_some() {
+            fs::write(&file, &printed.stdout).unwrap();
+        }
+        let stale = fs::read(&file).unwrap() != printed.stdout;
+        assert!(!stale, "{file:?} is stale: run `{UPDATE}=1 cargo test --test artifacts`");
+    }
+}
+
+#[test]
+fn the_settings_of_each_overlay_are_valid() {
+    for overlay in ["sidecar", "shared"] {
+        let settings = root().join("deploy/k8s").join(overlay).join("gateway.yaml").display().to_string();
+        let checked = sigilum(&["gateway", "config", "check", "--config", &settings]);
+        assert!(checked.status.success(), "{overlay}: {}", String::from_utf8_lossy(&checked.stderr));
+    }
+}
+
+#[test]
+fn the_rules_of_the_operator_are_those_of_prometheus() {
+    let rules = "deploy/k8s/monitoring/rules.yaml";
+    let (head, _) = read(rules).split_once("spec:\n").map(|(head, rest)| (head.to_owned(), rest.to_owned())).unwrap();
+    let alone = read("deploy/prometheus/sigilum-gateway.rules.yaml");
+    let from = alone.find("groups:").unwrap();
+    let inner: String = alone[from..].lines().map(|line| format!("  {line}\n")).collect();
+    let wanted = format!("{head}spec:\n{inner}");
+    if std::env::var_os(UPDATE).is_some() {
+        fs::write(root().join(rules), &wanted).unwrap();
+    }
+    assert!(read(rules) == wanted, "{rules} is stale: run `{UPDATE}=1 cargo test --test artifacts`");
+}

@@ -1,0 +1,124 @@
+//! What the roles need in containers of their own: sockets apart, secrets from files, Envoy's file in a folder, a health check.
+
+use super::gateway::Gateway;
+use super::*;
+
+const KEY: &str = "canary-master-key-of-a-container";
+
+/// The only line that names what is wrong.
+fn error(output: &Output) -> String {
+    let text = text_of(&output.stderr);
+    let errors: Vec<_> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{text}");
+    errors[0].to_owned()
+}
+
+fn folder(person: &Person, name: &str, mode: u32) -> String {
+    let path = person.home().join(name);
+    fs::create_dir_all(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_file_of_an_envoy_in_a_container_names_its_sockets_and_listens_on_all_its_addresses() {
+    let person = Person::new();
+    let file = person.home().join("envoy.yaml");
+    let arguments = ["gateway", "envoy-config", "--in-container", "--authz-socket", "/run/sigilum/authz/authz.sock"];
+    let arguments = [&arguments[..], &["--bind", "0.0.0.0", "--output", file.to_str().unwrap()]].concat();
+    assert_eq!(person.done(&arguments), "");
+    assert_eq!(mode(&file), 0o600);
+    let text = person.read("envoy.yaml");
+    assert!(text.contains("pipe: { path: \"/run/sigilum/authz/authz.sock\" }") && !text.contains("path: authz.sock"));
+    for port in [38000, 38200] {
+        assert!(text.contains(&format!("address: 0.0.0.0, port_value: {port} }}")), "{port}");
+    }
+    // Elsewhere the face is for the machine alone.
+    let refused = person.run(&["gateway", "envoy-config", "--envoy-admin-addr", "0.0.0.0:38200"]);
+    assert_eq!(refused.status.code(), Some(78));
+}
+
+#[test]
+fn a_file_with_the_master_key_that_is_named_must_be_there() {
+    let person = Person::new();
+    let away = person.home().join("away").display().to_string();
+    let empty = person.file("empty", "\n");
+    for (file, why) in [(&away, "No such file or directory"), (&empty, "holds nothing")] {
+        let output = person.command(&["gateway", "admin"]).env("GATEWAY_MASTER_KEY_FILE", file).output().unwrap();
+        assert_eq!(output.status.code(), Some(78));
+        let error = error(&output);
+        assert!(error.contains(file) && error.contains(why) && error.contains("GATEWAY_MASTER_KEY_FILE"), "{error}");
+    }
+    assert!(!person.home().join(".sigilum-workspace").exists(), "no key was made in its place");
+}
+
+#[test]
+fn the_master_key_of_a_file_seals_the_store() {
+    let person = Person::new();
+    let file = person.file("key", &format!("{KEY}\n"));
+    let gateway = Gateway::start_with(&person, &[("GATEWAY_MASTER_KEY_FILE", &file)]);
+    drop(gateway);
+    assert!(!person.home().join(".sigilum-workspace/gateway-master-key").exists());
+    assert_eq!(gateway::holders(person.home(), KEY.as_bytes()), [file.as_str()]);
+    person.file("key", "another key\n");
+    let output = person.command(&["gateway", "admin"]).env("GATEWAY_MASTER_KEY_FILE", &file).output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(error(&output).contains("master key mismatch"));
+}
+
+#[test]
+fn an_admin_that_runs_by_itself_makes_the_identity_the_api_knows_it_by() {
+    let person = Person::new();
+    let _gateway = Gateway::start(&person);
+    let known = person.home().join(".sigilum-workspace/identities/acme/identity.json");
+    assert_eq!(mode(&known), 0o600);
+}
+
+#[test]
+fn the_secret_of_owner_tokens_may_be_in_a_file() {
+    let person = Person::new();
+    let arguments = ["api", "--host", "0.0.0.0", "--port", "1"];
+    let serve = |file: &str| {
+        let mut command = person.command(&arguments);
+        command.env("API_ALLOW_REMOTE", "true").env("JWT_SECRET_FILE", file).output().unwrap()
+    };
+    let away = person.home().join("away").display().to_string();
+    let output = serve(&away);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(error(&output).contains(&away), "{}", error(&output));
+    let short = person.file("secret", "short");
+    let output = serve(&short);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(error(&output).contains("could be guessed"), "{}", error(&output));
+    // The owner's commands find the same one.
+    let secret = person.file("secret", &"0123456789abcdef".repeat(4));
+    let mut login = person.command(&["login", "--namespace", "acme", "--token-only"]);
+    let login = login.env("JWT_SECRET_FILE", &secret).output().unwrap();
+    assert_eq!(login.status.code(), Some(0), "{}", text_of(&login.stderr));
+    assert_eq!(text_of(&login.stdout).trim().split('.').count(), 3);
+}
+
+#[test]
+fn a_socket_in_a_folder_of_strangers_is_not_made() {
+    let person = Person::new();
+    let (open, run) = (folder(&person, "open", 0o1777), folder(&person, "run", 0o700));
+    let socket = format!("unix:{open}/a.sock");
+    // Bound for a moment to find one that is free.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let admin = ["gateway", "admin", "--addr", &port, "--run-dir", &run, "--state-listen", &socket];
+    let authz = ["gateway", "authz", "--listen", &socket, "--state", "unix:/nowhere.sock", "--run-dir", &run];
+    for role in [&admin[..], &authz[..]] {
+        let output = person.run(role);
+        assert_eq!(output.status.code(), Some(78), "{}", text_of(&output.stderr));
+        assert!(error(&output).contains("every user of this machine may write to it"), "{}", error(&output));
+    }
+    assert!(fs::read_dir(&open).unwrap().next().is_none());
+}
+
+#[test]
+fn a_container_that_runs_something_else_is_not_healthy() {
+    let person = Person::new();
+    let output = person.run(&["health", "--container"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(error(&output).contains("process 1 is no part of a gateway"), "{}", error(&output));
+}

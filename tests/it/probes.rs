@@ -1,0 +1,169 @@
+//! What a container platform asks and orders: probes of Envoy, of authz and of admin, and the drain of one Envoy before its
+//! pod ends. Each process is a child of the test, as each has a container of its own there.
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::client::Exchange;
+use crate::support::client::Request;
+use crate::support::client::Response;
+use crate::support::client::try_send;
+use crate::support::gateway::Gateway;
+use crate::support::gateway::LIMIT;
+use crate::support::gateway::Running;
+use crate::support::gateway::Setup;
+use crate::support::gateway::free_port;
+use crate::support::parts::envoy_binary;
+use crate::support::parts::start_authz;
+use crate::support::process::wait_until;
+use crate::support::upstream::Upstream;
+
+/// The containers of a pod.
+struct Pod {
+    gateway: Gateway,
+    authz: Running,
+    probe: SocketAddr,
+    _envoy: Running,
+}
+
+impl Pod {
+    fn start() -> Self {
+        let setup = Setup::new();
+        setup.begin_journal();
+        setup.write_yaml();
+        let probe = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let mut admin = setup.command(&["gateway", "admin"]);
+        admin.env("GATEWAY_MASTER_KEY", crate::support::agent::random_hex(32));
+        let admin = Running::spawn_in(admin, Some(setup.root.path()));
+        wait_until("admin listens", LIMIT, || std::net::TcpStream::connect(setup.admin).is_ok());
+        let authz = start_authz(&setup);
+        let printed = setup.command(&["gateway", "envoy-config", "--probe-addr", &probe.to_string()]).output().unwrap();
+        assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+        let file = setup.run_dir().join("envoy-pod.yaml");
+        std::fs::write(&file, printed.stdout).unwrap();
+        let mut envoy = Command::new(envoy_binary());
+        envoy
+            .args(["-c", file.to_str().unwrap(), "--concurrency", "1", "--disable-hot-restart"])
+            .current_dir(setup.run_dir())
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let envoy = Running::spawn(envoy);
+        let gateway = Gateway::of(setup, admin);
+        wait_until("the pod is ready", LIMIT, || gateway.healthy() && gateway.admin_ready());
+        Self { gateway, authz, probe, _envoy: envoy }
+    }
+
+    fn ask(&self, path: &str) -> Option<Response> {
+        // As a kubelet does: by the address of the pod, without a name.
+        try_send(self.probe, &Request::new("GET", &self.probe.to_string(), path)).ok()
+    }
+
+    fn status(&self, path: &str) -> u16 {
+        self.ask(path).map_or(0, |response| response.status)
+    }
+
+    fn socket(&self, name: &str) -> String {
+        let path: PathBuf = self.gateway.setup.run_dir().join(name);
+        format!("unix:{}", path.display())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.gateway.setup.command(arguments).output().unwrap()
+    }
+
+    fn exit(&self, arguments: &[&str]) -> Option<i32> {
+        self.run(arguments).status.code()
+    }
+}
+
+#[test]
+fn the_probe_listener_tells_a_live_envoy_from_one_that_can_have_requests_decided() {
+    let mut pod = Pod::start();
+    wait_until("the probes hold", LIMIT, || pod.status("/ready") == 200 && pod.status("/healthz") == 200);
+    assert_eq!(pod.status("/stats"), 404, "it reads nothing else of Envoy's admin interface");
+    let asked = pod.exit(&["health", "--authz", &pod.socket("authz.sock")]);
+    assert_eq!(asked, Some(0));
+    pod.authz.signal(Signal::KILL);
+    pod.authz.wait(LIMIT);
+    wait_until("readiness is withdrawn", LIMIT, || pod.status("/healthz") == 503);
+    assert_eq!(pod.status("/ready"), 200, "Envoy is not to be restarted for it");
+    assert_eq!(pod.exit(&["health", "--authz", &pod.socket("authz.sock")]), Some(5));
+    pod.authz = start_authz(&pod.gateway.setup);
+    wait_until("it is ready again", LIMIT, || pod.status("/healthz") == 200);
+}
+
+#[test]
+fn admin_is_asked_whether_it_lives_without_its_token() {
+    let pod = Pod::start();
+    let token = pod.gateway.setup.data().join("admin-token");
+    std::fs::rename(&token, token.with_extension("away")).unwrap();
+    assert_eq!(pod.exit(&["health", "--live"]), Some(0));
+    pod.gateway.running().signal(Signal::KILL);
+    pod.gateway.running().wait(LIMIT);
+    assert_eq!(pod.exit(&["health", "--live"]), Some(5));
+}
+
+#[test]
+fn an_authz_without_any_state_lives_and_is_not_ready() {
+    let setup = Setup::new();
+    setup.begin_journal();
+    let authz = start_authz(&setup);
+    let at = format!("unix:{}", setup.run_dir().join("authz.sock").display());
+    let exit = |arguments: &[&str]| setup.command(arguments).output().unwrap().status.code();
+    wait_until("it listens", LIMIT, || exit(&["health", "--live", "--authz", &at]) == Some(0));
+    assert_eq!(exit(&["health", "--authz", &at]), Some(1), "{}", authz.said());
+}
+
+#[test]
+fn a_drain_before_the_end_of_a_pod_lets_a_running_stream_finish_and_refuses_nobody_meanwhile() {
+    let (pod, upstream) = (Pod::start(), Upstream::start());
+    let connection = pod.gateway.connect(&upstream, json!({}));
+    let feed = upstream.feed();
+    let mut stream = Exchange::open(pod.gateway.setup.ingress).unwrap();
+    assert!(stream.write(&pod.gateway.agent().get(&pod.gateway.authority(), &connection.at("/stream")).bytes()));
+    feed.blocking_send("first".into()).unwrap();
+    assert_eq!(stream.read_head("GET").unwrap().status, 200);
+    assert_eq!(stream.read_piece().unwrap().as_deref(), Some(b"first".as_slice()));
+
+    let envoy = pod.socket("envoy-admin.sock");
+    let mut drain = pod.gateway.setup.command(&["gateway", "drain", "--envoy", &envoy, "--wait", "60s"]);
+    let mut drain = Running::spawn({
+        drain.stdin(Stdio::null());
+        drain
+    });
+    wait_until("the balancer is told", LIMIT, || pod.status("/healthz") == 503);
+    let late = pod.gateway.send(&pod.gateway.agent().get(&pod.gateway.authority(), &connection.at("/late")));
+    assert_eq!(late.status, 200, "who has not heard of it yet is served");
+    assert_eq!(late.header("connection"), Some("close"), "and comes elsewhere next time");
+    assert!(drain.ended().is_none(), "it waits for the stream: {}", drain.said());
+
+    feed.blocking_send("last".into()).unwrap();
+    assert_eq!(stream.read_piece().unwrap().as_deref(), Some(b"last".as_slice()));
+    drop(feed);
+    assert_eq!(stream.read_piece().unwrap(), None, "the stream ended by itself");
+    assert_eq!(drain.wait(LIMIT).code(), Some(0), "{}", drain.said());
+}
+
+#[test]
+fn a_drain_says_where_a_stream_outlives_it() {
+    let (pod, upstream) = (Pod::start(), Upstream::start());
+    let connection = pod.gateway.connect(&upstream, json!({}));
+    let feed = upstream.feed();
+    let mut stream = Exchange::open(pod.gateway.setup.ingress).unwrap();
+    assert!(stream.write(&pod.gateway.agent().get(&pod.gateway.authority(), &connection.at("/stream")).bytes()));
+    feed.blocking_send("first".into()).unwrap();
+    assert_eq!(stream.read_head("GET").unwrap().status, 200);
+    let envoy = pod.socket("envoy-admin.sock");
+    let drained = pod.run(&["gateway", "drain", "--envoy", &envoy, "--wait", "1s"]);
+    assert_eq!(drained.status.code(), Some(1));
+    assert_eq!(drained.stdout, b"in flight: 1\n");
+}
