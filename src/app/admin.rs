@@ -294,7 +294,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     if let Some(why) = config.file.as_ref().and_then(|file| file.reload.held_back.as_ref()) {
         tracing::error!(why, "the settings file cannot be used; the gateway runs with the last settings it could use");
     }
-    let state_path = config.state_socket.unwrap_or_else(|| config.run_dir.join(STATE_SOCKET));
+    let state_path = config.state_socket.clone().unwrap_or_else(|| config.run_dir.join(STATE_SOCKET));
     check_socket_path(&state_path)?;
     // Judged first: no socket is opened that would have to be closed again.
     let secret = admin_access::prove(&config)?;

@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::app::replay_window::Window;
 use crate::authz;
 use crate::authz::Admissions;
 use crate::authz::Authz;
@@ -22,7 +23,6 @@ use crate::authz::Preread;
 use crate::authz::Registrar;
 use crate::authz::Registrations;
 use crate::authz::Server;
-use crate::authz::SharedWindow;
 use crate::authz::Told;
 use crate::authz::Traces;
 use crate::config::fleet::SharedReplay;
@@ -38,9 +38,6 @@ use crate::sys::files;
 use crate::sys::files::FileLock;
 use crate::sys::files::LockError;
 use crate::sys::inbound::Inbound;
-use crate::sys::key_store::KeyStore;
-use crate::sys::key_store::Password;
-use crate::sys::key_store::Trust;
 use crate::sys::peer;
 use crate::sys::peer::PeerRule;
 use crate::sys::peer::SocketError;
@@ -222,7 +219,7 @@ pub async fn build<C: Clock + Clone>(
     let memory = read_journal(&config, &clock, None)?;
     let inbound = bind(&config.listen, peers).await?;
     let subscriber = Subscriber::new();
-    let window = Window::of(&config, Some(memory.0.id()));
+    let window = Window::of(config.shared_replay.as_deref(), Some(memory.0.id()));
     assemble(config, clock, Held { source, subscriber, memory, inbound, window, lock })
 }
 
@@ -244,7 +241,7 @@ pub async fn take_over<C: Clock + Clone>(
     let (subscriber, reporter) = (Subscriber::new(), Reporter::default());
     let started_at = clock.now().wall;
     // That of the authz this one follows: the two have one journal.
-    let window = Window::of(&config, Journal::id_in(&config.run_dir));
+    let window = Window::of(config.shared_replay.as_deref(), Journal::id_in(&config.run_dir));
     window.hold(tasks, clock.clone());
     follow_state(tasks, &subscriber, source.clone(), window.name(), clock.clone(), started_at, &reporter);
     let mut stop = tasks.stop_signal();
@@ -283,47 +280,6 @@ struct Held {
     inbound: Inbound,
     window: Window,
     lock: FileLock,
-}
-
-/// What admin is told of the replay window, and the shared one, where there is one.
-#[derive(Debug, Clone)]
-struct Window {
-    shared: Option<Arc<SharedWindow>>,
-    local: watch::Receiver<Option<String>>,
-}
-
-impl Window {
-    /// `local`: the id that is kept with the journal; without it nothing is told of a window of our own.
-    fn of(config: &AuthzConfig, local: Option<String>) -> Self {
-        let shared = config.shared_replay.as_ref().map(|shared| {
-            let password = match (&shared.password, &shared.password_file) {
-                (Some(secret), _) => Password::Held(secret.duplicate()),
-                (None, Some(file)) => Password::File(file.clone()),
-                (None, None) => Password::None,
-            };
-            let trust = match (shared.tls, &shared.ca_file) {
-                (false, _) => Trust::Clear,
-                (true, None) => Trust::System,
-                (true, Some(file)) => Trust::Authorities(file.clone()),
-            };
-            let (host, port, database) = (shared.host.clone(), shared.port, shared.database);
-            let store = KeyStore { host, port, database, username: shared.username.clone(), password, trust };
-            Arc::new(SharedWindow::new(store, shared.timeout))
-        });
-        let local = local.map_or_else(String::new, |id| format!("local:{id}"));
-        Self { shared, local: watch::channel(Some(local)).1 }
-    }
-
-    fn name(&self) -> watch::Receiver<Option<String>> {
-        self.shared.as_ref().map_or_else(|| self.local.clone(), |shared| shared.name())
-    }
-
-    /// Keeps the shared window connected.
-    fn hold<C: Clock>(&self, tasks: &mut Tasks, clock: C) {
-        if let Some(shared) = self.shared.clone() {
-            tasks.spawn("shared-replay", |stop| shared.run(clock, stop));
-        }
-    }
 }
 
 fn source(config: &AuthzConfig) -> Result<StateSource, AuthzError> {

@@ -318,7 +318,7 @@ async fn the_store_proves_its_name_and_wants_its_password() {
         ..settings("localhost", &files)
     };
     for shared in [stranger, wrong_name, wrong_password] {
-        let window = Window::of(&AuthzConfig { shared_replay: Some(Arc::new(shared)), ..config(root.path()) }, None);
+        let window = Window::of(Some(&shared), None);
         let shared = window.shared.unwrap();
         let error = shared.attempt(UnixSeconds(START)).await.unwrap_err().to_string();
         assert!(!error.contains("canary"), "{error}");

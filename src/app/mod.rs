@@ -19,6 +19,7 @@ pub mod logs_api;
 pub mod own_listener;
 pub mod owner_api;
 pub mod pair;
+mod replay_window;
 pub mod simulator;
 pub mod state_door;
 pub mod status_api;

@@ -1,9 +1,18 @@
-//! The settings of a gateway with several replicas: the replay window they share, and the state stream to other hosts;
+//! The settings of the replay window, and of a gateway with several replicas: the window they share, and the state stream to other hosts;
 //! part of [`crate::config::keys::ALL`].
 
 use crate::config::key::Fallback;
 use crate::config::key::Key;
 
+/// Replay window.
+pub const REPLAY_CAPACITY: Key = Key::new(
+    Some("limits.replay_capacity"),
+    &["GATEWAY_REPLAY_CAPACITY"],
+    None,
+    Fallback::Text("2000000"),
+    "nonces remembered, 1000 to 100000000, at most 32 bytes each; full means 503, never forgetting",
+)
+.whole(1000, 100_000_000);
 /// The store of the shared replay window.
 pub const REPLAY_URL: Key = Key::new(
     Some("replay.shared.url"),

@@ -20,6 +20,7 @@ use crate::config::declared::Rules;
 use crate::config::file;
 use crate::config::file::GatewayFile;
 use crate::config::fleet;
+use crate::config::fleet_keys;
 use crate::config::keys;
 use crate::config::keys::Fallback;
 use crate::config::keys::Key;
@@ -191,7 +192,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let max_body_bytes = loader.number(&keys::MAX_REQUEST_BODY_BYTES);
     let max_age = loader.number(&keys::MAX_AGE);
     let nonce_ttl = loader.number(&keys::NONCE_TTL);
-    let replay_capacity = loader.number(&keys::REPLAY_CAPACITY);
+    let replay_capacity = loader.number(&fleet_keys::REPLAY_CAPACITY);
     let shared_replay = fleet::replay(loader);
     let stranger_rate = loader.number(&keys::STRANGER_RATE);
     let rotation = loader.read(&keys::ROTATION_ENFORCEMENT, Shape::Text, parse_rotation);
@@ -230,7 +231,10 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         (&keys::INGRESS_ADDR, ingress.as_deref()),
         (&keys::ADMIN_ADDR, admin.as_deref()),
         (&keys::ENVOY_ADMIN_ADDR, envoy_admin.as_deref()),
-        (&keys::STATE_ADDR, state_listener.as_ref().and_then(Option::as_ref).map(|state| state.addresses.as_slice())),
+        (
+            &fleet_keys::STATE_ADDR,
+            state_listener.as_ref().and_then(Option::as_ref).map(|state| state.addresses.as_slice()),
+        ),
     ]);
 
     let listeners = [&ingress, &admin, &envoy_admin];
