@@ -1,6 +1,8 @@
 //! Authz on another host than admin: what its workload is sent, certificates that are replaced, and an admin that is away.
 
 use super::*;
+use crate::app::authz_health::AuthzDoor;
+use crate::app::authz_health::AuthzHealth;
 use crate::authz::FED;
 use crate::config::fleet::Reach;
 use crate::config::fleet::Workload;
@@ -164,6 +166,8 @@ async fn without_admin_declared_approvals_go_on_and_claims_for_their_time() {
     let (publisher, address) = admin.end().await;
     until_health(&channel, FED, NOT_SERVING).await;
     until_health(&channel, "envoy.service.auth.v3.Authorization", SERVING).await;
+    let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
+    assert_eq!(door.health(TIMEOUT).await.unwrap(), AuthzHealth::Cut);
     clock.set(START + 39);
     until(&channel, &clock, "svc-two", "Bearer canary-two").await;
     clock.set(START + 41);

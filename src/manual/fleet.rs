@@ -56,4 +56,5 @@
 //!
 //! Declared approvals go on, claims for their TTL and grace. The health Envoy asks (`envoy.service.auth.v3.Authorization`)
 //! stays `SERVING`, because decisions are right; that of `sigilum.gateway.v1.StateService` says whether admin speaks to this authz.
-//! A readiness probe should ask the first: one that asked the second would turn an outage of admin into one of every pod.
+//! `sigilum health --authz ENDPOINT` asks both: exit code and readiness go by the first, the line it prints says when admin is away.
+//! A probe that went by the second would turn an outage of admin into one of every pod.

@@ -46,7 +46,6 @@ pub fn run(quick: bool) {
 
 async fn measure(subscribers: usize, changes: usize) -> Vec<Duration> {
     let folder = tempfile::tempdir().unwrap();
-    let files = |name: &str| issue(folder.path(), name);
     let authority = Authority::new();
     let state = PublishedState {
         epoch: "bench".to_owned(),
@@ -63,11 +62,11 @@ async fn measure(subscribers: usize, changes: usize) -> Vec<Duration> {
     }]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let tls = ServerTls::load_unnamed(&files("admin.test")(&authority)).unwrap();
+    let tls = ServerTls::load_unnamed(&issue(folder.path(), "admin.test", &authority)).unwrap();
     let mut tasks = Tasks::default();
     let server = publisher.clone();
     tasks.spawn("state", |stop| server.serve_tls(listener, tls, stop));
-    let client = ClientTls::load(&files("authz.test")(&authority), "admin.test").unwrap();
+    let client = ClientTls::load(&issue(folder.path(), "authz.test", &authority), "admin.test").unwrap();
     let mut held = Vec::new();
     for _ in 0..subscribers {
         let subscriber = Subscriber::new();
@@ -127,20 +126,18 @@ impl Authority {
     }
 }
 
-fn issue<'a>(folder: &'a Path, name: &'a str) -> impl Fn(&Authority) -> TlsFiles + 'a {
-    move |authority| {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority.issuer).unwrap();
-        let file = |kind: &str, text: String| {
-            let path = folder.join(format!("{name}.{kind}"));
-            sigilum::sys::files::write_private(&path, text.as_bytes()).unwrap();
-            path
-        };
-        TlsFiles {
-            certificate: file("crt", certificate.pem()),
-            key: file("key", key.serialize_pem()),
-            authorities: file("ca", authority.certificate.pem()),
-        }
+fn issue(folder: &Path, name: &str, authority: &Authority) -> TlsFiles {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+    let file = |kind: &str, text: String| {
+        let path = folder.join(format!("{name}.{kind}"));
+        sigilum::sys::files::write_private(&path, text.as_bytes()).unwrap();
+        path
+    };
+    TlsFiles {
+        certificate: file("crt", certificate.pem()),
+        key: file("key", key.serialize_pem()),
+        authorities: file("ca", authority.certificate.pem()),
     }
 }
