@@ -388,8 +388,14 @@ async fn replicas_are_replaced_one_after_the_other_under_load_without_a_failed_r
         let gateway = Gateway::start_with(&folder, config, clock.clone()).await;
         let channel = gateway.channel().await;
         serving(&channel).await;
-        let pool = Arc::clone(&pool);
-        balancer.spawn("balancer", |_| keep(pool, number, channel));
+        let kept = Arc::clone(&pool);
+        balancer.spawn("balancer", |_| keep(kept, number, channel));
+        let joined = async {
+            while !pool.lock().unwrap().iter().any(|(known, _)| *known == number) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, joined).await.unwrap();
         gateway
     };
     let (one, two) = (start(1).await, start(2).await);
