@@ -7,6 +7,7 @@ use crate::authz::FED;
 use crate::config::fleet::Reach;
 use crate::config::fleet::Workload;
 use crate::domain::ids::ConnectionId;
+use crate::sys::tls::trust::ServerTrust;
 
 /// An admin that streams over mutual TLS, as long as it lives.
 struct Remote {
@@ -270,4 +271,25 @@ async fn an_expired_certificate_stops_the_start_and_is_named() {
     let text = refused.unwrap_err().to_string();
     assert!(text.contains(&files.certificate.display().to_string()), "{text}");
     assert!(text.contains("expired at 2002-01-01"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_without_a_certificate_is_told_anything_of_the_state() {
+    use tokio::io::AsyncReadExt as _;
+    let root = tempfile::tempdir().unwrap();
+    let ours = Authority::new(root.path(), "ours");
+    let files = ours.issue("admin.test");
+    let admin = Remote::serve(&files, published()).await;
+    let trust = ServerTrust { authorities: Some(files.authorities), ..ServerTrust::default() };
+    let mut config = trust.client_config().unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = TcpStream::connect(admin.address).await.unwrap();
+    // In TLS 1.3 the refusal comes after our own end has finished; an admin that speaks begins with its settings.
+    let first = async {
+        let mut stream = connector.connect("admin.test".try_into().unwrap(), stream).await?;
+        stream.read_u8().await
+    };
+    tokio::time::timeout(TIMEOUT, first).await.unwrap().unwrap_err();
+    admin.end().await;
 }
