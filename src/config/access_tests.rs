@@ -104,7 +104,7 @@ fn the_bind_matrix_of_passwords_and_proxies() {
         let found = lines(from(&bare, ""));
         assert_eq!(found.iter().any(|line| line.starts_with("refusing to bind")), open.is_some(), "{bind}: {found:?}");
         assert_eq!(
-            found.iter().filter(|line| line.contains("trusted-proxy wants admin.trusted")).count(),
+            found.iter().filter(|line| line.starts_with("GATEWAY_ADMIN_ACCESS_MODE: trusted-proxy wants")).count(),
             2,
             "{found:?}"
         );
