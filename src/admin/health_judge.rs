@@ -119,6 +119,10 @@ pub struct AuthzFact {
     pub failing: bool,
     /// Whether those that are connected refuse what was signed before they began.
     pub starting: bool,
+    /// Whether one cannot ask the window that replicas share.
+    pub store_failing: bool,
+    /// Why one was refused for having another replay window than one that decides for the same connection.
+    pub window_conflict: Option<String>,
     /// Whether the replay window of one is full.
     pub full: bool,
     /// Whether one has told how it stands.
@@ -186,6 +190,7 @@ pub fn judge(facts: &Facts) -> Vec<ConditionBody> {
     all.extend([
         authz(&facts.canary),
         nonces(&facts.authz),
+        replay_shared(&facts.authz),
         claims(facts.claims.as_ref()),
         api(facts.api.as_ref()),
         clock(facts.api.as_ref()),
@@ -371,6 +376,11 @@ fn nonces(fact: &AuthzFact) -> ConditionBody {
     if !fact.reported {
         return condition(kind, "authz", UNKNOWN, "NotReported", "no authz has told how it stands");
     }
+    if fact.store_failing {
+        let message = "the replay window that replicas share cannot be asked: signed requests are refused; see the log of \
+                       authz, and replay.shared.url";
+        return condition(kind, "authz", FAILS, "StoreUnreachable", message);
+    }
     if fact.failing {
         let message = "admissions cannot be written down: every signed request is refused; look at the run folder";
         return condition(kind, "authz", FAILS, "ReadOnly", message);
@@ -386,6 +396,21 @@ fn nonces(fact: &AuthzFact) -> ConditionBody {
         return condition(kind, "authz", FAILS, "Starting", message);
     }
     condition(kind, "authz", HOLDS, "Writable", "admissions are written down, and there is room")
+}
+
+/// Whoever was refused is not ready itself; the others serve on.
+fn replay_shared(fact: &AuthzFact) -> ConditionBody {
+    let kind = ConditionKind::ReplayShared;
+    match &fact.window_conflict {
+        Some(why) => condition(kind, "authz", NOTED, "SeveralWindows", why.clone()),
+        None => condition(
+            kind,
+            "authz",
+            WELL,
+            "One",
+            "every authz that decides for the same connection has one replay window",
+        ),
+    }
 }
 
 /// Stale claims do not make the gateway unready: declared approvals go on, each request is judged by its own, and taking

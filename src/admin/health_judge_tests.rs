@@ -54,7 +54,7 @@ fn a_well_gateway_is_ready_and_has_nothing_to_say() {
 #[test]
 fn each_cause_turns_its_own_condition_and_no_other() {
     type Break = fn(&mut Facts);
-    let required: [(&str, Break); 17] = [
+    let required: [(&str, Break); 18] = [
         ("StateLock: LockHeldElsewhere", |facts| facts.locked = false),
         ("Store: StoreUnavailable", |facts| facts.store = Err("m".to_owned())),
         ("MasterKey: KeyMismatch", |facts| facts.key = Some(KeyStanding::Mismatch)),
@@ -79,6 +79,7 @@ fn each_cause_turns_its_own_condition_and_no_other() {
         ("AuthzReachable: Unreachable", |facts| facts.canary = CanaryFact::Undecided("m".to_owned())),
         ("AuthzReachable: FailedOpen", |facts| facts.canary = CanaryFact::LetThrough("m".to_owned())),
         ("NonceStore: ReadOnly", |facts| facts.authz.failing = true),
+        ("NonceStore: StoreUnreachable", |facts| facts.authz.store_failing = true),
         ("NonceStore: Full", |facts| facts.authz.full = true),
         ("NonceStore: Starting", |facts| (facts.authz.starting, facts.authz.ready) = (true, 0)),
         ("ClockSane: Skewed", |facts| facts.api = Some(ApiFact::Answers(Some(-301)))),
@@ -87,7 +88,7 @@ fn each_cause_turns_its_own_condition_and_no_other() {
         let kind = reason.split(':').next().unwrap().to_owned();
         assert_eq!(changed(change), (vec![kind], vec![], vec![reason.to_owned()]));
     }
-    let advisory: [(&str, Break); 11] = [
+    let advisory: [(&str, Break); 12] = [
         ("MasterKey: KeyMissing", |facts| facts.key = Some(KeyStanding::FileMissing)),
         ("SecretsSnapshot: TooStale", |facts| (facts.secrets.degraded, facts.secrets.too_old) = (true, true)),
         ("XdsInSync: Nack", |facts| {
@@ -98,6 +99,7 @@ fn each_cause_turns_its_own_condition_and_no_other() {
         }),
         ("ClockSane: Skewed", |facts| facts.api = Some(ApiFact::Answers(Some(61)))),
         ("ClockSane: Skewed", |facts| facts.api = Some(ApiFact::Answers(Some(-300)))),
+        ("ReplayShared: SeveralWindows", |facts| facts.authz.window_conflict = Some("m".to_owned())),
         ("DiskSpace: Low", |facts| facts.free_bytes = Some(LOW_BYTES - 1)),
         ("PairBridge: Connecting", |facts| facts.bridge = BridgeFact::Connecting),
         ("PairBridge: Connecting", |facts| facts.bridge = BridgeFact::Gone),

@@ -393,6 +393,8 @@ fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
         refused: peers.iter().find_map(|peer| peer.refused.clone()),
         failing: reports().any(|report| report.replay_failing),
         starting: reports().any(|report| report.replay_starting),
+        store_failing: reports().any(|report| report.replay_store_failing),
+        window_conflict: admin.publisher.window_conflict(),
         full: reports().any(|report| report.replay_entries >= report.replay_capacity),
         reported: reports().next().is_some(),
     }

@@ -56,12 +56,13 @@ use crate::wire::status::XdsBody;
 /// Where a port comes from that the gateway itself names.
 const RUNNING: &str = "running";
 /// Reasons that are no refusal of a request but of the moment.
-const NOT_DECIDED: [DenyReason; 5] = [
+const NOT_DECIDED: [DenyReason; 6] = [
     DenyReason::NotReady,
     DenyReason::Unavailable,
     DenyReason::Draining,
     DenyReason::ReplayWindowFull,
     DenyReason::ReplayWindowStarting,
+    DenyReason::ReplayStoreUnavailable,
 ];
 
 /// The routes of this file.

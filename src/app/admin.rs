@@ -39,6 +39,9 @@ use crate::app::admin_access;
 use crate::app::admin_access::Proven;
 use crate::app::admin_outward::connect;
 use crate::app::admin_outward::report_usage;
+use crate::app::state_door::DoorError;
+use crate::app::state_door::Fleet;
+use crate::app::state_door::StateDoor;
 use crate::claims::refresh::Advance;
 use crate::claims::refresh::Claims;
 use crate::claims::registrar;
@@ -154,6 +157,8 @@ pub struct AdminConfig {
     pub supervised: bool,
     /// How long requests in flight may take once told to stop.
     pub grace: Duration,
+    /// Who is sent the state over the network.
+    pub fleet: Fleet,
     /// How approvals come from the Sigilum API; `None`: only declared ones count.
     pub claims: Option<ClaimsSetup>,
     /// The configuration file, with what it declares; `None`: none is read, and none is watched.
@@ -231,6 +236,9 @@ pub enum AdminError {
     /// The API's addresses.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The state stream for other hosts.
+    #[error("the state stream for other hosts: {0}")]
+    Door(#[from] DoorError),
     /// The state socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -265,6 +273,7 @@ pub struct Bound {
     listeners: Vec<TcpListener>,
     tls: Option<Serving>,
     state: UnixListener,
+    door: Option<StateDoor>,
     admin: Arc<Admin>,
     store: Store,
     store_thread: JoinHandle<()>,
@@ -294,6 +303,10 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     let tls = config.tls.map(Serving::load).transpose()?;
     access::warn_of_clear(&config.addresses, tls.is_some());
     let listeners = http_server::bind(&config.addresses).await?;
+    let door = match &config.fleet.listener {
+        Some(listener) => Some(StateDoor::open(listener).await?),
+        None => None,
+    };
     let holder = format!("pid {} (admin)", std::process::id());
     // Deriving a key from a passphrase and reading the store take a while; nothing else runs yet.
     let mut open = OpenStore::open_with(&config.data_dir, &config.master_key, &holder)?;
@@ -328,6 +341,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     catalog::make_if_missing(&config.service_catalog);
     access::warn_of_mode(config.access_mode);
     let publisher = Publisher::new(initial);
+    publisher.set_workloads(config.fleet.workloads);
     let places = Places {
         lock: open.lock_watch()?,
         data_dir: config.data_dir.clone(),
@@ -429,6 +443,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         listeners,
         tls,
         state,
+        door,
         admin,
         store,
         store_thread,
@@ -451,6 +466,11 @@ impl Bound {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
+    /// The addresses the state is streamed on to other hosts.
+    pub fn state_addresses(&self) -> Vec<SocketAddr> {
+        self.door.as_ref().map_or_else(Vec::new, StateDoor::addresses)
+    }
+
     /// The Envoy whose configuration this process may change while it runs; `None` where no supervisor runs both.
     pub const fn live(&self) -> Option<&Arc<Live>> {
         self.live.as_ref()
@@ -469,12 +489,15 @@ impl Bound {
 
     /// Serves until told to stop or until a part fails; then finishes requests in flight and closes the store.
     pub async fn run(self) -> Ended {
-        let Self { listeners, tls, state, admin, store, store_thread, supervised, grace, mut tasks, .. } = self;
+        let Self { listeners, tls, state, door, admin, store, store_thread, supervised, grace, mut tasks, .. } = self;
         let peers = if supervised { supervised_peers(tasks.stop_handle()) } else { unsupervised_peers() };
         let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let publisher = admin.publisher.clone();
         let metrics = Arc::clone(&admin.metrics);
         tasks.spawn("state-stream", |stop| publisher.serve_unix(state, peers, stop));
+        if let Some(door) = door {
+            door.serve(&admin.publisher, &mut tasks);
+        }
         tasks.spawn("meter", |stop| self.meter.run(stop));
         let drained = Arc::clone(&admin);
         tasks.spawn("drain", |stop| drain::look_after(drained, stop));

@@ -93,6 +93,7 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         run_dir: folder.join("run"),
         master_key: Secret::new("01".repeat(32)).into(),
         legacy: LegacyPlaces::default(),
+        fleet: crate::app::state_door::Fleet::default(),
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         password: None,
@@ -208,8 +209,14 @@ async fn register(folder: &TempDir) -> proto::Registered {
     let (link, current) = (subscriber.registrar(), subscriber.current());
     let (stop, stopped) = stop_pair();
     let source = StateSource::Unix(folder.path().join("run").join(STATE_SOCKET));
-    let following =
-        tokio::spawn(subscriber.run(source, "test authz".to_owned(), SystemClock, proto::Report::default, stopped));
+    let following = tokio::spawn(subscriber.run(
+        source,
+        "test authz".to_owned(),
+        tokio::sync::watch::channel(Some(String::new())).1,
+        SystemClock,
+        proto::Report::default,
+        stopped,
+    ));
     until(|| current.load().is_some()).await;
     assert!(current.load_full().unwrap().settings.auto_register);
     let asked = proto::Register {

@@ -82,6 +82,7 @@ fn config(folder: &Path) -> AdminConfig {
         run_dir: folder.join("run"),
         master_key: Secret::new(MASTER_KEY.to_owned()).into(),
         legacy: LegacyPlaces::default(),
+        fleet: crate::app::state_door::Fleet::default(),
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         password: None,
@@ -203,7 +204,14 @@ impl Gateway {
             let (started, replayed) = *report.lock().unwrap();
             feed::report(started, &[("AUTH_REPLAY_DETECTED", replayed)])
         };
-        let task = tokio::spawn(subscriber.run(source, "test authz".to_owned(), SystemClock, report, stopped));
+        let task = tokio::spawn(subscriber.run(
+            source,
+            "test authz".to_owned(),
+            tokio::sync::watch::channel(Some(String::new())).1,
+            SystemClock,
+            report,
+            stopped,
+        ));
         Follower { current, stop, task }
     }
 }

@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::app::replay_window::Window;
 use crate::authz;
 use crate::authz::Admissions;
 use crate::authz::Authz;
@@ -24,6 +25,7 @@ use crate::authz::Registrations;
 use crate::authz::Server;
 use crate::authz::Told;
 use crate::authz::Traces;
+use crate::config::fleet::SharedReplay;
 use crate::domain::log_redaction::LogRedactor;
 use crate::domain::replay::ReplayWindow;
 use crate::domain::snapshot::Snapshot;
@@ -117,6 +119,8 @@ pub struct AuthzConfig {
     pub cleaner: Option<Arc<LogRedactor>>,
     /// Entries of the replay window.
     pub replay_capacity: usize,
+    /// The window that all replicas share behind it; `None`: there is none.
+    pub shared_replay: Option<Arc<SharedReplay>>,
     /// Largest request body Envoy sends us, in bytes.
     pub max_body_bytes: u64,
     /// What is written down of decisions; the counters count in any case.
@@ -193,7 +197,8 @@ pub struct Bound<C> {
     exporter: Exporter,
     decisions: Arc<Decisions>,
     reporter: Reporter<C>,
-    /// Whether the state is followed already.
+    window: Window,
+    /// Whether the state is followed already, and the shared window held.
     follows: bool,
     // Dropped last: the journal must not be shared while we write to it.
     lock: FileLock,
@@ -214,7 +219,8 @@ pub async fn build<C: Clock + Clone>(
     let memory = read_journal(&config, &clock, None)?;
     let inbound = bind(&config.listen, peers).await?;
     let subscriber = Subscriber::new();
-    assemble(config, clock, Held { source, subscriber, memory, inbound, lock })
+    let window = Window::of(config.shared_replay.as_deref(), Some(memory.0.id()));
+    assemble(config, clock, Held { source, subscriber, memory, inbound, window, lock })
 }
 
 /// The same beside an authz that still decides: takes the state, reads its journal, listens beside it, and says by that
@@ -234,7 +240,10 @@ pub async fn take_over<C: Clock + Clone>(
     };
     let (subscriber, reporter) = (Subscriber::new(), Reporter::default());
     let started_at = clock.now().wall;
-    follow_state(tasks, &subscriber, source.clone(), clock.clone(), started_at, &reporter);
+    // That of the authz this one follows: the two have one journal.
+    let window = Window::of(config.shared_replay.as_deref(), Journal::id_in(&config.run_dir));
+    window.hold(tasks, clock.clone());
+    follow_state(tasks, &subscriber, source.clone(), window.name(), clock.clone(), started_at, &reporter);
     let mut stop = tasks.stop_signal();
     let mut arrived = subscriber.arrived();
     tokio::select! {
@@ -259,7 +268,7 @@ pub async fn take_over<C: Clock + Clone>(
         }
     };
     let memory = read_journal(&config, &clock, preread)?;
-    let bound = assemble(config, clock, Held { source, subscriber, memory, inbound, lock })?;
+    let bound = assemble(config, clock, Held { source, subscriber, memory, inbound, window, lock })?;
     Ok(Bound { reporter, follows: true, ..bound })
 }
 
@@ -269,6 +278,7 @@ struct Held {
     subscriber: Subscriber,
     memory: (Journal, ReplayWindow),
     inbound: Inbound,
+    window: Window,
     lock: FileLock,
 }
 
@@ -319,7 +329,7 @@ fn read_journal(
 
 /// Puts the parts together.
 fn assemble<C: Clock + Clone>(config: AuthzConfig, clock: C, held: Held) -> Result<Bound<C>, AuthzError> {
-    let Held { source, subscriber, memory: (journal, window), inbound, lock } = held;
+    let Held { source, subscriber, memory: (journal, local), inbound, window, lock } = held;
     let decisions = Decisions::new(config.decisions, clock.now().wall).cleaned_by(config.cleaner.clone());
     let decisions = Arc::new(decisions);
     let (registrations, registrar) = Registrations::new();
@@ -329,7 +339,12 @@ fn assemble<C: Clock + Clone>(config: AuthzConfig, clock: C, held: Held) -> Resu
     let authz = Arc::new(Authz::new(
         Gate::new(random::bytes()?),
         subscriber.current(),
-        Admissions::new(journal, window),
+        if window.shared.is_some() {
+            Admissions::before_shared(journal, local)
+        } else {
+            Admissions::new(journal, local)
+        },
+        window.shared.clone(),
         Told { decisions: Arc::clone(&decisions), ids: DecisionIds::new()?, traces },
         registrations,
         clock.clone(),
@@ -347,6 +362,7 @@ fn assemble<C: Clock + Clone>(config: AuthzConfig, clock: C, held: Held) -> Resu
         exporter,
         decisions,
         reporter,
+        window,
         follows,
         lock,
     })
@@ -357,14 +373,19 @@ fn follow_state<C: Clock + Clone>(
     tasks: &mut Tasks,
     subscriber: &Subscriber,
     source: StateSource,
+    window: watch::Receiver<Option<String>>,
     clock: C,
     started_at: UnixMillis,
     reporter: &Reporter<C>,
 ) {
+    if let StateSource::Tls(_, tls) = &source {
+        let tls = tls.clone();
+        tasks.spawn("state-certificates", |stop| tls.follow(stop));
+    }
     let (subscriber, reporter) = (subscriber.clone(), Arc::clone(reporter));
     let node = format!("authz-{}", std::process::id());
     let report = move || reporter.get().map_or_else(|| authz::report_of_none(started_at), |authz| authz.report());
-    tasks.spawn("state-stream", |stop| subscriber.run(source, node, clock, report, stop));
+    tasks.spawn("state-stream", |stop| subscriber.run(source, node, window, clock, report, stop));
 }
 
 async fn bind(listen: &Listen, peers: watch::Receiver<Option<PeerRule>>) -> Result<Inbound, AuthzError> {
@@ -407,10 +428,15 @@ impl<C: Clock + Clone> Bound<C> {
             exporter,
             decisions,
             reporter,
+            window,
             follows,
             lock,
         } = self;
-        let ready = subscriber.arrived();
+        let (ready, fed) = (subscriber.arrived(), subscriber.fed());
+        if let Inbound::Tls { tls, .. } = &inbound {
+            let tls = tls.clone();
+            tasks.spawn("certificates", |stop| tls.follow(stop));
+        }
         let link = subscriber.registrar();
         let register = move |message| {
             let link = link.clone();
@@ -426,7 +452,8 @@ impl<C: Clock + Clone> Bound<C> {
         // It is set here alone, and once.
         let _ = reporter.set(Arc::clone(&authz));
         if !follows {
-            follow_state(&mut tasks, &subscriber, source, clock.clone(), clock.now().wall, &reporter);
+            window.hold(&mut tasks, clock.clone());
+            follow_state(&mut tasks, &subscriber, source, window.name(), clock.clone(), clock.now().wall, &reporter);
         }
         tasks.spawn("decision-log", |stop| decisions.write(stop));
         let server = Server::new(Arc::clone(&authz), config.max_body_bytes, config.drain_pause, config.grace);
@@ -440,7 +467,7 @@ impl<C: Clock + Clone> Bound<C> {
                 called(leave.clone()).await;
                 tokio::time::sleep(LAST_CALLERS.saturating_add(LAST_REQUESTS)).await;
             };
-            let mut serving = std::pin::pin!(server.run(inbound, ready, last_callers, stop));
+            let mut serving = std::pin::pin!(server.run(inbound, (ready, fed), last_callers, stop));
             let served = tokio::select! {
                 () = serving.as_mut() => true,
                 () = last_requests => false,

@@ -7,11 +7,23 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::authz::FED;
 use crate::state;
 use crate::state::StateSource;
 use crate::sys::tls::ClientTls;
 use crate::sys::tls::TlsError;
 use crate::sys::tls::TlsFiles;
+
+/// How an authz stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthzHealth {
+    /// It has no state or no replay window yet, or drains.
+    NotServing,
+    /// It decides by what it received; admin does not speak to it now.
+    Cut,
+    /// It decides, and admin speaks to it.
+    Serving,
+}
 
 /// Why nothing can be said of it.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +54,8 @@ impl AuthzDoor {
         Ok(Self(StateSource::Tls(address, ClientTls::load(files, server)?)))
     }
 
-    /// Whether it decides: it has a state and a replay window, and does not drain. At most `patience`.
-    pub async fn is_serving(&self, patience: Duration) -> Result<bool, AuthzHealthError> {
+    /// How it stands; at most `patience`.
+    pub async fn health(&self, patience: Duration) -> Result<AuthzHealth, AuthzHealthError> {
         let unreachable = |error: &dyn std::error::Error| {
             // tonic's own sentence says as good as nothing; what it wraps does.
             let cause = std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error);
@@ -51,10 +63,17 @@ impl AuthzDoor {
         };
         let asked = async {
             let channel = state::connect(&self.0).await.map_err(|error| unreachable(&error))?;
-            let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
-            answer.map_err(|status| AuthzHealthError::Unreachable(status.message().to_owned()))
+            let mut client = HealthClient::new(channel);
+            let answer = client.check(HealthCheckRequest::default()).await;
+            let answer = answer.map_err(|status| AuthzHealthError::Unreachable(status.message().to_owned()))?;
+            if answer.get_ref().status() != ServingStatus::Serving {
+                return Ok(AuthzHealth::NotServing);
+            }
+            // One that knows no such service is of a version that does not tell.
+            let fed = client.check(HealthCheckRequest { service: FED.to_owned() }).await;
+            let cut = fed.is_ok_and(|fed| fed.get_ref().status() == ServingStatus::NotServing);
+            Ok(if cut { AuthzHealth::Cut } else { AuthzHealth::Serving })
         };
-        let answer = tokio::time::timeout(patience, asked).await.map_err(|_| AuthzHealthError::Late(patience))??;
-        Ok(answer.get_ref().status() == ServingStatus::Serving)
+        tokio::time::timeout(patience, asked).await.map_err(|_| AuthzHealthError::Late(patience))?
     }
 }

@@ -138,6 +138,7 @@ fn config(folder: &Path) -> AuthzConfig {
         supervised: false,
         cleaner: None,
         replay_capacity: 2_000_000,
+        shared_replay: None,
         max_body_bytes: 2 << 20,
         decisions: Level::Off,
         drain_pause: Duration::ZERO,
@@ -827,3 +828,9 @@ async fn the_state_stream_speaks_mutual_tls_too() {
     admin.stop_handle().stop();
     admin.supervise(TIMEOUT).await;
 }
+
+#[path = "authz_replicas_tests.rs"]
+mod replicas;
+
+#[path = "authz_fleet_tests.rs"]
+mod fleet;

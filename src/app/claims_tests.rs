@@ -160,6 +160,7 @@ impl Gateway {
             run_dir: folder.path().join("run"),
             master_key: Secret::new("01".repeat(32)).into(),
             legacy: LegacyPlaces::default(),
+            fleet: crate::app::state_door::Fleet::default(),
             access_mode: AccessMode::Token,
             token: Some(Secret::new(ADMIN_TOKEN.to_owned())),
             password: None,
@@ -193,7 +194,14 @@ impl Gateway {
         let (authz_stop, stopped) = stop_pair();
         let source = StateSource::Unix(folder.path().join("run").join(STATE_SOCKET));
         let report = || proto::Report { ready: true, ..proto::Report::default() };
-        let task = tokio::spawn(subscriber.run(source, "test authz".to_owned(), SystemClock, report, stopped));
+        let task = tokio::spawn(subscriber.run(
+            source,
+            "test authz".to_owned(),
+            tokio::sync::watch::channel(Some(String::new())).1,
+            SystemClock,
+            report,
+            stopped,
+        ));
         let made = Self { folder, address, stop, running, current, _authz: (authz_stop, task) };
         made.connect("linear").await;
         made

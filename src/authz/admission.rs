@@ -12,6 +12,7 @@ use crate::domain::decision::DenyReason;
 use crate::domain::replay::AdmitRefusal;
 use crate::domain::replay::ReplayWindow;
 use crate::domain::time::Now;
+use crate::domain::time::UnixSeconds;
 
 /// The replay window and its journal, as one.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Admissions {
     inner: Mutex<Inner>,
     /// Refusals because one key held its share.
     share_refusals: AtomicU64,
+    /// A window that all replicas share stands behind this one, and knows what was used before this process began.
+    is_shared: bool,
 }
 
 #[derive(Debug)]
@@ -31,12 +34,20 @@ struct Inner {
 impl Admissions {
     /// Takes what [`Journal::open`] made.
     pub const fn new(journal: Journal, window: ReplayWindow) -> Self {
-        Self { inner: Mutex::new(Inner { window, journal: Some(journal) }), share_refusals: AtomicU64::new(0) }
+        let inner = Mutex::new(Inner { window, journal: Some(journal) });
+        Self { inner, share_refusals: AtomicU64::new(0), is_shared: false }
+    }
+
+    /// The same in front of a window that all replicas share: what was used before a start without a journal is known
+    /// there, so nothing is refused for that.
+    pub fn before_shared(journal: Journal, mut window: ReplayWindow) -> Self {
+        window.lift_floor();
+        Self { is_shared: true, ..Self::new(journal, window) }
     }
 
     /// Uses the nonce. When this returns `Ok`, the admission is in the journal and the plan may be
-    /// answered; when it does not, nothing may.
-    pub fn admit(&self, admission: &Admission, max_age: Duration, now: Now) -> Result<(), DenyReason> {
+    /// answered; when it does not, nothing may. Returns the last second in which it must be remembered.
+    pub fn admit(&self, admission: &Admission, max_age: Duration, now: Now) -> Result<UnixSeconds, DenyReason> {
         let seconds = now.seconds();
         // Nobody leaves the pair in a state another could be fooled by: an entry without its line in the
         // journal only refuses more.
@@ -49,7 +60,8 @@ impl Admissions {
         journal.append(&entry, max_age, seconds).map_err(|error| {
             tracing::error!(error = %error, source = %error.source, "an admission could not be written down");
             DenyReason::Unavailable
-        })
+        })?;
+        Ok(entry.expires_at)
     }
 
     /// Closes the journal: from now on nothing is admitted here, and another process may.
@@ -66,6 +78,9 @@ impl Admissions {
 
     /// Whether requests signed now are still refused for want of a journal.
     pub fn is_starting(&self, now: Now) -> bool {
+        if self.is_shared {
+            return false;
+        }
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.journal.as_ref().is_some_and(|journal| journal.is_starting(now.seconds()))
     }

@@ -23,8 +23,11 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sha2::Digest as _;
+use sha2::Sha256;
 use siphasher::sip::SipHasher24;
 
+use crate::domain::hex;
 use crate::domain::replay::Entry;
 use crate::domain::replay::ReplayWindow;
 use crate::domain::time::CLOCK_SKEW;
@@ -283,6 +286,18 @@ impl Journal {
         Ok((journal, window))
     }
 
+    /// What tells this memory from another. It is kept with it: whoever follows on this folder has the same.
+    pub fn id(&self) -> String {
+        name_of(&self.hash_key)
+    }
+
+    /// The same of the journal in a folder; `None` where none can be relied upon.
+    pub fn id_in(folder: &Path) -> Option<String> {
+        let numbers = segments(folder).ok()?;
+        let headers = read_headers(folder, &numbers).ok()?;
+        judge(&numbers, &headers, boot::id()).ok().map(|first| name_of(&first.hash_key))
+    }
+
     /// Whether a request signed now is still refused, because nobody knows what was admitted before the
     /// start: until the second after the start and the skew of clocks.
     pub const fn is_starting(&self, now: UnixSeconds) -> bool {
@@ -352,6 +367,13 @@ impl Journal {
             }
         }
     }
+}
+
+/// The hash key is made once for each journal; it is secret, and its hash is not.
+fn name_of(hash_key: &[u8; 16]) -> String {
+    let hash: [u8; 32] =
+        Sha256::new().chain_update(b"sigilum replay journal\0").chain_update(hash_key).finalize().into();
+    hash.first_chunk::<16>().map_or_else(String::new, |short| hex::text(short))
 }
 
 fn fail(path: &Path, source: io::Error) -> JournalError {

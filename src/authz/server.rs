@@ -23,6 +23,8 @@ use crate::wire::otlp::TraceServiceServer;
 
 /// The service whose health Envoy asks for.
 const SERVICE: &str = "envoy.service.auth.v3.Authorization";
+/// What is asked by whoever wants to know whether admin speaks to us: without, decisions go on with what was received.
+pub const FED: &str = "sigilum.gateway.v1.StateService";
 /// What a check carries besides the body: header fields and their framing. Envoy admits 64 KiB of them.
 const HEADROOM: usize = 1 << 20;
 
@@ -52,24 +54,38 @@ impl<C: Clock> Server<C> {
     }
 
     /// Serves until told to stop. Health is `NOT_SERVING` until `ready` says otherwise, and again as the
-    /// first thing that happens at the stop. At `leave`, when a successor listens in our place already, health stays as it
+    /// first thing that happens at the stop; that of [`FED`] is what `fed` says. At `leave`, when a successor listens in our place already, health stays as it
     /// is, and every check that still comes is decided.
     pub async fn run(
         self,
         inbound: Inbound,
-        mut ready: watch::Receiver<bool>,
+        (mut ready, mut fed): (watch::Receiver<bool>, watch::Receiver<bool>),
         leave: impl Future<Output = ()>,
         mut stop: Stop,
     ) {
         let health = HealthReporter::new();
         // The reporter is born serving.
         say(&health, ServingStatus::NotServing).await;
+        health.set_service_status(FED, ServingStatus::NotServing).await;
         let checks = AuthorizationServer::from_arc(Arc::clone(&self.authz)).max_decoding_message_size(self.max_body);
         let answers = HealthServer::new(HealthService::from_health_reporter(health.clone()));
         let spans = TraceServiceServer::new(self.authz.traces().clone());
         let services = Either(grpc::one(checks), Either(grpc::one(spans), grpc::one(answers)));
         let (end, ended) = tasks::stop_pair();
+        let ended_again = ended.clone();
         let serving = grpc::serve("authz", inbound, services, self.limits, ended);
+        let feeding = async {
+            let mut ended = ended_again;
+            loop {
+                let status = if *fed.borrow_and_update() { ServingStatus::Serving } else { ServingStatus::NotServing };
+                health.set_service_status(FED, status).await;
+                tokio::select! {
+                    () = ended.wait() => return,
+                    Ok(()) = fed.changed() => {}
+                    else => return,
+                }
+            }
+        };
         let steering = async {
             let mut leave = std::pin::pin!(leave);
             let is_ready = tokio::select! {
@@ -94,7 +110,7 @@ impl<C: Clock> Server<C> {
             self.authz.drain();
             end.stop();
         };
-        tokio::join!(serving, steering);
+        tokio::join!(serving, steering, feeding);
     }
 }
 

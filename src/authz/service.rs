@@ -16,8 +16,10 @@ use crate::authz::admission::Admissions;
 use crate::authz::registrations::Refused;
 use crate::authz::registrations::Registrations;
 use crate::authz::registrations::WAIT;
+use crate::authz::shared::SharedWindow;
 use crate::authz::traces::Traces;
 use crate::domain::canary;
+use crate::domain::decision::Admission;
 use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
 use crate::domain::decision::Passed;
@@ -31,6 +33,7 @@ use crate::domain::request::Stage;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Now;
 use crate::domain::time::UnixMillis;
+use crate::domain::time::UnixSeconds;
 use crate::domain::trace::TraceContext;
 use crate::gate::Gate;
 use crate::gate::Scratch;
@@ -67,6 +70,7 @@ pub struct Authz<C> {
     gate: Gate,
     state: Arc<ArcSwapOption<Snapshot>>,
     admissions: Admissions,
+    shared: Option<Arc<SharedWindow>>,
     decisions: Arc<Decisions>,
     ids: DecisionIds,
     registrations: Registrations,
@@ -124,6 +128,19 @@ enum Ruling {
     Proceed,
     /// The nonce is admitted and written down.
     Allow(Box<Plan>),
+    /// The same here; the window that all replicas share is to be asked as well.
+    Ask(Box<Asking>),
+}
+
+/// What is against a request, and what that leads to.
+type Against = (Box<Denial>, Next);
+
+/// What all replicas are to be asked.
+struct Asking {
+    plan: Box<Plan>,
+    admission: Admission,
+    /// The last second in which the nonce must be remembered.
+    expires_at: UnixSeconds,
 }
 
 impl<C: Clock> Authz<C> {
@@ -132,13 +149,14 @@ impl<C: Clock> Authz<C> {
         gate: Gate,
         state: Arc<ArcSwapOption<Snapshot>>,
         admissions: Admissions,
+        shared: Option<Arc<SharedWindow>>,
         told: Told,
         registrations: Registrations,
         clock: C,
     ) -> Self {
         let Told { decisions, ids, traces } = told;
         let (draining, times) = (AtomicBool::new(false), DecisionTimes::default());
-        Self { gate, state, admissions, decisions, ids, registrations, clock, draining, times, traces }
+        Self { gate, state, admissions, shared, decisions, ids, registrations, clock, draining, times, traces }
     }
 
     /// From now on every check is answered with `GATEWAY_DRAINING`.
@@ -162,14 +180,16 @@ impl<C: Clock> Authz<C> {
         let counts = self.decisions.counts();
         let (entries, capacity) = self.admissions.fill();
         let now = self.clock.now();
-        let starting = self.admissions.is_starting(now);
+        let starting = self.admissions.is_starting(now)
+            || self.shared.as_ref().is_some_and(|shared| shared.is_starting(now.seconds()));
+        let store_failing = self.shared.as_ref().is_some_and(|shared| !shared.is_usable());
         proto::Report {
             started_at_ms: counts.started_at.0,
             allowed: counts.allowed,
             denied: counts.denied.into_iter().map(|(code, count)| (code.to_owned(), count)).collect(),
             replay_entries: u64::try_from(entries).unwrap_or(u64::MAX),
             replay_capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
-            ready: self.state.load().is_some() && !draining && !starting,
+            ready: self.state.load().is_some() && !draining && !starting && !store_failing,
             decision_times: self.times.totals().iter().map(encode_times).collect(),
             replay_share_refused: self.admissions.share_refusals(),
             process: own_use::look().map(|uses| proto::ProcessUse {
@@ -179,13 +199,15 @@ impl<C: Clock> Authz<C> {
             }),
             spans: self.traces.counts().map(|(result, count)| (result.to_owned(), count)).collect(),
             replay_failing: !self.admissions.is_kept(now),
+            replay_store_failing: store_failing,
             replay_starting: starting,
         }
     }
 
     /// Answers one check. Every outcome is an answer; what cannot be decided is refused.
     ///
-    /// Does not wait, but where an approval is missing that may be registered. `timeout` is how long Envoy waits, where
+    /// Does not wait, but where an approval is missing that may be registered, and where replicas share a replay window.
+    /// `timeout` is how long Envoy waits, where
     /// it said so; `context` is that of the trace the request belongs to.
     pub async fn answer(
         &self,
@@ -207,7 +229,12 @@ impl<C: Clock> Authz<C> {
                 return answering.deny(&Denial::from(DenyReason::Unavailable), Registering::Untold);
             }
         };
-        let decided = self.decide(stage, check, &answering, now);
+        let ruled = match self.rule(stage, check, now) {
+            // Apart for the same reason as below.
+            Ok(Ruling::Ask(asking)) => Box::pin(self.ask(*asking, now)).await,
+            ruled => ruled,
+        };
+        let decided = ruled.and_then(|ruling| self.conclude(ruling, stage, check, &answering, now));
         let took = watch.elapsed();
         self.times.record(stage, decided.is_ok(), took);
         let canary = decided.as_ref().err().is_some_and(|(denial, _)| is_canary(check, denial));
@@ -237,20 +264,44 @@ impl<C: Clock> Authz<C> {
         answering.deny(&refusal.denial, registering)
     }
 
-    /// The whole decision, without waiting: the answer, or what is against one and what that leads to.
-    fn decide(
+    /// The decision as far as it needs nobody else, or what is against the request and what that leads to.
+    fn rule(&self, stage: Stage, check: &Check<'_>, now: Now) -> Result<Ruling, Against> {
+        let state = self.state.load();
+        let snapshot = state.as_deref();
+        self.judge(stage, check, snapshot, now).map_err(|denial| {
+            let next = next(&denial, snapshot);
+            (denial, next)
+        })
+    }
+
+    /// Asks the window that all replicas share.
+    async fn ask(&self, asking: Asking, now: Now) -> Result<Ruling, Against> {
+        let Asking { plan, admission, expires_at } = asking;
+        let admitted = match &self.shared {
+            Some(shared) => shared.admit(&admission, expires_at, now).await,
+            None => Err(DenyReason::ReplayStoreUnavailable),
+        };
+        match admitted {
+            Ok(()) => Ok(Ruling::Allow(plan)),
+            Err(reason) => Err((refuse(reason, &plan), Next::Nothing)),
+        }
+    }
+
+    /// The answer to a request that nothing is against.
+    fn conclude(
         &self,
+        ruling: Ruling,
         stage: Stage,
         check: &Check<'_>,
         answering: &Answering<'_>,
         now: Now,
-    ) -> Result<CheckResponse, (Box<Denial>, Next)> {
-        let state = self.state.load();
-        let snapshot = state.as_deref();
-        let ruled = self.rule(stage, check, snapshot, now).and_then(|ruling| match ruling {
+    ) -> Result<CheckResponse, Against> {
+        match ruling {
             Ruling::Proceed => Ok(answer::proceed()),
+            // It was asked before; an answer that was not waited for is none.
+            Ruling::Ask(asking) => Err((refuse(DenyReason::Unavailable, &asking.plan), Next::Nothing)),
             Ruling::Allow(plan) => {
-                let response = answering.allow(&plan).map_err(|reason| refuse(reason, &plan))?;
+                let response = answering.allow(&plan).map_err(|reason| (refuse(reason, &plan), Next::Nothing))?;
                 let connection = plan.connection.settings.id.as_str();
                 self.record(stage, check, answering.decision_id, now, Outcome::Allowed(connection, &plan.caller));
                 if let Some(due) = plan.rotation_overdue {
@@ -258,11 +309,7 @@ impl<C: Clock> Authz<C> {
                 }
                 Ok(response)
             }
-        });
-        ruled.map_err(|denial| {
-            let next = next(&denial, snapshot);
-            (denial, next)
-        })
+        }
     }
 
     /// Keeps the span of a decision.
@@ -271,7 +318,7 @@ impl<C: Clock> Authz<C> {
         context: TraceContext,
         stage: Stage,
         decision_id: &str,
-        decided: &Result<CheckResponse, (Box<Denial>, Next)>,
+        decided: &Result<CheckResponse, Against>,
         took: Duration,
         now: Now,
     ) {
@@ -306,7 +353,13 @@ impl<C: Clock> Authz<C> {
     }
 
     /// The decision: state at hand, nothing against it, nonce admitted.
-    fn rule(&self, stage: Stage, check: &Check<'_>, state: Option<&Snapshot>, now: Now) -> Result<Ruling, Box<Denial>> {
+    fn judge(
+        &self,
+        stage: Stage,
+        check: &Check<'_>,
+        state: Option<&Snapshot>,
+        now: Now,
+    ) -> Result<Ruling, Box<Denial>> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Box::new(Denial::from(DenyReason::Draining)));
         }
@@ -327,9 +380,10 @@ impl<C: Clock> Authz<C> {
             (Verdict::Continue(_) | Verdict::Admit(..), Stage::Head) => Ok(Ruling::Proceed),
             (Verdict::Continue(_), Stage::Body) => Err(Box::new(Denial::from(DenyReason::Unavailable))),
             (Verdict::Admit(plan, admission), Stage::Body) => {
-                match self.admissions.admit(&admission, snapshot.settings.max_age, now) {
-                    Ok(()) => Ok(Ruling::Allow(plan)),
-                    Err(reason) => Err(refuse(reason, &plan)),
+                match (self.admissions.admit(&admission, snapshot.settings.max_age, now), &self.shared) {
+                    (Ok(_), None) => Ok(Ruling::Allow(plan)),
+                    (Ok(expires_at), Some(_)) => Ok(Ruling::Ask(Box::new(Asking { plan, admission, expires_at }))),
+                    (Err(reason), _) => Err(refuse(reason, &plan)),
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::app::authz_health::AuthzDoor;
+use crate::app::authz_health::AuthzHealth;
 use crate::app::authz_health::AuthzHealthError;
 use crate::app::status_api::StatusApi;
 use crate::cli::args::Globals;
@@ -105,10 +106,15 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
 
 /// Asks one authz alone, as Envoy does.
 pub(super) async fn of_authz(door: &AuthzDoor, patience: Duration, printer: &mut Printer) -> Result<Outcome, CliError> {
-    let serving = door.is_serving(patience).await;
-    let serving = serving.map_err(|error| CliError::new(outcome_of(&error), error.to_string()))?;
-    printer.line(if serving { "ready" } else { "not ready" })?;
-    Ok(if serving { Outcome::Done } else { Outcome::Failed })
+    let health = door.health(patience).await;
+    let (line, outcome) = match health.map_err(|error| CliError::new(outcome_of(&error), error.to_string()))? {
+        AuthzHealth::Serving => ("ready", Outcome::Done),
+        // An outage of admin must not become one of everybody it feeds.
+        AuthzHealth::Cut => ("ready, without admin: what was received stays in force", Outcome::Done),
+        AuthzHealth::NotServing => ("not ready", Outcome::Failed),
+    };
+    printer.line(line)?;
+    Ok(outcome)
 }
 
 fn door(endpoint: &Endpoint, args: &HealthArgs) -> Result<AuthzDoor, CliError> {
@@ -170,9 +176,10 @@ fn next_step(condition: &ConditionBody) -> Option<&'static str> {
         ConditionKind::StateLock => "sigilum gateway status --deep",
         ConditionKind::Store | ConditionKind::MasterKey => "sigilum gateway backup --output FILE",
         ConditionKind::SecretsSnapshot => "sigilum secrets reload",
-        ConditionKind::EnvoyLive | ConditionKind::AuthzReachable | ConditionKind::NonceStore => {
-            "sigilum gateway status --deep"
-        }
+        ConditionKind::EnvoyLive
+        | ConditionKind::AuthzReachable
+        | ConditionKind::NonceStore
+        | ConditionKind::ReplayShared => "sigilum gateway status --deep",
         ConditionKind::XdsInSync => "sigilum gateway config check",
         ConditionKind::ClaimsFresh | ConditionKind::ApiReachable => "sigilum service list",
         ConditionKind::ClockSane => "timedatectl status",

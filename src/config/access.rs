@@ -136,7 +136,7 @@ fn trust(loader: &mut Loader<'_>) -> Option<AdminTrust> {
 
 /// A file that two processes with working folders of their own must both find. The outer `None` is a mistake that
 /// was noted.
-fn file(loader: &mut Loader<'_>, key: &Key) -> Option<Option<PathBuf>> {
+pub(super) fn file(loader: &mut Loader<'_>, key: &Key) -> Option<Option<PathBuf>> {
     if !loader.is_set(key) {
         return Some(None);
     }
@@ -149,7 +149,7 @@ fn file(loader: &mut Loader<'_>, key: &Key) -> Option<Option<PathBuf>> {
     None
 }
 
-fn parse_name(text: &str) -> Result<String, String> {
+pub(super) fn parse_name(text: &str) -> Result<String, String> {
     let fits = text.len() <= MAX_NAME && text.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(text.to_owned()) } else { Err("must be a DNS name or a URI, as it stands in certificates".to_owned()) }
 }

@@ -59,7 +59,8 @@ impl Values {
 /// Something that is not the same in both. Holds no value, so nothing secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
-    /// Dotted name: of a setting, or `connections.ID`, `variables.KEY`, `approvals`, `secrets.providers.NAME`.
+    /// Dotted name: of a setting, or `connections.ID`, `variables.KEY`, `approvals`, `workloads`,
+    /// `secrets.providers.NAME`.
     pub path: String,
     /// What the change takes.
     pub reload: Reload,
@@ -93,6 +94,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
             change.note("secrets", before.secrets != after.secrets);
         }
     }
+    differs("workloads".to_owned(), Some(&old.workloads), Some(&new.workloads), &mut changes);
     if !same_approvals(old, new) {
         differs("approvals".to_owned(), Some(false), Some(true), &mut changes);
     }

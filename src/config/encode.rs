@@ -10,9 +10,13 @@ use crate::config::declaration::DeclaredConnection;
 use crate::config::declaration::ExecProvider;
 use crate::config::declaration::ProviderConfig;
 use crate::config::declaration::SecretSource;
+use crate::config::fleet::EVERYTHING;
+use crate::config::fleet::Reach;
+use crate::config::fleet::Workload;
 use crate::config::form::Form;
 use crate::config::loader::parse_boolean;
 use crate::config::parts::DeclaredApproval;
+use crate::domain::ids::ConnectionId;
 use crate::domain::record::ToolPolicy;
 use crate::domain::reference::WHOLE_FILE;
 use crate::domain::time::UnixSeconds;
@@ -113,6 +117,15 @@ pub(super) fn provider(provider: &ProviderConfig) -> Map<String, Value> {
             "json_only": json_only,
         }),
     })
+}
+
+/// A workload.
+pub(super) fn workload(workload: &Workload) -> Map<String, Value> {
+    let connections: Vec<&str> = match &workload.reach {
+        Reach::Everything => vec![EVERYTHING],
+        Reach::Only(only) => only.iter().map(ConnectionId::as_str).collect(),
+    };
+    members(json!({ "name": workload.name, "sans": workload.sans, "connections": connections }))
 }
 
 /// A declared approval.

@@ -137,6 +137,7 @@ fn all_of(path: &str, config: &Config) -> Option<Json> {
     match path {
         "connections" => list(config.connections.iter().map(encode::connection).collect()),
         "approvals" => list(config.approvals.iter().map(encode::approval).collect()),
+        "workloads" => list(config.workloads.iter().map(encode::workload).collect()),
         "variables" => {
             let all = config.variables.iter();
             map(all.map(|variable| (variable.key.clone(), encode::secret(&variable.source))).collect())

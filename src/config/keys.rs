@@ -28,6 +28,7 @@ pub use crate::config::file_keys::REFS_PER_PROVIDER;
 pub use crate::config::file_keys::RELOAD_MODE;
 pub use crate::config::file_keys::RELOAD_POLL;
 pub use crate::config::file_keys::RELOAD_SETTLE;
+use crate::config::fleet_keys;
 use crate::config::ingress_keys;
 pub use crate::config::key::Fallback;
 pub use crate::config::key::Key;
@@ -366,15 +367,6 @@ pub const NONCE_TTL: Key = Key::new(
     "checked only: must not be below the age of a signature; a nonce is kept as long as its signature could be accepted",
 )
 .whole(1, 86_400);
-/// Replay window.
-pub const REPLAY_CAPACITY: Key = Key::new(
-    Some("limits.replay_capacity"),
-    &["GATEWAY_REPLAY_CAPACITY"],
-    None,
-    Fallback::Text("2000000"),
-    "nonces remembered, 1000 to 100000000, at most 32 bytes each; full means 503, never forgetting",
-)
-.whole(1000, 100_000_000);
 /// Budget of strangers.
 pub const STRANGER_RATE: Key = Key::new(
     Some("limits.stranger_rate_per_second"),
@@ -523,7 +515,16 @@ pub const ALL: &[Key] = &[
     MAX_REQUEST_BODY_BYTES,
     MAX_AGE,
     NONCE_TTL,
-    REPLAY_CAPACITY,
+    fleet_keys::REPLAY_CAPACITY,
+    fleet_keys::REPLAY_URL,
+    fleet_keys::REPLAY_CA_FILE,
+    fleet_keys::REPLAY_PASSWORD_FILE,
+    fleet_keys::REPLAY_PASSWORD,
+    fleet_keys::REPLAY_TIMEOUT,
+    fleet_keys::STATE_ADDR,
+    fleet_keys::STATE_CERT_FILE,
+    fleet_keys::STATE_KEY_FILE,
+    fleet_keys::STATE_CLIENT_CA_FILE,
     STRANGER_RATE,
     ROTATION_ENFORCEMENT,
     ROTATION_GRACE_DAYS,
@@ -578,6 +579,7 @@ pub const SECRET_ENVIRONMENT: &[&str] = &[
     "SIGILUM_SERVICE_API_KEY",
     "GATEWAY_OTLP_HEADERS",
     "OTEL_EXPORTER_OTLP_HEADERS",
+    "GATEWAY_REPLAY_PASSWORD",
 ];
 /// Whether a variable holds a secret of the gateway's own, which no reference may lead to.
 pub fn is_own_secret(name: &str) -> bool {

@@ -19,6 +19,8 @@ use crate::config::declared::Providers;
 use crate::config::declared::Rules;
 use crate::config::file;
 use crate::config::file::GatewayFile;
+use crate::config::fleet;
+use crate::config::fleet_keys;
 use crate::config::keys;
 use crate::config::keys::Fallback;
 use crate::config::keys::Key;
@@ -165,6 +167,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let access = access::read(loader, ingress.as_deref(), admin.as_deref());
     let mode = remote::read(loader);
     let envoy_admin = loader.listen(&keys::ENVOY_ADMIN_ADDR, Some(Bind::Loopback));
+    let state_listener = fleet::listener(loader, bind);
     let data_dir = loader.folder(&keys::DATA_DIR, Loader::data_dir);
     let run_dir = loader.folder(&keys::RUN_DIR, |_| data_dir.join("run"));
     let service_catalog = loader.folder(&keys::SERVICE_CATALOG, |_| data_dir.join("service-catalog.json"));
@@ -189,7 +192,8 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let max_body_bytes = loader.number(&keys::MAX_REQUEST_BODY_BYTES);
     let max_age = loader.number(&keys::MAX_AGE);
     let nonce_ttl = loader.number(&keys::NONCE_TTL);
-    let replay_capacity = loader.number(&keys::REPLAY_CAPACITY);
+    let replay_capacity = loader.number(&fleet_keys::REPLAY_CAPACITY);
+    let shared_replay = fleet::replay(loader);
     let stranger_rate = loader.number(&keys::STRANGER_RATE);
     let rotation = loader.read(&keys::ROTATION_ENFORCEMENT, Shape::Text, parse_rotation);
     let rotation_grace_days = loader.number(&keys::ROTATION_GRACE_DAYS);
@@ -227,6 +231,10 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         (&keys::INGRESS_ADDR, ingress.as_deref()),
         (&keys::ADMIN_ADDR, admin.as_deref()),
         (&keys::ENVOY_ADMIN_ADDR, envoy_admin.as_deref()),
+        (
+            &fleet_keys::STATE_ADDR,
+            state_listener.as_ref().and_then(Option::as_ref).map(|state| state.addresses.as_slice()),
+        ),
     ]);
 
     let listeners = [&ingress, &admin, &envoy_admin];
@@ -238,7 +246,8 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         allow_private: allow_private.unwrap_or_default(),
         own_ports: listeners.into_iter().flatten().flatten().map(SocketAddr::port).collect(),
     };
-    let declared = declared(loader, &secrets, &policy);
+    let mut declared = declared(loader, &secrets, &policy);
+    let workloads = fleet::workloads(loader.file.parts.remove("workloads"), &mut loader.mistakes);
 
     let (mut access, admin_url) = access?;
     let (mode, remote) = mode?;
@@ -248,6 +257,8 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         access.trust.fingerprint.clone_from(&remote.fingerprint);
     }
     let (traces, collector) = traces?.unzip();
+    let (shared_replay, warning) = shared_replay?;
+    declared.warnings.extend(warning);
     let listen = Listeners { ingress: ingress?, admin: admin?, envoy_admin: envoy_admin? };
     let settings = Settings {
         authorities: authorities?,
@@ -295,6 +306,9 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         },
         usage: UsageOptions { enabled: usage_enabled?, max_backlog_bytes: usage_backlog? },
         replay_capacity: usize::try_from(replay_capacity?).ok()?,
+        shared_replay,
+        state_listener: state_listener?,
+        workloads,
         drain: Duration::from_secs(drain?),
         log_level: log_level?,
         logs: LogBounds { max_bytes: log_max_bytes?, keep: usize::try_from(log_keep?).ok()? },

@@ -13,6 +13,8 @@ pub mod declaration;
 pub mod defaults;
 pub mod dotenv;
 pub mod explain;
+pub mod fleet;
+pub mod fleet_keys;
 pub mod form;
 pub mod guard;
 pub mod ingress_keys;

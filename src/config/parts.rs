@@ -18,6 +18,9 @@ pub use crate::config::declaration::ReloadOptions;
 pub use crate::config::declaration::Resolution;
 pub use crate::config::declaration::SecretSource;
 pub use crate::config::declaration::SecretsOptions;
+use crate::config::fleet::SharedReplay;
+use crate::config::fleet::StateListener;
+use crate::config::fleet::Workload;
 use crate::config::mistake::Mistake;
 pub use crate::config::remote::Mode;
 pub use crate::config::remote::RemoteGateway;
@@ -64,6 +67,12 @@ pub struct Config {
     pub usage: UsageOptions,
     /// Entries of the replay window.
     pub replay_capacity: usize,
+    /// The replay window that replicas share; `None`: each has its own alone.
+    pub shared_replay: Option<SharedReplay>,
+    /// Where the state is streamed to other hosts; `None`: nowhere.
+    pub state_listener: Option<StateListener>,
+    /// Which of them are sent what, in the order of the file.
+    pub workloads: Vec<Workload>,
     /// How long open requests have to end at a stop.
     pub drain: Duration,
     /// Level of the log: `off`, `error`, `warn`, `info`, `debug` or `trace`.

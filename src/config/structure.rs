@@ -26,6 +26,8 @@ pub(super) const PROVIDER: &str = "^[a-z][a-z0-9_-]{0,63}$";
 const PATH: &str = "^(/|~/)";
 /// Most approvals: what a file of the largest size holds.
 const MAX_APPROVALS: usize = 1_000_000;
+/// Most workloads.
+pub(super) const MAX_WORKLOADS: usize = 1000;
 /// Most arguments or variables of a program.
 pub(super) const MAX_ARGUMENTS: usize = 64;
 /// Longest argument or variable of a program, in bytes.
@@ -67,6 +69,12 @@ pub const PARTS: &[Part] = &[
         form: Form::NamedSecrets(VARIABLE, MAX_VARIABLES),
         reload: Reload::Hot,
         meaning: "credential variables by key, each with where its value lives; at most 50000",
+    },
+    Part {
+        path: "workloads",
+        form: Form::Objects(WORKLOAD, MAX_WORKLOADS),
+        reload: Reload::Hot,
+        meaning: "who is sent what over `state.addr`: authz processes by the names in their certificates; at most 1000",
     },
     Part {
         path: "secrets.providers",
@@ -193,6 +201,21 @@ pub const APPROVAL: &[Member] = &[
         Form::Text("^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]"),
         "open end",
         "last moment it holds, RFC 3339",
+    ),
+];
+
+/// The members of a workload.
+pub const WORKLOAD: &[Member] = &[
+    Member::needed("name", Form::Text("^[A-Za-z0-9._-]{1,64}$"), "name for logs"),
+    Member::needed(
+        "sans",
+        Form::Texts(MAX_LIST_ENTRIES),
+        "subject alternative names (DNS or URI, exact) of its certificates; each of one workload only",
+    ),
+    Member::needed(
+        "connections",
+        Form::Texts(MAX_CONNECTIONS),
+        "ids of the connections it is sent, with their secrets and approvals; `\"*\"` alone means all",
     ),
 ];
 

@@ -95,6 +95,8 @@ pub enum DenyReason {
     ReplayWindowFull,
     /// Started without a journal: older requests cannot be told from replays yet.
     ReplayWindowStarting,
+    /// The replay window that all replicas share cannot be asked: nobody knows whether the nonce was used.
+    ReplayStoreUnavailable,
     /// No state has arrived yet.
     NotReady,
     /// The connection does not allow this method, path or upgrade.
@@ -156,7 +158,7 @@ impl DenyReason {
             | Self::ProtocolMismatch => ("", 400),
             Self::ConnectionUnknown => ("", 404),
             Self::BodyTooLarge => ("REQUEST_BODY_TOO_LARGE", 413),
-            Self::Unavailable => ("AUTHZ_UNAVAILABLE", 503),
+            Self::ReplayStoreUnavailable | Self::Unavailable => ("AUTHZ_UNAVAILABLE", 503),
         }
     }
 
@@ -169,6 +171,7 @@ impl DenyReason {
             Self::SecretsLost => "SECRETS_LOST",
             Self::ProtocolMismatch => "PROTOCOL_MISMATCH",
             Self::ConnectionUnknown => "CONNECTION_UNKNOWN",
+            Self::ReplayStoreUnavailable => "REPLAY_STORE_UNAVAILABLE",
             Self::HeadersInvalid
             | Self::SignatureInvalid(_)
             | Self::SignedComponentsInvalid
@@ -218,6 +221,7 @@ impl DenyReason {
             Self::ReplayWindowStarting => {
                 "the gateway has just started and cannot judge older requests; sign the request anew"
             }
+            Self::ReplayStoreUnavailable => "the gateway cannot find out now whether this nonce has been used",
             Self::NotReady => "the gateway has not received its state yet",
             Self::MethodOrPathForbidden => "this connection does not allow the method, the path or the upgrade",
             Self::Draining => "the gateway takes no new requests for now",
@@ -243,6 +247,7 @@ impl DenyReason {
         match self {
             Self::ReplayWindowFull
             | Self::ReplayWindowStarting
+            | Self::ReplayStoreUnavailable
             | Self::NotReady
             | Self::Draining
             | Self::Unavailable => Some(5),

@@ -20,6 +20,7 @@
 //! | `rustix` | resource limits, parent-death signal, user ids | the calls we need without `unsafe` of ours |
 //! | `prometheus` | `/metrics` | the text format and the registry, without a server of its own |
 //! | `opentelemetry-proto` | traces to a collector | OTLP's messages and their gRPC service, generated, by the OpenTelemetry project; on the tonic we use already |
+//! | `redis` | the replay window that replicas share | the client of its world since 2014, for Valkey too; one multiplexed connection on the `tokio` and `rustls` we have. Without its default features seven small crates more |
 //! | `siphasher` | the keyed hash of the replay window | the 128-bit form of the hash the standard library keeps to 64 |
 //! | `arc-swap` | the snapshot | readers never wait for a writer |
 //! | `hashbrown` | the tables of grants and names | the standard library's own table, with the part it keeps to itself: entries that are found by a hash and an equality of ours, so that a record is held once, at 4 bytes an index entry |

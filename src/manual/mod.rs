@@ -9,6 +9,7 @@ pub mod control_plane;
 pub mod data_plane;
 pub mod decision;
 pub mod deployment;
+pub mod fleet;
 pub mod kubernetes;
 pub mod libraries;
 pub mod operations;

@@ -136,7 +136,8 @@
 //! | `XdsInSync` of `authz` | yes | none is connected, or none has applied what was published for 5 s | `NotConnected`, `NotApplied`, `AckTimeout`, `Nack`, `NotReady` |
 //! | `XdsInSync` of `envoy` | no | it goes on with the configuration it had | `Nack`, `AckTimeout`, … |
 //! | `AuthzReachable` | yes | an unsigned request through the ingress is not refused within 500 ms | `Unreachable`, `FailedOpen` |
-//! | `NonceStore` | yes | admissions cannot be written down, or there is no room | `ReadOnly`, `Full`, `Starting` |
+//! | `NonceStore` | yes | admissions cannot be written down, or there is no room; the window that replicas share cannot be asked | `ReadOnly`, `Full`, `Starting`, `StoreUnreachable` |
+//! | `ReplayShared` | no | an authz was refused for having another replay window than one that decides for the same connection | `SeveralWindows` |
 //! | `ClaimsFresh` | no | see below | `ClaimsStale`, `NoServiceKey` |
 //! | `ApiReachable` | no | the Sigilum API's `/health`, asked every 30 s | `Unreachable`, `TlsError`, `HtmlInsteadOfApi` |
 //! | `ClockSane` | above 300 s | the clock is 60 s or more from the API's `Date` | `Skewed` |

@@ -136,6 +136,7 @@ impl Reloader {
         let (origins, hosts) = (next.admin.allowed_origins.clone(), next.admin.allowed_hosts.clone());
         let pages = admin.pages.load().under(origins, hosts);
         admin.pages.store(Arc::new(pages));
+        admin.publisher.set_workloads(next.workloads.clone());
         let mut addresses = admin.addresses.load().as_ref().clone();
         addresses.allow_loopback = next.settings.allow_loopback;
         addresses.allow_private = next.settings.allow_private;

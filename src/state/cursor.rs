@@ -4,6 +4,7 @@ use crate::domain::time::MonotonicMillis;
 use crate::state::full::FullParts;
 use crate::state::published::Published;
 use crate::state::published::Step;
+use crate::state::scope::Scope;
 use crate::wire::state::proto;
 
 /// How often in a row an authz may refuse the full state before the stream is ended; it will come again.
@@ -13,6 +14,8 @@ const MAX_REJECTED: u32 = 3;
 #[derive(Debug, Default)]
 pub(super) struct Cursor {
     phase: Phase,
+    /// What it may hold, where that is not everything for ever.
+    scope: Option<Scope>,
     /// The newest confirmation this authz has been sent.
     confirmed: u64,
     /// The version of the last full state it was sent.
@@ -45,11 +48,25 @@ impl Cursor {
         matches!(self.phase, Phase::Hello)
     }
 
-    /// The authz says what it holds. Returns whether that can be built upon.
+    /// The authz says what it holds. Returns whether that can be built upon: not where it may have been allowed something
+    /// else when it was sent that.
     pub(super) fn hello(&mut self, held: proto::StateVersion, published: &Published) -> bool {
-        let resumes = published.may_resume(&held);
+        let resumes = self.scope.is_none() && published.may_resume(&held);
         self.phase = if resumes { Phase::Holds(held) } else { Phase::Wanting };
         resumes
+    }
+
+    /// From now on it may hold this; `true` where that is something else than before. It is then sent the full state, in
+    /// which what it may not hold any more is missing.
+    pub(super) fn confine(&mut self, scope: Scope) -> bool {
+        if self.scope.as_ref() == Some(&scope) {
+            return false;
+        }
+        self.scope = Some(scope);
+        if !self.is_new() {
+            self.phase = Phase::Wanting;
+        }
+        true
     }
 
     /// It has applied what it was sent.
@@ -71,11 +88,12 @@ impl Cursor {
 
     /// What it is to be sent now; `None`: nothing until something changes.
     pub(super) fn step(&mut self, published: &Published, now: MonotonicMillis) -> Option<proto::StateResponse> {
+        let scope = self.scope.as_ref().unwrap_or(&Scope::Everything);
         loop {
             match &mut self.phase {
                 Phase::Hello => return None,
                 Phase::Wanting => {
-                    let parts = published.full(now);
+                    let parts = published.full(scope, now);
                     self.confirmed = parts.confirmations();
                     self.full = Some(parts.version().version);
                     self.phase = Phase::Sending(Box::new(parts));
@@ -84,7 +102,7 @@ impl Cursor {
                     Some(part) => return Some(part),
                     None => self.phase = Phase::Holds(parts.version().clone()),
                 },
-                Phase::Holds(held) => match published.delta_from(held, now) {
+                Phase::Holds(held) => match published.delta_from(held, scope, now) {
                     Step::Delta(delta) => {
                         if let Some(version) = &delta.version {
                             *held = version.clone();
@@ -92,7 +110,7 @@ impl Cursor {
                         return Some(*delta);
                     }
                     Step::UpToDate => {
-                        let (confirm, number) = published.confirmations_since(self.confirmed, now)?;
+                        let (confirm, number) = published.confirmations_since(self.confirmed, scope, now)?;
                         self.confirmed = number;
                         return Some(confirm);
                     }

@@ -11,11 +11,14 @@ use crate::domain::approval::Source;
 use crate::domain::grants::GrantTable;
 use crate::domain::grants::Position;
 use crate::state::change::CLAIMS;
+use crate::state::scope::Scope;
 use crate::wire::state;
 use crate::wire::state::proto;
 
 /// Soft size of one part, in bytes: what both ends hold of it at a time is a few times that.
 const PART_BYTES: usize = 256 << 10;
+/// Most approvals that are looked at for one part: of those that are for others, many may stand in a row.
+const MAX_LOOKED_AT: usize = 100_000;
 
 /// What is still to be sent. Records are shared with the state they come from, not copied.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ pub(super) struct FullParts {
     /// Age of what each claims source said, in milliseconds; `None`: it was not read.
     ages: BTreeMap<String, Option<u64>>,
     grants: GrantTable,
+    scope: Scope,
     /// Where the next grant is; `None`: all are sent.
     position: Option<Position>,
     part: u32,
@@ -43,7 +47,9 @@ pub(super) struct Whole {
     pub(super) settings: proto::Settings,
     pub(super) connections: VecDeque<Arc<proto::Connection>>,
     pub(super) ages: BTreeMap<String, Option<u64>>,
+    /// All of them; those outside the scope are left out on the way.
     pub(super) grants: GrantTable,
+    pub(super) scope: Scope,
 }
 
 impl FullParts {
@@ -56,6 +62,7 @@ impl FullParts {
             sources: whole.ages.keys().cloned().collect(),
             ages: whole.ages,
             grants: whole.grants,
+            scope: whole.scope,
             position: Some(Position::default()),
             part: 0,
             done: false,
@@ -105,7 +112,16 @@ impl FullParts {
     fn take_grants(&mut self, full: &mut proto::Full, mut bytes: usize) {
         let Some(from) = self.position.take() else { return };
         let mut lists: HashMap<(&str, Source), proto::ServiceApprovals> = HashMap::new();
-        for (next, key, grant) in self.grants.walk(from) {
+        for (number, (next, key, grant)) in self.grants.walk(from).enumerate() {
+            if number >= MAX_LOOKED_AT {
+                self.position = Some(next);
+            }
+            if !self.scope.covers(grant.service) {
+                if self.position.is_some() {
+                    break;
+                }
+                continue;
+            }
             let list = lists.entry((grant.service, grant.source)).or_insert_with(|| {
                 let age_ms = match grant.source {
                     Source::Declared => None,
@@ -120,7 +136,7 @@ impl FullParts {
             let grant = state::encode_listed(key, &grant);
             bytes = bytes.saturating_add(grant.encoded_len()).saturating_add(4);
             list.grants.push(grant);
-            if bytes >= PART_BYTES {
+            if bytes >= PART_BYTES || self.position.is_some() {
                 self.position = Some(next);
                 break;
             }

@@ -13,6 +13,8 @@ mod published;
 mod publisher;
 mod registration;
 mod replica;
+mod scope;
+mod seats;
 mod session;
 mod subscriber;
 

@@ -18,6 +18,7 @@ use crate::state::change::Merged;
 use crate::state::full::FullParts;
 use crate::state::full::Whole;
 use crate::state::publisher::Tally;
+use crate::state::scope::Scope;
 use crate::wire::state;
 use crate::wire::state::proto;
 
@@ -306,12 +307,20 @@ impl Published {
     }
 
     /// The confirmations after the one numbered `seen`, and the newest number. `None`: there are none.
-    pub(super) fn confirmations_since(&self, seen: u64, now: MonotonicMillis) -> Option<(proto::StateResponse, u64)> {
+    pub(super) fn confirmations_since(
+        &self,
+        seen: u64,
+        scope: &Scope,
+        now: MonotonicMillis,
+    ) -> Option<(proto::StateResponse, u64)> {
         if self.confirmations <= seen {
             return None;
         }
         let services =
             self.sources.iter().filter(|(_, source)| source.number > seen).filter_map(|(service, source)| {
+                if !scope.covers(service) {
+                    return None;
+                }
                 Some(proto::ServiceAge { service: service.clone(), age_ms: now.since(source.at?) })
             });
         let confirm = proto::Confirm { services: services.collect() };
@@ -320,7 +329,7 @@ impl Published {
     }
 
     /// What leads from `held` to our version in one message, all changes put together.
-    pub(super) fn delta_from(&self, held: &proto::StateVersion, now: MonotonicMillis) -> Step {
+    pub(super) fn delta_from(&self, held: &proto::StateVersion, scope: &Scope, now: MonotonicMillis) -> Step {
         if self.is_at(held) {
             return Step::UpToDate;
         }
@@ -335,7 +344,8 @@ impl Published {
         for (change, _) in self.log.iter().skip(skip) {
             merged.add(change.clone());
         }
-        let delta = merged.into_delta(held.version, |service| self.age(service, now));
+        let mut delta = merged.into_delta(held.version, |service| self.age(service, now));
+        scope.restrict(&mut delta);
         Step::Delta(Box::new(proto::StateResponse {
             version: Some(self.version()),
             message: Some(proto::state_response::Message::Delta(delta)),
@@ -347,15 +357,17 @@ impl Published {
     }
 
     /// The whole state, to be sent part by part. Cheap: records are shared, not copied.
-    pub(super) fn full(&self, now: MonotonicMillis) -> FullParts {
-        let ages = self.sources.iter();
+    pub(super) fn full(&self, scope: &Scope, now: MonotonicMillis) -> FullParts {
+        let ages = self.sources.iter().filter(|(service, _)| scope.covers(service));
+        let connections = self.connections.iter().filter(|(id, _)| scope.covers(id));
         FullParts::new(Whole {
             version: self.version(),
             confirmations: self.confirmations,
             settings: self.settings.clone(),
-            connections: self.connections.values().cloned().collect(),
+            connections: connections.map(|(_, connection)| Arc::clone(connection)).collect(),
             ages: ages.map(|(service, source)| (service.clone(), source.at.map(|at| now.since(at)))).collect(),
             grants: self.grants.clone(),
+            scope: scope.clone(),
         })
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use arc_swap::ArcSwap;
 use futures_util::Stream;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
@@ -17,6 +18,7 @@ use tonic::Response;
 use tonic::Status;
 use tonic::Streaming;
 
+use crate::config::fleet::Workload;
 use crate::domain::connection::Connection;
 use crate::domain::time::UnixSeconds;
 use crate::state::change::CLAIMS;
@@ -26,11 +28,14 @@ use crate::state::published::Published;
 use crate::state::published::PublishedState;
 use crate::state::registration::Office;
 use crate::state::registration::Registration;
+use crate::state::scope::Scope;
+use crate::state::seats::Seats;
 use crate::state::session::Session;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
 use crate::sys::grpc;
 use crate::sys::inbound::Inbound;
+use crate::sys::inbound::PeerNames;
 use crate::sys::peer::PeerRule;
 use crate::sys::tasks::Stop;
 use crate::sys::tls::ServerTls;
@@ -39,8 +44,6 @@ use crate::wire::state::proto;
 use crate::wire::state::proto::state_service_server::StateService;
 use crate::wire::state::proto::state_service_server::StateServiceServer;
 
-/// How many authz processes one admin feeds; far more than one machine runs.
-const MAX_STREAMS: usize = 256;
 /// Largest message an authz sends: a report with a few dozen counters.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
 
@@ -53,18 +56,14 @@ pub struct Publisher {
 #[derive(Debug)]
 struct Shared {
     published: Mutex<Published>,
-    peers: Mutex<Peers>,
+    peers: Mutex<Seats>,
+    /// Who is sent what over TLS.
+    workloads: ArcSwap<Vec<Workload>>,
     office: Office,
     /// Counts changes and confirmations, so that a waiting session notices them.
     changed: watch::Sender<u64>,
     /// Becomes true when this process is about to end: streams have no end of their own.
     closing: watch::Sender<bool>,
-}
-
-#[derive(Debug, Default)]
-struct Peers {
-    last: u64,
-    known: BTreeMap<u64, PeerState>,
 }
 
 /// Connections and their approvals, counted.
@@ -103,8 +102,8 @@ impl Publisher {
         let published = Mutex::new(Published::new(initial, SystemClock.now().monotonic));
         let (changed, _) = watch::channel(0);
         let (closing, _) = watch::channel(false);
-        let (peers, office) = (Mutex::default(), Office::default());
-        Self { shared: Arc::new(Shared { published, peers, office, changed, closing }) }
+        let (peers, workloads, office) = (Mutex::default(), ArcSwap::default(), Office::default());
+        Self { shared: Arc::new(Shared { published, peers, workloads, office, changed, closing }) }
     }
 
     /// Publishes a committed change. Calls must come in the order of the commits, each version one
@@ -115,6 +114,18 @@ impl Publisher {
             tracing::warn!(version, "a state version was skipped; the full state is sent");
         }
         self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Says who is sent what over TLS; whoever was sent something else before is sent that anew. Nobody, until it is said.
+    pub fn set_workloads(&self, workloads: Vec<Workload>) {
+        self.shared.workloads.store(Arc::new(workloads));
+        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Why an authz was refused because its replay window does not go with that of another; `None` where none was, in the
+    /// last seconds.
+    pub fn window_conflict(&self) -> Option<String> {
+        self.peers_locked().conflict(SystemClock.now().monotonic)
     }
 
     /// Tells every authz that the sources of these services were asked, `age_ms` ago, and said what is
@@ -160,7 +171,7 @@ impl Publisher {
     pub fn expect_claims(&self, services: Vec<String>) {
         let mut published = self.published();
         // Under the lock: who connects now is told with them.
-        if self.peers_locked().last == 0 {
+        if self.peers_locked().are_new() {
             published.expect_claims(services);
         }
     }
@@ -216,7 +227,7 @@ impl Publisher {
 
     /// The authz processes connected now.
     pub fn peers(&self) -> Vec<PeerState> {
-        let mut peers: Vec<_> = self.peers_locked().known.values().cloned().collect();
+        let mut peers: Vec<_> = self.peers_locked().iter().cloned().collect();
         let published = self.published();
         for peer in &mut peers {
             peer.current = peer.applied.as_ref().is_some_and(|version| published.is_at(version));
@@ -226,7 +237,7 @@ impl Publisher {
 
     /// The last report of each connected authz.
     pub fn reports(&self) -> Vec<proto::Report> {
-        self.peers_locked().known.values().filter_map(|peer| peer.report.clone()).collect()
+        self.peers_locked().iter().filter_map(|peer| peer.report.clone()).collect()
     }
 
     /// The gRPC service, for whoever serves it himself. It carries credentials: only behind a verified
@@ -260,7 +271,7 @@ impl Publisher {
         self.shared.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn peers_locked(&self) -> MutexGuard<'_, Peers> {
+    fn peers_locked(&self) -> MutexGuard<'_, Seats> {
         self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -274,14 +285,13 @@ impl Publisher {
 
     /// Registers a connected authz; `None` where there are too many.
     pub(super) fn register(&self) -> Option<Registered> {
-        let mut peers = self.peers_locked();
-        if peers.known.len() >= MAX_STREAMS {
-            return None;
-        }
-        peers.last = peers.last.wrapping_add(1);
-        let id = peers.last;
-        peers.known.insert(id, PeerState::default());
+        let id = self.peers_locked().take()?;
         Some(Registered { publisher: self.clone(), id })
+    }
+
+    /// What an authz with these names in its certificate may hold; without certificate it is one of ours on this machine.
+    pub(super) fn scope_of(&self, names: Option<&PeerNames>) -> Scope {
+        names.map_or(Scope::Everything, |names| Scope::of(&names.0, &self.shared.workloads.load()))
     }
 }
 
@@ -294,15 +304,25 @@ pub(super) struct Registered {
 
 impl Registered {
     pub(super) fn update(&self, change: impl FnOnce(&mut PeerState)) {
-        if let Some(peer) = self.publisher.peers_locked().known.get_mut(&self.id) {
+        if let Some(peer) = self.publisher.peers_locked().get(self.id) {
             change(peer);
         }
+    }
+
+    /// Lets it decide for these connections, or says why not.
+    pub(super) fn admit(&self, window: &str, scope: &Scope) -> Result<(), String> {
+        self.publisher.peers_locked().admit(self.id, window, scope, SystemClock.now().monotonic)
+    }
+
+    /// The same for one that decides already, when its connections are others.
+    pub(super) fn move_to(&self, scope: &Scope) -> Result<(), String> {
+        self.publisher.peers_locked().move_to(self.id, scope, SystemClock.now().monotonic)
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.publisher.peers_locked().known.remove(&self.id);
+        self.publisher.peers_locked().leave(self.id);
     }
 }
 
@@ -314,7 +334,8 @@ impl StateService for Publisher {
 
     async fn stream(&self, request: Request<Streaming<proto::StateRequest>>) -> Result<Response<Responses>, Status> {
         let place = self.register().ok_or_else(|| Status::resource_exhausted("too many authz processes"))?;
-        let session = Session::new(place, request.into_inner());
+        let names = request.extensions().get::<PeerNames>().cloned();
+        let session = Session::new(place, request.into_inner(), names);
         let responses = futures_util::stream::unfold(session, Session::next);
         Ok(Response::new(Box::pin(responses)))
     }

@@ -84,7 +84,14 @@ impl Pair {
         assert_eq!(registrar.register(register("early")).await, None, "there is no stream yet");
         let (stop, stopped) = stop_pair();
         let (source, report) = (StateSource::Unix(path.clone()), proto::Report::default);
-        let following = tokio::spawn(subscriber.run(source, "test".to_owned(), SystemClock, report, stopped));
+        let following = tokio::spawn(subscriber.run(
+            source,
+            "test".to_owned(),
+            tokio::sync::watch::channel(Some(String::new())).1,
+            SystemClock,
+            report,
+            stopped,
+        ));
         in_time(arrived.wait_for(|arrived| *arrived)).await.unwrap();
         Self { admin, registrar, current, path, stop, following, _folder: folder }
     }

@@ -365,3 +365,6 @@ fn a_large_state_comes_in_parts_of_bounded_size() {
     let held = replica.snapshot().unwrap();
     assert_eq!((held.connections.len(), held.approvals.len()), (3000, 40_000));
 }
+
+#[path = "scope_tests.rs"]
+mod scoped;

@@ -196,7 +196,7 @@ fn a_small_change_beside_many_approvals_is_quick() {
     let mut readers = Vec::new();
     let mut version = 1002;
     let in_admin = fastest(|number| {
-        readers.push(published.full(now()));
+        readers.push(published.full(&crate::state::scope::Scope::Everything, now()));
         version += 1;
         published.apply(version, Change::AddApprovals(one(MANY + number)), now());
         readers.clear();

@@ -7,14 +7,20 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
+use tonic::Code;
 use tonic::Status;
 use tonic::Streaming;
+use tonic::metadata::MetadataMap;
+use tonic::metadata::MetadataValue;
 
 use crate::state::cursor::Cursor;
 use crate::state::publisher::Registered;
 use crate::state::registration::Counter;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
+use crate::sys::inbound::PeerNames;
+use crate::wire::state::REFUSED;
+use crate::wire::state::REPLAY_WINDOW;
 use crate::wire::state::proto;
 use crate::wire::state::proto::state_request::Message;
 
@@ -31,6 +37,8 @@ const MAX_COUNTERS: usize = 128;
 pub(super) struct Session {
     place: Registered,
     inbound: Streaming<proto::StateRequest>,
+    /// The names in its certificate; `None`: it is one of ours on this machine.
+    names: Option<PeerNames>,
     changed: watch::Receiver<u64>,
     closing: watch::Receiver<bool>,
     cursor: Cursor,
@@ -39,10 +47,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(place: Registered, inbound: Streaming<proto::StateRequest>) -> Self {
+    pub(super) fn new(place: Registered, inbound: Streaming<proto::StateRequest>, names: Option<PeerNames>) -> Self {
         let (changed, closing) = (place.publisher.changes(), place.publisher.closing());
         let (cursor, registrations) = (Cursor::default(), Counter::default());
-        Self { place, inbound, changed, closing, cursor, registrations, ended: false }
+        Self { place, inbound, names, changed, closing, cursor, registrations, ended: false }
     }
 
     /// The next message for this authz, made when it can be sent. `None` ends the stream.
@@ -58,6 +66,10 @@ impl Session {
                 let message = Some(proto::state_response::Message::Registered(registered));
                 return Some((Ok(proto::StateResponse { version: None, message }), self));
             }
+            if let Err(status) = self.keep_to_scope() {
+                self.ended = true;
+                return Some((Err(status), self));
+            }
             let message = self.cursor.step(&self.place.publisher.published(), SystemClock.now().monotonic);
             if let Some(message) = message {
                 return Some((Ok(message), self));
@@ -67,6 +79,19 @@ impl Session {
                 return end.map(|status| (Err(status), self));
             }
         }
+    }
+
+    /// What it may hold can change at any time.
+    fn keep_to_scope(&mut self) -> Result<(), Status> {
+        if self.names.is_none() || self.cursor.is_new() {
+            return Ok(());
+        }
+        let scope = self.place.publisher.scope_of(self.names.as_ref());
+        if self.cursor.confine(scope.clone()) {
+            tracing::info!("an authz is sent another set of connections");
+            self.place.move_to(&scope).map_err(refused)?;
+        }
+        Ok(())
     }
 
     /// Waits for something to happen: a change, or a word of the authz. `Err(None)`: it is gone.
@@ -94,11 +119,30 @@ impl Session {
         match request.message {
             Some(Message::Hello(hello)) if self.cursor.is_new() => {
                 let node: String = hello.node.chars().filter(|letter| !letter.is_control()).take(MAX_NODE).collect();
+                let node = match self.names.as_ref().and_then(|names| names.0.first()) {
+                    Some(name) => format!("{name} ({node})"),
+                    None => node,
+                };
+                let scope = self.place.publisher.scope_of(self.names.as_ref());
+                if scope.is_empty() {
+                    tracing::warn!(
+                        node,
+                        "an authz is sent nothing: no workload with connections has a name of its certificate"
+                    );
+                }
+                self.place.update(|peer| peer.node.clone_from(&node));
+                // No version that does not tell ever served another host.
+                if self.names.is_some() && hello.replay_window.is_empty() {
+                    return Err(refused(format!("{node} does not say which replay window it has")));
+                }
+                self.place.admit(&hello.replay_window, &scope).map_err(refused)?;
                 tracing::info!(node, "an authz has connected");
                 let held = hello.holds.unwrap_or_default();
+                if self.names.is_some() {
+                    self.cursor.confine(scope);
+                }
                 let resumes = self.cursor.hello(held.clone(), &self.place.publisher.published());
                 self.place.update(|peer| {
-                    peer.node = node;
                     peer.applied = resumes.then_some(held);
                 });
                 Ok(())
@@ -136,10 +180,22 @@ impl Session {
                 Ok(())
             }
             Some(Message::Register(register)) => {
+                // It decides for nobody else's connections.
+                if !self.place.publisher.scope_of(self.names.as_ref()).covers(&register.service) {
+                    return Err(Status::permission_denied("a registration for a connection of others"));
+                }
                 self.registrations.take(self.place.publisher.office(), register);
                 Ok(())
             }
             None => Ok(()),
         }
     }
+}
+
+/// The stream ends, and its authz must not go on deciding.
+fn refused(reason: String) -> Status {
+    tracing::error!(reason, "an authz was refused");
+    let mut metadata = MetadataMap::new();
+    metadata.insert(REFUSED, MetadataValue::from_static(REPLAY_WINDOW));
+    Status::with_metadata(Code::FailedPrecondition, reason, metadata)
 }

@@ -19,6 +19,8 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use tonic::Status;
 use tonic::codegen::Service;
 use tonic::transport::Channel;
 use tonic::transport::Endpoint;
@@ -35,6 +37,8 @@ use crate::sys::random;
 use crate::sys::stream::VerifiedStream;
 use crate::sys::tasks::Stop;
 use crate::sys::tls::ClientTls;
+use crate::sys::tls::rotating::Standing;
+use crate::wire::state::REFUSED;
 use crate::wire::state::proto;
 use crate::wire::state::proto::state_request::Message;
 use crate::wire::state::proto::state_response;
@@ -70,6 +74,8 @@ pub enum StateSource {
 pub struct Subscriber {
     current: Arc<ArcSwapOption<Snapshot>>,
     arrived: watch::Sender<bool>,
+    /// Whether admin speaks to us now.
+    fed: watch::Sender<bool>,
     registrar: RegistrarLink,
     ended: Ended,
 }
@@ -91,6 +97,7 @@ impl Default for Subscriber {
         Self {
             current: Arc::default(),
             arrived: watch::channel(false).0,
+            fed: watch::channel(false).0,
             registrar: RegistrarLink::default(),
             ended: Ended::default(),
         }
@@ -113,6 +120,11 @@ impl Subscriber {
         self.arrived.subscribe()
     }
 
+    /// Whether admin speaks to us now: without, what was received stays in force, and the freshness of claims runs out.
+    pub fn fed(&self) -> watch::Receiver<bool> {
+        self.fed.subscribe()
+    }
+
     /// Asks admin for registrations, on the stream the state comes on.
     pub fn registrar(&self) -> RegistrarLink {
         self.registrar.clone()
@@ -124,11 +136,13 @@ impl Subscriber {
         Self { ended: Ended(Some(ended)), ..self }
     }
 
-    /// Keeps the state up to date until told to stop. `report` is asked about once a second.
+    /// Keeps the state up to date until told to stop. `report` is asked about once a second. `window` says which replay
+    /// window decides here; nothing is asked for before that is known.
     pub async fn run<C: Clock>(
         self,
         source: StateSource,
         node: String,
+        mut window: watch::Receiver<Option<String>>,
         clock: C,
         report: impl Fn() -> proto::Report + Send,
         mut stop: Stop,
@@ -140,8 +154,9 @@ impl Subscriber {
             let mut heard = false;
             let ended = tokio::select! {
                 () = stop.wait() => return,
-                ended = self.follow(&source, &node, &clock, &report, &mut replica, &mut heard) => ended,
+                ended = self.follow((&source, &node), &mut window, &clock, &report, &mut replica, &mut heard) => ended,
             };
+            self.fed.send_replace(false);
             if heard {
                 (pause, said) = (MIN_PAUSE, false);
             }
@@ -161,13 +176,18 @@ impl Subscriber {
     /// One connection, from hello to its end; says why it ended, and in `heard` whether admin spoke.
     async fn follow<C: Clock>(
         &self,
-        source: &StateSource,
-        node: &str,
+        (source, node): (&StateSource, &str),
+        window: &mut watch::Receiver<Option<String>>,
         clock: &C,
         report: &(impl Fn() -> proto::Report + Send),
         replica: &mut Replica,
         heard: &mut bool,
     ) -> String {
+        let Some(replay_window) = known(window).await else { return "the replay window has ended".to_owned() };
+        let tls = match source {
+            StateSource::Unix(_) => None,
+            StateSource::Tls(_, tls) => Some((tls.clone(), tls.standing())),
+        };
         let channel = match connect(source).await {
             Ok(channel) => channel,
             Err(error) => return chain(&error),
@@ -178,14 +198,14 @@ impl Subscriber {
             epoch: snapshot.version.epoch.clone(),
             version: snapshot.version.version,
         });
-        let hello = Message::Hello(proto::Hello { holds, node: node.to_owned() });
+        let hello = Message::Hello(proto::Hello { holds, node: node.to_owned(), replay_window });
         if !say(&outgoing, hello) {
             return "the connection closed".to_owned();
         }
         let mut client = StateServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let mut responses = match client.stream(ReceiverStream::new(requests)).await {
             Ok(responses) => responses.into_inner(),
-            Err(status) => return status.to_string(),
+            Err(status) => return self.ended(&status, replica),
         };
         let mut registrations = self.registrar.begin();
         let mut applied_before = false;
@@ -198,6 +218,15 @@ impl Subscriber {
                     // A report that finds no room is superseded by the next.
                     say(&outgoing, Message::Report(report()));
                     continue;
+                }
+                () = replaced(tls.as_ref()) => {
+                    // Not an outage: what is held is as good as before.
+                    *heard = true;
+                    return "the certificates have changed".to_owned();
+                }
+                () = changed(window) => {
+                    *heard = true;
+                    return "the replay window is another".to_owned();
                 }
                 register = registrations.next() => {
                     let id = register.id;
@@ -217,9 +246,10 @@ impl Subscriber {
                 }
                 Some(Ok(response)) => {
                     *heard = true;
+                    self.fed.send_if_modified(|fed| !std::mem::replace(fed, true));
                     self.take(replica, response, clock)
                 }
-                Some(Err(status)) => return status.to_string(),
+                Some(Err(status)) => return self.ended(&status, replica),
                 None => return "admin ended the stream".to_owned(),
             };
             if let Some(answer) = answer {
@@ -232,6 +262,19 @@ impl Subscriber {
                     say(&outgoing, Message::Report(report()));
                 }
             }
+        }
+    }
+
+    /// Says why a stream ended. Where admin ended it because we must not decide, nothing is decided any more.
+    fn ended(&self, status: &Status, replica: &mut Replica) -> String {
+        if status.metadata().contains_key(REFUSED) {
+            self.current.store(None);
+            *replica = Replica::default();
+        }
+        if matches!(status.code(), Code::FailedPrecondition | Code::PermissionDenied) {
+            status.message().to_owned()
+        } else {
+            status.to_string()
         }
     }
 
@@ -269,6 +312,29 @@ impl Subscriber {
                 Some(Message::Rejected(proto::Rejected { version: Some(version), reason: refused.reason }))
             }
         }
+    }
+}
+
+/// What the replay window is called, as soon as it is known; `None`: it never will be.
+async fn known(window: &mut watch::Receiver<Option<String>>) -> Option<String> {
+    let name = window.wait_for(Option::is_some).await.ok()?.clone();
+    // What is said now is not news.
+    window.mark_unchanged();
+    name
+}
+
+/// Returns when it is called otherwise.
+async fn changed(window: &mut watch::Receiver<Option<String>>) {
+    if window.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Returns when a connection made before may rely on certificates that are gone.
+async fn replaced(tls: Option<&(ClientTls, Standing)>) {
+    match tls {
+        Some((tls, seen)) => tls.replaced(*seen).await,
+        None => std::future::pending().await,
     }
 }
 

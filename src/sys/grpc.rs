@@ -27,6 +27,7 @@ use tonic::server::NamedService;
 use crate::sys::inbound::Candidate;
 use crate::sys::inbound::Detached;
 use crate::sys::inbound::Inbound;
+use crate::sys::inbound::PeerNames;
 use crate::sys::tasks::Stop;
 
 /// How long to wait after the system refused to accept, e.g. for want of file descriptors.
@@ -129,15 +130,22 @@ impl<S: NamedService> Named for One<S> {
 }
 
 #[derive(Clone)]
-struct Adapter<A>(A);
+struct Adapter<A> {
+    answers: A,
+    /// Who asks, where a certificate says so.
+    names: Option<PeerNames>,
+}
 
 impl<A: Answers> hyper::service::Service<Request<Incoming>> for Adapter<A> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Answer;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.0.answer(request)
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(names) = &self.names {
+            request.extensions_mut().insert(names.clone());
+        }
+        self.answers.answer(request)
     }
 }
 
@@ -248,8 +256,8 @@ async fn serve_here<A: Answers>(name: &'static str, mut source: Source, service:
 }
 
 async fn connection<A: Answers>(name: &'static str, candidate: Candidate, service: A, limits: Limits, mut stop: Stop) {
-    let stream = match candidate.verify().await {
-        Ok(stream) => stream,
+    let (stream, guard) = match candidate.verify().await {
+        Ok(verified) => verified,
         Err(reason) => {
             tracing::warn!(listener = name, %reason, "a connection was refused");
             return;
@@ -263,10 +271,15 @@ async fn connection<A: Answers>(name: &'static str, candidate: Candidate, servic
         .initial_connection_window_size(limits.connection_window)
         .keep_alive_interval(interval)
         .keep_alive_timeout(timeout)
-        .serve_connection(TokioIo::new(stream), Adapter(service));
+        .serve_connection(TokioIo::new(stream), Adapter { answers: service, names: guard.names() });
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
+        () = guard.withdrawn() => {
+            // Not gracefully: whoever is not trusted any more gets nothing more.
+            tracing::warn!(listener = name, "a connection was ended: its certificate is not accepted any more");
+            return;
+        }
         () = stop.wait() => {
             served.as_mut().graceful_shutdown();
             served.await

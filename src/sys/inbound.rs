@@ -1,8 +1,10 @@
 //! Accepting connections whose other end is known: a Unix socket with a verified peer, or mutual TLS.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::net::UnixListener;
@@ -11,10 +13,13 @@ use tokio::sync::watch;
 
 use crate::sys::peer::PeerRule;
 use crate::sys::stream::VerifiedStream;
+use crate::sys::tls;
 use crate::sys::tls::ServerTls;
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the other end's certificate is judged again: its time may have passed.
+const JUDGE_AGAIN: Duration = Duration::from_secs(30);
 
 /// Where connections come from.
 #[derive(Debug)]
@@ -65,6 +70,9 @@ pub enum Unwelcome {
     /// No certificate, a wrong one, or no TLS at all.
     #[error("TLS: {0}")]
     Handshake(io::Error),
+    /// Nobody can rely on us any more.
+    #[error("TLS: our own certificate has expired")]
+    Expired,
     /// It took longer than a handshake takes.
     #[error("the TLS handshake took too long")]
     Slow,
@@ -108,19 +116,68 @@ impl Candidate {
     }
 
     /// Judges the other end. What is refused is closed by being dropped.
-    pub async fn verify(self) -> Result<VerifiedStream, Unwelcome> {
+    pub async fn verify(self) -> Result<(VerifiedStream, Guard), Unwelcome> {
         match self {
             Self::Unix(_, None) => Err(Unwelcome::TooEarly),
             Self::Unix(stream, Some(rule)) => {
                 rule.check(&stream)?;
-                Ok(VerifiedStream::Unix(stream))
+                Ok((VerifiedStream::Unix(stream), Guard::Kernel))
             }
             Self::Tls(stream, tls) => {
-                match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
-                    Ok(Ok(stream)) => Ok(VerifiedStream::Tls(Box::new(stream.into()))),
+                let acceptor = tls.acceptor().ok_or(Unwelcome::Expired)?;
+                match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => {
+                        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                        let chain: Vec<_> = chain.iter().map(|one| one.clone().into_owned()).collect();
+                        Ok((VerifiedStream::Tls(Box::new(stream.into())), Guard::Tls { tls, chain }))
+                    }
                     Ok(Err(error)) => Err(Unwelcome::Handshake(error)),
                     Err(_) => Err(Unwelcome::Slow),
                 }
+            }
+        }
+    }
+}
+
+/// The names in the certificate that the other end of a TLS connection showed; every request of it carries them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerNames(pub Arc<[String]>);
+
+/// Knows who is at the other end, and whether that still counts.
+#[derive(Debug)]
+pub enum Guard {
+    /// The kernel said so, once and for all.
+    Kernel,
+    /// A certificate did, which may be withdrawn.
+    Tls {
+        /// What judges it.
+        tls: ServerTls,
+        /// What was shown.
+        chain: Vec<CertificateDer<'static>>,
+    },
+}
+
+impl Guard {
+    /// The names the other end has proven; `None` where the kernel vouches for it.
+    pub fn names(&self) -> Option<PeerNames> {
+        match self {
+            Self::Kernel => None,
+            Self::Tls { chain, .. } => {
+                let names = chain.first().map(|shown| tls::names_in(shown)).unwrap_or_default();
+                Some(PeerNames(names.into()))
+            }
+        }
+    }
+
+    /// Returns when the other end would not be accepted any more: its authority was withdrawn, its certificate is past
+    /// its time, or ours is.
+    pub async fn withdrawn(&self) {
+        let Self::Tls { tls, chain } = self else { return std::future::pending().await };
+        let mut standing = tls.standing();
+        while tls.accepts(chain) {
+            tokio::select! {
+                Ok(()) = standing.changed() => {}
+                () = tokio::time::sleep(JUDGE_AGAIN) => {}
             }
         }
     }

@@ -14,6 +14,7 @@ pub mod hardening;
 pub mod http;
 pub mod http_server;
 pub mod inbound;
+pub mod key_store;
 pub mod local_http;
 pub mod machine;
 pub mod open_files;

@@ -413,9 +413,10 @@ const fn auth_stage(reason: DenyReason) -> Option<&'static str> {
         DenyReason::SignedComponentsInvalid | DenyReason::BodyNotVisible => "component_validation",
         DenyReason::IdentityInvalid => "identity_extraction",
         DenyReason::NonceInvalid => "nonce_validation",
-        DenyReason::ReplayDetected | DenyReason::ReplayWindowFull | DenyReason::ReplayWindowStarting => {
-            "replay_detection"
-        }
+        DenyReason::ReplayDetected
+        | DenyReason::ReplayWindowFull
+        | DenyReason::ReplayWindowStarting
+        | DenyReason::ReplayStoreUnavailable => "replay_detection",
         DenyReason::ClaimsLookupFailed => "claims_lookup",
         DenyReason::ClaimRequired | DenyReason::ClaimSubmitRateLimited => "claims_authorization",
         DenyReason::NotReady

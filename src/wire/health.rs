@@ -28,6 +28,8 @@ pub enum ConditionKind {
     AuthzReachable,
     /// Admissions to the replay window can be written down, and there is room.
     NonceStore,
+    /// Every authz that decides for the same connection has one replay window.
+    ReplayShared,
     /// The approvals of every service were confirmed lately.
     ClaimsFresh,
     /// The Sigilum API answers.
@@ -44,7 +46,7 @@ pub enum ConditionKind {
 
 impl ConditionKind {
     /// All of them, in the order they are told.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::StateLock,
         Self::Store,
         Self::MasterKey,
@@ -53,6 +55,7 @@ impl ConditionKind {
         Self::XdsInSync,
         Self::AuthzReachable,
         Self::NonceStore,
+        Self::ReplayShared,
         Self::ClaimsFresh,
         Self::ApiReachable,
         Self::ClockSane,
@@ -72,6 +75,7 @@ impl ConditionKind {
             Self::XdsInSync => "XdsInSync",
             Self::AuthzReachable => "AuthzReachable",
             Self::NonceStore => "NonceStore",
+            Self::ReplayShared => "ReplayShared",
             Self::ClaimsFresh => "ClaimsFresh",
             Self::ApiReachable => "ApiReachable",
             Self::ClockSane => "ClockSane",
@@ -92,6 +96,7 @@ impl ConditionKind {
             Self::XdsInSync => "envoy/xds",
             Self::AuthzReachable => "authz/fail-closed",
             Self::NonceStore => "authz/nonce-store",
+            Self::ReplayShared => "authz/replay-shared",
             Self::ClaimsFresh => "claims/fresh",
             Self::ApiReachable => "api/reachable",
             Self::ClockSane => "host/clock",
@@ -131,8 +136,8 @@ pub enum Requirement {
 #[schema(as = Condition)]
 pub struct ConditionBody {
     /// What it is about: `StateLock`, `Store`, `MasterKey`, `SecretsSnapshot`, `EnvoyLive`, `XdsInSync`,
-    /// `AuthzReachable`, `NonceStore`, `ClaimsFresh`, `ApiReachable`, `ClockSane`, `DiskSpace`, `PairBridge` or
-    /// `IngressCertificate`. A reader passes over those it does not know.
+    /// `AuthzReachable`, `NonceStore`, `ReplayShared`, `ClaimsFresh`, `ApiReachable`, `ClockSane`, `DiskSpace`, `PairBridge`
+    /// or `IngressCertificate`. A reader passes over those it does not know.
     #[serde(rename = "type")]
     #[schema(example = "EnvoyLive")]
     pub kind: String,

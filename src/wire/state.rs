@@ -52,6 +52,11 @@ impl fmt::Debug for proto::Connection {
     }
 }
 
+/// Trailer of a stream that admin ends because this authz must not decide; its value says why.
+pub const REFUSED: &str = "sigilum-refused";
+/// It has another replay window than one that decides for the same connection.
+pub const REPLAY_WINDOW: &str = "replay-window";
+
 /// Reads a message from bytes, e.g. of a fuzzer.
 pub fn decode_response(bytes: &[u8]) -> Result<proto::StateResponse, prost::DecodeError> {
     prost::Message::decode(bytes)

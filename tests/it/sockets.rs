@@ -29,7 +29,7 @@ async fn check(socket: &Path) -> Result<u32, Status> {
 /// Subscribes to the state behind `socket` and waits for the first message.
 async fn subscribe(socket: &Path) -> Result<proto::StateResponse, Status> {
     let channel = Endpoint::from_shared(format!("unix:{}", socket.display())).unwrap().timeout(ANSWER).connect_lazy();
-    let hello = proto::Hello { holds: None, node: "a stranger".into() };
+    let hello = proto::Hello { holds: None, node: "a stranger".into(), ..Default::default() };
     let hello = proto::StateRequest { message: Some(proto::state_request::Message::Hello(hello)) };
     let mut client = proto::state_service_client::StateServiceClient::new(channel);
     // The stream stays open on our side: only a message counts as an answer.

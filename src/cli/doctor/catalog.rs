@@ -176,6 +176,15 @@ pub(super) const CHECKS: &[Check] = &[
         judge: |facts| judge::condition(facts, ConditionKind::NonceStore),
     },
     Check {
+        id: "authz/replay-shared",
+        title: "One replay window",
+        explanation: "Asks the running gateway whether every authz that decides for the same connection remembers used \
+                      requests in the same place. One that does not is refused, because a request could be used at each.",
+        worst: Severity::Error,
+        fix: None,
+        judge: |facts| judge::condition(facts, ConditionKind::ReplayShared),
+    },
+    Check {
         id: "store/open",
         title: "Store",
         explanation: "Opens the store, or asks the gateway that has it open. Connections and their secrets are in there.",

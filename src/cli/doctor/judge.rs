@@ -433,9 +433,10 @@ const fn hint(kind: ConditionKind) -> &'static str {
         ConditionKind::MasterKey => "sigilum gateway rekey --check",
         ConditionKind::SecretsSnapshot => "sigilum secrets status",
         ConditionKind::EnvoyLive | ConditionKind::XdsInSync => "sigilum logs --stream envoy",
-        ConditionKind::AuthzReachable | ConditionKind::NonceStore | ConditionKind::ClaimsFresh => {
-            "sigilum health --verbose"
-        }
+        ConditionKind::AuthzReachable
+        | ConditionKind::NonceStore
+        | ConditionKind::ReplayShared
+        | ConditionKind::ClaimsFresh => "sigilum health --verbose",
         ConditionKind::ApiReachable => "check --api-url and the network; the local API: sigilum up",
         ConditionKind::ClockSane => "let NTP set the clock (timedatectl)",
         ConditionKind::PairBridge => "sigilum gateway connect, with a new session of the dashboard",

@@ -13,6 +13,7 @@ use crate::app::admin::ClaimsSetup;
 use crate::app::admin::FileSetup;
 use crate::app::admin::KeyPlaces;
 use crate::app::admin::LegacyPlaces;
+use crate::app::state_door::Fleet;
 use crate::app::upkeep::MasterKeys;
 use crate::app::upkeep::StoreError;
 use crate::cli::args::Globals;
@@ -181,6 +182,7 @@ fn admin_config(config: &mut Config, master_key: MasterKeys, keys: KeyPlaces, su
         approvals: config.approvals.clone(),
         supervised,
         grace: config.drain,
+        fleet: Fleet { listener: config.state_listener.clone(), workloads: config.workloads.clone() },
         claims,
         file: None,
     }
@@ -195,6 +197,7 @@ fn failed(error: &AdminError) -> CliError {
         | AdminError::Open(_)
         | AdminError::Tls(_)
         | AdminError::Bind(_)
+        | AdminError::Door(_)
         | AdminError::Socket(_)
         | AdminError::Envoy(_)
         | AdminError::Folder { .. } => Outcome::Config,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -92,6 +93,7 @@ pub(crate) async fn run(args: &AuthzArgs, globals: &Globals) -> Result<Outcome, 
         supervised: args.supervised,
         cleaner,
         replay_capacity: config.replay_capacity,
+        shared_replay: config.shared_replay.map(Arc::new),
         // The limit itself comes with the state and may change; Envoy sends no more than it lets in.
         max_body_bytes: keys::MOST_BODY_BYTES,
         decisions: match config.decisions {

@@ -43,6 +43,7 @@ use crate::cli::stack;
 use crate::config::Config;
 use crate::config::declaration::ProviderConfig;
 use crate::config::declaration::SecretSource;
+use crate::config::fleet::SharedReplay;
 use crate::config::guard::Unguarded;
 use crate::config::keys;
 use crate::config::parts::AccessMode;
@@ -148,6 +149,11 @@ pub(crate) fn prepare(config: &Config, namespace: &Namespace) -> Result<Prepared
     let opened = Home::new(home)
         .create(namespace, SystemClock.now().seconds())
         .map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
+    if config.shared_replay.as_ref().is_some_and(|shared| shared.password.is_some()) {
+        let text = "GATEWAY_REPLAY_PASSWORD is for `gateway authz` on its own: a secret is handed to no process by its environment";
+        return Err(CliError::new(Outcome::Config, text)
+            .hint("put it into a file, and name that as replay.shared.password_file"));
+    }
     let mut made = Vec::new();
     let mut warnings: Vec<_> = opened.warnings.iter().map(ToString::to_string).collect();
     if opened.created {
@@ -272,6 +278,7 @@ pub(crate) fn gateway_config(
         admin_environment.push(own("SIGILUM_NAMESPACE", namespace.to_string()));
     }
     let referenced = referenced(&config);
+    let shared_replay = config.shared_replay.as_ref().map_or_else(Vec::new, shared_replay);
     let secret = |name: &str, secret: Option<Secret>| secret.map(|secret| (name.to_owned(), secret));
     let credential = gateway_api::credential(&config);
     let mut admin_secrets = service_keys();
@@ -325,14 +332,31 @@ pub(crate) fn gateway_config(
         admin_environment,
         admin_secrets,
         beside: Vec::new(),
-        environment: vec![
-            own("SIGILUM_LOG", config.log_level),
-            own("GATEWAY_REPLAY_CAPACITY", config.replay_capacity.to_string()),
-            own("GATEWAY_MAX_REQUEST_BODY_BYTES", config.settings.max_body_bytes.to_string()),
-            own("GATEWAY_SHUTDOWN_TIMEOUT_SECONDS", config.drain.min(CHILD_DRAIN).as_secs().to_string()),
-            own("GATEWAY_LOG_PROXY_REQUESTS", config.decisions.name().to_owned()),
-        ],
+        environment: shared_replay
+            .into_iter()
+            .chain([
+                own("SIGILUM_LOG", config.log_level),
+                own("GATEWAY_REPLAY_CAPACITY", config.replay_capacity.to_string()),
+                own("GATEWAY_MAX_REQUEST_BODY_BYTES", config.settings.max_body_bytes.to_string()),
+                own("GATEWAY_SHUTDOWN_TIMEOUT_SECONDS", config.drain.min(CHILD_DRAIN).as_secs().to_string()),
+                own("GATEWAY_LOG_PROXY_REQUESTS", config.decisions.name().to_owned()),
+            ])
+            .collect(),
     }
+}
+
+/// The shared replay window as authz is told of it.
+fn shared_replay(shared: &SharedReplay) -> Vec<(String, String)> {
+    let file = |name: &str, path: &Option<PathBuf>| {
+        path.as_ref().map(|path| (name.to_owned(), path.to_string_lossy().into_owned()))
+    };
+    let mut all = vec![
+        ("GATEWAY_REPLAY_URL".to_owned(), shared.url()),
+        ("GATEWAY_REPLAY_TIMEOUT_MS".to_owned(), shared.timeout.as_millis().to_string()),
+    ];
+    all.extend(file("GATEWAY_REPLAY_CA_FILE", &shared.ca_file));
+    all.extend(file("GATEWAY_REPLAY_PASSWORD_FILE", &shared.password_file));
+    all
 }
 
 /// The variables that `gateway.yaml` refers to, and those it passes to programs that know secrets: admin gets these and

@@ -186,6 +186,11 @@ impl ReplayWindow {
         self.floor = Some(self.floor.map_or(floor, |held| held.max(floor)));
     }
 
+    /// Forgets [`Self::set_floor`]: somebody else remembers what was used before.
+    pub const fn lift_floor(&mut self) {
+        self.floor = None;
+    }
+
     /// Says for how long the restored entries were kept, where that is known. A maximum age that
     /// has been raised since does not let in what they no longer guard.
     pub fn assume_max_age(&mut self, max_age: Duration) {

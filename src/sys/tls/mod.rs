@@ -1,10 +1,13 @@
-//! Mutual TLS between our own processes: both sides show a certificate, and a name in it is on a list. Those
-//! certificates are read once, at start; a listener that people come to is in [`serving`], and how they know it in
-//! [`trust`].
+//! Mutual TLS between our own processes: both sides show a certificate, and a name in it is on a list. The files may be
+//! replaced while they are in use ([`rotating`]). A listener that people come to is in [`serving`], and how they know it
+//! in [`trust`].
 
 pub mod pair;
+pub mod rotating;
 pub mod serving;
 pub mod trust;
+
+mod validity;
 
 use std::fmt;
 use std::path::Path;
@@ -27,9 +30,17 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerified;
 use rustls::server::danger::ClientCertVerifier;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
+
+use crate::sys::tasks::Stop;
+use crate::sys::tls::rotating::Contents;
+use crate::sys::tls::rotating::FileSet;
+use crate::sys::tls::rotating::Rotating;
+use crate::sys::tls::rotating::Standing;
+use crate::sys::tls::rotating::unfit;
 
 /// gRPC speaks HTTP/2 and nothing else (RFC 7301 protocol id).
 const ALPN: &[u8] = b"h2";
@@ -67,20 +78,27 @@ pub enum TlsError {
     ServerName(String),
 }
 
-/// The server's side, ready to accept.
+/// The server's side, ready to accept; cheap to clone.
 #[derive(Clone)]
-pub struct ServerTls(TlsAcceptor);
+pub struct ServerTls(Arc<Rotating<Accepting>>);
 
-/// The client's side, ready to connect, and the name the server must prove.
+/// What a server accepts with now.
+#[derive(Clone)]
+struct Accepting {
+    config: Arc<rustls::ServerConfig>,
+    clients: Arc<dyn ClientCertVerifier>,
+}
+
+/// The client's side, ready to connect, and the name the server must prove; cheap to clone.
 #[derive(Clone)]
 pub struct ClientTls {
-    connector: TlsConnector,
+    files: Arc<Rotating<Arc<rustls::ClientConfig>>>,
     server: ServerName<'static>,
 }
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("ServerTls")
+        formatter.debug_tuple("ServerTls").field(&self.0.files).finish()
     }
 }
 
@@ -97,25 +115,58 @@ impl ServerTls {
         if names.is_empty() {
             return Err(TlsError::NoNames);
         }
-        let provider = Arc::new(ring::default_provider());
-        let roots = Arc::new(authorities(&files.authorities)?);
-        let inner = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
-            .build()
-            .map_err(|error| TlsError::Config(error.to_string()))?;
-        let verifier = Arc::new(NamedClients { inner, names: names.to_vec() });
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError::Config(error.to_string()))?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(chain(&files.certificate)?, key(&files.key)?)
-            .map_err(|error| TlsError::Config(error.to_string()))?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        Self::load_with(files, Some(names.to_vec()))
     }
 
-    /// The acceptor.
-    pub const fn acceptor(&self) -> &TlsAcceptor {
-        &self.0
+    /// The same for whoever judges the names himself ([`names_in`]): every certificate of the authorities is accepted.
+    pub fn load_unnamed(files: &TlsFiles) -> Result<Self, TlsError> {
+        Self::load_with(files, None)
+    }
+
+    fn load_with(files: &TlsFiles, names: Option<Vec<String>>) -> Result<Self, TlsError> {
+        let build = move |files: &FileSet, contents: &Contents| {
+            let provider = Arc::new(ring::default_provider());
+            let roots = Arc::new(contents.roots(files)?.unwrap_or_else(RootCertStore::empty));
+            let inner = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
+                .build()
+                .map_err(|error| TlsError::Config(error.to_string()))?;
+            let clients: Arc<dyn ClientCertVerifier> = match &names {
+                Some(names) => Arc::new(NamedClients { inner, names: names.clone() }),
+                None => inner,
+            };
+            let mut config = rustls::ServerConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|error| TlsError::Config(error.to_string()))?
+                .with_client_cert_verifier(Arc::clone(&clients))
+                .with_single_cert(contents.chain(files)?, contents.key(files)?)
+                .map_err(|error| unfit(files, &error))?;
+            config.alpn_protocols = vec![ALPN.to_vec()];
+            Ok(Accepting { config: Arc::new(config), clients })
+        };
+        Ok(Self(Rotating::load(files.set(), Box::new(build))?))
+    }
+
+    /// The acceptor for the next connection; `None` while our certificate is past its time.
+    pub fn acceptor(&self) -> Option<TlsAcceptor> {
+        let valid = !self.0.standing().borrow().expired;
+        valid.then(|| TlsAcceptor::from(self.0.current().config))
+    }
+
+    /// Told when a connection may have to be judged anew, by [`ServerTls::accepts`].
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.0.standing()
+    }
+
+    /// Whether a client that showed this chain would be accepted now.
+    pub fn accepts(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((end_entity, intermediates)) = chain.split_first() else { return false };
+        let current = self.0.current().clients.verify_client_cert(end_entity, intermediates, UnixTime::now());
+        current.is_ok() && !self.0.standing().borrow().expired
+    }
+
+    /// Looks at the files until told to stop, and serves what they hold.
+    pub async fn follow(self, stop: Stop) {
+        self.0.follow(stop).await;
     }
 }
 
@@ -123,24 +174,53 @@ impl ClientTls {
     /// Reads the files. `server` is the name the server's certificate must carry.
     pub fn load(files: &TlsFiles, server: &str) -> Result<Self, TlsError> {
         let server = ServerName::try_from(server.to_owned()).map_err(|_| TlsError::ServerName(server.to_owned()))?;
-        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError::Config(error.to_string()))?
-            .with_root_certificates(authorities(&files.authorities)?)
-            .with_client_auth_cert(chain(&files.certificate)?, key(&files.key)?)
-            .map_err(|error| TlsError::Config(error.to_string()))?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), server })
+        let build = |files: &FileSet, contents: &Contents| {
+            let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| TlsError::Config(error.to_string()))?
+                .with_root_certificates(contents.roots(files)?.unwrap_or_else(RootCertStore::empty))
+                .with_client_auth_cert(contents.chain(files)?, contents.key(files)?)
+                .map_err(|error| unfit(files, &error))?;
+            config.alpn_protocols = vec![ALPN.to_vec()];
+            Ok(Arc::new(config))
+        };
+        Ok(Self { files: Rotating::load(files.set(), Box::new(build))?, server })
     }
 
-    /// The connector.
-    pub const fn connector(&self) -> &TlsConnector {
-        &self.connector
+    /// The connector for the next connection.
+    pub fn connector(&self) -> TlsConnector {
+        TlsConnector::from(self.files.current())
     }
 
     /// The name the server must prove.
     pub fn server(&self) -> ServerName<'static> {
         self.server.clone()
+    }
+
+    /// Returns when files were replaced, or our certificate is past its time: a connection made before may rely on
+    /// authorities that are gone. `seen` is what [`ClientTls::standing`] said when it was made.
+    pub async fn replaced(&self, seen: Standing) {
+        let mut standing = self.files.standing();
+        if standing.wait_for(|now| *now != seen).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// How it stands with the files.
+    pub fn standing(&self) -> Standing {
+        *self.files.standing().borrow()
+    }
+
+    /// Looks at the files until told to stop, and uses what they hold.
+    pub async fn follow(self, stop: Stop) {
+        self.files.follow(stop).await;
+    }
+}
+
+impl TlsFiles {
+    fn set(&self) -> FileSet {
+        let Self { certificate, key, authorities } = self.clone();
+        FileSet { certificate, key, authorities: Some(authorities) }
     }
 }
 
@@ -183,6 +263,12 @@ fn listed_name<'a>(certificate: &CertificateDer<'_>, names: &'a [String]) -> Opt
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
     let mut carried = certificate.valid_dns_names().chain(certificate.valid_uri_names());
     carried.find_map(|name| names.iter().find(|listed| *listed == name)).map(String::as_str)
+}
+
+/// All subject alternative names of a certificate that are DNS names or URIs.
+pub fn names_in(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return Vec::new() };
+    certificate.valid_dns_names().chain(certificate.valid_uri_names()).map(ToOwned::to_owned).collect()
 }
 
 /// Accepts what its authorities signed, if one of the names on the list is in it.

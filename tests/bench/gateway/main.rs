@@ -10,10 +10,11 @@
 //! through the admin API and in `gateway.yaml`. Then the approvals of a control
 //! plane: how soon a decision is enforced, what a hundred thousand take, and what reading them again does to requests.
 //! Then what it costs to be seen: access log, metrics and traces, each with and without.
+//! Then many subscribers of the state: how soon a change is everywhere.
 //! Then what an operator waits for: the commands that look, a start, a restart.
 //! Then paired gateways: what a thousand take at one API, and how long a relayed command takes.
 //!
-//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals,telemetry,operations,pairing` takes
+//! `--quick` takes fewer rounds; `--rows a,b,size,connections,decisions,approvals,telemetry,fleet,operations,pairing` takes
 //! some rows only.
 
 #![allow(
@@ -31,6 +32,7 @@ mod accounting;
 mod approvals;
 mod connections;
 mod feed;
+mod fleet;
 mod load;
 mod operations;
 mod pairing;
@@ -96,6 +98,9 @@ fn main() {
     }
     if wanted("telemetry") {
         telemetry::run(&runtime, &ground, quick);
+    }
+    if wanted("fleet") {
+        fleet::run(quick);
     }
     if wanted("operations") {
         operations::run_all(&ground, quick);

@@ -1,0 +1,453 @@
+//! Several authz processes for the same connections: the window they share on a real server, and none without.
+
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+
+use rustix::process::Pid;
+use rustix::process::Signal;
+
+use super::*;
+use crate::config::fleet::SharedReplay;
+use crate::domain::secret::Secret;
+use crate::sys::clock::Stopwatch;
+
+const TARGET: &str = "/proxy/svc-one/v1/ping";
+const ALLOWED: &str = "Bearer canary-one";
+const REPLAYED: &str = "AUTH_REPLAY_DETECTED";
+const UNAVAILABLE: &str = "AUTHZ_UNAVAILABLE";
+const STARTING: &str = "REPLAY_WINDOW_STARTING";
+
+/// A server of Debian's package `redis-server`, as long as it lives.
+struct Store {
+    child: Child,
+    port: u16,
+    folder: tempfile::TempDir,
+    more: Vec<String>,
+}
+
+impl Store {
+    fn start(more: &[&str]) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+        let child = Self::launch(port, folder.path(), &more);
+        Self { child, port, folder, more }
+    }
+
+    fn launch(port: u16, folder: &Path, more: &[String]) -> Child {
+        let tls = more.iter().any(|word| word == "--tls-port");
+        let plain = if tls { "0".to_owned() } else { port.to_string() };
+        let (number, port) = (port, port.to_string());
+        let more = more.iter().map(|word| if word == "PORT" { &port } else { word });
+        let child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &plain, "--save", "", "--appendonly", "no"])
+            .args(more)
+            .current_dir(folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child
+            .unwrap_or_else(|error| panic!("these tests need redis-server (apt-get install redis-server): {error}"));
+        while std::net::TcpStream::connect(("127.0.0.1", number)).is_err() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child
+    }
+
+    fn restart(&mut self) {
+        self.kill();
+        self.child = Self::launch(self.port, self.folder.path(), &self.more);
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Says something to it in its own words.
+    fn say(&self, command: &str) -> String {
+        use std::io::Read as _;
+        use std::io::Write as _;
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).unwrap();
+        let mut told = String::new();
+        stream.read_to_string(&mut told).unwrap();
+        told
+    }
+
+    fn settings(&self) -> SharedReplay {
+        SharedReplay {
+            host: "127.0.0.1".to_owned(),
+            port: self.port,
+            database: 0,
+            tls: false,
+            ca_file: None,
+            username: None,
+            password: None,
+            password_file: None,
+            // The machine of the tests may be busy; only the test of the deadline is about it.
+            timeout: Duration::from_millis(400),
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// An authz of its own folder beside others that one admin feeds.
+async fn replica(root: &Path, name: &str, clock: &TestClock, shared: Option<SharedReplay>) -> Gateway {
+    let folder = root.join(name);
+    std::fs::create_dir(&folder).unwrap();
+    let state = StateFrom::Unix(root.join("state.sock"));
+    let config = AuthzConfig { state, shared_replay: shared.map(Arc::new), ..config(&folder) };
+    Gateway::start_with(&folder, config, clock.clone()).await
+}
+
+fn request(nonce: &str, clock: &TestClock) -> CheckRequest {
+    signed(TARGET, b"ping", nonce, clock.seconds())
+}
+
+async fn told(channel: &Channel, request: &CheckRequest) -> String {
+    outcome(&ask(channel, "body", request.clone()).await)
+}
+
+/// Asks with new requests until one gets this answer.
+async fn until(channel: &Channel, clock: &TestClock, wanted: &str) {
+    let asking = async {
+        for number in 0_u64.. {
+            let told = told(channel, &request(&format!("until-{wanted}-{number}"), clock)).await;
+            if told == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| panic!("never {wanted}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_requests_sent_to_two_replicas_at_once_are_accepted_a_thousand_times() {
+    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let one = replica(root.path(), "one", &clock, Some(store.settings())).await;
+    let two = replica(root.path(), "two", &clock, Some(store.settings())).await;
+    let (first, second) = (one.channel().await, two.channel().await);
+    serving(&first).await;
+    serving(&second).await;
+    // The store's memory has just begun: nobody knows what was used before.
+    assert_eq!(told(&first, &request("early", &clock)).await, STARTING);
+    clock.set(START + 10);
+    for number in 0..1000 {
+        let request = request(&format!("n-{number}"), &clock);
+        let (one, two) = tokio::join!(told(&first, &request), told(&second, &request));
+        let mut both = [one, two];
+        both.sort();
+        assert_eq!(both, [REPLAYED.to_owned(), ALLOWED.to_owned()], "request {number}");
+    }
+    one.end().await;
+    two.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_replica_serves_at_once_because_the_store_remembers() {
+    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let one = replica(root.path(), "one", &clock, Some(store.settings())).await;
+    let first = one.channel().await;
+    serving(&first).await;
+    clock.set(START + 10);
+    let used = request("used", &clock);
+    assert_eq!(told(&first, &used).await, ALLOWED);
+    let two = replica(root.path(), "two", &clock, Some(store.settings())).await;
+    let second = two.channel().await;
+    serving(&second).await;
+    assert_eq!(told(&second, &used).await, REPLAYED);
+    assert_eq!(told(&second, &request("new", &clock)).await, ALLOWED);
+    one.end().await;
+    two.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_store_everything_is_refused_until_it_is_back() {
+    let (root, mut store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let gateway = replica(root.path(), "one", &clock, Some(store.settings())).await;
+    let channel = gateway.channel().await;
+    serving(&channel).await;
+    clock.set(START + 10);
+    let used = request("used", &clock);
+    assert_eq!(told(&channel, &used).await, ALLOWED);
+    store.kill();
+    let began = Stopwatch::start();
+    assert_eq!(told(&channel, &request("down", &clock)).await, UNAVAILABLE);
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    refused(&admin.publisher, "REPLAY_STORE_UNAVAILABLE", 1).await;
+    store.restart();
+    until(&channel, &clock, STARTING).await;
+    clock.set(START + 30);
+    until(&channel, &clock, ALLOWED).await;
+    gateway.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_hangs_costs_no_request_more_than_its_deadline() {
+    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let settings = SharedReplay { timeout: Duration::from_millis(50), ..store.settings() };
+    let gateway = replica(root.path(), "one", &clock, Some(settings)).await;
+    let channel = gateway.channel().await;
+    serving(&channel).await;
+    clock.set(START + 10);
+    until(&channel, &clock, ALLOWED).await;
+    store.signal(Signal::STOP);
+    for number in 0..5 {
+        let began = Stopwatch::start();
+        assert_eq!(told(&channel, &request(&format!("hang-{number}"), &clock)).await, UNAVAILABLE);
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    }
+    store.signal(Signal::CONT);
+    until(&channel, &clock, ALLOWED).await;
+    gateway.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_emptied_lets_no_replay_through() {
+    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let one = replica(root.path(), "one", &clock, Some(store.settings())).await;
+    let two = replica(root.path(), "two", &clock, Some(store.settings())).await;
+    let (first, second) = (one.channel().await, two.channel().await);
+    serving(&first).await;
+    serving(&second).await;
+    clock.set(START + 10);
+    let used = request("used", &clock);
+    assert_eq!(told(&first, &used).await, ALLOWED);
+    store.say("FLUSHALL");
+    assert_eq!(told(&second, &used).await, UNAVAILABLE, "it has forgotten");
+    // Whoever was asked before is asked again: the memory has begun anew by then.
+    until(&second, &clock, STARTING).await;
+    clock.set(START + 30);
+    until(&second, &clock, ALLOWED).await;
+    let old = signed(TARGET, b"ping", "used-later", UnixSeconds(START + 10));
+    assert_eq!(told(&second, &old).await, STARTING);
+    one.end().await;
+    two.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_may_evict_is_not_used() {
+    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&["--maxmemory-policy", "volatile-ttl"]));
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let gateway = replica(root.path(), "one", &clock, Some(store.settings())).await;
+    let channel = gateway.channel().await;
+    // Nothing is known of its memory, so admin is not asked either.
+    assert_eq!(told(&channel, &request("n", &clock)).await, "NOT_READY");
+    store.say("CONFIG SET maxmemory-policy noeviction");
+    serving(&channel).await;
+    clock.set(START + 10);
+    until(&channel, &clock, ALLOWED).await;
+    store.say("CONFIG SET maxmemory-policy allkeys-lru");
+    until(&channel, &clock, UNAVAILABLE).await;
+    gateway.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_proves_its_name_and_wants_its_password() {
+    let root = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (Authority::new(root.path(), "ours"), Authority::new(root.path(), "theirs"));
+    let files = ours.issue("localhost");
+    let text = |path: &Path| path.display().to_string();
+    let (certificate, key, authorities) = (text(&files.certificate), text(&files.key), text(&files.authorities));
+    let store = Store::start(&[
+        "--tls-port",
+        "PORT",
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &key,
+        "--tls-ca-cert-file",
+        &authorities,
+        "--tls-auth-clients",
+        "no",
+        "--requirepass",
+        "canary-password",
+    ]);
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let password_file = root.path().join("password");
+    files::write_private(&password_file, b"canary-password\n").unwrap();
+    let settings = |host: &str, ca: &TlsFiles| SharedReplay {
+        host: host.to_owned(),
+        tls: true,
+        ca_file: Some(ca.authorities.clone()),
+        password_file: Some(password_file.clone()),
+        ..store.settings()
+    };
+    let right = replica(root.path(), "right", &clock, Some(settings("localhost", &files))).await;
+    let channel = right.channel().await;
+    serving(&channel).await;
+    clock.set(START + 10);
+    until(&channel, &clock, ALLOWED).await;
+    right.end().await;
+    let stranger = settings("localhost", &theirs.issue("x.test"));
+    let wrong_name = settings("127.0.0.1", &files);
+    let wrong_password = SharedReplay {
+        password_file: None,
+        password: Some(Secret::new("canary-wrong".to_owned())),
+        ..settings("localhost", &files)
+    };
+    for shared in [stranger, wrong_name, wrong_password] {
+        let window = Window::of(Some(&shared), None);
+        let shared = window.shared.unwrap();
+        let error = shared.attempt(UnixSeconds(START)).await.unwrap_err().to_string();
+        assert!(!error.contains("canary"), "{error}");
+    }
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_windows_do_not_decide_for_one_connection() {
+    let root = tempfile::tempdir().unwrap();
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let one = replica(root.path(), "one", &clock, None).await;
+    let first = one.channel().await;
+    serving(&first).await;
+    let two = replica(root.path(), "two", &clock, None).await;
+    let second = two.channel().await;
+    clock.set(START + 10);
+    let refused = async {
+        while admin.publisher.window_conflict().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, refused).await.unwrap();
+    let text = admin.publisher.window_conflict().unwrap();
+    assert!(text.contains("another replay window") && text.contains("replay.shared.url"), "{text}");
+    assert_eq!(told(&second, &request("two", &clock)).await, "NOT_READY");
+    assert_eq!(told(&first, &request("one", &clock)).await, ALLOWED);
+    one.end().await;
+    // With the first gone the other may.
+    serving(&second).await;
+    until(&second, &clock, ALLOWED).await;
+    two.end().await;
+    admin.end().await;
+}
+
+/// Those that say they serve, as a balancer that asks for health keeps them.
+type Pool = Arc<std::sync::Mutex<Vec<(usize, Channel)>>>;
+
+async fn keep(pool: Pool, number: usize, channel: Channel) {
+    let request = HealthCheckRequest { service: String::new() };
+    let mut statuses = HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
+    while let Ok(Some(status)) = statuses.message().await {
+        let mut pool = pool.lock().unwrap();
+        pool.retain(|(other, _)| *other != number);
+        if status.status == 1 {
+            pool.push((number, channel.clone()));
+        }
+    }
+    pool.lock().unwrap().retain(|(other, _)| *other != number);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_are_replaced_one_after_the_other_under_load_without_a_failed_request() {
+    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let pool = Pool::default();
+    let mut balancer = Tasks::default();
+    // Long enough for whoever asks for health to turn elsewhere.
+    let drain_pause = Duration::from_millis(300);
+    let mut start = async |number: usize| {
+        let folder = root.path().join(format!("replica-{number}"));
+        std::fs::create_dir(&folder).unwrap();
+        let (state, shared) = (StateFrom::Unix(root.path().join("state.sock")), store.settings());
+        let config = AuthzConfig { state, shared_replay: Some(Arc::new(shared)), drain_pause, ..config(&folder) };
+        let gateway = Gateway::start_with(&folder, config, clock.clone()).await;
+        let channel = gateway.channel().await;
+        serving(&channel).await;
+        let kept = Arc::clone(&pool);
+        balancer.spawn("balancer", |_| keep(kept, number, channel));
+        let joined = async {
+            while !pool.lock().unwrap().iter().any(|(known, _)| *known == number) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, joined).await.unwrap();
+        gateway
+    };
+    let (one, two) = (start(1).await, start(2).await);
+    clock.set(START + 10);
+    let (ended, mut load) = (Arc::new(std::sync::atomic::AtomicBool::new(false)), Tasks::default());
+    let failures: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+    let asked = Arc::new(AtomicU64::new(0));
+    for worker in 0..2 {
+        let (pool, ended, failures) = (Arc::clone(&pool), Arc::clone(&ended), Arc::clone(&failures));
+        let (asked, clock) = (Arc::clone(&asked), clock.clone());
+        load.spawn("load", |_| async move {
+            let mut number = 0_usize;
+            while !ended.load(Ordering::Relaxed) {
+                number += 1;
+                let channel = {
+                    let pool = pool.lock().unwrap();
+                    pool.get(number % pool.len().max(1)).map(|(_, channel)| channel.clone())
+                };
+                let Some(channel) = channel else {
+                    failures.lock().unwrap().push("nobody serves".to_owned());
+                    return;
+                };
+                let told = told(&channel, &request(&format!("load-{worker}-{number}"), &clock)).await;
+                if told != ALLOWED {
+                    failures.lock().unwrap().push(told);
+                }
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let settle = async |more: u64| {
+        let until = asked.load(Ordering::Relaxed) + more;
+        let wait = async {
+            while asked.load(Ordering::Relaxed) < until {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, wait).await.unwrap();
+    };
+    settle(100).await;
+    let three = start(3).await;
+    one.end().await;
+    settle(100).await;
+    let four = start(4).await;
+    two.end().await;
+    settle(100).await;
+    ended.store(true, Ordering::Relaxed);
+    load.supervise(TIMEOUT).await;
+    assert_eq!(failures.lock().unwrap().as_slice(), &[] as &[String]);
+    for gateway in [three, four] {
+        gateway.end().await;
+    }
+    drop(balancer);
+    admin.end().await;
+}

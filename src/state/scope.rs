@@ -1,0 +1,79 @@
+//! What one authz may hold: everything, or the connections of its workload and what belongs to them.
+//!
+//! Pure. Whatever is sent passes [`Scope::restrict`] or is gathered by [`Scope::covers`]; the property test holds that the
+//! two agree and that nothing of another workload is ever in a message.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::config::fleet::Reach;
+use crate::config::fleet::Workload;
+use crate::wire::state::proto;
+
+/// A set of connections, those that do not exist yet included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// All there are and will be.
+    Everything,
+    /// These ids.
+    Only(Arc<BTreeSet<String>>),
+}
+
+impl Default for Scope {
+    /// Nothing.
+    fn default() -> Self {
+        Self::Only(Arc::default())
+    }
+}
+
+impl Scope {
+    /// What a certificate with these names is sent: what any workload with one of them is.
+    pub(super) fn of(names: &[String], workloads: &[Workload]) -> Self {
+        let mut all = BTreeSet::new();
+        for workload in workloads.iter().filter(|workload| workload.sans.iter().any(|san| names.contains(san))) {
+            match &workload.reach {
+                Reach::Everything => return Self::Everything,
+                Reach::Only(ids) => all.extend(ids.iter().map(ToString::to_string)),
+            }
+        }
+        Self::Only(Arc::new(all))
+    }
+
+    /// Whether a connection, and the approvals of it, are in it.
+    pub(super) fn covers(&self, connection: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Only(ids) => ids.contains(connection),
+        }
+    }
+
+    /// Whether there is, or may be, a connection in both.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Everything, Self::Everything) => true,
+            (Self::Everything, Self::Only(ids)) | (Self::Only(ids), Self::Everything) => !ids.is_empty(),
+            (Self::Only(ids), Self::Only(others)) => !ids.is_disjoint(others),
+        }
+    }
+
+    /// Whether nothing is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Everything => false,
+            Self::Only(ids) => ids.is_empty(),
+        }
+    }
+
+    /// Takes out of a delta what is not in it. What is left may be nothing but the new version.
+    pub(super) fn restrict(&self, delta: &mut proto::Delta) {
+        if matches!(self, Self::Everything) {
+            return;
+        }
+        delta.upsert_connections.retain(|connection| self.covers(&connection.id));
+        delta.delete_connections.retain(|id| self.covers(id));
+        delta.replace_approvals.retain(|list| self.covers(&list.service));
+        delta.add_approvals.retain(|approval| self.covers(&approval.service));
+        delta.remove_approvals.retain(|approval| self.covers(&approval.service));
+        delta.end_claims.retain(|service| self.covers(service));
+    }
+}

@@ -1,0 +1,159 @@
+//! A replica of one workload: the filter of the whole, whatever happens, and no byte of another workload.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+
+use super::*;
+use crate::config::fleet::Reach;
+use crate::config::fleet::Workload;
+use crate::domain::ids::ConnectionId;
+use crate::state::scope::Scope;
+
+/// Everything that can be in a scope or outside of it.
+const NAMES: [&str; 7] = ["con-0", "con-1", "con-2", "con-3", "service-0", "service-1", "service-2"];
+
+#[derive(Debug, Clone)]
+enum Turn {
+    Event(Event),
+    /// The workloads have changed.
+    Move(Vec<bool>),
+}
+
+fn turns() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        6 => events().prop_map(Turn::Event),
+        1 => prop::collection::vec(any::<bool>(), NAMES.len()).prop_map(Turn::Move),
+    ]
+}
+
+fn scope(chosen: &[bool]) -> Scope {
+    let names = NAMES.iter().zip(chosen).filter(|(_, chosen)| **chosen).map(|(name, _)| (*name).to_owned());
+    Scope::Only(Arc::new(names.collect()))
+}
+
+/// The same change with a secret that can be looked for.
+fn marked(mut change: Change) -> Change {
+    if let Change::Upsert(connection) = &mut change {
+        connection.secret = format!("canary-of-{}", connection.id);
+    }
+    change
+}
+
+/// Holds that nothing outside of the scope is in the bytes.
+fn holds_nothing_else(message: &proto::StateResponse, scope: &Scope) -> Result<(), TestCaseError> {
+    let bytes = message.encode_to_vec();
+    for name in NAMES.iter().filter(|name| !scope.covers(name)) {
+        let found = bytes.windows(name.len()).any(|window| window == name.as_bytes());
+        prop_assert!(!found, "{} is in {:?}", name, message);
+    }
+    Ok(())
+}
+
+fn connect(replica: &mut Replica, cursor: &mut Cursor, scope: &Scope, published: &Published) {
+    replica.reconnect();
+    *cursor = Cursor::default();
+    cursor.confine(scope.clone());
+    let held = replica.snapshot().map_or_else(proto::StateVersion::default, |held| proto::StateVersion {
+        epoch: held.version.epoch.clone(),
+        version: held.version.version,
+    });
+    assert!(!cursor.hello(held, published), "what it was sent before may have been another workload's");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_workload_holds_its_part_of_the_whole_and_is_sent_nothing_else(
+        first in prop::collection::vec(any::<bool>(), NAMES.len()),
+        turns in prop::collection::vec(turns(), 0..60),
+    ) {
+        let mut published = start(7);
+        let mut version = 7;
+        let mut scope = scope(&first);
+        let (mut replica, mut cursor) = (Replica::default(), Cursor::default());
+        connect(&mut replica, &mut cursor, &scope, &published);
+        for turn in turns {
+            match turn {
+                Turn::Move(chosen) => {
+                    scope = super::scoped::scope(&chosen);
+                    cursor.confine(scope.clone());
+                }
+                Turn::Event(Event::Change(change)) => {
+                    version += 1;
+                    published.apply(version, marked(change), START);
+                }
+                Turn::Event(Event::Confirm(service)) => {
+                    let service = format!("service-{service}");
+                    published.confirm(vec![proto::ServiceAge { service, age_ms: 0 }], START);
+                }
+                Turn::Event(Event::Reconnect) => connect(&mut replica, &mut cursor, &scope, &published),
+                Turn::Event(Event::Deliver | Event::Twice) => {
+                    if let Some(message) = cursor.step(&published, START) {
+                        holds_nothing_else(&message, &scope)?;
+                        if replica.apply(message, START).is_err() {
+                            connect(&mut replica, &mut cursor, &scope, &published);
+                        }
+                    }
+                }
+                Turn::Event(Event::Lose) => {
+                    if let Some(message) = cursor.step(&published, START) {
+                        holds_nothing_else(&message, &scope)?;
+                        connect(&mut replica, &mut cursor, &scope, &published);
+                    }
+                }
+            }
+        }
+        while let Some(message) = cursor.step(&published, START) {
+            holds_nothing_else(&message, &scope)?;
+            replica.apply(message, START).unwrap();
+        }
+        let (whole, part) = (view(&fresh(&published)), view(&replica));
+        let connections: BTreeMap<_, _> = whole.connections.into_iter().filter(|(id, _)| scope.covers(id)).collect();
+        prop_assert_eq!(part.connections, connections);
+        let covered = |service: u8| scope.covers(&format!("service-{service}"));
+        let approvals: BTreeSet<_> = whole.approvals.into_iter().filter(|(service, ..)| covered(*service)).collect();
+        prop_assert_eq!(part.approvals, approvals);
+        prop_assert_eq!(part.version, whole.version);
+    }
+}
+
+#[test]
+fn a_name_is_sent_what_any_of_its_workloads_is() {
+    let workload = |san: &str, reach| Workload { name: san.to_owned(), sans: vec![san.to_owned()], reach };
+    let only = |id: &str| Reach::Only([ConnectionId::parse(id).unwrap()].into());
+    let workloads =
+        [workload("a.test", only("con-a")), workload("b.test", only("con-b")), workload("all.test", Reach::Everything)];
+    let of = |names: &[&str]| Scope::of(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &workloads);
+    assert!(of(&["a.test"]).covers("con-a") && !of(&["a.test"]).covers("con-b"));
+    assert!(of(&["b.test", "a.test"]).covers("con-a") && of(&["b.test", "a.test"]).covers("con-b"));
+    assert_eq!(of(&["all.test"]), Scope::Everything);
+    assert!(of(&["x.test"]).is_empty() && of(&[]).is_empty());
+}
+
+#[test]
+fn many_approvals_of_others_are_passed_over() {
+    let mut published = start(1);
+    for version in 2..=300_u64 {
+        let grants = (0..1000_u64).map(|number| {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&number.to_le_bytes());
+            key[8..16].copy_from_slice(&version.to_le_bytes());
+            proto::Grant { namespace: "abc".to_owned(), public_key: key.to_vec(), expires_at: None }
+        });
+        let service = format!("other-{version}");
+        let list = proto::ServiceApprovals { service, source: 1, grants: grants.collect(), age_ms: None };
+        published.apply(version, Change::ReplaceApprovals(list), START);
+    }
+    let scope = Scope::Only(Arc::new(["service-0".to_owned()].into()));
+    let (mut cursor, mut replica) = (Cursor::default(), Replica::default());
+    connect(&mut replica, &mut cursor, &scope, &published);
+    let mut parts = 0;
+    while let Some(message) = cursor.step(&published, START) {
+        parts += 1;
+        replica.apply(message, START).unwrap();
+    }
+    assert!(parts > 1, "they are not looked at in one go");
+    assert_eq!(view(&replica).count, 2);
+}

@@ -1,0 +1,113 @@
+//! Processes on different hosts, as far as one machine has them: admin and authz by mutual TLS, from settings and options.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::support::agent::random_hex;
+use crate::support::gateway::LIMIT;
+use crate::support::gateway::Running;
+use crate::support::gateway::Setup;
+use crate::support::gateway::free_port;
+use crate::support::gateway::refused;
+use crate::support::process::wait_until;
+
+/// An authority, and what it issued, as files.
+struct Authority {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    folder: PathBuf,
+}
+
+impl Authority {
+    fn new(folder: &Path) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        fs::write(folder.join("ca.crt"), certificate.pem()).unwrap();
+        Self { issuer: rcgen::Issuer::new(params, key), folder: folder.to_owned() }
+    }
+
+    fn issue(&self, name: &str, year: i32) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        fs::write(self.file(name, "crt"), certificate.pem()).unwrap();
+        fs::write(self.file(name, "key"), key.serialize_pem()).unwrap();
+        fs::set_permissions(self.file(name, "key"), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn file(&self, name: &str, kind: &str) -> String {
+        self.folder.join(format!("{name}.{kind}")).display().to_string()
+    }
+}
+
+/// An admin that streams to other hosts; `years` of its certificate's end.
+fn fleet(year: i32) -> (Setup, Authority, u16) {
+    let (mut setup, port) = (Setup::new().env("GATEWAY_MASTER_KEY", &random_hex(32)), free_port());
+    let authority = Authority::new(setup.root.path());
+    authority.issue("admin.test", year);
+    setup.settings = format!(
+        "state:\n  addr: 127.0.0.1:{port}\n  tls: {{cert_file: {}, key_file: {}, client_ca_file: {}}}\n\
+         workloads:\n  - {{name: all, sans: [authz.test], connections: ['*']}}\n",
+        authority.file("admin.test", "crt"),
+        authority.file("admin.test", "key"),
+        authority.folder.join("ca.crt").display(),
+    );
+    setup.write_yaml();
+    (setup, authority, port)
+}
+
+fn authz(setup: &Setup, authority: &Authority, port: u16, name: &str) -> Running {
+    let run = setup.root.path().join(name);
+    let (listen, state) = (format!("unix:{}/a.sock", run.display()), format!("tcp:127.0.0.1:{port}"));
+    let (certificate, key) = (authority.file("authz.test", "crt"), authority.file("authz.test", "key"));
+    let (ca, run) = (authority.folder.join("ca.crt").display().to_string(), run.display().to_string());
+    Running::spawn(setup.command(&[
+        "gateway",
+        "authz",
+        "--listen",
+        &listen,
+        "--state",
+        &state,
+        "--state-name",
+        "admin.test",
+        "--tls-cert",
+        &certificate,
+        "--tls-key",
+        &key,
+        "--tls-ca",
+        &ca,
+        "--run-dir",
+        &run,
+    ]))
+}
+
+#[test]
+fn an_authz_elsewhere_is_fed_and_a_second_window_is_refused_in_one_line() {
+    let (setup, authority, port) = fleet(2100);
+    authority.issue("authz.test", 2100);
+    let admin = Running::spawn_in(setup.command(&["gateway", "admin"]), Some(setup.root.path()));
+    wait_until("admin listens", LIMIT, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let first = authz(&setup, &authority, port, "one");
+    let is_ready = |one: &Running| one.said().contains("ready: state and replay journal are there");
+    wait_until("the first is ready", LIMIT, || is_ready(&first));
+    let second = authz(&setup, &authority, port, "two");
+    let told = |one: &Running| one.said().lines().any(|line| line.contains("has another replay window than"));
+    wait_until("the second is refused", LIMIT, || told(&second) && told(&admin));
+    assert!(!is_ready(&second), "{}", second.said());
+    drop(first);
+    wait_until("the second is ready", LIMIT, || is_ready(&second));
+}
+
+#[test]
+fn an_expired_certificate_is_one_line_and_exit_78() {
+    let (setup, _authority, _) = fleet(2002);
+    let refused = refused(setup.command(&["gateway", "admin"]));
+    assert_eq!(refused.code, Some(78), "{}", refused.said);
+    let lines: Vec<&str> = refused.said.lines().filter(|line| line.contains("expired")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("admin.test.crt"), "{}", refused.said);
+}
