@@ -58,12 +58,13 @@ certificate() {
         -extfile <(printf 'subjectAltName=%s\nbasicConstraints=critical,CA:FALSE\n' "$2") >> "$LOG" 2>&1 || fail "openssl ca, see $LOG"
     cp "$WORK/ca/ca.crt" "$folder/ca.crt"
 }
-DATA_PLANE=URI:spiffe://cluster.local/ns/sigilum/sa/sigilum-data-plane
-ADMIN_NAMES=DNS:sigilum-admin,DNS:localhost,IP:127.0.0.1
+# With the usages of cert-manager/certificates.yaml.
+DATA_PLANE=$'URI:spiffe://cluster.local/ns/sigilum/sa/sigilum-data-plane\nextendedKeyUsage=clientAuth'
+ADMIN_NAMES=$'DNS:sigilum-admin,DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth'
 SECRETS="$WORK/secrets"
 certificate "$SECRETS/sigilum-admin-tls" "$ADMIN_NAMES" 7200
 certificate "$SECRETS/sigilum-data-plane-tls" "$DATA_PLANE" 7200
-certificate "$SECRETS/sigilum-replay-tls" DNS:sigilum-replay 7200
+certificate "$SECRETS/sigilum-replay-tls" $'DNS:sigilum-replay\nextendedKeyUsage=serverAuth' 7200
 
 # ---------------------------------------------------------------- the other Secrets, and settings of the user's own
 SIGILUM="$WORK/sigilum"
