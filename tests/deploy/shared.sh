@@ -333,8 +333,8 @@ streams() { said admin-admin "an authz has connected"; }
 processes() { for name in admin-admin one-authz two-authz; do printf '%s ' "$(process_of "$name")"; done; }
 before_rotation="$(processes)"
 count="$(streams)"
-certificate "$WORK/renewed" "$DATA_PLANE" 20
-EXPIRES=$((SECONDS + 20))
+certificate "$WORK/renewed" "$DATA_PLANE" 14
+EXPIRES=$((SECONDS + 14))
 replace two tls "$WORK/renewed"
 until_true 10 "a stream with the new certificate" eval '[ "$(streams)" -gt "$count" ]'
 until_true 10 "a declared agent" declared example two
