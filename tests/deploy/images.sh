@@ -76,8 +76,8 @@ apart() {
 
 # Stops what runs in our storage and removes containers, pods, volumes and networks; images stay.
 containers_teardown() {
-    podman pod rm --all --force --time 1 >/dev/null 2>&1 || true
-    podman rm --all --force --time 1 >/dev/null 2>&1 || true
+    podman pod rm --all --force --time 0 >/dev/null 2>&1 || true
+    podman rm --all --force --time 0 >/dev/null 2>&1 || true
     podman volume prune --force >/dev/null 2>&1 || true
     podman network prune --force >/dev/null 2>&1 || true
 }
@@ -93,15 +93,21 @@ debian_base() {
     local tar="$DEPLOY_WORK/$DEBIAN_NAME.tar" root="$DEPLOY_WORK/debian"
     [ -s "$tar" ] && return
     say "debootstrap $DEBIAN_SUITE"
-    rm -rf --one-file-system "$root"
-    debootstrap --variant=minbase --include="$DEBIAN_PACKAGES" "$DEBIAN_SUITE" "$root" "$DEBIAN_MIRROR" \
-        > "$DEPLOY_WORK/debootstrap.log" 2>&1 || fail "debootstrap, see $DEPLOY_WORK/debootstrap.log"
-    # Where this machine reaches the world through a proxy of its own, its authorities are needed too.
-    cp --dereference /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
-    tar --one-file-system --numeric-owner --exclude=./var/cache/apt --exclude=./usr/share/doc --exclude=./usr/share/locale \
-        -C "$root" -cf "$tar.new" .
+    mkdir -p "$root"
+    # In memory, as dpkg waits for the disk after every package.
+    # shellcheck disable=SC2016  # expanded by the inner shell
+    unshare --mount bash -euc '
+        root="$1" tar="$2"
+        mount -t tmpfs -o mode=0755 tmpfs "$root"
+        debootstrap --variant=minbase --include="$3" "$4" "$root" "$5"
+        # Where this machine reaches the world through a proxy of its own, its authorities are needed too.
+        cp --dereference /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
+        tar --one-file-system --numeric-owner --exclude=./var/cache/apt --exclude=./usr/share/doc --exclude=./usr/share/locale \
+            -C "$root" -cf "$tar.new" .
+    ' debootstrap "$root" "$tar" "$DEBIAN_PACKAGES" "$DEBIAN_SUITE" "$DEBIAN_MIRROR" > "$DEPLOY_WORK/debootstrap.log" 2>&1 ||
+        fail "debootstrap, see $DEPLOY_WORK/debootstrap.log"
     mv "$tar.new" "$tar"
-    rm -rf --one-file-system "$root"
+    rmdir "$root"
 }
 
 # $1: name; $2: folder laid over Debian; the rest: lines of a Dockerfile.

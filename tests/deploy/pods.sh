@@ -164,7 +164,7 @@ say "memory of the pair, idle: $(pair); of admin: $(resident "$(process_of "$POD
 mkdir "$WORK/signed"
 export SIGILUM WORK GATEWAY
 # shellcheck disable=SC2016  # expanded by the inner shells
-seq 600 | xargs --max-procs=4 --replace=N bash -c 'HOME="$WORK/agents/approved" "$SIGILUM" --home "$WORK/agents/approved" --namespace demo \
+seq 400 | xargs --max-procs=4 --replace=N bash -c 'HOME="$WORK/agents/approved" "$SIGILUM" --home "$WORK/agents/approved" --namespace demo \
     request --dry-run GET "$GATEWAY/v1/models" > "$WORK/signed/N" 2>> "$WORK/signing"'
 rate="$(in_pod python3 "$DEPLOY_ROOT/tests/deploy/load.py" 127.0.0.1 38000 "$WORK/signed" 16)" || fail "the load: $(cat "$WORK/signing")"
 passed "under load every signed request is accepted: $rate"
