@@ -128,7 +128,8 @@ pub(super) async fn run(args: &ProbeArgs, globals: &Globals, printer: &mut Print
         Err(error) => (None, Some(error.message), None),
     };
     let remote = Some(config.admin_url.clone()).filter(|url| !owner::is_loopback(url));
-    let (remote_token, remote_unread) = match remote.as_ref().map(|url| gateway_api::token_for(config, url)).transpose() {
+    let (remote_token, remote_unread) = match remote.as_ref().map(|url| gateway_api::token_for(config, url)).transpose()
+    {
         Ok(token) => (token.flatten(), None),
         Err(error) => (None, Some(error.message)),
     };
