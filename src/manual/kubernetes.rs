@@ -41,6 +41,9 @@
 //! in the file of a laptop. Liveness never asks for more than the process itself: an authz without a state is not helped by a
 //! restart, and a restart of Envoy because authz is away would cut streams. Requests are counted against no probe.
 //!
+//! An authz whose certificate no workload names is ready all the same: it has all that is meant for it, which is nothing, and refuses
+//! everybody; admin says so in its log. One whose own certificate is past its time does not start.
+//!
 //! Admin's own readiness wants an authz that has its state, which reaches it through the Service of admin. That Service therefore leads
 //! to admins that are not ready.
 //!
@@ -58,6 +61,16 @@
 //!
 //! `strategy: Recreate` and a `ReadWriteOncePod` volume, because the store has one writer: a second admin would end with exit code 78
 //! on the lock. The PodDisruptionBudget of one of one makes whoever empties a node ask first.
+//!
+//! Who reads its metrics shows what opens the whole admin API; there is no narrower right. That is why the password of the shared
+//! gateway is a Secret of its own (`admin.password_file`): admin takes a changed one as it is, and the ServiceMonitor names
+//! the same Secret. A minted token on the volume would be known to nobody in the cluster.
+//!
+//! # The store of the window
+//!
+//! One Valkey in memory, no volume and no replica. Where it is started anew its memory is another, which every authz notices, and what
+//! was signed before is refused for some seconds ([`fleet`](crate::manual::fleet)): what a disk had kept would not be asked for. A
+//! StatefulSet of one is never two at a time, as a Deployment may be for a moment; two would be two memories.
 //!
 //! # Kustomize and no Helm chart
 //!
@@ -81,5 +94,6 @@
 //! # How it was tried
 //!
 //! Manifests are validated against the schemas of Kubernetes and of the operators in `cargo test`. `tests/deploy/run` builds each
-//! overlay and runs the sidecar as a pod of podman's, with the probes and the hook of the manifest. It has not been run on a
-//! cluster: what a kubelet does with the order of sidecars and hooks is taken from its documentation.
+//! overlay and runs the sidecar as a pod of podman's, with the probes and the hook of the manifest; then the shared gateway: admin, two
+//! data planes and Valkey (Debian's Redis under its name) as pods, a Sigilum API beside them. It has not been run on a cluster:
+//! what a kubelet does with the order of sidecars and hooks is taken from its documentation.

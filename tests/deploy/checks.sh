@@ -39,3 +39,7 @@ until_true() {
         sleep 0.2
     done
 }
+
+# resident PROCESS: MiB in memory now, and the most there ever was
+resident() { awk '/^VmHWM:/ { most = $2 } /^VmRSS:/ { now = $2 } END { printf "%.0f MiB (most: %.0f MiB)", now / 1024, most / 1024 }' "/proc/$1/status"; }
+process_of() { podman inspect --format '{{.State.Pid}}' "$1"; }

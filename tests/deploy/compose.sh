@@ -176,7 +176,7 @@ done
 # An application: its own user is the gateway's, which is the worst case; the network is what it shares.
 application() {
     podman run --rm --network sigilum_agents --user 65532:65532 --read-only --cap-drop all \
-        localhost/deploy-debian:bookworm /bin/bash -c "$1" 2>/dev/null
+        "localhost/deploy-$DEBIAN_NAME:$DEBIAN_SUITE" /bin/bash -c "$1" 2>/dev/null
 }
 answer="$(application 'exec 3<>/dev/tcp/envoy/38000; printf "GET /health HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n" >&3; cat <&3' || true)"
 holds "an application reaches the gateway by its name" '200 OK' "$answer"

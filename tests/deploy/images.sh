@@ -8,6 +8,7 @@
 #   stand_in_rust                 # whose cargo hands out $SIGILUM_DEPLOY_BINARY instead of compiling
 #   stand_in_rust toolchain       # or one that compiles
 #   stand_in_envoy                # the image compose.yaml and the manifests name
+#   stand_in_valkey               # Debian's Redis under the name and the program of Valkey
 #   build_image                   # deploy/Dockerfile, as sigilum:<version>
 #   apart bash SCRIPT             # what starts containers: in a network of its own
 #
@@ -81,13 +82,19 @@ containers_teardown() {
     podman network prune --force >/dev/null 2>&1 || true
 }
 
-# A small Debian with a C compiler, as a tar file made once.
+# A small Debian as a tar file made once: with Redis, and with a C compiler where one is needed.
+DEBIAN_PACKAGES=ca-certificates,redis-server
+DEBIAN_NAME=debian-redis
+if [ "${SIGILUM_DEPLOY_COMPILE:-}" = 1 ]; then
+    DEBIAN_PACKAGES+=,gcc,libc6-dev
+    DEBIAN_NAME=debian-compiler
+fi
 debian_base() {
-    local tar="$DEPLOY_WORK/debian.tar" root="$DEPLOY_WORK/debian"
+    local tar="$DEPLOY_WORK/$DEBIAN_NAME.tar" root="$DEPLOY_WORK/debian"
     [ -s "$tar" ] && return
     say "debootstrap $DEBIAN_SUITE"
     rm -rf --one-file-system "$root"
-    debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev "$DEBIAN_SUITE" "$root" "$DEBIAN_MIRROR" \
+    debootstrap --variant=minbase --include="$DEBIAN_PACKAGES" "$DEBIAN_SUITE" "$root" "$DEBIAN_MIRROR" \
         > "$DEPLOY_WORK/debootstrap.log" 2>&1 || fail "debootstrap, see $DEPLOY_WORK/debootstrap.log"
     # Where this machine reaches the world through a proxy of its own, its authorities are needed too.
     cp --dereference /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
@@ -99,11 +106,11 @@ debian_base() {
 
 # $1: name; $2: folder laid over Debian; the rest: lines of a Dockerfile.
 over_debian() {
-    local name="$1" over="$2" base=localhost/deploy-debian:bookworm
+    local name="$1" over="$2" base="localhost/deploy-$DEBIAN_NAME:$DEBIAN_SUITE"
     shift 2
     if ! podman image exists "$base"; then
         debian_base
-        podman import --quiet "$DEPLOY_WORK/debian.tar" "$base" >/dev/null || fail "podman import"
+        podman import --quiet "$DEPLOY_WORK/$DEBIAN_NAME.tar" "$base" >/dev/null || fail "podman import"
     fi
     printf '%s\n' "FROM $base" "COPY . /" "$@" |
         podman build --quiet --pull=never --network none --ignorefile /dev/null -f - -t "$name" "$over" >/dev/null ||
@@ -157,6 +164,18 @@ stand_in_envoy() {
         chmod 0755 "$over/usr/local/bin/envoy"
         over_debian "$name" "$over" 'ENTRYPOINT ["/usr/local/bin/envoy"]' 'CMD ["-c", "/etc/envoy/envoy.yaml"]' 'USER 101'
     done
+    rm -rf "$over"
+}
+
+# Debian's Redis, which Valkey comes from, as the image the manifests name.
+stand_in_valkey() {
+    local over="$DEPLOY_WORK/valkey" name
+    name="$(sed -n 's/^ *image: \(docker.io\/valkey\/.*\)$/\1/p' "$DEPLOY_ROOT/deploy/k8s/shared/replay.yaml")"
+    say "stand-in for $name"
+    mkdir -p "$over/usr/local/bin"
+    ln -sf /usr/bin/redis-server "$over/usr/local/bin/valkey-server"
+    ln -sf /usr/bin/redis-cli "$over/usr/local/bin/valkey-cli"
+    over_debian "$name" "$over"
     rm -rf "$over"
 }
 

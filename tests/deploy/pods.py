@@ -2,6 +2,10 @@
 
     pods.py MANIFEST DEPLOYMENT SECRETS FOLDER [POD [ADDRESS=NAME...]] > pod.yaml
     pods.py --command MANIFEST DEPLOYMENT CONTAINER startupProbe
+    pods.py --replace FOLDER SECRET
+
+DEPLOYMENT may be a StatefulSet too. `--replace` puts the files of the folder SECRET in place of those of a volume, as a kubelet does when
+a Secret has changed.
 
 podman 4.3.1 knows no native sidecars, ignores probes and hooks, shares emptyDir volumes of one name between pods and has no projected
 volumes. So sidecars become containers, probes and hooks are left to the test, and
@@ -25,7 +29,8 @@ def objects(path):
 
 
 def pod_of(all_objects, deployment):
-    return all_objects["Deployment", deployment]["spec"]["template"]
+    found = all_objects.get(("Deployment", deployment)) or all_objects["StatefulSet", deployment]
+    return found["spec"]["template"]
 
 
 def containers(spec):
@@ -33,8 +38,9 @@ def containers(spec):
 
 
 def lay_out(folder, files, mode):
-    """As a kubelet writes them: a folder per version, a link to it, links to the files in it."""
-    version = folder / "..2026_01_01"
+    """As a kubelet writes them: a folder per version, a link to it, links to the files in it. Another version takes the place
+    of the one before in one step."""
+    version = folder / f"..version_{len(list(folder.iterdir()))}"
     for name, text in files.items():
         file = version / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -42,9 +48,11 @@ def lay_out(folder, files, mode):
         os.chown(file, 0, USER)
         file.chmod(mode)
     version.mkdir(parents=True, exist_ok=True)
-    (folder / "..data").symlink_to(version.name)
+    (folder / "..data_tmp").symlink_to(version.name)
+    (folder / "..data_tmp").rename(folder / "..data")
     for name in {name.split("/")[0] for name in files}:
-        (folder / name).symlink_to(f"..data/{name}")
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"..data/{name}")
 
 
 def selected(source, data, what):
@@ -105,6 +113,9 @@ def main(manifest, deployment, secrets, folder, name=None, *hosts):
     for container in containers(spec):
         left_out = ["startupProbe", "livenessProbe", "readinessProbe", "lifecycle", "restartPolicy", "resources", "ports"]
         kept.append({key: value for key, value in container.items() if key not in left_out})
+    if len(kept) == 1:
+        # podman ends a pod with its last container, and its network with it; a kubelet does not.
+        kept.append({"name": "pause", "image": "registry.k8s.io/pause:3.10"})
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -133,5 +144,7 @@ def command(manifest, deployment, name, *path):
 if __name__ == "__main__":
     if sys.argv[1] == "--command":
         command(*sys.argv[2:])
+    elif sys.argv[1] == "--replace":
+        lay_out(pathlib.Path(sys.argv[2]), {file.name: file.read_bytes() for file in pathlib.Path(sys.argv[3]).iterdir()}, 0o440)
     else:
         main(*sys.argv[1:])

