@@ -151,3 +151,18 @@ fn every_page_of_the_manual_is_listed() {
         assert!(page == "mod" || index.contains(&format!("pub mod {page};")), "{page}");
     }
 }
+
+#[test]
+fn the_face_of_the_compose_stack_has_the_routes_of_the_shipped_one() {
+    let face = |path: &str| {
+        let file: Value = serde_yaml::from_str(&read(path)).unwrap();
+        let listeners = file["static_resources"]["listeners"].as_sequence().unwrap();
+        let face = listeners.iter().find(|listener| listener["name"] == "admin_face").unwrap();
+        let filters = face["filter_chains"][0]["filters"].as_sequence().unwrap().clone();
+        let clusters = file["static_resources"]["clusters"].as_sequence().unwrap();
+        let admin = clusters.iter().find(|cluster| cluster["name"] == "envoy_admin").unwrap().clone();
+        let manager = filters.last().unwrap();
+        (filters[0].clone(), manager["typed_config"]["route_config"].clone(), admin)
+    };
+    assert_eq!(face("deploy/config/face.yaml"), face("envoy/envoy.yaml"));
+}

@@ -68,6 +68,8 @@ pub struct AccessRule {
 pub struct Caller<'a> {
     /// The other end of the connection.
     pub peer: IpAddr,
+    /// Our end of it.
+    pub local: IpAddr,
     /// Whether it proved a name of the list with a certificate.
     pub certified: bool,
     /// What it asked for.
@@ -139,6 +141,18 @@ impl AccessDenied {
             }
         }
     }
+
+    /// Whether a password is wanted: a person made it up, so it may be found by guessing, and a token may not.
+    pub const fn was_password(&self) -> bool {
+        match self {
+            Self::PasswordRequired | Self::ProxyRequired(_, true) => true,
+            Self::ProxyRequired(_, false)
+            | Self::TokenRequired
+            | Self::TokenOrLoopbackRequired
+            | Self::LoopbackRequired
+            | Self::CertificateRequired => false,
+        }
+    }
 }
 
 impl AccessRule {
@@ -166,7 +180,7 @@ impl AccessRule {
 
     /// A proxy's word; the way in for whoever sits at the machine itself, while the proxy is down, is the password.
     fn check_proxy(&self, caller: Caller<'_>, compare: bool) -> Result<Via, AccessDenied> {
-        let judged = self.proxy.as_ref().map(|rule| proxy::user(rule, caller.peer, caller.headers));
+        let judged = self.proxy.as_ref().map(|rule| proxy::user(rule, caller.peer, caller.local, caller.headers));
         let refused = match judged {
             Some(Ok(user)) => return Ok(Via::Proxy(user)),
             Some(Err(refused)) => refused,
@@ -182,7 +196,9 @@ impl AccessRule {
     /// The client a request comes from: the peer, or whom a trusted proxy speaks for.
     pub fn client(&self, caller: Caller<'_>) -> IpAddr {
         match &self.proxy {
-            Some(rule) if self.mode == AccessMode::TrustedProxy => proxy::client(rule, caller.peer, caller.headers),
+            Some(rule) if self.mode == AccessMode::TrustedProxy => {
+                proxy::client(rule, caller.peer, caller.local, caller.headers)
+            }
             Some(_) | None => caller.peer,
         }
     }
@@ -294,7 +310,7 @@ mod tests {
     }
 
     fn check(rule: &AccessRule, peer: IpAddr, headers: &HeaderMap, compare: bool) -> Result<Via, AccessDenied> {
-        rule.check(Caller { peer, certified: false, uri: &Uri::from_static("/x"), headers }, compare)
+        rule.check(Caller { peer, local: LOCAL, certified: false, uri: &Uri::from_static("/x"), headers }, compare)
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -410,7 +426,7 @@ mod tests {
         let token = headers(&[("x-sigilum-admin-token", "right-token"), ("host", "localhost")]);
         let none = headers(&[("host", "localhost")]);
         let ask = |rule: &AccessRule, certified, headers| {
-            rule.check(Caller { peer: LOCAL, certified, uri: &uri, headers }, true)
+            rule.check(Caller { peer: LOCAL, local: LOCAL, certified, uri: &uri, headers }, true)
         };
         let mtls = rule(AccessMode::Mtls);
         assert_eq!(ask(&mtls, true, &none), Ok(Via::Certificate));
@@ -426,8 +442,9 @@ mod tests {
     #[test]
     fn only_programs_of_this_machine_are_never_locked_out() {
         let uri = Uri::from_static("/x");
-        let local =
-            |peer, headers: &HeaderMap| Caller { peer, certified: false, uri: &uri, headers }.is_local_program();
+        let local = |peer, headers: &HeaderMap| {
+            Caller { peer, local: LOCAL, certified: false, uri: &uri, headers }.is_local_program()
+        };
         assert!(local(LOCAL, &headers(&[("host", "gateway.example")])));
         assert!(!local(LOCAL, &headers(&[("origin", "http://localhost:38100")])));
         assert!(!local(LOCAL, &headers(&[("x-forwarded-for", "127.0.0.1")])));

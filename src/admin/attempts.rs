@@ -15,6 +15,12 @@ const WINDOW_MS: u64 = 60_000;
 /// How long a client is locked out then, in milliseconds. Knocking on does not prolong it: who forgot a script
 /// somewhere gets in again.
 const LOCK_MS: u64 = 300_000;
+/// Wrong passwords of this machine that are answered at once; those beyond wait until one a second is left.
+const FREE_HERE: u64 = 10;
+/// What each of them costs, in milliseconds.
+const COST_MS: u64 = 1_000;
+/// Longest such wait, in milliseconds: shorter than a request may take.
+const MAX_WAIT_MS: u64 = 15_000;
 /// Clients remembered one by one, about 100 bytes each; those beyond are counted together.
 const MAX_CLIENTS: usize = 4096;
 
@@ -22,6 +28,8 @@ const MAX_CLIENTS: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Attempts {
     clients: Mutex<HashMap<IpAddr, Record>>,
+    /// When the wrong passwords of this machine's programs are paid for, all of them together.
+    paid_at: Mutex<u64>,
 }
 
 /// The last wrong tokens of a client.
@@ -62,6 +70,21 @@ impl Attempts {
         let record = clients.get(&place(client)).or_else(shared)?;
         let left = record.locked_until.saturating_sub(now.0);
         (left > 0).then(|| u32::try_from(left.div_ceil(1000)).unwrap_or(u32::MAX))
+    }
+
+    /// Notes a wrong password of a program of this machine, which no lock keeps out: for how long its answer is to wait, in
+    /// milliseconds; `None`: it need not. They are counted together: who is behind a connection is not known.
+    pub fn failed_here(&self, now: MonotonicMillis) -> Option<u64> {
+        let mut paid_at = self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = now.0.saturating_add(FREE_HERE.saturating_mul(COST_MS));
+        *paid_at = (*paid_at).max(now.0).saturating_add(COST_MS).min(free.saturating_add(MAX_WAIT_MS));
+        Some(paid_at.saturating_sub(free)).filter(|wait| *wait > 0)
+    }
+
+    /// Whether wrong passwords of this machine wait now.
+    pub fn is_pressed_here(&self, now: MonotonicMillis) -> bool {
+        let paid_at = *self.paid_at.lock().unwrap_or_else(PoisonError::into_inner);
+        paid_at.saturating_sub(now.0) >= FREE_HERE.saturating_mul(COST_MS)
     }
 
     /// Notes a wrong token. What it leads to shows at the next [`Attempts::locked_for`].
@@ -144,6 +167,25 @@ mod tests {
         }
         attempts.failed(client(1), at(60_006));
         assert_eq!(attempts.locked_for(client(1), at(60_006)), Some(300));
+    }
+
+    #[test]
+    fn of_wrong_passwords_of_this_machine_ten_are_free_and_then_one_a_second() {
+        let attempts = Attempts::default();
+        for number in 0..10 {
+            assert!(!attempts.is_pressed_here(at(0)), "{number}");
+            assert_eq!(attempts.failed_here(at(0)), None, "{number}");
+        }
+        assert!(attempts.is_pressed_here(at(0)));
+        assert_eq!((attempts.failed_here(at(0)), attempts.failed_here(at(0))), (Some(1_000), Some(2_000)));
+        assert_eq!(attempts.failed_here(at(3_000)), None, "three seconds paid for three");
+        assert_eq!(attempts.failed_here(at(3_500)), Some(500));
+        for _ in 0..1_000 {
+            attempts.failed_here(at(4_000));
+        }
+        assert_eq!(attempts.failed_here(at(4_000)), Some(15_000), "a wait has an end");
+        assert!(!attempts.is_pressed_here(at(4_000 + 25_000)));
+        assert_eq!(attempts.locked_for(client(1), at(4_000)), None);
     }
 
     #[test]

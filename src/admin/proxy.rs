@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use http::HeaderMap;
 
 use crate::config::parts::ProxyRule;
+use crate::sys::machine;
 
 /// Header in which proxies note whom they speak for, each at the right end.
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -41,15 +42,23 @@ impl fmt::Display for ProxyRefused {
     }
 }
 
-/// Whether a peer is a proxy that is believed. One on this machine must be allowed besides.
-fn is_trusted(rule: &ProxyRule, peer: IpAddr) -> bool {
+/// Whether a peer is a proxy that is believed. One on this machine must be allowed besides. `local`: our end of the
+/// connection.
+fn is_trusted(rule: &ProxyRule, peer: IpAddr, local: IpAddr) -> bool {
     let listed = rule.proxies.iter().any(|network| network.contains(peer));
-    listed && (rule.allow_loopback || !peer.to_canonical().is_loopback())
+    listed && (rule.allow_loopback || !is_here(peer, local))
 }
 
-/// The user a request comes from.
-pub fn user(rule: &ProxyRule, peer: IpAddr, headers: &HeaderMap) -> Result<String, ProxyRefused> {
-    if !is_trusted(rule, peer) {
+/// Whether an address is this machine: a program here can send from each that the machine has, and not from loopback only.
+fn is_here(address: IpAddr, local: IpAddr) -> bool {
+    let address = address.to_canonical();
+    let own = |other: IpAddr| other.to_canonical() == address;
+    address.is_loopback() || own(local) || machine::addresses().into_iter().any(own)
+}
+
+/// The user a request comes from. `local`: our end of the connection.
+pub fn user(rule: &ProxyRule, peer: IpAddr, local: IpAddr, headers: &HeaderMap) -> Result<String, ProxyRefused> {
+    if !is_trusted(rule, peer, local) {
         return Err(ProxyRefused::UntrustedSource);
     }
     for name in &rule.required_headers {
@@ -70,12 +79,12 @@ pub fn user(rule: &ProxyRule, peer: IpAddr, headers: &HeaderMap) -> Result<Strin
 
 /// The client a proxy speaks for, counted from the right: behind trusted proxies the first that is none of them. What
 /// stands further left was written by who knows whom. The peer itself where it is no trusted proxy, and the last
-/// proxy where what it wrote is no address.
-pub fn client(rule: &ProxyRule, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+/// proxy where what it wrote is no address. `local`: our end of the connection.
+pub fn client(rule: &ProxyRule, peer: IpAddr, local: IpAddr, headers: &HeaderMap) -> IpAddr {
     let mut client = peer;
     let values = headers.get_all(FORWARDED_FOR).iter().rev();
     let mut hops = values.flat_map(|value| value.to_str().unwrap_or("?").rsplit(',')).take(MAX_HOPS);
-    while is_trusted(rule, client) {
+    while is_trusted(rule, client, local) {
         let Some(Ok(hop)) = hops.next().map(|text| text.trim().parse::<IpAddr>()) else { break };
         client = hop;
     }
@@ -92,6 +101,9 @@ mod tests {
 
     use super::*;
     use crate::domain::network::Network;
+
+    /// Where requests arrive.
+    const OURS: &str = "192.0.2.14";
 
     fn rule() -> ProxyRule {
         ProxyRule {
@@ -118,8 +130,8 @@ mod tests {
     #[test]
     fn each_refusal_has_its_reason() {
         let good = [("x-forwarded-user", "alice@example.com"), ("x-verified", "1")];
-        assert_eq!(user(&rule(), at("192.0.2.3"), &headers(&good)).unwrap(), "alice@example.com");
-        assert_eq!(user(&rule(), at("::ffff:192.0.2.3"), &headers(&good)).unwrap(), "alice@example.com");
+        assert_eq!(user(&rule(), at("192.0.2.3"), at(OURS), &headers(&good)).unwrap(), "alice@example.com");
+        assert_eq!(user(&rule(), at("::ffff:192.0.2.3"), at(OURS), &headers(&good)).unwrap(), "alice@example.com");
         for (peer, said, reason) in [
             ("192.0.2.16", &good[..], "trusted_proxy_untrusted_source"),
             ("127.0.0.1", &good, "trusted_proxy_untrusted_source"),
@@ -131,14 +143,34 @@ mod tests {
             ("192.0.2.3", &[("x-forwarded-user", "mallory"), good[1]], "trusted_proxy_user_not_allowed"),
             ("192.0.2.3", &[("x-forwarded-user", "Alice@example.com"), good[1]], "trusted_proxy_user_not_allowed"),
         ] {
-            let found = user(&rule(), at(peer), &headers(said)).unwrap_err().to_string();
+            let found = user(&rule(), at(peer), at(OURS), &headers(said)).unwrap_err().to_string();
             assert_eq!(found, reason, "{peer} {said:?}");
         }
         let here = ProxyRule { allow_loopback: true, ..rule() };
-        assert!(user(&here, at("127.0.0.1"), &headers(&good)).is_ok());
+        assert!(user(&here, at("127.0.0.1"), at(OURS), &headers(&good)).is_ok());
         let all = ProxyRule { allow_users: Vec::new(), ..rule() };
         let other = headers(&[("x-forwarded-user", "bob"), good[1]]);
-        assert_eq!(user(&all, at("192.0.2.3"), &other).unwrap(), "bob");
+        assert_eq!(user(&all, at("192.0.2.3"), at(OURS), &other).unwrap(), "bob");
+    }
+
+    #[test]
+    fn whoever_comes_from_an_address_of_this_machine_is_on_it() {
+        let good = headers(&[("x-forwarded-user", "alice@example.com"), ("x-verified", "1")]);
+        let everywhere = ProxyRule { proxies: vec![Network::parse("0.0.0.0/0").unwrap()], ..rule() };
+        let here = ProxyRule { allow_loopback: true, ..everywhere.clone() };
+        let elsewhere = at("198.51.100.7");
+        assert!(user(&everywhere, elsewhere, at(OURS), &good).is_ok());
+        let own = machine::addresses().into_iter().filter(IpAddr::is_ipv4);
+        for (peer, local) in own.map(|address| (address, at(OURS))).chain([
+            (elsewhere, elsewhere),
+            (at("::ffff:198.51.100.7"), elsewhere),
+            (elsewhere, at("::ffff:198.51.100.7")),
+        ]) {
+            let refused = user(&everywhere, peer, local, &good);
+            assert_eq!(refused, Err(ProxyRefused::UntrustedSource), "{peer} at {local}");
+            assert_eq!(client(&everywhere, peer, local, &headers(&[(FORWARDED_FOR, "203.0.113.5")])), peer);
+            assert!(user(&here, peer, local, &good).is_ok(), "{peer} at {local}");
+        }
     }
 
     #[test]
@@ -154,7 +186,7 @@ mod tests {
             ("192.0.2.3", &["192.0.2.4, 192.0.2.5"], "192.0.2.4"),
         ] {
             let pairs: Vec<_> = said.iter().map(|value| (FORWARDED_FOR, *value)).collect();
-            assert_eq!(client(&rule(), at(peer), &headers(&pairs)), at(expected), "{peer} {said:?}");
+            assert_eq!(client(&rule(), at(peer), at(OURS), &headers(&pairs)), at(expected), "{peer} {said:?}");
         }
     }
 
@@ -163,14 +195,14 @@ mod tests {
         fn who_is_no_proxy_is_believed_in_nothing(said in "[ -~]{0,60}", forwarded in "[0-9a-f:., ]{0,60}") {
             let pairs = headers(&[("x-forwarded-user", &said), ("x-verified", "1"), (FORWARDED_FOR, &forwarded)]);
             let elsewhere = at("198.51.100.9");
-            prop_assert_eq!(user(&rule(), elsewhere, &pairs), Err(ProxyRefused::UntrustedSource));
-            prop_assert_eq!(client(&rule(), elsewhere, &pairs), elsewhere);
+            prop_assert_eq!(user(&rule(), elsewhere, at(OURS), &pairs), Err(ProxyRefused::UntrustedSource));
+            prop_assert_eq!(client(&rule(), elsewhere, at(OURS), &pairs), elsewhere);
         }
 
         #[test]
         fn what_a_client_writes_to_the_left_changes_nothing(left in "[ -~]{0,60}") {
             let pairs = headers(&[(FORWARDED_FOR, &format!("{left},203.0.113.5, 192.0.2.4"))]);
-            prop_assert_eq!(client(&rule(), at("192.0.2.3"), &pairs), at("203.0.113.5"));
+            prop_assert_eq!(client(&rule(), at("192.0.2.3"), at(OURS), &pairs), at("203.0.113.5"));
         }
     }
 }

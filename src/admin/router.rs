@@ -231,7 +231,13 @@ fn check_page(admin: &Admin, id: &RequestId, request: &Request) -> Result<(), Pr
 /// What every request to the API and the metrics passes: access. Who it is travels on as [`Asker`].
 async fn let_in(State(admin): Shared, Extension(id): Id, mut request: Request, next: Next) -> Response<Body> {
     look_for_new_secret(&admin).await;
-    let judged = check_access(&admin, &id, &request).and_then(|asker| check_relay(asker, &request));
+    let judged = match check_access(&admin, &id, &request) {
+        Ok(asker) => check_relay(asker, &request),
+        Err(Denied { problem, wait }) => {
+            tokio::time::sleep(wait).await;
+            Err(problem)
+        }
+    };
     match judged {
         Ok(asker) => {
             if let Some(admission) = request.extensions().get::<Admission>() {
@@ -267,19 +273,41 @@ pub(super) fn may_know(admin: &Admin, id: &RequestId, request: &Request) -> bool
     if request.headers().contains_key(RELAY_HEADER) {
         return false;
     }
-    let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else { return false };
-    let certified = request.extensions().get::<ClientName>().is_some();
-    let caller = Caller { peer: peer.ip(), certified, uri: request.uri(), headers: request.headers() };
+    let extensions = request.extensions();
+    let (Some(Peer(peer)), Some(Local(local))) = (extensions.get::<Peer>(), extensions.get::<Local>()) else {
+        return false;
+    };
+    let certified = extensions.get::<ClientName>().is_some();
+    let (uri, headers) = (request.uri(), request.headers());
+    let caller = Caller { peer: peer.ip(), local: local.ip(), certified, uri, headers };
     let shows_token = access::presented(request.headers()).is_some();
+    // Here nothing waits, so nothing is compared while wrong passwords are to.
+    if shows_token && caller.is_local_program() && admin.attempts.is_pressed_here(admin.clock.now().monotonic) {
+        return false;
+    }
     if shows_token { check_access(admin, id, request).is_ok() } else { admin.access.check(caller, false).is_ok() }
 }
 
-fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Asker, Problem> {
+/// Why a request is not let in, and how long its answer waits.
+struct Denied {
+    problem: Problem,
+    wait: Duration,
+}
+
+impl From<Problem> for Denied {
+    fn from(problem: Problem) -> Self {
+        Self { problem, wait: Duration::ZERO }
+    }
+}
+
+fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Asker, Denied> {
     let (headers, extensions) = (request.headers(), request.extensions());
-    let Some(Peer(peer)) = extensions.get::<Peer>().copied() else { return Err(Problem::internal()) };
+    let (Some(Peer(peer)), Some(Local(local))) = (extensions.get::<Peer>(), extensions.get::<Local>()) else {
+        return Err(Problem::internal().into());
+    };
     let now = admin.clock.now().monotonic;
     let name = extensions.get::<ClientName>();
-    let caller = Caller { peer: peer.ip(), certified: name.is_some(), uri: request.uri(), headers };
+    let caller = Caller { peer: peer.ip(), local: local.ip(), certified: name.is_some(), uri: request.uri(), headers };
     let client = admin.access.client(caller);
     let locked = if caller.is_local_program() { None } else { admin.attempts.locked_for(client, now) };
     match admin.access.check(caller, locked.is_none()) {
@@ -313,16 +341,23 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
             tracing::warn!(
                 event = "admin_access_denied", request_id = %id.0, remote_ip, code, reason, guessed, "admin access"
             );
+            let limited = |text: &str| Problem::new(StatusCode::TOO_MANY_REQUESTS, "AUTH_RATE_LIMITED", text);
             match locked {
                 Some(seconds) if guessed => {
-                    let text = "too many wrong tokens or passwords from this address";
-                    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "AUTH_RATE_LIMITED", text);
-                    return Err(problem.retry_after(seconds));
+                    let problem = limited("too many wrong tokens or passwords from this address");
+                    return Err(problem.retry_after(seconds).into());
                 }
                 None if guessed && !caller.is_local_program() => admin.attempts.failed(client, now),
+                // The right one is let in at once, whoever guesses besides.
+                None if guessed && denied.was_password() => {
+                    if let Some(wait) = admin.attempts.failed_here(now) {
+                        let problem = limited("too many wrong passwords on this machine").retry_after(1);
+                        return Err(Denied { problem, wait: Duration::from_millis(wait) });
+                    }
+                }
                 Some(_) | None => {}
             }
-            Err(Problem::new(StatusCode::FORBIDDEN, code, message))
+            Err(Problem::new(StatusCode::FORBIDDEN, code, message).into())
         }
     }
 }

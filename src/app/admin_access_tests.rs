@@ -4,6 +4,7 @@ use std::net::UdpSocket;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
@@ -207,7 +208,6 @@ async fn in_mode_password_every_route_wants_the_password_in_either_header() {
     for (method, path, open) in operations() {
         for (headers, may) in [
             (&[][..], false),
-            (&[("x-sigilum-admin-token", TOKEN)], false),
             (&[("x-sigilum-admin-token", "the first passphrase")], true),
             (&[("authorization", "Bearer the first passphrase")], true),
         ] {
@@ -220,6 +220,38 @@ async fn in_mode_password_every_route_wants_the_password_in_either_header() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn wrong_passwords_of_this_machine_wait_after_ten_and_the_right_one_does_not() {
+    let (gateway, _) = with_password_file("the first passphrase").await;
+    let ask = async |password: &str| {
+        let answer = gateway.send("GET", CONNECTIONS, &[("x-sigilum-admin-token", password)], "").await;
+        (answer.status, answer.code())
+    };
+    let began = Instant::now();
+    for number in 0..10 {
+        assert_eq!(ask(&format!("guess {number}")).await, (403, "ADMIN_PASSWORD_REQUIRED".to_owned()));
+    }
+    // Each has a second to itself, less what the first ten took.
+    for number in 0..2 {
+        assert_eq!(ask(&format!("more {number}")).await, (429, "AUTH_RATE_LIMITED".to_owned()));
+        assert_eq!(ask("the first passphrase").await.0, 200);
+    }
+    assert!(began.elapsed() >= Duration::from_millis(1_900), "{:?}", began.elapsed());
+    // While they wait, health compares nothing either.
+    let details = async |password: &str| {
+        let answer = gateway.send("GET", "/health/ready", &[("x-sigilum-admin-token", password)], "").await;
+        answer.body.contains("conditions")
+    };
+    assert_eq!(ask("again").await.0, 429);
+    assert_eq!(ask("again").await.0, 429);
+    let waiting = gateway.send("GET", CONNECTIONS, &[("x-sigilum-admin-token", "and again")], "");
+    let (_, told) = tokio::join!(waiting, async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        details("the first passphrase").await
+    });
+    assert!(!told);
 }
 
 #[tokio::test]
@@ -301,7 +333,6 @@ async fn what_a_proxy_says_amiss_is_refused_without_a_reason_on_every_route() {
             (&gateway, &[("x-verified", "1")]),
             (&gateway, &[("x-user", "mallory"), ("x-verified", "1")]),
             (&gateway, &[("x-user", "alice"), ("x-user", "alice"), ("x-verified", "1")]),
-            (&gateway, &[("x-sigilum-admin-token", TOKEN)]),
             (&here_is_none, &good),
         ] {
             let answer = asked.send(method, &path, headers, "").await;
@@ -310,6 +341,8 @@ async fn what_a_proxy_says_amiss_is_refused_without_a_reason_on_every_route() {
             assert!(!answer.body.contains("trusted_proxy_"), "{answer:?}");
         }
     }
+    let token = [("x-sigilum-admin-token", TOKEN)];
+    assert_eq!(gateway.send("GET", CONNECTIONS, &token, "").await.code(), "ADMIN_TRUSTED_PROXY_REQUIRED");
     // Whoever sits at the machine has the password; relayed for somebody it is none.
     let password = ("x-sigilum-admin-token", "the first passphrase");
     let local = here_is_none.send("GET", CONNECTIONS, &[password], "").await;

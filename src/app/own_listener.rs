@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use crate::api::db;
 use crate::app::gateway::instance::Instance;
 use crate::store::worker;
 use crate::sys::files;
@@ -71,10 +72,20 @@ fn processes(data_dir: &Path, run_dir: &Path) -> BTreeSet<i32> {
     }
     // An admin process that nobody supervises. The line outlives its writer, so another process may have the number since:
     // whose it is decides then.
-    let line = files::read_text(&data_dir.join(worker::LOCK_FILE), MAX_LINE).unwrap_or_default();
-    let holder = line.strip_prefix("pid ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-    known.extend(holder.filter(|pid| ProcessIdentity::of(*pid).is_some()));
+    known.extend(holder(&data_dir.join(worker::LOCK_FILE)));
     known
+}
+
+/// Whether a process lives that serves the API of a data folder, by its lock.
+pub fn api_runs(data_dir: &Path) -> bool {
+    holder(&data_dir.join(db::LOCK_FILE)).is_some()
+}
+
+/// The process a lock file names, where there is one with that number.
+fn holder(lock: &Path) -> Option<i32> {
+    let line = files::read_text(lock, MAX_LINE).ok()?;
+    let holder = line.strip_prefix("pid ")?.split(' ').next()?.parse().ok()?;
+    ProcessIdentity::of(holder).map(|_| holder)
 }
 
 /// Whether a connection to `address` ends at this socket.

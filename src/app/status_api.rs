@@ -15,6 +15,9 @@ use crate::sys::tls::trust::ServerTrust;
 /// The header of the admin token.
 const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-sigilum-admin-token");
 
+/// Longest text of metrics that is read, in bytes.
+const MAX_METRICS: usize = 4 * 1024 * 1024;
+
 /// The admin API of a gateway.
 #[derive(Clone)]
 pub struct StatusApi {
@@ -58,6 +61,19 @@ impl StatusApi {
     pub async fn status<T: serde::de::DeserializeOwned>(&self) -> Result<T, ApiError> {
         let told = self.api.call(Method::GET, self.api.url(&["api", "v1", "status"]), None).await?;
         self.api.read(told)
+    }
+
+    /// `GET /metrics`: the whole text (Prometheus), up to 4 MiB.
+    pub async fn metrics(&self) -> Result<String, ApiError> {
+        let mut answer = self.api.open(Method::GET, self.api.url(&["metrics"])).await?;
+        let mut text = Vec::new();
+        while let Some(chunk) = self.api.next(&mut answer).await? {
+            if text.len().saturating_add(chunk.len()) > MAX_METRICS {
+                return Err(self.api.unexpected(answer.status().as_u16(), "it is too large"));
+            }
+            text.extend_from_slice(&chunk);
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// `GET /health/ready`, also where it is not ready; `fresh`: as it is now.

@@ -52,12 +52,17 @@ pub(crate) fn token(config: &Config) -> Result<Option<Secret>, CliError> {
     token_for(config, &config.admin_url)
 }
 
-/// What opens the admin API, to be sent to this address of the gateway. What is stored goes to an address that nobody gave
-/// only where the gateway of the data folder listens there.
+/// What opens the admin API, to be sent to this address of the gateway. The token of a gateway that runs elsewhere goes there
+/// alone. What is stored goes to an address that nobody gave only where the gateway of the data folder listens there, and
+/// where another address was given, so does what was given with it.
 pub(crate) fn token_for(config: &Config, url: &str) -> Result<Option<Secret>, CliError> {
+    if config.remote.as_ref().is_some_and(|remote| remote.url != url) {
+        return Ok(None);
+    }
     let credential = credential(config);
     let token = credential.read()?;
-    if token.is_some() && credential.is_stored() && is_computed(config) {
+    let is_named = config.remote.is_some() || config.admin_url_set && config.admin_url == url;
+    if token.is_some() && !is_named && (credential.is_stored() || config.admin_url_set) {
         check_listener(url, &config.paths.data_dir, &config.paths.run_dir)?;
     }
     Ok(token)

@@ -3,6 +3,7 @@
 use std::io;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use reqwest::Url;
 use zeroize::Zeroizing;
 
 use crate::app::api;
+use crate::app::own_listener;
 use crate::app::owner_api::ApiError;
 use crate::app::owner_api::OwnerApi;
 use crate::cli::args::Globals;
@@ -163,6 +165,8 @@ pub(crate) fn jwt_secret_file() -> PathBuf {
 
 /// The variable that holds the secret of owner tokens.
 pub(crate) const JWT_SECRET: &str = "JWT_SECRET";
+/// The variable that holds the owner's token.
+pub(crate) const OWNER_TOKEN: &str = "SIGILUM_OWNER_TOKEN";
 
 /// What the file holds that `JWT_SECRET_FILE` names, where `JWT_SECRET` itself is not set.
 pub(crate) fn jwt_secret_in_file() -> Result<Option<Secret>, CliError> {
@@ -191,7 +195,7 @@ pub(crate) fn openclaw_home() -> PathBuf {
 }
 
 /// Where `auth login` keeps the token of a namespace; each profile has one of its own.
-pub(crate) fn token_file(openclaw: &std::path::Path, namespace: &Namespace) -> PathBuf {
+pub(crate) fn token_file(openclaw: &Path, namespace: &Namespace) -> PathBuf {
     let profile = profile::suffix(&env::lookup);
     // Two dashes: a namespace may end like a profile.
     let profile = if profile.is_empty() { profile } else { format!("-{profile}") };
@@ -199,7 +203,7 @@ pub(crate) fn token_file(openclaw: &std::path::Path, namespace: &Namespace) -> P
 }
 
 /// The stored token of a namespace.
-pub(crate) fn stored_token(file: &std::path::Path) -> Result<Option<Secret>, CliError> {
+pub(crate) fn stored_token(file: &Path) -> Result<Option<Secret>, CliError> {
     match files::read_text(file, token::MAX_BYTES).map(Zeroizing::new) {
         Ok(text) => Ok(token::tidy(&text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -224,7 +228,7 @@ pub(crate) fn handed_token(
         printer.warn("every process of this machine can read arguments; use --owner-token-stdin");
         return Ok(token::tidy(argument));
     }
-    Ok(env::lookup("SIGILUM_OWNER_TOKEN").and_then(|token| token::tidy(&token)))
+    Ok(env::lookup(OWNER_TOKEN).and_then(|token| token::tidy(&token)))
 }
 
 /// Standard input as text: to its end, on a terminal one line that does not show.
@@ -329,6 +333,22 @@ fn namespace(config: &Config, globals: &Globals, said: Option<&Said>) -> Result<
 /// That no other user of this machine listens where the API should: while it does not run, anybody could, and would
 /// be handed what makes him the owner. The user whose API it is may, and root.
 fn check_listener(base: &str) -> Result<(), CliError> {
+    check_listener_of(base, &api_settings::data_dir(&env::lookup), process::tells_listeners())
+}
+
+/// The same for the API of a data folder. `told`: whether the system tells who listens; where it does not, the API must be
+/// known to run.
+fn check_listener_of(base: &str, folder: &Path, told: bool) -> Result<(), CliError> {
+    if !told {
+        if own_listener::api_runs(folder) {
+            return Ok(());
+        }
+        let message =
+            format!("no API of {} runs that could listen at {base}: the owner's token stays here", folder.display());
+        return Err(CliError::new(Outcome::Unreachable, message).hint(
+            "start it with `sigilum up` or `sigilum api`; to another API hand a token over with --owner-token-stdin",
+        ));
+    }
     let owner = std::fs::metadata(jwt_secret_file()).ok().map(|file| file.uid());
     let port = Url::parse(base).ok().and_then(|url| url.port_or_known_default());
     match port.and_then(|port| process::foreign_listener(port, owner)) {
@@ -391,7 +411,20 @@ fn refused(shown: &dyn Fn(Outcome) -> CliError, status: u16, code: &str) -> CliE
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
     use super::*;
+    use crate::sys::files::FileLock;
+
+    #[test]
+    fn where_nobody_tells_who_listens_only_an_api_that_runs_is_handed_the_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |told| check_listener_of("http://127.0.0.1:1", folder.path(), told);
+        assert!(check(true).is_ok(), "nobody listens there");
+        assert_eq!(check(false).unwrap_err().outcome, Outcome::Unreachable);
+        let held = FileLock::take(&folder.path().join("api.lock"), &format!("pid {} (api)", std::process::id()));
+        assert!(held.is_ok() && check(false).is_ok());
+    }
 
     #[test]
     fn this_machine_is_told_from_others() {

@@ -31,6 +31,9 @@ use crate::reload::Unusable;
 use crate::sys::env;
 use crate::sys::files;
 use crate::sys::machine;
+use crate::sys::ownership;
+use crate::sys::ownership::Access;
+use crate::sys::ownership::Us;
 
 /// Names under which a namespace is found, strongest first.
 const NAMESPACE_NAMES: &[&str] = &["SIGILUM_NAMESPACE", "GATEWAY_SIGILUM_NAMESPACE"];
@@ -339,7 +342,7 @@ fn variables(refused: &Refused) -> Vec<&'static str> {
 
 /// What bind modes ask of the machine.
 fn machine_facts() -> Machine {
-    Machine { addresses: machine::addresses(), container: machine::is_container() }
+    Machine { addresses: machine::interfaces(), container: machine::is_container() }
 }
 
 /// Gathers where values come from and reads the file.
@@ -390,7 +393,7 @@ fn with_sources<T>(
 }
 
 /// The secret of a variable that is not set itself, from the file that `<name>_FILE` names, as containers are given secrets:
-/// a file that is named must be there and hold something, or another secret would be made in its place.
+/// a file that is named must be there, hold something (another secret would be made in its place) and be closed to others.
 pub(crate) fn secret_of_file(name: &str) -> Result<Option<Secret>, Refused> {
     if env::lookup(name).is_some() {
         return Ok(None);
@@ -398,8 +401,12 @@ pub(crate) fn secret_of_file(name: &str) -> Result<Option<Secret>, Refused> {
     let variable = format!("{name}_FILE");
     let Some(file) = env::lookup(&variable) else { return Ok(None) };
     let refused = |why: String| Refused::File(file.clone(), format!("{why} ({variable} names it)"));
-    let text = files::read_text(Path::new(&file), MAX_CREDENTIAL).map(Zeroizing::new);
-    let text = text.map_err(|error| refused(error.to_string()))?;
+    let io = |error: std::io::Error| refused(error.to_string());
+    let opened = files::open_ordinary(Path::new(&file)).map_err(io)?;
+    // Of the file that is read, whatever has its name by now.
+    let found = opened.metadata().map_err(io)?;
+    ownership::check_own(&Access::of(&found), &Us::now()).map_err(|why| refused(why.said(Path::new(&file))))?;
+    let text = files::text_of(opened, MAX_CREDENTIAL).map(Zeroizing::new).map_err(io)?;
     let secret = Secret::new(text.trim().to_owned());
     if secret.expose().is_empty() { Err(refused("holds nothing".to_owned())) } else { Ok(Some(secret)) }
 }

@@ -23,7 +23,8 @@ fn from(pairs: &[(&str, &str)], file: &str) -> Result<Config, Mistakes> {
 }
 
 fn in_a_tailnet() -> Machine {
-    Machine { addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(100, 64, 0, 9).into()], container: false }
+    let addresses = [("lo", Ipv4Addr::LOCALHOST), ("tailscale0", Ipv4Addr::new(100, 64, 0, 9))];
+    Machine { addresses: addresses.map(|(name, ip)| (name.to_owned(), ip.into())).to_vec(), container: false }
 }
 
 fn lines(result: Result<Config, Mistakes>) -> Vec<String> {

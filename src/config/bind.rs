@@ -8,8 +8,8 @@ use crate::config::address::Bind;
 /// What is known of the machine; only some modes ask.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
+    /// Its addresses, each with the name of its interface.
+    pub addresses: Vec<(String, IpAddr)>,
     /// Whether this is a container: nobody outside of one reaches its loopback.
     pub container: bool,
 }
@@ -71,12 +71,21 @@ pub(super) fn parse_ip(text: &str) -> Result<IpAddr, String> {
     bare.parse().map_err(|_| "must be an IP address".to_owned())
 }
 
+/// How Tailscale names its interface on Linux, with a number behind.
+const TAILSCALE: &str = "tailscale";
+
 /// The address of a machine in its tailnet, IPv4 before IPv6: Tailscale gives them out of 100.64.0.0/10 (shared
-/// address space, RFC 6598) and fd7a:115c:a1e0::/48.
-fn tailnet(addresses: &[IpAddr]) -> Option<IpAddr> {
-    let is_v4 = |address: &&IpAddr| matches!(address, IpAddr::V4(ip) if ip.to_bits() >> 22 == 0x6440_0000 >> 22);
-    let is_v6 = |address: &&IpAddr| matches!(address, IpAddr::V6(ip) if ip.to_bits() >> 80 == 0xfd7a_115c_a1e0);
-    addresses.iter().find(is_v4).or_else(|| addresses.iter().find(is_v6)).copied()
+/// address space, RFC 6598) and fd7a:115c:a1e0::/48. Providers number their customers out of the first one too, so such
+/// an address counts only on an interface that has Tailscale's name or an address of the second.
+fn tailnet(addresses: &[(String, IpAddr)]) -> Option<IpAddr> {
+    let is_v4 = |address: &IpAddr| matches!(address, IpAddr::V4(ip) if ip.to_bits() >> 22 == 0x6440_0000 >> 22);
+    let is_v6 = |address: &IpAddr| matches!(address, IpAddr::V6(ip) if ip.to_bits() >> 80 == 0xfd7a_115c_a1e0);
+    let is_tailscale = |interface: &str| {
+        let has_v6 = |(other, address): &(String, IpAddr)| other == interface && is_v6(address);
+        interface.starts_with(TAILSCALE) || addresses.iter().any(has_v6)
+    };
+    let v4 = addresses.iter().find(|(interface, address)| is_v4(address) && is_tailscale(interface));
+    v4.or_else(|| addresses.iter().find(|(_, address)| is_v6(address))).map(|(_, address)| *address)
 }
 
 #[cfg(test)]
@@ -85,8 +94,13 @@ mod tests {
 
     use super::*;
 
+    /// Each address as `interface address`, those without a name on `eth0`.
     fn machine(addresses: &[&str]) -> Machine {
-        Machine { addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(), container: false }
+        let read = |text: &&str| {
+            let (interface, address) = text.split_once(' ').unwrap_or(("eth0", text));
+            (interface.to_owned(), address.parse().unwrap())
+        };
+        Machine { addresses: addresses.iter().map(read).collect(), container: false }
     }
 
     fn bound(mode: &str, machine: &Machine, custom: Option<&str>) -> Option<Vec<String>> {
@@ -123,8 +137,21 @@ mod tests {
     }
 
     #[test]
+    fn an_address_of_a_provider_s_network_is_no_tailnet() {
+        let of = |addresses: &[&str]| tailnet(&machine(addresses).addresses).map(|found| found.to_string());
+        assert_eq!(of(&["wwan0 100.64.0.9", "wwan0 2001:db8::1"]), None);
+        assert_eq!(of(&["tailscale1 100.64.0.9"]).as_deref(), Some("100.64.0.9"));
+        assert_eq!(of(&["utun4 100.64.0.9", "utun4 fd7a:115c:a1e0::9"]).as_deref(), Some("100.64.0.9"));
+        // That of the tailnet, where the machine has both.
+        let both = ["wwan0 100.64.0.8", "utun4 fd7a:115c:a1e0::9", "utun4 100.64.0.9"];
+        assert_eq!(of(&both).as_deref(), Some("100.64.0.9"));
+        let beside = ["wwan0 100.64.0.8", "utun4 fd7a:115c:a1e0::9"];
+        assert_eq!(of(&beside).as_deref(), Some("fd7a:115c:a1e0::9"));
+    }
+
+    #[test]
     fn only_the_blocks_of_a_tailnet_are_one() {
-        let of = |text: &str| tailnet(&[text.parse().unwrap()]).is_some();
+        let of = |text: &str| tailnet(&machine(&[&format!("tailscale0 {text}")]).addresses).is_some();
         for inside in ["100.64.0.0", "100.127.255.255", "fd7a:115c:a1e0::", "fd7a:115c:a1e0:ffff::1"] {
             assert!(of(inside), "{inside}");
         }

@@ -21,6 +21,8 @@ pub fn add(rendered: &str, address: SocketAddr) -> Result<String, RenderError> {
     ignore_global_conn_limit: true                # a busy gateway is not a dead one
     filter_chains:
     - filters:
+      - name: envoy.filters.network.connection_limit   # of its own, as it does not count among the others
+        typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit, stat_prefix: probe, max_connections: 64 }}
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager

@@ -38,7 +38,7 @@
 //! `admin.trusted_proxy.user_header`; `required_headers` must be there besides, and with `allow_users` only those count. The
 //! user is the actor of the audit, before anything the request says of itself. The client's address, for the audit, is
 //! counted from the right end of `X-Forwarded-For`, as far as trusted proxies wrote it. A proxy on this machine wants
-//! `allow_loopback` as well: any process here could pose as it. Why a request was refused is in the log only, as `reason`:
+//! `allow_loopback` as well: any process here could pose as it. Whoever sends from any address the machine has is on it. Why a request was refused is in the log only, as `reason`:
 //! `trusted_proxy_untrusted_source`, `trusted_proxy_user_missing`, `trusted_proxy_missing_header_<name>`,
 //! `trusted_proxy_user_not_allowed`; the answer says no more than that it was. A token cannot be given in this mode (78): two
 //! ways in that look alike would let a leaked token pass for a user. Direct clients of this machine come in with the
@@ -76,7 +76,8 @@
 //! written as IPv6 (`::ffff:127.0.0.1`) counts as open.
 //!
 //! `gateway.bind` says what a bare port means: `loopback`; `lan`, every IPv4 address; `tailnet`, the machine's address in
-//! 100.64.0.0/10 or fd7a:115c:a1e0::/48, which Tailscale gives out, and with none of them loopback, which is said; `auto`,
+//! 100.64.0.0/10 or fd7a:115c:a1e0::/48, which Tailscale gives out, and with none of them loopback, which is said (one of the
+//! first block counts on an interface `tailscale*`, or beside one of the second: providers use that block too); `auto`,
 //! `lan` in a container, whose loopback nobody outside reaches, and else loopback; `custom`, the address of
 //! `gateway.custom_bind_host`; or an address. With `tailnet` and `custom` the same port of 127.0.0.1 is taken as well, which
 //! is where commands go; where one of both is not to be had there is no start. The tailnet is looked for at the start.
@@ -114,7 +115,10 @@
 //! comparison, for the right token too. Knocking on does not prolong it, and no token at all is no guess. IPv6
 //! clients count by their /64; 4096 clients are told apart, those beyond are counted together. What is counted outlives a
 //! reload, not the process. Programs of this machine are always compared: a guesser here must not lock the operator
-//! out, who could read the token's file anyway. A request with an `Origin`, or of somebody a proxy speaks for, is no
+//! out, who could read the token's file anyway. Passwords can be guessed, so beyond ten their wrong ones are answered one a
+//! second, all programs together (`429`, late), and the right one at once; meanwhile `/health/ready` compares none. That slows
+//! a program that waits for its answers; one that opens many connections and takes a late answer for a no is
+//! bounded by the connections the API holds. So a password is to be long (`openssl rand -base64 18`). A request with an `Origin`, or of somebody a proxy speaks for, is no
 //! such program.
 //!
 //! # Web pages

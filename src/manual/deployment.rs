@@ -27,7 +27,7 @@
 //! | --- | --- | --- |
 //! | `decisions` | Envoy, authz | the socket on which Envoy asks; its answers hold credentials |
 //! | `state` | authz, admin | the socket of the state stream, which holds all credentials |
-//! | `envoy` | Envoy, admin | Envoy's file, access log and admin socket; no secret |
+//! | `envoy` | Envoy, its face (to read), admin | Envoy's file, access log and admin socket; no secret |
 //! | `journal` | authz | nonces that were used, as keyed hashes |
 //! | `store` | admin | the sealed store, the admin token, the gateway's identity, logs |
 //! | `api` | the API | its database |
@@ -47,8 +47,11 @@
 //!   `gateway.yaml` in it, and a second copy in the tree would go its own way. A change of those settings takes
 //!   `docker compose up --detach --force-recreate envoy-file envoy`; approvals, connections and everything that is hot do not.
 //! - **Networks.** Applications share `agents` with Envoy alone. `admin` and the API are on `control`, authz is on one that leads
-//!   nowhere. Inside its container Envoy's read-only face listens on all addresses, as a published port does not reach
-//!   loopback there: whoever is on `agents` can read statistics and configuration, in which no secret stands.
+//!   nowhere. Envoy's own read-only face stays on loopback in its container, which a published port does not reach: on
+//!   `agents` anybody could read the configuration and whom the gateway speaks to. Whoever wants to
+//!   read it starts a second Envoy with nothing but that face (`deploy/config/face.yaml`) in front of the first one's admin socket,
+//!   on the loopback of the machine (`--network host`), where no container has a way. Another network of the stack would not do:
+//!   podman's lead into each other, and podman-compose before 1.1 knows no option against it, nor `network_mode`.
 //! - **Start order** is that of who waits for whom; podman-compose before 1.1 knows only the order, and it is enough: authz
 //!   asks until admin answers, and an Envoy without its file ends and is started again.
 //!

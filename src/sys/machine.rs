@@ -12,8 +12,13 @@ const VARIABLES: [&str; 2] = ["container", "KUBERNETES_SERVICE_HOST"];
 
 /// Every address of its interfaces; none where the system does not tell.
 pub fn addresses() -> Vec<IpAddr> {
+    interfaces().into_iter().map(|(_, address)| address).collect()
+}
+
+/// The same, each with the name of its interface.
+pub fn interfaces() -> Vec<(String, IpAddr)> {
     let found = if_addrs::get_if_addrs().unwrap_or_default();
-    found.into_iter().map(|interface| interface.ip()).collect()
+    found.into_iter().map(|interface| (interface.name.clone(), interface.ip())).collect()
 }
 
 /// Whether this is a container.

@@ -13,6 +13,13 @@ fn error(output: &Output) -> String {
     errors[0].to_owned()
 }
 
+/// A file that is the person's alone.
+fn secret(person: &Person, name: &str, text: &str) -> String {
+    let path = person.file(name, text);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
 fn folder(person: &Person, name: &str, mode: u32) -> String {
     let path = person.home().join(name);
     fs::create_dir_all(&path).unwrap();
@@ -42,7 +49,7 @@ fn the_file_of_an_envoy_in_a_container_names_its_sockets_and_listens_on_all_its_
 fn a_file_with_the_master_key_that_is_named_must_be_there() {
     let person = Person::new();
     let away = person.home().join("away").display().to_string();
-    let empty = person.file("empty", "\n");
+    let empty = secret(&person, "empty", "\n");
     for (file, why) in [(&away, "No such file or directory"), (&empty, "holds nothing")] {
         let output = person.command(&["gateway", "admin"]).env("GATEWAY_MASTER_KEY_FILE", file).output().unwrap();
         assert_eq!(output.status.code(), Some(78));
@@ -53,9 +60,45 @@ fn a_file_with_the_master_key_that_is_named_must_be_there() {
 }
 
 #[test]
-fn the_master_key_of_a_file_seals_the_store() {
+fn a_file_with_the_master_key_that_others_may_read_or_change_is_refused() {
     let person = Person::new();
     let file = person.file("key", &format!("{KEY}\n"));
+    for (mode, why) in
+        [(0o644, "is open to every user"), (0o602, "is open to every user"), (0o640, "can be read by its group")]
+    {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let output = person.command(&["gateway", "admin"]).env("GATEWAY_MASTER_KEY_FILE", &file).output().unwrap();
+        assert_eq!(output.status.code(), Some(78), "{mode:o}");
+        let error = error(&output);
+        assert!(error.contains(why) && error.contains("GATEWAY_MASTER_KEY_FILE") && !error.contains(KEY), "{error}");
+    }
+}
+
+#[test]
+fn an_admin_that_runs_by_itself_cleans_its_log_of_the_password_too() {
+    const PASSWORD: &str = "canary-passphrase-of-the-admin";
+    for in_file in [false, true] {
+        let person = Person::new();
+        let file = secret(&person, "password", PASSWORD);
+        let name = if in_file { "SIGILUM_GATEWAY_PASSWORD_FILE" } else { "SIGILUM_GATEWAY_PASSWORD" };
+        let value = if in_file { file.as_str() } else { PASSWORD };
+        let settings = person.file("gateway.yaml", "admin: {access_mode: password}\n");
+        let variables = [(name, value), ("GATEWAY_CONFIG_FILE", settings.as_str()), ("SIGILUM_LOG", "debug")];
+        let log = person.home().join("log");
+        let gateway = Gateway::start_told(&person, &variables, fs::File::create(&log).unwrap().into());
+        // A client that mixes its variables up.
+        let answer = gateway.ask(&format!("GET /health HTTP/1.1\r\nhost: localhost\r\nx-request-id: {PASSWORD}\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        drop(gateway);
+        let log = fs::read_to_string(log).unwrap();
+        assert!(log.contains("client_request_id") && !log.contains(PASSWORD), "{log}");
+    }
+}
+
+#[test]
+fn the_master_key_of_a_file_seals_the_store() {
+    let person = Person::new();
+    let file = secret(&person, "key", &format!("{KEY}\n"));
     let gateway = Gateway::start_with(&person, &[("GATEWAY_MASTER_KEY_FILE", &file)]);
     drop(gateway);
     assert!(!person.home().join(".sigilum-workspace/gateway-master-key").exists());
@@ -86,12 +129,16 @@ fn the_secret_of_owner_tokens_may_be_in_a_file() {
     let output = serve(&away);
     assert_eq!(output.status.code(), Some(78));
     assert!(error(&output).contains(&away), "{}", error(&output));
-    let short = person.file("secret", "short");
+    let open = person.file("open", &"0123456789abcdef".repeat(4));
+    let output = serve(&open);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(error(&output).contains("is open to every user of this machine (mode 0644)"), "{}", error(&output));
+    let short = secret(&person, "secret", "short");
     let output = serve(&short);
     assert_eq!(output.status.code(), Some(78));
     assert!(error(&output).contains("could be guessed"), "{}", error(&output));
     // The owner's commands find the same one.
-    let secret = person.file("secret", &"0123456789abcdef".repeat(4));
+    let secret = secret(&person, "secret", &"0123456789abcdef".repeat(4));
     let mut login = person.command(&["login", "--namespace", "acme", "--token-only"]);
     let login = login.env("JWT_SECRET_FILE", &secret).output().unwrap();
     assert_eq!(login.status.code(), Some(0), "{}", text_of(&login.stderr));

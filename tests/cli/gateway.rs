@@ -21,8 +21,13 @@ impl Gateway {
     }
 
     /// The same with variables of its own.
-    #[allow(clippy::disallowed_methods, reason = "a deadline of the test")]
     pub(crate) fn start_with(person: &Person, variables: &[(&str, &str)]) -> Self {
+        Self::start_told(person, variables, Stdio::null())
+    }
+
+    /// The same, and where its log goes.
+    #[allow(clippy::disallowed_methods, reason = "a deadline of the test")]
+    pub(crate) fn start_told(person: &Person, variables: &[(&str, &str)], log: Stdio) -> Self {
         // Bound for a moment to find it; the admin process says so where somebody was faster.
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = free.local_addr().unwrap();
@@ -31,7 +36,7 @@ impl Gateway {
         let child = person
             .command(&["gateway", "admin", "--addr", &listen, "--namespace", "acme"])
             .envs(variables.iter().copied())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut gateway = Self { child, address };
@@ -45,10 +50,15 @@ impl Gateway {
     }
 
     fn answers(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(self.address) else { return false };
-        let asked = stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        self.ask("GET /health/live HTTP/1.1\r\nhost: localhost\r\n").starts_with("HTTP/1.1 200")
+    }
+
+    /// The answer to a head without its end; nothing where there is none.
+    pub(crate) fn ask(&self, head: &str) -> String {
+        let Ok(mut stream) = TcpStream::connect(self.address) else { return String::new() };
+        let asked = stream.write_all(format!("{head}connection: close\r\n\r\n").as_bytes());
         let mut answer = String::new();
-        asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
+        if asked.is_ok() && stream.read_to_string(&mut answer).is_ok() { answer } else { String::new() }
     }
 
     pub(crate) fn url(&self) -> String {

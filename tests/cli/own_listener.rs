@@ -85,3 +85,33 @@ fn a_token_goes_where_a_person_says() {
     let output = command.env("GATEWAY_ADDR", &stranger.address).env("GATEWAY_ADMIN_TOKEN", given).output().unwrap();
     assert_eq!((output.status.code(), stranger.heard().contains(given)), (Some(4), true));
 }
+
+/// The address of a gateway elsewhere that nobody finds.
+const ELSEWHERE: &str = "https://gateway.invalid:38100";
+
+#[test]
+fn the_token_of_a_gateway_elsewhere_is_not_for_who_listens_here() {
+    let (person, stranger) = (person(), Stranger::start());
+    let elsewhere = "canary-token-of-a-gateway-elsewhere";
+    let file = person.file("remote-token", elsewhere);
+    let remote = format!("gateway: {{mode: remote, remote: {{url: '{ELSEWHERE}', token_file: {file}}}}}\n");
+    let settings = person.file("gateway.yaml", &remote);
+    for (name, value) in [("GATEWAY_CONFIG_FILE", settings.as_str()), ("GATEWAY_ADMIN_URL", ELSEWHERE)] {
+        for arguments in [&["gateway", "probe", "--json", "--timeout", "500"][..], &["doctor", "--lint", "--json"]] {
+            let mut command = person.command(arguments);
+            command
+                .env("GATEWAY_ADDR", &stranger.address)
+                .env(name, value)
+                .env("GATEWAY_ADMIN_TOKEN", "canary-given-token");
+            let output = command.output().unwrap();
+            assert!(!output.stdout.is_empty(), "{arguments:?}: {}", text_of(&output.stderr));
+            let heard = stranger.heard();
+            assert!(!heard.contains("canary"), "{name} {arguments:?}: {heard}");
+        }
+    }
+    let tunnel =
+        format!("gateway: {{mode: remote, remote: {{url: 'http://{}', token_file: {file}}}}}\n", stranger.address);
+    let settings = person.file("tunnel.yaml", &tunnel);
+    person.command(&["gateway", "probe", "--json"]).env("GATEWAY_CONFIG_FILE", &settings).output().unwrap();
+    assert!(stranger.heard().contains(elsewhere), "the end of a tunnel is the gateway that is meant");
+}

@@ -486,6 +486,36 @@ fn the_lock_of_a_session_goes_with_it() {
 }
 
 #[test]
+fn a_bridge_in_the_background_has_no_secret_in_its_environment_but_what_opens_the_admin_api() {
+    let pairing = Pairing::new(Manner::Open);
+    let secrets = [
+        "GATEWAY_MASTER_KEY",
+        "JWT_SECRET",
+        "SIGILUM_OWNER_TOKEN",
+        "SIGILUM_SERVICE_API_KEY",
+        "SIGILUM_SERVICE_API_KEY_LINEAR",
+        "GATEWAY_REPLAY_PASSWORD",
+        "GATEWAY_OTLP_HEADERS",
+    ];
+    let mut command = pairing.pair(&["--daemon"]);
+    command.envs(secrets.map(|name| (name, "canary=0123456789abcdef0123456789abcdef"))).env("HARMLESS", "here");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output.stderr));
+    let file = pairing.run_folder().join("gateway-pair-bridge.pid");
+    let pid = fs::read_to_string(file).unwrap().lines().next().unwrap().to_owned();
+    // Root alone may look into a hardened process.
+    if let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) {
+        let environment = String::from_utf8_lossy(&environment);
+        assert!(environment.contains("HARMLESS=here"), "{environment}");
+        for name in secrets {
+            assert!(!environment.contains(&format!("{name}=")), "{name}");
+        }
+        assert!(!environment.contains("canary=") && !environment.contains(CODE), "{environment}");
+    }
+    assert_eq!(pairing.background("--stop").status.code(), Some(0));
+}
+
+#[test]
 fn a_bridge_in_the_background_is_started_found_and_stopped() {
     let pairing = Pairing::new(Manner::Open);
     let output = pairing.pair(&["--daemon"]).output().unwrap();

@@ -43,7 +43,8 @@ cp -r "$DEPLOY_ROOT/deploy/compose.yaml" "$DEPLOY_ROOT/deploy/config" "$PROJECT/
 cmp --silent "$DEPLOY_ROOT/deploy/compose.yaml" "$PROJECT/compose.yaml" || fail "compose.yaml was changed"
 mkdir -m 0711 "$PROJECT/secrets"
 for name in gateway-master-key api-jwt-secret; do
-    openssl rand -hex 32 > "$PROJECT/secrets/$name"
+    (umask 077; openssl rand -hex 32 > "$PROJECT/secrets/$name")
+    is "a secret is nobody else's from the first moment on" 600 "$(stat --format %a "$PROJECT/secrets/$name")"
     chown 65532 "$PROJECT/secrets/$name"
     chmod 0400 "$PROJECT/secrets/$name"
 done
@@ -113,6 +114,15 @@ printf %s "$PROVIDER_KEY" | podman exec --interactive "$(name_of admin)" sigilum
     --base-url "http://10.99.0.1:$UPSTREAM_PORT" --allow-private --secret-stdin api_key >> "$LOG" 2>&1 ||
     fail "connection add, see $LOG"
 
+# As the README has it, in its engine's words.
+podman run --detach --name sigilum-face --network host --user 65532:65532 --read-only --read-only-tmpfs=false --cap-drop all \
+    --workdir /run/sigilum/envoy --volume sigilum_envoy:/run/sigilum/envoy:ro --volume "$PROJECT/config:/etc/sigilum:ro" \
+    --entrypoint /usr/local/bin/envoy docker.io/envoyproxy/envoy:distroless-v1.40.0 \
+    --config-path /etc/sigilum/face.yaml --disable-hot-restart --concurrency 1 >/dev/null
+until_true 10 "the read-only face" answers http://127.0.0.1:38200/ready
+passed "Envoy's read-only face answers on the machine's loopback"
+is "and changes nothing" 404 "$(curl --silent --output /dev/null --write-out '%{http_code}' --request POST http://127.0.0.1:38200/quitquitquit)"
+
 # ---------------------------------------------------------------- what passes and what does not
 until_true 10 "an approved request" approved_passes ping
 seen="$(tail -n 1 "$SEEN")"
@@ -150,7 +160,7 @@ for port in 38100 38200 8787; do
     passed ":$port answers on loopback and nowhere else"
 done
 published="$(for service in "${SERVICES[@]}"; do podman port "$(name_of "$service")"; done | sed 's/^.* -> //' | sort | paste --serial --delimiters=' ')"
-is "nothing else is published" "0.0.0.0:38000 127.0.0.1:38100 127.0.0.1:38200 127.0.0.1:8787" "$published"
+is "nothing else is published" "0.0.0.0:38000 127.0.0.1:38100 127.0.0.1:8787" "$published"
 
 for service in "${SERVICES[@]}"; do
     container="$(name_of "$service")"
@@ -178,6 +188,17 @@ is "an approved agent in a container beside it passes under that name" 200 "$(ag
 is "and another is refused" "403 AUTH_CLAIM_REQUIRED" "$(agent_beside unapproved)"
 is "an application sees no socket of the gateway" "" "$(application 'ls -A /run/sigilum; find / -xdev -type s' || true)"
 holds "names are resolved there" envoy "$(application 'getent hosts envoy')"
+# By name and by each address the stack has, with any Host.
+answers_application() {
+    application "exec 3<>/dev/tcp/$1/$2 && printf 'GET /$3 HTTP/1.1\\r\\nhost: localhost\\r\\nconnection: close\\r\\n\\r\\n' >&3 && timeout 3 cat <&3"
+}
+addresses_of() { podman inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$(name_of "$1")"; }
+gateway_of() { podman inspect --format '{{range .NetworkSettings.Networks}}{{.Gateway}} {{end}}' "$(name_of "$1")"; }
+for address in envoy $(addresses_of envoy) $(gateway_of envoy) 10.99.0.1; do
+    if answers_application "$address" 38200 ready | grep --quiet .; then fail "an application is answered at $address:38200"; fi
+    passed "an application gets no answer at $address:38200"
+done
+holds "and where it may ask it is answered in that way" 'HTTP/1.1' "$(answers_application envoy 38000 health || true)"
 for service in admin api authz; do
     if application "getent hosts $service" | grep --quiet .; then fail "an application finds $service"; fi
     passed "an application does not find $service"

@@ -180,3 +180,26 @@ fn the_lines_of_a_refusal_are_in_the_archive_after_the_gateway_has_gone() {
         lines.filter(|line| line["stream"] == "decision" && line["reason_code"] == "AUTH_CLAIM_REQUIRED").count();
     assert_eq!(refused, 1);
 }
+
+#[test]
+fn metrics_come_from_the_gateway_that_took_the_token_and_the_token_goes_nowhere_else() {
+    let gateway = Setup::new().start();
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (listen, url) = (stranger.local_addr().unwrap().to_string(), format!("http://{}", gateway.setup.admin));
+    stranger.set_nonblocking(true).unwrap();
+    let nobody = gateway.setup.root.path().join("nobody-runs-here");
+    let mut command =
+        gateway.setup.command(&["--gateway-admin-url", &url, "gateway", "diagnostics", "export", "--output", "-"]);
+    let output = command.env("GATEWAY_RUN_DIR", nobody).env("GATEWAY_ADDR", listen).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = unpacked(&output.stdout);
+    let metrics = found.get("metrics.txt").map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+    assert!(metrics.contains("# TYPE "), "{}", String::from_utf8_lossy(&found["manifest.json"]));
+    // Whoever connected waits there still.
+    let mut heard = String::new();
+    while let Ok((mut stream, _)) = stranger.accept() {
+        stream.set_nonblocking(false).unwrap();
+        let _ = stream.read_to_string(&mut heard);
+    }
+    assert!(!heard.contains("x-sigilum-admin-token"), "{heard}");
+}

@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::config::keys;
 use crate::config::parts::ClaimsSource;
 use crate::config::parts::Listeners;
+use crate::config::parts::Password;
 use crate::envoy::live;
 use crate::envoy::render::Rendering;
 use crate::reload;
@@ -86,7 +87,12 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
         handed.into_iter().partition(|(name, _)| keys::is_own_secret(name));
     let service_keys: Vec<_> = service_keys.into_iter().chain(launch::service_keys()).collect();
     let cleaner = (!args.supervised).then(|| {
-        let own = [&config.admin.token, &config.master_key].into_iter().flatten();
+        let password = match &config.admin.password {
+            Some(Password::Given(password)) => role::held(Some(password), None),
+            Some(Password::File(file)) => role::held(None, Some(file)),
+            None => None,
+        };
+        let own = [&config.admin.token, &config.master_key, &password].into_iter().flatten();
         let handed = service_keys.iter().chain(&referenced).map(|(_, secret)| secret);
         role::cleaner(own.chain(handed))
     });

@@ -216,6 +216,8 @@ impl Target {
         } else {
             let log = bridge::fresh_log(&self.log).map_err(failed)?;
             let mut command = supervision::detached(&self.arguments, &log).map_err(failed)?;
+            // What its owner signs in with is none of the gateway's business.
+            command.env_remove(owner::JWT_SECRET).env_remove(owner::OWNER_TOKEN);
             let started = command.spawn().map_err(failed)?;
             if let Some(process) = i32::try_from(started.id()).ok().and_then(ProcessIdentity::of) {
                 pid_file::write(&self.pid, &process).map_err(failed)?;

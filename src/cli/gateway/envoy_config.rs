@@ -32,7 +32,7 @@ pub(crate) struct EnvoyConfigArgs {
     /// Unix socket of authz, where it is not authz.sock in Envoy's working directory
     #[arg(long, value_name = "PATH")]
     authz_socket: Option<PathBuf>,
-    /// For an Envoy in a container of its own: the read-only face listens on all its addresses. Publish it on loopback only
+    /// For an Envoy in a container of its own: the read-only face listens on all its addresses. Publish it on loopback only, and give that container no network with agents
     #[arg(long)]
     in_container: bool,
     /// Add a listener for the probes of a container platform: `/ready` (Envoy is live) and `/healthz` (requests are decided)

@@ -128,6 +128,11 @@ pub(super) async fn run(args: &ProbeArgs, globals: &Globals, printer: &mut Print
         Err(error) => (None, Some(error.message), None),
     };
     let remote = Some(config.admin_url.clone()).filter(|url| !owner::is_loopback(url));
+    let (remote_token, remote_unread) = match remote.as_ref().map(|url| gateway_api::token_for(config, url)).transpose()
+    {
+        Ok(token) => (token.flatten(), None),
+        Err(error) => (None, Some(error.message)),
+    };
     let explicit = args.url.clone();
     let explicit_token = args.token_file.as_deref().map(gateway_api::stored_token).transpose()?.flatten();
     let ingress =
@@ -136,11 +141,11 @@ pub(super) async fn run(args: &ProbeArgs, globals: &Globals, printer: &mut Print
     let (one, two, three, four) = tokio::join!(
         ask("explicit", explicit, explicit_token.as_ref(), None, &trust, patience),
         ask("loopback", loopback, token.as_ref(), stranger, &trust, patience),
-        ask("remote", remote, token.as_ref(), None, &trust, patience),
+        ask("remote", remote, remote_token.as_ref(), None, &trust, patience),
         runtime(ingress.first().copied().filter(|_| !tls), patience),
     );
     let targets: Vec<Target> = [one, two, three, four].into_iter().flatten().collect();
-    let report = judge(targets, unread);
+    let report = judge(targets, unread.or(remote_unread));
     if args.json {
         printer.json(&report)?;
     } else {

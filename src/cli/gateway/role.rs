@@ -1,7 +1,9 @@
 //! What the long-lived roles have in common: hardened first, then logging; an end with an exit code.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::domain::log_redaction::LogRedactor;
@@ -32,6 +34,11 @@ pub(crate) fn begin_log(level: &str, cleaner: Option<Arc<LogRedactor>>) -> Resul
 pub(crate) fn cleaner<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Arc<LogRedactor> {
     let long = secrets.filter(|secret| secret.expose().len() >= MIN_SECRET);
     Arc::new(LogRedactor::knowing(Redactor::new(long)))
+}
+
+/// A secret for [`cleaner`]: what was given, else what its file holds now. One that cannot be read is told elsewhere.
+pub(crate) fn held(given: Option<&Secret>, file: Option<&Path>) -> Option<Secret> {
+    given.map(Secret::duplicate).or_else(|| gateway_api::stored_token(file?).ok().flatten())
 }
 
 /// Runs a role until it ends; the first signal calls its stop, the second does not wait for it.

@@ -16,7 +16,6 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::app::gateway::crash;
-use crate::app::gateway::instance::Instance;
 use crate::app::status_api::StatusApi;
 use crate::app::survey;
 use crate::cli::doctor;
@@ -41,7 +40,6 @@ use crate::sys::env;
 use crate::sys::files;
 use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::exchange;
-use crate::sys::local_http::reachable;
 use crate::telemetry::log_reader;
 use crate::telemetry::log_reader::LogPlaces;
 use crate::telemetry::log_reader::MAX_BYTES;
@@ -61,8 +59,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_FILE: u64 = 256 * 1024;
 /// Longest file of a crash, in bytes: twice what one has.
 const MAX_CRASH: u64 = 1024 * 1024;
-/// Header of the admin token.
-const TOKEN_HEADER: &str = "x-sigilum-admin-token";
 
 /// A file that is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -172,30 +168,22 @@ impl Collection<'_> {
         }
     }
 
-    /// The metrics of the admin process. Only where it has proven to take our token: who listens there otherwise is not known.
+    /// The metrics of the admin process, from the address that has proven to take our token.
     async fn metrics(&mut self, report: &ReportBody) {
         const NAME: &str = "metrics.txt";
         let config = &self.looked.config;
-        let running = Instance::read(&config.paths.run_dir).filter(|instance| instance.supervisor.is_alive());
-        let (addresses, tls) = running.map_or_else(
-            || (config.listen.admin.clone(), config.admin.tls.is_some()),
-            |found| (found.addresses.admin, found.addresses.admin_tls),
-        );
         let token = gateway_api::token_for(config, &report.rpc.url).ok().flatten();
-        let (Some(true), Some(address), Some(token)) = (report.rpc.ok, addresses.first(), token) else {
+        let (Some(true), Some(token)) = (report.rpc.ok, token) else {
             return self.lacks(NAME, "the admin API did not answer a call with the admin token");
         };
-        let address = reachable(*address);
-        let endpoint =
-            if tls { Endpoint::Tls(address, gateway_api::trust(&config.admin.trust)) } else { Endpoint::Tcp(address) };
-        let asked = Request::get("/metrics").header(TOKEN_HEADER, token.expose());
-        match exchange(&endpoint, asked, Bytes::new(), PATIENCE).await {
-            Ok(answer) if answer.status == 200 => {
-                let text = self.cleaner.text(&String::from_utf8_lossy(&answer.body));
-                self.parts.push(Part::text(NAME, text));
-            }
-            Ok(answer) => self.lacks(NAME, &format!("the admin API answers {}", answer.status)),
-            Err(error) => self.lacks(NAME, &format!("the admin API {error}")),
+        let trust = gateway_api::trust(&config.admin.trust);
+        let answered = match StatusApi::new(&report.rpc.url, Some(&token), &trust, PATIENCE) {
+            Ok(api) => api.metrics().await,
+            Err(error) => Err(error),
+        };
+        match answered {
+            Ok(text) => self.parts.push(Part::text(NAME, self.cleaner.text(&text))),
+            Err(error) => self.lacks(NAME, &error.to_string()),
         }
     }
 

@@ -32,9 +32,12 @@ use crate::cli::gateway::pid_file;
 use crate::cli::gateway::place::Place;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
+use crate::cli::owner;
 use crate::cli::printer::Printer;
 use crate::cli::printer::tame;
 use crate::config::Config;
+use crate::config::keys;
+use crate::sys::env;
 use crate::sys::files;
 use crate::sys::files::FileLock;
 use crate::sys::process::ProcessIdentity;
@@ -131,6 +134,9 @@ impl Background {
         let mut command = supervision::detached(&arguments, &log).map_err(failed)?;
         let written = session::written(pairing).map_err(failed)?;
         command.stdin(Stdio::piped());
+        unneeded_secrets().for_each(|name| {
+            command.env_remove(name);
+        });
         let mut child = command.spawn().map_err(failed)?;
         let process = i32::try_from(child.id()).ok().and_then(ProcessIdentity::of);
         if let Some(process) = &process {
@@ -342,6 +348,18 @@ impl Background {
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     }
+}
+
+/// Variables with secrets that a bridge has no use for, and that would stand in its environment as long as it lives. It opens
+/// the admin API and nothing else.
+fn unneeded_secrets() -> impl Iterator<Item = String> {
+    let of_owner = [owner::JWT_SECRET, owner::OWNER_TOKEN];
+    let opens = |name: &str| {
+        let keys = [&keys::ADMIN_TOKEN, &keys::ADMIN_PASSWORD];
+        keys.iter().any(|key| key.env.contains(&name))
+    };
+    let own = keys::SECRET_ENVIRONMENT.iter().copied().filter(move |name| !opens(name));
+    own.chain(of_owner).map(str::to_owned).chain(env::names_with(&[keys::SERVICE_KEY_PREFIX]))
 }
 
 /// What a bridge says of itself, where it said anything.
