@@ -168,7 +168,10 @@ mod tests {
         let endpoint = Endpoint::Tcp(listener.local_addr().unwrap());
         let late = exchange(&endpoint, Request::get("/"), Bytes::new(), Duration::from_millis(30)).await;
         assert!(matches!(late, Err(ExchangeError::Late(_))), "{late:?}");
-        drop(listener);
+        // A port that is held without listening: one that was let go another test could take.
+        let held = tokio::net::TcpSocket::new_v4().unwrap();
+        held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let endpoint = Endpoint::Tcp(held.local_addr().unwrap());
         let nobody = exchange(&endpoint, Request::get("/"), Bytes::new(), SOON).await;
         assert!(matches!(nobody, Err(ExchangeError::Connect(_))), "{nobody:?}");
     }
