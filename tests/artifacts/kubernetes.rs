@@ -21,8 +21,15 @@ const SCHEMAS: &str = "tests/golden/k8s-schemas/schemas.json";
 /// A kind whose types the generator of the schemas does not take.
 const UNCHECKED: [&str; 1] = ["gateway.envoyproxy.io/v1alpha1/EnvoyProxy"];
 /// Files of `deploy/` that are no objects of an API server.
-const OTHER: [&str; 6] =
-    ["compose.yaml", "kustomization.yaml", "gateway.yaml", "envoy.yaml", "values.yaml", "sigilum-gateway.rules.yaml"];
+const OTHER: [&str; 7] = [
+    "compose.yaml",
+    "kustomization.yaml",
+    "gateway.yaml",
+    "envoy.yaml",
+    "face.yaml",
+    "values.yaml",
+    "sigilum-gateway.rules.yaml",
+];
 /// The user of the gateway's processes.
 const USER: u64 = 65_532;
 

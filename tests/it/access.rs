@@ -73,6 +73,7 @@ fn commands_and_the_gateway_go_by_a_password_that_may_change() {
     };
     write("the first passphrase\n");
     let setup = setup.yaml(&format!("admin: {{password_file: {}}}\n", file.display()));
+    setup.begin_journal();
     setup.write_yaml();
     let running =
         crate::support::gateway::Running::spawn_in(setup.command(&["gateway", "start"]), Some(setup.root.path()));
@@ -136,7 +137,6 @@ fn a_custom_address_and_loopback_are_bound_both_or_none() {
         assert!(refused.said.contains(&format!("port {port}")), "{held}: {}", refused.said);
         drop(taken);
     }
-    setup.begin_journal();
     setup.write_yaml();
     let running = crate::support::gateway::Running::spawn_in(start(&setup), Some(setup.root.path()));
     wait_until("the gateway to be ready", std::time::Duration::from_secs(300), || running.said().contains("ready:"));
