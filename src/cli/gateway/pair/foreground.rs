@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use serde_json::Map;
 use serde_json::Value;
@@ -38,6 +41,7 @@ use crate::domain::log_redaction::LogRedactor;
 use crate::domain::redact::Redactor;
 use crate::domain::secret::Secret;
 use crate::sys::clock::Clock as _;
+use crate::sys::clock::Stopwatch;
 use crate::sys::clock::SystemClock;
 use crate::sys::files;
 use crate::sys::signal::StopSignals;
@@ -229,15 +233,24 @@ pub(in crate::cli::gateway) async fn check_api(pairing: &Pairing, printer: &mut 
     }
 }
 
+/// How long it is believed who listens at the gateway's address: finding out reads what every process holds.
+const LISTENER_HOLDS: Duration = Duration::from_secs(1);
+
 /// The token for each request, and that it may go where it goes: a bridge outlives the gateway.
 fn token_source(admin: &reqwest::Url, config: &Config) -> TokenSource {
     let credential = gateway_api::credential(config);
     let (data, run) = (config.paths.data_dir.clone(), config.paths.run_dir.clone());
     let computed = (credential.is_stored() && gateway_api::is_computed(config)).then(|| admin.to_string());
+    let looked = Mutex::new(None::<Stopwatch>);
     Arc::new(move || {
         let token = credential.read().map_err(|error| error.message)?;
         if let (Some(_), Some(url)) = (&token, &computed) {
-            gateway_api::check_listener(url, &data, &run).map_err(|error| error.message)?;
+            let mut looked = looked.lock().unwrap_or_else(PoisonError::into_inner);
+            if looked.is_none_or(|at| at.elapsed() >= LISTENER_HOLDS) {
+                *looked = None;
+                gateway_api::check_listener(url, &data, &run).map_err(|error| error.message)?;
+                *looked = Some(Stopwatch::start());
+            }
         }
         Ok(token)
     })
