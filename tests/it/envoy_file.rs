@@ -43,7 +43,8 @@ fn listener(name: &str) -> &'static Value {
 }
 
 fn manager(listener_name: &str) -> &'static Value {
-    &listener(listener_name)["filter_chains"][0]["filters"][0]["typed_config"]
+    // The last of the network filters: before it may stand a limit of connections.
+    &listener(listener_name)["filter_chains"][0]["filters"].as_sequence().unwrap().last().unwrap()["typed_config"]
 }
 
 fn cluster(name: &str) -> &'static Value {
