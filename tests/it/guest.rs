@@ -129,7 +129,9 @@ impl Guest {
         let mut admin = setup.command(&["gateway", "admin", "--addr", &setup.admin.to_string()]);
         admin.env("GATEWAY_MASTER_KEY", crate::support::agent::random_hex(32));
         let admin = Running::spawn_in(admin, Some(setup.root.path()));
-        wait_until("admin listens", LIMIT, || std::net::TcpStream::connect(setup.admin).is_ok());
+        // It listens before it has minted its token.
+        let minted = setup.data().join("admin-token");
+        wait_until("admin listens", LIMIT, || minted.exists() && std::net::TcpStream::connect(setup.admin).is_ok());
 
         let (address, authz) = (local(free_port()), local(free_port()));
         let run = setup.run_dir();
