@@ -182,7 +182,8 @@ fn approval(item: Node, mistakes: &mut Vec<Mistake>) -> Option<DeclaredApproval>
     Some(DeclaredApproval { namespace: namespace?, public_key: public_key?, service: service?, expires_at })
 }
 
-fn field<T>(
+/// A member that is a text of some form; where it is not, that is said at its place.
+pub(super) fn field<T>(
     name: &str,
     node: &Node,
     mistakes: &mut Vec<Mistake>,

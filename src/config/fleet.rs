@@ -13,7 +13,7 @@ use http::Uri;
 use crate::config::access::file;
 use crate::config::access::parse_name;
 use crate::config::address::Bind;
-use crate::config::file::text_of;
+use crate::config::file::field;
 use crate::config::file::wrong;
 use crate::config::fleet_keys::REPLAY_CA_FILE;
 use crate::config::fleet_keys::REPLAY_PASSWORD;
@@ -290,7 +290,7 @@ fn workload(item: Node, mistakes: &mut Vec<Mistake>) -> Option<Workload> {
     let (mut name, mut sans, mut connections) = (None, None, None);
     for Entry { key, mark, value } in &entries {
         match key.as_str() {
-            "name" => name = one(key, value, mistakes, parse_workload_name),
+            "name" => name = field(key, value, mistakes, parse_workload_name),
             "sans" => sans = many(key, value, mistakes, parse_name),
             "connections" => connections = many(key, value, mistakes, |text| Ok(text.to_owned())),
             _ => {
@@ -340,22 +340,6 @@ fn parse_workload_name(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-'".to_owned()) }
 }
 
-fn one<T>(
-    name: &str,
-    node: &Node,
-    mistakes: &mut Vec<Mistake>,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Option<T> {
-    match text_of(node).and_then(parse) {
-        Ok(value) => Some(value),
-        Err(message) => {
-            let message = format!("{name} {message}");
-            mistakes.push(Mistake { path: format!(".{name}"), ..wrong(node.mark, message) });
-            None
-        }
-    }
-}
-
 fn many<T>(
     name: &str,
     node: &Node,
@@ -367,7 +351,7 @@ fn many<T>(
         mistakes.push(Mistake { path: format!(".{name}"), ..wrong(node.mark, message) });
         return None;
     };
-    items.iter().map(|item| one(name, item, mistakes, &parse)).collect()
+    items.iter().map(|item| field(name, item, mistakes, &parse)).collect()
 }
 
 #[cfg(test)]
