@@ -192,36 +192,7 @@ impl Command {
 
     /// Whether it makes a gateway where there is none yet.
     pub(crate) const fn makes_gateway(&self) -> bool {
-        match self {
-            Self::Setup(_) | Self::Up(_) => true,
-            Self::Gateway(args) => args.makes_gateway(),
-            Self::Identity(_)
-            | Self::Service(_)
-            | Self::Connection(_)
-            | Self::Secrets(_)
-            | Self::Variable(_)
-            | Self::Claim(_)
-            | Self::Auth(_)
-            | Self::Login(_)
-            | Self::Down(_)
-            | Self::E2eTests(_)
-            | Self::AgentSimulator(_)
-            | Self::Install(_)
-            | Self::Versions
-            | Self::Api(_)
-            | Self::Logs(_)
-            | Self::Status(_)
-            | Self::Profiles(_)
-            | Self::Doctor(_)
-            | Self::Health(_)
-            | Self::Request(_)
-            | Self::Completions(_)
-            | Self::Version
-            | Self::Help(_)
-            | Self::ExecDetached(_)
-            | Self::ExecEnvoy(_)
-            | Self::ExecProvider(_) => false,
-        }
+        matches!(self, Self::Setup(_) | Self::Up(_)) || matches!(self, Self::Gateway(args) if args.makes_gateway())
     }
 }
 
