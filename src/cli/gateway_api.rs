@@ -61,16 +61,17 @@ pub(crate) fn token_for(config: &Config, url: &str) -> Result<Option<Secret>, Cl
     }
     let credential = credential(config);
     let token = credential.read()?;
-    let is_named = config.remote.is_some() || config.admin_url_set && config.admin_url == url;
-    if token.is_some() && !is_named && (credential.is_stored() || config.admin_url_set) {
+    if token.is_some() && is_unproven(config, &credential, url) {
         check_listener(url, &config.paths.data_dir, &config.paths.run_dir)?;
     }
     Ok(token)
 }
 
-/// Whether the address of the admin API comes from defaults, and not from somebody who knows who listens there.
-pub(crate) const fn is_computed(config: &Config) -> bool {
-    config.remote.is_none() && !config.admin_url_set
+/// Whether this credential goes to that address only after a look at who listens there: nobody named the address, and the
+/// credential was found, or was given for another one.
+pub(crate) fn is_unproven(config: &Config, credential: &Credential, url: &str) -> bool {
+    let is_named = config.remote.is_some() || config.admin_url_set && config.admin_url == url;
+    !is_named && (credential.is_stored() || config.admin_url_set)
 }
 
 /// That the gateway of these folders listens at a computed address of this machine, or nobody.

@@ -240,11 +240,12 @@ const LISTENER_HOLDS: Duration = Duration::from_secs(1);
 fn token_source(admin: &reqwest::Url, config: &Config) -> TokenSource {
     let credential = gateway_api::credential(config);
     let (data, run) = (config.paths.data_dir.clone(), config.paths.run_dir.clone());
-    let computed = (credential.is_stored() && gateway_api::is_computed(config)).then(|| admin.to_string());
+    // The bridge has its address from the same settings, as a parsed one.
+    let unproven = gateway_api::is_unproven(config, &credential, &config.admin_url).then(|| admin.to_string());
     let looked = Mutex::new(None::<Stopwatch>);
     Arc::new(move || {
         let token = credential.read().map_err(|error| error.message)?;
-        if let (Some(_), Some(url)) = (&token, &computed) {
+        if let (Some(_), Some(url)) = (&token, &unproven) {
             let mut looked = looked.lock().unwrap_or_else(PoisonError::into_inner);
             if looked.is_none_or(|at| at.elapsed() >= LISTENER_HOLDS) {
                 *looked = None;
