@@ -26,6 +26,7 @@ use crate::support::gateway::Setup;
 use crate::support::plane;
 use crate::support::plane::OWN;
 use crate::support::plane::SERVICE;
+use crate::support::process::StopAtEnd;
 use crate::support::process::freeze;
 use crate::support::process::signal;
 use crate::support::process::wait_until;
@@ -131,15 +132,6 @@ fn hammer<'scope>(
     })
 }
 
-/// Sets a flag, also where an assertion ends the scope: the scope waits for those who look at it.
-struct SetAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 #[test]
 fn a_key_that_is_handed_over_counts_at_once() {
     let (api, upstream) = (Api::start(), Upstream::start());
@@ -176,7 +168,7 @@ fn a_killed_admin_interrupts_nobody_with_the_api_or_without_it() {
     };
     let served = thread::scope(|scope| {
         let served = hammer(scope, &gateway, &agent, &stop);
-        let _stop = SetAtEnd(&stop);
+        let _stop = StopAtEnd(&stop);
         restart();
         plane::until_fresh(&gateway, true);
         api.kill();

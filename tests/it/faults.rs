@@ -35,6 +35,7 @@ use crate::support::gateway::LIMIT;
 use crate::support::gateway::Running;
 use crate::support::gateway::Setup;
 use crate::support::parts;
+use crate::support::process::StopAtEnd;
 use crate::support::process::freeze;
 use crate::support::process::signal;
 use crate::support::process::wait_until;
@@ -48,15 +49,6 @@ const AROUND: usize = 200;
 const MEANWHILE: usize = 30;
 /// Answers of nonsense.
 const NONSENSE: usize = 1500;
-
-/// Ends the senders, also where an assertion ends the test: the scope waits for them.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
 
 /// One connection that is opened again where it breaks.
 struct Line<'a> {

@@ -7,8 +7,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Command;
-use std::process::Stdio;
 use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
@@ -33,8 +31,8 @@ use crate::support::gateway::LIMIT;
 use crate::support::gateway::Running;
 use crate::support::gateway::Setup;
 use crate::support::gateway::free_port;
-use crate::support::parts::envoy_binary;
-use crate::support::process::wait_until;
+use crate::support::parts::run_envoy;
+use crate::support::parts::start_admin;
 use crate::support::upstream::Upstream;
 
 /// The shipped file.
@@ -126,12 +124,7 @@ impl Guest {
         let ([certificate, key], client) = (tls.put("sigilum-authz"), tls.put("envoy.example.com"));
         tls.put("stranger.example.com");
 
-        let mut admin = setup.command(&["gateway", "admin", "--addr", &setup.admin.to_string()]);
-        admin.env("GATEWAY_MASTER_KEY", crate::support::agent::random_hex(32));
-        let admin = Running::spawn_in(admin, Some(setup.root.path()));
-        // It listens before it has minted its token.
-        let minted = setup.data().join("admin-token");
-        wait_until("admin listens", LIMIT, || minted.exists() && std::net::TcpStream::connect(setup.admin).is_ok());
+        let admin = start_admin(&setup, &["--addr", &setup.admin.to_string()]);
 
         let (address, authz) = (local(free_port()), local(free_port()));
         let run = setup.run_dir();
@@ -222,15 +215,7 @@ fn envoy(
     assert!(provider.as_mapping_mut().unwrap().remove("transport_socket").is_some());
     let file = setup.root.path().join("guest.json");
     fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
-    let mut envoy = Command::new(envoy_binary());
-    envoy
-        .args(["-c", file.to_str().unwrap(), "--concurrency", "1", "--disable-hot-restart"])
-        .current_dir(setup.root.path())
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    Running::spawn(envoy)
+    run_envoy(&file, setup.root.path())
 }
 
 #[test]

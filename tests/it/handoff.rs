@@ -16,6 +16,7 @@ use crate::support::client::Exchange;
 use crate::support::client::Request;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
+use crate::support::process::StopAtEnd;
 use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
 
@@ -27,15 +28,6 @@ const SENDERS: usize = 4;
 const REPLAY_EVERY: usize = 10;
 /// Between two pieces of the stream.
 const PIECE_EVERY: Duration = Duration::from_millis(25);
-
-/// Ends the senders, also where an assertion ends the test: the scope waits for them.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
 
 /// Sends at a steady rate until told to stop; requests that were answered 200 go to `kept` now and then, everything
 /// else to `failed`.

@@ -4,23 +4,26 @@
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
 
+use bytes::Bytes;
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use crate::support::client::Exchange;
 use crate::support::client::Request;
 use crate::support::client::Response;
 use crate::support::client::try_send;
+use crate::support::gateway::Connection;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
 use crate::support::gateway::Running;
 use crate::support::gateway::Setup;
 use crate::support::gateway::free_port;
-use crate::support::parts::envoy_binary;
+use crate::support::parts::run_envoy;
+use crate::support::parts::start_admin;
 use crate::support::parts::start_authz;
 use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
@@ -34,29 +37,28 @@ struct Pod {
 }
 
 impl Pod {
+    /// A stream through the pod that has begun: its head is read.
+    fn begin_stream(&self, connection: &Connection, feed: &mpsc::Sender<Bytes>) -> Exchange {
+        let mut stream = Exchange::open(self.gateway.setup.ingress).unwrap();
+        let request = self.gateway.agent().get(&self.gateway.authority(), &connection.at("/stream"));
+        assert!(stream.write(&request.bytes()));
+        feed.blocking_send("first".into()).unwrap();
+        assert_eq!(stream.read_head("GET").unwrap().status, 200);
+        stream
+    }
+
     fn start() -> Self {
         let setup = Setup::new();
         setup.begin_journal();
         setup.write_yaml();
         let probe = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let mut admin = setup.command(&["gateway", "admin"]);
-        admin.env("GATEWAY_MASTER_KEY", crate::support::agent::random_hex(32));
-        let admin = Running::spawn_in(admin, Some(setup.root.path()));
-        wait_until("admin listens", LIMIT, || std::net::TcpStream::connect(setup.admin).is_ok());
+        let admin = start_admin(&setup, &[]);
         let authz = start_authz(&setup);
         let printed = setup.command(&["gateway", "envoy-config", "--probe-addr", &probe.to_string()]).output().unwrap();
         assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
         let file = setup.run_dir().join("envoy-pod.yaml");
         std::fs::write(&file, printed.stdout).unwrap();
-        let mut envoy = Command::new(envoy_binary());
-        envoy
-            .args(["-c", file.to_str().unwrap(), "--concurrency", "1", "--disable-hot-restart"])
-            .current_dir(setup.run_dir())
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let envoy = Running::spawn(envoy);
+        let envoy = run_envoy(&file, &setup.run_dir());
         let gateway = Gateway::of(setup, admin);
         wait_until("the pod is ready", LIMIT, || gateway.healthy() && gateway.admin_ready());
         Self { gateway, authz, probe, _envoy: envoy }
@@ -128,10 +130,7 @@ fn a_drain_before_the_end_of_a_pod_lets_a_running_stream_finish_and_refuses_nobo
     let (pod, upstream) = (Pod::start(), Upstream::start());
     let connection = pod.gateway.connect(&upstream, json!({}));
     let feed = upstream.feed();
-    let mut stream = Exchange::open(pod.gateway.setup.ingress).unwrap();
-    assert!(stream.write(&pod.gateway.agent().get(&pod.gateway.authority(), &connection.at("/stream")).bytes()));
-    feed.blocking_send("first".into()).unwrap();
-    assert_eq!(stream.read_head("GET").unwrap().status, 200);
+    let mut stream = pod.begin_stream(&connection, &feed);
     assert_eq!(stream.read_piece().unwrap().as_deref(), Some(b"first".as_slice()));
 
     let envoy = pod.socket("envoy-admin.sock");
@@ -158,10 +157,7 @@ fn a_drain_says_where_a_stream_outlives_it() {
     let (pod, upstream) = (Pod::start(), Upstream::start());
     let connection = pod.gateway.connect(&upstream, json!({}));
     let feed = upstream.feed();
-    let mut stream = Exchange::open(pod.gateway.setup.ingress).unwrap();
-    assert!(stream.write(&pod.gateway.agent().get(&pod.gateway.authority(), &connection.at("/stream")).bytes()));
-    feed.blocking_send("first".into()).unwrap();
-    assert_eq!(stream.read_head("GET").unwrap().status, 200);
+    let _stream = pod.begin_stream(&connection, &feed);
     let envoy = pod.socket("envoy-admin.sock");
     let drained = pod.run(&["gateway", "drain", "--envoy", &envoy, "--wait", "1s"]);
     assert_eq!(drained.status.code(), Some(1));

@@ -15,6 +15,7 @@ use crate::support::api::Api;
 use crate::support::plane;
 use crate::support::plane::OWN;
 use crate::support::plane::SERVICE;
+use crate::support::process::StopAtEnd;
 use crate::support::process::memory_kib;
 use crate::support::upstream::Upstream;
 
@@ -28,15 +29,6 @@ const NONCE_BYTES: u64 = 32;
 fn length() -> Duration {
     let seconds = std::env::var("SIGILUM_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(4))
-}
-
-/// Ends the sender, also where an assertion ends the round: the scope waits for it.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::support::client::Exchange;
 use crate::support::client::Request;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
+use crate::support::process::StopAtEnd;
 use crate::support::process::signal;
 use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
@@ -32,15 +33,6 @@ const PASSED: usize = 20;
 fn length() -> Duration {
     let seconds = std::env::var("SIGILUM_KILL_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(20))
-}
-
-/// Ends the senders, also where an assertion ends the round: the scope waits for them.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
 }
 
 /// One connection that is opened again where it breaks.

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::support::client::Exchange;
 use crate::support::gateway::Gateway;
+use crate::support::process::StopAtEnd;
 use crate::support::process::memory_kib;
 use crate::support::process::signal;
 use crate::support::upstream::Upstream;
@@ -31,15 +32,6 @@ const NONCE_BYTES: u64 = 32;
 fn length() -> Duration {
     let seconds = std::env::var("SIGILUM_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(4))
-}
-
-/// Ends the senders, also where an assertion ends the round: the scope waits for them.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::UdpSocket;
 use std::ops::Deref;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
@@ -120,6 +121,16 @@ pub fn envoy_binary() -> PathBuf {
     fs::read_link(format!("/proc/{}/exe", shared_gateway().role("envoy"))).unwrap()
 }
 
+/// Starts admin for an installation, by itself, and waits until it can be called: it listens before it has minted its token.
+pub fn start_admin(setup: &Setup, options: &[&str]) -> Running {
+    let mut admin = setup.command(&[["gateway", "admin"].as_slice(), options].concat());
+    admin.env("GATEWAY_MASTER_KEY", super::agent::random_hex(32));
+    let admin = Running::spawn_in(admin, Some(setup.root.path()));
+    let token = setup.data().join("admin-token");
+    wait_until("admin listens", LIMIT, || token.exists() && std::net::TcpStream::connect(setup.admin).is_ok());
+    admin
+}
+
 /// Starts authz for an installation, by itself.
 pub fn start_authz(setup: &Setup) -> Running {
     let run = setup.run_dir();
@@ -137,10 +148,15 @@ pub fn start_envoy(setup: &Setup, names: &Names) -> Running {
     use_names(&mut config, names.address);
     let file = setup.run_dir().join("envoy-test.yaml");
     fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
+    run_envoy(&file, &setup.run_dir())
+}
+
+/// Runs Envoy by a file, in a folder.
+pub fn run_envoy(file: &Path, folder: &Path) -> Running {
     let mut envoy = Command::new(envoy_binary());
     envoy
         .args(["-c", file.to_str().unwrap(), "--concurrency", "1", "--disable-hot-restart"])
-        .current_dir(setup.run_dir())
+        .current_dir(folder)
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -176,27 +192,22 @@ impl Parts {
         setup.write_yaml();
         let (run, data, home) = (setup.run_dir(), setup.data(), setup.home());
         setup.begin_journal();
-        let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
-        let master_key = super::agent::random_hex(32);
-
-        let mut admin = setup.command(&[
-            "gateway",
-            "admin",
-            "--addr",
-            &setup.admin.to_string(),
-            "--data-dir",
-            &path(&data),
-            "--run-dir",
-            &path(&run),
-            "--home",
-            &path(&home),
-            "--config",
-            &path(&home.join("gateway.yaml")),
-        ]);
-        admin.env("GATEWAY_MASTER_KEY", master_key);
-        let admin = Running::spawn_in(admin, Some(setup.root.path()));
-        wait_until("admin listens", LIMIT, || std::net::TcpStream::connect(setup.admin).is_ok());
-
+        let path = |path: &Path| path.to_str().unwrap().to_owned();
+        let admin = start_admin(
+            &setup,
+            &[
+                "--addr",
+                &setup.admin.to_string(),
+                "--data-dir",
+                &path(&data),
+                "--run-dir",
+                &path(&run),
+                "--home",
+                &path(&home),
+                "--config",
+                &path(&home.join("gateway.yaml")),
+            ],
+        );
         let authz = start_authz(&setup);
         let names = Names::start();
         let envoy = start_envoy(&setup, &names);

@@ -1,6 +1,8 @@
 //! What the operating system says of processes: children, arguments, memory, processor time.
 
 use std::fs;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -16,6 +18,15 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     while !condition() {
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
         std::thread::sleep(POLL);
+    }
+}
+
+/// Sets a flag, also where an assertion ends the scope: a scope of threads waits for those who look at it.
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
