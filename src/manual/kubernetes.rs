@@ -52,7 +52,10 @@
 //! All containers of the gateway run as 65532, because the sockets answer to their own user alone; the application must run as another.
 //! Two volumes in memory hold them: one that Envoy and authz share (and admin, for the access log), one that admin and authz share,
 //! so that Envoy does not see the state. The application mounts neither. Files of Secrets are root's with mode 0440 and the group of `fsGroup`,
-//! which the gateway accepts as its own. In memory counts: `usage.max_backlog_bytes` bounds the access log there.
+//! which the gateway accepts as its own. In memory counts: in a sidecar `usage.max_backlog_bytes` bounds the access log there. In the
+//! shared data plane there is no admin beside Envoy that would put the log aside, so Envoy says it on its standard output
+//! (`envoy-config --access-log stdout`), which the platform keeps in bounds; its lines are as Envoy writes them. Admin therefore counts no
+//! requests to providers there, knows of no refusal and of no last use, and reports no usage.
 //!
 //! `gateway rekey` writes the next key beside the old one, which a Secret does not allow. Where the key has to change: make a
 //! backup, put a new Secret in place, and begin with a new volume; in a sidecar the next pod does.

@@ -292,10 +292,11 @@ fn sigilum(arguments: &[&str]) -> std::process::Output {
 
 #[test]
 fn envoys_file_of_each_overlay_is_the_printed_one() {
-    for overlay in ["sidecar", "shared"] {
+    for (overlay, more) in [("sidecar", &[][..]), ("shared", &["--access-log", "stdout"])] {
         let folder = root().join("deploy/k8s").join(overlay);
         let settings = folder.join("gateway.yaml").display().to_string();
-        let printed = sigilum(&["gateway", "envoy-config", "--config", &settings, "--probe-addr", "0.0.0.0:38300"]);
+        let words = ["gateway", "envoy-config", "--config", &settings, "--probe-addr", "0.0.0.0:38300"];
+        let printed = sigilum(&[&words, more].concat());
         assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
         let file = folder.join("envoy.yaml");
         if std::env::var_os(UPDATE).is_some() {

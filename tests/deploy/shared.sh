@@ -405,6 +405,9 @@ until_true 20 "a claim" claimed one
 passed "with admin back claims pass again"
 
 # ---------------------------------------------------------------- what was said
+until_true 5 "a line of the access log" eval '[ "$(said one-envoy "\"connection\":\"example\"")" -ge 1 ]'
+passed "Envoy says its access log, for the platform to keep in bounds"
+is "and puts no file into memory" "" "$(find "$WORK"/volumes-{one,two}/run -type f -name 'access.log*')"
 for container in admin-admin one-envoy one-authz two-envoy two-authz replay-valkey; do podman logs "$container" 2>&1; done > "$WORK/said"
 for key in "$PROVIDER_KEY" "$ADDED_KEY" "$BILLING_KEY" "$(cat "$SECRETS/sigilum-admin/password")" "$(cat "$SECRETS/sigilum-replay/password")"; do
     lacks "no secret in what the containers say" "$key" "$WORK/said"
