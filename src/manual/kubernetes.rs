@@ -75,6 +75,11 @@
 //! was signed before is refused for some seconds ([`fleet`](crate::manual::fleet)): what a disk had kept would not be asked for. A
 //! StatefulSet of one is never two at a time, as a Deployment may be for a moment; two would be two memories.
 //!
+//! Valkey reads its certificate at its start and when it is told to (`CONFIG SET tls-cert-file`, also with the name it has), so
+//! its liveness probe tells it every 20 seconds. A broken file leaves it with the certificate it had, and says so in its log. The probe
+//! does not verify what it speaks to, which is its own loopback: a certificate that has run out would otherwise keep the next
+//! one away. It shows the password over its standard input, so that no list of processes has it.
+//!
 //! # Kustomize and no Helm chart
 //!
 //! What differs between installations is the settings file, the image's place, the number of replicas and names of Secrets. All of it

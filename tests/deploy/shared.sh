@@ -330,7 +330,7 @@ for pod in stranger expired; do podman pod rm --force --time 1 "$pod" >> "$LOG" 
 
 # ---------------------------------------------------------------- certificates change, nobody restarts
 streams() { said admin-admin "an authz has connected"; }
-processes() { for name in admin-admin one-authz two-authz; do printf '%s ' "$(process_of "$name")"; done; }
+processes() { for name in admin-admin one-authz two-authz replay-valkey; do printf '%s ' "$(process_of "$name")"; done; }
 before_rotation="$(processes)"
 count="$(streams)"
 certificate "$WORK/renewed" "$DATA_PLANE" 14
@@ -353,6 +353,18 @@ certificate "$WORK/renewed" "$DATA_PLANE" 7200
 replace two tls "$WORK/renewed"
 until_true 20 "a stream with another certificate" eval '[ "$(streams)" -gt "$count" ]'
 passed "the next certificate mends it"
+REPLAY_NAMES=$'DNS:sigilum-replay\nextendedKeyUsage=serverAuth'
+replay_serial() { openssl s_client -connect "$REPLAY:6379" < /dev/null 2>/dev/null | openssl x509 -noout -serial; }
+probe_replay() { exec_of replay sigilum-replay valkey livenessProbe || fail "the liveness probe of Valkey"; }
+for life in -60 7200; do
+    certificate "$WORK/renewed-replay" "$REPLAY_NAMES" "$life"
+    replace replay tls "$WORK/renewed-replay"
+    probe_replay
+    is "Valkey takes a certificate of $life s with its liveness probe" "$(openssl x509 -noout -serial -in "$WORK/renewed-replay/tls.crt")" "$(replay_serial)"
+done
+valkey client kill type normal >> "$LOG"
+for pod in one two; do until_true 10 "a declared agent at pod $pod" declared example "$pod"; done
+passed "and who connects to it anew is content"
 is "nobody was started again" "$before_rotation" "$(processes)"
 
 # ---------------------------------------------------------------- metrics, as Prometheus is told to read them
