@@ -385,6 +385,9 @@ PY
 }
 is "Prometheus reads the metrics with the Secrets the ServiceMonitor names" 200 "$(scrape yes)"
 holds "which say something" sigilum_ "$(head -c 20000 "$WORK/metrics")"
+lags() { grep --count --extended-regexp 'sigilum_gateway_authz_lag_versions\{node="[^"]*\((one|two)\)"\}' "$WORK/metrics" || true; }
+is "each data plane under the name of its pod" 2 "$(lags)"
+is "and nothing of an Envoy, which is elsewhere" 0 "$(grep --count sigilum_gateway_envoy_up "$WORK/metrics" || true)"
 is "and without them it does not" 403 "$(scrape no)"
 
 # ---------------------------------------------------------------- the store of the window is away
