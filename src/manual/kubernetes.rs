@@ -47,6 +47,14 @@
 //! Admin's own readiness wants an authz that has its state, which reaches it through the Service of admin. That Service therefore leads
 //! to admins that are not ready.
 //!
+//! # What of the pod is the gateway's
+//!
+//! Its containers and volumes, and `enableServiceLinks: false`: a Service of the namespace that is called `gateway` would set `GATEWAY_PORT`. The
+//! account, its token, the user, the group of files and the time to end are the application's owner's. What can be said of a container
+//! is said there: user, `runAsNonRoot`, seccomp, and an empty volume where Kubernetes would mount the token of the account, which
+//! nothing of ours uses. What cannot is asked for in `application.yaml`: some `fsGroup`, as a Secret's files are otherwise readable
+//! by root alone or by everybody, and 80 seconds to end.
+//!
 //! # Sockets and users
 //!
 //! All containers of the gateway run as 65532, because the sockets answer to their own user alone; the application must run as another.

@@ -215,6 +215,22 @@ fn whatever_shares_a_socket_runs_as_one_user_and_nothing_else_does() {
 }
 
 #[test]
+fn the_sidecars_leave_the_pod_to_its_owner() {
+    let patch: Value = serde_yaml::from_str(&read("deploy/k8s/sidecar/sidecars.yaml")).unwrap();
+    let pod = &patch["spec"]["template"]["spec"];
+    let set: Vec<_> = pod.as_mapping().unwrap().keys().filter_map(Value::as_str).collect();
+    assert_eq!(set, ["enableServiceLinks", "initContainers", "volumes"], "README.md lists what it sets");
+    // Whether the application has a token of the API server is its owner's to say: the gateway has none.
+    let empty: Vec<_> = entries(pod, "volumes").into_iter().filter(|volume| !volume["emptyDir"].is_null()).collect();
+    for container in containers(pod) {
+        let mounts = entries(&container, "volumeMounts");
+        let token = "/var/run/secrets/kubernetes.io/serviceaccount";
+        let mount = mounts.iter().find(|mount| mount["mountPath"] == token).unwrap();
+        assert!(empty.iter().any(|volume| volume["name"] == mount["name"]), "{:?}", container["name"]);
+    }
+}
+
+#[test]
 fn every_container_of_ours_is_probed_and_every_sidecar_is_a_native_one() {
     for (path, pod) in pods() {
         for container in containers(&pod).iter().filter(|container| ours(container)) {
