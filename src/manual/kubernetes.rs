@@ -71,7 +71,8 @@
 //! # One admin
 //!
 //! `strategy: Recreate` and a `ReadWriteOncePod` volume, because the store has one writer: a second admin would end with exit code 78
-//! on the lock. The PodDisruptionBudget of one of one makes whoever empties a node ask first.
+//! on the lock. The PodDisruptionBudget of one of one makes whoever empties a node ask first; Valkey has one for the same reason. A
+//! pod that is deleted is not asked for: cordon the node, delete the pod, and it starts on another node.
 //!
 //! Who reads its metrics shows what opens the whole admin API; there is no narrower right. That is why the password of the shared
 //! gateway is a Secret of its own (`admin.password_file`): admin takes a changed one as it is, and the ServiceMonitor names
