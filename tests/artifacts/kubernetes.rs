@@ -134,6 +134,10 @@ fn every_image_is_pinned() {
         for image in document["images"].as_sequence().into_iter().flatten() {
             assert_eq!(image["newTag"].as_str(), Some(env!("CARGO_PKG_VERSION")), "{path:?}");
         }
+        for labels in document["labels"].as_sequence().into_iter().flatten() {
+            let version = labels["pairs"]["app.kubernetes.io/version"].as_str();
+            assert_eq!(version, Some(env!("CARGO_PKG_VERSION")), "{path:?}");
+        }
     }
 }
 
