@@ -648,6 +648,23 @@ mod tests {
     }
 
     #[test]
+    fn what_root_writes_into_the_folder_of_another_user_is_that_users() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+        let us = rustix::process::geteuid();
+        if us.is_root() {
+            std::os::unix::fs::chown(folder.path(), Some(4711), Some(4711)).unwrap();
+        }
+        write_private(&path, b"x").unwrap();
+        assert_eq!(owner(&path), if us.is_root() { 4711 } else { us.as_raw() });
+        // Where strangers share a folder it says nothing about a file.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        write_private(&path, b"y").unwrap();
+        assert_eq!(owner(&path), us.as_raw());
+    }
+
+    #[test]
     fn the_second_taker_learns_who_holds_the_lock() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
