@@ -321,6 +321,13 @@ fn read_journal(
     match found {
         Found::Usable => tracing::info!(entries = window.len(), "the replay journal was read"),
         Found::Unusable(reason) => {
+        // What was used before is known to the window that all share.
+        Found::Unusable(reason) if config.shared_replay.is_some() => {
+            tracing::info!(
+                reason,
+                "no replay journal of an earlier authz; the shared replay window knows what was used"
+            );
+        }
             tracing::warn!(reason, "no usable replay journal: requests signed before this start are refused");
         }
     }
