@@ -322,13 +322,13 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
             let asker = Asker::new(audited, &client.to_canonical().to_string(), &id.0);
             let proven = match &via {
                 Via::Proxy(user) => Some(user.as_str()),
-                Via::Token | Via::Loopback | Via::Certificate | Via::Password => certificate,
+                Via::Token | Via::Loopback | Via::Certificate | Via::Password | Via::Metrics => certificate,
             };
             Ok(proven.map_or(asker.clone(), |name| asker.proven(name)).named(subject))
         }
         Err(denied) => {
             let (code, message) = denied.wire();
-            let guessed = admin.access.was_guess(&denied, headers);
+            let guessed = admin.access.was_guess(&denied, caller);
             let remote_ip = decisions::mask(client.to_canonical());
             let reason = match &denied {
                 AccessDenied::ProxyRequired(refused, _) => Some(refused.to_string()),
@@ -362,17 +362,22 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
     }
 }
 
-/// Takes a new token or password over, where somebody who may replaced its file.
+/// Takes new tokens and a new password over, where somebody who may replaced their files.
 pub(super) async fn look_for_new_secret(admin: &Admin) {
-    let Some(kind) = admin.access.secret.as_ref().filter(|secret| secret.refresh()).map(AdminSecret::kind) else {
-        return;
-    };
+    let all = [&admin.access.secret, &admin.access.metrics].into_iter().flatten();
+    for kind in all.filter(|secret| secret.refresh()).map(AdminSecret::kind) {
+        note_replaced(admin, kind).await;
+    }
+}
+
+async fn note_replaced(admin: &Admin, kind: Kind) {
     tracing::info!(secret = kind.name(), "the secret of the admin API was replaced; the old one counts no longer");
     let (store, now) = (&admin.store, admin.clock.now().wall);
     let asker = Asker::local(AuditVia::Command);
     let action = match kind {
         Kind::Token => Action::AdminTokenRotate,
         Kind::Password => Action::AdminPasswordRotate,
+        Kind::Metrics => Action::MetricsTokenRotate,
     };
     let entry = Entry::new(action, "", &asker, now);
     if let Err(error) = store.keep(move |vault| vault.note(&entry)).await {

@@ -1,5 +1,6 @@
 //! The admin token, minted into its file at the first start, and the password, which stands in a file of the operator's. A
-//! running process takes a new file over by itself, and only a keyed digest stays in its memory.
+//! running process takes a new file over by itself, and only a keyed digest stays in its memory. The token of the metrics is kept like
+//! the password.
 
 use std::fs::Metadata;
 use std::io;
@@ -14,8 +15,9 @@ use ring::hmac;
 use zeroize::Zeroize as _;
 
 use crate::config::guard::check_password;
+use crate::config::guard::check_token;
 use crate::config::guard::is_placeholder;
-use crate::config::parts::Password;
+use crate::config::parts::GivenSecret;
 use crate::domain::secret::Secret;
 use crate::sys::files::PRIVATE_FILE;
 use crate::sys::files::create_private;
@@ -65,14 +67,19 @@ pub enum TokenError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The password's file holds none that can be used.
-    #[error("{path}: the password {why}")]
+    /// The file of a password, or of the metrics' token, holds none that can be used.
+    #[error("{path}: the {} {why}", kind.name())]
     Password {
         /// The file.
         path: PathBuf,
+        /// What it should hold.
+        kind: Kind,
         /// What is wrong with it.
         why: String,
     },
+    /// What opens the metrics alone opens more.
+    #[error("the metrics token opens the whole admin API as well; give the metrics one of their own")]
+    Same,
     /// No randomness.
     #[error(transparent)]
     Random(#[from] random::RandomError),
@@ -97,6 +104,8 @@ pub enum Kind {
     Token,
     /// The password.
     Password,
+    /// What opens the metrics and nothing else.
+    Metrics,
 }
 
 /// What is known of the secret and of the file it was read from.
@@ -133,14 +142,31 @@ impl AdminSecret {
     }
 
     /// The password.
-    pub fn password(password: &Password) -> Result<Self, TokenError> {
-        match password {
-            Password::Given(password) => Self::new(Kind::Password, None, password, None),
-            Password::File(file) => {
+    pub fn password(password: &GivenSecret) -> Result<Self, TokenError> {
+        Self::of(Kind::Password, password, None)
+    }
+
+    /// The token of the metrics. One that is `another` as well is refused: whoever reads the metrics would hold both.
+    pub fn metrics(token: &GivenSecret, another: Option<&Self>) -> Result<Self, TokenError> {
+        Self::of(Kind::Metrics, token, another)
+    }
+
+    fn of(kind: Kind, given: &GivenSecret, another: Option<&Self>) -> Result<Self, TokenError> {
+        let check = |secret: &Secret| {
+            let same = another.is_some_and(|another| another.matches(secret.expose().as_bytes()));
+            if same { Err(TokenError::Same) } else { Ok(()) }
+        };
+        match given {
+            GivenSecret::Given(secret) => {
+                check(secret)?;
+                Self::new(kind, None, secret, None)
+            }
+            GivenSecret::File(file) => {
                 let found = std::fs::metadata(file);
                 let found = found.map_err(|source| TokenError::Io { path: file.clone(), source })?;
-                let password = Kind::Password.read(file, &found)?;
-                Self::new(Kind::Password, Some(file.clone()), &password, Some(Stamp::of(&found)))
+                let secret = kind.read(file, &found)?;
+                check(&secret)?;
+                Self::new(kind, Some(file.clone()), &secret, Some(Stamp::of(&found)))
             }
         }
     }
@@ -191,30 +217,37 @@ impl Kind {
         match self {
             Self::Token => "token",
             Self::Password => "password",
+            Self::Metrics => "metrics token",
         }
     }
 
     fn read(self, file: &Path, found: &Metadata) -> Result<Secret, TokenError> {
         match self {
             Self::Token => check_mode(file, found).and_then(|()| read(file)),
-            Self::Password => read_password(file, found),
+            Self::Password => read_given(self, file, found, check_password),
+            Self::Metrics => read_given(self, file, found, check_token),
         }
     }
 }
 
-/// The password of a file. A group may read it, as with a certificate's key: whoever mounts secrets gives them to one.
-fn read_password(file: &Path, found: &Metadata) -> Result<Secret, TokenError> {
-    let wrong = |why: String| TokenError::Password { path: file.to_owned(), why };
+/// What stands in a file of the operator's. A group may read it, as with a certificate's key: whoever mounts secrets gives them to one.
+fn read_given(
+    kind: Kind,
+    file: &Path,
+    found: &Metadata,
+    check: impl Fn(&str) -> Result<(), &'static str>,
+) -> Result<Secret, TokenError> {
+    let wrong = |why: String| TokenError::Password { path: file.to_owned(), kind, why };
     let mode = found.permissions().mode() & 0o777;
     if mode & !GROUP_READS != 0 {
         return Err(wrong(format!("stands in a file of mode {mode:o}: others could read or change it; chmod 600 it")));
     }
     let text = read_text(file, MAX_FILE_BYTES);
     let mut text = text.map_err(|source| TokenError::Io { path: file.to_owned(), source })?;
-    let password = Secret::new(text.trim().to_owned());
+    let secret = Secret::new(text.trim().to_owned());
     text.zeroize();
-    check_password(password.expose()).map_err(|why| wrong(why.to_owned()))?;
-    Ok(password)
+    check(secret.expose()).map_err(|why| wrong(why.to_owned()))?;
+    Ok(secret)
 }
 
 /// Puts a new random token in place of the folder's; the running process takes it over with the next request. Returns
@@ -342,7 +375,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         create_private(&path, b"a first passphrase\n").unwrap();
-        let secret = AdminSecret::password(&Password::File(path.clone())).unwrap();
+        let secret = AdminSecret::password(&GivenSecret::File(path.clone())).unwrap();
         assert_eq!(secret.kind(), Kind::Password);
         assert!(secret.matches(b"a first passphrase") && !secret.matches(b"a first passphrase\n"));
         write_private(&path, b"a second passphrase").unwrap();
@@ -351,13 +384,39 @@ mod tests {
         for bad in ["short", "changeme-changeme", "", "a pass\u{1}word of no use"] {
             write_private(&path, bad.as_bytes()).unwrap();
             assert!(!secret.refresh() && secret.matches(b"a second passphrase"), "{bad:?}");
-            assert!(matches!(AdminSecret::password(&Password::File(path.clone())), Err(TokenError::Password { .. })));
+            assert!(matches!(
+                AdminSecret::password(&GivenSecret::File(path.clone())),
+                Err(TokenError::Password { .. })
+            ));
         }
         // A group may read it, as mounts of secrets have it; nobody else may.
         write_private(&path, b"a third passphrase").unwrap();
         for (mode, taken) in [(0o640, true), (0o644, false), (0o660, false)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(AdminSecret::password(&Password::File(path.clone())).is_ok(), taken, "{mode:o}");
+            assert_eq!(AdminSecret::password(&GivenSecret::File(path.clone())).is_ok(), taken, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn the_token_of_the_metrics_is_as_long_as_a_token_and_opens_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let admin = AdminSecret::of_folder(folder.path()).unwrap();
+        let path = folder.path().join("metrics");
+        let metrics = || AdminSecret::metrics(&GivenSecret::File(path.clone()), Some(&admin));
+        assert!(matches!(metrics(), Err(TokenError::Io { .. })));
+        create_private(&path, b"a-metrics-token-0123\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+        let token = metrics().unwrap();
+        assert_eq!(token.kind(), Kind::Metrics);
+        assert!(token.matches(b"a-metrics-token-0123") && !admin.matches(b"a-metrics-token-0123"));
+        write_private(&path, b"another-metrics-token").unwrap();
+        assert!(token.refresh() && token.matches(b"another-metrics-token"));
+        for bad in ["short", "with blanks in between", "changeme-changeme"] {
+            write_private(&path, bad.as_bytes()).unwrap();
+            let said = metrics().unwrap_err().to_string();
+            assert!(said.contains("the metrics token ") && !said.contains(bad), "{said}");
+        }
+        fs::copy(folder.path().join(TOKEN_FILE), &path).unwrap();
+        assert!(matches!(metrics(), Err(TokenError::Same)));
     }
 }

@@ -197,7 +197,7 @@ async fn with_password_file(text: &str) -> (Gateway, PathBuf) {
     let kept = file.clone();
     let change = move |config: &mut AdminConfig| {
         config.access_mode = AccessMode::Password;
-        config.password = Some(Password::File(kept));
+        config.password = Some(GivenSecret::File(kept));
     };
     (Gateway::start_in(folder, change).await, file)
 }
@@ -290,7 +290,7 @@ fn behind_a_proxy(allow_loopback: bool) -> impl FnOnce(&mut AdminConfig) {
     move |config| {
         config.access_mode = AccessMode::TrustedProxy;
         config.token = None;
-        config.password = Some(Password::Given(Secret::new("the first passphrase".to_owned())));
+        config.password = Some(GivenSecret::Given(Secret::new("the first passphrase".to_owned())));
         config.proxy = Some(ProxyRule {
             proxies: vec![Network::parse("127.0.0.0/8").unwrap()],
             user_header: "x-user".to_owned(),
@@ -699,4 +699,121 @@ async fn authorities_of_clients_are_replaced_too() {
     std::fs::copy(second.path("ca.pem"), first.path("clients.pem")).unwrap();
     wait_until(async || ask(&two).await).await;
     assert!(!ask(&one).await);
+}
+
+/// Of whoever collects metrics.
+const METRICS_TOKEN: &str = "a-metrics-token-0123456789";
+
+#[tokio::test]
+async fn the_token_of_the_metrics_opens_them_and_nothing_else_in_every_mode() {
+    type Change = Box<dyn FnOnce(&mut AdminConfig)>;
+    let authority = Authority::new();
+    let mtls = |files: ServingFiles| -> Change {
+        Box::new(move |config| {
+            config.access_mode = AccessMode::Mtls;
+            config.tls = Some(files);
+        })
+    };
+    let modes: [(Change, &str); 6] = [
+        (Box::new(|_| ()), "ADMIN_TOKEN_REQUIRED"),
+        (Box::new(|config| config.access_mode = AccessMode::Hybrid), "ADMIN_TOKEN_OR_LOOPBACK_REQUIRED"),
+        (Box::new(|config| config.access_mode = AccessMode::None), "ADMIN_LOOPBACK_REQUIRED"),
+        (
+            Box::new(|config| {
+                config.access_mode = AccessMode::Password;
+                config.password = Some(GivenSecret::Given(Secret::new("the first passphrase".to_owned())));
+            }),
+            "ADMIN_PASSWORD_REQUIRED",
+        ),
+        (Box::new(behind_a_proxy(false)), "ADMIN_TRUSTED_PROXY_REQUIRED"),
+        (mtls(authority.serving(Some(&["ops.test"]))), "ADMIN_CERTIFICATE_REQUIRED"),
+    ];
+    for (change, code) in modes {
+        let with_token = |config: &mut AdminConfig| {
+            change(config);
+            config.metrics_token = Some(GivenSecret::Given(Secret::new(METRICS_TOKEN.to_owned())));
+        };
+        let gateway = Gateway::start_with(with_token).await;
+        let ask = async |method: &str, path: &str, token: &str| {
+            // Of somebody a proxy speaks for: no mode lets them in for where they come from. Each has an address of its own.
+            let extra = format!("authorization: Bearer {token}\r\nx-forwarded-for: 192.0.2.9\r\n");
+            let request = head(gateway.address, method, path, &extra);
+            let text = if code == "ADMIN_CERTIFICATE_REQUIRED" {
+                over_tls(gateway.address, &authority.trust(None), &request).await.unwrap().0
+            } else {
+                gateway.raw(request.as_bytes()).await.head
+            };
+            status_and_code(&text)
+        };
+        assert_eq!(ask("GET", "/metrics", METRICS_TOKEN).await.0, 200, "{code}");
+        assert_eq!(ask("GET", "/metrics?name=x", METRICS_TOKEN).await.0, 200, "{code}");
+        for path in [CONNECTIONS, "/api/admin/audit", "/api/v1/status", "/metrics/", "/metrics/x", "//metrics"] {
+            let (status, found) = ask("GET", path, METRICS_TOKEN).await;
+            let nothing_there = path.contains("metrics") && status == 404;
+            assert!(nothing_there || (status, found.as_str()) == (403, code), "{code} {path}: {status} {found}");
+        }
+        assert_eq!(ask("GET", "/metrics", "another-token-0123456789").await, (403, code.to_owned()));
+        gateway.end().await;
+    }
+}
+
+#[tokio::test]
+async fn where_a_certificate_is_wanted_besides_the_metrics_want_it_too() {
+    let authority = Authority::new();
+    let gateway = Gateway::start_with(|config| {
+        config.tls = Some(authority.serving(Some(&["ops.test"])));
+        config.metrics_token = Some(GivenSecret::Given(Secret::new(METRICS_TOKEN.to_owned())));
+    })
+    .await;
+    let request = head(gateway.address, "GET", "/metrics", &format!("authorization: Bearer {METRICS_TOKEN}\r\n"));
+    let ask = async |identity| {
+        let (text, _) = over_tls(gateway.address, &authority.trust(identity), &request).await.unwrap();
+        status_and_code(&text)
+    };
+    assert_eq!(ask(None).await, (403, "ADMIN_CERTIFICATE_REQUIRED".to_owned()));
+    let shown = authority.put("ops", &authority.pair(vec![dns("ops.test")]));
+    assert_eq!(ask(Some(shown)).await.0, 200);
+}
+
+#[tokio::test]
+async fn guesses_at_the_metrics_lock_out_in_modes_that_ask_for_no_secret_otherwise() {
+    let gateway = Gateway::start_with(|config| {
+        config.access_mode = AccessMode::None;
+        config.metrics_token = Some(GivenSecret::Given(Secret::new(METRICS_TOKEN.to_owned())));
+    })
+    .await;
+    let ask = async |token: &str| {
+        let said = [("x-sigilum-admin-token", token), ("x-forwarded-for", "192.0.2.9")];
+        let answer = gateway.send("GET", "/metrics", &said, "").await;
+        (answer.status, answer.code())
+    };
+    for _ in 0..10 {
+        assert_eq!(ask("another-token-0123456789").await, (403, "ADMIN_LOOPBACK_REQUIRED".to_owned()));
+    }
+    assert_eq!(ask("another-token-0123456789").await, (429, "AUTH_RATE_LIMITED".to_owned()));
+}
+
+#[tokio::test]
+async fn another_token_of_the_metrics_in_its_file_counts_with_the_next_request_and_is_in_the_audit() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("metrics-token");
+    write_private(&file, METRICS_TOKEN.as_bytes()).unwrap();
+    let kept = file.clone();
+    let gateway = Gateway::start_in(folder, move |config| config.metrics_token = Some(GivenSecret::File(kept))).await;
+    let read = async |token: &str| gateway.send("GET", "/metrics", &[("x-sigilum-admin-token", token)], "").await;
+    assert_eq!(read(METRICS_TOKEN).await.status, 200);
+    write_private(&file, b"the-next-metrics-token").unwrap();
+    assert_eq!(read(METRICS_TOKEN).await.code(), "ADMIN_TOKEN_REQUIRED");
+    assert_eq!(read("the-next-metrics-token").await.status, 200);
+    let audit = gateway.ask("GET", "/api/admin/audit", "").await.body;
+    assert!(audit.contains("metrics_token.rotate") && !audit.contains("metrics-token"), "{audit}");
+}
+
+#[tokio::test]
+async fn what_opens_everything_is_no_token_of_the_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.metrics_token = Some(GivenSecret::Given(Secret::new(TOKEN.to_owned())));
+    let refused = build(config).await.unwrap_err().to_string();
+    assert!(refused.contains("the metrics token opens the whole admin API") && !refused.contains(TOKEN), "{refused}");
 }

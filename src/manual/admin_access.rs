@@ -27,7 +27,20 @@
 //! group may read the file, nobody else), and is shown in the same two headers. A new content of either file counts with the
 //! next request, the old one no longer, and the audit has it; a rotation never changes the mode.
 //!
-//! Of both only an HMAC-SHA256 stays in memory, under a key that each process draws for itself; it is compared in constant
+//! # The metrics
+//!
+//! Whoever collects metrics should not hold what changes connections. `GATEWAY_METRICS_TOKEN`, else what stands in
+//! `admin.metrics_token_file`, opens `GET /metrics` in every mode and nothing else: anywhere else it is a wrong token, with the
+//! code of the mode, and counts as a guess. It is as long as a token has to be (16 visible characters), in a file like the
+//! password's; a new content counts with the next request and the audit has it. What opens the whole API as well is refused as token of
+//! the metrics (78). What opens everything goes on opening the metrics. In mode `mtls` it stands for the certificate, so
+//! that whoever collects needs none of those that administer; where a certificate is wanted besides what the mode wants, it is wanted
+//! here too. There are no more rights than these two: what else would be narrower, health and the description of the API,
+//! is open.
+//!
+//! # In memory
+//!
+//! Of all of them only an HMAC-SHA256 stays in memory, under a key that each process draws for itself; it is compared in constant
 //! time. It is no slow hash. One protects passwords at rest, and we keep none: it comes out of the environment or a file, where
 //! it stands in clear for whoever can read it, and in the memory of the process it passes in clear with every request. Over
 //! the network ten guesses in a minute are all there are. What a slow hash would add is a way to keep us busy.

@@ -178,7 +178,7 @@
 //!
 //! # Metrics
 //!
-//! `:38100/metrics` (with the admin token), all under `sigilum_gateway_`. `auth_allow_total`, `auth_reject_total` by reason and
+//! `:38100/metrics` (with the admin token, or with that of the metrics), all under `sigilum_gateway_`. `auth_allow_total`, `auth_reject_total` by reason and
 //! `replay_detected_total` come from the reports of `authz`; `upstream_requests_total`, `upstream_error_total` and the latencies
 //! from Envoy's access log; `envoy_config_version`, `envoy_config_rejected_total`, `envoy_up` and `requests_in_flight` from Envoy's admin interface; `state_version`, `authz_ready`,
 //! `replay_entries` and `replay_capacity` from the state stream; `claims_age_seconds` by service, `claims_approvals`,
