@@ -376,6 +376,15 @@ PY
 is "Prometheus reads the metrics with the Secrets the ServiceMonitor names" 200 "$(scrape yes)"
 holds "which say something" sigilum_ "$(head -c 20000 "$WORK/metrics")"
 is "and without them it does not" 403 "$(scrape no)"
+is "nor anything else with them" 403 "$(scrape yes /api/admin/connections)"
+
+# stats PATH: the status
+stats() { curl --silent --max-time 5 --output "$WORK/stats" --write-out '%{http_code}' "http://${ADDRESSES[one]}:38301$1"; }
+path="$(python3 -c 'import sys, yaml
+print(next(one for one in yaml.safe_load_all(open(sys.argv[1])) if one["kind"] == "PodMonitor")["spec"]["podMetricsEndpoints"][0]["path"])' "$WORK/monitoring.yaml")"
+is "Prometheus reads Envoy's statistics where the PodMonitor says" 200 "$(stats "$path")"
+holds "which say something" envoy_http_downstream_rq_total "$(cat "$WORK/stats")"
+is "and nothing else of its admin interface" 404 "$(stats /config_dump)"
 
 # ---------------------------------------------------------------- the store of the window is away
 podman stop --time 10 replay-valkey >> "$LOG" 2>&1
