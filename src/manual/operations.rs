@@ -144,6 +144,7 @@
 //! | `DiskSpace` | no | less than 200 MiB are left in the data folder | `Low` |
 //! | `PairBridge` | no | a bridge is in use and not connected | `Connecting`, `Terminal` |
 //! | `IngressCertificate` | no | agents are shown the certificate before | `Refused` |
+//! | `StateCertificates` | no | the certificate of an authz of another host ends within two weeks, or a fifth of its time, or has ended | `EndsSoon`, `Ended` |
 //!
 //! What cannot be asked is `Unknown`, which keeps nobody from being ready: where Envoy is dead nobody says that `authz` is, and
 //! where `admin` runs alone (compose, Kubernetes) Envoy is asked by whoever runs it. `FailedOpen` is the one to wake somebody up
@@ -163,6 +164,8 @@
 //! have the last one, with the reason (`Nack`, `AckTimeout`, `PortNotAvailable`, `InvalidSettings`, `FileNotWritten`) and
 //! Envoy's own words; the log says `xds rejected`. It is true again with the next change that is accepted, or once the
 //! refused one is taken out of the file.
+//!
+//! `StateCertificates` is there where an authz of another host is or was connected, and names it ([`fleet`](crate::manual::fleet)).
 //!
 //! With `gateway.tls` there is `IngressCertificate`: `False` while the files cannot be used and agents are shown the certificate
 //! before. `ingress_certificate_updates_total` counts both.
