@@ -26,7 +26,9 @@
 //! alive. In the shared data plane Envoy is a native sidecar of authz for the same reason.
 //!
 //! `gateway drain --envoy` lets the health check of that one Envoy fail and leaves its ports open: a balancer needs some seconds to hear
-//! of it, and whoever still comes is served and told to come elsewhere. `gateway drain` without it is another thing: it
+//! of it, and whoever still comes is served and told to come elsewhere. An Envoy that balances hears of it with the
+//! next answer already, while it finds a new replica at the pace of its checks: that is why `minReadySeconds` keeps the next
+//! replica in place for ten seconds after one is ready. Without, both could be out at once for a moment (seen). `gateway drain` without `--envoy` is another thing: it
 //! reaches every authz of an admin.
 //!
 //! # Probes
