@@ -164,10 +164,10 @@ impl AccessDenied {
 }
 
 impl AccessRule {
-    /// Judges a request. `compare` is false where the client has failed too often: then a token is not even
-    /// looked at.
+    /// Judges a request. `compare` is false where the client has failed too often and the secret could be guessed: then it is not
+    /// even looked at. The token of the metrics cannot be.
     pub fn check(&self, caller: Caller<'_>, compare: bool) -> Result<Via, AccessDenied> {
-        if self.opens_metrics(caller, compare) {
+        if self.opens_metrics(caller) {
             return Ok(Via::Metrics);
         }
         if (self.certificates || self.mode == AccessMode::Mtls) && !caller.certified {
@@ -191,10 +191,10 @@ impl AccessRule {
 
     /// Whether the metrics are asked for with their token. In mode `mtls` it stands for the certificate, as the token does elsewhere;
     /// where a certificate is wanted besides, it is wanted here too.
-    fn opens_metrics(&self, caller: Caller<'_>, compare: bool) -> bool {
+    fn opens_metrics(&self, caller: Caller<'_>) -> bool {
         let certified = caller.certified || !self.certificates || self.mode == AccessMode::Mtls;
         let asked = self.metrics.is_some() && caller.uri.path() == METRICS_PATH;
-        asked && certified && compare && matches(self.metrics.as_ref(), caller.headers)
+        asked && certified && matches(self.metrics.as_ref(), caller.headers)
     }
 
     /// A proxy's word; the way in for whoever sits at the machine itself, while the proxy is down, is the password.
@@ -210,6 +210,11 @@ impl AccessRule {
             return Ok(Via::Password);
         }
         Err(AccessDenied::ProxyRequired(refused, compared))
+    }
+
+    /// Whether what is asked for is compared however often somebody was wrong.
+    pub fn is_unguessable(&self) -> bool {
+        self.secret.as_ref().is_none_or(AdminSecret::is_unguessable)
     }
 
     /// The client a request comes from: the peer, or whom a trusted proxy speaks for.

@@ -51,7 +51,7 @@ const GUARDED: [(&str, &str); 5] = [
     ("421", "`ADMIN_HOST_REFUSED`: a change must name this gateway in `Host`; without one `Host` it is 400"),
     (
         "429",
-        "`AUTH_RATE_LIMITED`: too many wrong tokens or passwords from this address; `Retry-After` says how long to wait",
+        "`AUTH_RATE_LIMITED`: too many wrong tokens or passwords from this address; `Retry-After` says how long it is so, and a right one need not wait",
     ),
     ("500", "Something of the gateway's failed; its log says what"),
     ("503", "It took too long, and may still be done"),

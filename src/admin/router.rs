@@ -310,7 +310,11 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
     let caller = Caller { peer: peer.ip(), local: local.ip(), certified: name.is_some(), uri: request.uri(), headers };
     let client = admin.access.client(caller);
     let locked = if caller.is_local_program() { None } else { admin.attempts.locked_for(client, now) };
-    match admin.access.check(caller, locked.is_none()) {
+    // Also of a locked address: it may be that of many, and whoever has the right one is not to wait for those who do not.
+    let compares = locked.is_none()
+        || admin.access.is_unguessable()
+        || access::presented(headers).is_some() && admin.attempts.compares(client, now);
+    match admin.access.check(caller, compares) {
         Ok(via) => {
             let certificate = name.map(|ClientName(name)| name.as_ref());
             let audited = via.audited();
@@ -343,7 +347,9 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
             );
             let limited = |text: &str| Problem::new(StatusCode::TOO_MANY_REQUESTS, "AUTH_RATE_LIMITED", text);
             match locked {
-                Some(seconds) if guessed => {
+                Some(left) if guessed => {
+                    // The next comparison is a second away; whether this was one is not told.
+                    let seconds = if admin.access.is_unguessable() { left } else { 1 };
                     let problem = limited("too many wrong tokens or passwords from this address");
                     return Err(problem.retry_after(seconds).into());
                 }

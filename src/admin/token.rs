@@ -31,6 +31,9 @@ pub const TOKEN_FILE: &str = "admin-token";
 const TOKEN_BYTES: usize = 32;
 /// Shortest token that is accepted: whoever writes one by hand must not write a guessable one.
 pub const MIN_TOKEN_BYTES: usize = 16;
+/// A password of so many bytes is not found over a network, also where a person made it up: that would take more tries than
+/// such a network carries in years.
+const LONG_PASSWORD_BYTES: usize = 24;
 /// What a password's file may allow at most.
 const GROUP_READS: u32 = 0o640;
 /// Longest file of a secret that is read, in bytes.
@@ -113,6 +116,8 @@ pub enum Kind {
 struct Known {
     digest: hmac::Tag,
     stamp: Option<Stamp>,
+    /// Whether nobody finds it by guessing, however often.
+    unguessable: bool,
 }
 
 /// Tells one state of a file from another: device, inode, size, and both times in seconds and nanoseconds.
@@ -174,7 +179,8 @@ impl AdminSecret {
     fn new(kind: Kind, file: Option<PathBuf>, secret: &Secret, stamp: Option<Stamp>) -> Result<Self, TokenError> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?);
         let digest = hmac::sign(&key, secret.expose().as_bytes());
-        Ok(Self { kind, file, key, known: ArcSwap::from_pointee(Known { digest, stamp }) })
+        let unguessable = kind.is_unguessable(secret);
+        Ok(Self { kind, file, key, known: ArcSwap::from_pointee(Known { digest, stamp, unguessable }) })
     }
 
     /// Which it is.
@@ -187,6 +193,11 @@ impl AdminSecret {
         hmac::verify(&self.key, presented, self.known.load().digest.as_ref()).is_ok()
     }
 
+    /// Whether nobody finds it by guessing, so that it may be compared however often somebody was wrong.
+    pub fn is_unguessable(&self) -> bool {
+        self.known.load().unguessable
+    }
+
     /// Takes over what stands in the file by now; the old secret counts no longer then. `true` where it is another.
     /// A file that is gone, or that holds none, changes nothing.
     pub fn refresh(&self) -> bool {
@@ -196,17 +207,18 @@ impl AdminSecret {
         if known.stamp == stamp {
             return false;
         }
-        let (digest, another) = match self.kind.read(file, &found) {
+        let (digest, unguessable, another) = match self.kind.read(file, &found) {
             Ok(secret) => {
                 let text = secret.expose().as_bytes();
-                (hmac::sign(&self.key, text), hmac::verify(&self.key, text, known.digest.as_ref()).is_err())
+                let another = hmac::verify(&self.key, text, known.digest.as_ref()).is_err();
+                (hmac::sign(&self.key, text), self.kind.is_unguessable(&secret), another)
             }
             Err(error) => {
                 tracing::error!(%error, secret = self.kind.name(), "the secret of the admin API stays what it was");
-                (known.digest, false)
+                (known.digest, known.unguessable, false)
             }
         };
-        self.known.store(Arc::new(Known { digest, stamp }));
+        self.known.store(Arc::new(Known { digest, stamp, unguessable }));
         another
     }
 }
@@ -218,6 +230,15 @@ impl Kind {
             Self::Token => "token",
             Self::Password => "password",
             Self::Metrics => "metrics token",
+        }
+    }
+
+    /// A token is long by rule. A person may have made a password up: one that is as long as
+    /// `openssl rand -base64 18` makes it counts as drawn.
+    fn is_unguessable(self, secret: &Secret) -> bool {
+        match self {
+            Self::Token | Self::Metrics => true,
+            Self::Password => secret.expose().len() >= LONG_PASSWORD_BYTES,
         }
     }
 
