@@ -142,6 +142,33 @@ fn modules_fit_in_a_head() {
     assert!(long.is_empty(), "over {MAX_LINES} lines of production code: {long:?}");
 }
 
+/// The fuzz targets are a package of their own with a lock file of its own; CI builds both as locked. A dependency that
+/// is new in one and unknown to the other stops CI, so it is told here, where it costs nothing.
+#[test]
+fn lock_file_of_fuzz_targets_follows_ours() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).expect(name);
+    let (ours, theirs) = (read("Cargo.lock"), read("tests/fuzz/Cargo.lock"));
+    let manifest = read("Cargo.toml");
+    // A name is followed by its version where the lock file has several.
+    let names = |text: &str| -> Vec<String> {
+        let listed = section(text, "name = \"sigilum\"").into_iter().filter(|line| line.starts_with(" \""));
+        listed.filter_map(|line| line.trim_matches([' ', '"', ',']).split(' ').next().map(str::to_owned)).collect()
+    };
+    let of_tests = section(&manifest, "[dev-dependencies]");
+    let locked = names(&theirs);
+    let mut missing = names(&ours);
+    missing.retain(|name| {
+        !locked.contains(name) && !of_tests.iter().any(|line| line.split([' ', '.']).next() == Some(name))
+    });
+    assert!(missing.is_empty(), "run `cargo check --manifest-path tests/fuzz/Cargo.toml`, which adds {missing:?}");
+}
+
+/// The lines after one that says `start`, up to the next empty one.
+fn section<'text>(text: &'text str, start: &str) -> Vec<&'text str> {
+    text.lines().skip_while(|line| *line != start).skip(1).take_while(|line| !line.is_empty()).collect()
+}
+
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();

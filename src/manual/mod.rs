@@ -12,6 +12,7 @@ pub mod deployment;
 pub mod fleet;
 pub mod kubernetes;
 pub mod libraries;
+pub mod measurements;
 pub mod operations;
 pub mod secrets;
 pub mod store_format;

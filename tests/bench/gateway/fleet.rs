@@ -1,7 +1,9 @@
 //! How soon a change is everywhere: one publisher, and 2 or 50 subscribers over mutual TLS, each with certificate, thread
-//! of execution and replica of its own, in one process on one machine.
+//! of execution and replica of its own, in one process on one machine. And what one pair of Envoy and authz holds, idle
+//! and under load.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -21,15 +23,67 @@ use sigilum::sys::tls::TlsFiles;
 use sigilum::wire::state::encode_settings;
 use sigilum::wire::state::proto;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
+
+use crate::accounting::memory_kib;
+use crate::approvals::settled;
+use crate::load;
+use crate::stacks::Ground;
+use crate::stacks::TARGET;
 
 /// Connections there are before anything changes.
 const CONNECTIONS: usize = 1000;
 /// Changes that are timed.
 const CHANGES: usize = 200;
 
-/// Prints the table.
-pub fn run(quick: bool) {
+/// Requests a second a pair is loaded with.
+const RATE: f64 = 1000.0;
+/// How long it is.
+const LOADED: Duration = Duration::from_secs(60);
+/// Connections of the generator.
+const CLIENTS: usize = 16;
+
+/// Prints the tables.
+pub fn run(runtime: &Runtime, ground: &Ground, quick: bool) {
+    propagation(quick);
+    memory(runtime, ground, if quick { LOADED / 10 } else { LOADED });
+}
+
+/// What each process of a gateway holds before a request came, after a minute of load, and at most.
+fn memory(runtime: &Runtime, ground: &Ground, loaded: Duration) {
+    let stack = ground.gateway();
+    let get = || ground.agent.get("127.0.0.1:38000", TARGET);
+    stack.wait_ready(get);
+    let held = |kind: &str| -> Vec<f64> {
+        stack.processes.iter().map(|process| memory_kib(process.pid, kind) as f64 / 1024.0).collect()
+    };
+    let idle: Vec<f64> = stack.processes.iter().map(|process| settled(process.pid)[0]).collect();
+    let count = (RATE * loaded.as_secs_f64()) as usize;
+    let requests = (0..count).map(|_| get().bytes()).collect();
+    let burst = runtime.block_on(load::send_paced(stack.address, requests, CLIENTS, RATE, Arc::default()));
+    let mut latencies = burst.latencies;
+    latencies.sort_unstable();
+    let at = |part: usize| f64::from(latencies[(latencies.len() * part / 100).min(latencies.len() - 1)]) / 1000.0;
+    println!(
+        "\nMemory in MiB, idle and after {:.0} s at {:.0} requests a second (p50 {:.2} ms, p99 {:.2} ms, none failed):",
+        loaded.as_secs_f64(),
+        latencies.len() as f64 / burst.elapsed.as_secs_f64(),
+        at(50),
+        at(99)
+    );
+    println!("{:<14} {:>10} {:>10} {:>10}", "process", "idle", "loaded", "at most");
+    let (after, most) = (held("VmRSS"), held("VmHWM"));
+    for (index, process) in stack.processes.iter().enumerate() {
+        // The provider and the generator are ours.
+        if !["provider", "generator"].contains(&process.name) {
+            println!("{:<14} {:>10.1} {:>10.1} {:>10.1}", process.name, idle[index], after[index], most[index]);
+        }
+    }
+}
+
+/// Prints how long a change takes.
+fn propagation(quick: bool) {
     let changes = if quick { CHANGES / 10 } else { CHANGES };
     println!(
         "\nA change of a connection, from its publishing to the last subscriber that decides by it ({CONNECTIONS} connections):"

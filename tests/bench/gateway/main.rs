@@ -10,7 +10,7 @@
 //! through the admin API and in `gateway.yaml`. Then the approvals of a control
 //! plane: how soon a decision is enforced, what a hundred thousand take, and what reading them again does to requests.
 //! Then what it costs to be seen: access log, metrics and traces, each with and without.
-//! Then many subscribers of the state: how soon a change is everywhere.
+//! Then many subscribers of the state: how soon a change is everywhere, and what a pair of Envoy and authz holds.
 //! Then what an operator waits for: the commands that look, a start, a restart.
 //! Then paired gateways: what a thousand take at one API, and how long a relayed command takes.
 //!
@@ -100,7 +100,7 @@ fn main() {
         telemetry::run(&runtime, &ground, quick);
     }
     if wanted("fleet") {
-        fleet::run(quick);
+        fleet::run(&runtime, &ground, quick);
     }
     if wanted("operations") {
         operations::run_all(&ground, quick);

@@ -21,11 +21,11 @@ fuzz_target!(|said: (Vec<u8>, Vec<u8>)| {
             headers.append(name, value);
         }
     }
-    let (near, far) = (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)));
-    if let Ok(user) = proxy::user(&rule, near, &headers) {
+    let [near, far, ours] = [[192, 0, 2, 1], [198, 51, 100, 1], [192, 0, 2, 14]].map(|octets| IpAddr::V4(Ipv4Addr::from(octets)));
+    if let Ok(user) = proxy::user(&rule, near, ours, &headers) {
         assert!(!user.is_empty() && !user.chars().any(char::is_control));
     }
-    assert!(proxy::user(&rule, far, &headers).is_err());
-    assert_eq!(proxy::client(&rule, far, &headers), far);
-    let _ = proxy::client(&rule, near, &headers);
+    assert!(proxy::user(&rule, far, ours, &headers).is_err());
+    assert_eq!(proxy::client(&rule, far, ours, &headers), far);
+    let _ = proxy::client(&rule, near, ours, &headers);
 });
