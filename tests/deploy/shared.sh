@@ -420,4 +420,5 @@ for container in admin-admin one-envoy one-authz two-envoy two-authz replay-valk
 for key in "$PROVIDER_KEY" "$ADDED_KEY" "$BILLING_KEY" "$(cat "$SECRETS/sigilum-admin/password")" "$(cat "$SECRETS/sigilum-metrics/token")" "$(cat "$SECRETS/sigilum-replay/password")"; do
     lacks "no secret in what the containers say" "$key" "$WORK/said"
 done
+is "and no advice to change a file of a volume, which nobody can" 0 "$(grep --count chmod "$WORK/said" || true)"
 say "tests/deploy/shared: $CHECKS checks passed"
