@@ -167,6 +167,8 @@ for service in "${SERVICES[@]}"; do
     is "$service runs as 65532 without rights" \
         "Uid: 65532 65532 65532 65532 CapEff: 0000000000000000 CapBnd: 0000000000000000 NoNewPrivs: 1" \
         "$(awk '/^(Uid|CapEff|CapBnd|NoNewPrivs):/ { $1 = $1; printf "%s%s", space, $0; space = " " }' "/proc/$pid/status")"
+    [ "$(podman inspect --format '{{.HostConfig.Memory}}' "$container")" -gt 0 ] || fail "the memory of $service has no bound"
+    holds "memory and logs of $service are bounded" 10MB "$(podman inspect --format '{{.HostConfig.LogConfig.Size}}' "$container")"
     is "the root file system of $service is read-only" true "$(podman inspect --format '{{.HostConfig.ReadonlyRootfs}}' "$container")"
     is "the kernel says so too" ro "$(awk '$5 == "/" { print $6 }' "/proc/$pid/mountinfo" | cut -d , -f 1)"
 done
