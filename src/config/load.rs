@@ -40,6 +40,7 @@ use crate::config::parts::EnvoyOptions;
 use crate::config::parts::IngressTls;
 use crate::config::parts::Listeners;
 use crate::config::parts::LogBounds;
+use crate::config::parts::LogStyle;
 use crate::config::parts::Paths;
 use crate::config::parts::ReloadMode;
 use crate::config::parts::ReloadOptions;
@@ -201,6 +202,9 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let decisions = loader.read(&keys::LOG_DECISIONS, Shape::Word, parse_decisions);
     let log_max_bytes = loader.number(&keys::LOG_MAX_BYTES);
     let log_keep = loader.number(&keys::LOG_KEEP);
+    let log_style = loader.read(&keys::LOG_STYLE, Shape::Text, |text| {
+        LogStyle::parse(text.trim()).ok_or_else(|| "must be pretty, compact or json".to_owned())
+    });
     let traces = telemetry::read(loader);
     let secrets = SecretsSettings {
         allow_literals: loader.read(&keys::ALLOW_LITERALS, Shape::Boolean, parse_boolean),
@@ -312,6 +316,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         drain: Duration::from_secs(drain?),
         log_level: log_level?,
         logs: LogBounds { max_bytes: log_max_bytes?, keep: usize::try_from(log_keep?).ok()? },
+        log_style,
         decisions: decisions?,
         traces,
         master_key,

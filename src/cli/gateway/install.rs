@@ -225,6 +225,11 @@ fn plan(args: &InstallArgs, kin: Kin, config: &Config) -> Result<Planned, CliErr
         environment.retain(|(name, _)| name != profile::VARIABLE);
     }
     environment.extend(places.environment());
+    // Not among the arguments: what reloads the gateway has those of another command.
+    for (key, value) in args.settings.access() {
+        environment.retain(|(name, _)| !key.env.contains(&name.as_str()));
+        environment.extend(key.env.first().map(|name| ((*name).to_owned(), value)));
+    }
     match (kin, args.system) {
         (Kin::Systemd, system) => {
             let credential = |path, encrypted| Credential { path, encrypted };
