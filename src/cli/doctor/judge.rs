@@ -122,7 +122,7 @@ pub(super) fn auth(facts: &Facts) -> Judged {
         (_, TokenFact::Missing(path)) if facts.config.used => found.push(
             Finding::new(id, Severity::Error, "the admin token's file is gone: commands cannot reach the gateway")
                 .at(path.display().to_string())
-                .hint("sigilum gateway auth-token --rotate mints another"),
+                .hint("sigilum doctor --generate-gateway-token makes another"),
         ),
         ("hybrid", TokenFact::There | TokenFact::Missing(_)) => found.push(
             Finding::new(

@@ -13,6 +13,7 @@ mod judge;
 mod judge_machine;
 mod repair;
 mod report;
+mod token;
 
 use clap::Args;
 
@@ -70,6 +71,9 @@ pub struct DoctorArgs {
     /// With --fix: never ask; what would take a yes stays
     #[arg(long, requires = "fix")]
     non_interactive: bool,
+    /// Make the admin token where there is none; one that is there stays
+    #[arg(long, conflicts_with = "lint")]
+    generate_gateway_token: bool,
     /// Have the running gateway look at everything anew, wait longer, and show what was skipped
     #[arg(long)]
     deep: bool,
@@ -100,13 +104,18 @@ pub(crate) async fn run(args: &DoctorArgs, globals: &Globals, printer: &mut Prin
             Err(error) => Err(CliError { outcome: Outcome::Indeterminate, ..error }),
         };
     }
-    let mut results = examine(&flags, args.deep, &wanted).await?;
     let (mut applied, mut incomplete) = (Vec::new(), false);
+    if args.generate_gateway_token {
+        applied.extend(token::generate(&flags, printer)?);
+    }
+    let mut results = examine(&flags, args.deep, &wanted).await?;
     if args.fix {
-        (applied, incomplete) = mend(args, &results, printer).await?;
-        if incomplete || !applied.is_empty() {
+        let (mended, partly) = mend(args, &results, printer).await?;
+        incomplete = partly;
+        if incomplete || !mended.is_empty() {
             results = examine(&flags, args.deep, &wanted).await?;
         }
+        applied.extend(mended);
     }
     if args.json {
         printer.json(&report::document(&results, Severity::Info, left_out, &applied))?;
