@@ -50,6 +50,7 @@ mod refusals;
 mod registration;
 mod rekey;
 mod reload;
+mod remote_pin;
 mod replay;
 mod restart;
 mod rotation;
