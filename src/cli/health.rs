@@ -18,6 +18,7 @@ use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::cli::settings;
 use crate::cli::table::Cell;
 use crate::cli::table::Table;
@@ -162,7 +163,7 @@ fn lines(ready: bool, details: &DetailsBody, all: bool, coloured: bool) -> Vec<S
     }
     let mut next: Vec<_> = told.iter().filter_map(|condition| next_step(condition)).collect();
     next.dedup();
-    lines.extend(next.into_iter().map(|command| format!("next: {command}")));
+    lines.extend(next.into_iter().map(|command| format!("next: {}", profile::in_hint(command))));
     lines
 }
 

@@ -55,6 +55,9 @@ pub struct Config {
     pub paths: Paths,
     /// Where each process listens.
     pub listen: Listeners,
+    /// How the addresses of the admin API came about: `loopback`, `lan`, `tailnet`, `auto`, `custom`; `all` where it was told
+    /// to listen on every address of the machine.
+    pub bind_mode: &'static str,
     /// Who may use the admin API.
     pub admin: AdminAccess,
     /// How Envoy is run.

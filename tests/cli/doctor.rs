@@ -544,3 +544,21 @@ fn no_token_is_made_where_it_would_count_for_nothing() {
         assert_eq!(fs::read_to_string(patient.at("data/admin-token")).unwrap(), text);
     }
 }
+
+#[test]
+fn a_password_file_that_others_can_read_is_found_and_closed() {
+    let patient = Patient::new();
+    let file = patient.at("password");
+    patient.write("password", "a long enough password\n");
+    let access = ["--auth", "password", "--password-file", file.to_str().unwrap(), "--only", "files/modes"];
+    for (mode, after) in [(0o600, 0o600), (0o640, 0o640), (0o644, 0o640), (0o666, 0o640)] {
+        patient.chmod("password", mode);
+        let report = patient.report(&access);
+        let found: Vec<_> =
+            report["findings"].as_array().unwrap().iter().map(|one| (&one["path"], &one["severity"])).collect();
+        let (path, severity) = (Value::from(file.to_str().unwrap()), Value::from("error"));
+        assert_eq!(found, if mode == after { vec![] } else { vec![(&path, &severity)] }, "{mode:o}");
+        patient.report(&[&access[..], &["--fix"]].concat());
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, after, "{mode:o}");
+    }
+}

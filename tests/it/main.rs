@@ -70,6 +70,7 @@ mod stack;
 mod start;
 mod start_surface;
 mod status;
+mod status_access;
 mod stop;
 mod traces;
 mod tunnel;

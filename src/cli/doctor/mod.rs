@@ -32,6 +32,7 @@ use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::config::Flags;
 use crate::sys::terminal;
 
@@ -134,7 +135,15 @@ pub(in crate::cli) async fn report(flags: &Flags) -> Result<Document, CliError> 
 
 async fn examine(flags: &Flags, deep: bool, wanted: &[&'static Check]) -> Result<Results, CliError> {
     let facts = gather::gather(flags, deep).await?;
-    Ok(wanted.iter().map(|check| (*check, (check.judge)(&facts))).collect())
+    let mut results: Results = wanted.iter().map(|check| (*check, (check.judge)(&facts))).collect();
+    for (_, judged) in &mut results {
+        let Judged::Found(found) = judged else { continue };
+        for finding in found {
+            finding.message = profile::in_hint(&finding.message);
+            finding.hint = finding.hint.as_deref().map(profile::in_hint);
+        }
+    }
+    Ok(results)
 }
 
 fn lint(args: &DoctorArgs, results: &Results, left_out: usize, printer: &mut Printer) -> Result<Outcome, CliError> {
