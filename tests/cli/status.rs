@@ -69,3 +69,11 @@ fn commands_that_are_named_are_those_of_the_profile() {
         assert!(lint.contains(&format!("{typed} gateway start")), "{lint}");
     }
 }
+
+#[test]
+fn somebody_who_has_started_nothing_yet_is_not_sent_looking_for_a_token() {
+    let person = Person::new();
+    let told = text_of(&person.command(&["gateway", "status"]).output().unwrap().stdout);
+    assert!(told.contains("Capability:          unknown (the first start makes the admin token)\n"), "{told}");
+    assert!(told.contains(" does not answer: connection refused)\n"), "{told}");
+}
