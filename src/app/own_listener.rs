@@ -57,9 +57,14 @@ pub fn check(data_dir: &Path, run_dir: &Path, address: SocketAddr) -> Result<(),
     let address = local_http::reachable(address);
     let sockets: Vec<_> =
         process::port_listeners(&[port]).into_iter().filter(|socket| takes(socket.address, address)).collect();
+    judge(&sockets, &Vec::from_iter(known), &users(data_dir))
+}
+
+/// Users whose processes the gateway of this data folder can be: we, root, and the folder's owner.
+pub fn users(data_dir: &Path) -> Vec<u32> {
     let owner = std::fs::metadata(data_dir).ok().map(|found| found.uid());
     let us = rustix::process::geteuid().as_raw();
-    judge(&sockets, &known, &[Some(us), Some(ROOT), owner].into_iter().flatten().collect::<Vec<_>>())
+    [Some(us), Some(ROOT), owner].into_iter().flatten().collect()
 }
 
 /// Processes that serve this data folder: those a supervisor wrote down, and the one that holds the store.
@@ -94,15 +99,10 @@ fn takes(socket: SocketAddr, address: SocketAddr) -> bool {
     bound.is_unspecified() || bound == wanted
 }
 
-/// Of one address there is one socket, which several processes may hold. Whose a process is that we may not look into (ours
-/// are such) is known all the same, and then some process of ours must live that could hold it.
-fn judge(sockets: &[PortListener], known: &BTreeSet<i32>, users: &[u32]) -> Result<(), Stranger> {
-    let is_ours = |socket: &PortListener| {
-        let named = socket.holder.as_ref().is_none_or(|holder| known.contains(&holder.pid));
-        named && !known.is_empty() && users.contains(&socket.user)
-    };
+/// Of one address there is one socket, which several processes may hold.
+fn judge(sockets: &[PortListener], known: &[i32], users: &[u32]) -> Result<(), Stranger> {
     let Some(first) = sockets.first() else { return Ok(()) };
-    if sockets.iter().any(is_ours) {
+    if sockets.iter().any(|socket| socket.belongs_to(known, users)) {
         return Ok(());
     }
     Err(Stranger { port: first.address.port(), holder: first.holder.clone(), user: Some(first.user) })
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_socket_is_ours_by_its_process_and_its_user() {
-        let known = BTreeSet::from([7]);
+        let known = [7];
         let ours = |sockets: &[PortListener]| judge(sockets, &known, &[1000, 0]).is_ok();
         assert!(ours(&[]), "nobody is there");
         assert!(ours(&[socket(Some(7), 1000)]) && ours(&[socket(None, 1000)]));
@@ -129,7 +129,7 @@ mod tests {
         assert!(!ours(&[socket(Some(8), 1000)]), "another program of the same user");
         assert!(!ours(&[socket(Some(7), 1001)]), "the number is another user's now");
         assert!(!ours(&[socket(None, 1001)]));
-        assert!(judge(&[socket(None, 1000)], &BTreeSet::new(), &[1000]).is_err(), "nothing of ours lives");
+        assert!(judge(&[socket(None, 1000)], &[], &[1000]).is_err(), "nothing of ours lives");
     }
 
     #[test]

@@ -425,8 +425,11 @@ pub fn free_bytes(folder: &Path) -> io::Result<u64> {
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        // The name of a holder that is gone would mislead; closing releases the lock itself.
+        // The name of a holder that is gone would mislead.
         let _ = self.file.set_len(0);
+        // Not by closing alone: a process that another thread starts at this moment has a copy of the file until it runs
+        // its program, and would hold the lock so long.
+        let _ = self.file.unlock();
     }
 }
 

@@ -170,10 +170,20 @@ pub fn tells_listeners() -> bool {
 pub struct PortListener {
     /// Where.
     pub address: SocketAddr,
-    /// Whose socket it is; `None`: a process of another user, which the system does not tell us.
+    /// Whose socket it is; `None`: a process we may not look into, of another user or one that leaves no core dump, as
+    /// those of the gateway do not.
     pub holder: Option<PortHolder>,
     /// The user it belongs to.
     pub user: u32,
+}
+
+impl PortListener {
+    /// Whether it is a socket of one of these living processes, which are of these users. Where the system does not tell us
+    /// the process, the user decides, and there must be some process that could hold it.
+    pub fn belongs_to(&self, pids: &[i32], users: &[u32]) -> bool {
+        let named = self.holder.as_ref().is_none_or(|holder| pids.contains(&holder.pid));
+        named && !pids.is_empty() && users.contains(&self.user)
+    }
 }
 
 /// All sockets that listen on one of these ports, also where several share a port; nothing where the system does not tell,

@@ -2,6 +2,7 @@
 //! test says and a small gateway, over real sockets. systemd is a script on PATH that keeps what it is told.
 
 use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
@@ -770,8 +771,11 @@ fn connect_asks_before_it_starts_anything() {
 #[test]
 fn connect_names_the_log_of_a_gateway_that_does_not_start() {
     let pairing = Pairing::new(Manner::Open);
-    let mut command = pairing.command(&["gateway", "connect", "--session-id", SESSION, "--gateway-admin-url", ":9"]);
-    command.args(["--api-url", &pairing.ends.api(), "--ingress-addr", ":7", "--envoy-admin-addr", ":8"]);
+    // All three at once, so that no two are the same.
+    let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [admin, ingress, envoy] = free.map(|listener| listener.local_addr().unwrap().to_string());
+    let mut command = pairing.command(&["gateway", "connect", "--session-id", SESSION, "--gateway-admin-url", &admin]);
+    command.args(["--api-url", &pairing.ends.api(), "--ingress-addr", &ingress, "--envoy-admin-addr", &envoy]);
     command.env("SIGILUM_PAIR_CODE", CODE).env("ENVOY_BIN", "/none/envoy");
     let output = command.output().unwrap();
     let (said, log) = (text_of(&output.stderr), pairing.run_folder().join("gateway-start.log"));

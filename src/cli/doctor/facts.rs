@@ -92,6 +92,8 @@ pub(super) struct InstanceFacts {
     pub(super) supervisor: Option<i32>,
     /// All living processes, the supervisor included.
     pub(super) pids: Vec<i32>,
+    /// The users they may belong to.
+    pub(super) users: Vec<u32>,
     /// What a supervisor that is gone left: files that name nobody.
     pub(super) stale: Vec<PathBuf>,
     /// The lock of the data folder.

@@ -31,7 +31,13 @@ pub(in crate::cli::doctor) fn well() -> Facts {
             plain: Vec::new(),
             unsigned: Vec::new(),
         },
-        instance: InstanceFacts { supervisor: Some(7), pids: vec![7], lock: path("lock"), ..InstanceFacts::default() },
+        instance: InstanceFacts {
+            supervisor: Some(7),
+            pids: vec![7],
+            users: vec![1],
+            lock: path("lock"),
+            ..InstanceFacts::default()
+        },
         gateway: GatewayFacts {
             url: "http://127.0.0.1:38100".to_owned(),
             reach: Reach::Answers,

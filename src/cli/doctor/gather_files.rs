@@ -16,6 +16,7 @@ use crate::app::checkup::DATABASE_FILE;
 use crate::app::gateway;
 use crate::app::gateway::instance;
 use crate::app::gateway::instance::Instance;
+use crate::app::own_listener;
 use crate::cli::doctor::facts::IdentityFact;
 use crate::cli::doctor::facts::InstanceFacts;
 use crate::cli::doctor::facts::ModeFact;
@@ -64,7 +65,8 @@ pub(super) fn instance(config: &Config, running: Option<&Instance>) -> InstanceF
         stale.extend(entries(run).into_iter().filter(|path| is_dead_socket(path)));
     }
     let stranger = holder(&lock).filter(|(pid, _)| Some(*pid) != supervisor).map(|(_, named)| named);
-    InstanceFacts { supervisor, pids, stale, lock, stranger }
+    let users = own_listener::users(&config.paths.data_dir);
+    InstanceFacts { supervisor, pids, users, stale, lock, stranger }
 }
 
 /// Who is named in a lock that is held: pid, and in words.

@@ -289,6 +289,7 @@ pub(super) fn health(facts: &Facts) -> Judged {
 /// Somebody else on our ports.
 pub(super) fn ports(facts: &Facts) -> Judged {
     let known = &facts.instance.pids;
+    let is_known = |listener: &&PortListener| listener.belongs_to(known, &facts.instance.users);
     // A gateway whose parts were started by hand is nobody's child here.
     let ours = !known.is_empty();
     let foreign = facts.gateway.reach == Reach::Answers && !ours;
@@ -297,18 +298,14 @@ pub(super) fn ports(facts: &Facts) -> Judged {
     }
     let mut found = Vec::new();
     for port in &facts.ports {
-        let strangers: Vec<_> =
-            port.listeners.iter().filter(|one| overlaps(port, one) && !is_known(one, known)).collect();
-        let twin = port.listeners.iter().any(|one| overlaps(port, one) && is_known(one, known));
+        let (own, strangers): (Vec<_>, Vec<_>) =
+            port.listeners.iter().filter(|one| overlaps(port, one)).partition(is_known);
+        let twin = !own.is_empty();
         found.extend(strangers.into_iter().map(|stranger| collision(port, stranger, twin)));
     }
     let numbers = facts.ports.iter().filter_map(|port| port.addresses.first()).map(|at| at.port().to_string());
     let state = if ours { "ours alone" } else { "free" };
     Judged::of(found, format!("ports {} are {state}", numbers.collect::<Vec<_>>().join(", ")))
-}
-
-fn is_known(listener: &PortListener, known: &[i32]) -> bool {
-    listener.holder.as_ref().is_some_and(|holder| known.contains(&holder.pid))
 }
 
 /// Whether a socket takes connections that are meant for one of our addresses.

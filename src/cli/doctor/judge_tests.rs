@@ -81,6 +81,21 @@ fn a_stranger_on_a_port_is_an_error_and_a_twin_of_ours_is_critical() {
     assert!(told[0].message.contains("process 42 (nginx)"), "{told:?}");
 }
 
+/// Our processes leave no core dump, so only root may look into them: who is not is told their user alone.
+#[test]
+fn a_socket_of_a_process_we_may_not_look_into_is_ours_by_its_user_while_we_run() {
+    let untold = |user: u32| PortListener { holder: None, user, ..listener("127.0.0.1:38000", 0) };
+    let mut facts = well();
+    facts.ports[0].listeners = vec![untold(1)];
+    assert_eq!(found(&facts), []);
+    facts.ports[0].listeners = vec![untold(2)];
+    assert_eq!(found(&facts), [("gateway/port-collision", Severity::Error)], "another user's");
+    facts.ports[0].listeners = vec![untold(1)];
+    facts.instance.pids.clear();
+    facts.gateway.reach = Reach::Nobody("refused".to_owned());
+    assert!(matches!(ports(&facts), Judged::Found(_)), "nothing of ours lives");
+}
+
 #[test]
 fn a_gateway_that_does_not_answer_is_worse_where_it_should_run() {
     let mut facts = well();

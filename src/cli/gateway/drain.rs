@@ -127,6 +127,6 @@ pub(crate) async fn undrain(args: &UndrainArgs, globals: &Globals, printer: &mut
         None => api.undrain_all().await,
     };
     ended.map_err(|error| gateway_api::failed(&error))?;
-    printer.ok(if args.all { "no lease is held" } else { "the lease has ended" })?;
+    printer.ok(if args.all { "all leases have ended" } else { "the lease has ended" })?;
     Ok(Outcome::Done)
 }
