@@ -95,9 +95,12 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
         }
         return Err(CliError::new(
             Outcome::Unauthorized,
-            "unauthorized: the gateway tells why only to those who have the admin token",
+            "unauthorized: the gateway tells why only to those who have its admin token or password",
         )
-        .hint("the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway; see --gateway-data-dir"));
+        .hint(
+            "the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway (see --gateway-data-dir); the \
+             password is that of SIGILUM_GATEWAY_PASSWORD_FILE",
+        ));
     };
     if !args.json {
         printer.lines(&lines(told.ready, details, args.verbose, printer.is_coloured()))?;
