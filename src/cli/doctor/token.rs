@@ -54,11 +54,13 @@ fn refuse(config: &Config) -> Result<(), CliError> {
     }
 }
 
-/// A file of ours in somebody else's folder is one that the gateway of that folder could not read.
+/// A file of ours in somebody else's folder is one that the gateway of that folder could not read; root's becomes the folder
+/// owner's.
 fn refuse_foreign(folder: &Path) -> Result<(), CliError> {
     let failed = |what: String| CliError::new(Outcome::Failed, format!("{}: {what}", folder.display()));
     let owner = std::fs::metadata(folder).map_err(|error| failed(error.to_string()))?.uid();
-    if owner == rustix::process::geteuid().as_raw() {
+    let us = rustix::process::geteuid();
+    if us.is_root() || owner == us.as_raw() {
         return Ok(());
     }
     Err(failed(format!("belongs to user {owner}: run the command as that user")))
