@@ -38,6 +38,7 @@ pub use crate::config::key::Reload;
 pub use crate::config::key::table_of;
 pub use crate::config::log_keys::LOG_KEEP;
 pub use crate::config::log_keys::LOG_MAX_BYTES;
+pub use crate::config::log_keys::LOG_STYLE;
 use crate::config::remote;
 use crate::config::telemetry_keys;
 
@@ -536,6 +537,7 @@ pub const ALL: &[Key] = &[
     LOG_DECISIONS,
     LOG_MAX_BYTES,
     LOG_KEEP,
+    LOG_STYLE,
     telemetry_keys::OTLP_ENDPOINT,
     telemetry_keys::OTLP_HEADERS,
     telemetry_keys::SAMPLE_RATIO,
