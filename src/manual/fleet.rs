@@ -3,13 +3,15 @@
 //! # What a workload is sent
 //!
 //! The state carries secrets, so a sidecar is sent its own. Over TCP the state stream speaks mutual TLS alone; which of
-//! the `workloads` has a name (DNS or URI) of the client's certificate decides what is sent, and a certificate no workload
-//! names is sent nothing. Over the Unix socket, where the kernel says who asks, everything is sent as before. A message is
+//! the `workloads` has a name (DNS or URI) of the client's certificate decides what is sent. A certificate no workload
+//! names is sent nothing, the settings neither: its stream ends with `PERMISSION_DENIED` before it takes a place, so that
+//! nothing it says counts in health or metrics, and one that is named no more drops what it had. Of 256 places those with the same
+//! names in their certificates may take 64. Over the Unix socket, where the kernel says who asks, everything is sent as before. A message is
 //! made for one scope: full states are gathered by it, deltas and confirmations are filtered by it, and a property test
 //! holds that a scoped replica is always the filter of the whole and that no byte of another workload's connection was ever
 //! in a message. When workloads change, those concerned are sent their full state anew, in which what they may not have any
 //! more is missing. A stream that begins with a certificate never resumes on what was sent before, because that may have been
-//! another scope. What all are sent are the settings of the decision, the headers for a collector of traces among them.
+//! another scope. What all that are named are sent are the settings of the decision, the headers for a collector of traces among them.
 //!
 //! # One memory of nonces
 //!

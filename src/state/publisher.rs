@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
+use tonic::Code;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -30,6 +31,7 @@ use crate::state::registration::Office;
 use crate::state::registration::Registration;
 use crate::state::scope::Scope;
 use crate::state::seats::Seats;
+use crate::state::session;
 use crate::state::session::Session;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
@@ -37,8 +39,10 @@ use crate::sys::grpc;
 use crate::sys::inbound::Inbound;
 use crate::sys::inbound::PeerNames;
 use crate::sys::peer::PeerRule;
+use crate::sys::sparing::Sparing;
 use crate::sys::tasks::Stop;
 use crate::sys::tls::ServerTls;
+use crate::wire::state::UNNAMED;
 use crate::wire::state::decode_connection;
 use crate::wire::state::proto;
 use crate::wire::state::proto::state_service_server::StateService;
@@ -60,6 +64,8 @@ struct Shared {
     /// Who is sent what over TLS.
     workloads: ArcSwap<Vec<Workload>>,
     office: Office,
+    /// Speaks of certificates no workload names.
+    unnamed: Sparing,
     /// Counts changes and confirmations, so that a waiting session notices them.
     changed: watch::Sender<u64>,
     /// Becomes true when this process is about to end: streams have no end of their own.
@@ -103,7 +109,8 @@ impl Publisher {
         let (changed, _) = watch::channel(0);
         let (closing, _) = watch::channel(false);
         let (peers, workloads, office) = (Mutex::default(), ArcSwap::default(), Office::default());
-        Self { shared: Arc::new(Shared { published, peers, workloads, office, changed, closing }) }
+        let unnamed = Sparing::default();
+        Self { shared: Arc::new(Shared { published, peers, workloads, office, unnamed, changed, closing }) }
     }
 
     /// Publishes a committed change. Calls must come in the order of the commits, each version one
@@ -283,15 +290,30 @@ impl Publisher {
         self.shared.closing.subscribe()
     }
 
-    /// Registers a connected authz; `None` where there are too many.
-    pub(super) fn register(&self) -> Option<Registered> {
-        let id = self.peers_locked().take()?;
+    /// Registers a connected authz; `None` where there are too many, or too many with this certificate's names.
+    pub(super) fn register(&self, names: Option<&PeerNames>) -> Option<Registered> {
+        let id = self.peers_locked().take(names)?;
         Some(Registered { publisher: self.clone(), id })
     }
 
     /// What an authz with these names in its certificate may hold; without certificate it is one of ours on this machine.
-    pub(super) fn scope_of(&self, names: Option<&PeerNames>) -> Scope {
-        names.map_or(Scope::Everything, |names| Scope::of(&names.0, &self.shared.workloads.load()))
+    /// `None`: nothing, not even a place.
+    pub(super) fn scope_of(&self, names: Option<&PeerNames>) -> Option<Scope> {
+        names.map_or(Some(Scope::Everything), |names| Scope::of(&names.0, &self.shared.workloads.load()))
+    }
+
+    /// What is said to one whose certificate no workload names. It keeps nothing of what it may have been sent before.
+    pub(super) fn unnamed(&self, names: Option<&PeerNames>) -> Status {
+        let name = names.and_then(|names| names.0.first()).map_or("", String::as_str);
+        // Whoever has such a certificate may come as often as he likes.
+        if let Some(unsaid) = self.shared.unnamed.turn() {
+            tracing::warn!(name, unsaid, "an authz was refused: no workload has a name of its certificate");
+        }
+        session::refusal(
+            Code::PermissionDenied,
+            UNNAMED,
+            format!("no workload has a name of this certificate ({name})"),
+        )
     }
 }
 
@@ -333,8 +355,13 @@ impl StateService for Publisher {
     type StreamStream = Responses;
 
     async fn stream(&self, request: Request<Streaming<proto::StateRequest>>) -> Result<Response<Responses>, Status> {
-        let place = self.register().ok_or_else(|| Status::resource_exhausted("too many authz processes"))?;
         let names = request.extensions().get::<PeerNames>().cloned();
+        // Before it has a place: what it says of itself counts nowhere.
+        if self.scope_of(names.as_ref()).is_none() {
+            return Err(self.unnamed(names.as_ref()));
+        }
+        let place = self.register(names.as_ref());
+        let place = place.ok_or_else(|| Status::resource_exhausted("too many authz processes"))?;
         let session = Session::new(place, request.into_inner(), names);
         let responses = futures_util::stream::unfold(session, Session::next);
         Ok(Response::new(Box::pin(responses)))

@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 use crate::domain::time::MonotonicMillis;
 use crate::state::publisher::PeerState;
 use crate::state::scope::Scope;
+use crate::sys::inbound::PeerNames;
 
 /// How many authz processes one admin feeds; far more than one machine runs.
 const MAX_STREAMS: usize = 256;
+/// How many of them may have the same names in their certificates: whoever has one certificate leaves room for the
+/// others. Replicas of one Deployment share theirs, old and new ones together while it is replaced.
+const MAX_OF_ONE: usize = 64;
 /// How long a refusal is told, in milliseconds. Whoever was refused comes again every few seconds.
 const TOLD_MS: u64 = 15_000;
 
@@ -26,6 +30,8 @@ pub(super) struct Seats {
 #[derive(Debug, Default)]
 struct Seat {
     state: PeerState,
+    /// The names in its certificate; `None`: it is on this machine.
+    names: Option<PeerNames>,
     /// What it decides with and for, once it was admitted.
     admitted: Option<Admitted>,
 }
@@ -44,13 +50,14 @@ impl Seats {
         self.last == 0
     }
 
-    /// A place for one that connects; `None` where there are too many.
-    pub(super) fn take(&mut self) -> Option<u64> {
-        if self.taken.len() >= MAX_STREAMS {
+    /// A place for one that connects with these names in its certificate; `None` where there are too many.
+    pub(super) fn take(&mut self, names: Option<&PeerNames>) -> Option<u64> {
+        let alike = |seat: &&Seat| names.is_some() && seat.names.as_ref() == names;
+        if self.taken.len() >= MAX_STREAMS || self.taken.values().filter(alike).count() >= MAX_OF_ONE {
             return None;
         }
         self.last = self.last.wrapping_add(1);
-        self.taken.insert(self.last, Seat::default());
+        self.taken.insert(self.last, Seat { names: names.cloned(), ..Seat::default() });
         Some(self.last)
     }
 
@@ -133,7 +140,7 @@ mod tests {
     #[test]
     fn who_decides_for_one_connection_has_one_window() {
         let mut seats = Seats::default();
-        let [one, two, three] = std::array::from_fn(|_| seats.take().unwrap());
+        let [one, two, three] = std::array::from_fn(|_| seats.take(None).unwrap());
         seats.admit(one, "local:a", &only(&["svc-a", "svc-b"]), NOW).unwrap();
         seats.admit(two, "local:b", &only(&["svc-b"]), NOW).unwrap_err();
         assert!(seats.conflict(NOW).is_some());
@@ -145,9 +152,18 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_one_certificate_leaves_room_for_the_others() {
+        let mut seats = Seats::default();
+        let names = |name: &str| PeerNames([name.to_owned()].into());
+        let taken = std::iter::from_fn(|| seats.take(Some(&names("guest.test"))));
+        assert_eq!(taken.count(), MAX_OF_ONE);
+        assert!(seats.take(Some(&names("other.test"))).is_some() && seats.take(None).is_some());
+    }
+
+    #[test]
     fn nobody_and_a_silent_version_clash_with_nobody() {
         let mut seats = Seats::default();
-        let [one, two, three] = std::array::from_fn(|_| seats.take().unwrap());
+        let [one, two, three] = std::array::from_fn(|_| seats.take(None).unwrap());
         seats.admit(one, "local:a", &Scope::Everything, NOW).unwrap();
         seats.admit(two, "", &Scope::Everything, NOW).unwrap();
         seats.admit(three, "local:b", &Scope::default(), NOW).unwrap();
@@ -156,7 +172,7 @@ mod tests {
     #[test]
     fn whoever_came_first_stays_when_connections_move() {
         let mut seats = Seats::default();
-        let [one, two] = std::array::from_fn(|_| seats.take().unwrap());
+        let [one, two] = std::array::from_fn(|_| seats.take(None).unwrap());
         seats.admit(two, "local:b", &only(&["svc-b"]), NOW).unwrap();
         seats.admit(one, "local:a", &only(&["svc-a"]), NOW).unwrap();
         seats.move_to(two, &only(&["svc-a"]), NOW).unwrap();

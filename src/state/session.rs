@@ -3,6 +3,7 @@
 //! Nothing is queued here. The next message is made when the transport asks for it, from what the
 //! authz holds then; who is slow gets fewer and larger steps, or the full state.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -13,9 +14,11 @@ use tonic::Streaming;
 use tonic::metadata::MetadataMap;
 use tonic::metadata::MetadataValue;
 
+use crate::domain::decision::DenyReason;
 use crate::state::cursor::Cursor;
 use crate::state::publisher::Registered;
 use crate::state::registration::Counter;
+use crate::state::scope::Scope;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
 use crate::sys::inbound::PeerNames;
@@ -81,12 +84,18 @@ impl Session {
         }
     }
 
+    /// What it may hold now.
+    fn scope(&self) -> Result<Scope, Status> {
+        let Self { place, names, .. } = self;
+        place.publisher.scope_of(names.as_ref()).ok_or_else(|| place.publisher.unnamed(names.as_ref()))
+    }
+
     /// What it may hold can change at any time.
     fn keep_to_scope(&mut self) -> Result<(), Status> {
         if self.names.is_none() || self.cursor.is_new() {
             return Ok(());
         }
-        let scope = self.place.publisher.scope_of(self.names.as_ref());
+        let scope = self.scope()?;
         if self.cursor.confine(scope.clone()) {
             tracing::info!("an authz is sent another set of connections");
             self.place.move_to(&scope).map_err(refused)?;
@@ -123,12 +132,9 @@ impl Session {
                     Some(name) => format!("{name} ({node})"),
                     None => node,
                 };
-                let scope = self.place.publisher.scope_of(self.names.as_ref());
+                let scope = self.scope()?;
                 if scope.is_empty() {
-                    tracing::warn!(
-                        node,
-                        "an authz is sent nothing: no workload with connections has a name of its certificate"
-                    );
+                    tracing::warn!(node, "an authz is sent no connections: its workload has none");
                 }
                 self.place.update(|peer| peer.node.clone_from(&node));
                 // No version that does not tell ever served another host.
@@ -170,6 +176,7 @@ impl Session {
                 if report.denied.len() > MAX_COUNTERS {
                     report.denied.clear();
                 }
+                report.denied = known(report.denied);
                 if report.decision_times.len() > MAX_COUNTERS {
                     report.decision_times.clear();
                 }
@@ -181,7 +188,7 @@ impl Session {
             }
             Some(Message::Register(register)) => {
                 // It decides for nobody else's connections.
-                if !self.place.publisher.scope_of(self.names.as_ref()).covers(&register.service) {
+                if !self.scope()?.covers(&register.service) {
                     return Err(Status::permission_denied("a registration for a connection of others"));
                 }
                 self.registrations.take(self.place.publisher.office(), register);
@@ -192,10 +199,25 @@ impl Session {
     }
 }
 
-/// The stream ends, and its authz must not go on deciding.
+/// Refusals by reason, those for what is no reason together: they become names of counters.
+fn known(told: HashMap<String, u64>) -> HashMap<String, u64> {
+    let mut known = HashMap::new();
+    for (code, count) in told {
+        let sum: &mut u64 = known.entry(DenyReason::label_told(&code).to_owned()).or_default();
+        *sum = sum.saturating_add(count);
+    }
+    known
+}
+
+/// Its replay window does not go with that of another.
 fn refused(reason: String) -> Status {
     tracing::error!(reason, "an authz was refused");
+    refusal(Code::FailedPrecondition, REPLAY_WINDOW, reason)
+}
+
+/// The stream ends, and its authz must not go on deciding.
+pub(super) fn refusal(code: Code, why: &'static str, reason: String) -> Status {
     let mut metadata = MetadataMap::new();
-    metadata.insert(REFUSED, MetadataValue::from_static(REPLAY_WINDOW));
-    Status::with_metadata(Code::FailedPrecondition, reason, metadata)
+    metadata.insert(REFUSED, MetadataValue::from_static(why));
+    Status::with_metadata(code, reason, metadata)
 }
