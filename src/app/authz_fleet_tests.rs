@@ -233,6 +233,33 @@ async fn a_reason_that_is_none_becomes_no_name_of_a_counter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_one_connection_and_comes_first_does_not_stop_who_has_all() {
+    let root = tempfile::tempdir().unwrap();
+    let (ours, clock) = (Authority::new(root.path(), "ours"), clock());
+    let admin = Remote::serve(&ours.issue("admin.test"), two_connections()).await;
+    let all = Workload { reach: Reach::Everything, ..workload("all", &[]) };
+    admin.publisher.set_workloads(vec![workload("billing", &["svc-one"]), all]);
+    let billing = ours.issue("billing.test");
+    let thief = stream(admin.address, &billing, vec![hello("local:thief")], |_| false);
+    let honest = async {
+        while admin.publisher.peers().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let gateway = remote_authz(root.path(), ours.issue("all.test"), admin.address, &clock).await;
+        let channel = gateway.channel().await;
+        serving(&channel).await;
+        clock.set(START + 10);
+        until(&channel, &clock, "svc-one", "Bearer canary-one").await;
+        until(&channel, &clock, "svc-two", "Bearer canary-two").await;
+        gateway
+    };
+    let ((heard, status), gateway) = tokio::join!(thief, honest);
+    assert!(!heard.is_empty() && status.unwrap().code() == tonic::Code::FailedPrecondition);
+    gateway.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_admin_declared_approvals_go_on_and_claims_for_their_time() {
     let root = tempfile::tempdir().unwrap();
     let (ours, clock) = (Authority::new(root.path(), "ours"), clock());

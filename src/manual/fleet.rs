@@ -16,9 +16,13 @@
 //! # One memory of nonces
 //!
 //! A request may be used once, wherever it arrives. Two processes that decide for one connection therefore must share what
-//! they remember, and `admin`, which sees all streams, holds them to it: every authz says which memory it decides with, and one
-//! whose memory is not that of another with a connection in common is refused (`FAILED_PRECONDITION`, condition
-//! `ReplayShared`). It drops the state it may have had and answers `NOT_READY`. Whoever came first stays. A window without a
+//! they remember, and `admin`, which sees all streams, holds them to it: every authz says which memory it decides with, and of two
+//! with different memories one decides for the connections they have in common (condition `ReplayShared`): the one that
+//! decides for more connections in all, and with as many the one that came first. The other keeps what is its own alone; where
+//! that is nothing it is refused (`FAILED_PRECONDITION`), drops its state and answers `NOT_READY`. First come first served for all
+//! would let whoever has one sidecar's certificate connect first after a restart of `admin` and stop the gateway of all others; a
+//! clash of two takes from nobody what they do not share. Who displaces others is sent the state a second later, in which they
+//! hear of it. A window without a
 //! shared store is named by its journal, so that a restart or a hand-off in one run folder is the same window. A Deployment
 //! with a window of its own must be replaced with `strategy: Recreate`: a second pod is refused as long as the first lives.
 //! What this does not catch is an authz that admin does not see: cut off, it goes on with its last state.

@@ -120,13 +120,13 @@ impl Publisher {
         if !follows {
             tracing::warn!(version, "a state version was skipped; the full state is sent");
         }
-        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.wake();
     }
 
     /// Says who is sent what over TLS; whoever was sent something else before is sent that anew. Nobody, until it is said.
     pub fn set_workloads(&self, workloads: Vec<Workload>) {
         self.shared.workloads.store(Arc::new(workloads));
-        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.wake();
     }
 
     /// Why an authz was refused because its replay window does not go with that of another; `None` where none was, in the
@@ -139,7 +139,7 @@ impl Publisher {
     /// published.
     pub fn confirm(&self, services: Vec<proto::ServiceAge>) {
         self.published().confirm(services, SystemClock.now().monotonic);
-        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.wake();
     }
 
     /// An empty list for what the claims source of a service says, to be made when the reading begins. What is
@@ -273,6 +273,11 @@ impl Publisher {
         tokio::join!(serving, closing);
     }
 
+    /// Every stream looks at what it is to send, and whether it still may.
+    fn wake(&self) {
+        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     pub(super) fn published(&self) -> MutexGuard<'_, Published> {
         // Nothing in there panics half-way through a change that another could see.
         self.shared.published.lock().unwrap_or_else(PoisonError::into_inner)
@@ -331,20 +336,32 @@ impl Registered {
         }
     }
 
-    /// Lets it decide for these connections, or says why not.
-    pub(super) fn admit(&self, window: &str, scope: &Scope) -> Result<(), String> {
-        self.publisher.peers_locked().admit(self.id, window, scope, SystemClock.now().monotonic)
+    /// Lets it decide for these connections, or those of them that are left to it; says why not, where none is. With
+    /// whether others have lost some by that, who are told.
+    pub(super) fn admit(&self, window: &str, scope: &Scope) -> Result<(Scope, bool), String> {
+        let admitted = self.publisher.peers_locked().admit(self.id, window, scope, SystemClock.now().monotonic)?;
+        if admitted.1 {
+            self.publisher.wake();
+        }
+        Ok(admitted)
     }
 
-    /// The same for one that decides already, when its connections are others.
-    pub(super) fn move_to(&self, scope: &Scope) -> Result<(), String> {
-        self.publisher.peers_locked().move_to(self.id, scope, SystemClock.now().monotonic)
+    /// The same for one that decides already.
+    pub(super) fn hold(&self, scope: &Scope) -> Result<Scope, String> {
+        let (held, displaced) = self.publisher.peers_locked().hold(self.id, scope, SystemClock.now().monotonic)?;
+        if displaced {
+            self.publisher.wake();
+        }
+        Ok(held)
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.publisher.peers_locked().leave(self.id);
+        let freed = self.publisher.peers_locked().leave(self.id);
+        if freed {
+            self.publisher.wake();
+        }
     }
 }
 

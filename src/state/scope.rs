@@ -57,6 +57,22 @@ impl Scope {
         }
     }
 
+    /// How much is in it, to be compared.
+    pub(super) fn reach(&self) -> usize {
+        match self {
+            Self::Everything => usize::MAX,
+            Self::Only(ids) => ids.len(),
+        }
+    }
+
+    /// What is left of it without the other. Of everything nothing is left: what is not in a set has no name.
+    pub(super) fn without(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Everything, _) | (_, Self::Everything) => Self::default(),
+            (Self::Only(ids), Self::Only(others)) => Self::Only(Arc::new(ids.difference(others).cloned().collect())),
+        }
+    }
+
     /// Whether nothing is in it.
     pub(super) fn is_empty(&self) -> bool {
         match self {

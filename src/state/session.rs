@@ -29,6 +29,9 @@ use crate::wire::state::proto::state_request::Message;
 
 /// How long an authz may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one waits before it decides for connections that others decided for until now, with another replay window:
+/// time for them to hear that they must not.
+const YIELD: Duration = Duration::from_secs(1);
 /// Longest name of a node that is kept, in characters.
 const MAX_NODE: usize = 64;
 /// Longest reason of a refusal that is kept, in characters.
@@ -92,13 +95,12 @@ impl Session {
 
     /// What it may hold can change at any time.
     fn keep_to_scope(&mut self) -> Result<(), Status> {
-        if self.names.is_none() || self.cursor.is_new() {
+        if self.cursor.is_new() {
             return Ok(());
         }
-        let scope = self.scope()?;
-        if self.cursor.confine(scope.clone()) {
+        let scope = self.place.hold(&self.scope()?).map_err(refused)?;
+        if self.names.is_some() && self.cursor.confine(scope) {
             tracing::info!("an authz is sent another set of connections");
-            self.place.move_to(&scope).map_err(refused)?;
         }
         Ok(())
     }
@@ -107,10 +109,12 @@ impl Session {
     async fn wait(&mut self) -> Result<(), Option<Status>> {
         if self.cursor.is_new() {
             let hello = tokio::time::timeout(HELLO_TIMEOUT, self.inbound.next()).await;
-            return match hello {
-                Ok(Some(Ok(request))) => self.hear(request).map_err(Some),
-                Ok(Some(Err(_)) | None) => Err(None),
-                Err(_) => Err(Some(Status::deadline_exceeded("no hello"))),
+            return match hello.map_err(|_| Status::deadline_exceeded("no hello"))? {
+                Some(Ok(proto::StateRequest { message: Some(Message::Hello(hello)) })) => {
+                    self.greet(hello).await.map_err(Some)
+                }
+                Some(Ok(_)) => Err(Some(Status::failed_precondition("hello comes first"))),
+                Some(Err(_)) | None => Err(None),
             };
         }
         tokio::select! {
@@ -124,36 +128,41 @@ impl Session {
         }
     }
 
+    /// It says who it is.
+    async fn greet(&mut self, hello: proto::Hello) -> Result<(), Status> {
+        let node: String = hello.node.chars().filter(|letter| !letter.is_control()).take(MAX_NODE).collect();
+        let node = match self.names.as_ref().and_then(|names| names.0.first()) {
+            Some(name) => format!("{name} ({node})"),
+            None => node,
+        };
+        let scope = self.scope()?;
+        if scope.is_empty() {
+            tracing::warn!(node, "an authz is sent no connections: its workload has none");
+        }
+        self.place.update(|peer| peer.node.clone_from(&node));
+        // No version that does not tell ever served another host.
+        if self.names.is_some() && hello.replay_window.is_empty() {
+            return Err(refused(format!("{node} does not say which replay window it has")));
+        }
+        let (scope, displaced) = self.place.admit(&hello.replay_window, &scope).map_err(refused)?;
+        tracing::info!(node, "an authz has connected");
+        if displaced {
+            tracing::warn!(node, "it has another replay window than others, which decide for its connections no more");
+            tokio::time::sleep(YIELD).await;
+        }
+        let held = hello.holds.unwrap_or_default();
+        if self.names.is_some() {
+            self.cursor.confine(scope);
+        }
+        let resumes = self.cursor.hello(held.clone(), &self.place.publisher.published());
+        self.place.update(|peer| {
+            peer.applied = resumes.then_some(held);
+        });
+        Ok(())
+    }
+
     fn hear(&mut self, request: proto::StateRequest) -> Result<(), Status> {
         match request.message {
-            Some(Message::Hello(hello)) if self.cursor.is_new() => {
-                let node: String = hello.node.chars().filter(|letter| !letter.is_control()).take(MAX_NODE).collect();
-                let node = match self.names.as_ref().and_then(|names| names.0.first()) {
-                    Some(name) => format!("{name} ({node})"),
-                    None => node,
-                };
-                let scope = self.scope()?;
-                if scope.is_empty() {
-                    tracing::warn!(node, "an authz is sent no connections: its workload has none");
-                }
-                self.place.update(|peer| peer.node.clone_from(&node));
-                // No version that does not tell ever served another host.
-                if self.names.is_some() && hello.replay_window.is_empty() {
-                    return Err(refused(format!("{node} does not say which replay window it has")));
-                }
-                self.place.admit(&hello.replay_window, &scope).map_err(refused)?;
-                tracing::info!(node, "an authz has connected");
-                let held = hello.holds.unwrap_or_default();
-                if self.names.is_some() {
-                    self.cursor.confine(scope);
-                }
-                let resumes = self.cursor.hello(held.clone(), &self.place.publisher.published());
-                self.place.update(|peer| {
-                    peer.applied = resumes.then_some(held);
-                });
-                Ok(())
-            }
-            Some(_) | None if self.cursor.is_new() => Err(Status::failed_precondition("hello comes first")),
             Some(Message::Hello(_)) => Err(Status::failed_precondition("hello comes once")),
             Some(Message::Applied(version)) => {
                 self.cursor.applied();
@@ -188,7 +197,7 @@ impl Session {
             }
             Some(Message::Register(register)) => {
                 // It decides for nobody else's connections.
-                if !self.scope()?.covers(&register.service) {
+                if !self.place.hold(&self.scope()?).map_err(refused)?.covers(&register.service) {
                     return Err(Status::permission_denied("a registration for a connection of others"));
                 }
                 self.registrations.take(self.place.publisher.office(), register);
