@@ -173,9 +173,10 @@ impl Session {
                 Ok(())
             }
             Some(Message::Rejected(rejected)) => {
-                let why = rejected.reason.chars().filter(|letter| !letter.is_control()).take(MAX_REASON).collect();
+                let why: String =
+                    rejected.reason.chars().filter(|letter| !letter.is_control()).take(MAX_REASON).collect();
+                tracing::warn!(reason = why, "an authz refused a state message");
                 self.place.update(|peer| peer.refused = Some(why));
-                tracing::warn!(reason = rejected.reason, "an authz refused a state message");
                 let version = rejected.version.map_or(u64::MAX, |version| version.version);
                 self.cursor
                     .refused(version)
