@@ -86,23 +86,6 @@ async fn until(channel: &Channel, clock: &TestClock, service: &str, wanted: &str
     tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| panic!("{service}: never {wanted}"));
 }
 
-/// Waits until the health of a service is this.
-async fn until_health(channel: &Channel, service: &str, wanted: i32) {
-    let request = HealthCheckRequest { service: service.to_owned() };
-    let mut statuses = HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
-    let wait = async {
-        while let Some(status) = statuses.message().await.unwrap() {
-            if status.status == wanted {
-                return;
-            }
-        }
-        panic!("health ended");
-    };
-    tokio::time::timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{service} is never {wanted}"));
-}
-
-const SERVING: i32 = 1;
-const NOT_SERVING: i32 = 2;
 const UNAPPROVED: &str = "AUTH_CLAIM_REQUIRED";
 const NOT_READY: &str = "NOT_READY";
 
@@ -260,6 +243,30 @@ async fn whoever_has_one_connection_and_comes_first_does_not_stop_who_has_all() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_lost_its_state_is_not_ready_until_it_has_one_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (ours, clock) = (Authority::new(root.path(), "ours"), clock());
+    let admin = Remote::serve(&ours.issue("admin.test"), two_connections()).await;
+    admin.publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
+    let gateway = remote_authz(root.path(), ours.issue("billing.test"), admin.address, &clock).await;
+    let channel = gateway.channel().await;
+    clock.set(START + 10);
+    until_health(&channel, "", SERVING).await;
+    admin.publisher.set_workloads(Vec::new());
+    for service in ["", ENVOYS] {
+        until_health(&channel, service, NOT_SERVING).await;
+    }
+    let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
+    assert_eq!(door.health(TIMEOUT).await.unwrap(), AuthzHealth::NotServing);
+    admin.publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
+    for service in ["", ENVOYS] {
+        until_health(&channel, service, SERVING).await;
+    }
+    gateway.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_admin_declared_approvals_go_on_and_claims_for_their_time() {
     let root = tempfile::tempdir().unwrap();
     let (ours, clock) = (Authority::new(root.path(), "ours"), clock());
@@ -282,8 +289,9 @@ async fn without_admin_declared_approvals_go_on_and_claims_for_their_time() {
     until(&channel, &clock, "svc-two", "Bearer canary-two").await;
     let (publisher, address) = admin.end().await;
     until_health(&channel, FED, NOT_SERVING).await;
-    until_health(&channel, "envoy.service.auth.v3.Authorization", SERVING).await;
+    until_health(&channel, ENVOYS, SERVING).await;
     let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
+    until_health(&channel, "", SERVING).await;
     assert_eq!(door.health(TIMEOUT).await.unwrap(), AuthzHealth::Cut);
     clock.set(START + 39);
     until(&channel, &clock, "svc-two", "Bearer canary-two").await;

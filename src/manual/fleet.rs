@@ -41,7 +41,8 @@
 //!   after the server's start, with the time. The run id is another after each start, so a server that comes back with an old
 //!   dump has a new memory; an emptied one has no mark. Either way, what was signed until the memory began and five seconds
 //!   later is refused (`REPLAY_WINDOW_STARTING`), as after a start without a journal.
-//! - *A store that may evict* is refused: `maxmemory-policy` must be `noeviction`, looked at every second.
+//! - *A store that may evict* is refused: `maxmemory-policy` must be `noeviction`, looked at every second; one that does not tell
+//!   it is refused too.
 //! - *No answer* within 50 ms, an error, no connection: refused with `AUTHZ_UNAVAILABLE`, counted as
 //!   `REPLAY_STORE_UNAVAILABLE`. A nonce whose answer was late may be used up; the client signs anew.
 //! - *What it needs*: `AUTH`, `SELECT`, `INFO`, `GET`, `SET`, `MULTI`, `EXEC` on keys that begin with `sigilum1:`. Not a cluster: one
@@ -62,5 +63,10 @@
 //!
 //! Declared approvals go on, claims for their TTL and grace. The health Envoy asks (`envoy.service.auth.v3.Authorization`)
 //! stays `SERVING`, because decisions are right; that of `sigilum.gateway.v1.StateService` says whether admin speaks to this authz.
-//! `sigilum health --authz ENDPOINT` asks both: exit code and readiness go by the first, the line it prints says when admin is away.
+//! The health of the whole server (no name) says whether a request signed now would be decided, which is looked at ten times a
+//! second and goes both ways: not without a state, not while a replay window is young, not while the shared store is away. Envoy's
+//! is `NOT_SERVING` for want of a state or in a drain alone: where the window is what is missing, the answer to a check says so.
+//! `sigilum health --authz ENDPOINT` asks for the whole server and for the stream: exit code and readiness go by the first, the line
+//! it prints says when admin is away. So an outage of the store makes every replica unready; they refuse everything anyway, and a
+//! rollout stops at the first replica that cannot reach it.
 //! A probe that went by the second would turn an outage of admin into one of every pod.
