@@ -74,8 +74,13 @@ impl<C: Clock> Server<C> {
         let spans = TraceServiceServer::new(self.authz.traces().clone());
         let services = Either(grpc::one(checks), Either(grpc::one(spans), grpc::one(answers)));
         let (end, ended) = tasks::stop_pair();
-        let ended_again = ended.clone();
-        let serving = grpc::serve("authz", inbound, services, self.limits, ended);
+        let (ended_again, mut served) = (ended.clone(), ended.clone());
+        let over = end.clone();
+        let serving = async {
+            grpc::serve("authz", inbound, services, self.limits, ended).await;
+            // Also where nobody told it to.
+            over.stop();
+        };
         let feeding = async {
             let mut ended = ended_again;
             loop {
@@ -104,6 +109,7 @@ impl<C: Clock> Server<C> {
                 told = now;
                 tokio::select! {
                     () = stop.wait() => break,
+                    () = served.wait() => return,
                     () = leave.as_mut() => {
                         tracing::info!("a successor takes over");
                         return end.stop();

@@ -150,27 +150,40 @@ impl<A: Answers> hyper::service::Service<Request<Incoming>> for Adapter<A> {
 }
 
 /// Serves until told to stop; then takes no more connections, tells those there are to bring no more
-/// requests, and waits for the requests in flight, at most `limits.grace`.
-pub async fn serve<A: Answers>(name: &'static str, inbound: Inbound, service: A, limits: Limits, mut stop: Stop) {
+/// requests, and waits for the requests in flight, at most `limits.grace`. Also ends where a thread of its own does.
+pub async fn serve<A: Answers>(name: &'static str, inbound: Inbound, service: A, limits: Limits, stop: Stop) {
     let threads: Vec<_> = (0..limits.threads).filter_map(|_| start(name, &service, limits, &stop)).collect();
     if threads.is_empty() {
         return serve_here(name, Source::Inbound(inbound), service, limits, stop).await;
     }
-    let mut source = Source::Inbound(inbound);
-    let mut turns = threads.iter().cycle();
+    hand_out(name, Source::Inbound(inbound), threads, stop).await;
+}
+
+/// Gives each connection to the next thread. One that is gone would lose its share of them without a word: the server
+/// ends, and whoever started it knows.
+async fn hand_out(name: &'static str, mut source: Source, mut threads: Vec<Thread>, mut stop: Stop) {
     loop {
         let accepted = tokio::select! {
             () = stop.wait() => break,
+            place = first_ended(&mut threads) => {
+                threads.swap_remove(place);
+                if !stop.is_called() {
+                    tracing::error!(listener = name, "a thread has ended, and the server with it");
+                }
+                break;
+            }
             accepted = source.next() => accepted,
         };
-        match (accepted.and_then(|accepted| accepted.and_then(Candidate::detach).ok()), turns.next()) {
-            (Some(connection), Some(thread)) => {
-                // A thread that is gone drops what it is handed; the others go on.
+        let Some(accepted) = accepted else { break };
+        match accepted.and_then(Candidate::detach) {
+            Ok(connection) => {
+                threads.rotate_left(1);
+                let Some(thread) = threads.first() else { break };
+                // That it has ended is noticed above.
                 let _ = thread.queue.send(connection).await;
             }
-            (Some(_), None) => break,
-            (None, _) => {
-                tracing::warn!(listener = name, "a connection could not be accepted");
+            Err(error) => {
+                tracing::warn!(listener = name, %error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -181,6 +194,11 @@ pub async fn serve<A: Answers>(name: &'static str, inbound: Inbound, service: A,
         // An error means that it has ended already.
         let _ = thread.ended.await;
     }
+}
+
+/// Returns the place of a thread that has ended, which must not be waited for again.
+async fn first_ended(threads: &mut [Thread]) -> usize {
+    futures_util::future::select_all(threads.iter_mut().map(|thread| &mut thread.ended)).await.1
 }
 
 /// A thread that serves connections.
@@ -288,5 +306,29 @@ async fn connection<A: Answers>(name: &'static str, candidate: Candidate, servic
     if let Err(error) = ended {
         // Peers come and go; which one broke off is of interest only when looking for it.
         tracing::debug!(listener = name, %error, "a connection broke off");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use tokio::net::UnixListener;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::sys::tasks;
+
+    #[tokio::test]
+    async fn the_server_ends_with_a_thread_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("s")).unwrap();
+        let source = Source::Inbound(Inbound::Unix { listener, peers: watch::channel(None).1 });
+        let (queue, _handed) = mpsc::channel(HANDED);
+        let (end, ended) = oneshot::channel();
+        let (_stop, stopped) = tasks::stop_pair();
+        drop(end);
+        let serving = hand_out("test", source, vec![Thread { queue, ended }], stopped);
+        tokio::time::timeout(Duration::from_secs(20), serving).await.unwrap();
     }
 }
