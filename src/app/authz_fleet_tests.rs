@@ -8,6 +8,7 @@ use crate::config::fleet::Reach;
 use crate::config::fleet::Workload;
 use crate::domain::decision::OTHER;
 use crate::domain::ids::ConnectionId;
+use crate::sys::grpc;
 use crate::sys::tls::trust::ServerTrust;
 use crate::wire::state::proto::state_request::Message;
 use crate::wire::state::proto::state_service_client::StateServiceClient;
@@ -264,6 +265,30 @@ async fn whoever_lost_its_state_is_not_ready_until_it_has_one_again() {
     }
     gateway.end().await;
     admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_prove_nothing_make_room_for_one_that_does() {
+    let root = tempfile::tempdir().unwrap();
+    let ours = Authority::new(root.path(), "ours");
+    let publisher = Publisher::new(two_connections());
+    publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let inbound = Inbound::Tls { listener, tls: ServerTls::load_unnamed(&ours.issue("admin.test")).unwrap() };
+    let limits = grpc::Limits { connections: 2, ..grpc::Limits::default() };
+    let mut tasks = Tasks::default();
+    tasks.spawn("state", |stop| grpc::serve("state", inbound, grpc::one(publisher.service()), limits, stop));
+    // Ten times as many as there are places, and each would have five seconds.
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    let (heard, status) = stream(address, &ours.issue("billing.test"), vec![hello("local:b")], |_| true).await;
+    assert!(!heard.is_empty(), "{status:?}");
+    drop(idle);
+    tasks.stop_handle().stop();
+    tasks.supervise(TIMEOUT).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,9 @@
 //! more is missing. A stream that begins with a certificate never resumes on what was sent before, because that may have been
 //! another scope. What all that are named are sent are the settings of the decision, the headers for a collector of traces among them.
 //!
+//! A connection to this listener, and to authz, whose other end has proven nothing yet is closed when its place is wanted, the
+//! oldest first, so that idle connections of strangers keep nobody out; refused ones are told at most every ten seconds.
+//!
 //! # One memory of nonces
 //!
 //! A request may be used once, wherever it arrives. Two processes that decide for one connection therefore must share what

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
@@ -28,6 +29,9 @@ use crate::sys::inbound::Candidate;
 use crate::sys::inbound::Detached;
 use crate::sys::inbound::Inbound;
 use crate::sys::inbound::PeerNames;
+use crate::sys::room::Place;
+use crate::sys::room::Room;
+use crate::sys::sparing::Sparing;
 use crate::sys::tasks::Stop;
 
 /// How long to wait after the system refused to accept, e.g. for want of file descriptors.
@@ -41,7 +45,8 @@ const HANDED: usize = 16;
 pub struct Limits {
     /// Threads of its own that share the connections; 0: the runtime of the caller serves them.
     pub threads: usize,
-    /// Connections at a time (of each thread); further ones wait in the backlog.
+    /// Connections at a time (of each thread). Where all places are taken the oldest whose other end is not verified yet
+    /// is closed; where there is none, further ones wait in the backlog.
     pub connections: usize,
     /// Requests at a time on one connection.
     pub streams: u32,
@@ -247,21 +252,23 @@ impl Source {
 }
 
 async fn serve_here<A: Answers>(name: &'static str, mut source: Source, service: A, limits: Limits, mut stop: Stop) {
+    let door = Arc::new(Door { name, limits, refusals: Sparing::default() });
+    // A connection costs a stranger nothing: while it is unknown who is at its other end it makes room for others.
+    let room = Room::guarded(limits.connections);
     let mut connections = JoinSet::new();
     loop {
-        let room = connections.len() < limits.connections;
         tokio::select! {
             () = stop.wait() => break,
             Some(_) = connections.join_next() => {}
-            accepted = source.next(), if room => match accepted {
-                Some(Ok(candidate)) => {
-                    connections.spawn(connection(name, candidate, service.clone(), limits, stop.clone()));
+            accepted = accept(&mut source, &room) => match accepted {
+                Ok(Some((candidate, place))) => {
+                    connections.spawn(connection(Arc::clone(&door), candidate, place, service.clone(), stop.clone()));
                 }
-                Some(Err(error)) => {
+                Ok(None) => break,
+                Err(error) => {
                     tracing::warn!(listener = name, %error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-                None => break,
             },
         }
     }
@@ -273,14 +280,41 @@ async fn serve_here<A: Answers>(name: &'static str, mut source: Source, service:
     }
 }
 
-async fn connection<A: Answers>(name: &'static str, candidate: Candidate, service: A, limits: Limits, mut stop: Stop) {
-    let (stream, guard) = match candidate.verify().await {
-        Ok(verified) => verified,
-        Err(reason) => {
-            tracing::warn!(listener = name, %reason, "a connection was refused");
+/// What all connections of a listener have in common.
+struct Door {
+    name: &'static str,
+    limits: Limits,
+    /// Speaks of those that were refused.
+    refusals: Sparing,
+}
+
+/// The next connection, and its place; `None`: there will be no more.
+async fn accept(source: &mut Source, room: &Arc<Room>) -> io::Result<Option<(Candidate, Place)>> {
+    // Room first: a connection that cannot be served is better left in the backlog.
+    let place = room.take().await.map_err(io::Error::other)?;
+    Ok(source.next().await.transpose()?.map(|candidate| (candidate, place)))
+}
+
+async fn connection<A: Answers>(door: Arc<Door>, candidate: Candidate, place: Place, service: A, mut stop: Stop) {
+    let Door { name, limits, refusals } = &*door;
+    let verified = tokio::select! {
+        verified = candidate.verify() => verified,
+        () = place.told_to_leave() => {
+            tracing::debug!(listener = name, "a connection made room for others before it was known whose it is");
             return;
         }
     };
+    let (stream, guard) = match verified {
+        Ok(verified) => verified,
+        Err(reason) => {
+            match refusals.turn() {
+                Some(unsaid) => tracing::warn!(listener = name, %reason, unsaid, "a connection was refused"),
+                None => tracing::debug!(listener = name, %reason, "a connection was refused"),
+            }
+            return;
+        }
+    };
+    place.admission().admit();
     let (interval, timeout) = limits.keep_alive;
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
