@@ -22,6 +22,7 @@ use tonic::Streaming;
 use crate::config::fleet::Workload;
 use crate::domain::connection::Connection;
 use crate::domain::time::UnixSeconds;
+use crate::domain::validity::Validity;
 use crate::state::change::CLAIMS;
 use crate::state::change::Change;
 use crate::state::claims::ClaimList;
@@ -37,7 +38,7 @@ use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
 use crate::sys::grpc;
 use crate::sys::inbound::Inbound;
-use crate::sys::inbound::PeerNames;
+use crate::sys::inbound::Shown;
 use crate::sys::peer::PeerRule;
 use crate::sys::sparing::Sparing;
 use crate::sys::tasks::Stop;
@@ -100,6 +101,8 @@ pub struct PeerState {
     pub report: Option<proto::Report>,
     /// Why it would not have the last message; nothing once it has applied one.
     pub refused: Option<String>,
+    /// When the certificate holds that it showed; `None`: it is one of ours on this machine.
+    pub certificate: Option<Validity>,
 }
 
 impl Publisher {
@@ -133,6 +136,12 @@ impl Publisher {
     /// last seconds.
     pub fn window_conflict(&self) -> Option<String> {
         self.peers_locked().conflict(SystemClock.now().monotonic)
+    }
+
+    /// Every authz of another host that left because its certificate had ended, until it comes again: what it calls itself, and when
+    /// its certificate held.
+    pub fn cut_off(&self) -> Vec<(String, Validity)> {
+        self.peers_locked().cut_off(SystemClock.now().seconds())
     }
 
     /// Tells every authz that the sources of these services were asked, `age_ms` ago, and said what is
@@ -296,20 +305,20 @@ impl Publisher {
     }
 
     /// Registers a connected authz; `None` where there are too many, or too many with this certificate's names.
-    pub(super) fn register(&self, names: Option<&PeerNames>) -> Option<Registered> {
-        let id = self.peers_locked().take(names)?;
+    pub(super) fn register(&self, shown: Option<&Shown>) -> Option<Registered> {
+        let id = self.peers_locked().take(shown.map(|shown| &shown.names))?;
         Some(Registered { publisher: self.clone(), id })
     }
 
     /// What an authz with these names in its certificate may hold; without certificate it is one of ours on this machine.
     /// `None`: nothing, not even a place.
-    pub(super) fn scope_of(&self, names: Option<&PeerNames>) -> Option<Scope> {
-        names.map_or(Some(Scope::Everything), |names| Scope::of(&names.0, &self.shared.workloads.load()))
+    pub(super) fn scope_of(&self, shown: Option<&Shown>) -> Option<Scope> {
+        shown.map_or(Some(Scope::Everything), |shown| Scope::of(&shown.names, &self.shared.workloads.load()))
     }
 
     /// What is said to one whose certificate no workload names. It keeps nothing of what it may have been sent before.
-    pub(super) fn unnamed(&self, names: Option<&PeerNames>) -> Status {
-        let name = names.and_then(|names| names.0.first()).map_or("", String::as_str);
+    pub(super) fn unnamed(&self, shown: Option<&Shown>) -> Status {
+        let name = shown.and_then(|shown| shown.names.first()).map_or("", String::as_str);
         // Whoever has such a certificate may come as often as he likes.
         if let Some(unsaid) = self.shared.unnamed.turn() {
             tracing::warn!(name, unsaid, "an authz was refused: no workload has a name of its certificate");
@@ -358,7 +367,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let freed = self.publisher.peers_locked().leave(self.id);
+        let freed = self.publisher.peers_locked().leave(self.id, SystemClock.now().seconds());
         if freed {
             self.publisher.wake();
         }
@@ -372,14 +381,14 @@ impl StateService for Publisher {
     type StreamStream = Responses;
 
     async fn stream(&self, request: Request<Streaming<proto::StateRequest>>) -> Result<Response<Responses>, Status> {
-        let names = request.extensions().get::<PeerNames>().cloned();
+        let shown = request.extensions().get::<Shown>().cloned();
         // Before it has a place: what it says of itself counts nowhere.
-        if self.scope_of(names.as_ref()).is_none() {
-            return Err(self.unnamed(names.as_ref()));
+        if self.scope_of(shown.as_ref()).is_none() {
+            return Err(self.unnamed(shown.as_ref()));
         }
-        let place = self.register(names.as_ref());
+        let place = self.register(shown.as_ref());
         let place = place.ok_or_else(|| Status::resource_exhausted("too many authz processes"))?;
-        let session = Session::new(place, request.into_inner(), names);
+        let session = Session::new(place, request.into_inner(), shown);
         let responses = futures_util::stream::unfold(session, Session::next);
         Ok(Response::new(Box::pin(responses)))
     }

@@ -4,11 +4,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::domain::time::MonotonicMillis;
+use crate::domain::time::UnixSeconds;
+use crate::domain::validity::Validity;
 use crate::state::publisher::PeerState;
 use crate::state::scope::Scope;
-use crate::sys::inbound::PeerNames;
 
 /// How many authz processes one admin feeds; far more than one machine runs.
 const MAX_STREAMS: usize = 256;
@@ -17,6 +19,10 @@ const MAX_STREAMS: usize = 256;
 const MAX_OF_ONE: usize = 64;
 /// How long a refusal is told, in milliseconds. Whoever was refused comes again every few seconds.
 const TOLD_MS: u64 = 15_000;
+/// How long it is told that one left with a certificate past its time, in seconds: by then it was replaced, or is not missed.
+const CUT_OFF_TOLD: u64 = 24 * 3600;
+/// Most of them that are remembered.
+const MAX_CUT_OFF: usize = 16;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -25,6 +31,8 @@ pub(super) struct Seats {
     taken: BTreeMap<u64, Seat>,
     admitted: u64,
     refused: Option<(MonotonicMillis, String)>,
+    /// Who left with a certificate that was past its time, and has not come again.
+    cut_off: BTreeMap<String, Validity>,
 }
 
 /// One of them.
@@ -32,7 +40,7 @@ pub(super) struct Seats {
 struct Seat {
     state: PeerState,
     /// The names in its certificate; `None`: it is on this machine.
-    names: Option<PeerNames>,
+    names: Option<Arc<[String]>>,
     /// What it decides with and for, once it was admitted.
     admitted: Option<Admitted>,
 }
@@ -57,7 +65,7 @@ impl Seats {
     }
 
     /// A place for one that connects with these names in its certificate; `None` where there are too many.
-    pub(super) fn take(&mut self, names: Option<&PeerNames>) -> Option<u64> {
+    pub(super) fn take(&mut self, names: Option<&Arc<[String]>>) -> Option<u64> {
         let alike = |seat: &&Seat| names.is_some() && seat.names.as_ref() == names;
         if self.taken.len() >= MAX_STREAMS || self.taken.values().filter(alike).count() >= MAX_OF_ONE {
             return None;
@@ -68,9 +76,20 @@ impl Seats {
     }
 
     /// Gives a place up; `true` where others decide for more from now on.
-    pub(super) fn leave(&mut self, id: u64) -> bool {
-        let left = self.taken.remove(&id);
-        left.is_some_and(|seat| seat.admitted.is_some()) && self.deal(id)
+    pub(super) fn leave(&mut self, id: u64, now: UnixSeconds) -> bool {
+        let Some(Seat { state, admitted, .. }) = self.taken.remove(&id) else { return false };
+        self.cut_off.retain(|_, over| over.until.0.saturating_add(CUT_OFF_TOLD) > now.0);
+        let over = state.certificate.filter(|certificate| certificate.is_over(now));
+        if let Some(over) = over.filter(|_| !state.node.is_empty() && self.cut_off.len() < MAX_CUT_OFF) {
+            self.cut_off.insert(state.node, over);
+        }
+        admitted.is_some() && self.deal(id)
+    }
+
+    /// Who left because its certificate had ended, and when that was. It decides by what it had, as far as we know.
+    pub(super) fn cut_off(&self, now: UnixSeconds) -> Vec<(String, Validity)> {
+        let told = |over: &Validity| over.until.0.saturating_add(CUT_OFF_TOLD) > now.0;
+        self.cut_off.iter().filter(|(_, over)| told(over)).map(|(node, over)| (node.clone(), *over)).collect()
     }
 
     pub(super) fn get(&mut self, id: u64) -> Option<&mut PeerState> {
@@ -95,6 +114,7 @@ impl Seats {
         let (order, held) = (self.admitted, Scope::default());
         let admitted = Admitted { order, window: window.to_owned(), wanted: wanted.clone(), held, cut: None };
         if let Some(seat) = self.taken.get_mut(&id) {
+            self.cut_off.remove(&seat.state.node);
             seat.admitted = Some(admitted);
         }
         let displaced = self.deal(id);
@@ -180,8 +200,6 @@ fn clash(name: &str, other: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code may panic")]
 
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -200,7 +218,7 @@ mod tests {
         seats.admit(two, "local:b", &Scope::Everything, NOW).unwrap_err();
         assert!(seats.conflict(NOW).is_some());
         assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_none(), "it is not told for ever");
-        assert!(!seats.leave(one));
+        assert!(!seats.leave(one, UnixSeconds(0)));
         seats.admit(two, "local:b", &Scope::Everything, NOW).unwrap();
     }
 
@@ -224,7 +242,7 @@ mod tests {
         let wanted = only(&["svc-b", "svc-c"]);
         assert_eq!(seats.admit(two, "local:b", &wanted, NOW), Ok((only(&["svc-c"]), false)));
         assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_some(), "it is told as long as it lasts");
-        assert!(seats.leave(one));
+        assert!(seats.leave(one, UnixSeconds(0)));
         assert_eq!(seats.hold(two, &wanted, NOW), Ok((wanted.clone(), false)));
         assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_none());
     }
@@ -265,7 +283,7 @@ mod tests {
                         let _ = seats.hold(ids[who], &set(bits), NOW);
                     }
                     Turn::Leave(who) => {
-                        seats.leave(ids[who]);
+                        seats.leave(ids[who], UnixSeconds(0));
                         ids[who] = seats.take(None).unwrap();
                     }
                 }
@@ -286,7 +304,7 @@ mod tests {
     #[test]
     fn whoever_has_one_certificate_leaves_room_for_the_others() {
         let mut seats = Seats::default();
-        let names = |name: &str| PeerNames([name.to_owned()].into());
+        let names = |name: &str| -> Arc<[String]> { Arc::new([name.to_owned()]) };
         let taken = std::iter::from_fn(|| seats.take(Some(&names("guest.test"))));
         assert_eq!(taken.count(), MAX_OF_ONE);
         assert!(seats.take(Some(&names("other.test"))).is_some() && seats.take(None).is_some());
@@ -309,5 +327,26 @@ mod tests {
         seats.admit(one, "local:a", &only(&["svc-a"]), NOW).unwrap();
         assert_eq!(seats.hold(two, &only(&["svc-a"]), NOW), Ok((only(&["svc-a"]), true)));
         seats.hold(one, &only(&["svc-a"]), NOW).unwrap_err();
+    }
+
+    #[test]
+    fn one_whose_certificate_ended_is_told_of_until_it_comes_again() {
+        let certificate = Validity { from: UnixSeconds(0), until: UnixSeconds(100) };
+        let come = |seats: &mut Seats, node: &str| {
+            let id = seats.take(None).unwrap();
+            let state = seats.get(id).unwrap();
+            (state.node, state.certificate) = (node.to_owned(), Some(certificate));
+            seats.admit(id, "shared:a", &Scope::Everything, NOW).unwrap();
+            id
+        };
+        let mut seats = Seats::default();
+        let (one, two) = (come(&mut seats, "one"), come(&mut seats, "two"));
+        seats.leave(one, UnixSeconds(100));
+        assert!(seats.cut_off(UnixSeconds(100)).is_empty(), "it left while its certificate held");
+        seats.leave(two, UnixSeconds(101));
+        assert_eq!(seats.cut_off(UnixSeconds(101)), [("two".to_owned(), certificate)]);
+        assert!(seats.cut_off(UnixSeconds(100 + CUT_OFF_TOLD)).is_empty());
+        come(&mut seats, "two");
+        assert!(seats.cut_off(UnixSeconds(101)).is_empty());
     }
 }

@@ -21,7 +21,7 @@ use crate::state::registration::Counter;
 use crate::state::scope::Scope;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
-use crate::sys::inbound::PeerNames;
+use crate::sys::inbound::Shown;
 use crate::wire::state::REFUSED;
 use crate::wire::state::REPLAY_WINDOW;
 use crate::wire::state::proto;
@@ -43,8 +43,8 @@ const MAX_COUNTERS: usize = 128;
 pub(super) struct Session {
     place: Registered,
     inbound: Streaming<proto::StateRequest>,
-    /// The names in its certificate; `None`: it is one of ours on this machine.
-    names: Option<PeerNames>,
+    /// What its certificate says; `None`: it is one of ours on this machine.
+    shown: Option<Shown>,
     changed: watch::Receiver<u64>,
     closing: watch::Receiver<bool>,
     cursor: Cursor,
@@ -53,10 +53,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(place: Registered, inbound: Streaming<proto::StateRequest>, names: Option<PeerNames>) -> Self {
+    pub(super) fn new(place: Registered, inbound: Streaming<proto::StateRequest>, shown: Option<Shown>) -> Self {
         let (changed, closing) = (place.publisher.changes(), place.publisher.closing());
         let (cursor, registrations) = (Cursor::default(), Counter::default());
-        Self { place, inbound, names, changed, closing, cursor, registrations, ended: false }
+        Self { place, inbound, shown, changed, closing, cursor, registrations, ended: false }
     }
 
     /// The next message for this authz, made when it can be sent. `None` ends the stream.
@@ -89,8 +89,8 @@ impl Session {
 
     /// What it may hold now.
     fn scope(&self) -> Result<Scope, Status> {
-        let Self { place, names, .. } = self;
-        place.publisher.scope_of(names.as_ref()).ok_or_else(|| place.publisher.unnamed(names.as_ref()))
+        let Self { place, shown, .. } = self;
+        place.publisher.scope_of(shown.as_ref()).ok_or_else(|| place.publisher.unnamed(shown.as_ref()))
     }
 
     /// What it may hold can change at any time.
@@ -99,7 +99,7 @@ impl Session {
             return Ok(());
         }
         let scope = self.place.hold(&self.scope()?).map_err(refused)?;
-        if self.names.is_some() && self.cursor.confine(scope) {
+        if self.shown.is_some() && self.cursor.confine(scope) {
             tracing::info!("an authz is sent another set of connections");
         }
         Ok(())
@@ -131,7 +131,7 @@ impl Session {
     /// It says who it is.
     async fn greet(&mut self, hello: proto::Hello) -> Result<(), Status> {
         let node: String = hello.node.chars().filter(|letter| !letter.is_control()).take(MAX_NODE).collect();
-        let node = match self.names.as_ref().and_then(|names| names.0.first()) {
+        let node = match self.shown.as_ref().and_then(|shown| shown.names.first()) {
             Some(name) => format!("{name} ({node})"),
             None => node,
         };
@@ -139,9 +139,13 @@ impl Session {
         if scope.is_empty() {
             tracing::warn!(node, "an authz is sent no connections: its workload has none");
         }
-        self.place.update(|peer| peer.node.clone_from(&node));
+        let certificate = self.shown.as_ref().and_then(|shown| shown.validity);
+        self.place.update(|peer| {
+            peer.node.clone_from(&node);
+            peer.certificate = certificate;
+        });
         // No version that does not tell ever served another host.
-        if self.names.is_some() && hello.replay_window.is_empty() {
+        if self.shown.is_some() && hello.replay_window.is_empty() {
             return Err(refused(format!("{node} does not say which replay window it has")));
         }
         let (scope, displaced) = self.place.admit(&hello.replay_window, &scope).map_err(refused)?;
@@ -151,7 +155,7 @@ impl Session {
             tokio::time::sleep(YIELD).await;
         }
         let held = hello.holds.unwrap_or_default();
-        if self.names.is_some() {
+        if self.shown.is_some() {
             self.cursor.confine(scope);
         }
         let resumes = self.cursor.hello(held.clone(), &self.place.publisher.published());

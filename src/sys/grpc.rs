@@ -28,7 +28,7 @@ use tonic::server::NamedService;
 use crate::sys::inbound::Candidate;
 use crate::sys::inbound::Detached;
 use crate::sys::inbound::Inbound;
-use crate::sys::inbound::PeerNames;
+use crate::sys::inbound::Shown;
 use crate::sys::room::Place;
 use crate::sys::room::Room;
 use crate::sys::sparing::Sparing;
@@ -138,7 +138,7 @@ impl<S: NamedService> Named for One<S> {
 struct Adapter<A> {
     answers: A,
     /// Who asks, where a certificate says so.
-    names: Option<PeerNames>,
+    shown: Option<Shown>,
 }
 
 impl<A: Answers> hyper::service::Service<Request<Incoming>> for Adapter<A> {
@@ -147,8 +147,8 @@ impl<A: Answers> hyper::service::Service<Request<Incoming>> for Adapter<A> {
     type Future = Answer;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if let Some(names) = &self.names {
-            request.extensions_mut().insert(names.clone());
+        if let Some(shown) = &self.shown {
+            request.extensions_mut().insert(shown.clone());
         }
         self.answers.answer(request)
     }
@@ -323,7 +323,7 @@ async fn connection<A: Answers>(door: Arc<Door>, candidate: Candidate, place: Pl
         .initial_connection_window_size(limits.connection_window)
         .keep_alive_interval(interval)
         .keep_alive_timeout(timeout)
-        .serve_connection(TokioIo::new(stream), Adapter { answers: service, names: guard.names() });
+        .serve_connection(TokioIo::new(stream), Adapter { answers: service, shown: guard.shown() });
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
