@@ -181,6 +181,30 @@ async fn a_new_replica_serves_at_once_because_the_store_remembers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_ready_while_its_window_can_be_asked_and_old_enough() {
+    let (root, mut store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let gateway = replica(root.path(), "one", &clock, Some(store.settings())).await;
+    let channel = gateway.channel().await;
+    // The store's memory has just begun.
+    serving(&channel).await;
+    until_health(&channel, "", NOT_SERVING).await;
+    clock.set(START + 10);
+    until_health(&channel, "", SERVING).await;
+    store.kill();
+    until_health(&channel, "", NOT_SERVING).await;
+    // Envoy's stays: the answer to a check says what is the matter.
+    assert_eq!(health(&channel).await, SERVING);
+    store.restart();
+    until(&channel, &clock, STARTING).await;
+    clock.set(START + 30);
+    until_health(&channel, "", SERVING).await;
+    gateway.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_the_store_everything_is_refused_until_it_is_back() {
     let (root, mut store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
     let admin = Admin::serve(root.path(), published());

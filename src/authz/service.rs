@@ -174,22 +174,37 @@ impl<C: Clock> Authz<C> {
         self.admissions.seal();
     }
 
-    /// The counters for admin. Ready means that a request signed now would be decided.
+    /// Whether checks are decided at all: there is a state, and this process does not drain. Whatever else may be against a
+    /// request, the answer to its check says so.
+    pub fn decides(&self) -> bool {
+        self.state.load().is_some() && !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request signed now would be decided: also the replay window is not too young, and can be asked.
+    pub fn is_ready(&self) -> bool {
+        self.decides() && !self.is_starting(self.clock.now()) && !self.is_store_failing()
+    }
+
+    fn is_starting(&self, now: Now) -> bool {
+        self.admissions.is_starting(now) || self.shared.as_ref().is_some_and(|shared| shared.is_starting(now.seconds()))
+    }
+
+    fn is_store_failing(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| !shared.is_usable())
+    }
+
+    /// The counters for admin.
     pub fn report(&self) -> proto::Report {
-        let draining = self.draining.load(Ordering::Relaxed);
         let counts = self.decisions.counts();
         let (entries, capacity) = self.admissions.fill();
         let now = self.clock.now();
-        let starting = self.admissions.is_starting(now)
-            || self.shared.as_ref().is_some_and(|shared| shared.is_starting(now.seconds()));
-        let store_failing = self.shared.as_ref().is_some_and(|shared| !shared.is_usable());
         proto::Report {
             started_at_ms: counts.started_at.0,
             allowed: counts.allowed,
             denied: counts.denied.into_iter().map(|(code, count)| (code.to_owned(), count)).collect(),
             replay_entries: u64::try_from(entries).unwrap_or(u64::MAX),
             replay_capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
-            ready: self.state.load().is_some() && !draining && !starting && !store_failing,
+            ready: self.is_ready(),
             decision_times: self.times.totals().iter().map(encode_times).collect(),
             replay_share_refused: self.admissions.share_refusals(),
             process: own_use::look().map(|uses| proto::ProcessUse {
@@ -199,8 +214,8 @@ impl<C: Clock> Authz<C> {
             }),
             spans: self.traces.counts().map(|(result, count)| (result.to_owned(), count)).collect(),
             replay_failing: !self.admissions.is_kept(now),
-            replay_store_failing: store_failing,
-            replay_starting: starting,
+            replay_store_failing: self.is_store_failing(),
+            replay_starting: self.is_starting(now),
         }
     }
 

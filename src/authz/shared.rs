@@ -226,17 +226,23 @@ impl SharedWindow {
 /// Asks a store who it is. Where its memory has just begun, it is told that, for all who come after.
 async fn identify(connection: &KeyConnection, now: UnixSeconds) -> Result<Identity, KeyStoreError> {
     let described = connection.describe().await?;
-    if !described.when_full.is_empty() && described.when_full != KEEPS {
-        let policy = described.when_full;
-        let text = format!("its maxmemory-policy is {policy}: a store that forgets lets replays through; set {KEEPS}");
-        return Err(KeyStoreError::Refused(text));
-    }
+    keeps(&described.when_full)?;
     let place = format!("sigilum1:memory:{}", described.run);
     let who = random::hex::<8>().map_err(|error| KeyStoreError::Refused(error.to_string()))?;
     let mark = connection.settle(&place, &format!("{}:{who}", now.0)).await?;
     let began = mark.split_once(':').and_then(|(began, _)| began.parse().ok()).map(UnixSeconds);
     let began = began.ok_or_else(|| KeyStoreError::Refused(format!("{place} holds something else than ours")))?;
     Ok(Identity { place, mark, began })
+}
+
+/// Refuses a store that may forget when it is full, and one that does not say.
+fn keeps(when_full: &str) -> Result<(), KeyStoreError> {
+    let text = match when_full {
+        KEEPS => return Ok(()),
+        "" => format!("it does not tell its maxmemory-policy, which must be {KEEPS}"),
+        policy => format!("its maxmemory-policy is {policy}: a store that forgets lets replays through; set {KEEPS}"),
+    };
+    Err(KeyStoreError::Refused(text))
 }
 
 /// What is remembered of a nonce: 16 bytes of SHA-256 over key and nonce, the same on every replica without a secret
@@ -280,6 +286,14 @@ mod tests {
         // Fixed: a version of ours that wrote another key would let through what this one has seen.
         let hex = crate::domain::hex::text(&one);
         assert_eq!(hex, "736967696c756d313a2858610a36d68b38b72bd846cd5ba263");
+    }
+
+    #[test]
+    fn a_store_that_may_forget_or_does_not_say_is_refused() {
+        assert!(keeps("noeviction").is_ok());
+        for policy in ["", "allkeys-lru", "noevictio"] {
+            assert!(keeps(policy).is_err(), "{policy:?}");
+        }
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
     Ok(if told.ready { Outcome::Done } else { Outcome::Failed })
 }
 
-/// Asks one authz alone, as Envoy does.
+/// Asks one authz alone.
 pub(super) async fn of_authz(door: &AuthzDoor, patience: Duration, printer: &mut Printer) -> Result<Outcome, CliError> {
     let told = door.health(patience).await.map_err(|error| CliError::new(outcome_of(&error), error.to_string()))?;
     let outcome = match told.health {

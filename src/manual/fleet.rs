@@ -3,20 +3,29 @@
 //! # What a workload is sent
 //!
 //! The state carries secrets, so a sidecar is sent its own. Over TCP the state stream speaks mutual TLS alone; which of
-//! the `workloads` has a name (DNS or URI) of the client's certificate decides what is sent, and a certificate no workload
-//! names is sent nothing. Over the Unix socket, where the kernel says who asks, everything is sent as before. A message is
+//! the `workloads` has a name (DNS or URI) of the client's certificate decides what is sent. A certificate no workload
+//! names is sent nothing, the settings neither: its stream ends with `PERMISSION_DENIED` before it takes a place, so that
+//! nothing it says counts in health or metrics, and one that is named no more drops what it had. Of 256 places those with the same
+//! names in their certificates may take 64. Over the Unix socket, where the kernel says who asks, everything is sent as before. A message is
 //! made for one scope: full states are gathered by it, deltas and confirmations are filtered by it, and a property test
 //! holds that a scoped replica is always the filter of the whole and that no byte of another workload's connection was ever
 //! in a message. When workloads change, those concerned are sent their full state anew, in which what they may not have any
 //! more is missing. A stream that begins with a certificate never resumes on what was sent before, because that may have been
-//! another scope. What all are sent are the settings of the decision, the headers for a collector of traces among them.
+//! another scope. What all that are named are sent are the settings of the decision, the headers for a collector of traces among them.
+//!
+//! A connection to this listener, and to authz, whose other end has proven nothing yet is closed when its place is wanted, the
+//! oldest first, so that idle connections of strangers keep nobody out; refused ones are told at most every ten seconds.
 //!
 //! # One memory of nonces
 //!
 //! A request may be used once, wherever it arrives. Two processes that decide for one connection therefore must share what
-//! they remember, and `admin`, which sees all streams, holds them to it: every authz says which memory it decides with, and one
-//! whose memory is not that of another with a connection in common is refused (`FAILED_PRECONDITION`, condition
-//! `ReplayShared`). It drops the state it may have had and answers `NOT_READY`. Whoever came first stays. A window without a
+//! they remember, and `admin`, which sees all streams, holds them to it: every authz says which memory it decides with, and of two
+//! with different memories one decides for the connections they have in common (condition `ReplayShared`): the one that
+//! decides for more connections in all, and with as many the one that came first. The other keeps what is its own alone; where
+//! that is nothing it is refused (`FAILED_PRECONDITION`), drops its state and answers `NOT_READY`. First come first served for all
+//! would let whoever has one sidecar's certificate connect first after a restart of `admin` and stop the gateway of all others; a
+//! clash of two takes from nobody what they do not share. Who displaces others is sent the state a second later, in which they
+//! hear of it. A window without a
 //! shared store is named by its journal, so that a restart or a hand-off in one run folder is the same window. A Deployment
 //! with a window of its own must be replaced with `strategy: Recreate`: a second pod is refused as long as the first lives.
 //! What this does not catch is an authz that admin does not see: cut off, it goes on with its last state.
@@ -35,7 +44,8 @@
 //!   after the server's start, with the time. The run id is another after each start, so a server that comes back with an old
 //!   dump has a new memory; an emptied one has no mark. Either way, what was signed until the memory began and five seconds
 //!   later is refused (`REPLAY_WINDOW_STARTING`), as after a start without a journal.
-//! - *A store that may evict* is refused: `maxmemory-policy` must be `noeviction`, looked at every second.
+//! - *A store that may evict* is refused: `maxmemory-policy` must be `noeviction`, looked at every second; one that does not tell
+//!   it is refused too.
 //! - *No answer* within 50 ms, an error, no connection: refused with `AUTHZ_UNAVAILABLE`, counted as
 //!   `REPLAY_STORE_UNAVAILABLE`. A nonce whose answer was late may be used up; the client signs anew.
 //! - *What it needs*: `AUTH`, `SELECT`, `INFO`, `GET`, `SET`, `MULTI`, `EXEC` on keys that begin with `sigilum1:`. Not a cluster: one
@@ -63,5 +73,10 @@
 //!
 //! Declared approvals go on, claims for their TTL and grace. The health Envoy asks (`envoy.service.auth.v3.Authorization`)
 //! stays `SERVING`, because decisions are right; that of `sigilum.gateway.v1.StateService` says whether admin speaks to this authz.
-//! `sigilum health --authz ENDPOINT` asks both: exit code and readiness go by the first, the line it prints says when admin is away.
+//! The health of the whole server (no name) says whether a request signed now would be decided, which is looked at ten times a
+//! second and goes both ways: not without a state, not while a replay window is young, not while the shared store is away. Envoy's
+//! is `NOT_SERVING` for want of a state or in a drain alone: where the window is what is missing, the answer to a check says so.
+//! `sigilum health --authz ENDPOINT` asks for the whole server and for the stream: exit code and readiness go by the first, the line
+//! it prints says when admin is away. So an outage of the store makes every replica unready; they refuse everything anyway, and a
+//! rollout stops at the first replica that cannot reach it.
 //! A probe that went by the second would turn an outage of admin into one of every pod.

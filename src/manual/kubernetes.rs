@@ -36,7 +36,7 @@
 //! | container | startup | liveness | readiness |
 //! | --- | --- | --- | --- |
 //! | Envoy | `/ready` on 38300: its main thread answers | the same | `/healthz` on 38300: authz decides |
-//! | authz | `health --authz`: it has a state and a journal | `health --live --authz`: it answers at all | that of Envoy; in the shared data plane its own |
+//! | authz | `health --authz`: it would decide a request signed now | `health --live --authz`: it answers at all | that of Envoy; in the shared data plane its own |
 //! | admin | `health --live`, or `/health/live` | the same | in a sidecar none: declared approvals go on without it |
 //!
 //! A kubelet asks at the pod's address, where a sidecar has nothing else: hence the probe listener, which answers two paths and is not

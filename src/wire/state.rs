@@ -56,6 +56,8 @@ impl fmt::Debug for proto::Connection {
 pub const REFUSED: &str = "sigilum-refused";
 /// It has another replay window than one that decides for the same connection.
 pub const REPLAY_WINDOW: &str = "replay-window";
+/// No workload has a name of its certificate.
+pub const UNNAMED: &str = "unnamed";
 
 /// Reads a message from bytes, e.g. of a fuzzer.
 pub fn decode_response(bytes: &[u8]) -> Result<proto::StateResponse, prost::DecodeError> {
