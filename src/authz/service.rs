@@ -33,7 +33,6 @@ use crate::domain::request::Stage;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Now;
 use crate::domain::time::UnixMillis;
-use crate::domain::time::UnixSeconds;
 use crate::domain::trace::TraceContext;
 use crate::gate::Gate;
 use crate::gate::Scratch;
@@ -139,8 +138,8 @@ type Against = (Box<Denial>, Next);
 struct Asking {
     plan: Box<Plan>,
     admission: Admission,
-    /// The last second in which the nonce must be remembered.
-    expires_at: UnixSeconds,
+    /// How old a signature may be.
+    max_age: Duration,
 }
 
 impl<C: Clock> Authz<C> {
@@ -180,6 +179,11 @@ impl<C: Clock> Authz<C> {
         let counts = self.decisions.counts();
         let (entries, capacity) = self.admissions.fill();
         let now = self.clock.now();
+        let state = self.state.load();
+        if let (Some(shared), Some(state)) = (&self.shared, state.as_ref()) {
+            // Before the first request that relies on it.
+            shared.want(state.settings.max_age);
+        }
         let starting = self.admissions.is_starting(now)
             || self.shared.as_ref().is_some_and(|shared| shared.is_starting(now.seconds()));
         let store_failing = self.shared.as_ref().is_some_and(|shared| !shared.is_usable());
@@ -189,7 +193,7 @@ impl<C: Clock> Authz<C> {
             denied: counts.denied.into_iter().map(|(code, count)| (code.to_owned(), count)).collect(),
             replay_entries: u64::try_from(entries).unwrap_or(u64::MAX),
             replay_capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
-            ready: self.state.load().is_some() && !draining && !starting && !store_failing,
+            ready: state.is_some() && !draining && !starting && !store_failing,
             decision_times: self.times.totals().iter().map(encode_times).collect(),
             replay_share_refused: self.admissions.share_refusals(),
             process: own_use::look().map(|uses| proto::ProcessUse {
@@ -276,9 +280,9 @@ impl<C: Clock> Authz<C> {
 
     /// Asks the window that all replicas share.
     async fn ask(&self, asking: Asking, now: Now) -> Result<Ruling, Against> {
-        let Asking { plan, admission, expires_at } = asking;
+        let Asking { plan, admission, max_age } = asking;
         let admitted = match &self.shared {
-            Some(shared) => shared.admit(&admission, expires_at, now).await,
+            Some(shared) => shared.admit(&admission, max_age, now).await,
             None => Err(DenyReason::ReplayStoreUnavailable),
         };
         match admitted {
@@ -380,9 +384,10 @@ impl<C: Clock> Authz<C> {
             (Verdict::Continue(_) | Verdict::Admit(..), Stage::Head) => Ok(Ruling::Proceed),
             (Verdict::Continue(_), Stage::Body) => Err(Box::new(Denial::from(DenyReason::Unavailable))),
             (Verdict::Admit(plan, admission), Stage::Body) => {
-                match (self.admissions.admit(&admission, snapshot.settings.max_age, now), &self.shared) {
-                    (Ok(_), None) => Ok(Ruling::Allow(plan)),
-                    (Ok(expires_at), Some(_)) => Ok(Ruling::Ask(Box::new(Asking { plan, admission, expires_at }))),
+                let max_age = snapshot.settings.max_age;
+                match (self.admissions.admit(&admission, max_age, now), &self.shared) {
+                    (Ok(()), None) => Ok(Ruling::Allow(plan)),
+                    (Ok(()), Some(_)) => Ok(Ruling::Ask(Box::new(Asking { plan, admission, max_age }))),
                     (Err(reason), _) => Err(refuse(reason, &plan)),
                 }
             }
