@@ -13,7 +13,13 @@
 //!
 //! # One memory of nonces
 //!
-//! A request may be used once, wherever it arrives. Two processes that decide for one connection therefore must share what
+//! A request may be used once, wherever it arrives. What it is signed for keeps gateways that share no window apart, and loopback
+//! names do not: they are every machine's own. Where agents of other machines come in by a name, `gateway.loopback_names: false` refuses
+//! a request that was signed for, and used at, the gateway beside an application. They are accepted by default whatever the
+//! gateway binds, because a port that is bound on all addresses is called by them too: on the machine itself, and where a
+//! container's port is published on it.
+//!
+//! Two processes that decide for one connection therefore must share what
 //! they remember, and `admin`, which sees all streams, holds them to it: every authz says which memory it decides with, and one
 //! whose memory is not that of another with a connection in common is refused (`FAILED_PRECONDITION`, condition
 //! `ReplayShared`). It drops the state it may have had and answers `NOT_READY`. Whoever came first stays. A window without a

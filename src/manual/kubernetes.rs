@@ -7,7 +7,7 @@
 //! | admin | one per pod; its store is made anew from `gateway.yaml` | one, with a volume |
 //! | secrets of providers | in the pod that uses them | in admin, and in every authz entitled to them |
 //! | agents come | on `127.0.0.1:38000` of their pod | through a Service; they sign for its name, which `gateway.authorities` holds |
-//! | replay window | the pod's own: nobody else answers for `127.0.0.1` there | one for all replicas |
+//! | replay window | the pod's own: nobody else answers for `127.0.0.1` there | one for all replicas; `gateway.loopback_names: false`, or a request used beside an application could be used here again |
 //! | approvals | declared, or read by each pod | read once |
 //! | when admin is away | one pod is concerned | claims go on for their TTL and grace, declared approvals for good |
 //! | fits | few providers per workload, workloads that do not trust each other | many agents, one team that runs the gateway |
