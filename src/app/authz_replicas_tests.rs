@@ -414,6 +414,45 @@ async fn the_store_proves_its_name_and_wants_its_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_user_of_the_manifest_may_remember_nonces_and_nothing_else() {
+    let manifest = std::fs::read_to_string("deploy/k8s/shared/replay.yaml").unwrap();
+    let rule = |name: &str| manifest.lines().find_map(|line| line.trim().strip_prefix(name)).unwrap().to_owned();
+    let secret = "\">$(cat /run/secrets/sigilum-replay/password)\"";
+    let ours = rule("user sigilum ").replace(secret, ">canary-password");
+    let mut words = vec!["--user", "default"];
+    let default = rule("user default ");
+    words.extend(default.split(' '));
+    words.extend(["--user", "sigilum"]);
+    words.extend(ours.split(' '));
+    let store = Store::start(&words);
+    let root = tempfile::tempdir().unwrap();
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let settings = SharedReplay {
+        username: Some("sigilum".to_owned()),
+        password: Some(Secret::new("canary-password".to_owned())),
+        ..store.settings()
+    };
+    let gateway = replica(root.path(), "one", &clock, Some(settings)).await;
+    let channel = gateway.channel().await;
+    serving(&channel).await;
+    clock.set(START + 20);
+    until(&channel, &clock, ALLOWED).await;
+    // It also raises the mark's age, which writes over it.
+    accept_up_to(&admin, 2, 900).await;
+    until(&channel, &clock, ALLOWED).await;
+    for command in
+        ["KEYS *", "DEL sigilum1:x", "FLUSHALL", "CONFIG GET maxmemory", "SET other 1", "PEXPIRE sigilum1:x 1"]
+    {
+        let told = store.say(&format!("AUTH sigilum canary-password\r\n{command}"));
+        assert!(told.contains("NOPERM"), "{command}: {told}");
+    }
+    assert!(store.say("INFO server").contains("NOAUTH"));
+    gateway.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_windows_do_not_decide_for_one_connection() {
     let root = tempfile::tempdir().unwrap();
     let admin = Admin::serve(root.path(), published());
