@@ -4,10 +4,8 @@
 use std::net::SocketAddr;
 
 use crate::envoy::render;
+use crate::envoy::render::OPERATORS;
 use crate::envoy::render::RenderError;
-
-/// The line of the file that it stands in front of.
-const NEXT: &str = "  # ---------------------------------------------------------------- operators: reading Envoy's admin, nothing else\n";
 
 /// Adds it to a rendered file. It answers two paths and forwards nothing else: `/ready` says that Envoy is live, `/healthz`
 /// that its authz is healthy as well.
@@ -52,7 +50,7 @@ pub fn add(rendered: &str, address: SocketAddr) -> Result<String, RenderError> {
 
 "
     );
-    render::replace(rendered, NEXT, 1, &format!("{listener}{NEXT}"))
+    render::replace(rendered, OPERATORS, 1, &format!("{listener}{OPERATORS}"))
 }
 
 #[cfg(test)]

@@ -49,6 +49,9 @@
 //!
 //! # Sockets and users
 //!
+//! Loopback is the application's too, so Envoy's read-only face is not in the sidecar's file (`envoy-config --no-admin-face`): its
+//! statistics name the connections of all agents of the pod. The drain takes Envoy's own socket, and probes have their listener.
+//!
 //! All containers of the gateway run as 65532, because the sockets answer to their own user alone; the application must run as another.
 //! Two volumes in memory hold them: one that Envoy and authz share (and admin, for the access log), one that admin and authz share,
 //! so that Envoy does not see the state. The application mounts neither. Files of Secrets are root's with mode 0440 and the group of `fsGroup`,

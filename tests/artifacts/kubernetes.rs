@@ -295,7 +295,10 @@ fn envoys_file_of_each_overlay_is_the_printed_one() {
     for overlay in ["sidecar", "shared"] {
         let folder = root().join("deploy/k8s").join(overlay);
         let settings = folder.join("gateway.yaml").display().to_string();
-        let printed = sigilum(&["gateway", "envoy-config", "--config", &settings, "--probe-addr", "0.0.0.0:38300"]);
+        let mut arguments = vec!["gateway", "envoy-config", "--config", &settings, "--probe-addr", "0.0.0.0:38300"];
+        // Loopback is the application's too.
+        arguments.extend((overlay == "sidecar").then_some("--no-admin-face"));
+        let printed = sigilum(&arguments);
         assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
         let file = folder.join("envoy.yaml");
         if std::env::var_os(UPDATE).is_some() {
@@ -304,6 +307,16 @@ fn envoys_file_of_each_overlay_is_the_printed_one() {
         let stale = fs::read(&file).unwrap() != printed.stdout;
         assert!(!stale, "{file:?} is stale: run `{UPDATE}=1 cargo test --test artifacts`");
     }
+}
+
+#[test]
+fn beside_an_application_nothing_of_envoys_own_is_on_a_port() {
+    let file: Value = serde_yaml::from_str(&read("deploy/k8s/sidecar/envoy.yaml")).unwrap();
+    let listeners = file["static_resources"]["listeners"].as_sequence().unwrap();
+    let names: Vec<&str> = listeners.iter().map(|listener| listener["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["ingress", "probe"]);
+    assert!(!file["admin"]["address"]["pipe"].is_null(), "it is on a socket");
+    assert!(!file["static_resources"]["clusters"].as_sequence().unwrap().is_empty());
 }
 
 #[test]
