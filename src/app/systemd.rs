@@ -68,7 +68,8 @@ const GATEWAY: &[&str] = &[
 ];
 
 /// What the system's unit may do without besides. Not among them: `MemoryDenyWriteExecute=` (Envoy's Lua compiles), and
-/// `ProcSubset=pid` (the boot's id, by which a replay journal is known, is in `/proc/sys`).
+/// `ProcSubset=pid` (the boot's id, by which a replay journal is known, is in `/proc/sys`), and `ProtectProc=` (it hides whoever leaves no
+/// core dump from others of the same user: the supervisor would not see admin and authz).
 const SANDBOX: &[&str] = &[
     "DynamicUser=yes",
     "StateDirectory=sigilum-gateway",
@@ -78,7 +79,6 @@ const SANDBOX: &[&str] = &[
     "PrivateTmp=yes",
     "PrivateDevices=yes",
     "PrivateUsers=yes",
-    "ProtectProc=invisible",
     "ProtectKernelTunables=yes",
     "ProtectKernelModules=yes",
     "ProtectKernelLogs=yes",

@@ -61,6 +61,41 @@ impl ProcessIdentity {
     }
 }
 
+/// A child of ours, held from its start: a signal reaches it and never a later process of its number, also where `/proc` does not
+/// show us our own (`hidepid`, pidfd_open(2)).
+#[derive(Debug)]
+pub struct HeldChild(
+    #[cfg(target_os = "linux")] std::os::fd::OwnedFd,
+    #[cfg(not(target_os = "linux"))] ProcessIdentity,
+);
+
+impl HeldChild {
+    /// Holds a child that was not waited for yet.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        {
+            let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
+            Ok(Self(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?))
+        }
+        #[cfg(not(target_os = "linux"))]
+        ProcessIdentity::of(pid).map(Self).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Sends it a signal; `false` where it has ended.
+    pub fn signal(&self, signal: Signal) -> io::Result<bool> {
+        #[cfg(target_os = "linux")]
+        {
+            match rustix::process::pidfd_send_signal(&self.0, signal) {
+                Ok(()) => Ok(true),
+                Err(rustix::io::Errno::SRCH) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        self.0.signal(signal)
+    }
+}
+
 /// The arguments a process was started with, its own name first; `None` where there is no such process, or no `/proc`.
 pub fn arguments_of(pid: i32) -> Option<Vec<OsString>> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;

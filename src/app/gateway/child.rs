@@ -5,6 +5,7 @@ use std::process::ExitStatus;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
 use tokio::process::Command;
@@ -24,6 +25,7 @@ use crate::envoy::launch;
 #[cfg(doc)]
 use crate::envoy::live;
 use crate::sys::process;
+use crate::sys::process::HeldChild;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::spawner::Spawner;
 use crate::sys::supervision;
@@ -40,6 +42,10 @@ const TELL: Duration = Duration::from_secs(2);
 const ADMIN_MEMORY: [(&str, &str); 3] =
     [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
 
+/// How often it is looked who a new process is, and the time between.
+const IDENTITY_TRIES: usize = 10;
+const IDENTITY_LOOK: Duration = Duration::from_millis(1);
+
 /// The command line and environment of one process.
 pub(super) struct Plan {
     role: Role,
@@ -54,6 +60,8 @@ pub(super) struct Plan {
 pub(super) struct Running {
     /// Who it is.
     pub(super) process: ProcessIdentity,
+    /// `None`: it had ended before it could be held.
+    held: Option<HeldChild>,
     stdin: Option<ChildStdin>,
 }
 
@@ -192,8 +200,8 @@ impl Plan {
         let failed = |source| GatewayError::Spawn { role, source };
         let mut child = spawner.spawn(command).await.map_err(failed)?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
-        // One that is gone already has no start time; its exit is on its way.
-        let process = ProcessIdentity::of(pid).unwrap_or_else(|| ProcessIdentity { pid, started: "never".to_owned() });
+        let held = HeldChild::of(pid).ok();
+        let process = identity(pid).await;
         let stdin = child.stdin.take();
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let (log, progress) = (log.clone(), progress.clone());
@@ -222,11 +230,30 @@ impl Plan {
             };
             Exit { role, pid, status: status.ok() }
         });
-        Ok(Running { process, stdin })
+        Ok(Running { process, held, stdin })
     }
 }
 
+/// Who a child is that has just been started. A new process is hidden from us for an instant where `/proc` shows a user only
+/// what leaves a core dump, as we do not (`hidepid`). One that is gone already has no start time; its exit is on its way.
+async fn identity(pid: i32) -> ProcessIdentity {
+    for _ in 0..IDENTITY_TRIES {
+        match ProcessIdentity::of(pid) {
+            Some(found) => return found,
+            None => tokio::time::sleep(IDENTITY_LOOK).await,
+        }
+    }
+    ProcessIdentity { pid, started: "never".to_owned() }
+}
+
 impl Running {
+    /// Sends it a signal, where it still runs. That it is gone meanwhile is heard elsewhere.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(held) = &self.held {
+            let _ = held.signal(signal);
+        }
+    }
+
     /// Hands over the secrets and ends them. That the child is gone meanwhile is heard elsewhere.
     pub(super) async fn tell_secrets(&mut self, secrets: &[(String, Secret)]) {
         for (name, secret) in secrets {

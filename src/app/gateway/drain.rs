@@ -83,7 +83,7 @@ impl Supervisor {
         for role in [Role::Envoy, Role::Authz, Role::Admin] {
             let Some(running) = self.children.get(&role) else { continue };
             // One that is gone already is heard of below.
-            let _ = running.process.signal(Signal::TERM);
+            running.signal(Signal::TERM);
             let deadline = Instant::now() + TERM_GRACE;
             let forced = loop {
                 tokio::select! {
@@ -101,7 +101,7 @@ impl Supervisor {
                 break;
             }
             if let Some(running) = self.children.get(&role) {
-                let _ = running.process.signal(Signal::KILL);
+                running.signal(Signal::KILL);
             }
         }
         self.kill_all().await;
@@ -113,10 +113,10 @@ impl Supervisor {
         let others = self.leaving.drain(..).chain(self.successor.take()).map(|(_, running)| running);
         // What is no child of ours any more dies with its watching task, below.
         for running in others {
-            let _ = running.process.signal(Signal::KILL);
+            running.signal(Signal::KILL);
         }
         for running in self.children.values() {
-            let _ = running.process.signal(Signal::KILL);
+            running.signal(Signal::KILL);
         }
         while !self.children.is_empty() {
             match self.exits.join_next().await {

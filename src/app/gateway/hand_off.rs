@@ -107,7 +107,7 @@ impl Supervisor {
     async fn replace_admin(&mut self) -> Result<(), Kept> {
         let began = Instant::now();
         if let Some(old) = self.children.remove(&Role::Admin) {
-            let _ = old.process.signal(Signal::TERM);
+            old.signal(Signal::TERM);
             self.leaving.push((Role::Admin, old));
             self.until_they_left(LEAVE_ADMIN).await?;
         }
@@ -172,7 +172,7 @@ impl Supervisor {
         while !self.leaving.is_empty() {
             if started.elapsed() > within {
                 for (_, running) in &self.leaving {
-                    let _ = running.process.signal(Signal::KILL);
+                    running.signal(Signal::KILL);
                 }
             }
             if let Some(exit) = self.reap()? {
@@ -223,7 +223,7 @@ impl Supervisor {
     /// Ends a successor that is not needed; what it was to follow goes on.
     async fn give_up_successor(&mut self) {
         let Some((role, running)) = self.successor.take() else { return };
-        let _ = running.process.signal(Signal::KILL);
+        running.signal(Signal::KILL);
         self.leaving.push((role, running));
         if let (Some(authz), Some(admin)) = (self.process_of(Role::Authz), self.children.get_mut(&Role::Admin)) {
             admin.tell_peer(&authz, None).await;
