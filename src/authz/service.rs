@@ -33,7 +33,6 @@ use crate::domain::request::Stage;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Now;
 use crate::domain::time::UnixMillis;
-use crate::domain::time::UnixSeconds;
 use crate::domain::trace::TraceContext;
 use crate::gate::Gate;
 use crate::gate::Scratch;
@@ -139,8 +138,8 @@ type Against = (Box<Denial>, Next);
 struct Asking {
     plan: Box<Plan>,
     admission: Admission,
-    /// The last second in which the nonce must be remembered.
-    expires_at: UnixSeconds,
+    /// How old a signature may be.
+    max_age: Duration,
 }
 
 impl<C: Clock> Authz<C> {
@@ -198,6 +197,11 @@ impl<C: Clock> Authz<C> {
         let counts = self.decisions.counts();
         let (entries, capacity) = self.admissions.fill();
         let now = self.clock.now();
+        let state = self.state.load();
+        if let (Some(shared), Some(state)) = (&self.shared, state.as_ref()) {
+            // Before the first request that relies on it.
+            shared.want(state.settings.max_age);
+        }
         proto::Report {
             started_at_ms: counts.started_at.0,
             allowed: counts.allowed,
@@ -291,9 +295,9 @@ impl<C: Clock> Authz<C> {
 
     /// Asks the window that all replicas share.
     async fn ask(&self, asking: Asking, now: Now) -> Result<Ruling, Against> {
-        let Asking { plan, admission, expires_at } = asking;
+        let Asking { plan, admission, max_age } = asking;
         let admitted = match &self.shared {
-            Some(shared) => shared.admit(&admission, expires_at, now).await,
+            Some(shared) => shared.admit(&admission, max_age, now).await,
             None => Err(DenyReason::ReplayStoreUnavailable),
         };
         match admitted {
@@ -395,9 +399,10 @@ impl<C: Clock> Authz<C> {
             (Verdict::Continue(_) | Verdict::Admit(..), Stage::Head) => Ok(Ruling::Proceed),
             (Verdict::Continue(_), Stage::Body) => Err(Box::new(Denial::from(DenyReason::Unavailable))),
             (Verdict::Admit(plan, admission), Stage::Body) => {
-                match (self.admissions.admit(&admission, snapshot.settings.max_age, now), &self.shared) {
-                    (Ok(_), None) => Ok(Ruling::Allow(plan)),
-                    (Ok(expires_at), Some(_)) => Ok(Ruling::Ask(Box::new(Asking { plan, admission, expires_at }))),
+                let max_age = snapshot.settings.max_age;
+                match (self.admissions.admit(&admission, max_age, now), &self.shared) {
+                    (Ok(()), None) => Ok(Ruling::Allow(plan)),
+                    (Ok(()), Some(_)) => Ok(Ruling::Ask(Box::new(Asking { plan, admission, max_age }))),
                     (Err(reason), _) => Err(refuse(reason, &plan)),
                 }
             }

@@ -180,6 +180,16 @@ pub const AUTHORITIES: Key = Key::new(
 )
 .hot()
 .words();
+/// Whether the loopback names are accepted.
+pub const LOOPBACK_NAMES: Key = Key::new(
+    Some("gateway.loopback_names"),
+    &["GATEWAY_LOOPBACK_NAMES"],
+    None,
+    Fallback::Text("true"),
+    "whether the gateway answers for `localhost`, `127.0.0.0/8` and `[::1]`; `false` where agents call it by a name: a request signed for the gateway of their own machine is refused then",
+)
+.hot()
+.boolean();
 /// Private upstream addresses.
 pub const ALLOW_PRIVATE: Key = Key::new(
     Some("gateway.allow_private"),
@@ -477,6 +487,7 @@ pub const ALL: &[Key] = &[
     ENVOY_BIN,
     ENVOY_CONCURRENCY,
     AUTHORITIES,
+    LOOPBACK_NAMES,
     ALLOW_PRIVATE,
     TRUSTED_HOPS,
     ingress_keys::CERT_FILE,

@@ -178,6 +178,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let trusted_hops = loader.number(&keys::TRUSTED_HOPS);
     let tls = ingress_tls(loader);
     let authorities = loader.list(&keys::AUTHORITIES, address::parse_authority);
+    let loopback_names = loader.read(&keys::LOOPBACK_NAMES, Shape::Boolean, parse_boolean);
     let allow_private = loader.read(&keys::ALLOW_PRIVATE, Shape::Boolean, parse_boolean);
     let drain = loader.number(&keys::SHUTDOWN_TIMEOUT);
     let claims_grace = loader.number(&keys::CLAIMS_GRACE);
@@ -267,6 +268,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let listen = Listeners { ingress: ingress?, admin: admin?, envoy_admin: envoy_admin? };
     let settings = Settings {
         authorities: authorities?,
+        loopback_names: loopback_names?,
         max_age: Duration::from_secs(max_age?),
         max_body_bytes: max_body_bytes?,
         allow_private: allow_private?,

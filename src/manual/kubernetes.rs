@@ -7,7 +7,7 @@
 //! | admin | one per pod; its store is made anew from `gateway.yaml` | one, with a volume |
 //! | secrets of providers | in the pod that uses them | in admin, and in every authz entitled to them |
 //! | agents come | on `127.0.0.1:38000` of their pod | through a Service; they sign for its name, which `gateway.authorities` holds |
-//! | replay window | the pod's own: nobody else answers for `127.0.0.1` there | one for all replicas |
+//! | replay window | the pod's own: nobody else answers for `127.0.0.1` there | one for all replicas; `gateway.loopback_names: false`, or a request used beside an application could be used here again |
 //! | approvals | declared, or read by each pod | read once |
 //! | when admin is away | one pod is concerned | claims go on for their TTL and grace, declared approvals for good |
 //! | fits | few providers per workload, workloads that do not trust each other | many agents, one team that runs the gateway |
@@ -50,6 +50,9 @@
 //! to admins that are not ready.
 //!
 //! # Sockets and users
+//!
+//! Loopback is the application's too, so Envoy's read-only face is not in the sidecar's file (`envoy-config --no-admin-face`): its
+//! statistics name the connections of all agents of the pod. The drain takes Envoy's own socket, and probes have their listener.
 //!
 //! All containers of the gateway run as 65532, because the sockets answer to their own user alone; the application must run as another.
 //! Two volumes in memory hold them: one that Envoy and authz share (and admin, for the access log), one that admin and authz share,
