@@ -67,6 +67,8 @@ mod pair;
 mod service;
 #[path = "cli/signatures.rs"]
 mod signatures;
+#[path = "cli/status.rs"]
+mod status;
 #[path = "cli/terminal.rs"]
 mod terminal;
 

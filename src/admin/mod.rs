@@ -101,6 +101,8 @@ pub struct Admin {
     pub catalog: PathBuf,
     /// Where this API is served.
     pub addresses_bound: Vec<SocketAddr>,
+    /// How those came about, as the settings call it.
+    pub bind_mode: &'static str,
     /// Where Envoy takes the requests of agents.
     pub ingress: ArcSwap<Vec<SocketAddr>>,
     /// Where the logs are.

@@ -143,7 +143,7 @@ fn status(admin: &Admin) -> Result<Response<Body>, Problem> {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 instance_id: Some(admin.health.instance_id.clone()),
                 mode: "local".to_owned(),
-                bind_mode: bind_mode(&admin.addresses_bound).to_owned(),
+                bind_mode: admin.bind_mode.to_owned(),
                 control: listener(admin.addresses_bound.first()),
                 runtime_listener: listener(admin.ingress.load().first()),
                 auth_mode: admin.access.mode.name().to_owned(),
@@ -191,16 +191,6 @@ fn readiness(details: &DetailsBody) -> ReadinessBody {
         failures: details.failures.clone(),
         advisories: details.advisories.clone(),
         messages: told.iter().map(|condition| format!("{}: {}", condition.kind, condition.message)).collect(),
-    }
-}
-
-fn bind_mode(addresses: &[SocketAddr]) -> &'static str {
-    if addresses.iter().all(|address| address.ip().is_loopback()) {
-        "loopback"
-    } else if addresses.iter().any(|address| address.ip().is_unspecified()) {
-        "all"
-    } else {
-        "custom"
     }
 }
 
@@ -331,14 +321,6 @@ mod tests {
     use super::*;
     use crate::wire::health::ConditionBody;
     use crate::wire::health::Requirement;
-
-    #[test]
-    fn who_can_reach_the_admin_api_is_said_in_a_word() {
-        let parse = |list: &[&str]| list.iter().map(|one| one.parse().unwrap()).collect::<Vec<SocketAddr>>();
-        assert_eq!(bind_mode(&parse(&["127.0.0.1:1", "[::1]:1"])), "loopback");
-        assert_eq!(bind_mode(&parse(&["127.0.0.1:1", "192.0.2.1:1"])), "custom");
-        assert_eq!(bind_mode(&parse(&["0.0.0.0:1"])), "all");
-    }
 
     #[test]
     fn what_keeps_the_gateway_from_being_ready_is_told_first() {

@@ -122,7 +122,7 @@ fn address(api: &Api, parts: &Parts) -> Result<&'static str, Problem> {
     let public = api.public_urls.iter().filter_map(|url| url.split_once("://"));
     let named = public.clone().find(|(_, authority)| authority.as_bytes().eq_ignore_ascii_case(host));
     let accepted: Vec<String> = public.map(|(_, authority)| authority.to_owned()).collect();
-    authority::check(host, &accepted).map_err(|_| refused())?;
+    authority::check(host, &accepted, true).map_err(|_| refused())?;
     Ok(if named.is_some_and(|(scheme, _)| scheme == "https") { "https" } else { "http" })
 }
 

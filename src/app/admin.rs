@@ -151,6 +151,8 @@ pub struct AdminConfig {
     pub approvals: Vec<DeclaredApproval>,
     /// Versions of a connection's secrets that are kept, the one in use included.
     pub kept_secret_versions: u32,
+    /// How the addresses of the admin API came about, as the settings call it.
+    pub bind_mode: &'static str,
     /// Where Envoy takes the requests of agents.
     pub ingress: Vec<SocketAddr>,
     /// Ports this gateway listens on; no connection may lead there.
@@ -407,6 +409,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         }),
         drain,
         health: Arc::new(health),
+        bind_mode: config.bind_mode,
         addresses_bound: listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
         reload: desk,
         prober: Arc::default(),

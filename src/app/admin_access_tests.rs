@@ -669,6 +669,44 @@ async fn commands_know_our_own_certificate_or_one_that_proves_its_name() {
     assert!(over_tls(gateway.address, &wrong, &request).await.is_err());
 }
 
+#[tokio::test]
+async fn an_operator_whose_authority_is_withdrawn_is_cut_and_one_without_certificate_is_not() {
+    let authority = Authority::new();
+    let operator = authority.put("operator", &authority.pair(vec![dns("ops.test")]));
+    let gateway = Gateway::start_with(|config| {
+        config.access_mode = AccessMode::Mtls;
+        config.tls = Some(authority.serving(Some(&["ops.test"])));
+    })
+    .await;
+    let open = async |identity| {
+        let trust = authority.trust(identity);
+        let connector = TlsConnector::from(Arc::new(trust.client_config().unwrap()));
+        let stream = TcpStream::connect(gateway.address).await.unwrap();
+        connector.connect(ServerName::from(gateway.address.ip()), stream).await.unwrap()
+    };
+    // It stays open between requests: for less time than a connection may idle.
+    let ask = async |stream: &mut tokio_rustls::client::TlsStream<TcpStream>| {
+        let request = format!("GET /health HTTP/1.1\r\nhost: {}\r\n\r\n", gateway.address);
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = vec![0; 4096];
+        let read = stream.read(&mut answer).await?;
+        std::io::Result::Ok(read > 0)
+    };
+    let (mut operators, mut nobodys) = (open(Some(operator)).await, open(None).await);
+    assert!(ask(&mut operators).await.unwrap() && ask(&mut nobodys).await.unwrap());
+    // The same file with another authority in it.
+    std::fs::copy(Authority::new().path("ca.pem"), authority.path("ca.pem")).unwrap();
+    let cut = async {
+        while ask(&mut operators).await.unwrap_or(false) {
+            assert!(ask(&mut nobodys).await.unwrap());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, cut).await.unwrap();
+    assert!(ask(&mut nobodys).await.unwrap());
+    gateway.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_replaced_under_load_without_a_failed_handshake() {
     const CLIENTS: usize = 8;

@@ -94,6 +94,7 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         master_key: Secret::new("01".repeat(32)).into(),
         legacy: LegacyPlaces::default(),
         fleet: crate::app::state_door::Fleet::default(),
+        bind_mode: "loopback",
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         password: None,

@@ -83,6 +83,7 @@ fn config(folder: &Path) -> AdminConfig {
         master_key: Secret::new(MASTER_KEY.to_owned()).into(),
         legacy: LegacyPlaces::default(),
         fleet: crate::app::state_door::Fleet::default(),
+        bind_mode: "loopback",
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         password: None,

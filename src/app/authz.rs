@@ -448,7 +448,7 @@ impl<C: Clock + Clone> Bound<C> {
             follows,
             lock,
         } = self;
-        let (ready, fed) = (subscriber.arrived(), subscriber.fed());
+        let (arrived, fed) = (subscriber.arrived(), subscriber.fed());
         let certificate: Certificate = match &source {
             StateSource::Unix(_) => Arc::new(|| None),
             StateSource::Tls(_, tls) => {
@@ -491,7 +491,7 @@ impl<C: Clock + Clone> Bound<C> {
                 called(leave.clone()).await;
                 tokio::time::sleep(LAST_CALLERS.saturating_add(LAST_REQUESTS)).await;
             };
-            let mut serving = std::pin::pin!(server.run(inbound, (ready, fed), last_callers, stop));
+            let mut serving = std::pin::pin!(server.run(inbound, (arrived, fed), last_callers, stop));
             let served = tokio::select! {
                 () = serving.as_mut() => true,
                 () = last_requests => false,

@@ -7,10 +7,14 @@ use crate::app::authz_health::AuthzTold;
 use crate::authz::FED;
 use crate::config::fleet::Reach;
 use crate::config::fleet::Workload;
+use crate::domain::decision::OTHER;
 use crate::domain::ids::ConnectionId;
 use crate::domain::validity::Validity;
 use crate::sys::clock::SystemClock;
+use crate::sys::grpc;
 use crate::sys::tls::trust::ServerTrust;
+use crate::wire::state::proto::state_request::Message;
+use crate::wire::state::proto::state_service_client::StateServiceClient;
 
 /// An admin that streams over mutual TLS, as long as it lives.
 struct Remote {
@@ -86,24 +90,43 @@ async fn until(channel: &Channel, clock: &TestClock, service: &str, wanted: &str
     tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| panic!("{service}: never {wanted}"));
 }
 
-/// Waits until the health of a service is this.
-async fn until_health(channel: &Channel, service: &str, wanted: i32) {
-    let request = HealthCheckRequest { service: service.to_owned() };
-    let mut statuses = HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
-    let wait = async {
-        while let Some(status) = statuses.message().await.unwrap() {
-            if status.status == wanted {
-                return;
-            }
-        }
-        panic!("health ended");
+const UNAPPROVED: &str = "AUTH_CLAIM_REQUIRED";
+const NOT_READY: &str = "NOT_READY";
+
+/// Says these words on a stream of one's own, as no authz of ours does, and hears until `enough`, or the end.
+async fn stream(
+    address: SocketAddr,
+    files: &TlsFiles,
+    words: Vec<Message>,
+    enough: impl Fn(&proto::StateResponse) -> bool,
+) -> (Vec<proto::StateResponse>, Option<tonic::Status>) {
+    let source = StateSource::Tls(address.to_string(), ClientTls::load(files, "admin.test").unwrap());
+    let channel = crate::state::connect(&source).await.unwrap();
+    let words = words.into_iter().map(|message| proto::StateRequest { message: Some(message) });
+    let words = tokio_stream::StreamExt::chain(tokio_stream::iter(words), tokio_stream::pending());
+    let mut heard = Vec::new();
+    let mut responses = match StateServiceClient::new(channel).stream(words).await {
+        Ok(responses) => responses.into_inner(),
+        Err(status) => return (heard, Some(status)),
     };
-    tokio::time::timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{service} is never {wanted}"));
+    loop {
+        match tokio::time::timeout(TIMEOUT, responses.message()).await.unwrap() {
+            Ok(Some(response)) => {
+                let last = enough(&response);
+                heard.push(response);
+                if last {
+                    return (heard, None);
+                }
+            }
+            Ok(None) => return (heard, None),
+            Err(status) => return (heard, Some(status)),
+        }
+    }
 }
 
-const SERVING: i32 = 1;
-const NOT_SERVING: i32 = 2;
-const UNAPPROVED: &str = "AUTH_CLAIM_REQUIRED";
+fn hello(window: &str) -> Message {
+    Message::Hello(proto::Hello { replay_window: window.to_owned(), ..proto::Hello::default() })
+}
 
 /// Puts one set of files in the place of another.
 fn replace(place: &TlsFiles, with: &TlsFiles) {
@@ -124,7 +147,7 @@ async fn a_workload_decides_for_its_own_connections_alone_also_when_they_change(
     let mail = remote_authz(root.path(), ours.issue("mail.test"), admin.address, &clock).await;
     let stranger = remote_authz(root.path(), ours.issue("stranger.test"), admin.address, &clock).await;
     let (first, second, third) = (billing.channel().await, mail.channel().await, stranger.channel().await);
-    for channel in [&first, &second, &third] {
+    for channel in [&first, &second] {
         serving(channel).await;
     }
     clock.set(START + 10);
@@ -132,18 +155,143 @@ async fn a_workload_decides_for_its_own_connections_alone_also_when_they_change(
     until(&first, &clock, "svc-two", UNAPPROVED).await;
     until(&second, &clock, "svc-two", "Bearer canary-two").await;
     until(&second, &clock, "svc-one", UNAPPROVED).await;
-    until(&third, &clock, "svc-one", UNAPPROVED).await;
+    until(&third, &clock, "svc-one", NOT_READY).await;
     // One connection moves to the other, and later none is left.
     admin.publisher.set_workloads(vec![workload("billing", &["svc-two"]), workload("mail", &[])]);
     until(&first, &clock, "svc-two", "Bearer canary-two").await;
     until(&first, &clock, "svc-one", UNAPPROVED).await;
     until(&second, &clock, "svc-two", UNAPPROVED).await;
+    // Whoever belongs to no workload any more keeps nothing.
     admin.publisher.set_workloads(Vec::new());
-    until(&first, &clock, "svc-two", UNAPPROVED).await;
+    until(&first, &clock, "svc-two", NOT_READY).await;
     for gateway in [billing, mail, stranger] {
         gateway.end().await;
     }
     admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_no_workload_names_is_sent_nothing_and_counts_nowhere() {
+    use prost::Message as _;
+    let root = tempfile::tempdir().unwrap();
+    let ours = Authority::new(root.path(), "ours");
+    let header = proto::CollectorHeader { name: "x-collector".to_owned(), value: "canary-of-the-collector".to_owned() };
+    let mut settings = state::encode_settings(&Settings::default());
+    settings.traces = Some(proto::Collector { headers: vec![header], ..proto::Collector::default() });
+    let admin = Remote::serve(&ours.issue("admin.test"), PublishedState { settings, ..two_connections() }).await;
+    admin.publisher.set_workloads(vec![workload("billing", &[])]);
+    let (billing, guest) = (ours.issue("billing.test"), ours.issue("guest.test"));
+    // Whoever is named is sent it, without a connection too.
+    let (heard, status) = stream(admin.address, &billing, vec![hello("local:b")], |_| true).await;
+    let bytes = heard.iter().flat_map(proto::StateResponse::encode_to_vec).collect::<Vec<_>>();
+    assert!(status.is_none() && bytes.windows(23).any(|window| window == b"canary-of-the-collector"));
+    let report = proto::Report { ready: true, replay_store_failing: true, ..proto::Report::default() };
+    let words = vec![hello("local:g"), Message::Report(report)];
+    let (heard, status) = stream(admin.address, &guest, words, |_| false).await;
+    assert!(heard.is_empty(), "{heard:?}");
+    assert_eq!(status.unwrap().code(), tonic::Code::PermissionDenied);
+    assert!(admin.publisher.reports().is_empty());
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reason_that_is_none_becomes_no_name_of_a_counter() {
+    let root = tempfile::tempdir().unwrap();
+    let ours = Authority::new(root.path(), "ours");
+    let admin = Remote::serve(&ours.issue("admin.test"), two_connections()).await;
+    admin.publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
+    let denied = [("AUTH_REPLAY_DETECTED", 1), ("canary", 2), ("canary-two", 3)];
+    let denied = denied.map(|(code, count)| (code.to_owned(), count)).into();
+    let words = vec![hello("local:b"), Message::Report(proto::Report { denied, ..proto::Report::default() })];
+    let billing = ours.issue("billing.test");
+    let told = async {
+        while admin.publisher.reports().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        admin.publisher.reports()
+    };
+    let told = tokio::select! {
+        _ = stream(admin.address, &billing, words, |_| false) => panic!("it ended"),
+        told = told => told,
+    };
+    let denied = [("AUTH_REPLAY_DETECTED", 1), (OTHER, 5)].map(|(code, count)| (code.to_owned(), count));
+    assert_eq!(told[0].denied, denied.into());
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_one_connection_and_comes_first_does_not_stop_who_has_all() {
+    let root = tempfile::tempdir().unwrap();
+    let (ours, clock) = (Authority::new(root.path(), "ours"), clock());
+    let admin = Remote::serve(&ours.issue("admin.test"), two_connections()).await;
+    let all = Workload { reach: Reach::Everything, ..workload("all", &[]) };
+    admin.publisher.set_workloads(vec![workload("billing", &["svc-one"]), all]);
+    let billing = ours.issue("billing.test");
+    let thief = stream(admin.address, &billing, vec![hello("local:thief")], |_| false);
+    let honest = async {
+        while admin.publisher.peers().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let gateway = remote_authz(root.path(), ours.issue("all.test"), admin.address, &clock).await;
+        let channel = gateway.channel().await;
+        serving(&channel).await;
+        clock.set(START + 10);
+        until(&channel, &clock, "svc-one", "Bearer canary-one").await;
+        until(&channel, &clock, "svc-two", "Bearer canary-two").await;
+        gateway
+    };
+    let ((heard, status), gateway) = tokio::join!(thief, honest);
+    assert!(!heard.is_empty() && status.unwrap().code() == tonic::Code::FailedPrecondition);
+    gateway.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_lost_its_state_is_not_ready_until_it_has_one_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (ours, clock) = (Authority::new(root.path(), "ours"), clock());
+    let admin = Remote::serve(&ours.issue("admin.test"), two_connections()).await;
+    admin.publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
+    let gateway = remote_authz(root.path(), ours.issue("billing.test"), admin.address, &clock).await;
+    let channel = gateway.channel().await;
+    clock.set(START + 10);
+    until_health(&channel, "", SERVING).await;
+    admin.publisher.set_workloads(Vec::new());
+    for service in ["", ENVOYS] {
+        until_health(&channel, service, NOT_SERVING).await;
+    }
+    let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
+    assert_eq!(door.health(TIMEOUT).await.unwrap().health, AuthzHealth::NotServing);
+    admin.publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
+    for service in ["", ENVOYS] {
+        until_health(&channel, service, SERVING).await;
+    }
+    gateway.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_prove_nothing_make_room_for_one_that_does() {
+    let root = tempfile::tempdir().unwrap();
+    let ours = Authority::new(root.path(), "ours");
+    let publisher = Publisher::new(two_connections());
+    publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let inbound = Inbound::Tls { listener, tls: ServerTls::load_unnamed(&ours.issue("admin.test")).unwrap() };
+    let limits = grpc::Limits { connections: 2, ..grpc::Limits::default() };
+    let mut tasks = Tasks::default();
+    tasks.spawn("state", |stop| grpc::serve("state", inbound, grpc::one(publisher.service()), limits, stop));
+    // Ten times as many as there are places, and each would have five seconds.
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    let (heard, status) = stream(address, &ours.issue("billing.test"), vec![hello("local:b")], |_| true).await;
+    assert!(!heard.is_empty(), "{status:?}");
+    drop(idle);
+    tasks.stop_handle().stop();
+    tasks.supervise(TIMEOUT).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,8 +317,9 @@ async fn without_admin_declared_approvals_go_on_and_claims_for_their_time() {
     until(&channel, &clock, "svc-two", "Bearer canary-two").await;
     let (publisher, address) = admin.end().await;
     until_health(&channel, FED, NOT_SERVING).await;
-    until_health(&channel, "envoy.service.auth.v3.Authorization", SERVING).await;
+    until_health(&channel, ENVOYS, SERVING).await;
     let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
+    until_health(&channel, "", SERVING).await;
     assert_eq!(door.health(TIMEOUT).await.unwrap().health, AuthzHealth::Cut);
     clock.set(START + 39);
     until(&channel, &clock, "svc-two", "Bearer canary-two").await;

@@ -1,4 +1,4 @@
-//! Whether an authz process decides, as Envoy asks it: gRPC health on its own socket.
+//! Whether an authz process would decide a request signed now: gRPC health of the whole server on its own socket.
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,8 @@ use crate::sys::tls::TlsFiles;
 /// How an authz stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthzHealth {
-    /// It has no state or no replay window yet, or drains.
+    /// It refuses what is signed now: it has no state (any more), its replay window has just begun, the shared one does not
+    /// answer, or it drains.
     NotServing,
     /// It decides by what it received; admin does not speak to it now.
     Cut,

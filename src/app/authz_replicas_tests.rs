@@ -81,6 +81,11 @@ impl Store {
         told
     }
 
+    /// Runs a program in it, without quotation marks.
+    fn eval(&self, program: &str) -> String {
+        self.say(&format!("EVAL \"{program}\" 0"))
+    }
+
     fn settings(&self) -> SharedReplay {
         SharedReplay {
             host: "127.0.0.1".to_owned(),
@@ -146,7 +151,7 @@ async fn a_thousand_requests_sent_to_two_replicas_at_once_are_accepted_a_thousan
     serving(&second).await;
     // The store's memory has just begun: nobody knows what was used before.
     assert_eq!(told(&first, &request("early", &clock)).await, STARTING);
-    clock.set(START + 10);
+    clock.set(START + 20);
     for number in 0..1000 {
         let request = request(&format!("n-{number}"), &clock);
         let (one, two) = tokio::join!(told(&first, &request), told(&second, &request));
@@ -167,7 +172,7 @@ async fn a_new_replica_serves_at_once_because_the_store_remembers() {
     let one = replica(root.path(), "one", &clock, Some(store.settings())).await;
     let first = one.channel().await;
     serving(&first).await;
-    clock.set(START + 10);
+    clock.set(START + 20);
     let used = request("used", &clock);
     assert_eq!(told(&first, &used).await, ALLOWED);
     let two = replica(root.path(), "two", &clock, Some(store.settings())).await;
@@ -181,6 +186,30 @@ async fn a_new_replica_serves_at_once_because_the_store_remembers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_ready_while_its_window_can_be_asked_and_old_enough() {
+    let (root, mut store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let gateway = replica(root.path(), "one", &clock, Some(store.settings())).await;
+    let channel = gateway.channel().await;
+    // The store's memory has just begun.
+    serving(&channel).await;
+    until_health(&channel, "", NOT_SERVING).await;
+    clock.set(START + 10);
+    until_health(&channel, "", SERVING).await;
+    store.kill();
+    until_health(&channel, "", NOT_SERVING).await;
+    // Envoy's stays: the answer to a check says what is the matter.
+    assert_eq!(health(&channel).await, SERVING);
+    store.restart();
+    until(&channel, &clock, STARTING).await;
+    clock.set(START + 30);
+    until_health(&channel, "", SERVING).await;
+    gateway.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_the_store_everything_is_refused_until_it_is_back() {
     let (root, mut store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
     let admin = Admin::serve(root.path(), published());
@@ -188,7 +217,7 @@ async fn without_the_store_everything_is_refused_until_it_is_back() {
     let gateway = replica(root.path(), "one", &clock, Some(store.settings())).await;
     let channel = gateway.channel().await;
     serving(&channel).await;
-    clock.set(START + 10);
+    clock.set(START + 20);
     let used = request("used", &clock);
     assert_eq!(told(&channel, &used).await, ALLOWED);
     store.kill();
@@ -198,7 +227,7 @@ async fn without_the_store_everything_is_refused_until_it_is_back() {
     refused(&admin.publisher, "REPLAY_STORE_UNAVAILABLE", 1).await;
     store.restart();
     until(&channel, &clock, STARTING).await;
-    clock.set(START + 30);
+    clock.set(START + 40);
     until(&channel, &clock, ALLOWED).await;
     gateway.end().await;
     admin.end().await;
@@ -213,7 +242,7 @@ async fn a_store_that_hangs_costs_no_request_more_than_its_deadline() {
     let gateway = replica(root.path(), "one", &clock, Some(settings)).await;
     let channel = gateway.channel().await;
     serving(&channel).await;
-    clock.set(START + 10);
+    clock.set(START + 20);
     until(&channel, &clock, ALLOWED).await;
     store.signal(Signal::STOP);
     for number in 0..5 {
@@ -237,19 +266,101 @@ async fn a_store_that_was_emptied_lets_no_replay_through() {
     let (first, second) = (one.channel().await, two.channel().await);
     serving(&first).await;
     serving(&second).await;
-    clock.set(START + 10);
+    clock.set(START + 20);
     let used = request("used", &clock);
     assert_eq!(told(&first, &used).await, ALLOWED);
     store.say("FLUSHALL");
     assert_eq!(told(&second, &used).await, UNAVAILABLE, "it has forgotten");
     // Whoever was asked before is asked again: the memory has begun anew by then.
     until(&second, &clock, STARTING).await;
-    clock.set(START + 30);
+    clock.set(START + 40);
     until(&second, &clock, ALLOWED).await;
-    let old = signed(TARGET, b"ping", "used-later", UnixSeconds(START + 10));
+    let old = signed(TARGET, b"ping", "used-later", UnixSeconds(START + 20));
     assert_eq!(told(&second, &old).await, STARTING);
     one.end().await;
     two.end().await;
+    admin.end().await;
+}
+
+/// Everything of ours in the store but the mark, as `keys`.
+const NONCES: &str = "local keys = {} for _, key in ipairs(redis.call('keys', 'sigilum1:*')) do \
+                      if not key:find(':memory:') then table.insert(keys, key) end end ";
+
+async fn accept_up_to(admin: &Admin, version: u64, seconds: u64) {
+    let settings = Settings { max_age: Duration::from_secs(seconds), ..Settings::default() };
+    admin.publisher.publish(version, Change::Settings(state::encode_settings(&settings)));
+    applied(&admin.publisher).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raised_age_brings_no_used_request_back_not_even_at_a_replica_that_did_not_see_it_raised() {
+    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let one = replica(root.path(), "one", &clock, Some(store.settings())).await;
+    let first = one.channel().await;
+    serving(&first).await;
+    clock.set(START + 20);
+    let used = request("used", &clock);
+    assert_eq!(told(&first, &used).await, ALLOWED);
+    // Its time in the store has passed, which goes by a clock that no test moves.
+    clock.set(START + 400);
+    store.eval(&format!("{NONCES} return redis.call('del', unpack(keys))"));
+    accept_up_to(&admin, 2, 900).await;
+    let two = replica(root.path(), "two", &clock, Some(store.settings())).await;
+    let second = two.channel().await;
+    serving(&second).await;
+    assert_eq!(told(&second, &used).await, STARTING);
+    // What is signed now goes on, and so it does where the shorter age was known.
+    until(&second, &clock, ALLOWED).await;
+    until(&first, &clock, ALLOWED).await;
+    one.end().await;
+    two.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nonce_is_kept_for_the_longest_age_that_the_memory_was_asked_for() {
+    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let gateway = replica(root.path(), "one", &clock, Some(store.settings())).await;
+    let channel = gateway.channel().await;
+    serving(&channel).await;
+    clock.set(START + 20);
+    for (version, seconds, at_least) in [(2, 60, 300), (3, 900, 900), (4, 10, 900)] {
+        accept_up_to(&admin, version, seconds).await;
+        until(&channel, &clock, ALLOWED).await;
+        clock.set(clock.seconds().0 + 1);
+        store.eval(&format!("{NONCES} return redis.call('del', unpack(keys))"));
+        assert_eq!(told(&channel, &request(&format!("kept-{version}"), &clock)).await, ALLOWED);
+        let left = store.eval(&format!("{NONCES} return redis.call('pttl', keys[1])"));
+        let left: u64 = left.lines().next().unwrap().trim_start_matches(':').trim().parse().unwrap();
+        assert!(left > at_least * 1000 && left < (at_least + 20) * 1000, "{seconds}: {left} ms");
+    }
+    gateway.end().await;
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_of_the_future_is_replaced_and_closes_the_gate_for_nobody() {
+    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let mark = "redis.call('set', 'sigilum1:memory:' .. redis.call('info', 'server'):match('run_id:(%w+)'), '99999999999:ffff:300')";
+    store.eval(mark);
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let gateway = replica(root.path(), "one", &clock, Some(store.settings())).await;
+    let channel = gateway.channel().await;
+    serving(&channel).await;
+    assert_eq!(told(&channel, &request("early", &clock)).await, STARTING);
+    clock.set(START + 20);
+    until(&channel, &clock, ALLOWED).await;
+    // The same while it runs.
+    store.eval(mark);
+    until(&channel, &clock, STARTING).await;
+    clock.set(START + 40);
+    until(&channel, &clock, ALLOWED).await;
+    gateway.end().await;
     admin.end().await;
 }
 
@@ -264,7 +375,7 @@ async fn a_store_that_may_evict_is_not_used() {
     assert_eq!(told(&channel, &request("n", &clock)).await, "NOT_READY");
     store.say("CONFIG SET maxmemory-policy noeviction");
     serving(&channel).await;
-    clock.set(START + 10);
+    clock.set(START + 20);
     until(&channel, &clock, ALLOWED).await;
     store.say("CONFIG SET maxmemory-policy allkeys-lru");
     until(&channel, &clock, UNAVAILABLE).await;
@@ -307,7 +418,7 @@ async fn the_store_proves_its_name_and_wants_its_password() {
     let right = replica(root.path(), "right", &clock, Some(settings("localhost", &files))).await;
     let channel = right.channel().await;
     serving(&channel).await;
-    clock.set(START + 10);
+    clock.set(START + 20);
     until(&channel, &clock, ALLOWED).await;
     right.end().await;
     let stranger = settings("localhost", &theirs.issue("x.test"));
@@ -320,9 +431,48 @@ async fn the_store_proves_its_name_and_wants_its_password() {
     for shared in [stranger, wrong_name, wrong_password] {
         let window = Window::of(Some(&shared), None);
         let shared = window.shared.unwrap();
-        let error = shared.attempt(UnixSeconds(START)).await.unwrap_err().to_string();
+        let error = shared.attempt(&clock).await.unwrap_err().to_string();
         assert!(!error.contains("canary"), "{error}");
     }
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_user_of_the_manifest_may_remember_nonces_and_nothing_else() {
+    let manifest = std::fs::read_to_string("deploy/k8s/shared/replay.yaml").unwrap();
+    let rule = |name: &str| manifest.lines().find_map(|line| line.trim().strip_prefix(name)).unwrap().to_owned();
+    let secret = "\">$(cat /run/secrets/sigilum-replay/password)\"";
+    let ours = rule("user sigilum ").replace(secret, ">canary-password");
+    let mut words = vec!["--user", "default"];
+    let default = rule("user default ");
+    words.extend(default.split(' '));
+    words.extend(["--user", "sigilum"]);
+    words.extend(ours.split(' '));
+    let store = Store::start(&words);
+    let root = tempfile::tempdir().unwrap();
+    let admin = Admin::serve(root.path(), published());
+    let clock = clock();
+    let settings = SharedReplay {
+        username: Some("sigilum".to_owned()),
+        password: Some(Secret::new("canary-password".to_owned())),
+        ..store.settings()
+    };
+    let gateway = replica(root.path(), "one", &clock, Some(settings)).await;
+    let channel = gateway.channel().await;
+    serving(&channel).await;
+    clock.set(START + 20);
+    until(&channel, &clock, ALLOWED).await;
+    // It also raises the mark's age, which writes over it.
+    accept_up_to(&admin, 2, 900).await;
+    until(&channel, &clock, ALLOWED).await;
+    for command in
+        ["KEYS *", "DEL sigilum1:x", "FLUSHALL", "CONFIG GET maxmemory", "SET other 1", "PEXPIRE sigilum1:x 1"]
+    {
+        let told = store.say(&format!("AUTH sigilum canary-password\r\n{command}"));
+        assert!(told.contains("NOPERM"), "{command}: {told}");
+    }
+    assert!(store.say("INFO server").contains("NOAUTH"));
+    gateway.end().await;
     admin.end().await;
 }
 
@@ -336,7 +486,7 @@ async fn two_windows_do_not_decide_for_one_connection() {
     serving(&first).await;
     let two = replica(root.path(), "two", &clock, None).await;
     let second = two.channel().await;
-    clock.set(START + 10);
+    clock.set(START + 20);
     let refused = async {
         while admin.publisher.window_conflict().is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -399,7 +549,7 @@ async fn replicas_are_replaced_one_after_the_other_under_load_without_a_failed_r
         gateway
     };
     let (one, two) = (start(1).await, start(2).await);
-    clock.set(START + 10);
+    clock.set(START + 20);
     let (ended, mut load) = (Arc::new(std::sync::atomic::AtomicBool::new(false)), Tasks::default());
     let failures: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
     let asked = Arc::new(AtomicU64::new(0));

@@ -230,19 +230,29 @@ async fn health(channel: &Channel) -> i32 {
     HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner().status
 }
 
-/// Waits until authz says it serves.
+/// Waits until authz says to Envoy that it decides.
 async fn serving(channel: &Channel) {
-    let request = HealthCheckRequest { service: String::new() };
+    until_health(channel, ENVOYS, SERVING).await;
+}
+
+/// What Envoy asks for.
+const ENVOYS: &str = "envoy.service.auth.v3.Authorization";
+const SERVING: i32 = 1;
+const NOT_SERVING: i32 = 2;
+
+/// Waits until the health of a service is this; that of the whole server has no name.
+async fn until_health(channel: &Channel, service: &str, wanted: i32) {
+    let request = HealthCheckRequest { service: service.to_owned() };
     let mut statuses = HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
     let wait = async {
         while let Some(status) = statuses.message().await.unwrap() {
-            if status.status == 1 {
+            if status.status == wanted {
                 return;
             }
         }
         panic!("health ended");
     };
-    tokio::time::timeout(TIMEOUT, wait).await.unwrap();
+    tokio::time::timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{service} is never {wanted}"));
 }
 
 /// A check as our Envoy sends it.

@@ -161,6 +161,7 @@ impl Gateway {
             master_key: Secret::new("01".repeat(32)).into(),
             legacy: LegacyPlaces::default(),
             fleet: crate::app::state_door::Fleet::default(),
+            bind_mode: "loopback",
             access_mode: AccessMode::Token,
             token: Some(Secret::new(ADMIN_TOKEN.to_owned())),
             password: None,

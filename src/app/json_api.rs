@@ -21,6 +21,7 @@ use crate::sys::http::HttpError;
 use crate::sys::http::chain;
 use crate::sys::http::client;
 use crate::sys::http::is_about_certificates;
+use crate::sys::http::is_refused;
 use crate::sys::http::trusting;
 use crate::sys::tls::trust::ServerTrust;
 
@@ -330,7 +331,9 @@ impl JsonApi {
 
     fn unreachable(&self, error: reqwest::Error) -> ApiError {
         let error = error.without_url();
-        let (base, cause) = (self.name(), chain(&error));
+        // What every layer of the client says of it tells nobody more.
+        let cause = if is_refused(&error) { "connection refused".to_owned() } else { chain(&error) };
+        let base = self.name();
         if is_about_certificates(&error) {
             ApiError::Certificate { base, cause }
         } else {

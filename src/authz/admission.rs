@@ -12,7 +12,6 @@ use crate::domain::decision::DenyReason;
 use crate::domain::replay::AdmitRefusal;
 use crate::domain::replay::ReplayWindow;
 use crate::domain::time::Now;
-use crate::domain::time::UnixSeconds;
 
 /// The replay window and its journal, as one.
 #[derive(Debug)]
@@ -46,8 +45,8 @@ impl Admissions {
     }
 
     /// Uses the nonce. When this returns `Ok`, the admission is in the journal and the plan may be
-    /// answered; when it does not, nothing may. Returns the last second in which it must be remembered.
-    pub fn admit(&self, admission: &Admission, max_age: Duration, now: Now) -> Result<UnixSeconds, DenyReason> {
+    /// answered; when it does not, nothing may.
+    pub fn admit(&self, admission: &Admission, max_age: Duration, now: Now) -> Result<(), DenyReason> {
         let seconds = now.seconds();
         // Nobody leaves the pair in a state another could be fooled by: an entry without its line in the
         // journal only refuses more.
@@ -61,7 +60,7 @@ impl Admissions {
             tracing::error!(error = %error, source = %error.source, "an admission could not be written down");
             DenyReason::Unavailable
         })?;
-        Ok(entry.expires_at)
+        Ok(())
     }
 
     /// Closes the journal: from now on nothing is admitted here, and another process may.

@@ -28,6 +28,8 @@ use crate::wire::otlp::TraceServiceServer;
 const SERVICE: &str = "envoy.service.auth.v3.Authorization";
 /// What is asked by whoever wants to know whether admin speaks to us: without, decisions go on with what was received.
 pub const FED: &str = "sigilum.gateway.v1.StateService";
+/// How often it is looked whether requests would be decided: a window grows old, a store goes away, without a word.
+const LOOK: Duration = Duration::from_millis(100);
 /// What a check carries besides the body: header fields and their framing. Envoy admits 64 KiB of them.
 const HEADROOM: usize = 1 << 20;
 
@@ -69,19 +71,19 @@ impl<C: Clock> Server<C> {
         Self { certificate, ..self }
     }
 
-    /// Serves until told to stop. Health is `NOT_SERVING` until `ready` says otherwise, and again as the
-    /// first thing that happens at the stop; that of [`FED`] is what `fed` says. At `leave`, when a successor listens in our place already, health stays as it
-    /// is, and every check that still comes is decided.
+    /// Serves until told to stop. Health says at any time how it stands ([`Standing`]), and `NOT_SERVING` as the first thing
+    /// that happens at the stop; that of [`FED`] is what `fed` says. `arrived` tells of a first state at once. At `leave`, when
+    /// a successor listens in our place already, health stays as it is, and every check that still comes is decided.
     pub async fn run(
         self,
         inbound: Inbound,
-        (mut ready, mut fed): (watch::Receiver<bool>, watch::Receiver<bool>),
+        (mut arrived, mut fed): (watch::Receiver<bool>, watch::Receiver<bool>),
         leave: impl Future<Output = ()>,
         mut stop: Stop,
     ) {
         let health = HealthReporter::new();
         // The reporter is born serving.
-        say(&health, ServingStatus::NotServing).await;
+        say(&health, Standing::default()).await;
         health.set_service_status(FED, ServingStatus::NotServing).await;
         let checks = AuthorizationServer::from_arc(Arc::clone(&self.authz)).max_decoding_message_size(self.max_body);
         let answers = Told::new(HealthService::from_health_reporter(health.clone()), Arc::clone(&self.certificate));
@@ -89,8 +91,13 @@ impl<C: Clock> Server<C> {
         let spans = TraceServiceServer::new(self.authz.traces().clone());
         let services = Either(grpc::one(checks), Either(grpc::one(spans), grpc::one(answers)));
         let (end, ended) = tasks::stop_pair();
-        let ended_again = ended.clone();
-        let serving = grpc::serve("authz", inbound, services, self.limits, ended);
+        let (ended_again, mut served) = (ended.clone(), ended.clone());
+        let over = end.clone();
+        let serving = async {
+            grpc::serve("authz", inbound, services, self.limits, ended).await;
+            // Also where nobody told it to.
+            over.stop();
+        };
         let feeding = async {
             let mut ended = ended_again;
             loop {
@@ -105,23 +112,30 @@ impl<C: Clock> Server<C> {
         };
         let steering = async {
             let mut leave = std::pin::pin!(leave);
-            let is_ready = tokio::select! {
-                () = stop.wait() => false,
-                () = leave.as_mut() => return end.stop(),
-                Ok(()) = async { ready.wait_for(|ready| *ready).await.map(|_| ()) } => true,
-            };
-            if is_ready {
-                say(&health, ServingStatus::Serving).await;
-                tracing::info!("ready: state and replay journal are there");
+            let mut told = Standing::default();
+            loop {
+                let now = Standing { decides: self.authz.decides(), ready: self.authz.is_ready() };
+                if now != told {
+                    say(&health, now).await;
+                }
+                match (told.ready, now.ready) {
+                    (false, true) => tracing::info!("ready: requests are decided"),
+                    (true, false) => tracing::warn!("not ready: requests are refused"),
+                    (true, true) | (false, false) => {}
+                }
+                told = now;
                 tokio::select! {
-                    () = stop.wait() => {}
-                    () = leave => {
+                    () = stop.wait() => break,
+                    () = served.wait() => return,
+                    () = leave.as_mut() => {
                         tracing::info!("a successor takes over");
                         return end.stop();
                     }
+                    Ok(()) = arrived.changed() => {}
+                    () = tokio::time::sleep(LOOK) => {}
                 }
             }
-            say(&health, ServingStatus::NotServing).await;
+            say(&health, Standing::default()).await;
             tracing::info!("draining");
             tokio::time::sleep(self.pause).await;
             self.authz.drain();
@@ -131,7 +145,18 @@ impl<C: Clock> Server<C> {
     }
 }
 
-async fn say(health: &HealthReporter, status: ServingStatus) {
-    health.set_service_status("", status).await;
-    health.set_service_status(SERVICE, status).await;
+/// What health says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Standing {
+    /// [`Authz::decides`]: what Envoy asks. Where the replay window is what is missing, a check says why and an Envoy that
+    /// finds nobody healthy does not.
+    decides: bool,
+    /// [`Authz::is_ready`], of the whole server: what probes ask, so that no rollout goes on with replicas that refuse all.
+    ready: bool,
+}
+
+async fn say(health: &HealthReporter, Standing { decides, ready }: Standing) {
+    let status = |well| if well { ServingStatus::Serving } else { ServingStatus::NotServing };
+    health.set_service_status("", status(ready)).await;
+    health.set_service_status(SERVICE, status(decides)).await;
 }

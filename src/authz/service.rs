@@ -33,7 +33,6 @@ use crate::domain::request::Stage;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::time::Now;
 use crate::domain::time::UnixMillis;
-use crate::domain::time::UnixSeconds;
 use crate::domain::trace::TraceContext;
 use crate::gate::Gate;
 use crate::gate::Scratch;
@@ -139,8 +138,8 @@ type Against = (Box<Denial>, Next);
 struct Asking {
     plan: Box<Plan>,
     admission: Admission,
-    /// The last second in which the nonce must be remembered.
-    expires_at: UnixSeconds,
+    /// How old a signature may be.
+    max_age: Duration,
 }
 
 impl<C: Clock> Authz<C> {
@@ -174,22 +173,42 @@ impl<C: Clock> Authz<C> {
         self.admissions.seal();
     }
 
-    /// The counters for admin. Ready means that a request signed now would be decided.
+    /// Whether checks are decided at all: there is a state, and this process does not drain. Whatever else may be against a
+    /// request, the answer to its check says so.
+    pub fn decides(&self) -> bool {
+        self.state.load().is_some() && !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request signed now would be decided: also the replay window is not too young, and can be asked.
+    pub fn is_ready(&self) -> bool {
+        self.decides() && !self.is_starting(self.clock.now()) && !self.is_store_failing()
+    }
+
+    fn is_starting(&self, now: Now) -> bool {
+        self.admissions.is_starting(now) || self.shared.as_ref().is_some_and(|shared| shared.is_starting(now.seconds()))
+    }
+
+    fn is_store_failing(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| !shared.is_usable())
+    }
+
+    /// The counters for admin.
     pub fn report(&self) -> proto::Report {
-        let draining = self.draining.load(Ordering::Relaxed);
         let counts = self.decisions.counts();
         let (entries, capacity) = self.admissions.fill();
         let now = self.clock.now();
-        let starting = self.admissions.is_starting(now)
-            || self.shared.as_ref().is_some_and(|shared| shared.is_starting(now.seconds()));
-        let store_failing = self.shared.as_ref().is_some_and(|shared| !shared.is_usable());
+        let state = self.state.load();
+        if let (Some(shared), Some(state)) = (&self.shared, state.as_ref()) {
+            // Before the first request that relies on it.
+            shared.want(state.settings.max_age);
+        }
         proto::Report {
             started_at_ms: counts.started_at.0,
             allowed: counts.allowed,
             denied: counts.denied.into_iter().map(|(code, count)| (code.to_owned(), count)).collect(),
             replay_entries: u64::try_from(entries).unwrap_or(u64::MAX),
             replay_capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
-            ready: self.state.load().is_some() && !draining && !starting && !store_failing,
+            ready: self.is_ready(),
             decision_times: self.times.totals().iter().map(encode_times).collect(),
             replay_share_refused: self.admissions.share_refusals(),
             process: own_use::look().map(|uses| proto::ProcessUse {
@@ -199,8 +218,8 @@ impl<C: Clock> Authz<C> {
             }),
             spans: self.traces.counts().map(|(result, count)| (result.to_owned(), count)).collect(),
             replay_failing: !self.admissions.is_kept(now),
-            replay_store_failing: store_failing,
-            replay_starting: starting,
+            replay_store_failing: self.is_store_failing(),
+            replay_starting: self.is_starting(now),
         }
     }
 
@@ -276,9 +295,9 @@ impl<C: Clock> Authz<C> {
 
     /// Asks the window that all replicas share.
     async fn ask(&self, asking: Asking, now: Now) -> Result<Ruling, Against> {
-        let Asking { plan, admission, expires_at } = asking;
+        let Asking { plan, admission, max_age } = asking;
         let admitted = match &self.shared {
-            Some(shared) => shared.admit(&admission, expires_at, now).await,
+            Some(shared) => shared.admit(&admission, max_age, now).await,
             None => Err(DenyReason::ReplayStoreUnavailable),
         };
         match admitted {
@@ -380,9 +399,10 @@ impl<C: Clock> Authz<C> {
             (Verdict::Continue(_) | Verdict::Admit(..), Stage::Head) => Ok(Ruling::Proceed),
             (Verdict::Continue(_), Stage::Body) => Err(Box::new(Denial::from(DenyReason::Unavailable))),
             (Verdict::Admit(plan, admission), Stage::Body) => {
-                match (self.admissions.admit(&admission, snapshot.settings.max_age, now), &self.shared) {
-                    (Ok(_), None) => Ok(Ruling::Allow(plan)),
-                    (Ok(expires_at), Some(_)) => Ok(Ruling::Ask(Box::new(Asking { plan, admission, expires_at }))),
+                let max_age = snapshot.settings.max_age;
+                match (self.admissions.admit(&admission, max_age, now), &self.shared) {
+                    (Ok(()), None) => Ok(Ruling::Allow(plan)),
+                    (Ok(()), Some(_)) => Ok(Ruling::Ask(Box::new(Asking { plan, admission, max_age }))),
                     (Err(reason), _) => Err(refuse(reason, &plan)),
                 }
             }

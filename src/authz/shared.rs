@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use tokio::sync::watch;
 
 use crate::domain::decision::Admission;
 use crate::domain::decision::DenyReason;
+use crate::domain::replay::MAX_AGE_SECONDS;
+use crate::domain::replay::mark::Mark;
 use crate::domain::time::CLOCK_SKEW;
 use crate::domain::time::Now;
 use crate::domain::time::UnixSeconds;
@@ -38,6 +41,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 const PREFIX: &[u8] = b"sigilum1:";
 /// Begins what is hashed, so that the hash means nothing elsewhere.
 const DOMAIN: &[u8] = b"sigilum replay window 1\0";
+/// For how old a signature a memory remembers at least, in seconds: the default of the setting, so that its first word is
+/// the last one nearly everywhere.
+const MIN_KEPT: u64 = 300;
 /// The one policy of a full store that is none to forget.
 const KEEPS: &str = "noeviction";
 
@@ -50,6 +56,8 @@ pub struct SharedWindow {
     connected: ArcSwapOption<Connected>,
     /// Somebody found that the connection, or the store, is not what it was.
     doubted: Notify,
+    /// For how old a signature the memory must remember, in seconds: the oldest that was ever accepted here.
+    wanted: AtomicU64,
     /// What the memory that is asked is called, once it is known.
     name: watch::Sender<Option<String>>,
     /// Whether the last question of a request went unanswered; for the log, once per outage.
@@ -63,25 +71,30 @@ pub(crate) struct Connected {
     identity: Identity,
 }
 
-/// Which memory a store is: its run and the moment its memory began. Another run or an emptied store is another memory.
+/// Which memory a store is. Another run or an emptied store is another memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Identity {
     /// Where the mark lies.
     place: String,
-    /// What it holds: whoever saw the memory begin, and when (Unix seconds).
-    mark: String,
-    began: UnixSeconds,
+    mark: Mark,
+    /// The mark as it lies there.
+    text: String,
 }
 
 impl Identity {
-    /// Requests created up to this second may have been used before the memory began.
-    fn floor(&self) -> u64 {
-        self.began.0.saturating_add(CLOCK_SKEW.as_secs())
+    fn new(place: String, mark: Mark) -> Self {
+        let text = mark.to_string();
+        Self { place, mark, text }
+    }
+
+    /// Whether it is the same memory, which may have been told to remember for longer.
+    fn is_of(&self, other: &Self) -> bool {
+        self.place == other.place && self.mark.id() == other.mark.id()
     }
 
     /// What admin is told: equal for those who ask the same memory.
-    fn text(&self) -> String {
-        format!("shared:{}:{}", self.place, self.mark)
+    fn name(&self) -> String {
+        format!("shared:{}:{}", self.place, self.mark.id())
     }
 }
 
@@ -93,6 +106,7 @@ impl SharedWindow {
             deadline,
             connected: ArcSwapOption::empty(),
             doubted: Notify::new(),
+            wanted: AtomicU64::new(MIN_KEPT),
             name: watch::channel(None).0,
             silent: AtomicBool::new(false),
         }
@@ -103,10 +117,23 @@ impl SharedWindow {
         self.connected.load().is_some()
     }
 
-    /// Whether requests signed now are still refused, because the store's memory has just begun.
+    /// Signatures of this age are accepted from now on: the memory must remember for as long.
+    pub fn want(&self, max_age: Duration) {
+        let wanted = max_age.as_secs().min(MAX_AGE_SECONDS);
+        self.wanted.fetch_max(wanted, Ordering::Relaxed);
+        if self.connected.load().as_ref().is_some_and(|connected| connected.identity.mark.kept() < wanted) {
+            self.doubted.notify_one();
+        }
+    }
+
+    /// Whether requests signed now are still refused: the store's memory has just begun, or does not remember for as
+    /// long as it must yet.
     pub fn is_starting(&self, now: UnixSeconds) -> bool {
-        let connected = self.connected.load();
-        connected.as_ref().is_some_and(|connected| now.0 <= connected.identity.floor())
+        let (connected, wanted) = (self.connected.load(), self.wanted.load(Ordering::Relaxed));
+        connected.as_ref().is_some_and(|connected| {
+            let mark = &connected.identity.mark;
+            now.0 <= mark.floor() || mark.kept() < wanted
+        })
     }
 
     /// The name of the memory that is asked, once it is known; another when it forgot.
@@ -114,19 +141,27 @@ impl SharedWindow {
         self.name.subscribe()
     }
 
-    /// Uses the nonce for all replicas, after the window of this process has. `expires_at` is the last second in which
-    /// it must be remembered.
-    pub async fn admit(&self, admission: &Admission, expires_at: UnixSeconds, now: Now) -> Result<(), DenyReason> {
+    /// Uses the nonce for all replicas, after the window of this process has. `max_age` is that by which the request was
+    /// not too old.
+    pub async fn admit(&self, admission: &Admission, max_age: Duration, now: Now) -> Result<(), DenyReason> {
+        self.want(max_age);
         let Some(connected) = self.connected.load_full() else { return Err(DenyReason::ReplayStoreUnavailable) };
         let Connected { connection, identity } = &*connected;
-        if admission.created.0 <= identity.floor() {
+        let Identity { place, mark, text } = identity;
+        if mark.kept() < max_age.as_secs().min(MAX_AGE_SECONDS) || !mark.knows(admission.created, now.seconds()) {
             return Err(DenyReason::ReplayWindowStarting);
         }
-        let asked = connection.first_use(&identity.place, &key(admission), life(expires_at, now), self.deadline).await;
+        let life = life(mark.expires_at(admission.created), now);
+        let asked = connection.first_use(place, &key(admission), life, self.deadline).await;
         match asked {
-            Ok(told) if told.mark.as_deref() == Some(identity.mark.as_str()) => {
+            Ok(told) if told.mark.as_ref() == Some(text) => {
                 self.silent.store(false, Ordering::Relaxed);
                 if told.is_first { Ok(()) } else { Err(DenyReason::ReplayDetected) }
+            }
+            // Another replica has told it to remember for longer; this nonce may have been for the shorter time.
+            Ok(told) if told.mark.as_deref().is_some_and(|held| mark.is_of(held, now.seconds())) => {
+                self.doubted.notify_one();
+                Err(DenyReason::ReplayWindowStarting)
             }
             // It has been emptied: what it says of this nonce means nothing.
             Ok(_) => {
@@ -179,13 +214,12 @@ impl SharedWindow {
 
     /// One connection, from its beginning to its end; says why it ended. `said` is emptied when it begins to be used.
     async fn hold<C: Clock>(&self, clock: &C, said: &mut Option<String>) -> KeyStoreError {
-        let ours = match self.attempt(clock.now().seconds()).await {
+        let mut ours = match self.attempt(clock).await {
             Ok(ours) => Arc::new(ours),
             Err(error) => return error,
         };
-        let Connected { connection, identity } = &*ours;
         self.connected.store(Some(Arc::clone(&ours)));
-        let name = identity.text();
+        let name = ours.identity.name();
         self.name.send_if_modified(|known| known.replace(name.clone()).as_ref() != Some(&name));
         if said.take().is_some() {
             tracing::info!("the shared replay window can be used again");
@@ -195,19 +229,56 @@ impl SharedWindow {
                 () = self.doubted.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
-            match identify(connection, clock.now().seconds()).await {
-                Ok(found) if found == *identity && self.is(&ours) => {}
-                Ok(_) => return KeyStoreError::Refused("it has forgotten: it was emptied or started anew".to_owned()),
+            match self.identify(&ours.connection, clock).await {
+                Ok(found) if !self.is(&ours) || !found.is_of(&ours.identity) => {
+                    return KeyStoreError::Refused("it has forgotten: it was emptied or started anew".to_owned());
+                }
+                Ok(found) if found == ours.identity => {}
+                Ok(identity) => {
+                    let kept_seconds = identity.mark.kept();
+                    tracing::info!(kept_seconds, "the shared replay window remembers for longer from now on");
+                    ours = Arc::new(Connected { connection: ours.connection.clone(), identity });
+                    self.connected.store(Some(Arc::clone(&ours)));
+                }
                 Err(error) => return error,
             }
         }
     }
 
     /// One attempt to connect.
-    pub(crate) async fn attempt(&self, now: UnixSeconds) -> Result<Connected, KeyStoreError> {
+    pub(crate) async fn attempt<C: Clock>(&self, clock: &C) -> Result<Connected, KeyStoreError> {
         let connection = self.store.connect().await?;
-        let identity = identify(&connection, now).await?;
+        let identity = self.identify(&connection, clock).await?;
         Ok(Connected { connection, identity })
+    }
+
+    /// Asks a store who it is. Where its memory has just begun, or has to remember for longer, it is told that, for all who
+    /// come after.
+    async fn identify<C: Clock>(&self, connection: &KeyConnection, clock: &C) -> Result<Identity, KeyStoreError> {
+        let described = connection.describe().await?;
+        keeps(&described.when_full)?;
+        let place = format!("sigilum1:memory:{}", described.run);
+        let id = random::hex::<8>().map_err(|error| KeyStoreError::Refused(error.to_string()))?;
+        let wanted = self.wanted.load(Ordering::Relaxed);
+        // The clock is read as late as can be: what is used until the mark lies there must not be signed after it.
+        let begun = |clock: &C| Mark::begin(&id, clock.now().seconds(), wanted);
+        let held = connection.settle(&place, &begun(clock).to_string()).await?;
+        let now = clock.now().seconds();
+        let mark = match Mark::read(&held, now) {
+            Some(mark) if mark.kept() >= wanted => return Ok(Identity { place, mark, text: held }),
+            Some(mark) => mark.raise(now, wanted),
+            None => {
+                tracing::warn!(
+                    place,
+                    "the mark of the shared replay window cannot be believed: somebody else wrote it, or with a clock that is \
+                     ahead; what was signed until now is refused"
+                );
+                begun(clock)
+            }
+        };
+        let identity = Identity::new(place, mark);
+        connection.replace(&identity.place, &identity.text).await?;
+        Ok(identity)
     }
 
     fn is(&self, held: &Arc<Connected>) -> bool {
@@ -223,20 +294,14 @@ impl SharedWindow {
     }
 }
 
-/// Asks a store who it is. Where its memory has just begun, it is told that, for all who come after.
-async fn identify(connection: &KeyConnection, now: UnixSeconds) -> Result<Identity, KeyStoreError> {
-    let described = connection.describe().await?;
-    if !described.when_full.is_empty() && described.when_full != KEEPS {
-        let policy = described.when_full;
-        let text = format!("its maxmemory-policy is {policy}: a store that forgets lets replays through; set {KEEPS}");
-        return Err(KeyStoreError::Refused(text));
-    }
-    let place = format!("sigilum1:memory:{}", described.run);
-    let who = random::hex::<8>().map_err(|error| KeyStoreError::Refused(error.to_string()))?;
-    let mark = connection.settle(&place, &format!("{}:{who}", now.0)).await?;
-    let began = mark.split_once(':').and_then(|(began, _)| began.parse().ok()).map(UnixSeconds);
-    let began = began.ok_or_else(|| KeyStoreError::Refused(format!("{place} holds something else than ours")))?;
-    Ok(Identity { place, mark, began })
+/// Refuses a store that may forget when it is full, and one that does not say.
+fn keeps(when_full: &str) -> Result<(), KeyStoreError> {
+    let text = match when_full {
+        KEEPS => return Ok(()),
+        "" => format!("it does not tell its maxmemory-policy, which must be {KEEPS}"),
+        policy => format!("its maxmemory-policy is {policy}: a store that forgets lets replays through; set {KEEPS}"),
+    };
+    Err(KeyStoreError::Refused(text))
 }
 
 /// What is remembered of a nonce: 16 bytes of SHA-256 over key and nonce, the same on every replica without a secret
@@ -280,6 +345,14 @@ mod tests {
         // Fixed: a version of ours that wrote another key would let through what this one has seen.
         let hex = crate::domain::hex::text(&one);
         assert_eq!(hex, "736967696c756d313a2858610a36d68b38b72bd846cd5ba263");
+    }
+
+    #[test]
+    fn a_store_that_may_forget_or_does_not_say_is_refused() {
+        assert!(keeps("noeviction").is_ok());
+        for policy in ["", "allkeys-lru", "noevictio"] {
+            assert!(keeps(policy).is_err(), "{policy:?}");
+        }
     }
 
     #[test]

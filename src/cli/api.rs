@@ -14,6 +14,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::cli::stack;
 use crate::config::api as settings;
 use crate::config::api::ApiFlags;
@@ -75,9 +76,10 @@ pub(crate) async fn run(args: &ApiArgs, globals: &Globals, printer: &mut Printer
 fn not_built(error: &ApiError) -> CliError {
     let failed = CliError::new(Outcome::Config, error.to_string());
     if matches!(error, ApiError::Bind(_)) {
-        return failed.hint(
-            "name another port with --port or API_PORT, or stop what is there: sigilum down ends a stack of yours",
-        );
+        return failed.hint(format!(
+            "name another port with --port or API_PORT, or stop what is there: `{}` ends a stack of yours",
+            profile::command("down")
+        ));
     }
     failed
 }

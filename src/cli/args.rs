@@ -156,7 +156,7 @@ impl Globals {
 impl Command {
     /// The command's name where it announces itself on standard error; `None` for those whose streams belong to
     /// somebody else: an agent's answer, a log, a script.
-    pub(crate) const fn announced(&self) -> Option<&'static str> {
+    pub(crate) fn announced(&self) -> Option<&'static str> {
         match self {
             Self::Identity(_) => Some("identity"),
             Self::Service(_) => Some("service"),
@@ -168,7 +168,7 @@ impl Command {
             Self::Login(_) => Some("login"),
             Self::Gateway(args) => args.announced(),
             Self::Setup(_) => Some("setup"),
-            Self::Up(_) => Some("up"),
+            Self::Up(args) => (!args.style.is_json()).then_some("up"),
             Self::Down(_) => Some("down"),
             Self::E2eTests(_) => Some("e2e-tests"),
             Self::AgentSimulator(_) => Some("agent-simulator"),

@@ -21,6 +21,7 @@ use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::cli::stack;
 use crate::config::Config;
 use crate::config::keys;
@@ -277,7 +278,9 @@ fn interrupted(signal: &str) -> CliError {
 fn shown(error: &E2eError) -> CliError {
     let shown = CliError::new(Outcome::Failed, error.to_string());
     match error {
-        E2eError::Half { .. } => shown.hint("`sigilum down` stops what this installation started"),
+        E2eError::Half { .. } => {
+            shown.hint(format!("`{}` stops what this installation started", profile::command("down")))
+        }
         E2eError::NoDemo(_) => shown.hint("start it with ENABLE_TEST_SEED_ENDPOINT=true sigilum up --demo"),
         E2eError::Io { .. }
         | E2eError::Spawn(_)

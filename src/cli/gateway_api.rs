@@ -188,7 +188,7 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
             (403, "ADMIN_CERTIFICATE_REQUIRED") => unauthorized()
                 .hint("GATEWAY_ADMIN_CLIENT_CERT_FILE and GATEWAY_ADMIN_CLIENT_KEY_FILE name the certificate to show"),
             (403, "ADMIN_PASSWORD_REQUIRED") => unauthorized()
-                .hint("the password is SIGILUM_GATEWAY_PASSWORD, else in admin.password_file of the gateway"),
+                .hint("set SIGILUM_GATEWAY_PASSWORD_FILE to the gateway's password file, or SIGILUM_GATEWAY_PASSWORD"),
             (403, "ADMIN_TRUSTED_PROXY_REQUIRED") => unauthorized().hint(
                 "commands of that machine come in with a password, where one is set (SIGILUM_GATEWAY_PASSWORD or \
                  admin.password_file); all others through the proxy",

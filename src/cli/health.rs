@@ -19,6 +19,7 @@ use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::cli::settings;
 use crate::cli::table::Cell;
 use crate::cli::table::Table;
@@ -98,9 +99,12 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
         }
         return Err(CliError::new(
             Outcome::Unauthorized,
-            "unauthorized: the gateway tells why only to those who have the admin token",
+            "unauthorized: the gateway tells why only to those who have its admin token or password",
         )
-        .hint("the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway; see --gateway-data-dir"));
+        .hint(
+            "the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway (see --gateway-data-dir); the \
+             password is that of SIGILUM_GATEWAY_PASSWORD_FILE",
+        ));
     };
     if !args.json {
         printer.lines(&lines(told.ready, details, args.verbose, printer.is_coloured()))?;
@@ -108,7 +112,7 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
     Ok(if told.ready { Outcome::Done } else { Outcome::Failed })
 }
 
-/// Asks one authz alone, as Envoy does.
+/// Asks one authz alone.
 pub(super) async fn of_authz(door: &AuthzDoor, patience: Duration, printer: &mut Printer) -> Result<Outcome, CliError> {
     let told = door.health(patience).await.map_err(|error| CliError::new(outcome_of(&error), error.to_string()))?;
     let outcome = match told.health {
@@ -185,7 +189,7 @@ fn lines(ready: bool, details: &DetailsBody, all: bool, coloured: bool) -> Vec<S
     }
     let mut next: Vec<_> = told.iter().filter_map(|condition| next_step(condition)).collect();
     next.dedup();
-    lines.extend(next.into_iter().map(|command| format!("next: {command}")));
+    lines.extend(next.into_iter().map(|command| format!("next: {}", profile::in_hint(command))));
     lines
 }
 

@@ -51,6 +51,11 @@ impl Printer {
         self.coloured_out
     }
 
+    /// Whether stderr takes colours.
+    pub(crate) const fn is_error_coloured(&self) -> bool {
+        self.coloured_err
+    }
+
     /// Data: `[ok]` and what was done, a line on stdout.
     pub(crate) fn ok(&mut self, text: &str) -> Result<(), CliError> {
         let tag = if self.coloured_out { Tone::Good.paint("[ok]") } else { "[ok]".to_owned() };

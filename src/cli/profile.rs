@@ -80,6 +80,29 @@ pub(super) fn current() -> Option<Profile> {
     Profile::of(&env::lookup)
 }
 
+/// A command as it is typed for the gateway of this profile: `sigilum down`, `sigilum --profile other down`.
+pub(super) fn command(rest: &str) -> String {
+    format!("{} {rest}", profile::typed(&env::lookup))
+}
+
+/// A hint whose commands are typed for the gateway of this profile.
+pub(super) fn in_hint(hint: &str) -> String {
+    typed_in(hint, &profile::typed(&env::lookup))
+}
+
+/// Puts it where a command begins: at the start, or behind a blank or a quote, and not in a path.
+fn typed_in(hint: &str, typed: &str) -> String {
+    let mut parts = hint.split("sigilum ");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let begins = text.is_empty() || text.ends_with([' ', '`', '(']);
+        text.push_str(if begins { typed } else { "sigilum" });
+        text.push(' ');
+        text.push_str(part);
+    }
+    text
+}
+
 /// Whether a variable belongs to another gateway than that of `--dev`: a namespace, a folder or a key of production has no
 /// place there.
 fn is_elsewhere(name: &str) -> bool {
@@ -168,6 +191,15 @@ fn lock(path: &std::path::Path) -> Result<FileLock, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_of_a_hint_are_those_of_the_profile_and_paths_stay() {
+        let typed = |hint: &str| typed_in(hint, "sigilum --dev");
+        assert_eq!(typed("sigilum down"), "sigilum --dev down");
+        assert_eq!(typed("or: sigilum a; `sigilum b`"), "or: sigilum --dev a; `sigilum --dev b`");
+        assert_eq!(typed("chmod 600 /srv/sigilum data/x"), "chmod 600 /srv/sigilum data/x");
+        assert_eq!(typed("the Sigilum API, sigilum-gateway"), "the Sigilum API, sigilum-gateway");
+    }
 
     #[test]
     fn what_says_where_production_is_has_no_place_in_the_profile_of_dev() {

@@ -15,6 +15,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::config::api;
 use crate::config::api::ApiFlags;
 use crate::config::api::ApiSettings;
@@ -133,6 +134,8 @@ pub(crate) fn show_ready(
 
 /// Why the control plane of the stack does not start.
 pub(crate) fn api_error(error: &ApiError) -> CliError {
-    CliError::new(Outcome::Config, format!("the local API does not start: {error}"))
-        .hint("`sigilum down` stops the stack of this installation; --api-port or API_PORT name another port")
+    CliError::new(Outcome::Config, format!("the local API does not start: {error}")).hint(format!(
+        "`{}` stops the stack of this installation; --api-port or API_PORT name another port",
+        profile::command("down")
+    ))
 }

@@ -12,6 +12,7 @@ use crate::app::up::StackConfig;
 use crate::cli::args::Globals;
 use crate::cli::gateway::launch;
 use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::gateway::options::StartStyle;
 use crate::cli::gateway::role;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
@@ -50,6 +51,9 @@ pub struct UpArgs {
     /// Log at debug, and copy every line of the logs to standard error as well
     #[arg(long)]
     pub verbose: bool,
+    /// How that looks.
+    #[command(flatten)]
+    pub style: StartStyle,
     /// A supervisor holds our standard input
     #[arg(long, hide = true)]
     pub supervised: bool,
@@ -61,7 +65,14 @@ pub struct UpArgs {
 impl UpArgs {
     /// `up --demo`, everything else as it is set.
     pub(crate) fn demo() -> Self {
-        Self { demo: true, no_api: false, verbose: false, supervised: false, settings: SettingsArgs::default() }
+        Self {
+            demo: true,
+            no_api: false,
+            verbose: false,
+            style: StartStyle::default(),
+            supervised: false,
+            settings: SettingsArgs::default(),
+        }
     }
 }
 
@@ -70,12 +81,13 @@ impl UpArgs {
 pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     // The master key passes through this process.
     role::harden()?;
+    let settings = args.style.settings(&args.settings)?;
     let handed = if args.supervised {
         supervision::supervised_secrets().map_err(|error| CliError::new(Outcome::Failed, error.to_string()))?
     } else {
         Vec::new()
     };
-    let (mut config, text) = args.settings.load_text(globals, &handed)?;
+    let (mut config, text) = settings.load_text(globals, &handed)?;
     launch::check_local(&config)?;
     let found = config.namespace.clone().or_else(stack::plugin_namespace);
     let namespace = match &found {
@@ -98,7 +110,7 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
     }
     let prepared = launch::prepare(&config, &namespace)?;
     launch::announce(&config, &namespace, &prepared, printer)?;
-    let mut typed = args.settings.typed(globals);
+    let mut typed = settings.typed(globals);
     // The stack's own address stands in admin's environment.
     if !args.no_api
         && let Some(at) = typed.iter().position(|option| option == "--api-url")
@@ -106,8 +118,7 @@ pub(crate) async fn run(args: &UpArgs, globals: &Globals, printer: &mut Printer)
         typed.drain(at..at + 2);
     }
     let duplicates = handed.iter().map(|(name, secret)| (name.clone(), secret.duplicate())).collect();
-    let mut loader =
-        launch::loader(args.settings.clone(), globals.clone(), duplicates, namespace.clone(), typed.clone());
+    let mut loader = launch::loader(settings.clone(), globals.clone(), duplicates, namespace.clone(), typed.clone());
     if args.no_api {
         let mut config = launch::gateway_config(config, text, &namespace, typed);
         if args.verbose {

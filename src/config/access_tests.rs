@@ -255,3 +255,41 @@ fn commands_reach_the_admin_api_where_it_listens() {
     assert_eq!(url(&[("GATEWAY_BIND", "::")]), "http://[::1]:38100");
     assert_eq!(url(&[("GATEWAY_ADDR", "192.0.2.1:1")]), "http://192.0.2.1:1");
 }
+
+/// With options as well.
+fn typed(
+    options: &[(&crate::config::keys::Key, &str)],
+    pairs: &[(&str, &str)],
+    file: &str,
+) -> Result<Config, Mistakes> {
+    let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    let mut flags = Flags::default();
+    for (key, value) in options {
+        flags.set(key, Some(*value));
+    }
+    load(
+        Sources { flags: &flags, env: &lookup, saved: &|_| None, machine: &in_a_tailnet },
+        Some((Path::new("gateway.yaml"), file)),
+    )
+}
+
+#[test]
+fn options_of_the_access_go_before_environment_and_file() {
+    use crate::config::keys::ADMIN_ACCESS_MODE as MODE;
+    use crate::config::keys::PASSWORD_FILE as FILE;
+    let environment = [("GATEWAY_ADMIN_ACCESS_MODE", "token"), ("SIGILUM_GATEWAY_PASSWORD", "a long password of old")];
+    let file = "admin: {access_mode: hybrid, password_file: /etc/other}\n";
+    let config = typed(&[(&MODE, "password"), (&FILE, "/run/password")], &environment, file).unwrap();
+    assert_eq!(config.admin.mode.name(), "password");
+    let Some(GivenSecret::File(named)) = &config.admin.password else { panic!("{:?}", config.admin.password) };
+    assert_eq!(named, Path::new("/run/password"));
+    // One that does not count need not be a good one either.
+    let poor = [("SIGILUM_GATEWAY_PASSWORD", "short")];
+    assert_eq!(lines(typed(&[(&MODE, "password"), (&FILE, "/run/password")], &poor, "")), Vec::<String>::new());
+    // The other way round as well.
+    let config = typed(&[(&MODE, "token")], &[("SIGILUM_GATEWAY_PASSWORD", "a long password of old")], "").unwrap();
+    assert_eq!(config.admin.mode.name(), "token");
+    // Somebody who names a password means that it counts.
+    let idle = lines(typed(&[(&FILE, "/run/password")], &[("GATEWAY_ADMIN_ACCESS_MODE", "token")], ""));
+    assert_eq!(idle, ["--password-file: counts for nothing in mode token: add --auth password"]);
+}

@@ -7,7 +7,7 @@ use crate::config::key::Key;
 pub const ADMIN_ACCESS_MODE: Key = Key::new(
     Some("admin.access_mode"),
     &["GATEWAY_ADMIN_ACCESS_MODE"],
-    None,
+    Some("--auth"),
     Fallback::Computed("`token`; `password` where a password is given and no token"),
     "`token`; `password`; `mtls`: a client certificate of `admin.tls.client_names`; `trusted-proxy`: the user a proxy of `admin.trusted_proxies` names; `hybrid`: the token, or any process of this machine; `none` (older name `loopback`): any process of this machine, on loopback only",
 )
@@ -32,9 +32,9 @@ pub const ADMIN_PASSWORD: Key = Key::new(
 pub const PASSWORD_FILE: Key = Key::new(
     Some("admin.password_file"),
     &["SIGILUM_GATEWAY_PASSWORD_FILE"],
-    None,
+    Some("--password-file"),
     Fallback::None,
-    "absolute path of a file that holds that password, not readable by others; a new content counts with the next request. `SIGILUM_GATEWAY_PASSWORD` goes before it",
+    "absolute path of a file that holds that password, not readable by others; a new content counts with the next request. `SIGILUM_GATEWAY_PASSWORD` goes before it, unless the option names it",
 );
 /// What opens the metrics alone.
 pub const METRICS_TOKEN: Key = Key::new(

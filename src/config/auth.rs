@@ -46,9 +46,16 @@ pub(super) fn read(
         let words = "must be token, password, trusted-proxy, mtls, hybrid or none";
         AccessMode::parse(text).ok_or_else(|| words.to_owned())
     });
-    let (raw_token, raw_password) = (given(loader, &keys::ADMIN_TOKEN), given(loader, &keys::ADMIN_PASSWORD));
+    // An option goes before the environment, also where that holds the password itself.
+    let named = loader.sources.flags.find(&keys::PASSWORD_FILE).is_some();
+    let raw_token = given(loader, &keys::ADMIN_TOKEN);
+    let raw_password = given(loader, &keys::ADMIN_PASSWORD).filter(|_| !named);
     let token = loader.secret(&keys::ADMIN_TOKEN, |text| guard::check_token(text).map_err(str::to_owned));
-    let in_variable = loader.secret(&keys::ADMIN_PASSWORD, |text| guard::check_password(text).map_err(str::to_owned));
+    let in_variable = if named {
+        None
+    } else {
+        loader.secret(&keys::ADMIN_PASSWORD, |text| guard::check_password(text).map_err(str::to_owned))
+    };
     let password_file = file(loader, &keys::PASSWORD_FILE).flatten();
     let password = in_variable.map(GivenSecret::Given).or(password_file.map(GivenSecret::File));
     let metrics = metrics(loader, [token.as_ref(), password.as_ref().and_then(GivenSecret::given)], file);
@@ -68,6 +75,10 @@ pub(super) fn read(
     };
     if let Some(mode) = mode {
         loader.values.note(&keys::ADMIN_ACCESS_MODE, &mode);
+    }
+    if named && let Some(mode) = mode.filter(|mode| !matches!(mode, AccessMode::Password | AccessMode::TrustedProxy)) {
+        let message = format!("counts for nothing in mode {}: add --auth password", mode.name());
+        loader.blame(&keys::PASSWORD_FILE, message);
     }
     let proxy = proxy(loader, mode == Some(AccessMode::TrustedProxy));
     if mode == Some(AccessMode::TrustedProxy) && has_token {

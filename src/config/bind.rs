@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 
 use crate::config::address::Bind;
 
@@ -62,6 +63,38 @@ impl BindMode {
             }),
             Self::Address(address) => Some(Bind::Address(address)),
         }
+    }
+}
+
+impl BindMode {
+    /// The name used in the configuration; an address has none.
+    const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Loopback => Some("loopback"),
+            Self::Lan => Some("lan"),
+            Self::Tailnet => Some("tailnet"),
+            Self::Auto => Some("auto"),
+            Self::Custom => Some("custom"),
+            Self::Address(_) => None,
+        }
+    }
+}
+
+/// How the addresses of a listener are told: by the mode as configured where they follow from it, else by what they are:
+/// `loopback`, `all` or `custom`.
+pub(super) fn told(mode: Option<BindMode>, bind: Option<Bind>, addresses: &[SocketAddr]) -> &'static str {
+    let port = addresses.first().map(SocketAddr::port).unwrap_or_default();
+    let expected = bind.map(|bind| bind.at(port)).unwrap_or_default();
+    let follows = expected.len() == addresses.len() && expected.iter().all(|address| addresses.contains(address));
+    if let Some(name) = mode.and_then(BindMode::name).filter(|_| follows) {
+        return name;
+    }
+    if addresses.iter().all(|address| address.ip().is_loopback()) {
+        "loopback"
+    } else if addresses.iter().any(|address| address.ip().is_unspecified()) {
+        "all"
+    } else {
+        "custom"
     }
 }
 
@@ -134,6 +167,33 @@ mod tests {
         }
         assert_eq!(bound("custom", &plain, None), None);
         assert!(BindMode::parse("everywhere").is_err() && BindMode::parse("").is_err());
+    }
+
+    #[test]
+    fn a_listener_is_told_by_the_mode_it_follows_from_and_else_by_what_it_is() {
+        let both = machine(&["127.0.0.1", "100.101.102.103"]);
+        let tailnet = machine(&["tailscale0 100.101.102.103"]);
+        let inside = Machine { container: true, ..both.clone() };
+        for (mode, machine, custom, listed, expected) in [
+            ("tailnet", &tailnet, None, &["127.0.0.1:9", "100.101.102.103:9"][..], "tailnet"),
+            ("tailnet", &both, None, &["127.0.0.1:9", "[::1]:9"], "tailnet"),
+            ("lan", &both, None, &["0.0.0.0:9"], "lan"),
+            ("auto", &inside, None, &["0.0.0.0:9"], "auto"),
+            ("auto", &both, None, &["127.0.0.1:9", "[::1]:9"], "auto"),
+            ("custom", &both, Some("192.0.2.1"), &["127.0.0.1:9", "192.0.2.1:9"], "custom"),
+            ("0.0.0.0", &both, None, &["0.0.0.0:9"], "all"),
+            ("127.0.0.1", &both, None, &["127.0.0.1:9"], "loopback"),
+            // Somebody named addresses, which the mode says nothing about.
+            ("tailnet", &tailnet, None, &["127.0.0.1:9"], "loopback"),
+            ("loopback", &both, None, &["127.0.0.1:9", "192.0.2.1:9"], "custom"),
+            ("loopback", &both, None, &["127.0.0.1:9"], "loopback"),
+            ("lan", &both, None, &["[::]:9"], "all"),
+        ] {
+            let mode = BindMode::parse(mode).unwrap();
+            let bind = mode.on(&|| machine.clone(), custom.map(|text| text.parse().unwrap()));
+            let addresses: Vec<SocketAddr> = listed.iter().map(|one| one.parse().unwrap()).collect();
+            assert_eq!(told(Some(mode), bind, &addresses), expected, "{mode:?} {listed:?}");
+        }
     }
 
     #[test]

@@ -144,6 +144,10 @@ pub(super) fn replay(loader: &mut Loader<'_>) -> Option<(Option<SharedReplay>, O
     if password.is_some() && password_file.is_some() {
         loader.blame(&REPLAY_PASSWORD_FILE, "and GATEWAY_REPLAY_PASSWORD are both given: one of them".to_owned());
     }
+    if !tls && !is_here(&host) && (password.is_some() || password_file.is_some()) {
+        let message = format!("must be rediss://: without TLS whoever is on the way to {host} reads the password");
+        loader.blame(&REPLAY_URL, message);
+    }
     if loader.mistakes.len() > before {
         return None;
     }

@@ -19,7 +19,7 @@ pub const REPLAY_URL: Key = Key::new(
     &["GATEWAY_REPLAY_URL"],
     None,
     Fallback::None,
-    "Valkey or Redis server whose memory of nonces all replicas share: `rediss://[user@]host[:port][/database]`, or `redis://` without TLS; it must be set to `maxmemory-policy noeviction`. Without, each authz has a window of its own, and two must not decide for one connection",
+    "Valkey or Redis server whose memory of nonces all replicas share: `rediss://[user@]host[:port][/database]`, or `redis://` without TLS, to another host only where no password is given; it must be set to `maxmemory-policy noeviction`. Without, each authz has a window of its own, and two must not decide for one connection",
 )
 .pattern(r"^\s*[Rr][Ee][Dd][Ii][Ss][Ss]?://\S+\s*$");
 /// Whom to believe that it is that server.

@@ -54,6 +54,18 @@ fn a_store_in_clear_is_warned_of_where_it_is_elsewhere() {
 }
 
 #[test]
+fn no_password_goes_to_another_host_in_clear() {
+    let found = |url: &str| mistakes(&format!("replay: {{shared: {{url: '{url}', password_file: /p}}}}"));
+    for url in ["redis://valkey.example.com", "redis://user@192.0.2.1:1"] {
+        let found = found(url);
+        assert!(found.len() == 1 && found[0].contains("must be rediss://"), "{url}: {found:?}");
+    }
+    for url in ["rediss://valkey.example.com", "redis://127.0.0.1", "redis://[::1]:7", "redis://localhost"] {
+        assert_eq!(found(url), Vec::<String>::new(), "{url}");
+    }
+}
+
+#[test]
 fn what_belongs_together_comes_together() {
     for (text, word) in [
         ("replay: {shared: {ca_file: /a}}", "wants replay.shared.url"),

@@ -38,6 +38,7 @@ pub use crate::config::key::Reload;
 pub use crate::config::key::table_of;
 pub use crate::config::log_keys::LOG_KEEP;
 pub use crate::config::log_keys::LOG_MAX_BYTES;
+pub use crate::config::log_keys::LOG_STYLE;
 use crate::config::remote;
 use crate::config::telemetry_keys;
 
@@ -179,6 +180,16 @@ pub const AUTHORITIES: Key = Key::new(
 )
 .hot()
 .words();
+/// Whether the loopback names are accepted.
+pub const LOOPBACK_NAMES: Key = Key::new(
+    Some("gateway.loopback_names"),
+    &["GATEWAY_LOOPBACK_NAMES"],
+    None,
+    Fallback::Text("true"),
+    "whether the gateway answers for `localhost`, `127.0.0.0/8` and `[::1]`; `false` where agents call it by a name: a request signed for the gateway of their own machine is refused then",
+)
+.hot()
+.boolean();
 /// Private upstream addresses.
 pub const ALLOW_PRIVATE: Key = Key::new(
     Some("gateway.allow_private"),
@@ -476,6 +487,7 @@ pub const ALL: &[Key] = &[
     ENVOY_BIN,
     ENVOY_CONCURRENCY,
     AUTHORITIES,
+    LOOPBACK_NAMES,
     ALLOW_PRIVATE,
     TRUSTED_HOPS,
     ingress_keys::CERT_FILE,
@@ -536,6 +548,7 @@ pub const ALL: &[Key] = &[
     LOG_DECISIONS,
     LOG_MAX_BYTES,
     LOG_KEEP,
+    LOG_STYLE,
     telemetry_keys::OTLP_ENDPOINT,
     telemetry_keys::OTLP_HEADERS,
     telemetry_keys::SAMPLE_RATIO,

@@ -40,6 +40,7 @@ use crate::config::parts::EnvoyOptions;
 use crate::config::parts::IngressTls;
 use crate::config::parts::Listeners;
 use crate::config::parts::LogBounds;
+use crate::config::parts::LogStyle;
 use crate::config::parts::Paths;
 use crate::config::parts::ReloadMode;
 use crate::config::parts::ReloadOptions;
@@ -161,9 +162,10 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let namespace = loader
         .read(&keys::NAMESPACE, Shape::Text, |text| Namespace::normalise(text).map_err(|invalid| invalid.to_string()));
     let api_url = loader.read(&keys::API_URL, Shape::Text, parse_url);
-    let bind = read_bind(loader);
+    let (bind_mode, bind) = read_bind(loader);
     let ingress = loader.listen(&keys::INGRESS_ADDR, bind);
     let admin = loader.listen(&keys::ADMIN_ADDR, bind);
+    let bind_mode = bind::told(bind_mode, bind, admin.as_deref().unwrap_or_default());
     let access = access::read(loader, ingress.as_deref(), admin.as_deref());
     let mode = remote::read(loader);
     let envoy_admin = loader.listen(&keys::ENVOY_ADMIN_ADDR, Some(Bind::Loopback));
@@ -176,6 +178,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let trusted_hops = loader.number(&keys::TRUSTED_HOPS);
     let tls = ingress_tls(loader);
     let authorities = loader.list(&keys::AUTHORITIES, address::parse_authority);
+    let loopback_names = loader.read(&keys::LOOPBACK_NAMES, Shape::Boolean, parse_boolean);
     let allow_private = loader.read(&keys::ALLOW_PRIVATE, Shape::Boolean, parse_boolean);
     let drain = loader.number(&keys::SHUTDOWN_TIMEOUT);
     let claims_grace = loader.number(&keys::CLAIMS_GRACE);
@@ -201,6 +204,9 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let decisions = loader.read(&keys::LOG_DECISIONS, Shape::Word, parse_decisions);
     let log_max_bytes = loader.number(&keys::LOG_MAX_BYTES);
     let log_keep = loader.number(&keys::LOG_KEEP);
+    let log_style = loader.read(&keys::LOG_STYLE, Shape::Text, |text| {
+        LogStyle::parse(text.trim()).ok_or_else(|| "must be pretty, compact or json".to_owned())
+    });
     let traces = telemetry::read(loader);
     let secrets = SecretsSettings {
         allow_literals: loader.read(&keys::ALLOW_LITERALS, Shape::Boolean, parse_boolean),
@@ -262,6 +268,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let listen = Listeners { ingress: ingress?, admin: admin?, envoy_admin: envoy_admin? };
     let settings = Settings {
         authorities: authorities?,
+        loopback_names: loopback_names?,
         max_age: Duration::from_secs(max_age?),
         max_body_bytes: max_body_bytes?,
         allow_private: allow_private?,
@@ -309,9 +316,11 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         shared_replay,
         state_listener: state_listener?,
         workloads,
+        bind_mode,
         drain: Duration::from_secs(drain?),
         log_level: log_level?,
         logs: LogBounds { max_bytes: log_max_bytes?, keep: usize::try_from(log_keep?).ok()? },
+        log_style,
         decisions: decisions?,
         traces,
         master_key,
@@ -339,9 +348,13 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     Some(config)
 }
 
-/// What a bare port is bound on.
-fn read_bind(loader: &mut Loader<'_>) -> Option<Bind> {
+/// What a bare port is bound on, as written and as it is.
+fn read_bind(loader: &mut Loader<'_>) -> (Option<BindMode>, Option<Bind>) {
     let mode = loader.read(&keys::BIND, Shape::Text, BindMode::parse);
+    (mode, bind_of(loader, mode))
+}
+
+fn bind_of(loader: &mut Loader<'_>, mode: Option<BindMode>) -> Option<Bind> {
     let custom = loader.read(&keys::CUSTOM_BIND_HOST, Shape::Text, bind::parse_ip);
     let (mode, set) = (mode?, loader.is_set(&keys::CUSTOM_BIND_HOST));
     match mode {

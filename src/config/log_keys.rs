@@ -1,4 +1,4 @@
-//! The settings of how much of the logs is kept; part of [`crate::config::keys::ALL`].
+//! The settings of the logs: how much of them is kept, and how they look; part of [`crate::config::keys::ALL`].
 
 use crate::config::key::Fallback;
 use crate::config::key::Key;
@@ -21,3 +21,12 @@ pub const LOG_KEEP: Key = Key::new(
     "files of each log that were put aside and are kept, 1 to 100",
 )
 .whole(1, 100);
+/// How lines look that a person sees as they are written.
+pub const LOG_STYLE: Key = Key::new(
+    Some("logging.style"),
+    &["GATEWAY_LOG_STYLE"],
+    Some("--log-style"),
+    Fallback::Computed("warnings as short sentences; with `--verbose` every line as JSON"),
+    "how `gateway start` and `up` show lines of the logs on standard error: `pretty` (columns, and colours in a terminal), `compact` or `json`; the files hold JSON always",
+)
+.choice(&["pretty", "compact", "json"]);

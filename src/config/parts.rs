@@ -55,6 +55,9 @@ pub struct Config {
     pub paths: Paths,
     /// Where each process listens.
     pub listen: Listeners,
+    /// How the addresses of the admin API came about: `loopback`, `lan`, `tailnet`, `auto`, `custom`; `all` where it was told
+    /// to listen on every address of the machine.
+    pub bind_mode: &'static str,
     /// Who may use the admin API.
     pub admin: AdminAccess,
     /// How Envoy is run.
@@ -81,6 +84,8 @@ pub struct Config {
     pub decisions: DecisionLog,
     /// How much of the logs is kept.
     pub logs: LogBounds,
+    /// How lines of the logs look on standard error; `None`: warnings as sentences, with `--verbose` lines as JSON.
+    pub log_style: Option<LogStyle>,
     /// How Envoy traces; `None`: not at all. Where spans go is in the settings of the decision.
     pub traces: Option<TraceOptions>,
     /// The master key where the environment names it; otherwise it is in its file.
@@ -145,6 +150,29 @@ impl Default for LogBounds {
     /// 10 MiB, and three files put aside: the defaults of the settings.
     fn default() -> Self {
         Self { max_bytes: 10 * 1024 * 1024, keep: 3 }
+    }
+}
+
+/// How lines of the logs look to whoever watches the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStyle {
+    /// Columns, and colours where a terminal takes them.
+    Pretty,
+    /// Single blanks, no colours.
+    Compact,
+    /// As they stand in the files.
+    Json,
+}
+
+impl LogStyle {
+    /// Reads the name used in the configuration.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "pretty" => Some(Self::Pretty),
+            "compact" => Some(Self::Compact),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
     }
 }
 

@@ -70,6 +70,15 @@ pub fn suffix(env: &dyn Fn(&str) -> Option<String>) -> String {
     Profile::of(env).map(|profile| profile.suffix()).unwrap_or_default()
 }
 
+/// How our commands are typed for the gateway of the environment's profile: `sigilum`, with the profile where there is one.
+pub fn typed(env: &dyn Fn(&str) -> Option<String>) -> String {
+    match Profile::of(env) {
+        Some(profile) if profile.is_dev() => "sigilum --dev".to_owned(),
+        Some(profile) => format!("sigilum --profile {}", profile.name()),
+        None => "sigilum".to_owned(),
+    }
+}
+
 /// Ports where nobody names others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {

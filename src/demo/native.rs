@@ -170,7 +170,7 @@ impl Native {
     /// machine is none for us.
     fn verify(&self, seen: &Seen<'_>) -> Option<Verified> {
         let host = seen.authority();
-        let ours = authority::check(host, &[]).is_ok() && host.ends_with(format!(":{}", self.port).as_bytes());
+        let ours = authority::check(host, &[], true).is_ok() && host.ends_with(format!(":{}", self.port).as_bytes());
         // A whole URL as the request target would be a second place that says where it goes.
         let plain = seen.uri.authority().is_none() && seen.headers.get_all(HOST).iter().count() == 1;
         if !(ours && plain) {

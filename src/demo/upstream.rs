@@ -28,6 +28,7 @@ use axum::routing::get;
 use futures_util::Stream;
 use futures_util::stream;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -79,6 +80,8 @@ pub async fn run(listener: TcpListener, key: Secret, stop: Stop) -> Result<(), D
 fn router(demo: Arc<Demo>) -> Router {
     let guarded = Router::new()
         .merge(account::routes())
+        // What a test of a connection asks for that names no path.
+        .route("/", get(alive))
         .route("/v1/echo", any(echo))
         .route("/v1/echo/", any(echo))
         .route("/v1/echo/{*rest}", any(echo))
@@ -87,7 +90,7 @@ fn router(demo: Arc<Demo>) -> Router {
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "Not found") })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(&demo), guard));
-    Router::new().route("/health", get(|| async { Json(json!({"status": "ok"})) })).merge(guarded).with_state(demo)
+    Router::new().route("/health", get(alive)).merge(guarded).with_state(demo)
 }
 
 /// Lets a request through only with exactly one key, and the right one.
@@ -97,6 +100,10 @@ async fn guard(State(demo): State<Arc<Demo>>, request: Request, next: Next) -> R
         (Some(key), None) if demo.key.matches(key.as_bytes()) => next.run(request).await,
         _ => refusal(StatusCode::UNAUTHORIZED, "Unauthorized"),
     }
+}
+
+async fn alive() -> Json<Value> {
+    Json(json!({"status": "ok"}))
 }
 
 async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Json<Echo> {

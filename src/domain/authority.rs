@@ -11,7 +11,9 @@ use crate::domain::decision::DenyReason;
 /// Longest authority that is looked at, in bytes: a DNS name has at most 253, a port 6 more.
 pub const MAX_AUTHORITY_BYTES: usize = 320;
 
-/// Accepts loopback names and addresses on any port, and what `accepted` lists.
+/// Accepts what `accepted` lists and, with `loopback_names`, loopback names and addresses on any port.
+///
+/// Those names mean another machine to each who says them: two gateways that accept them accept each other's requests.
 ///
 /// An entry of `accepted` is lower case; `host` stands for that host on any port, `host:port` for
 /// that port alone (where the request names none, the entry with a port does not match: the
@@ -21,9 +23,9 @@ pub const MAX_AUTHORITY_BYTES: usize = 320;
 /// [`DenyReason::HeadersInvalid`] where it is no plain `host[:port]` (user information, empty host,
 /// a comma from two joined Host headers, blanks, control bytes), [`DenyReason::AuthorityNotAccepted`]
 /// where it is somebody else's.
-pub fn check(authority: &[u8], accepted: &[String]) -> Result<(), DenyReason> {
+pub fn check(authority: &[u8], accepted: &[String], loopback_names: bool) -> Result<(), DenyReason> {
     let (host, whole) = split(authority).ok_or(DenyReason::HeadersInvalid)?;
-    let ours = is_loopback(host)
+    let ours = (loopback_names && is_loopback(host))
         || accepted.iter().any(|entry| entry.eq_ignore_ascii_case(host) || entry.eq_ignore_ascii_case(whole));
     if ours { Ok(()) } else { Err(DenyReason::AuthorityNotAccepted) }
 }
@@ -88,6 +90,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn check(authority: &[u8], accepted: &[String]) -> Result<(), DenyReason> {
+        super::check(authority, accepted, true)
+    }
+
+    #[test]
+    fn loopback_is_not_ours_where_it_is_not_to_be_but_where_it_is_listed() {
+        for name in ["localhost", "localhost:38000", "127.0.0.1:38000", "[::1]"] {
+            let refused = super::check(name.as_bytes(), &accepted(), false);
+            assert_eq!(refused, Err(DenyReason::AuthorityNotAccepted), "{name}");
+            assert_eq!(super::check(name.as_bytes(), &[name.to_owned()], false), Ok(()), "{name}");
+        }
+        assert_eq!(super::check(b"gateway.example.com", &accepted(), false), Ok(()));
+    }
 
     fn accepted() -> Vec<String> {
         vec!["gateway.example.com".to_owned(), "other.example.com:8443".to_owned(), "[2001:db8::1]".to_owned()]

@@ -127,7 +127,49 @@ pub enum DenyReason {
     Unavailable,
 }
 
+/// What counters call a refusal for a reason that this version does not know.
+pub const OTHER: &str = "OTHER";
+
 impl DenyReason {
+    /// All of them, one fault of a signature for all.
+    const ALL: [Self; 29] = [
+        Self::HeadersInvalid,
+        Self::SignatureInvalid(SignatureFault::VerificationFailed),
+        Self::SignedComponentsInvalid,
+        Self::IdentityInvalid,
+        Self::NonceInvalid,
+        Self::ReplayDetected,
+        Self::ClaimsLookupFailed,
+        Self::ClaimSubmitRateLimited,
+        Self::ClaimRequired,
+        Self::AuthorityNotAccepted,
+        Self::BodyNotVisible,
+        Self::RateLimited,
+        Self::ReplayWindowFull,
+        Self::ReplayWindowStarting,
+        Self::ReplayStoreUnavailable,
+        Self::NotReady,
+        Self::MethodOrPathForbidden,
+        Self::Draining,
+        Self::RotationRequired,
+        Self::MethodNotAllowed,
+        Self::NotFound,
+        Self::PathInvalid,
+        Self::ConnectionUnknown,
+        Self::ConnectionDisabled,
+        Self::ConnectionUnusable,
+        Self::SecretsLost,
+        Self::ProtocolMismatch,
+        Self::BodyTooLarge,
+        Self::Unavailable,
+    ];
+
+    /// The label of ours that somebody else says, [`OTHER`] where it is none: a name that is told becomes one that is
+    /// kept, in counters and in answers.
+    pub fn label_told(told: &str) -> &'static str {
+        Self::ALL.into_iter().map(Self::label).find(|label| *label == told).unwrap_or(OTHER)
+    }
+
     /// Code (empty: the answer carries none) and HTTP status.
     pub const fn wire(self) -> (&'static str, u16) {
         match self {

@@ -36,6 +36,8 @@ pub struct StateVersion {
 pub struct Settings {
     /// Accepted authorities besides the loopback names, lower case, with or without port.
     pub authorities: Vec<String>,
+    /// Whether loopback names and addresses are accepted.
+    pub loopback_names: bool,
     /// How old a signature may be.
     pub max_age: Duration,
     /// Largest request body, in bytes.
@@ -68,6 +70,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             authorities: Vec::new(),
+            loopback_names: true,
             max_age: Duration::from_secs(300),
             max_body_bytes: 2 * 1024 * 1024,
             allow_private: false,

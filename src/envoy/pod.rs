@@ -4,10 +4,8 @@
 use std::net::SocketAddr;
 
 use crate::envoy::render;
+use crate::envoy::render::OPERATORS;
 use crate::envoy::render::RenderError;
-
-/// The line of the file that they stand in front of.
-const NEXT: &str = "  # ---------------------------------------------------------------- operators: reading Envoy's admin, nothing else\n";
 
 /// What tells one of them from another.
 struct Listener<'a> {
@@ -91,7 +89,7 @@ fn add(rendered: &str, listener: &Listener<'_>, address: SocketAddr) -> Result<S
 
 "
     );
-    render::replace(rendered, NEXT, 1, &format!("{text}{NEXT}"))
+    render::replace(rendered, OPERATORS, 1, &format!("{text}{OPERATORS}"))
 }
 
 #[cfg(test)]

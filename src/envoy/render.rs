@@ -118,6 +118,17 @@ pub fn render(settings: &Rendering) -> Result<String, RenderError> {
     replace(&text, "trusted_ca: { filename: /etc/ssl/certs/ca-certificates.crt }", 1, &file)
 }
 
+/// The line above the read-only face of Envoy's admin interface.
+pub(super) const OPERATORS: &str = "  # ---------------------------------------------------------------- operators: reading Envoy's admin, nothing else\n";
+
+/// The rendered file without the read-only face: beside an application loopback is the application's too. What is on
+/// Envoy's own socket stays.
+pub fn without_face(text: &str) -> Result<String, RenderError> {
+    let (before, face) = split_once(text, OPERATORS.trim())?;
+    let (_, after) = split_once(face, "clusters:")?;
+    Ok(format!("{}\n\n  clusters:{after}", before.trim_end()))
+}
+
 /// Where the file says that authz is.
 const AUTHZ: &str = "pipe: { path: authz.sock }";
 

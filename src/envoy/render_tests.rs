@@ -57,6 +57,18 @@ fn own_listener_rules(config: &Value) -> (Vec<u64>, Vec<Value>) {
 }
 
 #[test]
+fn without_the_face_everything_else_is_there() {
+    let with: Value = serde_yaml::from_str(STATIC).unwrap();
+    let mut without: Value = serde_yaml::from_str(&without_face(STATIC).unwrap()).unwrap();
+    let listeners = |file: &Value| file["static_resources"]["listeners"].as_sequence().unwrap().clone();
+    let (mut all, left) = (listeners(&with), listeners(&without));
+    all.retain(|listener| listener["name"] != "admin_face");
+    assert_eq!(left, all);
+    without["static_resources"]["listeners"] = with["static_resources"]["listeners"].clone();
+    assert_eq!(without, with);
+}
+
+#[test]
 fn any_mixture_of_default_and_other_ports_is_excluded() {
     let choices = [[38000, 38100, 38200], [38100, 38200, 38000], [38200, 38000, 38100], [45678, 38100, 38200]];
     for [ingress, admin, face] in choices.into_iter().chain([[1, 38000, 38200], [38000, 1, 2], [38200, 65535, 38100]]) {

@@ -225,6 +225,10 @@ fn defects() -> Vec<Defect> {
             draft: |draft| draft.authority = "evil.example".to_owned(),
             ..Defect::new(DenyReason::AuthorityNotAccepted)
         },
+        Defect {
+            state: |bench| bench.set(|settings| settings.loopback_names = false),
+            ..Defect::new(DenyReason::AuthorityNotAccepted)
+        },
         Defect { draft: |draft| draft.target.push_str("/../x"), ..Defect::new(DenyReason::PathInvalid) },
         Defect {
             request: |request| request.headers.push(("sigilum-subject".to_owned(), b"other".to_vec())),

@@ -105,7 +105,7 @@ impl Gate {
     ) -> Result<Verdict, DenyReason> {
         let settings = &*snapshot.settings;
         // 1: whose host.
-        authority::check(request.authority(), &settings.authorities)?;
+        authority::check(request.authority(), &settings.authorities, settings.loopback_names)?;
         // 2: which connection.
         let assigned = request.assigned_connection();
         let route = match assigned {

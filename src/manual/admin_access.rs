@@ -106,7 +106,8 @@
 //! The files are read every half second. New contents count when two looks in a row see the same and they make a
 //! working set (the key fits the certificate, every file is whole); until then the old ones serve on, and what is
 //! wrong is logged once. The whole configuration is replaced, so that sessions do not outlive the authorities that
-//! vouched for them; connections that are open go on. Looking is cheaper than being told: it works where files are
+//! vouched for them. A connection on which a client showed a certificate is judged again when files change and every 30
+//! seconds, and cut where its authority was withdrawn or its time has passed; the others go on. Looking is cheaper than being told: it works where files are
 //! replaced by links (Kubernetes) and on file systems without notices. A key that others can read is refused with
 //! the mode to set; a group may read it.
 //!

@@ -3,20 +3,35 @@
 //! # What a workload is sent
 //!
 //! The state carries secrets, so a sidecar is sent its own. Over TCP the state stream speaks mutual TLS alone; which of
-//! the `workloads` has a name (DNS or URI) of the client's certificate decides what is sent, and a certificate no workload
-//! names is sent nothing. Over the Unix socket, where the kernel says who asks, everything is sent as before. A message is
+//! the `workloads` has a name (DNS or URI) of the client's certificate decides what is sent. A certificate no workload
+//! names is sent nothing, the settings neither: its stream ends with `PERMISSION_DENIED` before it takes a place, so that
+//! nothing it says counts in health or metrics, and one that is named no more drops what it had. Of 256 places those with the same
+//! names in their certificates may take 64. Over the Unix socket, where the kernel says who asks, everything is sent as before. A message is
 //! made for one scope: full states are gathered by it, deltas and confirmations are filtered by it, and a property test
 //! holds that a scoped replica is always the filter of the whole and that no byte of another workload's connection was ever
 //! in a message. When workloads change, those concerned are sent their full state anew, in which what they may not have any
 //! more is missing. A stream that begins with a certificate never resumes on what was sent before, because that may have been
-//! another scope. What all are sent are the settings of the decision, the headers for a collector of traces among them.
+//! another scope. What all that are named are sent are the settings of the decision, the headers for a collector of traces among them.
+//!
+//! A connection to this listener, and to authz, whose other end has proven nothing yet is closed when its place is wanted, the
+//! oldest first, so that idle connections of strangers keep nobody out; refused ones are told at most every ten seconds.
 //!
 //! # One memory of nonces
 //!
-//! A request may be used once, wherever it arrives. Two processes that decide for one connection therefore must share what
-//! they remember, and `admin`, which sees all streams, holds them to it: every authz says which memory it decides with, and one
-//! whose memory is not that of another with a connection in common is refused (`FAILED_PRECONDITION`, condition
-//! `ReplayShared`). It drops the state it may have had and answers `NOT_READY`. Whoever came first stays. A window without a
+//! A request may be used once, wherever it arrives. What it is signed for keeps gateways that share no window apart, and loopback
+//! names do not: they are every machine's own. Where agents of other machines come in by a name, `gateway.loopback_names: false` refuses
+//! a request that was signed for, and used at, the gateway beside an application. They are accepted by default whatever the
+//! gateway binds, because a port that is bound on all addresses is called by them too: on the machine itself, and where a
+//! container's port is published on it.
+//!
+//! Two processes that decide for one connection therefore must share what
+//! they remember, and `admin`, which sees all streams, holds them to it: every authz says which memory it decides with, and of two
+//! with different memories one decides for the connections they have in common (condition `ReplayShared`): the one that
+//! decides for more connections in all, and with as many the one that came first. The other keeps what is its own alone; where
+//! that is nothing it is refused (`FAILED_PRECONDITION`), drops its state and answers `NOT_READY`. First come first served for all
+//! would let whoever has one sidecar's certificate connect first after a restart of `admin` and stop the gateway of all others; a
+//! clash of two takes from nobody what they do not share. Who displaces others is sent the state a second later, in which they
+//! hear of it. A window without a
 //! shared store is named by its journal, so that a restart or a hand-off in one run folder is the same window. A Deployment
 //! with a window of its own must be replaced with `strategy: Recreate`: a second pod is refused as long as the first lives.
 //! What this does not catch is an authz that admin does not see: cut off, it goes on with its last state.
@@ -29,17 +44,34 @@
 //!   as in the window of one process: every replica would have to be given one secret more. That hash guards a table whose
 //!   slots an attacker could aim at; here the whole 16 bytes are the key, a collision is 2^64 hashes of work, and all it does is to
 //!   refuse a request of whoever looked for it.
-//! - *The life* is until `created` + maximum age + skew, and the skew once more, because it runs by the clock of the replica that
-//!   asks while another may be as far behind as this one is ahead.
-//! - *A store that forgot* is worse than none. Its memory has a mark, `sigilum1:memory:<run id>`, written once by whoever came first
-//!   after the server's start, with the time. The run id is another after each start, so a server that comes back with an old
-//!   dump has a new memory; an emptied one has no mark. Either way, what was signed until the memory began and five seconds
-//!   later is refused (`REPLAY_WINDOW_STARTING`), as after a start without a journal.
-//! - *A store that may evict* is refused: `maxmemory-policy` must be `noeviction`, looked at every second.
+//! - *The mark* of the memory, `sigilum1:memory:<run id>`, is written by whoever came first after the server's start: when that was,
+//!   an id, and for how old a signature nonces are kept ([`mark`](crate::domain::replay::mark)). The nonce is set only where the mark
+//!   is still the one that was read, in the same transaction.
+//! - *The life* is until `created` + the age in the mark + skew, and the skew once more, because it runs by the clock of the replica that
+//!   asks while another may be as far behind as this one is ahead. The age is that of the mark and not of the replica's own settings: the
+//!   settings may be raised later, and a replica that starts then cannot know what they were. It begins at 300 s, or higher where the
+//!   settings are, and never falls while the memory lasts. Whoever accepts older signatures than that raises it, and writes down when:
+//!   what was signed until then and the skew twice later is known for the shorter age alone, and refused when it is older. A
+//!   memory begun anew would be simpler, and would refuse everybody for ten seconds.
+//! - *A store that forgot* is worse than none. The run id is another after each start, so a server that comes back with an old
+//!   dump has a new memory; an emptied one has no mark. Either way, what was signed until the memory began and ten seconds
+//!   later is refused (`REPLAY_WINDOW_STARTING`), as after a start without a journal. Ten, the skew twice: a signature may be ahead of
+//!   the replica that accepted it, and that one's clock ahead of the one that wrote the mark.
+//! - *A mark that cannot be* (later than now and the skew, an age above a day, not ours) is not believed: the memory begins anew. A
+//!   replica whose clock is further ahead than the skew therefore costs the others ten seconds, not the gate.
+//! - *A store that may evict* is refused: `maxmemory-policy` must be `noeviction`, looked at every second; one that does not tell
+//!   it is refused too.
 //! - *No answer* within 50 ms, an error, no connection: refused with `AUTHZ_UNAVAILABLE`, counted as
 //!   `REPLAY_STORE_UNAVAILABLE`. A nonce whose answer was late may be used up; the client signs anew.
-//! - *What it needs*: `AUTH`, `SELECT`, `INFO`, `GET`, `SET`, `MULTI`, `EXEC` on keys that begin with `sigilum1:`. Not a cluster: one
+//! - *What it needs*: `INFO`, `GET`, `SET`, `MULTI`, `EXEC` (and `SELECT` for a database other than 0) on keys that begin with
+//!   `sigilum1:`. `deploy/k8s/shared` has a user that may do that and nothing else: neither list nor delete keys, nor change settings.
+//!   Its password is as good as a replay all the same: `SET` with a life of a millisecond forgets what was used. Not a cluster: one
 //!   server and, where it fails over to another, that one's memory has begun anew.
+//! - *Another store* does not know what was used at the one before, and its mark says when its memory began, not when this gateway
+//!   came to it. Changing the address, or beginning to share a window, therefore is: stop every authz, wait for
+//!   `limits.max_age_seconds` and ten seconds, start them with the new address. Two at once are refused as two windows. Not a name kept
+//!   beside the journal: a pod's folder is new with each pod, and a replica without a name could not tell a changed store from
+//!   its first start, at which it is to serve at once.
 //!
 //! With the store a new replica needs no journal: what was used before it began is known there, so it serves at once.
 //!
@@ -63,5 +95,10 @@
 //!
 //! Declared approvals go on, claims for their TTL and grace. The health Envoy asks (`envoy.service.auth.v3.Authorization`)
 //! stays `SERVING`, because decisions are right; that of `sigilum.gateway.v1.StateService` says whether admin speaks to this authz.
-//! `sigilum health --authz ENDPOINT` asks both: exit code and readiness go by the first, the line it prints says when admin is away.
+//! The health of the whole server (no name) says whether a request signed now would be decided, which is looked at ten times a
+//! second and goes both ways: not without a state, not while a replay window is young, not while the shared store is away. Envoy's
+//! is `NOT_SERVING` for want of a state or in a drain alone: where the window is what is missing, the answer to a check says so.
+//! `sigilum health --authz ENDPOINT` asks for the whole server and for the stream: exit code and readiness go by the first, the line
+//! it prints says when admin is away. So an outage of the store makes every replica unready; they refuse everything anyway, and a
+//! rollout stops at the first replica that cannot reach it.
 //! A probe that went by the second would turn an outage of admin into one of every pod.

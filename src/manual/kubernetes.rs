@@ -7,7 +7,7 @@
 //! | admin | one per pod; its store is made anew from `gateway.yaml` | one, with a volume |
 //! | secrets of providers | in the pod that uses them | in admin, and in every authz entitled to them |
 //! | agents come | on `127.0.0.1:38000` of their pod | through a Service; they sign for its name, which `gateway.authorities` holds |
-//! | replay window | the pod's own: nobody else answers for `127.0.0.1` there | one for all replicas |
+//! | replay window | the pod's own: nobody else answers for `127.0.0.1` there | one for all replicas; `gateway.loopback_names: false`, or a request used beside an application could be used here again |
 //! | approvals | declared, or read by each pod | read once |
 //! | when admin is away | one pod is concerned | claims go on for their TTL and grace, declared approvals for good |
 //! | fits | few providers per workload, workloads that do not trust each other | many agents, one team that runs the gateway |
@@ -36,7 +36,7 @@
 //! | container | startup | liveness | readiness |
 //! | --- | --- | --- | --- |
 //! | Envoy | `/ready` on 38300: its main thread answers | the same | `/healthz` on 38300: authz decides |
-//! | authz | `health --authz`: it has a state and a journal | `health --live --authz`: it answers at all | that of Envoy; in the shared data plane its own |
+//! | authz | `health --authz`: it would decide a request signed now | `health --live --authz`: it answers at all | that of Envoy; in the shared data plane its own |
 //! | admin | `health --live`, or `/health/live` | the same | in a sidecar none: declared approvals go on without it |
 //!
 //! A kubelet asks at the pod's address, where a sidecar has nothing else: hence the probe listener, which answers two paths and is not
@@ -58,6 +58,9 @@
 //! by root alone or by everybody, and 80 seconds to end.
 //!
 //! # Sockets and users
+//!
+//! Loopback is the application's too, so Envoy's read-only face is not in the sidecar's file (`envoy-config --no-admin-face`): its
+//! statistics name the connections of all agents of the pod. The drain takes Envoy's own socket, and probes have their listener.
 //!
 //! All containers of the gateway run as 65532, because the sockets answer to their own user alone; the application must run as another.
 //! Two volumes in memory hold them: one that Envoy and authz share (and admin, for the access log), one that admin and authz share,
@@ -99,7 +102,8 @@
 //! Valkey reads its certificate at its start and when it is told to (`CONFIG SET tls-cert-file`, also with the name it has), so
 //! its liveness probe tells it every 20 seconds. A broken file leaves it with the certificate it had, and says so in its log. The probe
 //! does not verify what it speaks to, which is its own loopback: a certificate that has run out would otherwise keep the next
-//! one away. It shows the password over its standard input, so that no list of processes has it.
+//! one away. It has a user of its own, who may do nothing but that; the password is made at each start, is known in this pod alone and
+//! goes over standard input, so that no list of processes has it.
 //!
 //! # Kustomize and no Helm chart
 //!

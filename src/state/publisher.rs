@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
+use tonic::Code;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -31,6 +32,7 @@ use crate::state::registration::Office;
 use crate::state::registration::Registration;
 use crate::state::scope::Scope;
 use crate::state::seats::Seats;
+use crate::state::session;
 use crate::state::session::Session;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
@@ -38,8 +40,10 @@ use crate::sys::grpc;
 use crate::sys::inbound::Inbound;
 use crate::sys::inbound::Shown;
 use crate::sys::peer::PeerRule;
+use crate::sys::sparing::Sparing;
 use crate::sys::tasks::Stop;
 use crate::sys::tls::ServerTls;
+use crate::wire::state::UNNAMED;
 use crate::wire::state::decode_connection;
 use crate::wire::state::proto;
 use crate::wire::state::proto::state_service_server::StateService;
@@ -61,6 +65,8 @@ struct Shared {
     /// Who is sent what over TLS.
     workloads: ArcSwap<Vec<Workload>>,
     office: Office,
+    /// Speaks of certificates no workload names.
+    unnamed: Sparing,
     /// Counts changes and confirmations, so that a waiting session notices them.
     changed: watch::Sender<u64>,
     /// Becomes true when this process is about to end: streams have no end of their own.
@@ -106,7 +112,8 @@ impl Publisher {
         let (changed, _) = watch::channel(0);
         let (closing, _) = watch::channel(false);
         let (peers, workloads, office) = (Mutex::default(), ArcSwap::default(), Office::default());
-        Self { shared: Arc::new(Shared { published, peers, workloads, office, changed, closing }) }
+        let unnamed = Sparing::default();
+        Self { shared: Arc::new(Shared { published, peers, workloads, office, unnamed, changed, closing }) }
     }
 
     /// Publishes a committed change. Calls must come in the order of the commits, each version one
@@ -116,13 +123,13 @@ impl Publisher {
         if !follows {
             tracing::warn!(version, "a state version was skipped; the full state is sent");
         }
-        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.wake();
     }
 
     /// Says who is sent what over TLS; whoever was sent something else before is sent that anew. Nobody, until it is said.
     pub fn set_workloads(&self, workloads: Vec<Workload>) {
         self.shared.workloads.store(Arc::new(workloads));
-        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.wake();
     }
 
     /// Why an authz was refused because its replay window does not go with that of another; `None` where none was, in the
@@ -141,7 +148,7 @@ impl Publisher {
     /// published.
     pub fn confirm(&self, services: Vec<proto::ServiceAge>) {
         self.published().confirm(services, SystemClock.now().monotonic);
-        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.wake();
     }
 
     /// An empty list for what the claims source of a service says, to be made when the reading begins. What is
@@ -275,6 +282,11 @@ impl Publisher {
         tokio::join!(serving, closing);
     }
 
+    /// Every stream looks at what it is to send, and whether it still may.
+    fn wake(&self) {
+        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
     pub(super) fn published(&self) -> MutexGuard<'_, Published> {
         // Nothing in there panics half-way through a change that another could see.
         self.shared.published.lock().unwrap_or_else(PoisonError::into_inner)
@@ -292,15 +304,30 @@ impl Publisher {
         self.shared.closing.subscribe()
     }
 
-    /// Registers a connected authz; `None` where there are too many.
-    pub(super) fn register(&self) -> Option<Registered> {
-        let id = self.peers_locked().take()?;
+    /// Registers a connected authz; `None` where there are too many, or too many with this certificate's names.
+    pub(super) fn register(&self, shown: Option<&Shown>) -> Option<Registered> {
+        let id = self.peers_locked().take(shown.map(|shown| &shown.names))?;
         Some(Registered { publisher: self.clone(), id })
     }
 
     /// What an authz with these names in its certificate may hold; without certificate it is one of ours on this machine.
-    pub(super) fn scope_of(&self, shown: Option<&Shown>) -> Scope {
-        shown.map_or(Scope::Everything, |shown| Scope::of(&shown.names, &self.shared.workloads.load()))
+    /// `None`: nothing, not even a place.
+    pub(super) fn scope_of(&self, shown: Option<&Shown>) -> Option<Scope> {
+        shown.map_or(Some(Scope::Everything), |shown| Scope::of(&shown.names, &self.shared.workloads.load()))
+    }
+
+    /// What is said to one whose certificate no workload names. It keeps nothing of what it may have been sent before.
+    pub(super) fn unnamed(&self, shown: Option<&Shown>) -> Status {
+        let name = shown.and_then(|shown| shown.names.first()).map_or("", String::as_str);
+        // Whoever has such a certificate may come as often as he likes.
+        if let Some(unsaid) = self.shared.unnamed.turn() {
+            tracing::warn!(name, unsaid, "an authz was refused: no workload has a name of its certificate");
+        }
+        session::refusal(
+            Code::PermissionDenied,
+            UNNAMED,
+            format!("no workload has a name of this certificate ({name})"),
+        )
     }
 }
 
@@ -318,20 +345,32 @@ impl Registered {
         }
     }
 
-    /// Lets it decide for these connections, or says why not.
-    pub(super) fn admit(&self, window: &str, scope: &Scope) -> Result<(), String> {
-        self.publisher.peers_locked().admit(self.id, window, scope, SystemClock.now().monotonic)
+    /// Lets it decide for these connections, or those of them that are left to it; says why not, where none is. With
+    /// whether others have lost some by that, who are told.
+    pub(super) fn admit(&self, window: &str, scope: &Scope) -> Result<(Scope, bool), String> {
+        let admitted = self.publisher.peers_locked().admit(self.id, window, scope, SystemClock.now().monotonic)?;
+        if admitted.1 {
+            self.publisher.wake();
+        }
+        Ok(admitted)
     }
 
-    /// The same for one that decides already, when its connections are others.
-    pub(super) fn move_to(&self, scope: &Scope) -> Result<(), String> {
-        self.publisher.peers_locked().move_to(self.id, scope, SystemClock.now().monotonic)
+    /// The same for one that decides already.
+    pub(super) fn hold(&self, scope: &Scope) -> Result<Scope, String> {
+        let (held, displaced) = self.publisher.peers_locked().hold(self.id, scope, SystemClock.now().monotonic)?;
+        if displaced {
+            self.publisher.wake();
+        }
+        Ok(held)
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.publisher.peers_locked().leave(self.id, SystemClock.now().seconds());
+        let freed = self.publisher.peers_locked().leave(self.id, SystemClock.now().seconds());
+        if freed {
+            self.publisher.wake();
+        }
     }
 }
 
@@ -342,8 +381,13 @@ impl StateService for Publisher {
     type StreamStream = Responses;
 
     async fn stream(&self, request: Request<Streaming<proto::StateRequest>>) -> Result<Response<Responses>, Status> {
-        let place = self.register().ok_or_else(|| Status::resource_exhausted("too many authz processes"))?;
         let shown = request.extensions().get::<Shown>().cloned();
+        // Before it has a place: what it says of itself counts nowhere.
+        if self.scope_of(shown.as_ref()).is_none() {
+            return Err(self.unnamed(shown.as_ref()));
+        }
+        let place = self.register(shown.as_ref());
+        let place = place.ok_or_else(|| Status::resource_exhausted("too many authz processes"))?;
         let session = Session::new(place, request.into_inner(), shown);
         let responses = futures_util::stream::unfold(session, Session::next);
         Ok(Response::new(Box::pin(responses)))

@@ -27,16 +27,17 @@ impl Default for Scope {
 }
 
 impl Scope {
-    /// What a certificate with these names is sent: what any workload with one of them is.
-    pub(super) fn of(names: &[String], workloads: &[Workload]) -> Self {
-        let mut all = BTreeSet::new();
+    /// What a certificate with these names is sent: what any workload with one of them is. `None`: no workload has one,
+    /// and nothing at all is sent, the settings neither.
+    pub(super) fn of(names: &[String], workloads: &[Workload]) -> Option<Self> {
+        let mut all = None::<BTreeSet<String>>;
         for workload in workloads.iter().filter(|workload| workload.sans.iter().any(|san| names.contains(san))) {
             match &workload.reach {
-                Reach::Everything => return Self::Everything,
-                Reach::Only(ids) => all.extend(ids.iter().map(ToString::to_string)),
+                Reach::Everything => return Some(Self::Everything),
+                Reach::Only(ids) => all.get_or_insert_default().extend(ids.iter().map(ToString::to_string)),
             }
         }
-        Self::Only(Arc::new(all))
+        all.map(|all| Self::Only(Arc::new(all)))
     }
 
     /// Whether a connection, and the approvals of it, are in it.
@@ -53,6 +54,22 @@ impl Scope {
             (Self::Everything, Self::Everything) => true,
             (Self::Everything, Self::Only(ids)) | (Self::Only(ids), Self::Everything) => !ids.is_empty(),
             (Self::Only(ids), Self::Only(others)) => !ids.is_disjoint(others),
+        }
+    }
+
+    /// How much is in it, to be compared.
+    pub(super) fn reach(&self) -> usize {
+        match self {
+            Self::Everything => usize::MAX,
+            Self::Only(ids) => ids.len(),
+        }
+    }
+
+    /// What is left of it without the other. Of everything nothing is left: what is not in a set has no name.
+    pub(super) fn without(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Everything, _) | (_, Self::Everything) => Self::default(),
+            (Self::Only(ids), Self::Only(others)) => Self::Only(Arc::new(ids.difference(others).cloned().collect())),
         }
     }
 

@@ -123,13 +123,19 @@ proptest! {
 fn a_name_is_sent_what_any_of_its_workloads_is() {
     let workload = |san: &str, reach| Workload { name: san.to_owned(), sans: vec![san.to_owned()], reach };
     let only = |id: &str| Reach::Only([ConnectionId::parse(id).unwrap()].into());
-    let workloads =
-        [workload("a.test", only("con-a")), workload("b.test", only("con-b")), workload("all.test", Reach::Everything)];
+    let workloads = [
+        workload("a.test", only("con-a")),
+        workload("b.test", only("con-b")),
+        workload("all.test", Reach::Everything),
+        workload("none.test", Reach::Only([].into())),
+    ];
     let of = |names: &[&str]| Scope::of(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &workloads);
-    assert!(of(&["a.test"]).covers("con-a") && !of(&["a.test"]).covers("con-b"));
-    assert!(of(&["b.test", "a.test"]).covers("con-a") && of(&["b.test", "a.test"]).covers("con-b"));
-    assert_eq!(of(&["all.test"]), Scope::Everything);
-    assert!(of(&["x.test"]).is_empty() && of(&[]).is_empty());
+    let only = |ids: &[&str]| Some(Scope::Only(Arc::new(ids.iter().map(|id| (*id).to_owned()).collect())));
+    assert_eq!(of(&["a.test"]), only(&["con-a"]));
+    assert_eq!(of(&["b.test", "a.test"]), only(&["con-a", "con-b"]));
+    assert_eq!(of(&["all.test"]), Some(Scope::Everything));
+    assert_eq!(of(&["none.test"]), only(&[]), "a workload without connections is a workload");
+    assert!(of(&["x.test"]).is_none() && of(&[]).is_none());
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //!
 //! Pure. Two that decide for one connection must know of each other's nonces, or a request could be used at both.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::domain::time::MonotonicMillis;
 use crate::domain::time::UnixSeconds;
@@ -12,6 +14,9 @@ use crate::state::scope::Scope;
 
 /// How many authz processes one admin feeds; far more than one machine runs.
 const MAX_STREAMS: usize = 256;
+/// How many of them may have the same names in their certificates: whoever has one certificate leaves room for the
+/// others. Replicas of one Deployment share theirs, old and new ones together while it is replaced.
+const MAX_OF_ONE: usize = 64;
 /// How long a refusal is told, in milliseconds. Whoever was refused comes again every few seconds.
 const TOLD_MS: u64 = 15_000;
 /// How long it is told that one left with a certificate past its time, in seconds: by then it was replaced, or is not missed.
@@ -34,16 +39,23 @@ pub(super) struct Seats {
 #[derive(Debug, Default)]
 struct Seat {
     state: PeerState,
+    /// The names in its certificate; `None`: it is on this machine.
+    names: Option<Arc<[String]>>,
     /// What it decides with and for, once it was admitted.
     admitted: Option<Admitted>,
 }
 
 #[derive(Debug)]
 struct Admitted {
-    /// Whoever came first stays.
+    /// Of two with the same reach, whoever came first goes first.
     order: u64,
     window: String,
-    scope: Scope,
+    /// What it would decide for if it were alone.
+    wanted: Scope,
+    /// What of that it does decide for.
+    held: Scope,
+    /// Why that is not all.
+    cut: Option<String>,
 }
 
 impl Seats {
@@ -52,26 +64,26 @@ impl Seats {
         self.last == 0
     }
 
-    /// A place for one that connects; `None` where there are too many.
-    pub(super) fn take(&mut self) -> Option<u64> {
-        if self.taken.len() >= MAX_STREAMS {
+    /// A place for one that connects with these names in its certificate; `None` where there are too many.
+    pub(super) fn take(&mut self, names: Option<&Arc<[String]>>) -> Option<u64> {
+        let alike = |seat: &&Seat| names.is_some() && seat.names.as_ref() == names;
+        if self.taken.len() >= MAX_STREAMS || self.taken.values().filter(alike).count() >= MAX_OF_ONE {
             return None;
         }
         self.last = self.last.wrapping_add(1);
-        self.taken.insert(self.last, Seat::default());
+        self.taken.insert(self.last, Seat { names: names.cloned(), ..Seat::default() });
         Some(self.last)
     }
 
-    pub(super) fn leave(&mut self, id: u64, now: UnixSeconds) {
-        let Some(PeerState { node, certificate: Some(certificate), .. }) =
-            self.taken.remove(&id).map(|seat| seat.state)
-        else {
-            return;
-        };
+    /// Gives a place up; `true` where others decide for more from now on.
+    pub(super) fn leave(&mut self, id: u64, now: UnixSeconds) -> bool {
+        let Some(Seat { state, admitted, .. }) = self.taken.remove(&id) else { return false };
         self.cut_off.retain(|_, over| over.until.0.saturating_add(CUT_OFF_TOLD) > now.0);
-        if certificate.is_over(now) && !node.is_empty() && self.cut_off.len() < MAX_CUT_OFF {
-            self.cut_off.insert(node, certificate);
+        let over = state.certificate.filter(|certificate| certificate.is_over(now));
+        if let Some(over) = over.filter(|_| !state.node.is_empty() && self.cut_off.len() < MAX_CUT_OFF) {
+            self.cut_off.insert(state.node, over);
         }
+        admitted.is_some() && self.deal(id)
     }
 
     /// Who left because its certificate had ended, and when that was. It decides by what it had, as far as we know.
@@ -88,62 +100,107 @@ impl Seats {
         self.taken.values().map(|seat| &seat.state)
     }
 
-    /// Lets one decide, with this window and for these connections; or the one line that says why not. An empty window
-    /// is that of a version that does not tell: it is judged by nobody.
-    pub(super) fn admit(&mut self, id: u64, window: &str, scope: &Scope, now: MonotonicMillis) -> Result<(), String> {
-        let order = self.admitted.saturating_add(1);
-        self.judge(id, order, window, scope, now)?;
-        self.admitted = order;
+    /// Lets one decide, with this window and for these connections: for which of them, and whether others do for fewer
+    /// from now on; or the one line that says why for none. An empty window is that of a version that does not tell: it is
+    /// judged by nobody.
+    pub(super) fn admit(
+        &mut self,
+        id: u64,
+        window: &str,
+        wanted: &Scope,
+        now: MonotonicMillis,
+    ) -> Result<(Scope, bool), String> {
+        self.admitted = self.admitted.saturating_add(1);
+        let (order, held) = (self.admitted, Scope::default());
+        let admitted = Admitted { order, window: window.to_owned(), wanted: wanted.clone(), held, cut: None };
         if let Some(seat) = self.taken.get_mut(&id) {
             self.cut_off.remove(&seat.state.node);
-            seat.admitted = Some(Admitted { order, window: window.to_owned(), scope: scope.clone() });
+            seat.admitted = Some(admitted);
         }
-        Ok(())
+        let displaced = self.deal(id);
+        Ok((self.held(id, wanted, now)?, displaced))
     }
 
-    /// The same for one that decides already, whose connections have become others.
-    pub(super) fn move_to(&mut self, id: u64, scope: &Scope, now: MonotonicMillis) -> Result<(), String> {
-        let Some(held) = self.taken.get(&id).and_then(|seat| seat.admitted.as_ref()) else { return Ok(()) };
-        let (order, window) = (held.order, held.window.clone());
-        self.judge(id, order, &window, scope, now)?;
-        if let Some(held) = self.taken.get_mut(&id).and_then(|seat| seat.admitted.as_mut()) {
-            held.scope = scope.clone();
-        }
-        Ok(())
+    /// The same for one that decides already and would now, if it were alone, for these.
+    pub(super) fn hold(&mut self, id: u64, wanted: &Scope, now: MonotonicMillis) -> Result<(Scope, bool), String> {
+        let admitted = self.taken.get_mut(&id).and_then(|seat| seat.admitted.as_mut());
+        let is_other =
+            admitted.is_some_and(|admitted| std::mem::replace(&mut admitted.wanted, wanted.clone()) != *wanted);
+        let displaced = is_other && self.deal(id);
+        Ok((self.held(id, wanted, now)?, displaced))
     }
 
-    fn judge(&mut self, id: u64, order: u64, window: &str, scope: &Scope, now: MonotonicMillis) -> Result<(), String> {
-        let clashes = |seat: &Seat| {
-            seat.admitted.as_ref().is_some_and(|held| {
-                held.order < order && held.window != window && !held.window.is_empty() && held.scope.meets(scope)
-            })
+    /// What one decides for. Where nothing is left of what it wanted it decides no more.
+    fn held(&mut self, id: u64, wanted: &Scope, now: MonotonicMillis) -> Result<Scope, String> {
+        let Some(seat) = self.taken.get_mut(&id) else { return Ok(wanted.clone()) };
+        let Some(admitted) = seat.admitted.as_ref() else { return Ok(wanted.clone()) };
+        let Some(text) = admitted.cut.clone().filter(|_| admitted.held.is_empty()) else {
+            return Ok(admitted.held.clone());
         };
-        let others = self.taken.iter().filter(|(other, _)| **other != id);
-        let Some((_, first)) = others.filter(|_| !window.is_empty()).find(|(_, seat)| clashes(seat)) else {
-            return Ok(());
-        };
-        let name = self.taken.get(&id).map_or("", |seat| seat.state.node.as_str());
-        let text = format!(
-            "{name} has another replay window than {}, and both decide for one connection: a request could be used at \
-             each; give them one window (replay.shared.url), or run one of them",
-            first.state.node
-        );
+        seat.admitted = None;
         self.refused = Some((now, text.clone()));
         Err(text)
     }
 
-    /// Why one was refused a moment ago, and is likely to be still.
-    pub(super) fn conflict(&self, now: MonotonicMillis) -> Option<String> {
-        let (at, text) = self.refused.as_ref()?;
-        (now.since(*at) < TOLD_MS).then(|| text.clone())
+    /// Deals the connections out: one that two would decide for with different windows is given to the one that decides
+    /// for more in all, so that whoever has one connection's certificate takes the others from nobody; of two with the
+    /// same reach, to whoever came first. Says whether anybody but this one decides for something else than before.
+    fn deal(&mut self, id: u64) -> bool {
+        let reach = |(id, seat): (&u64, &Seat)| {
+            let admitted = seat.admitted.as_ref()?;
+            Some((Reverse(admitted.wanted.reach()), admitted.order, *id))
+        };
+        let mut turns: Vec<_> = self.taken.iter().filter_map(reach).collect();
+        turns.sort_unstable();
+        let mut served: Vec<(&str, &str, Scope)> = Vec::with_capacity(turns.len());
+        let mut dealt = Vec::with_capacity(turns.len());
+        for (_, _, id) in turns {
+            let Some((seat, admitted)) =
+                self.taken.get(&id).and_then(|seat| seat.admitted.as_ref().map(|admitted| (seat, admitted)))
+            else {
+                continue;
+            };
+            let (mut held, mut cut) = (admitted.wanted.clone(), None);
+            for (node, window, scope) in &served {
+                let is_other = *window != admitted.window && !window.is_empty() && !admitted.window.is_empty();
+                if is_other && scope.meets(&held) {
+                    held = held.without(scope);
+                    cut = cut.or_else(|| Some(clash(&seat.state.node, node)));
+                }
+            }
+            served.push((&seat.state.node, &admitted.window, held.clone()));
+            dealt.push((id, held, cut));
+        }
+        let mut moved = false;
+        for (one, held, cut) in dealt {
+            if let Some(admitted) = self.taken.get_mut(&one).and_then(|seat| seat.admitted.as_mut()) {
+                moved |= one != id && admitted.held != held;
+                (admitted.held, admitted.cut) = (held, cut);
+            }
+        }
+        moved
     }
+
+    /// Why one decides for fewer than it should, or was refused a moment ago and is likely to be still.
+    pub(super) fn conflict(&self, now: MonotonicMillis) -> Option<String> {
+        let cut = self.taken.values().find_map(|seat| seat.admitted.as_ref()?.cut.clone());
+        let refused = self.refused.as_ref().filter(|(at, _)| now.since(*at) < TOLD_MS);
+        cut.or_else(|| refused.map(|(_, text)| text.clone()))
+    }
+}
+
+fn clash(name: &str, other: &str) -> String {
+    format!(
+        "{name} has another replay window than {other}, and both decide for one connection: a request could be used at \
+         each; give them one window (replay.shared.url), or run one of them"
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code may panic")]
 
-    use std::sync::Arc;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -156,21 +213,107 @@ mod tests {
     #[test]
     fn who_decides_for_one_connection_has_one_window() {
         let mut seats = Seats::default();
-        let [one, two, three] = std::array::from_fn(|_| seats.take().unwrap());
-        seats.admit(one, "local:a", &only(&["svc-a", "svc-b"]), NOW).unwrap();
-        seats.admit(two, "local:b", &only(&["svc-b"]), NOW).unwrap_err();
+        let [one, two] = std::array::from_fn(|_| seats.take(None).unwrap());
+        seats.admit(one, "local:a", &Scope::Everything, NOW).unwrap();
+        seats.admit(two, "local:b", &Scope::Everything, NOW).unwrap_err();
         assert!(seats.conflict(NOW).is_some());
-        seats.admit(two, "local:b", &only(&["svc-c"]), NOW).unwrap();
-        seats.admit(three, "local:a", &Scope::Everything, NOW).unwrap_err();
-        seats.leave(two, UnixSeconds(0));
-        seats.admit(three, "local:a", &Scope::Everything, NOW).unwrap();
         assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_none(), "it is not told for ever");
+        assert!(!seats.leave(one, UnixSeconds(0)));
+        seats.admit(two, "local:b", &Scope::Everything, NOW).unwrap();
+    }
+
+    #[test]
+    fn whoever_decides_for_one_connection_does_not_keep_away_who_decides_for_all() {
+        let mut seats = Seats::default();
+        let [thief, ours] = std::array::from_fn(|_| seats.take(None).unwrap());
+        let one = only(&["svc-a"]);
+        assert_eq!(seats.admit(thief, "local:thief", &one, NOW), Ok((one.clone(), false)));
+        assert_eq!(seats.admit(ours, "local:a", &Scope::Everything, NOW), Ok((Scope::Everything, true)));
+        seats.hold(thief, &one, NOW).unwrap_err();
+        seats.admit(thief, "local:thief", &one, NOW).unwrap_err();
+        assert_eq!(seats.hold(ours, &Scope::Everything, NOW), Ok((Scope::Everything, false)));
+    }
+
+    #[test]
+    fn a_clash_costs_nobody_more_than_what_both_decide_for() {
+        let mut seats = Seats::default();
+        let [one, two] = std::array::from_fn(|_| seats.take(None).unwrap());
+        seats.admit(one, "local:a", &only(&["svc-a", "svc-b"]), NOW).unwrap();
+        let wanted = only(&["svc-b", "svc-c"]);
+        assert_eq!(seats.admit(two, "local:b", &wanted, NOW), Ok((only(&["svc-c"]), false)));
+        assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_some(), "it is told as long as it lasts");
+        assert!(seats.leave(one, UnixSeconds(0)));
+        assert_eq!(seats.hold(two, &wanted, NOW), Ok((wanted.clone(), false)));
+        assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_none());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Turn {
+        Admit(usize, u8, u8),
+        Hold(usize, u8),
+        Leave(usize),
+    }
+
+    fn turns() -> impl Strategy<Value = Turn> {
+        prop_oneof![
+            (0..6_usize, 0..4_u8, any::<u8>()).prop_map(|(who, window, set)| Turn::Admit(who, window, set)),
+            (0..6_usize, any::<u8>()).prop_map(|(who, set)| Turn::Hold(who, set)),
+            (0..6_usize).prop_map(Turn::Leave),
+        ]
+    }
+
+    /// Some of seven connections, or all.
+    fn set(bits: u8) -> Scope {
+        let names = (0..7).filter(|bit| bits & (1 << bit) != 0).map(|bit| format!("svc-{bit}"));
+        if bits & 0x80 == 0 { Scope::Only(Arc::new(names.collect())) } else { Scope::Everything }
+    }
+
+    proptest! {
+        #[test]
+        fn no_connection_has_two_windows_and_none_that_is_wanted_has_none(turns in prop::collection::vec(turns(), 0..40)) {
+            let mut seats = Seats::default();
+            let mut ids: Vec<u64> = (0..6).map(|_| seats.take(None).unwrap()).collect();
+            for turn in turns {
+                match turn {
+                    Turn::Admit(who, window, bits) => {
+                        let window = if window == 0 { String::new() } else { format!("local:{window}") };
+                        let _ = seats.admit(ids[who], &window, &set(bits), NOW);
+                    }
+                    Turn::Hold(who, bits) => {
+                        let _ = seats.hold(ids[who], &set(bits), NOW);
+                    }
+                    Turn::Leave(who) => {
+                        seats.leave(ids[who], UnixSeconds(0));
+                        ids[who] = seats.take(None).unwrap();
+                    }
+                }
+                let all: Vec<_> = seats.taken.values().filter_map(|seat| seat.admitted.as_ref()).collect();
+                for (place, one) in all.iter().enumerate() {
+                    for other in &all[place + 1..] {
+                        let told = !one.window.is_empty() && !other.window.is_empty();
+                        prop_assert!(!told || one.window == other.window || !one.held.meets(&other.held));
+                    }
+                    for name in (0..7).map(|bit| format!("svc-{bit}")).filter(|name| one.wanted.covers(name)) {
+                        prop_assert!(all.iter().any(|other| other.held.covers(&name)), "nobody decides for {name}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_has_one_certificate_leaves_room_for_the_others() {
+        let mut seats = Seats::default();
+        let names = |name: &str| -> Arc<[String]> { Arc::new([name.to_owned()]) };
+        let taken = std::iter::from_fn(|| seats.take(Some(&names("guest.test"))));
+        assert_eq!(taken.count(), MAX_OF_ONE);
+        assert!(seats.take(Some(&names("other.test"))).is_some() && seats.take(None).is_some());
     }
 
     #[test]
     fn nobody_and_a_silent_version_clash_with_nobody() {
         let mut seats = Seats::default();
-        let [one, two, three] = std::array::from_fn(|_| seats.take().unwrap());
+        let [one, two, three] = std::array::from_fn(|_| seats.take(None).unwrap());
         seats.admit(one, "local:a", &Scope::Everything, NOW).unwrap();
         seats.admit(two, "", &Scope::Everything, NOW).unwrap();
         seats.admit(three, "local:b", &Scope::default(), NOW).unwrap();
@@ -179,18 +322,18 @@ mod tests {
     #[test]
     fn whoever_came_first_stays_when_connections_move() {
         let mut seats = Seats::default();
-        let [one, two] = std::array::from_fn(|_| seats.take().unwrap());
+        let [one, two] = std::array::from_fn(|_| seats.take(None).unwrap());
         seats.admit(two, "local:b", &only(&["svc-b"]), NOW).unwrap();
         seats.admit(one, "local:a", &only(&["svc-a"]), NOW).unwrap();
-        seats.move_to(two, &only(&["svc-a"]), NOW).unwrap();
-        seats.move_to(one, &only(&["svc-a"]), NOW).unwrap_err();
+        assert_eq!(seats.hold(two, &only(&["svc-a"]), NOW), Ok((only(&["svc-a"]), true)));
+        seats.hold(one, &only(&["svc-a"]), NOW).unwrap_err();
     }
 
     #[test]
     fn one_whose_certificate_ended_is_told_of_until_it_comes_again() {
         let certificate = Validity { from: UnixSeconds(0), until: UnixSeconds(100) };
         let come = |seats: &mut Seats, node: &str| {
-            let id = seats.take().unwrap();
+            let id = seats.take(None).unwrap();
             let state = seats.get(id).unwrap();
             (state.node, state.certificate) = (node.to_owned(), Some(certificate));
             seats.admit(id, "shared:a", &Scope::Everything, NOW).unwrap();

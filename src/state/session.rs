@@ -3,6 +3,7 @@
 //! Nothing is queued here. The next message is made when the transport asks for it, from what the
 //! authz holds then; who is slow gets fewer and larger steps, or the full state.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -13,9 +14,11 @@ use tonic::Streaming;
 use tonic::metadata::MetadataMap;
 use tonic::metadata::MetadataValue;
 
+use crate::domain::decision::DenyReason;
 use crate::state::cursor::Cursor;
 use crate::state::publisher::Registered;
 use crate::state::registration::Counter;
+use crate::state::scope::Scope;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
 use crate::sys::inbound::Shown;
@@ -26,6 +29,9 @@ use crate::wire::state::proto::state_request::Message;
 
 /// How long an authz may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one waits before it decides for connections that others decided for until now, with another replay window:
+/// time for them to hear that they must not.
+const YIELD: Duration = Duration::from_secs(1);
 /// Longest name of a node that is kept, in characters.
 const MAX_NODE: usize = 64;
 /// Longest reason of a refusal that is kept, in characters.
@@ -81,15 +87,20 @@ impl Session {
         }
     }
 
+    /// What it may hold now.
+    fn scope(&self) -> Result<Scope, Status> {
+        let Self { place, shown, .. } = self;
+        place.publisher.scope_of(shown.as_ref()).ok_or_else(|| place.publisher.unnamed(shown.as_ref()))
+    }
+
     /// What it may hold can change at any time.
     fn keep_to_scope(&mut self) -> Result<(), Status> {
-        if self.shown.is_none() || self.cursor.is_new() {
+        if self.cursor.is_new() {
             return Ok(());
         }
-        let scope = self.place.publisher.scope_of(self.shown.as_ref());
-        if self.cursor.confine(scope.clone()) {
+        let scope = self.place.hold(&self.scope()?).map_err(refused)?;
+        if self.shown.is_some() && self.cursor.confine(scope) {
             tracing::info!("an authz is sent another set of connections");
-            self.place.move_to(&scope).map_err(refused)?;
         }
         Ok(())
     }
@@ -98,10 +109,12 @@ impl Session {
     async fn wait(&mut self) -> Result<(), Option<Status>> {
         if self.cursor.is_new() {
             let hello = tokio::time::timeout(HELLO_TIMEOUT, self.inbound.next()).await;
-            return match hello {
-                Ok(Some(Ok(request))) => self.hear(request).map_err(Some),
-                Ok(Some(Err(_)) | None) => Err(None),
-                Err(_) => Err(Some(Status::deadline_exceeded("no hello"))),
+            return match hello.map_err(|_| Status::deadline_exceeded("no hello"))? {
+                Some(Ok(proto::StateRequest { message: Some(Message::Hello(hello)) })) => {
+                    self.greet(hello).await.map_err(Some)
+                }
+                Some(Ok(_)) => Err(Some(Status::failed_precondition("hello comes first"))),
+                Some(Err(_)) | None => Err(None),
             };
         }
         tokio::select! {
@@ -115,43 +128,45 @@ impl Session {
         }
     }
 
+    /// It says who it is.
+    async fn greet(&mut self, hello: proto::Hello) -> Result<(), Status> {
+        let node: String = hello.node.chars().filter(|letter| !letter.is_control()).take(MAX_NODE).collect();
+        let node = match self.shown.as_ref().and_then(|shown| shown.names.first()) {
+            Some(name) => format!("{name} ({node})"),
+            None => node,
+        };
+        let scope = self.scope()?;
+        if scope.is_empty() {
+            tracing::warn!(node, "an authz is sent no connections: its workload has none");
+        }
+        let certificate = self.shown.as_ref().and_then(|shown| shown.validity);
+        self.place.update(|peer| {
+            peer.node.clone_from(&node);
+            peer.certificate = certificate;
+        });
+        // No version that does not tell ever served another host.
+        if self.shown.is_some() && hello.replay_window.is_empty() {
+            return Err(refused(format!("{node} does not say which replay window it has")));
+        }
+        let (scope, displaced) = self.place.admit(&hello.replay_window, &scope).map_err(refused)?;
+        tracing::info!(node, "an authz has connected");
+        if displaced {
+            tracing::warn!(node, "it has another replay window than others, which decide for its connections no more");
+            tokio::time::sleep(YIELD).await;
+        }
+        let held = hello.holds.unwrap_or_default();
+        if self.shown.is_some() {
+            self.cursor.confine(scope);
+        }
+        let resumes = self.cursor.hello(held.clone(), &self.place.publisher.published());
+        self.place.update(|peer| {
+            peer.applied = resumes.then_some(held);
+        });
+        Ok(())
+    }
+
     fn hear(&mut self, request: proto::StateRequest) -> Result<(), Status> {
         match request.message {
-            Some(Message::Hello(hello)) if self.cursor.is_new() => {
-                let node: String = hello.node.chars().filter(|letter| !letter.is_control()).take(MAX_NODE).collect();
-                let node = match self.shown.as_ref().and_then(|shown| shown.names.first()) {
-                    Some(name) => format!("{name} ({node})"),
-                    None => node,
-                };
-                let scope = self.place.publisher.scope_of(self.shown.as_ref());
-                if scope.is_empty() {
-                    tracing::warn!(
-                        node,
-                        "an authz is sent nothing: no workload with connections has a name of its certificate"
-                    );
-                }
-                let certificate = self.shown.as_ref().and_then(|shown| shown.validity);
-                self.place.update(|peer| {
-                    peer.node.clone_from(&node);
-                    peer.certificate = certificate;
-                });
-                // No version that does not tell ever served another host.
-                if self.shown.is_some() && hello.replay_window.is_empty() {
-                    return Err(refused(format!("{node} does not say which replay window it has")));
-                }
-                self.place.admit(&hello.replay_window, &scope).map_err(refused)?;
-                tracing::info!(node, "an authz has connected");
-                let held = hello.holds.unwrap_or_default();
-                if self.shown.is_some() {
-                    self.cursor.confine(scope);
-                }
-                let resumes = self.cursor.hello(held.clone(), &self.place.publisher.published());
-                self.place.update(|peer| {
-                    peer.applied = resumes.then_some(held);
-                });
-                Ok(())
-            }
-            Some(_) | None if self.cursor.is_new() => Err(Status::failed_precondition("hello comes first")),
             Some(Message::Hello(_)) => Err(Status::failed_precondition("hello comes once")),
             Some(Message::Applied(version)) => {
                 self.cursor.applied();
@@ -162,9 +177,10 @@ impl Session {
                 Ok(())
             }
             Some(Message::Rejected(rejected)) => {
-                let why = rejected.reason.chars().filter(|letter| !letter.is_control()).take(MAX_REASON).collect();
+                let why: String =
+                    rejected.reason.chars().filter(|letter| !letter.is_control()).take(MAX_REASON).collect();
+                tracing::warn!(reason = why, "an authz refused a state message");
                 self.place.update(|peer| peer.refused = Some(why));
-                tracing::warn!(reason = rejected.reason, "an authz refused a state message");
                 let version = rejected.version.map_or(u64::MAX, |version| version.version);
                 self.cursor
                     .refused(version)
@@ -174,6 +190,7 @@ impl Session {
                 if report.denied.len() > MAX_COUNTERS {
                     report.denied.clear();
                 }
+                report.denied = known(report.denied);
                 if report.decision_times.len() > MAX_COUNTERS {
                     report.decision_times.clear();
                 }
@@ -185,7 +202,7 @@ impl Session {
             }
             Some(Message::Register(register)) => {
                 // It decides for nobody else's connections.
-                if !self.place.publisher.scope_of(self.shown.as_ref()).covers(&register.service) {
+                if !self.place.hold(&self.scope()?).map_err(refused)?.covers(&register.service) {
                     return Err(Status::permission_denied("a registration for a connection of others"));
                 }
                 self.registrations.take(self.place.publisher.office(), register);
@@ -196,10 +213,25 @@ impl Session {
     }
 }
 
-/// The stream ends, and its authz must not go on deciding.
+/// Refusals by reason, those for what is no reason together: they become names of counters.
+fn known(told: HashMap<String, u64>) -> HashMap<String, u64> {
+    let mut known = HashMap::new();
+    for (code, count) in told {
+        let sum: &mut u64 = known.entry(DenyReason::label_told(&code).to_owned()).or_default();
+        *sum = sum.saturating_add(count);
+    }
+    known
+}
+
+/// Its replay window does not go with that of another.
 fn refused(reason: String) -> Status {
     tracing::error!(reason, "an authz was refused");
+    refusal(Code::FailedPrecondition, REPLAY_WINDOW, reason)
+}
+
+/// The stream ends, and its authz must not go on deciding.
+pub(super) fn refusal(code: Code, why: &'static str, reason: String) -> Status {
     let mut metadata = MetadataMap::new();
-    metadata.insert(REFUSED, MetadataValue::from_static(REPLAY_WINDOW));
-    Status::with_metadata(Code::FailedPrecondition, reason, metadata)
+    metadata.insert(REFUSED, MetadataValue::from_static(why));
+    Status::with_metadata(code, reason, metadata)
 }

@@ -115,7 +115,7 @@ impl Subscriber {
         Arc::clone(&self.current)
     }
 
-    /// Becomes `true` with the first full state and stays so.
+    /// Becomes `true` with the first full state and stays so, whatever becomes of that state.
     pub fn arrived(&self) -> watch::Receiver<bool> {
         self.arrived.subscribe()
     }

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
@@ -28,6 +29,9 @@ use crate::sys::inbound::Candidate;
 use crate::sys::inbound::Detached;
 use crate::sys::inbound::Inbound;
 use crate::sys::inbound::Shown;
+use crate::sys::room::Place;
+use crate::sys::room::Room;
+use crate::sys::sparing::Sparing;
 use crate::sys::tasks::Stop;
 
 /// How long to wait after the system refused to accept, e.g. for want of file descriptors.
@@ -41,7 +45,8 @@ const HANDED: usize = 16;
 pub struct Limits {
     /// Threads of its own that share the connections; 0: the runtime of the caller serves them.
     pub threads: usize,
-    /// Connections at a time (of each thread); further ones wait in the backlog.
+    /// Connections at a time (of each thread). Where all places are taken the oldest whose other end is not verified yet
+    /// is closed; where there is none, further ones wait in the backlog.
     pub connections: usize,
     /// Requests at a time on one connection.
     pub streams: u32,
@@ -150,27 +155,40 @@ impl<A: Answers> hyper::service::Service<Request<Incoming>> for Adapter<A> {
 }
 
 /// Serves until told to stop; then takes no more connections, tells those there are to bring no more
-/// requests, and waits for the requests in flight, at most `limits.grace`.
-pub async fn serve<A: Answers>(name: &'static str, inbound: Inbound, service: A, limits: Limits, mut stop: Stop) {
+/// requests, and waits for the requests in flight, at most `limits.grace`. Also ends where a thread of its own does.
+pub async fn serve<A: Answers>(name: &'static str, inbound: Inbound, service: A, limits: Limits, stop: Stop) {
     let threads: Vec<_> = (0..limits.threads).filter_map(|_| start(name, &service, limits, &stop)).collect();
     if threads.is_empty() {
         return serve_here(name, Source::Inbound(inbound), service, limits, stop).await;
     }
-    let mut source = Source::Inbound(inbound);
-    let mut turns = threads.iter().cycle();
+    hand_out(name, Source::Inbound(inbound), threads, stop).await;
+}
+
+/// Gives each connection to the next thread. One that is gone would lose its share of them without a word: the server
+/// ends, and whoever started it knows.
+async fn hand_out(name: &'static str, mut source: Source, mut threads: Vec<Thread>, mut stop: Stop) {
     loop {
         let accepted = tokio::select! {
             () = stop.wait() => break,
+            place = first_ended(&mut threads) => {
+                threads.swap_remove(place);
+                if !stop.is_called() {
+                    tracing::error!(listener = name, "a thread has ended, and the server with it");
+                }
+                break;
+            }
             accepted = source.next() => accepted,
         };
-        match (accepted.and_then(|accepted| accepted.and_then(Candidate::detach).ok()), turns.next()) {
-            (Some(connection), Some(thread)) => {
-                // A thread that is gone drops what it is handed; the others go on.
+        let Some(accepted) = accepted else { break };
+        match accepted.and_then(Candidate::detach) {
+            Ok(connection) => {
+                threads.rotate_left(1);
+                let Some(thread) = threads.first() else { break };
+                // That it has ended is noticed above.
                 let _ = thread.queue.send(connection).await;
             }
-            (Some(_), None) => break,
-            (None, _) => {
-                tracing::warn!(listener = name, "a connection could not be accepted");
+            Err(error) => {
+                tracing::warn!(listener = name, %error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -181,6 +199,11 @@ pub async fn serve<A: Answers>(name: &'static str, inbound: Inbound, service: A,
         // An error means that it has ended already.
         let _ = thread.ended.await;
     }
+}
+
+/// Returns the place of a thread that has ended, which must not be waited for again.
+async fn first_ended(threads: &mut [Thread]) -> usize {
+    futures_util::future::select_all(threads.iter_mut().map(|thread| &mut thread.ended)).await.1
 }
 
 /// A thread that serves connections.
@@ -229,21 +252,23 @@ impl Source {
 }
 
 async fn serve_here<A: Answers>(name: &'static str, mut source: Source, service: A, limits: Limits, mut stop: Stop) {
+    let door = Arc::new(Door { name, limits, refusals: Sparing::default() });
+    // A connection costs a stranger nothing: while it is unknown who is at its other end it makes room for others.
+    let room = Room::guarded(limits.connections);
     let mut connections = JoinSet::new();
     loop {
-        let room = connections.len() < limits.connections;
         tokio::select! {
             () = stop.wait() => break,
             Some(_) = connections.join_next() => {}
-            accepted = source.next(), if room => match accepted {
-                Some(Ok(candidate)) => {
-                    connections.spawn(connection(name, candidate, service.clone(), limits, stop.clone()));
+            accepted = accept(&mut source, &room) => match accepted {
+                Ok(Some((candidate, place))) => {
+                    connections.spawn(connection(Arc::clone(&door), candidate, place, service.clone(), stop.clone()));
                 }
-                Some(Err(error)) => {
+                Ok(None) => break,
+                Err(error) => {
                     tracing::warn!(listener = name, %error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-                None => break,
             },
         }
     }
@@ -255,14 +280,41 @@ async fn serve_here<A: Answers>(name: &'static str, mut source: Source, service:
     }
 }
 
-async fn connection<A: Answers>(name: &'static str, candidate: Candidate, service: A, limits: Limits, mut stop: Stop) {
-    let (stream, guard) = match candidate.verify().await {
-        Ok(verified) => verified,
-        Err(reason) => {
-            tracing::warn!(listener = name, %reason, "a connection was refused");
+/// What all connections of a listener have in common.
+struct Door {
+    name: &'static str,
+    limits: Limits,
+    /// Speaks of those that were refused.
+    refusals: Sparing,
+}
+
+/// The next connection, and its place; `None`: there will be no more.
+async fn accept(source: &mut Source, room: &Arc<Room>) -> io::Result<Option<(Candidate, Place)>> {
+    // Room first: a connection that cannot be served is better left in the backlog.
+    let place = room.take().await.map_err(io::Error::other)?;
+    Ok(source.next().await.transpose()?.map(|candidate| (candidate, place)))
+}
+
+async fn connection<A: Answers>(door: Arc<Door>, candidate: Candidate, place: Place, service: A, mut stop: Stop) {
+    let Door { name, limits, refusals } = &*door;
+    let verified = tokio::select! {
+        verified = candidate.verify() => verified,
+        () = place.told_to_leave() => {
+            tracing::debug!(listener = name, "a connection made room for others before it was known whose it is");
             return;
         }
     };
+    let (stream, guard) = match verified {
+        Ok(verified) => verified,
+        Err(reason) => {
+            match refusals.turn() {
+                Some(unsaid) => tracing::warn!(listener = name, %reason, unsaid, "a connection was refused"),
+                None => tracing::debug!(listener = name, %reason, "a connection was refused"),
+            }
+            return;
+        }
+    };
+    place.admission().admit();
     let (interval, timeout) = limits.keep_alive;
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -288,5 +340,29 @@ async fn connection<A: Answers>(name: &'static str, candidate: Candidate, servic
     if let Err(error) = ended {
         // Peers come and go; which one broke off is of interest only when looking for it.
         tracing::debug!(listener = name, %error, "a connection broke off");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use tokio::net::UnixListener;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::sys::tasks;
+
+    #[tokio::test]
+    async fn the_server_ends_with_a_thread_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("s")).unwrap();
+        let source = Source::Inbound(Inbound::Unix { listener, peers: watch::channel(None).1 });
+        let (queue, _handed) = mpsc::channel(HANDED);
+        let (end, ended) = oneshot::channel();
+        let (_stop, stopped) = tasks::stop_pair();
+        drop(end);
+        let serving = hand_out("test", source, vec![Thread { queue, ended }], stopped);
+        tokio::time::timeout(Duration::from_secs(20), serving).await.unwrap();
     }
 }

@@ -72,6 +72,13 @@ pub fn is_about_certificates(error: &reqwest::Error) -> bool {
     false
 }
 
+/// Whether nobody listened where a connection was to go.
+pub fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source()).any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    })
+}
+
 /// An error with its causes in one line; the outermost text of an HTTP client rarely says why.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -154,8 +154,16 @@ async fn greet(stream: TcpStream, peer: SocketAddr, place: &Place, tls: Option<S
     let Some(tls) = tls else { return talk(stream, Ends { peer, local, name: None }, place, router, stop).await };
     match tokio::time::timeout(HANDSHAKE_PATIENCE, tls.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => {
-            let name = tls.client_name(stream.get_ref().1.peer_certificates());
-            talk(stream, Ends { peer, local, name }, place, router, stop).await;
+            let shown = stream.get_ref().1.peer_certificates();
+            let name = tls.client_name(shown);
+            let chain: Vec<_> = shown.unwrap_or_default().iter().map(|one| one.clone().into_owned()).collect();
+            tokio::select! {
+                () = talk(stream, Ends { peer, local, name }, place, router, stop) => {}
+                // Not gracefully: whoever is not trusted any more gets nothing more.
+                () = tls.withdrawn(&chain) => {
+                    tracing::warn!(%peer, "a connection was ended: its certificate is not accepted any more");
+                }
+            }
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),

@@ -20,8 +20,6 @@ use crate::sys::tls::validity;
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the other end's certificate is judged again: its time may have passed.
-const JUDGE_AGAIN: Duration = Duration::from_secs(30);
 
 /// Where connections come from.
 #[derive(Debug)]
@@ -179,13 +177,7 @@ impl Guard {
     /// Returns when the other end would not be accepted any more: its authority was withdrawn, its certificate is past
     /// its time, or ours is.
     pub async fn withdrawn(&self) {
-        let Self::Tls { tls, chain } = self else { return std::future::pending().await };
-        let mut standing = tls.standing();
-        while tls.accepts(chain) {
-            tokio::select! {
-                Ok(()) = standing.changed() => {}
-                () = tokio::time::sleep(JUDGE_AGAIN) => {}
-            }
-        }
+        let Self::Tls { tls: server, chain } = self else { return std::future::pending().await };
+        tls::until_refused(server.standing(), || server.accepts(chain)).await;
     }
 }

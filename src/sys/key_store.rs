@@ -190,6 +190,14 @@ impl KeyConnection {
         Ok(held)
     }
 
+    /// Puts `value` at `key`, whatever is there. It stays.
+    pub async fn replace(&self, key: &str, value: &str) -> Result<(), KeyStoreError> {
+        let mut connection = self.0.clone();
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(value);
+        within(DESCRIBE_TIMEOUT, command.query_async::<()>(&mut connection)).await
+    }
+
     /// Sets `key` for `life` where it is not set, and reads the mark at the same moment; one round trip.
     pub async fn first_use(
         &self,

@@ -28,6 +28,7 @@ pub mod random;
 pub mod room;
 pub mod service;
 pub mod signal;
+pub mod sparing;
 pub mod spawner;
 pub mod stream;
 pub mod supervision;

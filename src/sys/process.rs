@@ -221,21 +221,51 @@ impl PortListener {
     }
 }
 
-/// All sockets that listen on one of these ports, also where several share a port; nothing where the system does not tell,
-/// as on macOS. A socket that several processes hold is told once for each.
-pub fn port_listeners(ports: &[u16]) -> Vec<PortListener> {
+/// A socket that listens, as the tables of the system name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListeningSocket {
+    /// Where.
+    pub address: SocketAddr,
+    /// The user it belongs to.
+    pub user: u32,
+    /// What a descriptor of it links to.
+    link: String,
+}
+
+impl ListeningSocket {
+    /// Whether this process holds it; `false` also where we may not look.
+    pub fn is_held_by(&self, pid: i32) -> bool {
+        descriptors(pid).any(|target| target.as_os_str() == self.link.as_str())
+    }
+}
+
+/// The sockets that listen on one of these ports; nothing where the system does not tell, as on macOS. Whose they are takes
+/// longer: see [`holders`].
+pub fn listening_sockets(ports: &[u16]) -> Vec<ListeningSocket> {
     let tables: Vec<_> =
         ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|table| fs::read_to_string(table).ok()).collect();
-    let mut sockets: Vec<(SocketAddr, u32, String)> = Vec::new();
+    let mut sockets = Vec::new();
     for (table, port) in tables.iter().flat_map(|table| ports.iter().map(move |port| (table, *port))) {
         for fields in listeners(table, port) {
             let address = fields.get(1).and_then(|local| listening_address(local, port));
             let user = fields.get(7).and_then(|user| user.parse().ok());
             if let (Some(address), Some(user), Some(inode)) = (address, user, fields.get(9)) {
-                sockets.push((address, user, format!("socket:[{inode}]")));
+                sockets.push(ListeningSocket { address, user, link: format!("socket:[{inode}]") });
             }
         }
     }
+    sockets
+}
+
+/// All sockets that listen on one of these ports, also where several share a port; nothing where the system does not tell,
+/// as on macOS. A socket that several processes hold is told once for each.
+pub fn port_listeners(ports: &[u16]) -> Vec<PortListener> {
+    holders(&listening_sockets(ports))
+}
+
+/// The processes that hold them, by looking at every process of the machine. A socket that several hold is told once for
+/// each, and one of processes that we may not look into without any.
+pub fn holders(sockets: &[ListeningSocket]) -> Vec<PortListener> {
     if sockets.is_empty() {
         return Vec::new();
     }
@@ -243,19 +273,25 @@ pub fn port_listeners(ports: &[u16]) -> Vec<PortListener> {
     let mut told = vec![false; sockets.len()];
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        let descriptors = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
-        let held: Vec<_> = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok()).collect();
-        for ((address, user, inode), told) in sockets.iter().zip(&mut told) {
-            if held.iter().any(|target| target.as_os_str() == inode.as_str()) {
+        let held: Vec<_> = descriptors(pid).collect();
+        for (socket, told) in sockets.iter().zip(&mut told) {
+            if held.iter().any(|target| target.as_os_str() == socket.link.as_str()) {
                 let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default().trim().to_owned();
                 *told = true;
-                found.push(PortListener { address: *address, holder: Some(PortHolder { pid, name }), user: *user });
+                let holder = Some(PortHolder { pid, name });
+                found.push(PortListener { address: socket.address, holder, user: socket.user });
             }
         }
     }
-    let unknown = sockets.iter().zip(&told).filter(|(_, told)| !**told);
-    found.extend(unknown.map(|((address, user, _), _)| PortListener { address: *address, holder: None, user: *user }));
+    let unknown = sockets.iter().zip(&told).filter(|(_, told)| !**told).map(|(socket, _)| socket);
+    found.extend(unknown.map(|socket| PortListener { address: socket.address, holder: None, user: socket.user }));
     found
+}
+
+/// What the descriptors of a process link to; nothing where we may not look.
+fn descriptors(pid: i32) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
 }
 
 /// An address as `/proc/net/tcp` writes it: 32-bit words in the order of this machine's bytes, in hex.
@@ -297,7 +333,10 @@ fn listening_users(table: &str, port: u16) -> Vec<u32> {
 /// The lines of `/proc/net/tcp` of sockets that listen on a port, in fields.
 fn listeners(table: &str, port: u16) -> impl Iterator<Item = Vec<&str>> {
     let wanted = format!(":{port:04X}");
-    table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>()).filter(move |fields| {
+    // Most lines of a busy machine are of connections that are over, and need not be taken apart.
+    let mentioned = wanted.clone();
+    let lines = table.lines().filter(move |line| line.contains(&mentioned));
+    lines.map(|line| line.split_ascii_whitespace().collect::<Vec<_>>()).filter(move |fields| {
         fields.get(1).is_some_and(|local| local.ends_with(&wanted)) && fields.get(3).is_some_and(|state| *state == "0A")
     })
 }
@@ -326,6 +365,25 @@ mod tests {
         child.wait().unwrap();
         assert!(!identity.is_alive());
         assert!(!identity.signal(Signal::TERM).unwrap());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_is_asked_whether_a_socket_is_its_own() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let sockets = listening_sockets(&[address.port()]);
+        let own = i32::try_from(std::process::id()).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let other = i32::try_from(child.id()).unwrap();
+        assert!(matches!(&sockets[..], [socket] if socket.address == address && socket.is_held_by(own)), "{sockets:?}");
+        assert!(sockets.iter().all(|socket| !socket.is_held_by(other) && !socket.is_held_by(0)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(
+            holders(&sockets).first().and_then(|found| found.holder.as_ref()).map(|holder| holder.pid),
+            Some(own)
+        );
     }
 
     #[test]

@@ -56,6 +56,8 @@ impl fmt::Debug for proto::Connection {
 pub const REFUSED: &str = "sigilum-refused";
 /// It has another replay window than one that decides for the same connection.
 pub const REPLAY_WINDOW: &str = "replay-window";
+/// No workload has a name of its certificate.
+pub const UNNAMED: &str = "unnamed";
 
 /// Reads a message from bytes, e.g. of a fuzzer.
 pub fn decode_response(bytes: &[u8]) -> Result<proto::StateResponse, prost::DecodeError> {
@@ -86,6 +88,7 @@ pub fn decode_settings(settings: proto::Settings) -> Result<Settings, InvalidSet
     }
     Ok(Settings {
         authorities: settings.authorities,
+        loopback_names: !settings.refuse_loopback_names,
         max_age: Duration::from_secs(settings.max_age_seconds),
         max_body_bytes: settings.max_body_bytes,
         allow_private: settings.allow_private,
@@ -127,6 +130,7 @@ pub fn encode_settings(settings: &Settings) -> proto::Settings {
     };
     proto::Settings {
         authorities: settings.authorities.clone(),
+        refuse_loopback_names: !settings.loopback_names,
         max_age_seconds: settings.max_age.as_secs(),
         max_body_bytes: settings.max_body_bytes,
         allow_private: settings.allow_private,

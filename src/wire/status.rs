@@ -110,7 +110,8 @@ pub struct GatewayBody {
     pub instance_id: Option<String>,
     /// `local`, or `remote` where the settings name a gateway elsewhere.
     pub mode: String,
-    /// `loopback` where the admin API listens on this machine only, `custom` for named addresses, else `all`.
+    /// What the admin API listens on, as configured: `loopback`, `lan`, `tailnet`, `auto`, `custom`; where addresses were named
+    /// `loopback`, `all` or `custom`, as they are.
     pub bind_mode: String,
     /// Where the admin API is.
     pub control: ListenerBody,

@@ -313,7 +313,8 @@ fn sigilum(arguments: &[&str]) -> std::process::Output {
 #[test]
 fn envoys_file_of_each_overlay_is_the_printed_one() {
     let shared = ["--stats-addr", "0.0.0.0:38301", "--access-log", "stdout"];
-    for (overlay, more) in [("sidecar", &[][..]), ("shared", &shared)] {
+    // Beside an application loopback is the application's too.
+    for (overlay, more) in [("sidecar", &["--no-admin-face"][..]), ("shared", &shared)] {
         let folder = root().join("deploy/k8s").join(overlay);
         let settings = folder.join("gateway.yaml").display().to_string();
         let words = ["gateway", "envoy-config", "--config", &settings, "--probe-addr", "0.0.0.0:38300"];
@@ -326,6 +327,16 @@ fn envoys_file_of_each_overlay_is_the_printed_one() {
         let stale = fs::read(&file).unwrap() != printed.stdout;
         assert!(!stale, "{file:?} is stale: run `{UPDATE}=1 cargo test --test artifacts`");
     }
+}
+
+#[test]
+fn beside_an_application_nothing_of_envoys_own_is_on_a_port() {
+    let file: Value = serde_yaml::from_str(&read("deploy/k8s/sidecar/envoy.yaml")).unwrap();
+    let listeners = file["static_resources"]["listeners"].as_sequence().unwrap();
+    let names: Vec<&str> = listeners.iter().map(|listener| listener["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["ingress", "probe"]);
+    assert!(!file["admin"]["address"]["pipe"].is_null(), "it is on a socket");
+    assert!(!file["static_resources"]["clusters"].as_sequence().unwrap().is_empty());
 }
 
 #[test]

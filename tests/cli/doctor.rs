@@ -488,3 +488,77 @@ fn a_missing_home_is_no_reason_to_fail() {
     assert!(report["checksRun"].as_u64().unwrap() > 0, "{report:#}");
     assert!(!Path::new(&person.home().join(".sigilum-workspace")).exists(), "looking makes nothing");
 }
+
+#[test]
+fn a_token_is_made_where_none_is_there_and_none_is_ever_replaced() {
+    let patient = Patient::new();
+    let file = patient.at("data/admin-token");
+    let text = || fs::read_to_string(&file).unwrap();
+    let before = text();
+    assert_eq!(patient.report(&["--generate-gateway-token"])["applied_fixes"], serde_json::json!([]));
+    assert_eq!(text(), before);
+    fs::remove_file(&file).unwrap();
+    let named = patient.run(&["doctor", "--only", "gateway/auth-present"]);
+    assert!(text_of(&named.stdout).contains("sigilum doctor --generate-gateway-token"), "{named:?}");
+    let made = patient.report(&["--generate-gateway-token", "--only", "gateway/auth-present"]);
+    let told = format!("made an admin token: {} (0600)", file.display());
+    assert_eq!((&made["applied_fixes"], &made["findings"]), (&serde_json::json!([told]), &serde_json::json!([])));
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    let minted = text();
+    assert!(minted.trim().len() == 64 && minted != before, "{minted}");
+    assert!(!made.to_string().contains(minted.trim()));
+    patient.report(&["--generate-gateway-token"]);
+    assert_eq!(text(), minted);
+}
+
+#[test]
+fn no_token_is_made_where_it_would_count_for_nothing() {
+    let proxy = "admin: {trusted_proxies: [192.0.2.1], trusted_proxy: {user_header: X-User}}\n";
+    let remote = "gateway: {mode: remote, remote: {url: 'https://gw.example:38100'}}\n";
+    for (mode, settings, code) in [
+        ("password", "admin: {password_file: /nowhere/at/all}\n", 78),
+        ("trusted-proxy", proxy, 78),
+        ("none", "", 78),
+        ("token", remote, 78),
+        ("token", "limits: {max_body_bytes: many}\n", 78),
+    ] {
+        let patient = Patient::new();
+        let file = patient.at("data/admin-token");
+        fs::remove_file(&file).unwrap();
+        patient.write("home/gateway.yaml", settings);
+        let output = patient.run(&["doctor", "--generate-gateway-token", "--auth", mode]);
+        assert_eq!((output.status.code(), file.exists()), (Some(code), false), "{mode} {settings}: {output:?}");
+    }
+    // One that is given counts.
+    let mut patient = Patient::new();
+    fs::remove_file(patient.at("data/admin-token")).unwrap();
+    patient.set("GATEWAY_ADMIN_TOKEN", "given-0123456789abcdef");
+    let output = patient.run(&["doctor", "--generate-gateway-token"]);
+    assert!(!patient.at("data/admin-token").exists(), "{output:?}");
+    // And one of an example, or none at all, stays for a person to judge.
+    for text in ["changeme\n", "\n"] {
+        let patient = Patient::new();
+        patient.write("data/admin-token", text);
+        patient.chmod("data/admin-token", 0o600);
+        patient.run(&["doctor", "--generate-gateway-token"]);
+        assert_eq!(fs::read_to_string(patient.at("data/admin-token")).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_password_file_that_others_can_read_is_found_and_closed() {
+    let patient = Patient::new();
+    let file = patient.at("password");
+    patient.write("password", "a long enough password\n");
+    let access = ["--auth", "password", "--password-file", file.to_str().unwrap(), "--only", "files/modes"];
+    for (mode, after) in [(0o600, 0o600), (0o640, 0o640), (0o644, 0o640), (0o666, 0o640)] {
+        patient.chmod("password", mode);
+        let report = patient.report(&access);
+        let found: Vec<_> =
+            report["findings"].as_array().unwrap().iter().map(|one| (&one["path"], &one["severity"])).collect();
+        let (path, severity) = (Value::from(file.to_str().unwrap()), Value::from("error"));
+        assert_eq!(found, if mode == after { vec![] } else { vec![(&path, &severity)] }, "{mode:o}");
+        patient.report(&[&access[..], &["--fix"]].concat());
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, after, "{mode:o}");
+    }
+}

@@ -104,7 +104,7 @@ fn an_authz_elsewhere_is_fed_and_a_second_window_is_refused_in_one_line() {
     let admin = Running::spawn_in(setup.command(&["gateway", "admin"]), Some(setup.root.path()));
     wait_until("admin listens", LIMIT, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     let first = authz(&setup, &authority, port, "one");
-    let is_ready = |one: &Running| one.said().contains("ready: state and replay journal are there");
+    let is_ready = |one: &Running| one.said().contains("ready: requests are decided");
     wait_until("the first is ready", LIMIT, || is_ready(&first));
     let second = authz(&setup, &authority, port, "two");
     let told = |one: &Running| one.said().lines().any(|line| line.contains("has another replay window than"));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -20,6 +21,9 @@ const CONFIG: Option<i32> = Some(78);
 const USAGE: Option<i32> = Some(64);
 /// What a start says that is not to be.
 const BLOCKED: &str = "Gateway start blocked: set gateway.mode=local";
+
+/// A line of admin's log that each start writes.
+const SERVED: &str = "the admin API is served";
 
 /// The file's states: name, text, and whether a start goes by it.
 const FILES: [(&str, Option<&str>, bool); 5] = [
@@ -87,6 +91,75 @@ fn a_token_among_the_arguments_is_refused_and_not_repeated() {
     let refused = refused(setup.command(&["gateway", "run", "--token", "canary-0123456789abcdef"]));
     assert_eq!(refused.code, USAGE, "{}", refused.said);
     assert!(refused.said.contains("--token-file") && !refused.said.contains("canary"), "{}", refused.said);
+}
+
+#[test]
+fn a_password_among_the_arguments_is_refused_and_not_repeated() {
+    for command in [&["gateway", "run"][..], &["gateway", "start"], &["up"]] {
+        let setup = Setup::new();
+        let refused =
+            refused(setup.command(&[command, &["--auth", "password", "--password", "canary-012345"]].concat()));
+        assert_eq!(refused.code, USAGE, "{command:?}: {}", refused.said);
+        assert!(refused.said.contains("--password-file") && !refused.said.contains("canary"), "{}", refused.said);
+    }
+}
+
+#[test]
+fn the_options_of_a_start_say_how_to_come_in_whatever_environment_and_file_say() {
+    let setup = Setup::new()
+        .env("GATEWAY_ADMIN_ACCESS_MODE", "token")
+        .env("SIGILUM_GATEWAY_PASSWORD", "of-the-environment-0123")
+        .yaml("admin:\n  password_file: /nowhere/at/all\n");
+    setup.write_yaml();
+    setup.begin_journal();
+    let file = setup.root.path().join("password");
+    fs::write(&file, "of-the-named-file-0123\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    // As somebody types it who is in that folder.
+    let mut command = setup.command(&["gateway", "run", "--auth", "password", "--password-file", "password"]);
+    command.current_dir(setup.root.path());
+    let running = Running::spawn(command);
+    wait_until("it is ready", LIMIT, || running.said().lines().any(|line| line.starts_with("ready:")));
+    let status = |password: &str| {
+        let request = Request::new("GET", &setup.admin.to_string(), "/api/v1/status");
+        client::send(setup.admin, &request.header("authorization", &format!("Bearer {password}"))).status
+    };
+    assert_eq!([status("of-the-named-file-0123"), status("of-the-environment-0123")], [200, 403]);
+    assert!(!setup.data().join("admin-token").exists(), "no token counts in this mode");
+    let processes = crate::support::process::children(running.pid());
+    assert!(processes.iter().all(|process| !process.arguments.contains("of-the-")), "{processes:?}");
+}
+
+#[test]
+fn lines_of_the_logs_look_as_the_start_was_told() {
+    let said = |style: &str| {
+        // What it is told counts more.
+        let setup = Setup::new().env("GATEWAY_LOG_STYLE", "pretty");
+        setup.write_yaml();
+        setup.begin_journal();
+        let file = setup.root.path().join("errors");
+        let mut command = setup.command(&["gateway", "start", "--verbose", "--log-style", style]);
+        command.stderr(fs::File::create(&file).unwrap());
+        let mut running = Running::spawn(command);
+        let errors = || fs::read_to_string(&file).unwrap();
+        wait_until("it is ready and has said so", LIMIT, || {
+            errors().contains(SERVED) && running.said().lines().any(|line| line.starts_with("ready:"))
+        });
+        running.signal(Signal::TERM);
+        assert!(running.wait(LIMIT).success());
+        errors()
+    };
+    let line = |style: &str| said(style).lines().find(|line| line.contains(SERVED)).unwrap().to_owned();
+    let compact = line("compact");
+    assert!(compact.contains(&format!("Z INFO admin {SERVED}")), "{compact}");
+    let pretty = line("pretty");
+    assert!(pretty.contains(&format!("Z INFO  admin    {SERVED}")), "{pretty}");
+    let errors = said("json");
+    for line in errors.lines().filter(|line| !line.is_empty()) {
+        let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(value["message"].is_string() || value["event"].is_string(), "{line}");
+    }
+    assert!(errors.contains("stopping: requests in flight are finished"), "{errors}");
 }
 
 #[test]

@@ -142,6 +142,9 @@ fn an_empty_home_becomes_a_stack_whose_approvals_are_enforced() {
     assert_eq!(said.lines().filter(|line| line.starts_with("PASS  ")).count(), 6, "{said}");
     assert!(said.ends_with("Summary: 6 passed, 0 failed\n"), "{said}");
 
+    // A test of the demo's connection, which names no path, finds it well.
+    stack.done(&["connection", "test", DEMO]);
+
     // Nobody reaches the upstream past the gateway.
     assert_eq!(client::send(stack.upstream, &Request::new("GET", "demo", "/v1/balance")).status, 401);
 

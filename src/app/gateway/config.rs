@@ -13,6 +13,7 @@ use crate::app::gateway::restart::Patience;
 use crate::config::guard::Unguarded;
 use crate::config::parts::IngressTls;
 use crate::config::parts::LogBounds;
+use crate::config::parts::LogStyle;
 use crate::config::parts::TraceOptions;
 use crate::domain::secret::Secret;
 use crate::envoy::binary::Search;
@@ -115,6 +116,8 @@ pub struct GatewayConfig {
     pub admin_secrets: Vec<(String, Secret)>,
     /// How much of the logs is kept.
     pub logs: LogBounds,
+    /// How their lines look where they are told; `None`: warnings as sentences, all others as they are.
+    pub log_style: Option<LogStyle>,
     /// Whether every line of the logs is told as it is written ([`Progress::Log`]).
     pub verbose: bool,
     /// What else this process serves, to be written down for `down`.

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 
 use crate::app::gateway::progress::Role;
 use crate::config::guard::OpenBind;
+use crate::config::profile;
 use crate::envoy::binary::EnvoyError;
 use crate::envoy::live::LiveError;
 use crate::envoy::render::RenderError;
+use crate::sys::env;
 use crate::sys::peer::SocketError;
 use crate::sys::ports::by;
 use crate::sys::process::PortHolder;
@@ -189,7 +191,8 @@ impl GatewayError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::AlreadyRunning { .. } => {
-                Some("`sigilum gateway stop` stops it, `sigilum gateway start --force` takes its place".to_owned())
+                let sigilum = profile::typed(&env::lookup);
+                Some(format!("`{sigilum} gateway stop` stops it, `{sigilum} gateway start --force` takes its place"))
             }
             Self::PortInUse { .. } => {
                 Some("end that program, or choose another address; nothing was stopped".to_owned())

@@ -12,9 +12,11 @@ use tokio::io::BufReader;
 use tokio::sync::mpsc;
 
 use crate::app::gateway::config::GatewayConfig;
+use crate::app::gateway::progress::Logged;
 use crate::app::gateway::progress::Progress;
 use crate::app::gateway::progress::Role;
 use crate::config::keys;
+use crate::config::parts::LogStyle;
 use crate::domain::log_line;
 use crate::domain::log_line::LogStream;
 use crate::domain::log_redaction::LogRedactor;
@@ -40,6 +42,10 @@ pub(in crate::app) struct Log {
     /// Where the lines about decisions go.
     decisions: Option<Arc<LogFile>>,
     redactor: Arc<LogRedactor>,
+    /// Whose it is.
+    stream: LogStream,
+    /// How lines look that are told.
+    style: Option<LogStyle>,
     verbose: bool,
 }
 
@@ -73,6 +79,8 @@ impl Log {
             file: Arc::new(LogFile::open(&places.file(stream), config.logs)?),
             decisions: None,
             redactor: Arc::new(LogRedactor::knowing(known)),
+            stream,
+            style: config.log_style,
             verbose: config.verbose,
         })
     }
@@ -89,8 +97,7 @@ impl Log {
         while let Ok(Some(cut)) = next_line(&mut reader, &mut line).await {
             let Some(line) = self.append(role, &line, cut, Some(&progress)) else { continue };
             if let Some(note) = notable(role, &line) {
-                // A full channel: nobody reads that fast, and the file has it.
-                let _ = progress.try_send(Progress::Note(note));
+                self.tell(line, note, &progress);
             }
         }
     }
@@ -98,9 +105,24 @@ impl Log {
     /// The same for one event of this very process, by the name of the part that is in it.
     pub(in crate::app) fn event(&self, name: &str, event: &[u8], progress: &mpsc::Sender<Progress>) {
         let line = self.take(event, Some(progress));
-        if let Some(text) = line.as_ref().and_then(ours) {
-            let _ = progress.try_send(Progress::Note(shown(name, &text)));
+        if let Some((line, text)) = line.and_then(|line| ours(&line).map(|text| (line, text))) {
+            self.tell(line, shown(name, &text), progress);
         }
+    }
+
+    /// Tells a line that matters: as a sentence, or as a line where those have a style, and then once.
+    fn tell(&self, line: Line, note: String, progress: &mpsc::Sender<Progress>) {
+        let told = match self.style {
+            None => Progress::Note(note),
+            Some(_) if self.verbose => return,
+            Some(_) => self.logged(self.stream, Value::Object(line.members).to_string()),
+        };
+        // A full channel: nobody reads that fast, and the file has it.
+        let _ = progress.try_send(told);
+    }
+
+    fn logged(&self, stream: LogStream, line: String) -> Progress {
+        Progress::Log(Logged { stream, line, style: self.style })
     }
 
     /// Keeps it without showing it.
@@ -122,7 +144,8 @@ impl Log {
             // A full disk must not stop the gateway.
             let _ = decisions.append(line);
             if let Some(progress) = progress.filter(|_| self.verbose) {
-                let _ = progress.try_send(Progress::Log(String::from_utf8_lossy(line).into_owned()));
+                let text = String::from_utf8_lossy(line).into_owned();
+                let _ = progress.try_send(self.logged(LogStream::Decision, text));
             }
             return None;
         }
@@ -134,7 +157,8 @@ impl Log {
         // A full disk must not stop the gateway.
         let _ = decisions.unwrap_or(&self.file).append(text.as_bytes());
         if let Some(progress) = progress.filter(|_| self.verbose) {
-            let _ = progress.try_send(Progress::Log(text));
+            let stream = if decisions.is_some() { LogStream::Decision } else { self.stream };
+            let _ = progress.try_send(self.logged(stream, text));
         }
         Some(line)
     }

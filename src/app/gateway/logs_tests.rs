@@ -21,6 +21,8 @@ fn log(folder: &TempDir, decisions: bool, redactor: LogRedactor) -> Log {
         file: open("own.jsonl"),
         decisions: decisions.then(|| open("decision.jsonl")),
         redactor: Arc::new(redactor),
+        stream: LogStream::Authz,
+        style: None,
         verbose: false,
     }
 }
@@ -141,4 +143,26 @@ async fn lines_are_cut_and_files_put_aside() {
     }
     let found = fs::metadata(folder.path().join("own.jsonl")).unwrap();
     assert_eq!(found.permissions().mode() & 0o777, PRIVATE_FILE);
+}
+
+#[tokio::test]
+async fn a_line_with_a_style_is_told_once_and_only_where_it_matters_or_all_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = "{\"timestamp\":\"t\",\"level\":\"INFO\",\"message\":\"served\"}\n\
+                {\"timestamp\":\"t\",\"level\":\"WARN\",\"message\":\"slow\"}\n";
+    for (verbose, expected) in [(false, &["slow"][..]), (true, &["served", "slow"])] {
+        let style = Some(LogStyle::Compact);
+        let log = Log { verbose, style, stream: LogStream::Admin, ..log(&folder, false, LogRedactor::default()) };
+        let told: Vec<_> = follow(&log, Role::Admin, said).await;
+        let messages: Vec<_> = told
+            .iter()
+            .map(|event| {
+                let Progress::Log(logged) = event else { panic!("{event:?}") };
+                assert_eq!((logged.stream, logged.style), (LogStream::Admin, style));
+                let members: Value = serde_json::from_str(&logged.line).unwrap();
+                members["message"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        assert_eq!(messages, expected);
+    }
 }

@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use crate::config::parts::LogStyle;
+use crate::domain::log_line::LogStream;
+
 /// One of the three processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -51,13 +54,24 @@ pub struct Beside {
     pub address: SocketAddr,
 }
 
+/// A line of a log as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// Whose.
+    pub stream: LogStream,
+    /// The line: JSON, without its end.
+    pub line: String,
+    /// How it is to look; `None`: as it is.
+    pub style: Option<LogStyle>,
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     /// A line worth reading: an installation, a warning of a process.
     Note(String),
-    /// A line of a log as it was written, where every line is to be told.
-    Log(String),
+    /// A line of a log, where every line is to be told, or this one matters and lines have a style.
+    Log(Logged),
     /// Everything answers.
     Ready(Addresses),
     /// The whole local stack can be tried.

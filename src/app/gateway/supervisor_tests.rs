@@ -101,6 +101,7 @@ impl Fake {
             admin_environment: vec![("FOR_ADMIN".to_owned(), "1".to_owned())],
             admin_secrets: vec![("GATEWAY_MASTER_KEY".to_owned(), Secret::new("canary".to_owned()))],
             logs: LogBounds::default(),
+            log_style: None,
             verbose: false,
             beside: Vec::new(),
             environment: vec![("FOR_AUTHZ".to_owned(), "1".to_owned())],

@@ -50,6 +50,8 @@ use crate::telemetry::log::LogError;
 pub use demo::CONNECTION;
 pub use error::SetupError;
 
+/// What the local control plane is called among what stands beside a gateway.
+pub const API: &str = "api";
 /// Name of the part that speaks in the log of this process.
 const API_LOG: &str = "api";
 /// The variables that may name the admin token or password; no more than one of them is handed over.
@@ -128,7 +130,7 @@ pub async fn run(
     };
     let (address, base) = place(&api.addresses());
     let secret = api.jwt_secret().duplicate();
-    let mut beside: Vec<_> = address.map(|address| Beside { name: "api".to_owned(), address }).into_iter().collect();
+    let mut beside: Vec<_> = address.map(|address| Beside { name: API.to_owned(), address }).into_iter().collect();
     beside.extend(listeners.iter().flat_map(Listeners::beside));
     let built = gateway::Bound::build_unless_stopped(config, loader, &mut stops, progress.clone()).await?;
     let Some(mut bound) = built else { return Ok(()) };

@@ -33,8 +33,8 @@ pub(super) struct Facts {
     pub(super) missing: Vec<PathBuf>,
     /// The gateway's identity.
     pub(super) identity: IdentityFact,
-    /// Whether an identity and the master key belong to one user.
-    pub(super) same_owner: bool,
+    /// Whether an identity and the master key belong to one user; `None` where one of them is not there.
+    pub(super) same_owner: Option<bool>,
     /// Processes of the gateway that could leave a core dump: pid and their limit.
     pub(super) cores: Vec<(i32, String)>,
     /// Units.
@@ -58,8 +58,10 @@ pub(super) struct ConfigFacts {
     pub(super) warnings: Vec<(String, String)>,
     /// `token`, `hybrid`, `loopback` or `mtls`.
     pub(super) access: &'static str,
-    /// How it stands with the admin token.
+    /// How it stands with the admin token, in modes with a password with that.
     pub(super) token: TokenFact,
+    /// Whether the gateway of these settings runs elsewhere (`gateway.mode: remote`).
+    pub(super) is_remote: bool,
     /// Whether a store was made, so that the gateway has run.
     pub(super) used: bool,
     /// Listeners a network reaches that speak plain text: what, and where.
@@ -68,7 +70,7 @@ pub(super) struct ConfigFacts {
     pub(super) unsigned: Vec<&'static str>,
 }
 
-/// The admin token.
+/// The admin token or the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TokenFact {
     /// There is one.
@@ -77,6 +79,8 @@ pub(super) enum TokenFact {
     Placeholder,
     /// None; its file would be this.
     Missing(PathBuf),
+    /// None, and no file is named for it.
+    Unnamed,
     /// Its file cannot be read: why.
     Unreadable(String),
 }
@@ -162,6 +166,8 @@ pub(super) struct Unusable {
 pub(super) enum Privacy {
     /// Nothing: it holds a secret.
     Secret,
+    /// Nothing, but its group may read it: it holds a secret that somebody else keeps for the gateway.
+    Shared,
     /// Nothing: it is the gateway's own.
     Own,
     /// Read it, and not change it.

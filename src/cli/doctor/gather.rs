@@ -9,6 +9,7 @@ use crate::app::checkup::StoreLook;
 use crate::app::gateway::instance::Instance;
 use crate::app::status_api::ApiError;
 use crate::app::status_api::StatusApi;
+use crate::app::up::API;
 use crate::cli::doctor::facts::ConfigFacts;
 use crate::cli::doctor::facts::EnvoyFacts;
 use crate::cli::doctor::facts::Facts;
@@ -77,7 +78,7 @@ fn local(
     let cores = gather_files::cores(&instance.pids);
     let (modes, missing) = (gather_files::modes(config, &looked.file), gather_files::missing(config));
     let (identity, record) = gather_files::identity(config);
-    let same_owner = record.is_some_and(|record| gather_files::same_owner(&record, config));
+    let same_owner = record.and_then(|record| gather_files::same_owner(&record, config));
     let (service, openclaw) = (gather_service::service(config), gather_files::openclaw());
     let residue = gather_files::residue(config);
     move |gateway, envoy, store| Facts {
@@ -113,6 +114,7 @@ fn about(looked: &Looked) -> ConfigFacts {
         warnings: config.warnings.iter().map(|found| (found.path.clone(), found.line(Some(&file)))).collect(),
         access: config.admin.mode.name(),
         token: token(config),
+        is_remote: config.remote.is_some(),
         used: config.paths.data_dir.join(checkup::DATABASE_FILE).exists(),
         plain: plain.collect(),
         unsigned: tried.map(|key| key.name()).collect(),
@@ -124,10 +126,10 @@ fn token(config: &Config) -> TokenFact {
     match gateway_api::own_token(config) {
         Ok(Some(token)) if guard::is_placeholder(token.expose()) => TokenFact::Placeholder,
         Ok(Some(_)) => TokenFact::There,
-        Ok(None) => TokenFact::Missing(match gateway_api::credential(config) {
-            Credential::File(file) => file,
-            Credential::Given(_) | Credential::Nothing => config.paths.data_dir.join("admin-token"),
-        }),
+        Ok(None) => match gateway_api::credential(config) {
+            Credential::File(file) => TokenFact::Missing(file),
+            Credential::Given(_) | Credential::Nothing => TokenFact::Unnamed,
+        },
         Err(error) => TokenFact::Unreadable(error.message),
     }
 }
@@ -157,7 +159,7 @@ fn ports(config: &Config, running: Option<&Instance>) -> Vec<PortFact> {
 async fn gateway(config: &Config, running: Option<&Instance>, patience: Duration, deep: bool) -> GatewayFacts {
     let url = match running.and_then(|found| Some((found, found.addresses.admin.first()?))) {
         // Where it really is, unless the settings name another place.
-        Some((found, address)) if owner::is_loopback(&config.admin_url) => {
+        Some((found, address)) if config.remote.is_none() && owner::is_loopback(&config.admin_url) => {
             let scheme = if found.addresses.admin_tls { "https" } else { "http" };
             format!("{scheme}://{}", local_http::reachable(*address))
         }
@@ -174,7 +176,11 @@ async fn gateway(config: &Config, running: Option<&Instance>, patience: Duration
     let asked = async {
         let (reach, mut conditions, envoy) = ask(config, &url, patience, deep).await;
         if conditions.is_empty() {
-            let api = (config.claims.source == ClaimsSource::Api).then_some(config.api_url.as_str());
+            // That of a whole stack stands beside its gateway, whatever the settings of this command say.
+            let own = running.and_then(|found| found.beside.iter().find(|beside| beside.name == API));
+            let own = own.map(|beside| format!("http://{}", local_http::reachable(beside.address)));
+            let url = own.as_deref().unwrap_or(&config.api_url);
+            let api = (config.claims.source == ClaimsSource::Api).then_some(url);
             let data = &config.paths.data_dir;
             let room = data.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
             conditions = checkup::conditions(api, room, &config.paths.run_dir, patience).await;

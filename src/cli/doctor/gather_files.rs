@@ -29,6 +29,7 @@ use crate::cli::owner;
 use crate::cli::secrets::audit;
 use crate::cli::settings;
 use crate::config::Config;
+use crate::config::parts::GivenSecret;
 use crate::identity::Home;
 use crate::identity::IdentityError;
 use crate::secrets::residue::Finding as Residue;
@@ -125,6 +126,9 @@ pub(super) fn modes(config: &Config, settings_file: &Path) -> Vec<ModeFact> {
     add(files::beside(&key, ".next"), Privacy::Secret);
     add(key, Privacy::Secret);
     add(paths.data_dir.join("admin-token"), Privacy::Secret);
+    if let Some(GivenSecret::File(file)) = &config.admin.password {
+        add(file.clone(), Privacy::Shared);
+    }
     add(background.join("pair-session.json"), Privacy::Secret);
     add(saved, Privacy::Secret);
     let literals = if config.holds_literals() { Privacy::Secret } else { Privacy::Readable };
@@ -199,10 +203,11 @@ pub(super) fn identity(config: &Config) -> (IdentityFact, Option<PathBuf>) {
     (fact, file)
 }
 
-/// Whether an identity and the master key are in one user's hands; not where there is no key yet.
-pub(super) fn same_owner(record: &Path, config: &Config) -> bool {
+/// Whether an identity and the master key are in one user's hands; `None` where there is no key yet.
+pub(super) fn same_owner(record: &Path, config: &Config) -> Option<bool> {
     let key = master_key::file(config);
-    (config.master_key.is_some() || key.exists()) && launch::same_owner(record, &key, config.master_key.is_some())
+    let is_there = config.master_key.is_some() || key.exists();
+    is_there.then(|| launch::same_owner(record, &key, config.master_key.is_some()))
 }
 
 /// OpenClaw's configuration.

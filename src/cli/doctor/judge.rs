@@ -84,9 +84,69 @@ pub(super) fn unsigned(facts: &Facts) -> Judged {
     Judged::of(found.collect(), "no setting tries to open the gate")
 }
 
-/// The admin token.
+/// What opens the admin API.
 pub(super) fn auth(facts: &Facts) -> Judged {
     let id = "gateway/auth-present";
+    let config = &facts.config;
+    let mut found = if config.is_remote { remote_token(&config.token) } else { local_access(facts) };
+    let what = secret(config.access);
+    if let Reach::Refused(why) = &facts.gateway.reach {
+        found.push(
+            Finding::new(id, Severity::Error, format!("the running gateway refuses the {what}: {why}"))
+                .at(facts.gateway.url.clone())
+                .hint(refused(config.is_remote, config.access)),
+        );
+    }
+    let well = match (&config.token, config.access) {
+        (TokenFact::Missing(_), "token" | "hybrid") if !config.is_remote => {
+            "the first start makes an admin token".to_owned()
+        }
+        (_, access) => format!("access mode {access}"),
+    };
+    Judged::of(found, well)
+}
+
+/// What opens the admin API in an access mode.
+fn secret(access: &str) -> &'static str {
+    if matches!(access, "password" | "trusted-proxy") { "admin password" } else { "admin token" }
+}
+
+/// What to do where it is refused.
+fn refused(is_remote: bool, access: &str) -> &'static str {
+    match access {
+        _ if is_remote => "gateway.remote.token_file names a file with the token of that gateway",
+        "password" | "trusted-proxy" => {
+            "set SIGILUM_GATEWAY_PASSWORD_FILE to the password file the gateway was started with"
+        }
+        _ => {
+            "see --gateway-data-dir; on the gateway's terminal: sigilum gateway auth-token --show. One that was started with \
+             --auth password wants SIGILUM_GATEWAY_PASSWORD_FILE"
+        }
+    }
+}
+
+/// Of a gateway that runs elsewhere this machine has the token alone.
+fn remote_token(token: &TokenFact) -> Vec<Finding> {
+    let finding = |message: String| Finding::new("gateway/auth-present", Severity::Error, message);
+    match token {
+        TokenFact::There | TokenFact::Placeholder => Vec::new(),
+        TokenFact::Unreadable(why) => vec![finding(format!("the token of the remote gateway cannot be read: {why}"))],
+        TokenFact::Missing(path) => vec![
+            finding("the token of the remote gateway is not there".to_owned())
+                .at(path.display().to_string())
+                .hint("write the admin token of that gateway into it, and chmod 600 it"),
+        ],
+        TokenFact::Unnamed => vec![
+            finding("commands have no token for the remote gateway".to_owned())
+                .at("gateway.remote.token_file")
+                .hint("set it to a file with the admin token of that gateway"),
+        ],
+    }
+}
+
+fn local_access(facts: &Facts) -> Vec<Finding> {
+    let id = "gateway/auth-present";
+    let what = secret(facts.config.access);
     let mut found = Vec::new();
     match (facts.config.access, &facts.config.token) {
         ("none", _) => found.push(
@@ -108,23 +168,27 @@ pub(super) fn auth(facts: &Facts) -> Judged {
             .hint("close that network off, and have the proxy remove the user's header from what clients send"),
         ),
         ("password", TokenFact::Missing(path)) => found.push(
-            Finding::new(id, Severity::Error, "the file of the admin password is not there")
+            Finding::new(id, Severity::Error, "the file of the admin password is not there, or is empty")
                 .at(path.display().to_string())
                 .hint("write the password into it, at least 12 characters, and chmod 600 it"),
         ),
         (_, TokenFact::Placeholder) => found.push(
-            Finding::new(id, Severity::Error, "the admin token is one of an example, which everybody knows")
-                .hint("unset GATEWAY_ADMIN_TOKEN, or: sigilum gateway auth-token --rotate"),
+            Finding::new(id, Severity::Error, format!("the {what} is one of an example, which everybody knows")).hint(
+                match facts.config.access {
+                    "password" => "choose another, at least 12 characters",
+                    _ => "unset GATEWAY_ADMIN_TOKEN, or: sigilum gateway auth-token --rotate",
+                },
+            ),
         ),
         (_, TokenFact::Unreadable(why)) => {
-            found.push(Finding::new(id, Severity::Error, format!("the admin token cannot be read: {why}")));
+            found.push(Finding::new(id, Severity::Error, format!("the {what} cannot be read: {why}")));
         }
         (_, TokenFact::Missing(path)) if facts.config.used => found.push(
             Finding::new(id, Severity::Error, "the admin token's file is gone: commands cannot reach the gateway")
                 .at(path.display().to_string())
-                .hint("sigilum gateway auth-token --rotate mints another"),
+                .hint("sigilum doctor --generate-gateway-token makes another"),
         ),
-        ("hybrid", TokenFact::There | TokenFact::Missing(_)) => found.push(
+        ("hybrid", TokenFact::There | TokenFact::Missing(_) | TokenFact::Unnamed) => found.push(
             Finding::new(
                 id,
                 Severity::Warning,
@@ -132,22 +196,9 @@ pub(super) fn auth(facts: &Facts) -> Judged {
             )
             .hint("admin.access_mode: token"),
         ),
-        (_, TokenFact::There | TokenFact::Missing(_)) => {}
+        (_, TokenFact::There | TokenFact::Missing(_) | TokenFact::Unnamed) => {}
     }
-    if let Reach::Refused(why) = &facts.gateway.reach {
-        found.push(
-            Finding::new(id, Severity::Error, format!("the running gateway refuses the admin token: {why}"))
-                .at(facts.gateway.url.clone())
-                .hint("see --gateway-data-dir; on the gateway's terminal: sigilum gateway auth-token --show"),
-        );
-    }
-    let well = match &facts.config.token {
-        TokenFact::Missing(_) => "the first start makes an admin token".to_owned(),
-        TokenFact::There | TokenFact::Placeholder | TokenFact::Unreadable(_) => {
-            format!("access mode {}", facts.config.access)
-        }
-    };
-    Judged::of(found, well)
+    found
 }
 
 /// Listeners that a network reaches.

@@ -34,13 +34,20 @@ const LEGACY_KILL: &str = "KillMode=process";
 /// Who may use what is there.
 pub(super) fn modes(facts: &Facts) -> Judged {
     let found = facts.modes.iter().filter_map(mode).collect();
-    Judged::of(found, format!("{} files and folders are as private as they should be", facts.modes.len()))
+    let well = match facts.modes.len() {
+        0 => "nothing of the gateway is there yet".to_owned(),
+        count => format!("{count} files and folders are as private as they should be"),
+    };
+    Judged::of(found, well)
 }
 
 fn mode(fact: &ModeFact) -> Option<Finding> {
     let id = "files/modes";
     let path = fact.path.display().to_string();
-    let severity = if fact.privacy == Privacy::Secret { Severity::Error } else { Severity::Warning };
+    let severity = match fact.privacy {
+        Privacy::Secret | Privacy::Shared => Severity::Error,
+        Privacy::Own | Privacy::Readable => Severity::Warning,
+    };
     if let Owner::Other(user) = fact.owner {
         let message = format!("{path} belongs to user {user}, neither to the user of the gateway nor to root");
         return Some(
@@ -51,7 +58,9 @@ fn mode(fact: &ModeFact) -> Option<Finding> {
     let wrong = match (fact.privacy, fact.owner) {
         (Privacy::Readable, _) => fact.mode & OTHERS_WRITE,
         // Root gave it to a group of ours, without which we could not read it; or somebody shares the folder on purpose.
-        (Privacy::Secret | Privacy::Own, Owner::Root) => fact.mode & (STRANGERS | OTHERS_WRITE),
+        (Privacy::Secret | Privacy::Own | Privacy::Shared, Owner::Root) | (Privacy::Shared, _) => {
+            fact.mode & (STRANGERS | OTHERS_WRITE)
+        }
         (Privacy::Own, Owner::Us | Owner::Other(_)) if shared => fact.mode & STRANGERS,
         (Privacy::Secret | Privacy::Own, Owner::Us | Owner::Other(_)) => fact.mode & OTHERS,
     };
@@ -107,8 +116,10 @@ pub(super) fn identity_match(facts: &Facts) -> Judged {
 
 /// An agent of our user can read our keys.
 pub(super) fn same_owner(facts: &Facts) -> Judged {
-    if !facts.same_owner {
-        return Judged::Well("identities and the master key are in different hands".to_owned());
+    match facts.same_owner {
+        None => return Judged::Skipped("there is no identity, or no master key yet".to_owned()),
+        Some(false) => return Judged::Well("identities and the master key are in different hands".to_owned()),
+        Some(true) => {}
     }
     let message = "identities and the master key belong to the same user: an agent that runs as this user can read the \
                    provider keys";

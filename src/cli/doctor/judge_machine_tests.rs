@@ -144,7 +144,9 @@ fn identities_and_the_rest_of_the_machine() {
     facts.identity = IdentityFact::Wrong("/i".into(), "no match".to_owned());
     assert_eq!(found(&facts), [("identity/key-match", Severity::Error)]);
     let mut facts = well();
-    facts.same_owner = true;
+    facts.same_owner = None;
+    assert!(matches!(same_owner(&facts), Judged::Skipped(_)));
+    facts.same_owner = Some(true);
     facts.cores = vec![(7, "unlimited".to_owned())];
     facts.missing = vec!["/d".into()];
     assert_eq!(

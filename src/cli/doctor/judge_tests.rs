@@ -131,6 +131,24 @@ fn who_may_use_the_admin_api_is_judged_by_mode_and_token() {
     let mut facts = well();
     facts.gateway.reach = Reach::Refused("no".to_owned());
     assert_eq!(found(&facts), [("gateway/auth-present", Severity::Error)]);
+    // What is refused is called what it is.
+    facts.config.access = "password";
+    let Judged::Found(told) = auth(&facts) else { panic!("nothing") };
+    assert!(told[0].message.contains("refuses the admin password") && !told[0].message.contains("token"), "{told:?}");
+    // Of a gateway elsewhere neither the mode here counts nor whether one ran here.
+    for (access, token, expected) in [
+        ("token", TokenFact::There, 0),
+        ("none", TokenFact::There, 0),
+        ("token", gone(), 1),
+        ("token", TokenFact::Unnamed, 1),
+        ("password", TokenFact::Unreadable("x".to_owned()), 1),
+    ] {
+        let mut facts = well();
+        (facts.config.access, facts.config.token, facts.config.is_remote) = (access, token, true);
+        let told = if let Judged::Found(told) = auth(&facts) { told } else { Vec::new() };
+        assert_eq!(told.len(), expected, "{access}");
+        assert!(told.iter().all(|finding| finding.message.contains("remote gateway")), "{told:?}");
+    }
 }
 
 #[test]

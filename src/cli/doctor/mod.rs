@@ -13,6 +13,7 @@ mod judge;
 mod judge_machine;
 mod repair;
 mod report;
+mod token;
 
 use clap::Args;
 
@@ -31,6 +32,7 @@ use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::config::Flags;
 use crate::sys::terminal;
 
@@ -70,6 +72,9 @@ pub struct DoctorArgs {
     /// With --fix: never ask; what would take a yes stays
     #[arg(long, requires = "fix")]
     non_interactive: bool,
+    /// Make the admin token where there is none; one that is there stays
+    #[arg(long, conflicts_with = "lint")]
+    generate_gateway_token: bool,
     /// Have the running gateway look at everything anew, wait longer, and show what was skipped
     #[arg(long)]
     deep: bool,
@@ -100,13 +105,18 @@ pub(crate) async fn run(args: &DoctorArgs, globals: &Globals, printer: &mut Prin
             Err(error) => Err(CliError { outcome: Outcome::Indeterminate, ..error }),
         };
     }
-    let mut results = examine(&flags, args.deep, &wanted).await?;
     let (mut applied, mut incomplete) = (Vec::new(), false);
+    if args.generate_gateway_token {
+        applied.extend(token::generate(&flags, printer)?);
+    }
+    let mut results = examine(&flags, args.deep, &wanted).await?;
     if args.fix {
-        (applied, incomplete) = mend(args, &results, printer).await?;
-        if incomplete || !applied.is_empty() {
+        let (mended, partly) = mend(args, &results, printer).await?;
+        incomplete = partly;
+        if incomplete || !mended.is_empty() {
             results = examine(&flags, args.deep, &wanted).await?;
         }
+        applied.extend(mended);
     }
     if args.json {
         printer.json(&report::document(&results, Severity::Info, left_out, &applied))?;
@@ -125,7 +135,15 @@ pub(in crate::cli) async fn report(flags: &Flags) -> Result<Document, CliError> 
 
 async fn examine(flags: &Flags, deep: bool, wanted: &[&'static Check]) -> Result<Results, CliError> {
     let facts = gather::gather(flags, deep).await?;
-    Ok(wanted.iter().map(|check| (*check, (check.judge)(&facts))).collect())
+    let mut results: Results = wanted.iter().map(|check| (*check, (check.judge)(&facts))).collect();
+    for (_, judged) in &mut results {
+        let Judged::Found(found) = judged else { continue };
+        for finding in found {
+            finding.message = profile::in_hint(&finding.message);
+            finding.hint = finding.hint.as_deref().map(profile::in_hint);
+        }
+    }
+    Ok(results)
 }
 
 fn lint(args: &DoctorArgs, results: &Results, left_out: usize, printer: &mut Printer) -> Result<Outcome, CliError> {

@@ -7,6 +7,7 @@ use crate::cli::doctor::catalog::Check;
 use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::finding::Judged;
 use crate::cli::doctor::finding::Severity;
+use crate::cli::profile;
 use crate::cli::table::Tone;
 
 /// Version of the document: members are added, never renamed.
@@ -177,10 +178,10 @@ pub(super) fn lines(results: &Results, applied: &[String], look: Look) -> Vec<St
     lines.extend(applied.iter().map(|done| format!("fixed: {}", readable(done))));
     let mendable = findings(results, Severity::Info).filter(|finding| finding.repair.is_some()).count();
     if mendable > 0 {
-        lines.push(format!("{mendable} of these can be mended: sigilum doctor --fix"));
+        lines.push(format!("{mendable} of these can be mended: {}", profile::command("doctor --fix")));
     }
     if findings(results, Severity::Warning).next().is_some() {
-        lines.push("What a check means: sigilum doctor --explain ID".to_owned());
+        lines.push(format!("What a check means: {}", profile::command("doctor --explain ID")));
     }
     let well = results.iter().filter(|(_, judged)| matches!(judged, Judged::Well(_))).count();
     lines.push(format!("Summary: {well} ok, {} warnings, {} failures", warnings(results), failures(results)));

@@ -167,6 +167,7 @@ fn admin_config(config: &mut Config, master_key: MasterKeys, keys: KeyPlaces, su
         own_ports: all.map(SocketAddr::port).collect(),
         ingress: config.listen.ingress.clone(),
         addresses: config.listen.admin.clone(),
+        bind_mode: config.bind_mode,
         data_dir: config.paths.data_dir.clone(),
         run_dir: config.paths.run_dir.clone(),
         state_socket: None,

@@ -18,6 +18,7 @@ use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::cli::secret_source::Place;
 use crate::config::Config;
 
@@ -99,7 +100,7 @@ pub(crate) fn restore(args: &RestoreArgs, globals: &Globals, printer: &mut Print
     let given = other.is_some();
     let done = upkeep::restore(&config.paths.data_dir, &args.from, &keys, other).map_err(|error| match error {
         StoreError::Locked(held) => CliError::new(Outcome::Config, format!("{held}; nothing was changed"))
-            .hint("stop the gateway first: `sigilum down`"),
+            .hint(format!("stop the gateway first: `{}`", profile::command("down"))),
         StoreError::WrongMasterKey { .. } if !given => CliError::new(Outcome::Config, error.to_string()).hint(
             "give the key it was sealed with: --key-file FILE or --key-stdin; it is wrapped for the gateway's own then",
         ),

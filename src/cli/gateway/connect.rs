@@ -30,6 +30,7 @@ use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::owner::Mode;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::cli::settings;
 use crate::config::Config;
 use crate::config::keys;
@@ -268,7 +269,7 @@ impl Target {
         if self.is_healthy().await? {
             let message = format!("another gateway answers at {}, which systemd did not start", self.admin);
             return Err(CliError::new(Outcome::Failed, message)
-                .hint("stop it (`sigilum down`), or give --lifecycle-mode compat"));
+                .hint(format!("stop it (`{}`), or give --lifecycle-mode compat", profile::command("down"))));
         }
         Ok(())
     }

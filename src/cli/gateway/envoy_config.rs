@@ -36,6 +36,9 @@ pub(crate) struct EnvoyConfigArgs {
     /// For an Envoy in a container of its own: the read-only face listens on all its addresses. Publish it on loopback only, and give that container no network with agents
     #[arg(long)]
     in_container: bool,
+    /// Leave the read-only face out: beside an application, which would reach it. `gateway drain --envoy` takes Envoy's own socket
+    #[arg(long, conflicts_with_all = ["unchanged", "in_container"])]
+    no_admin_face: bool,
     /// Add a listener for the probes of a container platform: `/ready` (Envoy is live) and `/healthz` (requests are decided)
     #[arg(long, value_name = "IP:PORT", conflicts_with = "unchanged")]
     probe_addr: Option<SocketAddr>,
@@ -89,6 +92,7 @@ fn text(args: &EnvoyConfigArgs, globals: &Globals) -> Result<String, CliError> {
         Some(address) => pod::add_stats(&text, address).map_err(failed)?,
         None => text,
     };
+    let text = if args.no_admin_face { render::without_face(&text).map_err(failed)? } else { text };
     let text = match args.access_log {
         AccessLogPlace::File => text,
         AccessLogPlace::Stdout => render::with_access_log_on_stdout(&text).map_err(failed)?,

@@ -31,11 +31,12 @@ use crate::cli::gateway::place::Place;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::config;
 use crate::config::Config;
 use crate::config::parts::AccessMode;
 use crate::config::parts::GivenSecret;
-use crate::config::profile;
+use crate::config::profile::VARIABLE;
 use crate::envoy::binary;
 use crate::envoy::binary::Search;
 use crate::sys::env;
@@ -222,9 +223,14 @@ fn plan(args: &InstallArgs, kin: Kin, config: &Config) -> Result<Planned, CliErr
     environment.retain(|(name, _)| !PINNED.contains(&name.as_str()));
     if args.system {
         // The machine has one gateway, whatever profile this command was given.
-        environment.retain(|(name, _)| name != profile::VARIABLE);
+        environment.retain(|(name, _)| name != VARIABLE);
     }
     environment.extend(places.environment());
+    // Not among the arguments: what reloads the gateway has those of another command.
+    for (key, value) in args.settings.access() {
+        environment.retain(|(name, _)| !key.env.contains(&name.as_str()));
+        environment.extend(key.env.first().map(|name| ((*name).to_owned(), value)));
+    }
     match (kin, args.system) {
         (Kin::Systemd, system) => {
             let credential = |path, encrypted| Credential { path, encrypted };
@@ -469,7 +475,7 @@ fn refuse_second(run_dir: &Path, unit: i32) -> Result<(), CliError> {
     match Instance::read(run_dir).map(|instance| instance.supervisor).filter(ProcessIdentity::is_alive) {
         Some(running) if running.pid != unit => {
             let message = format!("another gateway instance is already listening (pid {})", running.pid);
-            Err(CliError::new(Outcome::Config, message).hint("`sigilum gateway stop` ends it"))
+            Err(CliError::new(Outcome::Config, message).hint(format!("`{}` ends it", profile::command("gateway stop"))))
         }
         Some(_) | None => Ok(()),
     }

@@ -30,6 +30,8 @@ use crate::app::up;
 use crate::app::up::StackConfig;
 use crate::app::up::UpError;
 use crate::cli::args::Globals;
+use crate::cli::gateway::console;
+use crate::cli::gateway::console::Weight;
 use crate::cli::gateway::master_key;
 use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::gateway_api;
@@ -37,7 +39,6 @@ use crate::cli::gateway_api::Credential;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
-use crate::cli::printer::tame;
 use crate::cli::profile;
 use crate::cli::progress::Spinner;
 use crate::cli::stack;
@@ -211,29 +212,32 @@ pub(crate) fn announce(
     let addresses: Vec<_> = config.listen.admin.iter().map(ToString::to_string).collect();
     printer.line(&format!("addr:      {}", addresses.join(", ")))?;
     printer.line(&format!("home:      {}", config.paths.home.display()))?;
+    let mut tell = |weight, text: &str| console::say(config.log_style, weight, text, printer);
     for line in &prepared.made {
-        printer.note(line);
+        tell(Weight::Info, line);
     }
     let open = config.listen.admin.iter().find(|address| !address.ip().is_loopback());
     if let (Some(address), None) = (open, &config.admin.tls) {
-        printer.note(&format!(
-            "warning: the admin API is open to a network at {address} in plain HTTP: whoever can listen there reads the \
+        let text = format!(
+            "the admin API is open to a network at {address} in plain HTTP: whoever can listen there reads the \
              admin token and the secrets that are set. Give it a certificate (admin.tls.cert_file), or put TLS in front."
-        ));
+        );
+        tell(Weight::Warning, &text);
     }
     let open = config.listen.ingress.iter().find(|address| !address.ip().is_loopback());
     if let (Some(address), None) = (open, &config.envoy.tls) {
-        printer.note(&format!(
+        let text = format!(
             "note: agents reach {address} over a network in plain HTTP: what they send and get can be read on the way. \
              Signatures still say who they are. Give it a certificate (gateway.tls.cert_file), or put TLS in front."
-        ));
+        );
+        tell(Weight::Info, &text);
     }
     for warning in &config.warnings {
         let file = config.paths.config_file.as_deref().map(|file| file.display().to_string());
-        printer.note(&format!("warning: {}", warning.line(file.as_deref())));
+        tell(Weight::Warning, &warning.line(file.as_deref()));
     }
     for line in &prepared.warnings {
-        printer.note(&format!("warning: {line}"));
+        tell(Weight::Warning, line);
     }
     Ok(())
 }
@@ -330,6 +334,7 @@ pub(crate) fn gateway_config(
         drain: config.drain,
         patience: Patience::default(),
         logs: config.logs,
+        log_style: config.log_style,
         verbose: false,
         program: None,
         typed,
@@ -425,7 +430,7 @@ pub(crate) async fn foreground(
     printer: &mut Printer,
 ) -> Result<Outcome, CliError> {
     let failed = |error: io::Error| CliError::new(Outcome::Failed, error.to_string());
-    let run_dir = config.run_dir.clone();
+    let (run_dir, style) = (config.run_dir.clone(), config.log_style);
     let signals = StopSignals::install().map_err(failed)?;
     let tasks = Tasks::default();
     if supervised {
@@ -456,7 +461,7 @@ pub(crate) async fn foreground(
                 | Progress::HeldBack(_) => spinner.end(),
             }
             // Whoever closed the output may still want the gateway.
-            let _ = spinner.aside(|| show(&event, printer));
+            let _ = spinner.aside(|| console::show(&event, style, printer));
         }
     };
     let (hangups, stop) = (Hangups::install().map_err(failed)?, tasks.stop_handle());
@@ -506,36 +511,6 @@ pub(crate) fn gateway_error(error: &GatewayError) -> CliError {
         Some(hint) => shown.hint(hint),
         None => shown,
     }
-}
-
-fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
-    match event {
-        // They quote whoever sent a request.
-        Progress::Note(text) | Progress::Log(text) => printer.note(&tame(text)),
-        Progress::Ready(addresses) => printer.line(&format!("ready:     {}", places(addresses)))?,
-        Progress::Restarting { role, ended, after_ms } => {
-            printer.note(&format!("{} ended ({ended}); starting it again in {after_ms} ms", role.name()));
-        }
-        Progress::Draining => printer.note("stopping: requests in flight are finished; a second signal does not wait"),
-        Progress::Anew => printer.note("the settings have changed: starting anew when requests in flight are finished"),
-        Progress::Again => printer.note("restarting when requests in flight are finished"),
-        Progress::HandingOff => printer.note("handing over to new processes"),
-        Progress::HandedOff(Ok(())) => printer.note("handed over"),
-        Progress::HandedOff(Err(why)) => printer.note(&format!("error: the hand-off did not succeed: {why}")),
-        Progress::HeldBack(why) => printer
-            .note(&format!("error: the new settings cannot be used; the gateway goes on with those before: {why}")),
-        Progress::StackReady { gateway, beside, demo } => stack::show_ready(gateway, beside, *demo, printer)?,
-    }
-    Ok(())
-}
-
-fn places(addresses: &Addresses) -> String {
-    format!(
-        "{} (admin {}, Envoy http://{})",
-        ingress_url(addresses),
-        admin_url(addresses),
-        first(&addresses.envoy_admin)
-    )
 }
 
 /// Where agents connect, for people.

@@ -6,6 +6,7 @@ pub(crate) mod authz;
 mod backup;
 mod config;
 mod connect;
+mod console;
 mod diagnostics;
 mod drain;
 pub(crate) mod drift;
@@ -156,9 +157,9 @@ impl GatewayArgs {
     }
 
     /// Its name where it announces itself: the roles write a log where the announcement would stand.
-    pub(crate) const fn announced(&self) -> Option<&'static str> {
-        let Some(command) = &self.command else { return None };
-        match command {
+    pub(crate) fn announced(&self) -> Option<&'static str> {
+        match self.command.as_ref()? {
+            GatewayCommand::Start(args) if args.style.is_json() => None,
             GatewayCommand::Start(_) | GatewayCommand::Pair(_) | GatewayCommand::Connect(_) => Some("gateway"),
             GatewayCommand::Restart(_)
             | GatewayCommand::Stop(_)

@@ -1,16 +1,20 @@
 //! Options shared by the commands that run with the whole configuration.
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::cli::args::Globals;
 use crate::cli::outcome::CliError;
+use crate::cli::outcome::Outcome;
 use crate::cli::settings;
 use crate::config::Config;
 use crate::config::Flags;
 use crate::config::keys;
+use crate::config::keys::Key;
 use crate::domain::secret::Secret;
+use crate::sys::env;
 
 /// Settings as options; what is not given comes from the environment, `gateway.yaml` or the defaults.
 #[derive(Debug, Clone, Default, Args)]
@@ -39,6 +43,15 @@ pub struct SettingsArgs {
     /// Read-only face of Envoy's admin interface; may be repeated [default: :38200]
     #[arg(long, value_name = "ADDR")]
     envoy_admin_addr: Vec<String>,
+    /// Who may use the admin API [default: token]
+    #[arg(long, value_name = "MODE", hide_short_help = true, value_parser = ["token", "password", "mtls", "trusted-proxy", "hybrid", "none"])]
+    auth: Option<String>,
+    /// File with the password of --auth password and trusted-proxy [default: SIGILUM_GATEWAY_PASSWORD]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    password_file: Option<PathBuf>,
+    /// How lines of the logs look; an option of the commands that show some.
+    #[arg(skip)]
+    log_style: Option<String>,
     /// Folder of the sockets and the replay journal [default: <data-dir>/run]
     #[arg(long, value_name = "PATH")]
     run_dir: Option<PathBuf>,
@@ -54,6 +67,18 @@ impl SettingsArgs {
     /// The same with another configuration file.
     pub(crate) fn with_file(&self, file: PathBuf) -> Self {
         Self { config: Some(file), ..self.clone() }
+    }
+
+    /// The same with a style of the lines it shows.
+    pub(crate) fn with_style(&self, style: Option<&String>) -> Self {
+        Self { log_style: style.cloned(), ..self.clone() }
+    }
+
+    /// Who may use the admin API, as far as it was typed, with a path that means the same everywhere.
+    pub(crate) fn access(&self) -> Vec<(&'static Key, String)> {
+        let file = self.password_file.as_deref().map(anywhere).map(|file| (&keys::PASSWORD_FILE, file));
+        let mode = self.auth.clone().map(|mode| (&keys::ADMIN_ACCESS_MODE, mode));
+        mode.into_iter().chain(file).collect()
     }
 
     /// The configuration these options lead to, or everything that is wrong with it.
@@ -77,6 +102,7 @@ impl SettingsArgs {
         typed.extend(listed("--addr", &self.addr));
         typed.extend(listed("--ingress-addr", &self.ingress_addr));
         typed.extend(listed("--envoy-admin-addr", &self.envoy_admin_addr));
+        typed.extend(self.access().into_iter().filter_map(|(key, value)| Some((key.flag?, value))));
         typed.extend(one("--envoy-bin", path(&self.envoy_bin)));
         typed.extend(one("--envoy-concurrency", self.envoy_concurrency.map(|count| count.to_string())));
         typed.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
@@ -108,9 +134,53 @@ impl SettingsArgs {
         flags.set(&keys::ADMIN_ADDR, at(self.port).or_else(|| list(&self.addr)));
         flags.set(&keys::INGRESS_ADDR, at(self.listen_port).or_else(|| list(&self.ingress_addr)));
         flags.set(&keys::ENVOY_ADMIN_ADDR, list(&self.envoy_admin_addr));
+        for (key, value) in self.access() {
+            flags.set(key, Some(value));
+        }
+        flags.set(&keys::LOG_STYLE, self.log_style.clone());
         flags.set(&keys::RUN_DIR, path(&self.run_dir));
         flags.set(&keys::ENVOY_BIN, path(&self.envoy_bin));
         flags.set(&keys::ENVOY_CONCURRENCY, self.envoy_concurrency.map(|count| count.to_string()));
         flags
     }
+}
+
+/// A path as typed, for processes with another working folder.
+fn anywhere(path: &Path) -> String {
+    // An empty one has none, and is refused like any other that names nothing.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+/// Options that only say how a start looks, and those that are taken so that they can be refused with a reason: arguments are
+/// visible to every process.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StartStyle {
+    /// How lines of the logs look on standard error [default: warnings as sentences; with --verbose JSON]
+    #[arg(long, value_name = "STYLE", value_parser = ["pretty", "compact", "json"])]
+    log_style: Option<String>,
+    /// Refused.
+    #[arg(long, hide = true, value_name = "PASSWORD")]
+    password: Option<String>,
+}
+
+impl StartStyle {
+    /// Whether standard error is to hold lines of JSON and nothing else, as far as it can be told before the file is read.
+    pub(crate) fn is_json(&self) -> bool {
+        let named = || keys::LOG_STYLE.env.iter().find_map(|name| env::lookup(name));
+        self.log_style.clone().or_else(named).is_some_and(|style| style == "json")
+    }
+
+    /// The settings with it; an error that does not repeat it where a password was typed.
+    pub(crate) fn settings(&self, settings: &SettingsArgs) -> Result<SettingsArgs, CliError> {
+        if self.password.is_some() {
+            return Err(refused("password", "give --password-file FILE, or set SIGILUM_GATEWAY_PASSWORD"));
+        }
+        Ok(settings.with_style(self.log_style.as_ref()))
+    }
+}
+
+/// That a secret was typed, without it.
+pub(crate) fn refused(what: &str, instead: &'static str) -> CliError {
+    let message = format!("the admin {what} cannot be given as an argument: every process can read arguments");
+    CliError::new(Outcome::Usage, message).hint(instead)
 }

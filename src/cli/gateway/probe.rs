@@ -20,6 +20,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::cli::settings;
 use crate::cli::table::Cell;
 use crate::cli::table::Table;
@@ -322,7 +323,7 @@ fn lines(report: &Report, coloured: bool) -> Vec<String> {
     let mut lines = table.lines(coloured);
     lines.extend(report.warnings.iter().map(|warning| format!("- {}: {}", warning.code, warning.message)));
     if !report.ok || report.degraded {
-        lines.push("next: sigilum gateway status".to_owned());
+        lines.push(format!("next: {}", profile::command("gateway status")));
     }
     lines
 }

@@ -10,6 +10,7 @@ use crate::cli::confirm;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::config::Config;
 use crate::sys::terminal;
 
@@ -22,7 +23,7 @@ pub(super) async fn running(config: &Config, yes: bool, printer: &mut Printer) -
         Err(CommandError::NotRunning) => return Ok(()),
         Err(error) => {
             return Err(refused(format!("what runs is not known to be ours, and is left alone: {error}"))
-                .hint("`sigilum down` stops what this installation started"));
+                .hint(format!("`{}` stops what this installation started", profile::command("down"))));
         }
     };
     let pid = conversation.instance().supervisor.pid;
@@ -34,7 +35,11 @@ pub(super) async fn running(config: &Config, yes: bool, printer: &mut Printer) -
         return Err(refused(format!(
             "the gateway (pid {pid}) is run by a service manager, which would start it again"
         ))
-        .hint("`sigilum gateway stop` stops it, `sigilum gateway restart` restarts it"));
+        .hint(format!(
+            "`{}` stops it, `{}` restarts it",
+            profile::command("gateway stop"),
+            profile::command("gateway restart")
+        )));
     }
     if !yes {
         if !terminal::is_attended() {

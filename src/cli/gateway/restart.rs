@@ -21,6 +21,7 @@ use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::profile;
 use crate::config::Config;
 use crate::sys::local_http;
 use crate::sys::local_http::Endpoint;
@@ -220,8 +221,10 @@ fn say(report: &Report, outcome: Outcome, json: bool, printer: &mut Printer) -> 
 pub(crate) fn failed(error: CommandError) -> CliError {
     let shown = CliError::new(Outcome::Failed, error.to_string());
     match error {
-        CommandError::NotRunning => shown.hint("start it with `sigilum gateway start`, or see --gateway-data-dir"),
-        CommandError::Deaf { .. } => shown.hint("`sigilum down` stops it"),
+        CommandError::NotRunning => {
+            shown.hint(format!("start it with `{}`, or see --gateway-data-dir", profile::command("gateway start")))
+        }
+        CommandError::Deaf { .. } => shown.hint(format!("`{}` stops it", profile::command("down"))),
         CommandError::Stranger(_) | CommandError::Io(_) | CommandError::Answer(_) => shown,
     }
 }

@@ -7,7 +7,9 @@ use clap::Args;
 
 use crate::cli::args::Globals;
 use crate::cli::gateway::launch;
+use crate::cli::gateway::options;
 use crate::cli::gateway::options::SettingsArgs;
+use crate::cli::gateway::options::StartStyle;
 use crate::cli::gateway::replace;
 use crate::cli::gateway::role;
 use crate::cli::gateway_api;
@@ -38,6 +40,8 @@ pub(crate) struct StartArgs {
     /// Log at debug, and copy every line of the logs to standard error as well
     #[arg(long)]
     verbose: bool,
+    #[command(flatten)]
+    pub(super) style: StartStyle,
     /// Settings.
     #[command(flatten)]
     pub settings: SettingsArgs,
@@ -54,19 +58,15 @@ pub(crate) async fn run(args: &StartArgs, globals: &Globals, printer: &mut Print
     // The master key passes through this process.
     role::harden()?;
     if args.token.is_some() {
-        return Err(CliError::new(
-            Outcome::Usage,
-            "the admin token cannot be given as an argument: every process can read arguments",
-        )
-        .hint("give --token-file FILE, or set GATEWAY_ADMIN_TOKEN"));
+        return Err(options::refused("token", "give --token-file FILE, or set GATEWAY_ADMIN_TOKEN"));
     }
+    let settings = args.style.settings(&args.settings)?;
     let handed = handed(args.token_file.as_deref())?;
     let mut bare = None;
     if args.allow_unconfigured {
-        bare = unconfigured(args, globals, &handed, printer)?;
+        bare = unconfigured(&settings, globals, &handed, printer)?;
     }
-    let (settings, globals) =
-        bare.as_ref().map_or((&args.settings, globals), |(settings, globals)| (settings, globals));
+    let (settings, globals) = bare.as_ref().map_or((&settings, globals), |(settings, globals)| (settings, globals));
     let (config, text) = settings.load_text(globals, &handed).map_err(|error| blocked(error, settings, globals))?;
     launch::check_local(&config)?;
     if args.force {
@@ -107,12 +107,12 @@ fn blocked(error: CliError, settings: &SettingsArgs, globals: &Globals) -> CliEr
 /// Settings and folders of a gateway without connections, where the configured one cannot start here: an empty file, and
 /// identity, master key and store of its own below the data folder. `None`: the configured one can.
 fn unconfigured(
-    args: &StartArgs,
+    settings: &SettingsArgs,
     globals: &Globals,
     handed: &[(String, Secret)],
     printer: &mut Printer,
 ) -> Result<Option<(SettingsArgs, Globals)>, CliError> {
-    let loaded = args.settings.load_with(globals, handed);
+    let loaded = settings.load_with(globals, handed);
     if loaded.is_ok_and(|config| launch::check_local(&config).is_ok()) {
         return Ok(None);
     }
@@ -132,5 +132,5 @@ fn unconfigured(
     own.home = Some(data.join("home"));
     own.gateway_data_dir = Some(data.clone());
     own.namespace = Some(plain.namespace.map_or_else(|| UNCONFIGURED.to_owned(), |namespace| namespace.to_string()));
-    Ok(Some((args.settings.with_file(file), own)))
+    Ok(Some((settings.with_file(file), own)))
 }

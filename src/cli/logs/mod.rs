@@ -29,6 +29,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::config::api::parse_duration;
+use crate::domain::log_line;
 use crate::domain::log_line::LogFilter;
 use crate::domain::log_line::LogStream;
 use crate::domain::time::UnixSeconds;
@@ -250,6 +251,12 @@ fn say_reset(stream: LogStream, look: &Look, printer: &mut Printer) -> Result<()
     }
     printer.note(&format!("[i] {}: {text}", stream.name()));
     Ok(())
+}
+
+/// One line of a log for people, as it is written; `line` is JSON.
+pub(crate) fn one(stream: LogStream, line: &str, plain: bool, coloured: bool) -> String {
+    let look = Look { json: false, plain, coloured, zone: Zone::utc() };
+    look.line(&Line { stream, members: log_line::parse(line.as_bytes(), false) })
 }
 
 /// There is no log at all: no failure where one is about to be.

@@ -19,6 +19,7 @@ use crate::domain::ids::PublicKey;
 use crate::domain::time::CLOCK_SKEW;
 use crate::domain::time::UnixSeconds;
 
+pub mod mark;
 mod quota;
 mod table;
 

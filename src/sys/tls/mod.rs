@@ -13,6 +13,7 @@ use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::CertificateError;
 use rustls::DigitallySignedStruct;
@@ -43,6 +44,8 @@ use crate::sys::tls::rotating::Rotating;
 use crate::sys::tls::rotating::Standing;
 use crate::sys::tls::rotating::unfit;
 
+/// How often the other end's certificate is judged again.
+const JUDGE_AGAIN: Duration = Duration::from_secs(30);
 /// gRPC speaks HTTP/2 and nothing else (RFC 7301 protocol id).
 const ALPN: &[u8] = b"h2";
 
@@ -227,6 +230,17 @@ impl TlsFiles {
     fn set(&self) -> FileSet {
         let Self { certificate, key, authorities } = self.clone();
         FileSet { certificate, key, authorities: Some(authorities) }
+    }
+}
+
+/// Returns when the other end of a connection is not accepted any more. It is asked when files have changed, and now and
+/// then: a certificate's time may have passed.
+pub(super) async fn until_refused(mut standing: watch::Receiver<Standing>, accepts: impl Fn() -> bool) {
+    while accepts() {
+        tokio::select! {
+            Ok(()) = standing.changed() => {}
+            () = tokio::time::sleep(JUDGE_AGAIN) => {}
+        }
     }
 }
 

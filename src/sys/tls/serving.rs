@@ -7,7 +7,9 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::UnixTime;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
 
 use crate::sys::tasks::Stop;
@@ -17,6 +19,7 @@ use crate::sys::tls::rotating::Contents;
 use crate::sys::tls::rotating::FileSet;
 use crate::sys::tls::rotating::Rotating;
 use crate::sys::tls::rotating::unfit;
+use crate::sys::tls::until_refused;
 
 /// The files, as PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +44,16 @@ pub struct ClientFiles {
 /// The server's side as it stands; cheap to clone.
 #[derive(Clone)]
 pub struct Serving {
-    files: Arc<Rotating<Arc<ServerConfig>>>,
+    files: Arc<Rotating<Made>>,
     names: Option<Arc<[String]>>,
+}
+
+/// What connections are accepted with now.
+#[derive(Clone)]
+struct Made {
+    config: Arc<ServerConfig>,
+    /// `None`: clients are asked for no certificate.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl fmt::Debug for Serving {
@@ -65,7 +76,7 @@ impl Serving {
 
     /// For the next connection.
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.files.current())
+        TlsAcceptor::from(self.files.current().config)
     }
 
     /// Whether clients are asked for a certificate.
@@ -79,32 +90,48 @@ impl Serving {
         listed_name(shown?.first()?, self.names.as_ref()?).map(Arc::from)
     }
 
+    /// Returns when a client that showed this chain would not be accepted any more: its authority was withdrawn, or its
+    /// certificate is past its time. Never for one that showed none.
+    pub async fn withdrawn(&self, chain: &[CertificateDer<'_>]) {
+        let Some((shown, intermediates)) = chain.split_first() else { return std::future::pending().await };
+        let accepts = || {
+            let clients = self.files.current().clients;
+            clients.is_some_and(|clients| clients.verify_client_cert(shown, intermediates, UnixTime::now()).is_ok())
+        };
+        until_refused(self.files.standing(), accepts).await;
+    }
+
     /// Looks at the files until told to stop, and serves what they hold.
     pub async fn follow(self, stop: Stop) {
         self.files.follow(stop).await;
     }
 }
 
-fn build(files: &FileSet, contents: &Contents) -> Result<Arc<ServerConfig>, TlsError> {
+fn build(files: &FileSet, contents: &Contents) -> Result<Made, TlsError> {
     let failed = |error: &dyn fmt::Display| TlsError::Config(error.to_string());
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(&error))?;
-    let builder = match contents.roots(files)? {
+    let clients = match contents.roots(files)? {
         Some(roots) => {
             // Health is for everybody; who shows none is told so by an answer and not by a broken connection.
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .allow_unauthenticated()
-                .build()
-                .map_err(|error| failed(&error))?;
-            builder.with_client_cert_verifier(verifier)
+            let clients: Arc<dyn ClientCertVerifier> =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|error| failed(&error))?;
+            Some(clients)
         }
+        None => None,
+    };
+    let builder = match &clients {
+        Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients)),
         None => builder.with_no_client_auth(),
     };
     // Refuses a key that is not the certificate's.
     let mut config =
         builder.with_single_cert(contents.chain(files)?, contents.key(files)?).map_err(|error| unfit(files, &error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Made { config: Arc::new(config), clients })
 }

@@ -27,18 +27,19 @@ use crate::cli::gateway::manager;
 use crate::cli::gateway::place;
 use crate::cli::gateway::status::Refusal;
 use crate::cli::gateway::status::Wanted;
+use crate::cli::gateway::status::credentials;
+use crate::cli::gateway::status::credentials::Credentials;
+use crate::cli::gateway::status::credentials::Wants;
 use crate::cli::gateway::status::deep;
-use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
-use crate::cli::outcome::Outcome;
 use crate::cli::owner;
+use crate::cli::profile;
 use crate::cli::settings;
 use crate::cli::settings::Looked;
 use crate::config::Config;
 use crate::config::Flags;
 use crate::config::keys;
 use crate::config::mistake::Place;
-use crate::domain::secret::Secret;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
@@ -46,7 +47,6 @@ use crate::sys::files;
 use crate::sys::local_http;
 use crate::sys::process;
 use crate::sys::process::PortHolder;
-use crate::sys::tls::trust::ServerTrust;
 use crate::wire::health::DetailsBody;
 use crate::wire::status::AppliedConfigBody;
 use crate::wire::status::AuthzBody;
@@ -93,6 +93,8 @@ pub(super) struct Gathered {
     pub(super) refusal: Option<Refusal>,
     /// What the port of agents answered; `None`: it was not asked.
     pub(super) ingress: Option<Result<(), String>>,
+    /// What the gateway wants, where it refuses us, and whether it was shown anything.
+    pub(super) wants: Option<(Wants, bool)>,
     /// What to type next, where something is wrong.
     pub(super) next: Vec<String>,
 }
@@ -103,6 +105,7 @@ struct Told {
     status: Option<StatusBody>,
     readiness: ReadinessBody,
     refusal: Option<Refusal>,
+    wants: Option<(Wants, bool)>,
 }
 
 /// Puts the report together.
@@ -119,9 +122,14 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
     let url = match (wanted.url, running) {
         (Some(url), _) => url.to_owned(),
         // Where it really is, unless the settings name another place.
-        (None, Some(found)) if owner::is_loopback(&config.admin_url) => address_url(found).unwrap_or_default(),
+        (None, Some(found)) if config.remote.is_none() && owner::is_loopback(&config.admin_url) => {
+            address_url(found).unwrap_or_default()
+        }
         (None, _) => config.admin_url.clone(),
     };
+    // Also where a tunnel leads there. Ports of this machine say nothing then.
+    let is_elsewhere = config.remote.is_some() || !owner::is_loopback(&url);
+    let asks_ports = running.is_some() || !is_elsewhere;
     let listeners = [&admin, &ingress, &face];
     let place = place::Place::of(&config.paths.data_dir);
     let (unit, pair) = (place.unit(UNIT), place.unit(Kind::Pair));
@@ -129,10 +137,10 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         ask(&looked, wanted, &url),
         supervisor(running, &config.paths.run_dir),
         service(config, instance.as_ref(), lives, &place),
-        ports(&listeners, running),
-        asked_ingress(wanted, plain, &ingress),
+        async { if asks_ports { ports(&listeners, running).await } else { Vec::new() } },
+        asked_ingress(wanted, plain && asks_ports, &ingress),
     );
-    let Told { rpc, status, readiness, refusal } = told;
+    let Told { rpc, status, readiness, refusal, wants } = told;
     let (mut service, mut ports) = (service, ports);
     if running.is_none() && status.is_some() {
         // Parts that were started by hand are nobody's children.
@@ -159,13 +167,13 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         Some(StatusBody { config, mut known, .. }) => {
             known.envoy.pid = running.and_then(|found| pid(found, Role::Envoy));
             known.gateway = with_sources(known.gateway, flags);
-            if !owner::is_loopback(&url) {
+            if is_elsewhere {
                 "remote".clone_into(&mut known.gateway.mode);
             }
             (config, known)
         }
         None => {
-            let gateway = gateway_unasked(&looked, flags, wanted.url.is_some(), &admin, &ingress);
+            let gateway = gateway_unasked(&looked, flags, is_elsewhere || wanted.url.is_some(), &admin, &ingress);
             let reachable = matches!(answered, Some(Ok(())));
             (AppliedConfigBody::default(), unasked(gateway, envoy_unasked(running), reachable, readiness))
         }
@@ -200,8 +208,8 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         legacy_services,
         extra_services,
     };
-    let next = next_steps(&report, refusal, wanted.probe);
-    Ok(Gathered { report, refusal, ingress: answered, next })
+    let next = next_steps(config, &report, (refusal, wants), wanted.probe);
+    Ok(Gathered { report, refusal, wants, ingress: answered, next })
 }
 
 /// The file of this command beside the one the gateway reads, where it said.
@@ -285,11 +293,11 @@ async fn ask(looked: &Looked, wanted: &Wanted<'_>, url: &str) -> Told {
         auth_warning: None,
         latency_ms: None,
     };
-    let mut told = Told { rpc, status: None, readiness: ReadinessBody::default(), refusal: None };
+    let mut told = Told { rpc, status: None, readiness: ReadinessBody::default(), refusal: None, wants: None };
     if !wanted.probe {
         return told;
     }
-    let Credentials { token, trust, warning, stranger } = credentials(looked, wanted, url);
+    let Credentials { token, trust, warning, stranger } = credentials::find(&looked.config, wanted, url);
     told.rpc.auth_warning = warning;
     if let Some(stranger) = stranger {
         told.rpc.ok = Some(false);
@@ -315,6 +323,9 @@ async fn ask(looked: &Looked, wanted: &Wanted<'_>, url: &str) -> Told {
             told.rpc.ok = Some(false);
             told.rpc.error = Some(error.to_string());
             told.refusal = Some(refusal(&error));
+            if let ApiError::Refused(refused) = &error {
+                told.wants = Some((Wants::of(refused.status, &refused.code), token.is_some()));
+            }
             if told.refusal == Some(Refusal::Unauthorized) {
                 "connected_no_operator_scope".clone_into(&mut told.rpc.capability);
                 // What everybody is told.
@@ -342,51 +353,6 @@ fn refusal(error: &ApiError) -> Refusal {
         | ApiError::Token
         | ApiError::Redirect { .. }
         | ApiError::Unexpected { .. } => Refusal::Other,
-    }
-}
-
-/// What the gateway is asked with.
-struct Credentials {
-    token: Option<Secret>,
-    trust: ServerTrust,
-    /// What is odd about the token.
-    warning: Option<String>,
-    /// Who listens in the gateway's place: he is asked nothing.
-    stranger: Option<String>,
-}
-
-fn credentials(looked: &Looked, wanted: &Wanted<'_>, at: &str) -> Credentials {
-    let config = &looked.config;
-    let with = |token| {
-        let trust = gateway_api::trust(&config.admin.trust);
-        Credentials { token, trust, warning: None, stranger: None }
-    };
-    let odd = |warning: String| Credentials { warning: Some(warning), ..with(None) };
-    if let Some(url) = wanted.url {
-        let in_clear = url.starts_with("http:") && !owner::is_loopback(url);
-        return match wanted.token_file.map(gateway_api::stored_token) {
-            Some(Ok(Some(token))) => {
-                let warning = in_clear.then(|| format!("the admin token goes to {url} in clear; use https"));
-                Credentials { warning, ..with(Some(token)) }
-            }
-            Some(Ok(None)) => odd("the token's file is not there, or empty".to_owned()),
-            Some(Err(error)) => odd(error.message),
-            None => odd("with --url only --token-file names a token".to_owned()),
-        };
-    }
-    match gateway_api::token_for(config, at) {
-        Ok(Some(token)) => with(Some(token)),
-        Ok(None) => {
-            let place = config.paths.data_dir.join("admin-token");
-            odd(format!(
-                "there is no admin token: GATEWAY_ADMIN_TOKEN is not set, and {} is not there",
-                place.display()
-            ))
-        }
-        Err(error) if error.outcome == Outcome::Unreachable => {
-            Credentials { stranger: Some(error.message), ..with(None) }
-        }
-        Err(error) => odd(error.message),
     }
 }
 
@@ -527,20 +493,11 @@ fn gateway_unasked(
         let (host, port) = list.first().map(|address| (address.ip().to_string(), address.port())).unwrap_or_default();
         ListenerBody { host, port, port_source }
     };
-    let everywhere = admin.iter().any(|address| address.ip().is_unspecified());
-    let here = admin.iter().all(|address| address.ip().is_loopback());
     GatewayBody {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance_id: None,
-        mode: if remote || !owner::is_loopback(&looked.config.admin_url) { "remote" } else { "local" }.to_owned(),
-        bind_mode: if here {
-            "loopback"
-        } else if everywhere {
-            "all"
-        } else {
-            "custom"
-        }
-        .to_owned(),
+        mode: if remote { "remote" } else { "local" }.to_owned(),
+        bind_mode: looked.config.bind_mode.to_owned(),
         control: listener(admin, control),
         runtime_listener: listener(ingress, runtime),
         auth_mode: looked.config.admin.mode.name().to_owned(),
@@ -559,35 +516,46 @@ fn envoy_unasked(running: Option<&Instance>) -> EnvoyBody {
     EnvoyBody { managed: running.is_some(), pid, version: None, state, restarts: 0, xds: XdsBody::default() }
 }
 
-/// What to type next: one line for each thing that is wrong, the cause first.
-fn next_steps(report: &ReportBody, refusal: Option<Refusal>, probed: bool) -> Vec<String> {
+/// What to type next: one line for each thing that is wrong, the cause first. Of a gateway that runs elsewhere only what works
+/// from here.
+fn next_steps(
+    config: &Config,
+    report: &ReportBody,
+    (refusal, wants): (Option<Refusal>, Option<(Wants, bool)>),
+    probed: bool,
+) -> Vec<String> {
     let mut next = Vec::new();
+    let mut add = |command: &str| next.push(profile::command(command));
+    let is_remote = report.known.gateway.mode == "remote";
     if !report.config.cli.valid {
-        next.push(format!("sigilum gateway config check {}", report.config.cli.path));
+        add(&format!("gateway config check {}", report.config.cli.path));
     }
     if report.port.iter().any(|port| !port.hints.is_empty()) {
-        next.push("sigilum gateway status --deep".to_owned());
+        add("gateway status --deep");
     }
     match refusal {
-        Some(Refusal::Unreachable) if report.service.runtime.status == "running" => {
-            next.push("sigilum gateway status --deep".to_owned());
+        Some(Refusal::Unreachable) if is_remote => add("gateway probe"),
+        Some(Refusal::Unreachable) if report.service.runtime.status == "running" => add("gateway status --deep"),
+        Some(Refusal::Unreachable) => add("gateway start"),
+        Some(Refusal::Unauthorized) => {
+            next.push(wants.map_or(Wants::Token, |(wants, _)| wants).next(config, is_remote));
         }
-        Some(Refusal::Unreachable) => next.push("sigilum gateway start".to_owned()),
-        Some(Refusal::Unauthorized) => next.push("sigilum gateway auth-token --show".to_owned()),
-        Some(Refusal::Other) => next.push("sigilum gateway probe".to_owned()),
-        None if probed && !report.known.readiness.ready => next.push("sigilum health --verbose".to_owned()),
+        Some(Refusal::Other) => add("gateway probe"),
+        None if probed && !report.known.readiness.ready => add("health --verbose"),
         None => {}
     }
+    let mut add = |command: &str| next.push(profile::command(command));
     if report.known.secrets.state == "degraded" {
-        next.push("sigilum secrets reload".to_owned());
+        add("secrets reload");
     }
     if report.known.readiness.failures.is_empty()
         && report.known.readiness.advisories.iter().any(|kind| kind == "ClaimsFresh")
     {
-        next.push("sigilum health --verbose".to_owned());
+        add("health --verbose");
     }
-    if report.known.pairing.bridge == "terminal" {
-        next.push("sigilum gateway connect".to_owned());
+    // The bridge runs beside the gateway.
+    if report.known.pairing.bridge == "terminal" && !is_remote {
+        add("gateway connect");
     }
     next.dedup();
     next

@@ -1,6 +1,7 @@
 //! The report for people: ten lines in a fixed order, then what is wrong and what to type next. Pure.
 
 use crate::cli::gateway::status::Refusal;
+use crate::cli::gateway::status::credentials::Wants;
 use crate::cli::gateway::status::gather::Gathered;
 use crate::cli::span::age;
 use crate::cli::span::span;
@@ -75,6 +76,10 @@ fn runtime(report: &ReportBody) -> (Tone, String) {
             let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
             (Tone::Good, format!("running{details}"))
         }
+        _ if report.known.gateway.mode == "remote" => {
+            let asked = if report.rpc.ok.is_some() { "does not answer" } else { "was not asked" };
+            (Tone::Attention, format!("elsewhere, and {asked}"))
+        }
         "failed" => (Tone::Bad, "stopped (it ended without a word)".to_owned()),
         _ => {
             let last = report.last_shutdown.as_ref();
@@ -125,7 +130,8 @@ fn probe(gathered: &Gathered) -> (Tone, String) {
         }
         (_, _, Some(Err(why))) => (Tone::Bad, format!("failed ({why})")),
         (_, Some(Refusal::Unauthorized), _) => {
-            (Tone::Attention, format!("ok ({}{took}), but the token is refused", rpc.url))
+            let (wants, sent) = gathered.wants.unwrap_or((Wants::Token, true));
+            (Tone::Attention, format!("ok ({}{took}), but {}", rpc.url, wants.words(sent)))
         }
         (Some(_), None, _) => {
             let agents = format!(

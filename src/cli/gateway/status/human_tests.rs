@@ -51,7 +51,13 @@ fn gathered(change: impl FnOnce(&mut serde_json::Value)) -> Gathered {
         "logFile": "/d/logs/admin.log", "lastError": null, "lastShutdown": null, "legacyServices": [], "extraServices": [],
     });
     change(&mut report);
-    Gathered { report: serde_json::from_value(report).unwrap(), refusal: None, ingress: Some(Ok(())), next: vec![] }
+    Gathered {
+        report: serde_json::from_value(report).unwrap(),
+        refusal: None,
+        wants: None,
+        ingress: Some(Ok(())),
+        next: vec![],
+    }
 }
 
 #[test]

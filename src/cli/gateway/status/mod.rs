@@ -1,6 +1,7 @@
 //! `gateway status`: one screen about the gateway of this installation, whether or not it runs and whether or not its
 //! configuration can be used. Looks, and changes nothing.
 
+mod credentials;
 mod deep;
 mod gather;
 mod human;
