@@ -18,7 +18,7 @@ use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
-use crate::cli::settings;
+use crate::cli::reach;
 use crate::cli::table::Cell;
 use crate::cli::table::Table;
 use crate::cli::table::Tone;
@@ -74,7 +74,7 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
     let file = args.config.as_ref().map(|file| file.to_string_lossy().into_owned());
     flags.set(&crate::config::keys::CONFIG_FILE, file);
     // Also where the file has become unusable since: the gateway that runs can still be asked.
-    let config = settings::look(&flags)?.config;
+    let config = reach::answering(&flags, printer)?;
     let (token, trust) = (gateway_api::token(&config)?, gateway_api::trust(&config.admin.trust));
     let api = StatusApi::new(&config.admin_url, token.as_ref(), &trust, patience);
     let api = api.map_err(|error| gateway_api::failed(&error))?;

@@ -20,6 +20,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::printer::Printer;
+use crate::cli::reach;
 use crate::cli::settings;
 use crate::cli::table::Cell;
 use crate::cli::table::Table;
@@ -115,10 +116,7 @@ pub(super) async fn run(args: &ProbeArgs, globals: &Globals, printer: &mut Print
     let running = Instance::read(&config.paths.run_dir).filter(|found| found.supervisor.is_alive());
     let patience = Duration::from_millis(args.timeout);
     let trust = gateway_api::trust(&config.admin.trust);
-    let own = running.as_ref().and_then(|found| {
-        let scheme = if found.addresses.admin_tls { "https" } else { "http" };
-        Some(format!("{scheme}://{}", local_http::reachable(*found.addresses.admin.first()?)))
-    });
+    let own = running.as_ref().and_then(reach::admin_url);
     let here = || config.listen.admin.first().map(|address| format!("http://{}", local_http::reachable(*address)));
     let loopback = own.or_else(|| Some(config.admin_url.clone()).filter(|url| owner::is_loopback(url))).or_else(here);
     let at = loopback.as_deref().unwrap_or(&config.admin_url);

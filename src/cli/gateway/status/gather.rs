@@ -32,6 +32,7 @@ use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
+use crate::cli::reach;
 use crate::cli::settings;
 use crate::cli::settings::Looked;
 use crate::config::Config;
@@ -43,7 +44,6 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
 use crate::sys::files;
-use crate::sys::local_http;
 use crate::sys::process;
 use crate::sys::process::PortHolder;
 use crate::sys::tls::trust::ServerTrust;
@@ -119,7 +119,7 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
     let url = match (wanted.url, running) {
         (Some(url), _) => url.to_owned(),
         // Where it really is, unless the settings name another place.
-        (None, Some(found)) if owner::is_loopback(&config.admin_url) => address_url(found).unwrap_or_default(),
+        (None, Some(found)) if owner::is_loopback(&config.admin_url) => reach::admin_url(found).unwrap_or_default(),
         (None, _) => config.admin_url.clone(),
     };
     let listeners = [&admin, &ingress, &face];
@@ -252,12 +252,6 @@ fn unasked(gateway: GatewayBody, envoy: EnvoyBody, reachable: bool, readiness: R
         readiness,
         last_error: None,
     }
-}
-
-/// The address of a running gateway's admin API.
-fn address_url(found: &Instance) -> Option<String> {
-    let scheme = if found.addresses.admin_tls { "https" } else { "http" };
-    found.addresses.admin.first().map(|address| format!("{scheme}://{}", local_http::reachable(*address)))
 }
 
 fn pid(found: &Instance, role: Role) -> Option<i32> {
