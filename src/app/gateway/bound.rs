@@ -52,6 +52,8 @@ use crate::sys::tasks::Stop;
 pub const START_PATIENCE: Duration = Duration::from_secs(600);
 /// How long processes of a killed supervisor have to notice it themselves.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
+/// Sockets that the processes make in the run folder.
+const PROCESS_SOCKETS: [&str; 3] = [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET];
 
 /// What calls the stop: a signal, or somebody in this process. A second signal forces it.
 #[derive(Debug)]
@@ -248,6 +250,7 @@ impl Bound {
                 // The new settings can be read and bound, and still nothing comes up with them.
                 Some(before) if !up && !stopped => {
                     let (_, frame) = supervisor.into_rest();
+        remove_sockets(&supervisor.config.run_dir);
                     back(*before, frame, &error.to_string(), stops).await
                 }
                 _ => {
@@ -336,8 +339,17 @@ fn make_folders(config: &mut GatewayConfig) -> Result<(), GatewayError> {
     for folder in [config.data_dir.clone(), config.run_dir.clone(), config.log_dir()] {
         files::own_folder(&folder).map_err(io_at(&folder))?;
     }
-    for socket in [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET, CONTROL_SOCKET] {
+    for socket in PROCESS_SOCKETS.into_iter().chain([CONTROL_SOCKET]) {
         peer::check_socket_path(&config.run_dir.join(socket))?;
+/// Removes the sockets of processes that have ended: what lies there after a stop looks like the end of a killed gateway. The
+/// lock of the run folder is held, so they are nobody else's.
+fn remove_sockets(run_dir: &Path) {
+    for socket in PROCESS_SOCKETS {
+        // The next start replaces one that stays.
+        let _ = std::fs::remove_file(run_dir.join(socket));
+    }
+}
+
     }
     Ok(())
 }

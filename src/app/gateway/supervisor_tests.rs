@@ -670,6 +670,25 @@ async fn who_asks_is_told_how_it_stands_and_that_a_word_is_none() {
 }
 
 #[tokio::test]
+async fn a_stop_leaves_no_socket_of_a_process_behind() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, _) = live(&fake, || async {
+        for name in [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET] {
+            let socket = fake.run_dir().join(name);
+            if !socket.exists() {
+                drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+            }
+        }
+    })
+    .await;
+    ended.unwrap();
+    let names = fs::read_dir(fake.run_dir()).unwrap().flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = names.filter(|name| name.to_string_lossy().ends_with(".sock")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
 async fn whoever_listens_in_the_place_of_the_supervisor_is_asked_nothing() {
     let fake = Fake::new();
     let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
