@@ -519,8 +519,9 @@ fn show(event: &Progress, printer: &mut Printer) -> Result<(), CliError> {
         Progress::HandingOff => printer.note("handing over to new processes"),
         Progress::HandedOff(Ok(())) => printer.note("handed over"),
         Progress::HandedOff(Err(why)) => printer.note(&format!("error: the hand-off did not succeed: {why}")),
-        Progress::HeldBack(why) => printer
-            .note(&format!("error: the new settings cannot be used; the gateway goes on with those before: {why}")),
+        Progress::HeldBack(why) => {
+            printer.note(&format!("error: the new settings cannot be used; trying those before: {why}"))
+        }
         Progress::StackReady { gateway, beside, demo } => stack::show_ready(gateway, beside, *demo, printer)?,
     }
     Ok(())

@@ -165,14 +165,24 @@ async fn follow(
                 report.replaced.push(Replaced { role, pid, took_ms });
             }
             Some(Event::HeldBack { message }) => {
-                printer.warn(&format!("the settings cannot be used; the gateway goes on with those before: {message}"));
+                printer.warn(&format!("the settings cannot be used; trying those before: {message}"));
                 report.settings_held_back = Some(message);
             }
-            Some(Event::Healthy { .. }) => return Ok(Outcome::Done),
+            Some(Event::Healthy { .. }) => {
+                if report.settings_held_back.is_some() {
+                    printer.warn("the gateway goes on with the settings before");
+                }
+                return Ok(Outcome::Done);
+            }
             Some(Event::Failed { message, unchanged: true }) => {
                 return over(format!("{message}; what ran before goes on"));
             }
-            Some(Event::Failed { message, .. } | Event::Refused { message, .. }) => return over(message),
+            Some(Event::Failed { message, unchanged: false }) => {
+                return over(format!(
+                    "{message}; the gateway has ended, and runs only where its manager starts it again"
+                ));
+            }
+            Some(Event::Refused { message, .. }) => return over(message),
             Some(Event::Status(_)) => {}
             None => return over("the gateway ended meanwhile; its logs say why".to_owned()),
         }
