@@ -24,6 +24,7 @@ use crate::cli::table::Table;
 use crate::cli::table::Tone;
 use crate::wire::health::ConditionBody;
 use crate::wire::health::ConditionKind;
+use crate::wire::health::DRAINING;
 use crate::wire::health::DetailsBody;
 use crate::wire::health::Status;
 
@@ -172,6 +173,9 @@ fn next_step(condition: &ConditionBody) -> Option<&'static str> {
         return None;
     }
     let kind = ConditionKind::ALL.iter().find(|kind| kind.name() == condition.kind)?;
+    if *kind == ConditionKind::AuthzReachable && condition.reason == DRAINING {
+        return Some("sigilum gateway undrain --all");
+    }
     Some(match kind {
         ConditionKind::StateLock => "sigilum gateway status --deep",
         ConditionKind::Store | ConditionKind::MasterKey => "sigilum gateway backup --output FILE",
