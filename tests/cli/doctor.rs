@@ -313,6 +313,15 @@ fn an_envoy_that_is_wrong_is_found() {
 }
 
 #[test]
+fn a_folder_of_openclaw_that_only_our_login_made_is_none() {
+    let patient = Patient::new();
+    let before = patient.findings(&[]);
+    fs::remove_file(patient.at(".openclaw/openclaw.json")).unwrap();
+    fs::create_dir(patient.at(".openclaw/.sigilum")).unwrap();
+    assert_eq!(patient.findings(&[]), before);
+}
+
+#[test]
 fn openclaw_and_the_bridge_are_looked_at() {
     let notifier = |enabled: bool, token: &str| {
         format!(

@@ -206,7 +206,9 @@ pub(super) fn openclaw() -> OpenclawFact {
     let path = env::lookup("OPENCLAW_CONFIG_PATH").map_or_else(|| home.join("openclaw.json"), PathBuf::from);
     let found = match fs::metadata(&path) {
         Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && home.is_dir() => return OpenclawFact::Missing(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && owner::is_openclaw_used(&home) => {
+            return OpenclawFact::Missing(path);
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return OpenclawFact::Absent,
         Err(error) => return OpenclawFact::Unreadable(path, error.to_string()),
     };
