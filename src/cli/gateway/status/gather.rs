@@ -566,6 +566,8 @@ fn next_steps(report: &ReportBody, refusal: Option<Refusal>, probed: bool) -> Ve
         Some(Refusal::Unreachable) if report.service.runtime.status == "running" => {
             next.push("sigilum gateway status --deep".to_owned());
         }
+        // It would fail: the file comes first.
+        Some(Refusal::Unreachable) if !report.config.cli.valid => {}
         Some(Refusal::Unreachable) => next.push("sigilum gateway start".to_owned()),
         Some(Refusal::Unauthorized) => next.push("sigilum gateway auth-token --show".to_owned()),
         Some(Refusal::Other) => next.push("sigilum gateway probe".to_owned()),
