@@ -53,6 +53,8 @@ use crate::sys::tasks::Stop;
 pub const START_PATIENCE: Duration = Duration::from_secs(600);
 /// How long processes of a killed supervisor have to notice it themselves.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
+/// What is written down as the cause of a stop that was called in this process.
+const OWN: &str = "stop";
 /// How long and how often a port is tried that an outgoing connection has. Long enough that a unit that is started again each
 /// time never is for too often (`StartLimitBurst=`).
 const PORT_PATIENCE: Duration = Duration::from_secs(15);
@@ -78,9 +80,14 @@ impl Stops {
     pub(in crate::app) async fn called(&mut self) {
         let cause = tokio::select! {
             signal = self.signals.next() => signal,
-            () = self.also.wait() => "stop",
+            () = self.also.wait() => OWN,
         };
         self.cause.get_or_insert(cause);
+    }
+
+    /// Whether a signal called it, and not somebody in this process.
+    pub(in crate::app) fn is_signalled(&self) -> bool {
+        self.cause.is_some_and(|cause| cause != OWN)
     }
 
     /// What called it: `SIGTERM`, `SIGINT` or `stop`; `None` where nothing has.
@@ -187,17 +194,17 @@ impl Bound {
 
     /// Starts everything, keeps it up until the stop is called, drains; starts anew where admin asks for it or somebody else
     /// does, on the control socket. Whatever happens, nothing is left.
-    pub async fn run(mut self, mut stops: Stops) -> Result<(), GatewayError> {
+    pub async fn run(mut self, stops: &mut Stops) -> Result<(), GatewayError> {
         let (desk, standing, manager) = (self.frame.desk(), self.frame.standing.subscribe(), self.frame.manager);
         let data_dir = self.config.data_dir.clone();
         let signals = self.frame.signals.take();
         let ended = tokio::select! {
-            ended = self.lives(&mut stops) => ended,
+            ended = self.lives(stops) => ended,
             never = desk.serve(signals) => match never {},
             never = watchdog::beat(manager, standing) => match never {},
         };
         let reason = match &ended {
-            Ok(()) => stops.cause().unwrap_or("stop"),
+            Ok(()) => stops.cause().unwrap_or(OWN),
             Err(_) => "failure",
         };
         let last = LastShutdown {

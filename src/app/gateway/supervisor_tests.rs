@@ -169,7 +169,7 @@ async fn live_with<F: Future<Output = ()>>(
     script: impl FnOnce() -> F,
 ) -> (Result<(), GatewayError>, Vec<Progress>) {
     let tasks = Tasks::default();
-    let stops = Stops::new(StopSignals::install().unwrap(), tasks.stop_signal());
+    let mut stops = Stops::new(StopSignals::install().unwrap(), tasks.stop_signal());
     let (progress, mut reported) = mpsc::channel(1000);
     let bound = Bound::build(config, loader, progress).await.unwrap();
     let mut ready = bound.ready();
@@ -185,7 +185,7 @@ async fn live_with<F: Future<Output = ()>>(
     };
     let whole = async {
         tokio::select! {
-            ended = bound.run(stops) => ended,
+            ended = bound.run(&mut stops) => ended,
             () = play => unreachable!("the play has no end"),
         }
     };
