@@ -186,7 +186,7 @@ pub(super) fn identity(config: &Config) -> (IdentityFact, Option<PathBuf>) {
             | IdentityError::Several { .. }
             | IdentityError::Namespace { .. }
             | IdentityError::Random(_)),
-        ) => IdentityFact::None(error.to_string()),
+        ) => IdentityFact::None(home.path().to_owned(), error.to_string()),
         Err(error @ (IdentityError::Io { .. } | IdentityError::Malformed { .. } | IdentityError::Invalid { .. })) => {
             IdentityFact::Wrong(place(), error.to_string())
         }
