@@ -27,6 +27,7 @@ use crate::cli::help::HelpArgs;
 use crate::cli::identity::IdentityArgs;
 use crate::cli::install::InstallArgs;
 use crate::cli::logs::LogsArgs;
+use crate::cli::machine::MachineGateway;
 use crate::cli::profiles::ProfilesArgs;
 use crate::cli::request::RequestArgs;
 use crate::cli::secrets::SecretsArgs;
@@ -124,6 +125,9 @@ pub struct Globals {
     /// The profile and its ports, once they are settled.
     #[arg(skip)]
     pub(crate) settled: Option<(Ports, Profile)>,
+    /// The machine's gateway, where that is meant.
+    #[arg(skip)]
+    pub(crate) machine: Option<MachineGateway>,
 }
 
 impl Globals {
@@ -133,6 +137,9 @@ impl Globals {
         flags.set(&keys::PROFILE, self.settled.as_ref().map(|(_, profile)| profile.name()));
         if let Some((ports, profile)) = &self.settled {
             ports.stand_in(profile, &mut flags);
+        }
+        if let Some(machine) = &self.machine {
+            machine.stand_in(&mut flags);
         }
         let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
         flags.set(&keys::NAMESPACE, self.namespace.clone());
@@ -193,6 +200,41 @@ impl Command {
     /// Whether it makes a gateway where there is none yet.
     pub(crate) const fn makes_gateway(&self) -> bool {
         matches!(self, Self::Setup(_) | Self::Up(_)) || matches!(self, Self::Gateway(args) if args.makes_gateway())
+    }
+
+    /// Whether it asks, or changes, a gateway that is there already.
+    pub(crate) const fn asks_a_gateway(&self) -> bool {
+        match self {
+            Self::Gateway(args) => args.asks_a_gateway(),
+            Self::Connection(_)
+            | Self::Variable(_)
+            | Self::Secrets(_)
+            | Self::Status(_)
+            | Self::Logs(_)
+            | Self::Health(_)
+            | Self::Doctor(_) => true,
+            Self::Identity(_)
+            | Self::Request(_)
+            | Self::Service(_)
+            | Self::Claim(_)
+            | Self::Auth(_)
+            | Self::Login(_)
+            | Self::Setup(_)
+            | Self::Profiles(_)
+            | Self::Api(_)
+            | Self::Up(_)
+            | Self::Down(_)
+            | Self::E2eTests(_)
+            | Self::AgentSimulator(_)
+            | Self::Install(_)
+            | Self::Completions(_)
+            | Self::Version
+            | Self::Versions
+            | Self::Help(_)
+            | Self::ExecDetached(_)
+            | Self::ExecEnvoy(_)
+            | Self::ExecProvider(_) => false,
+        }
     }
 }
 

@@ -32,6 +32,7 @@ use crate::cli::help;
 use crate::cli::identity;
 use crate::cli::install;
 use crate::cli::logs;
+use crate::cli::machine::MachineGateway;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
@@ -71,6 +72,7 @@ fn refused(error: &clap::Error) -> Outcome {
 fn dispatch(cli: Cli, printer: &mut Printer) -> Result<Outcome, CliError> {
     let Cli { mut globals, mut command } = cli;
     profile::begin(&mut globals, command.makes_gateway(), command.is_part())?;
+    globals.machine = MachineGateway::meant(&globals, &command)?;
     let dev = globals.settled.as_ref().is_some_and(|(_, profile)| profile.is_dev());
     if globals.reset {
         if !dev || !command.makes_gateway() {

@@ -31,6 +31,7 @@ mod help;
 mod identity;
 mod install;
 mod logs;
+mod machine;
 mod owner;
 mod profile;
 mod profiles;

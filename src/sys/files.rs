@@ -27,6 +27,8 @@ use rustix::io::Errno;
 use crate::domain::time::UnixMillis;
 use crate::sys::random;
 
+/// A folder whose entries only their owners may remove (inode(7)).
+const STICKY: u32 = 0o1000;
 /// Mode of files that hold something private.
 pub const PRIVATE_FILE: u32 = 0o600;
 /// Mode of folders that hold something private.
@@ -115,6 +117,7 @@ fn put_private(path: &Path, content: &[u8], put: impl FnOnce(&Path) -> io::Resul
     let temporary = temporary_for(path)?;
     let written = (|| {
         let mut file = create_new_private(&temporary)?;
+        give_to_the_folders_owner(&file, folder_of(path))?;
         file.write_all(content)?;
         file.sync_all()?;
         put(&temporary)?;
@@ -124,6 +127,20 @@ fn put_private(path: &Path, content: &[u8], put: impl FnOnce(&Path) -> io::Resul
     // leftover is harmless.
     let _ = fs::remove_file(&temporary);
     written
+}
+
+/// What root writes into the folder of another user is that user's: a token that `sudo` mints must be readable to the
+/// gateway that runs as its own user.
+fn give_to_the_folders_owner(file: &File, folder: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let found = fs::metadata(folder)?;
+    // A sticky folder is one that strangers share.
+    if found.uid() == 0 || found.mode() & STICKY != 0 {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(found.uid()), Some(found.gid()))
 }
 
 /// Puts `new` in place of what somebody's file holds, which must be `old` still. Mode and owner stay, a symbolic link
@@ -180,7 +197,7 @@ pub fn check_folder(path: &Path) -> io::Result<()> {
 /// platforms do with volumes that everybody inside may write (0777), and may use those of others; a group
 /// may share the sockets. A sticky folder is one that strangers share.
 fn others_may_write(owner: u32, mode: u32, us: u32) -> Option<&'static str> {
-    let (everybody, sticky) = (mode & 0o002 != 0, mode & 0o1000 != 0);
+    let (everybody, sticky) = (mode & 0o002 != 0, mode & STICKY != 0);
     if us != 0 && owner != us && owner != 0 {
         Some("it belongs to another user")
     } else if everybody && (sticky || owner != 0) {
@@ -628,6 +645,23 @@ mod tests {
         })
         .unwrap();
         assert_eq!(found.ino(), given);
+    }
+
+    #[test]
+    fn what_root_writes_into_the_folder_of_another_user_is_that_users() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+        let us = rustix::process::geteuid();
+        if us.is_root() {
+            std::os::unix::fs::chown(folder.path(), Some(4711), Some(4711)).unwrap();
+        }
+        write_private(&path, b"x").unwrap();
+        assert_eq!(owner(&path), if us.is_root() { 4711 } else { us.as_raw() });
+        // Where strangers share a folder it says nothing about a file.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        write_private(&path, b"y").unwrap();
+        assert_eq!(owner(&path), us.as_raw());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `gateway install`, `uninstall` and `stop`, with a `systemctl` that keeps what it is told.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
@@ -116,6 +117,24 @@ fn a_dry_run_prints_the_unit_and_changes_nothing() {
     assert!(text.contains("DynamicUser=yes") && text.contains("/var/lib/sigilum-gateway/data"), "{text}");
     assert!(!text.contains(machine.0.home().join(".sigilum-workspace").to_str().unwrap()), "{text}");
     assert!(!machine.unit_file().exists() && machine.calls().is_empty());
+}
+
+#[test]
+fn commands_of_root_mean_the_machines_gateway_where_they_name_no_other() {
+    let machine = Machine::new(RUNNING);
+    let (code, unit, err) = machine.run(&["gateway", "install", "--system", "--dry-run"]);
+    assert_eq!(code, Some(0), "{err}");
+    machine.0.file("system/sigilum-gateway.service", &unit);
+    let config_file = |arguments: &[&str]| {
+        let (_, out, err) = machine.run(&[arguments, &["gateway", "status", "--json"]].concat());
+        let report: serde_json::Value =
+            serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {err}"));
+        report["config"].to_string()
+    };
+    let root = fs::metadata(machine.0.home()).unwrap().uid() == 0;
+    assert_eq!(config_file(&[]).contains("/var/lib/sigilum-gateway/home/"), root, "{}", config_file(&[]));
+    let own = machine.0.home().join("own").display().to_string();
+    assert!(config_file(&["--sigilum-home", &own]).contains(&own));
 }
 
 #[test]

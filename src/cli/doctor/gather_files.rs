@@ -133,26 +133,31 @@ pub(super) fn modes(config: &Config, settings_file: &Path) -> Vec<ModeFact> {
     for entry in entries(&logs) {
         add(entry, Privacy::Own);
     }
+    // Root looks with the eyes of the user whose gateway it is.
+    let us = match rustix::process::geteuid() {
+        root if root.is_root() => fs::metadata(&paths.data_dir).map_or(root.as_raw(), |found| found.uid()),
+        us => us.as_raw(),
+    };
     let mut seen = Vec::new();
     let mut facts = Vec::new();
     for (path, privacy) in wanted {
         if seen.contains(&path) {
             continue;
         }
-        facts.extend(mode(&path, privacy));
+        facts.extend(mode(&path, privacy, us));
         seen.push(path);
     }
     facts
 }
 
-fn mode(path: &Path, privacy: Privacy) -> Option<ModeFact> {
+/// `us`: the user of the gateway.
+fn mode(path: &Path, privacy: Privacy, us: u32) -> Option<ModeFact> {
     let found = fs::metadata(path).ok()?;
     // A home folder, or a place of the whole machine, is not ours alone, whatever the settings put there.
     let home = env::lookup("HOME").map(PathBuf::from);
     let general = found.is_dir()
         && (path.parent().is_none_or(|parent| parent.parent().is_none()) || home.as_deref() == Some(path));
     let privacy = if general { Privacy::Readable } else { privacy };
-    let us = rustix::process::geteuid().as_raw();
     let owner = match found.uid() {
         user if user == us => Owner::Us,
         0 => Owner::Root,

@@ -135,6 +135,26 @@ impl GatewayArgs {
         )
     }
 
+    /// Whether it asks, or changes, one that is there already. Those that write its store themselves are not among them: they
+    /// are told where it is.
+    pub(crate) const fn asks_a_gateway(&self) -> bool {
+        matches!(
+            self.command,
+            Some(
+                GatewayCommand::Status(_)
+                    | GatewayCommand::Probe(_)
+                    | GatewayCommand::Restart(_)
+                    | GatewayCommand::Stop(_)
+                    | GatewayCommand::Drain(_)
+                    | GatewayCommand::Undrain(_)
+                    | GatewayCommand::AuthToken(_)
+                    | GatewayCommand::SealingKey(_)
+                    | GatewayCommand::Config(_)
+                    | GatewayCommand::Diagnostics(_)
+            )
+        )
+    }
+
     /// Its name where it announces itself: the roles write a log where the announcement would stand.
     pub(crate) const fn announced(&self) -> Option<&'static str> {
         let Some(command) = &self.command else { return None };
