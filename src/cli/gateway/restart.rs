@@ -24,6 +24,7 @@ use crate::cli::printer::Printer;
 use crate::config::Config;
 use crate::sys::local_http;
 use crate::sys::local_http::Endpoint;
+use crate::wire::health::GATEWAY_DRAINING;
 
 /// How often readiness is asked for, and how long one answer may take.
 const LOOK: Duration = Duration::from_millis(200);
@@ -195,7 +196,7 @@ async fn is_ready(config: &Config, within: Duration) -> bool {
         loop {
             if let Some(api) = api(config) {
                 let asked = local_http::exchange(&api, Request::get("/health/ready"), Bytes::new(), ANSWER).await;
-                if asked.is_ok_and(|answer| answer.status == 200) {
+                if asked.is_ok_and(|answer| answer.status == 200 || is_drained(&answer.body)) {
                     return;
                 }
             }
@@ -203,6 +204,12 @@ async fn is_ready(config: &Config, within: Duration) -> bool {
         }
     };
     tokio::time::timeout(within, ready).await.is_ok()
+}
+
+/// Whether a drain, which outlives a restart, is all that keeps it from being ready.
+fn is_drained(body: &[u8]) -> bool {
+    let code = serde_json::from_slice::<serde_json::Value>(body).ok();
+    code.is_some_and(|body| body.get("code").and_then(serde_json::Value::as_str) == Some(GATEWAY_DRAINING))
 }
 
 /// Its address may have changed with the restart.
