@@ -1,5 +1,5 @@
 //! Who may use the admin API: the token or a password, a client certificate, the user a trusted proxy names, or in two
-//! modes a direct client of this machine.
+//! modes a direct client of this machine. Whoever reads nothing but the metrics has a token for them.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -47,6 +47,9 @@ const FORWARDING_HEADERS: [&str; 20] = [
 /// What more of them begin with, whatever follows.
 const FORWARDING_PREFIXES: [&str; 2] = ["x-forwarded", "cf-"];
 
+/// What the token of the metrics opens, and nothing else.
+pub const METRICS_PATH: &str = "/metrics";
+
 /// Longest token that is compared, in bytes.
 const MAX_TOKEN_BYTES: usize = 4096;
 
@@ -57,6 +60,8 @@ pub struct AccessRule {
     pub mode: AccessMode,
     /// The token, or in modes `password` and `trusted-proxy` the password. `None`: mode `trusted-proxy` without one.
     pub secret: Option<AdminSecret>,
+    /// What opens [`METRICS_PATH`] alone, whatever the mode; `None`: nothing does.
+    pub metrics: Option<AdminSecret>,
     /// Whose word counts in mode `trusted-proxy`.
     pub proxy: Option<ProxyRule>,
     /// Whether a client certificate of the list is wanted besides what the mode wants.
@@ -91,6 +96,8 @@ pub enum Via {
     Password,
     /// A trusted proxy, which names this user.
     Proxy(String),
+    /// The token of the metrics.
+    Metrics,
 }
 
 impl Via {
@@ -102,6 +109,7 @@ impl Via {
             Self::Certificate => audit::Via::Certificate,
             Self::Password => audit::Via::Password,
             Self::Proxy(_) => audit::Via::Proxy,
+            Self::Metrics => audit::Via::Metrics,
         }
     }
 }
@@ -156,13 +164,16 @@ impl AccessDenied {
 }
 
 impl AccessRule {
-    /// Judges a request. `compare` is false where the client has failed too often: then a token is not even
-    /// looked at.
+    /// Judges a request. `compare` is false where the client has failed too often and the secret could be guessed: then it is not
+    /// even looked at. The token of the metrics cannot be.
     pub fn check(&self, caller: Caller<'_>, compare: bool) -> Result<Via, AccessDenied> {
+        if self.opens_metrics(caller) {
+            return Ok(Via::Metrics);
+        }
         if (self.certificates || self.mode == AccessMode::Mtls) && !caller.certified {
             return Err(AccessDenied::CertificateRequired);
         }
-        let shown = || compare && self.matches(caller.headers);
+        let shown = || compare && matches(self.secret.as_ref(), caller.headers);
         match self.mode {
             AccessMode::Mtls => Ok(Via::Certificate),
             AccessMode::Token if shown() => Ok(Via::Token),
@@ -178,6 +189,14 @@ impl AccessRule {
         }
     }
 
+    /// Whether the metrics are asked for with their token. In mode `mtls` it stands for the certificate, as the token does elsewhere;
+    /// where a certificate is wanted besides, it is wanted here too.
+    fn opens_metrics(&self, caller: Caller<'_>) -> bool {
+        let certified = caller.certified || !self.certificates || self.mode == AccessMode::Mtls;
+        let asked = self.metrics.is_some() && caller.uri.path() == METRICS_PATH;
+        asked && certified && matches(self.metrics.as_ref(), caller.headers)
+    }
+
     /// A proxy's word; the way in for whoever sits at the machine itself, while the proxy is down, is the password.
     fn check_proxy(&self, caller: Caller<'_>, compare: bool) -> Result<Via, AccessDenied> {
         let judged = self.proxy.as_ref().map(|rule| proxy::user(rule, caller.peer, caller.local, caller.headers));
@@ -187,10 +206,15 @@ impl AccessRule {
             None => ProxyRefused::UntrustedSource,
         };
         let compared = compare && self.secret.is_some() && caller.is_direct_loopback();
-        if compared && self.matches(caller.headers) {
+        if compared && matches(self.secret.as_ref(), caller.headers) {
             return Ok(Via::Password);
         }
         Err(AccessDenied::ProxyRequired(refused, compared))
+    }
+
+    /// Whether what is asked for is compared however often somebody was wrong.
+    pub fn is_unguessable(&self) -> bool {
+        self.secret.as_ref().is_none_or(AdminSecret::is_unguessable)
     }
 
     /// The client a request comes from: the peer, or whom a trusted proxy speaks for.
@@ -204,21 +228,23 @@ impl AccessRule {
     }
 
     /// Whether a refusal came of a token or password that was shown and is wrong.
-    pub fn was_guess(&self, denied: &AccessDenied, headers: &HeaderMap) -> bool {
-        let asked = match denied {
-            AccessDenied::TokenRequired | AccessDenied::TokenOrLoopbackRequired | AccessDenied::PasswordRequired => {
-                true
-            }
-            AccessDenied::ProxyRequired(_, compared) => *compared,
-            AccessDenied::LoopbackRequired | AccessDenied::CertificateRequired => false,
-        };
-        asked && presented(headers).is_some()
+    pub fn was_guess(&self, denied: &AccessDenied, caller: Caller<'_>) -> bool {
+        let of_metrics = self.metrics.is_some() && caller.uri.path() == METRICS_PATH;
+        let asked = of_metrics
+            || match denied {
+                AccessDenied::TokenRequired
+                | AccessDenied::TokenOrLoopbackRequired
+                | AccessDenied::PasswordRequired => true,
+                AccessDenied::ProxyRequired(_, compared) => *compared,
+                AccessDenied::LoopbackRequired | AccessDenied::CertificateRequired => false,
+            };
+        asked && presented(caller.headers).is_some()
     }
+}
 
-    fn matches(&self, headers: &HeaderMap) -> bool {
-        let secret = self.secret.as_ref().zip(presented(headers));
-        secret.is_some_and(|(secret, shown)| secret.matches(shown.as_bytes()))
-    }
+fn matches(secret: Option<&AdminSecret>, headers: &HeaderMap) -> bool {
+    let secret = secret.zip(presented(headers));
+    secret.is_some_and(|(secret, shown)| secret.matches(shown.as_bytes()))
 }
 
 /// The token or password a request shows, if any; the admin header comes first. Two of one kind are none: which one counts would
@@ -292,12 +318,13 @@ mod tests {
 
     use std::net::Ipv4Addr;
     use std::net::Ipv6Addr;
+    use std::sync::LazyLock;
 
     use http::HeaderName;
     use http::HeaderValue;
 
     use super::*;
-    use crate::config::parts::Password;
+    use crate::config::parts::GivenSecret;
     use crate::domain::network::Network;
     use crate::domain::secret::Secret;
 
@@ -306,11 +333,16 @@ mod tests {
 
     fn rule(mode: AccessMode) -> AccessRule {
         let secret = AdminSecret::given(&Secret::new("right-token".to_owned())).unwrap();
-        AccessRule { mode, secret: Some(secret), proxy: None, certificates: false }
+        AccessRule { mode, secret: Some(secret), metrics: None, proxy: None, certificates: false }
+    }
+
+    fn caller(peer: IpAddr, headers: &HeaderMap) -> Caller<'_> {
+        static SOMEWHERE: LazyLock<Uri> = LazyLock::new(|| Uri::from_static("/x"));
+        Caller { peer, local: LOCAL, certified: false, uri: &SOMEWHERE, headers }
     }
 
     fn check(rule: &AccessRule, peer: IpAddr, headers: &HeaderMap, compare: bool) -> Result<Via, AccessDenied> {
-        rule.check(Caller { peer, local: LOCAL, certified: false, uri: &Uri::from_static("/x"), headers }, compare)
+        rule.check(caller(peer, headers), compare)
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -454,7 +486,7 @@ mod tests {
 
     #[test]
     fn the_password_counts_in_either_header() {
-        let password = Password::Given(Secret::new("a good passphrase".to_owned()));
+        let password = GivenSecret::Given(Secret::new("a good passphrase".to_owned()));
         let secret = AdminSecret::password(&password).ok();
         let rule = AccessRule { secret, ..rule(AccessMode::Password) };
         for good in [("x-sigilum-admin-token", "a good passphrase"), ("authorization", "Bearer a good passphrase")] {
@@ -463,7 +495,8 @@ mod tests {
         let wrong = headers(&[("authorization", "Bearer right-token")]);
         let denied = check(&rule, REMOTE, &wrong, true).unwrap_err();
         assert_eq!(denied, AccessDenied::PasswordRequired);
-        assert!(rule.was_guess(&denied, &wrong) && !rule.was_guess(&denied, &headers(&[])));
+        assert!(rule.was_guess(&denied, caller(REMOTE, &wrong)));
+        assert!(!rule.was_guess(&denied, caller(REMOTE, &headers(&[]))));
     }
 
     #[test]
@@ -471,7 +504,7 @@ mod tests {
         let proxies = vec![Network::parse("192.0.2.1").unwrap()];
         let (user_header, required_headers, allow_users) = ("x-user".to_owned(), Vec::new(), Vec::new());
         let proxy = Some(ProxyRule { proxies, user_header, required_headers, allow_users, allow_loopback: false });
-        let secret = || AdminSecret::password(&Password::Given(Secret::new("a good passphrase".to_owned()))).ok();
+        let secret = || AdminSecret::password(&GivenSecret::Given(Secret::new("a good passphrase".to_owned()))).ok();
         let both = AccessRule { secret: secret(), proxy: proxy.clone(), ..rule(AccessMode::TrustedProxy) };
         let alone = AccessRule { secret: None, proxy, ..rule(AccessMode::TrustedProxy) };
         let named = headers(&[("x-user", "alice")]);

@@ -1,4 +1,5 @@
-//! Wrong tokens per client address: whoever shows too many is not compared for a while.
+//! Wrong tokens per client address: whoever shows too many is told so for a while, and what could be guessed is compared no more than
+//! once a second there. An address may be that of many: the right secret is not kept out by what others try.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,6 +16,8 @@ const WINDOW_MS: u64 = 60_000;
 /// How long a client is locked out then, in milliseconds. Knocking on does not prolong it: who forgot a script
 /// somewhere gets in again.
 const LOCK_MS: u64 = 300_000;
+/// Between two comparisons of what could be guessed, of a locked client, in milliseconds.
+const COMPARE_MS: u64 = 1_000;
 /// Wrong passwords of this machine that are answered at once; those beyond wait until one a second is left.
 const FREE_HERE: u64 = 10;
 /// What each of them costs, in milliseconds.
@@ -39,8 +42,10 @@ struct Record {
     failed_at: [u64; MOST],
     /// Place of the oldest.
     next: usize,
-    /// Until when nothing is compared.
+    /// Until when wrong ones are too many.
     locked_until: u64,
+    /// When something that could be guessed was compared last, since then.
+    compared_at: u64,
 }
 
 impl Record {
@@ -63,13 +68,25 @@ impl Record {
 }
 
 impl Attempts {
-    /// For how many more seconds no token of this client is compared; `None`: it is.
+    /// For how many more seconds this client has shown too many wrong ones; `None`: it has not.
     pub fn locked_for(&self, client: IpAddr, now: MonotonicMillis) -> Option<u32> {
         let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = || clients.get(&SHARED).filter(|_| clients.len() > MAX_CLIENTS);
         let record = clients.get(&place(client)).or_else(shared)?;
         let left = record.locked_until.saturating_sub(now.0);
         (left > 0).then(|| u32::try_from(left.div_ceil(1000)).unwrap_or(u32::MAX))
+    }
+
+    /// Whether a secret of this locked client that could be guessed is compared now: once a second.
+    pub fn compares(&self, client: IpAddr, now: MonotonicMillis) -> bool {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = if clients.contains_key(&place(client)) { place(client) } else { SHARED };
+        let Some(record) = clients.get_mut(&known) else { return true };
+        if record.compared_at != 0 && now.0.saturating_sub(record.compared_at) < COMPARE_MS {
+            return false;
+        }
+        record.compared_at = now.0.max(1);
+        true
     }
 
     /// Notes a wrong password of a program of this machine, which no lock keeps out: for how long its answer is to wait, in
@@ -142,6 +159,18 @@ mod tests {
         // And then it starts anew.
         attempts.failed(client(1), at(locked + 300_000));
         assert_eq!(attempts.locked_for(client(1), at(locked + 300_000)), None);
+    }
+
+    #[test]
+    fn a_locked_client_is_compared_once_a_second() {
+        let attempts = Attempts::default();
+        for _ in 0..MOST {
+            attempts.failed(client(1), at(0));
+        }
+        assert!(attempts.locked_for(client(1), at(0)).is_some());
+        let compared = (0..10_000).step_by(10).filter(|ms| attempts.compares(client(1), at(*ms))).count();
+        assert_eq!(compared, 10);
+        assert!(attempts.compares(client(2), at(0)), "of another nothing is known");
     }
 
     #[test]

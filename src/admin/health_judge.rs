@@ -130,6 +130,21 @@ pub struct AuthzFact {
     pub full: bool,
     /// Whether one has told how it stands.
     pub reported: bool,
+    /// Whether one of another host is connected, or was until its certificate ended.
+    pub certified: bool,
+    /// Of those the ones whose certificates near their end, or are past it.
+    pub endings: Vec<Ending>,
+}
+
+/// A certificate that somebody should look after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// The authz that shows it.
+    pub node: String,
+    /// How its end stands to now: `ends in 3 days (…)`.
+    pub said: String,
+    /// Whether it has ended, and the authz is without admin for it.
+    pub cut_off: bool,
 }
 
 /// What became of an unsigned request through Envoy.
@@ -201,6 +216,7 @@ pub fn judge(facts: &Facts) -> Vec<ConditionBody> {
         bridge(&facts.bridge),
     ]);
     all.extend(facts.data_plane.iter().filter(|found| found.kind != IN_SYNC).map(told));
+    all.extend(state_certificates(&facts.authz));
     all
 }
 
@@ -423,6 +439,27 @@ fn replay_shared(fact: &AuthzFact) -> ConditionBody {
             "every authz that decides for the same connection has one replay window",
         ),
     }
+}
+
+/// Those that authz processes of other hosts show for the state; nothing where there are none. One that has ended makes nobody
+/// unready: that authz goes on with what it had, and the others are not concerned.
+fn state_certificates(fact: &AuthzFact) -> Option<ConditionBody> {
+    let kind = ConditionKind::StateCertificates;
+    if !fact.certified {
+        return None;
+    }
+    if fact.endings.is_empty() {
+        let message = "every authz of another host shows a certificate that holds for long enough";
+        return Some(condition(kind, "authz", WELL, "Valid", message));
+    }
+    let said = |ending: &Ending| {
+        let Ending { node, said, cut_off } = ending;
+        let effect = if *cut_off { ": it is without admin, and goes on with what it had" } else { "" };
+        format!("the certificate of {node} {said}{effect}")
+    };
+    let message = fact.endings.iter().map(said).collect::<Vec<_>>().join("; ");
+    let reason = if fact.endings.iter().any(|ending| ending.cut_off) { "Ended" } else { "EndsSoon" };
+    Some(condition(kind, "authz", NOTED, reason, message))
 }
 
 /// Stale claims do not make the gateway unready: declared approvals go on, each request is judged by its own, and taking

@@ -45,10 +45,10 @@ fn changed(change: impl FnOnce(&mut Facts)) -> (Vec<String>, Vec<String>, Vec<St
 fn a_well_gateway_is_ready_and_has_nothing_to_say() {
     assert_eq!(changed(|_| {}), (vec![], vec![], vec![]));
     let kinds: Vec<_> = judge(&well()).into_iter().map(|one| one.kind).collect();
-    // Told of authz and of Envoy; and the last one only where agents come over TLS.
+    // Told of authz and of Envoy; and the last two only where agents, or authz processes of other hosts, come over TLS.
     let mut expected: Vec<_> = ConditionKind::ALL.iter().map(|kind| kind.name()).collect();
     expected.insert(5, "XdsInSync");
-    expected.pop();
+    expected.truncate(expected.len() - 2);
     assert_eq!(kinds, expected);
 }
 
@@ -193,4 +193,28 @@ fn one_version_behind_is_no_failure_for_a_moment() {
     let (failures, _, reasons) = changed(|facts| facts.authz = AuthzFact::default());
     assert_eq!(failures, ["XdsInSync"]);
     assert_eq!(reasons, ["XdsInSync: NotConnected", "NonceStore: NotReported"]);
+}
+
+#[test]
+fn the_certificates_of_authz_processes_elsewhere_are_told_of_before_their_end_and_after() {
+    let ending = |node: &str, said: &str, cut_off| Ending { node: node.to_owned(), said: said.to_owned(), cut_off };
+    let told = |endings: Vec<Ending>| {
+        let mut facts = well();
+        (facts.authz.certified, facts.authz.endings) = (true, endings);
+        let details = DetailsBody::of(judge(&facts), String::new(), 0);
+        let found = details.conditions.iter().find(|one| one.kind == "StateCertificates").unwrap().clone();
+        (details.is_ready(), found.is_advisory(), found.reason, found.message)
+    };
+    let (ready, advisory, reason, _) = told(Vec::new());
+    assert_eq!((ready, advisory, reason.as_str()), (true, false, "Valid"));
+    let (soon, gone) = (ending("one", "ends in 5 days", false), ending("two", "ended at noon", true));
+    let (ready, advisory, reason, message) = told(vec![soon.clone()]);
+    assert_eq!((ready, advisory, reason.as_str()), (true, true, "EndsSoon"));
+    assert_eq!(message, "the certificate of one ends in 5 days");
+    let (ready, advisory, reason, message) = told(vec![soon, gone]);
+    assert_eq!((ready, advisory, reason.as_str()), (true, true, "Ended"));
+    assert!(
+        message.contains("one ends in 5 days; the certificate of two ended at noon: it is without admin"),
+        "{message}"
+    );
 }

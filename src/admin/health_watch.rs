@@ -24,12 +24,14 @@ use crate::admin::health_judge;
 use crate::admin::health_judge::AuthzFact;
 use crate::admin::health_judge::BridgeFact;
 use crate::admin::health_judge::CanaryFact;
+use crate::admin::health_judge::Ending;
 use crate::admin::health_judge::EnvoyFact;
 use crate::admin::health_judge::Facts;
 use crate::admin::health_judge::SecretsFact;
 use crate::config::parts::IngressTls;
 use crate::domain::time::MonotonicMillis;
 use crate::domain::time::UnixSeconds;
+use crate::domain::validity::Validity;
 use crate::state::PeerState;
 use crate::store::unlock::KeyStanding;
 use crate::sys::clock::Clock as _;
@@ -381,7 +383,7 @@ async fn authz_is_healthy(admin: &Admin) -> bool {
 }
 
 fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
-    let peers = admin.publisher.peers();
+    let (peers, cut_off) = (admin.publisher.peers(), admin.publisher.cut_off());
     let current = peers.iter().filter(|peer| peer.current).count();
     let now = Instant::now();
     if current > 0 || peers.is_empty() {
@@ -403,7 +405,22 @@ fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
         window_conflict: admin.publisher.window_conflict(),
         full: reports().any(|report| report.replay_entries >= report.replay_capacity),
         reported: reports().next().is_some(),
+        certified: !cut_off.is_empty() || peers.iter().any(|peer| peer.certificate.is_some()),
+        endings: endings(&peers, &cut_off, admin.clock.now().seconds()),
     }
+}
+
+/// The certificates that near their end, or are past it.
+fn endings(peers: &[PeerState], cut_off: &[(String, Validity)], now: UnixSeconds) -> Vec<Ending> {
+    let soon = peers.iter().filter_map(|peer| Some((&peer.node, peer.certificate?, false)));
+    let soon = soon.filter(|(_, certificate, _)| certificate.ends_soon(now));
+    let gone = cut_off.iter().map(|(node, certificate)| (node, *certificate, true));
+    let ending = |(node, certificate, cut_off): (&String, Validity, bool)| Ending {
+        node: node.clone(),
+        said: certificate.said(now),
+        cut_off,
+    };
+    soon.chain(gone).map(ending).collect()
 }
 
 /// What an authz tells of its replay window. One that has no state yet, or stands beside another whose place it is to take, has

@@ -38,7 +38,7 @@ const SUMMARY: &str = "Connections of a Sigilum gateway and what belongs to them
     Every answer bears `X-Request-Id`. Bodies are JSON of at most 2 MiB with `Content-Type: application/json`; members \
     this version does not know are ignored. Under the access modes `hybrid` and `none` a direct client of the \
     same machine needs no token; under `mtls` a client certificate stands for it, under `password` a password in its place, \
-    and under `trusted-proxy` the user a proxy names. Values of secrets are written and never answered.";
+    and under `trusted-proxy` the user a proxy names. A token of the metrics opens `GET /metrics` and nothing else. Values of secrets are written and never answered.";
 
 /// What every route behind the access rule may answer.
 const GUARDED: [(&str, &str); 5] = [
@@ -51,7 +51,7 @@ const GUARDED: [(&str, &str); 5] = [
     ("421", "`ADMIN_HOST_REFUSED`: a change must name this gateway in `Host`; without one `Host` it is 400"),
     (
         "429",
-        "`AUTH_RATE_LIMITED`: too many wrong tokens or passwords from this address; `Retry-After` says how long to wait",
+        "`AUTH_RATE_LIMITED`: too many wrong tokens or passwords from this address; `Retry-After` says how long it is so, and a right one need not wait",
     ),
     ("500", "Something of the gateway's failed; its log says what"),
     ("503", "It took too long, and may still be done"),

@@ -310,7 +310,11 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
     let caller = Caller { peer: peer.ip(), local: local.ip(), certified: name.is_some(), uri: request.uri(), headers };
     let client = admin.access.client(caller);
     let locked = if caller.is_local_program() { None } else { admin.attempts.locked_for(client, now) };
-    match admin.access.check(caller, locked.is_none()) {
+    // Also of a locked address: it may be that of many, and whoever has the right one is not to wait for those who do not.
+    let compares = locked.is_none()
+        || admin.access.is_unguessable()
+        || access::presented(headers).is_some() && admin.attempts.compares(client, now);
+    match admin.access.check(caller, compares) {
         Ok(via) => {
             let certificate = name.map(|ClientName(name)| name.as_ref());
             let audited = via.audited();
@@ -322,13 +326,13 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
             let asker = Asker::new(audited, &client.to_canonical().to_string(), &id.0);
             let proven = match &via {
                 Via::Proxy(user) => Some(user.as_str()),
-                Via::Token | Via::Loopback | Via::Certificate | Via::Password => certificate,
+                Via::Token | Via::Loopback | Via::Certificate | Via::Password | Via::Metrics => certificate,
             };
             Ok(proven.map_or(asker.clone(), |name| asker.proven(name)).named(subject))
         }
         Err(denied) => {
             let (code, message) = denied.wire();
-            let guessed = admin.access.was_guess(&denied, headers);
+            let guessed = admin.access.was_guess(&denied, caller);
             let remote_ip = decisions::mask(client.to_canonical());
             let reason = match &denied {
                 AccessDenied::ProxyRequired(refused, _) => Some(refused.to_string()),
@@ -343,7 +347,9 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
             );
             let limited = |text: &str| Problem::new(StatusCode::TOO_MANY_REQUESTS, "AUTH_RATE_LIMITED", text);
             match locked {
-                Some(seconds) if guessed => {
+                Some(left) if guessed => {
+                    // The next comparison is a second away; whether this was one is not told.
+                    let seconds = if admin.access.is_unguessable() { left } else { 1 };
                     let problem = limited("too many wrong tokens or passwords from this address");
                     return Err(problem.retry_after(seconds).into());
                 }
@@ -362,17 +368,22 @@ fn check_access(admin: &Admin, id: &RequestId, request: &Request) -> Result<Aske
     }
 }
 
-/// Takes a new token or password over, where somebody who may replaced its file.
+/// Takes new tokens and a new password over, where somebody who may replaced their files.
 pub(super) async fn look_for_new_secret(admin: &Admin) {
-    let Some(kind) = admin.access.secret.as_ref().filter(|secret| secret.refresh()).map(AdminSecret::kind) else {
-        return;
-    };
+    let all = [&admin.access.secret, &admin.access.metrics].into_iter().flatten();
+    for kind in all.filter(|secret| secret.refresh()).map(AdminSecret::kind) {
+        note_replaced(admin, kind).await;
+    }
+}
+
+async fn note_replaced(admin: &Admin, kind: Kind) {
     tracing::info!(secret = kind.name(), "the secret of the admin API was replaced; the old one counts no longer");
     let (store, now) = (&admin.store, admin.clock.now().wall);
     let asker = Asker::local(AuditVia::Command);
     let action = match kind {
         Kind::Token => Action::AdminTokenRotate,
         Kind::Password => Action::AdminPasswordRotate,
+        Kind::Metrics => Action::MetricsTokenRotate,
     };
     let entry = Entry::new(action, "", &asker, now);
     if let Err(error) = store.keep(move |vault| vault.note(&entry)).await {

@@ -1,5 +1,6 @@
 //! The admin token, minted into its file at the first start, and the password, which stands in a file of the operator's. A
-//! running process takes a new file over by itself, and only a keyed digest stays in its memory.
+//! running process takes a new file over by itself, and only a keyed digest stays in its memory. The token of the metrics is kept like
+//! the password.
 
 use std::fs::Metadata;
 use std::io;
@@ -14,8 +15,9 @@ use ring::hmac;
 use zeroize::Zeroize as _;
 
 use crate::config::guard::check_password;
+use crate::config::guard::check_token;
 use crate::config::guard::is_placeholder;
-use crate::config::parts::Password;
+use crate::config::parts::GivenSecret;
 use crate::domain::secret::Secret;
 use crate::sys::files::PRIVATE_FILE;
 use crate::sys::files::create_private;
@@ -29,6 +31,9 @@ pub const TOKEN_FILE: &str = "admin-token";
 const TOKEN_BYTES: usize = 32;
 /// Shortest token that is accepted: whoever writes one by hand must not write a guessable one.
 pub const MIN_TOKEN_BYTES: usize = 16;
+/// A password of so many bytes is not found over a network, also where a person made it up: that would take more tries than
+/// such a network carries in years.
+const LONG_PASSWORD_BYTES: usize = 24;
 /// What a password's file may allow at most.
 const GROUP_READS: u32 = 0o640;
 /// Longest file of a secret that is read, in bytes.
@@ -65,14 +70,19 @@ pub enum TokenError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The password's file holds none that can be used.
-    #[error("{path}: the password {why}")]
+    /// The file of a password, or of the metrics' token, holds none that can be used.
+    #[error("{path}: the {} {why}", kind.name())]
     Password {
         /// The file.
         path: PathBuf,
+        /// What it should hold.
+        kind: Kind,
         /// What is wrong with it.
         why: String,
     },
+    /// What opens the metrics alone opens more.
+    #[error("the metrics token opens the whole admin API as well; give the metrics one of their own")]
+    Same,
     /// No randomness.
     #[error(transparent)]
     Random(#[from] random::RandomError),
@@ -97,6 +107,8 @@ pub enum Kind {
     Token,
     /// The password.
     Password,
+    /// What opens the metrics and nothing else.
+    Metrics,
 }
 
 /// What is known of the secret and of the file it was read from.
@@ -104,6 +116,8 @@ pub enum Kind {
 struct Known {
     digest: hmac::Tag,
     stamp: Option<Stamp>,
+    /// Whether nobody finds it by guessing, however often.
+    unguessable: bool,
 }
 
 /// Tells one state of a file from another: device, inode, size, and both times in seconds and nanoseconds.
@@ -133,14 +147,31 @@ impl AdminSecret {
     }
 
     /// The password.
-    pub fn password(password: &Password) -> Result<Self, TokenError> {
-        match password {
-            Password::Given(password) => Self::new(Kind::Password, None, password, None),
-            Password::File(file) => {
+    pub fn password(password: &GivenSecret) -> Result<Self, TokenError> {
+        Self::of(Kind::Password, password, None)
+    }
+
+    /// The token of the metrics. One that is `another` as well is refused: whoever reads the metrics would hold both.
+    pub fn metrics(token: &GivenSecret, another: Option<&Self>) -> Result<Self, TokenError> {
+        Self::of(Kind::Metrics, token, another)
+    }
+
+    fn of(kind: Kind, given: &GivenSecret, another: Option<&Self>) -> Result<Self, TokenError> {
+        let check = |secret: &Secret| {
+            let same = another.is_some_and(|another| another.matches(secret.expose().as_bytes()));
+            if same { Err(TokenError::Same) } else { Ok(()) }
+        };
+        match given {
+            GivenSecret::Given(secret) => {
+                check(secret)?;
+                Self::new(kind, None, secret, None)
+            }
+            GivenSecret::File(file) => {
                 let found = std::fs::metadata(file);
                 let found = found.map_err(|source| TokenError::Io { path: file.clone(), source })?;
-                let password = Kind::Password.read(file, &found)?;
-                Self::new(Kind::Password, Some(file.clone()), &password, Some(Stamp::of(&found)))
+                let secret = kind.read(file, &found)?;
+                check(&secret)?;
+                Self::new(kind, Some(file.clone()), &secret, Some(Stamp::of(&found)))
             }
         }
     }
@@ -148,7 +179,8 @@ impl AdminSecret {
     fn new(kind: Kind, file: Option<PathBuf>, secret: &Secret, stamp: Option<Stamp>) -> Result<Self, TokenError> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?);
         let digest = hmac::sign(&key, secret.expose().as_bytes());
-        Ok(Self { kind, file, key, known: ArcSwap::from_pointee(Known { digest, stamp }) })
+        let unguessable = kind.is_unguessable(secret);
+        Ok(Self { kind, file, key, known: ArcSwap::from_pointee(Known { digest, stamp, unguessable }) })
     }
 
     /// Which it is.
@@ -161,6 +193,11 @@ impl AdminSecret {
         hmac::verify(&self.key, presented, self.known.load().digest.as_ref()).is_ok()
     }
 
+    /// Whether nobody finds it by guessing, so that it may be compared however often somebody was wrong.
+    pub fn is_unguessable(&self) -> bool {
+        self.known.load().unguessable
+    }
+
     /// Takes over what stands in the file by now; the old secret counts no longer then. `true` where it is another.
     /// A file that is gone, or that holds none, changes nothing.
     pub fn refresh(&self) -> bool {
@@ -170,17 +207,18 @@ impl AdminSecret {
         if known.stamp == stamp {
             return false;
         }
-        let (digest, another) = match self.kind.read(file, &found) {
+        let (digest, unguessable, another) = match self.kind.read(file, &found) {
             Ok(secret) => {
                 let text = secret.expose().as_bytes();
-                (hmac::sign(&self.key, text), hmac::verify(&self.key, text, known.digest.as_ref()).is_err())
+                let another = hmac::verify(&self.key, text, known.digest.as_ref()).is_err();
+                (hmac::sign(&self.key, text), self.kind.is_unguessable(&secret), another)
             }
             Err(error) => {
                 tracing::error!(%error, secret = self.kind.name(), "the secret of the admin API stays what it was");
-                (known.digest, false)
+                (known.digest, known.unguessable, false)
             }
         };
-        self.known.store(Arc::new(Known { digest, stamp }));
+        self.known.store(Arc::new(Known { digest, stamp, unguessable }));
         another
     }
 }
@@ -191,30 +229,46 @@ impl Kind {
         match self {
             Self::Token => "token",
             Self::Password => "password",
+            Self::Metrics => "metrics token",
+        }
+    }
+
+    /// A token is long by rule. A person may have made a password up: one that is as long as
+    /// `openssl rand -base64 18` makes it counts as drawn.
+    fn is_unguessable(self, secret: &Secret) -> bool {
+        match self {
+            Self::Token | Self::Metrics => true,
+            Self::Password => secret.expose().len() >= LONG_PASSWORD_BYTES,
         }
     }
 
     fn read(self, file: &Path, found: &Metadata) -> Result<Secret, TokenError> {
         match self {
             Self::Token => check_mode(file, found).and_then(|()| read(file)),
-            Self::Password => read_password(file, found),
+            Self::Password => read_given(self, file, found, check_password),
+            Self::Metrics => read_given(self, file, found, check_token),
         }
     }
 }
 
-/// The password of a file. A group may read it, as with a certificate's key: whoever mounts secrets gives them to one.
-fn read_password(file: &Path, found: &Metadata) -> Result<Secret, TokenError> {
-    let wrong = |why: String| TokenError::Password { path: file.to_owned(), why };
+/// What stands in a file of the operator's. A group may read it, as with a certificate's key: whoever mounts secrets gives them to one.
+fn read_given(
+    kind: Kind,
+    file: &Path,
+    found: &Metadata,
+    check: impl Fn(&str) -> Result<(), &'static str>,
+) -> Result<Secret, TokenError> {
+    let wrong = |why: String| TokenError::Password { path: file.to_owned(), kind, why };
     let mode = found.permissions().mode() & 0o777;
     if mode & !GROUP_READS != 0 {
         return Err(wrong(format!("stands in a file of mode {mode:o}: others could read or change it; chmod 600 it")));
     }
     let text = read_text(file, MAX_FILE_BYTES);
     let mut text = text.map_err(|source| TokenError::Io { path: file.to_owned(), source })?;
-    let password = Secret::new(text.trim().to_owned());
+    let secret = Secret::new(text.trim().to_owned());
     text.zeroize();
-    check_password(password.expose()).map_err(|why| wrong(why.to_owned()))?;
-    Ok(password)
+    check(secret.expose()).map_err(|why| wrong(why.to_owned()))?;
+    Ok(secret)
 }
 
 /// Puts a new random token in place of the folder's; the running process takes it over with the next request. Returns
@@ -342,7 +396,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         create_private(&path, b"a first passphrase\n").unwrap();
-        let secret = AdminSecret::password(&Password::File(path.clone())).unwrap();
+        let secret = AdminSecret::password(&GivenSecret::File(path.clone())).unwrap();
         assert_eq!(secret.kind(), Kind::Password);
         assert!(secret.matches(b"a first passphrase") && !secret.matches(b"a first passphrase\n"));
         write_private(&path, b"a second passphrase").unwrap();
@@ -351,13 +405,39 @@ mod tests {
         for bad in ["short", "changeme-changeme", "", "a pass\u{1}word of no use"] {
             write_private(&path, bad.as_bytes()).unwrap();
             assert!(!secret.refresh() && secret.matches(b"a second passphrase"), "{bad:?}");
-            assert!(matches!(AdminSecret::password(&Password::File(path.clone())), Err(TokenError::Password { .. })));
+            assert!(matches!(
+                AdminSecret::password(&GivenSecret::File(path.clone())),
+                Err(TokenError::Password { .. })
+            ));
         }
         // A group may read it, as mounts of secrets have it; nobody else may.
         write_private(&path, b"a third passphrase").unwrap();
         for (mode, taken) in [(0o640, true), (0o644, false), (0o660, false)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(AdminSecret::password(&Password::File(path.clone())).is_ok(), taken, "{mode:o}");
+            assert_eq!(AdminSecret::password(&GivenSecret::File(path.clone())).is_ok(), taken, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn the_token_of_the_metrics_is_as_long_as_a_token_and_opens_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let admin = AdminSecret::of_folder(folder.path()).unwrap();
+        let path = folder.path().join("metrics");
+        let metrics = || AdminSecret::metrics(&GivenSecret::File(path.clone()), Some(&admin));
+        assert!(matches!(metrics(), Err(TokenError::Io { .. })));
+        create_private(&path, b"a-metrics-token-0123\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).unwrap();
+        let token = metrics().unwrap();
+        assert_eq!(token.kind(), Kind::Metrics);
+        assert!(token.matches(b"a-metrics-token-0123") && !admin.matches(b"a-metrics-token-0123"));
+        write_private(&path, b"another-metrics-token").unwrap();
+        assert!(token.refresh() && token.matches(b"another-metrics-token"));
+        for bad in ["short", "with blanks in between", "changeme-changeme"] {
+            write_private(&path, bad.as_bytes()).unwrap();
+            let said = metrics().unwrap_err().to_string();
+            assert!(said.contains("the metrics token ") && !said.contains(bad), "{said}");
+        }
+        fs::copy(folder.path().join(TOKEN_FILE), &path).unwrap();
+        assert!(matches!(metrics(), Err(TokenError::Same)));
     }
 }

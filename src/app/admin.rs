@@ -52,7 +52,7 @@ use crate::config::guard;
 use crate::config::guard::OpenBind;
 use crate::config::parts::AccessMode;
 use crate::config::parts::DeclaredApproval;
-use crate::config::parts::Password;
+use crate::config::parts::GivenSecret;
 use crate::config::parts::ProxyRule;
 use crate::config::parts::UsageOptions;
 use crate::domain::address::AddressPolicy;
@@ -134,7 +134,9 @@ pub struct AdminConfig {
     /// The token where the environment names it; otherwise it is in its file.
     pub token: Option<Secret>,
     /// The password; mode `password` cannot do without.
-    pub password: Option<Password>,
+    pub password: Option<GivenSecret>,
+    /// What opens the metrics alone; `None`: nothing does.
+    pub metrics_token: Option<GivenSecret>,
     /// Whose word counts; mode `trusted-proxy` cannot do without.
     pub proxy: Option<ProxyRule>,
     /// Web origins that may call; `None` = those of this machine with our port.
@@ -332,6 +334,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         Proven::OfFolder => Some(AdminSecret::of_folder(&config.data_dir)?),
         Proven::Nothing => None,
     };
+    let metrics_token = admin_access::metrics(config.metrics_token.as_ref(), secret.as_ref())?;
     own_folder(&config.run_dir).map_err(|source| AdminError::Folder { path: config.run_dir.clone(), source })?;
     let state_folder = folder_of(&state_path);
     check_folder(state_folder).map_err(|source| AdminError::Folder { path: state_folder.to_owned(), source })?;
@@ -391,6 +394,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         access: AccessRule {
             mode: config.access_mode,
             secret,
+            metrics: metrics_token,
             proxy: config.proxy,
             certificates: tls.as_ref().is_some_and(Serving::asks),
         },

@@ -7,7 +7,7 @@ use crate::app::admin::AdminConfig;
 use crate::config::guard::Unguarded;
 use crate::config::guard::is_placeholder;
 use crate::config::parts::AccessMode;
-use crate::config::parts::Password;
+use crate::config::parts::GivenSecret;
 use crate::domain::secret::Secret;
 
 /// The secret, as far as it can be had before the data folder is ours.
@@ -36,6 +36,14 @@ pub(super) fn prove(config: &AdminConfig) -> Result<Proven, TokenError> {
     }
 }
 
+/// What opens the metrics alone.
+pub(super) fn metrics(
+    given: Option<&GivenSecret>,
+    secret: Option<&AdminSecret>,
+) -> Result<Option<AdminSecret>, TokenError> {
+    given.map(|given| AdminSecret::metrics(given, secret)).transpose()
+}
+
 /// Why nobody would be asked.
 pub(super) fn unguarded(config: &AdminConfig) -> Option<Unguarded> {
     match config.access_mode {
@@ -43,9 +51,9 @@ pub(super) fn unguarded(config: &AdminConfig) -> Option<Unguarded> {
         AccessMode::Token | AccessMode::Hybrid => placeholder(config.token.as_ref()),
         AccessMode::Password => match &config.password {
             None => Some(Unguarded::NoPassword),
-            Some(Password::Given(password)) => placeholder(Some(password)),
+            Some(GivenSecret::Given(password)) => placeholder(Some(password)),
             // Was read by now.
-            Some(Password::File(_)) => None,
+            Some(GivenSecret::File(_)) => None,
         },
         AccessMode::TrustedProxy => config.proxy.is_none().then_some(Unguarded::NoProxy),
         AccessMode::Mtls => None,

@@ -97,6 +97,7 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         password: None,
+        metrics_token: None,
         proxy: None,
         allowed_origins: None,
         allowed_hosts: vec![],

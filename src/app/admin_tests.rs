@@ -86,6 +86,7 @@ fn config(folder: &Path) -> AdminConfig {
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         password: None,
+        metrics_token: None,
         proxy: None,
         allowed_origins: None,
         allowed_hosts: vec![],

@@ -15,6 +15,7 @@ use crate::app::replay_window::Window;
 use crate::authz;
 use crate::authz::Admissions;
 use crate::authz::Authz;
+use crate::authz::Certificate;
 use crate::authz::Exporter;
 use crate::authz::Found;
 use crate::authz::Journal;
@@ -320,6 +321,13 @@ fn read_journal(
     let (journal, window, found) = Journal::open_after(&config.run_dir, config.replay_capacity, now, preread)?;
     match found {
         Found::Usable => tracing::info!(entries = window.len(), "the replay journal was read"),
+        // What was used before is known to the window that all share.
+        Found::Unusable(reason) if config.shared_replay.is_some() => {
+            tracing::info!(
+                reason,
+                "no replay journal of an earlier authz; the shared replay window knows what was used"
+            );
+        }
         Found::Unusable(reason) => {
             tracing::warn!(reason, "no usable replay journal: requests signed before this start are refused");
         }
@@ -433,6 +441,13 @@ impl<C: Clock + Clone> Bound<C> {
             lock,
         } = self;
         let (ready, fed) = (subscriber.arrived(), subscriber.fed());
+        let certificate: Certificate = match &source {
+            StateSource::Unix(_) => Arc::new(|| None),
+            StateSource::Tls(_, tls) => {
+                let tls = tls.clone();
+                Arc::new(move || tls.validity())
+            }
+        };
         if let Inbound::Tls { tls, .. } = &inbound {
             let tls = tls.clone();
             tasks.spawn("certificates", |stop| tls.follow(stop));
@@ -457,6 +472,7 @@ impl<C: Clock + Clone> Bound<C> {
         }
         tasks.spawn("decision-log", |stop| decisions.write(stop));
         let server = Server::new(Arc::clone(&authz), config.max_body_bytes, config.drain_pause, config.grace);
+        let server = server.showing(certificate);
         let done = tasks.stop_handle();
         tasks.spawn("authz-grpc", |stop| async move {
             let last_callers = async {

@@ -3,10 +3,13 @@
 use super::*;
 use crate::app::authz_health::AuthzDoor;
 use crate::app::authz_health::AuthzHealth;
+use crate::app::authz_health::AuthzTold;
 use crate::authz::FED;
 use crate::config::fleet::Reach;
 use crate::config::fleet::Workload;
 use crate::domain::ids::ConnectionId;
+use crate::domain::validity::Validity;
+use crate::sys::clock::SystemClock;
 use crate::sys::tls::trust::ServerTrust;
 
 /// An admin that streams over mutual TLS, as long as it lives.
@@ -168,7 +171,7 @@ async fn without_admin_declared_approvals_go_on_and_claims_for_their_time() {
     until_health(&channel, FED, NOT_SERVING).await;
     until_health(&channel, "envoy.service.auth.v3.Authorization", SERVING).await;
     let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
-    assert_eq!(door.health(TIMEOUT).await.unwrap(), AuthzHealth::Cut);
+    assert_eq!(door.health(TIMEOUT).await.unwrap().health, AuthzHealth::Cut);
     clock.set(START + 39);
     until(&channel, &clock, "svc-two", "Bearer canary-two").await;
     clock.set(START + 41);
@@ -291,5 +294,47 @@ async fn nobody_without_a_certificate_is_told_anything_of_the_state() {
         stream.read_u8().await
     };
     tokio::time::timeout(TIMEOUT, first).await.unwrap().unwrap_err();
+    admin.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authz_whose_certificate_ends_goes_on_and_both_ends_say_so_by_name() {
+    let root = tempfile::tempdir().unwrap();
+    let (ours, clock) = (Authority::new(root.path(), "ours"), clock());
+    // Of its minute the last ten seconds: whoever renews should have by now.
+    let now = || SystemClock.now().seconds();
+    let (from, end) = (UnixSeconds(now().0 - 50), UnixSeconds(now().0 + 10));
+    let files = ours.issue_for("authz.test", from, end);
+    let admin = Remote::serve(&ours.issue("admin.test"), published()).await;
+    admin.publisher.set_workloads(vec![workload("authz", &["svc-one"])]);
+    let gateway = remote_authz(root.path(), files, admin.address, &clock).await;
+    let channel = gateway.channel().await;
+    serving(&channel).await;
+    until_health(&channel, FED, SERVING).await;
+    let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
+    let certificate = Some(Validity { from, until: end });
+    assert_eq!(door.health(TIMEOUT).await.unwrap(), AuthzTold { health: AuthzHealth::Serving, certificate });
+    let seen = admin.publisher.peers().pop().unwrap();
+    assert!(seen.certificate == certificate && seen.node.starts_with("authz.test ("), "{seen:?}");
+    assert!(admin.publisher.cut_off().is_empty());
+
+    until_health(&channel, FED, NOT_SERVING).await;
+    assert_eq!(door.health(TIMEOUT).await.unwrap(), AuthzTold { health: AuthzHealth::Cut, certificate });
+    assert!(end.0 < now().0, "not before its end");
+    clock.set(START + 10);
+    until(&channel, &clock, "svc-one", "Bearer canary-one").await;
+    until_health(&channel, "envoy.service.auth.v3.Authorization", SERVING).await;
+    let cut_off = async {
+        while admin.publisher.cut_off() != [(seen.node.clone(), Validity { from, until: end })] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, cut_off).await.unwrap();
+
+    // The next certificate mends it, without a restart.
+    ours.issue("authz.test");
+    until_health(&channel, FED, SERVING).await;
+    assert!(admin.publisher.cut_off().is_empty());
+    gateway.end().await;
     admin.end().await;
 }

@@ -7,7 +7,9 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::authz::CERTIFICATE;
 use crate::authz::FED;
+use crate::domain::validity::Validity;
 use crate::state;
 use crate::state::StateSource;
 use crate::sys::tls::ClientTls;
@@ -23,6 +25,15 @@ pub enum AuthzHealth {
     Cut,
     /// It decides, and admin speaks to it.
     Serving,
+}
+
+/// What is told of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuthzTold {
+    /// How it stands.
+    pub health: AuthzHealth,
+    /// When the certificate holds that it shows admin; `None`: it shows none, or does not say.
+    pub certificate: Option<Validity>,
 }
 
 /// Why nothing can be said of it.
@@ -55,7 +66,7 @@ impl AuthzDoor {
     }
 
     /// How it stands; at most `patience`.
-    pub async fn health(&self, patience: Duration) -> Result<AuthzHealth, AuthzHealthError> {
+    pub async fn health(&self, patience: Duration) -> Result<AuthzTold, AuthzHealthError> {
         let unreachable = |error: &dyn std::error::Error| {
             // tonic's own sentence says as good as nothing; what it wraps does.
             let cause = std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error);
@@ -66,13 +77,15 @@ impl AuthzDoor {
             let mut client = HealthClient::new(channel);
             let answer = client.check(HealthCheckRequest::default()).await;
             let answer = answer.map_err(|status| AuthzHealthError::Unreachable(status.message().to_owned()))?;
+            let word = answer.metadata().get(CERTIFICATE).and_then(|word| word.to_str().ok());
+            let certificate = word.and_then(Validity::parse);
             if answer.get_ref().status() != ServingStatus::Serving {
-                return Ok(AuthzHealth::NotServing);
+                return Ok(AuthzTold { health: AuthzHealth::NotServing, certificate });
             }
             // One that knows no such service is of a version that does not tell.
             let fed = client.check(HealthCheckRequest { service: FED.to_owned() }).await;
             let cut = fed.is_ok_and(|fed| fed.get_ref().status() == ServingStatus::NotServing);
-            Ok(if cut { AuthzHealth::Cut } else { AuthzHealth::Serving })
+            Ok(AuthzTold { health: if cut { AuthzHealth::Cut } else { AuthzHealth::Serving }, certificate })
         };
         tokio::time::timeout(patience, asked).await.map_err(|_| AuthzHealthError::Late(patience))?
     }

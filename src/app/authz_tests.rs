@@ -723,6 +723,11 @@ impl Authority {
     }
 
     fn issue(&self, name: &str) -> TlsFiles {
+        self.issue_for(name, UnixSeconds(1_000_000_000), UnixSeconds(4_000_000_000))
+    }
+
+    /// One that holds from the first of these moments to the second.
+    fn issue_for(&self, name: &str, from: UnixSeconds, until: UnixSeconds) -> TlsFiles {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names = vec![if name.starts_with("spiffe:") {
@@ -730,6 +735,8 @@ impl Authority {
         } else {
             rcgen::SanType::DnsName(name.try_into().unwrap())
         }];
+        let at = |moment: UnixSeconds| time::OffsetDateTime::from_unix_timestamp(moment.0.cast_signed()).unwrap();
+        (params.not_before, params.not_after) = (at(from), at(until));
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let file = |kind: &str, text: String| {
             let path = self.folder.join(format!("{}.{kind}", name.replace(['/', ':'], "-")));

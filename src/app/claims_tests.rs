@@ -164,6 +164,7 @@ impl Gateway {
             access_mode: AccessMode::Token,
             token: Some(Secret::new(ADMIN_TOKEN.to_owned())),
             password: None,
+            metrics_token: None,
             proxy: None,
             allowed_origins: None,
             allowed_hosts: vec![],

@@ -7,6 +7,7 @@
 //! replicas share.
 
 mod admission;
+mod health;
 mod journal;
 mod registrations;
 mod server;
@@ -15,6 +16,8 @@ mod shared;
 mod traces;
 
 pub use admission::Admissions;
+pub use health::CERTIFICATE;
+pub use health::Certificate;
 pub use journal::Found;
 pub use journal::Journal;
 pub use journal::JournalError;

@@ -1,5 +1,6 @@
 //! Serving checks and health on verified connections, and leaving in order.
 
+use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthReporter;
 use tonic_health::server::HealthService;
 
+use crate::authz::health::Certificate;
+use crate::authz::health::Told;
 use crate::authz::service::Authz;
 use crate::sys::clock::Clock;
 use crate::sys::grpc;
@@ -34,13 +37,19 @@ const PROCESSORS_PER_THREAD: usize = 3;
 const MAX_THREADS: usize = 16;
 
 /// The gRPC server of authz.
-#[derive(Debug)]
 pub struct Server<C> {
     authz: Arc<Authz<C>>,
     max_body: usize,
     /// How long checks are still decided after health was withdrawn.
     pause: Duration,
     limits: Limits,
+    certificate: Certificate,
+}
+
+impl<C> fmt::Debug for Server<C> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Server").field("pause", &self.pause).finish_non_exhaustive()
+    }
 }
 
 impl<C: Clock> Server<C> {
@@ -50,7 +59,14 @@ impl<C: Clock> Server<C> {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = processors.div_ceil(PROCESSORS_PER_THREAD).min(MAX_THREADS);
         let max_body = usize::try_from(max_body).unwrap_or(usize::MAX).saturating_add(HEADROOM);
-        Self { authz, max_body, pause, limits: Limits { threads, grace, ..Limits::default() } }
+        let limits = Limits { threads, grace, ..Limits::default() };
+        Self { authz, max_body, pause, limits, certificate: Arc::new(|| None) }
+    }
+
+    /// The same with a certificate that is shown to admin, for whoever asks for its health.
+    #[must_use]
+    pub fn showing(self, certificate: Certificate) -> Self {
+        Self { certificate, ..self }
     }
 
     /// Serves until told to stop. Health is `NOT_SERVING` until `ready` says otherwise, and again as the
@@ -68,7 +84,8 @@ impl<C: Clock> Server<C> {
         say(&health, ServingStatus::NotServing).await;
         health.set_service_status(FED, ServingStatus::NotServing).await;
         let checks = AuthorizationServer::from_arc(Arc::clone(&self.authz)).max_decoding_message_size(self.max_body);
-        let answers = HealthServer::new(HealthService::from_health_reporter(health.clone()));
+        let answers = Told::new(HealthService::from_health_reporter(health.clone()), Arc::clone(&self.certificate));
+        let answers = HealthServer::new(answers);
         let spans = TraceServiceServer::new(self.authz.traces().clone());
         let services = Either(grpc::one(checks), Either(grpc::one(spans), grpc::one(answers)));
         let (end, ended) = tasks::stop_pair();

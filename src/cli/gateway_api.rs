@@ -20,7 +20,7 @@ use crate::cli::token;
 use crate::config::Config;
 use crate::config::parts::AccessMode;
 use crate::config::parts::AdminTrust;
-use crate::config::parts::Password;
+use crate::config::parts::GivenSecret;
 use crate::domain::ids::ConnectionId;
 use crate::domain::secret::Secret;
 use crate::sys::files;
@@ -132,8 +132,8 @@ pub(crate) fn credential(config: &Config) -> Credential {
     }
     match config.admin.mode {
         AccessMode::Password | AccessMode::TrustedProxy => match &config.admin.password {
-            Some(Password::Given(password)) => Credential::Given(password.duplicate()),
-            Some(Password::File(file)) => Credential::File(file.clone()),
+            Some(GivenSecret::Given(password)) => Credential::Given(password.duplicate()),
+            Some(GivenSecret::File(file)) => Credential::File(file.clone()),
             None => Credential::Nothing,
         },
         AccessMode::Token | AccessMode::Hybrid | AccessMode::None | AccessMode::Mtls => match &config.admin.token {

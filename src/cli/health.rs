@@ -9,6 +9,7 @@ use clap::Args;
 use crate::app::authz_health::AuthzDoor;
 use crate::app::authz_health::AuthzHealth;
 use crate::app::authz_health::AuthzHealthError;
+use crate::app::authz_health::AuthzTold;
 use crate::app::status_api::StatusApi;
 use crate::cli::args::Globals;
 use crate::cli::container;
@@ -22,6 +23,9 @@ use crate::cli::reach;
 use crate::cli::table::Cell;
 use crate::cli::table::Table;
 use crate::cli::table::Tone;
+use crate::domain::time::UnixSeconds;
+use crate::sys::clock::Clock as _;
+use crate::sys::clock::SystemClock;
 use crate::wire::health::ConditionBody;
 use crate::wire::health::ConditionKind;
 use crate::wire::health::DRAINING;
@@ -107,15 +111,34 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
 
 /// Asks one authz alone, as Envoy does.
 pub(super) async fn of_authz(door: &AuthzDoor, patience: Duration, printer: &mut Printer) -> Result<Outcome, CliError> {
-    let health = door.health(patience).await;
-    let (line, outcome) = match health.map_err(|error| CliError::new(outcome_of(&error), error.to_string()))? {
-        AuthzHealth::Serving => ("ready", Outcome::Done),
+    let told = door.health(patience).await.map_err(|error| CliError::new(outcome_of(&error), error.to_string()))?;
+    let outcome = match told.health {
         // An outage of admin must not become one of everybody it feeds.
-        AuthzHealth::Cut => ("ready, without admin: what was received stays in force", Outcome::Done),
-        AuthzHealth::NotServing => ("not ready", Outcome::Failed),
+        AuthzHealth::Serving | AuthzHealth::Cut => Outcome::Done,
+        AuthzHealth::NotServing => Outcome::Failed,
     };
-    printer.line(line)?;
+    printer.line(&standing(&told, SystemClock.now().seconds()))?;
     Ok(outcome)
+}
+
+/// How an authz stands, in one line; with its certificate for admin where that nears its end, or is past it.
+fn standing(told: &AuthzTold, now: UnixSeconds) -> String {
+    let ending = told.certificate.filter(|certificate| certificate.ends_soon(now));
+    let certificate = ending.map(|certificate| format!("the certificate it shows admin {}", certificate.said(now)));
+    let over = ending.is_some_and(|certificate| certificate.is_over(now));
+    match (told.health, certificate) {
+        (AuthzHealth::Serving, None) => "ready".to_owned(),
+        (AuthzHealth::Serving, Some(certificate)) => format!("ready; {certificate}"),
+        (AuthzHealth::Cut, Some(certificate)) if over => {
+            format!("ready, without admin: {certificate}; what was received stays in force")
+        }
+        (AuthzHealth::Cut, None) => "ready, without admin: what was received stays in force".to_owned(),
+        (AuthzHealth::Cut, Some(certificate)) => {
+            format!("ready, without admin: what was received stays in force; {certificate}")
+        }
+        (AuthzHealth::NotServing, None) => "not ready".to_owned(),
+        (AuthzHealth::NotServing, Some(certificate)) => format!("not ready; {certificate}"),
+    }
 }
 
 fn door(endpoint: &Endpoint, args: &HealthArgs) -> Result<AuthzDoor, CliError> {
@@ -190,12 +213,14 @@ fn next_step(condition: &ConditionBody) -> Option<&'static str> {
         ConditionKind::DiskSpace => "df -h",
         ConditionKind::PairBridge => "sigilum gateway pair --status",
         ConditionKind::IngressCertificate => "sigilum gateway config check",
+        ConditionKind::StateCertificates => "sigilum logs --stream admin",
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::validity::Validity;
     use crate::wire::health::Requirement;
 
     fn condition(kind: &str, status: Status, requirement: Requirement) -> ConditionBody {
@@ -231,6 +256,25 @@ mod tests {
         assert!(lines(false, &details, true, false).iter().any(|line| line.starts_with("Store")));
         let well = DetailsBody::of(Vec::new(), String::new(), 0);
         assert_eq!(lines(true, &well, false, false), ["ready"]);
+    }
+
+    #[test]
+    fn an_authz_says_when_its_certificate_ends_before_and_after() {
+        const DAY: u64 = 86_400;
+        let certificate = Validity { from: UnixSeconds(0), until: UnixSeconds(90 * DAY) };
+        let line =
+            |health, day| standing(&AuthzTold { health, certificate: Some(certificate) }, UnixSeconds(day * DAY));
+        assert_eq!(line(AuthzHealth::Serving, 50), "ready");
+        assert_eq!(line(AuthzHealth::Cut, 50), "ready, without admin: what was received stays in force");
+        let soon = "the certificate it shows admin ends in 5 days (1970-04-01T00:00:00Z)";
+        assert_eq!(line(AuthzHealth::Serving, 85), format!("ready; {soon}"));
+        assert_eq!(line(AuthzHealth::NotServing, 85), format!("not ready; {soon}"));
+        assert_eq!(
+            line(AuthzHealth::Cut, 91),
+            "ready, without admin: the certificate it shows admin ended at 1970-04-01T00:00:00Z; what was received stays in force"
+        );
+        let without = AuthzTold { health: AuthzHealth::Serving, certificate: None };
+        assert_eq!(standing(&without, UnixSeconds(91 * DAY)), "ready");
     }
 
     #[test]

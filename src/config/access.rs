@@ -41,7 +41,7 @@ pub(super) fn read(
     if checks_off {
         loader.blame(&keys::REQUIRE_SIGNED_ADMIN_CHECKS, Unguarded::ChecksOff.reason().to_owned());
     }
-    let Auth { mode, token, password, proxy, unguarded } = auth::read(loader, file);
+    let Auth { mode, token, password, metrics, proxy, unguarded } = auth::read(loader, file);
     let unguarded = if checks_off { Some(Unguarded::ChecksOff) } else { unguarded };
     for (key, addresses, unguarded) in
         [(&keys::INGRESS_ADDR, ingress, unsigned.then_some(Unguarded::Unsigned)), (&keys::ADMIN_ADDR, admin, unguarded)]
@@ -64,7 +64,7 @@ pub(super) fn read(
     });
     // Whoever reads our file is on our machine; elsewhere a certificate must prove its name.
     trust.own_cert_file = tls.as_ref().map(|tls| tls.cert_file.clone()).filter(|_| is_own(&url, admin));
-    Some((AdminAccess { mode, token, password, proxy, allowed_origins, allowed_hosts, tls, trust }, url))
+    Some((AdminAccess { mode, token, password, metrics, proxy, allowed_origins, allowed_hosts, tls, trust }, url))
 }
 
 /// Whether a truth value is this one.

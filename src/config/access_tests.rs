@@ -11,7 +11,7 @@ use crate::config::Machine;
 use crate::config::Mistakes;
 use crate::config::Sources;
 use crate::config::load;
-use crate::config::parts::Password;
+use crate::config::parts::GivenSecret;
 
 fn from(pairs: &[(&str, &str)], file: &str) -> Result<Config, Mistakes> {
     let lookup = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
@@ -135,7 +135,7 @@ fn the_mode_follows_from_what_is_given_unless_both_are() {
         assert_eq!(config.admin.mode.name(), mode, "{pairs:?} {text}");
         assert_eq!(config.admin.token.is_some(), pairs.contains(&TOKEN));
         // The environment goes before the file.
-        let given = matches!(config.admin.password, Some(Password::Given(_)));
+        let given = matches!(config.admin.password, Some(GivenSecret::Given(_)));
         assert_eq!(given, pairs.contains(&PASSWORD), "{pairs:?} {text}");
     }
     for (pairs, text) in [(&[PASSWORD, TOKEN][..], ""), (&[PASSWORD, OLD_TOKEN], ""), (&[TOKEN], file)] {

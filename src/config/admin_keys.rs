@@ -36,6 +36,22 @@ pub const PASSWORD_FILE: Key = Key::new(
     Fallback::None,
     "absolute path of a file that holds that password, not readable by others; a new content counts with the next request. `SIGILUM_GATEWAY_PASSWORD` goes before it",
 );
+/// What opens the metrics alone.
+pub const METRICS_TOKEN: Key = Key::new(
+    None,
+    &["GATEWAY_METRICS_TOKEN"],
+    None,
+    Fallback::None,
+    "token that opens `GET /metrics` and nothing else, in every mode: at least 16 visible ASCII characters, another than what opens the admin API",
+);
+/// Where it stands.
+pub const METRICS_TOKEN_FILE: Key = Key::new(
+    Some("admin.metrics_token_file"),
+    &["GATEWAY_METRICS_TOKEN_FILE"],
+    None,
+    Fallback::None,
+    "absolute path of a file that holds that token, not readable by others; a new content counts with the next request. `GATEWAY_METRICS_TOKEN` goes before it",
+);
 /// Whose word counts.
 pub const TRUSTED_PROXIES: Key = Key::new(
     Some("admin.trusted_proxies"),

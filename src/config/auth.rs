@@ -10,7 +10,7 @@ use crate::config::loader::Loader;
 use crate::config::loader::Shape;
 use crate::config::loader::parse_boolean;
 use crate::config::parts::AccessMode;
-use crate::config::parts::Password;
+use crate::config::parts::GivenSecret;
 use crate::config::parts::ProxyRule;
 use crate::domain::network::Network;
 use crate::domain::secret::Secret;
@@ -27,7 +27,9 @@ pub(super) struct Auth {
     /// The token where it is given.
     pub(super) token: Option<Secret>,
     /// The password where it is given, or its file is.
-    pub(super) password: Option<Password>,
+    pub(super) password: Option<GivenSecret>,
+    /// What opens the metrics alone, where it is given or its file is.
+    pub(super) metrics: Option<GivenSecret>,
     /// The rule of proxies, where there is one.
     pub(super) proxy: Option<ProxyRule>,
     /// Why nobody would be asked.
@@ -35,7 +37,10 @@ pub(super) struct Auth {
 }
 
 /// Reads the settings. `file` reads one that is an absolute path.
-pub(super) fn read(loader: &mut Loader<'_>, file: impl Fn(&mut Loader<'_>, &Key) -> Option<Option<PathBuf>>) -> Auth {
+pub(super) fn read(
+    loader: &mut Loader<'_>,
+    file: impl Fn(&mut Loader<'_>, &Key) -> Option<Option<PathBuf>> + Copy,
+) -> Auth {
     let said = loader.is_set(&keys::ADMIN_ACCESS_MODE);
     let found = loader.read(&keys::ADMIN_ACCESS_MODE, Shape::Text, |text| {
         let words = "must be token, password, trusted-proxy, mtls, hybrid or none";
@@ -45,7 +50,8 @@ pub(super) fn read(loader: &mut Loader<'_>, file: impl Fn(&mut Loader<'_>, &Key)
     let token = loader.secret(&keys::ADMIN_TOKEN, |text| guard::check_token(text).map_err(str::to_owned));
     let in_variable = loader.secret(&keys::ADMIN_PASSWORD, |text| guard::check_password(text).map_err(str::to_owned));
     let password_file = file(loader, &keys::PASSWORD_FILE).flatten();
-    let password = in_variable.map(Password::Given).or(password_file.map(Password::File));
+    let password = in_variable.map(GivenSecret::Given).or(password_file.map(GivenSecret::File));
+    let metrics = metrics(loader, [token.as_ref(), password.as_ref().and_then(GivenSecret::given)], file);
     let is_there = |raw: &Option<String>| raw.as_ref().is_some_and(|text| !text.trim().is_empty());
     let (has_token, has_password) =
         (is_there(&raw_token), is_there(&raw_password) || loader.is_set(&keys::PASSWORD_FILE));
@@ -87,7 +93,24 @@ pub(super) fn read(loader: &mut Loader<'_>, file: impl Fn(&mut Loader<'_>, &Key)
         Some(AccessMode::Password) => known(&raw_password).then_some(Unguarded::Placeholder),
         Some(AccessMode::TrustedProxy) => proxy.is_none().then_some(Unguarded::NoProxy),
     };
-    Auth { mode, token, password, proxy, unguarded }
+    Auth { mode, token, password, metrics, proxy, unguarded }
+}
+
+/// What opens the metrics alone. `others` open more: one of them would be handed to whoever reads the metrics.
+fn metrics(
+    loader: &mut Loader<'_>,
+    others: [Option<&Secret>; 2],
+    file: impl Fn(&mut Loader<'_>, &Key) -> Option<Option<PathBuf>>,
+) -> Option<GivenSecret> {
+    let given = loader.secret(&keys::METRICS_TOKEN, |text| guard::check_token(text).map_err(str::to_owned));
+    if given.as_ref().is_some_and(|given| others.into_iter().flatten().any(|other| other == given)) {
+        loader.blame(
+            &keys::METRICS_TOKEN,
+            "opens the whole admin API as well; give the metrics one of their own".to_owned(),
+        );
+    }
+    let file = file(loader, &keys::METRICS_TOKEN_FILE).flatten();
+    given.map(GivenSecret::Given).or(file.map(GivenSecret::File))
 }
 
 /// What the environment says, blank or not.

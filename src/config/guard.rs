@@ -79,7 +79,7 @@ pub fn check(addresses: &[SocketAddr], unguarded: Option<Unguarded>) -> Result<(
 
 /// Shortest admin token: below it somebody could try them all.
 const MIN_TOKEN_CHARACTERS: usize = 16;
-/// Shortest password. Ten wrong ones in a minute end the guessing, so this need not withstand trying at leisure.
+/// Shortest password. After ten wrong ones in a minute one a second is compared, so this need not withstand trying at leisure.
 const MIN_PASSWORD_CHARACTERS: usize = 12;
 /// Longest password, in bytes.
 const MAX_PASSWORD_BYTES: usize = 1024;

@@ -7,6 +7,8 @@ pub use crate::config::admin_keys::ADMIN_PASSWORD;
 pub use crate::config::admin_keys::ADMIN_TOKEN;
 pub use crate::config::admin_keys::ALLOWED_HOSTS;
 pub use crate::config::admin_keys::ALLOWED_ORIGINS;
+pub use crate::config::admin_keys::METRICS_TOKEN;
+pub use crate::config::admin_keys::METRICS_TOKEN_FILE;
 pub use crate::config::admin_keys::OPERATOR_CERT_FILE;
 pub use crate::config::admin_keys::OPERATOR_KEY_FILE;
 pub use crate::config::admin_keys::PASSWORD_FILE;
@@ -495,6 +497,8 @@ pub const ALL: &[Key] = &[
     ADMIN_TOKEN,
     ADMIN_PASSWORD,
     PASSWORD_FILE,
+    METRICS_TOKEN,
+    METRICS_TOKEN_FILE,
     TRUSTED_PROXIES,
     PROXY_USER_HEADER,
     PROXY_REQUIRED_HEADERS,
@@ -576,6 +580,7 @@ pub const SECRET_ENVIRONMENT: &[&str] = &[
     "GATEWAY_ADMIN_TOKEN",
     "SIGILUM_GATEWAY_TOKEN",
     "SIGILUM_GATEWAY_PASSWORD",
+    "GATEWAY_METRICS_TOKEN",
     "SIGILUM_SERVICE_API_KEY",
     "GATEWAY_OTLP_HEADERS",
     "OTEL_EXPORTER_OTLP_HEADERS",

@@ -262,7 +262,9 @@ pub struct AdminAccess {
     /// The token where the environment names it; otherwise it is in its file.
     pub token: Option<Secret>,
     /// The password; always there in mode `password`.
-    pub password: Option<Password>,
+    pub password: Option<GivenSecret>,
+    /// What opens the metrics and nothing else; `None`: nothing but the rule does.
+    pub metrics: Option<GivenSecret>,
     /// Whose word counts; always there in mode `trusted-proxy`.
     pub proxy: Option<ProxyRule>,
     /// Origins of web pages that may call it; `None`: its own on this machine.
@@ -275,16 +277,24 @@ pub struct AdminAccess {
     pub trust: AdminTrust,
 }
 
-/// Where the password of the admin API is.
+/// Where a secret that opens something of the admin API is.
 #[derive(Debug)]
-pub enum Password {
+pub enum GivenSecret {
     /// It was given, and stays as long as the process.
     Given(Secret),
     /// In this file, whose content may change; the path is absolute.
     File(PathBuf),
 }
 
-impl Password {
+impl GivenSecret {
+    /// The secret itself, where it does not have to be read.
+    pub const fn given(&self) -> Option<&Secret> {
+        match self {
+            Self::Given(secret) => Some(secret),
+            Self::File(_) => None,
+        }
+    }
+
     /// Another one of the same.
     pub fn duplicate(&self) -> Self {
         match self {

@@ -25,6 +25,8 @@ pub enum Via {
     Password,
     /// A trusted proxy, which named the user.
     Proxy,
+    /// The token of the metrics, which changes nothing.
+    Metrics,
     /// The configuration file.
     Config,
     /// A command that owns the data folder itself.
@@ -40,6 +42,7 @@ impl Via {
             Self::Certificate => "certificate",
             Self::Password => "password",
             Self::Proxy => "trusted-proxy",
+            Self::Metrics => "metrics-token",
             Self::Config => "config",
             Self::Command => "command",
         }
@@ -166,11 +169,12 @@ pub enum Action {
     StoreRestore,
     AdminTokenRotate,
     AdminPasswordRotate,
+    MetricsTokenRotate,
 }
 
 impl Action {
     /// Every one.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::ConnectionCreate,
         Self::ConnectionUpdate,
         Self::ConnectionDelete,
@@ -189,6 +193,7 @@ impl Action {
         Self::StoreRestore,
         Self::AdminTokenRotate,
         Self::AdminPasswordRotate,
+        Self::MetricsTokenRotate,
     ];
 
     /// The name in tables, lines and answers.
@@ -212,6 +217,7 @@ impl Action {
             Self::StoreRestore => "store.restore",
             Self::AdminTokenRotate => "admin_token.rotate",
             Self::AdminPasswordRotate => "admin_password.rotate",
+            Self::MetricsTokenRotate => "metrics_token.rotate",
         }
     }
 

@@ -41,3 +41,4 @@ pub mod symptom;
 pub mod time;
 pub mod trace;
 pub mod upstream_path;
+pub mod validity;

@@ -8,7 +8,7 @@ pub mod binary;
 mod install;
 pub mod launch;
 pub mod live;
-pub mod probe;
+pub mod pod;
 pub mod render;
 mod secrets;
 pub mod split;

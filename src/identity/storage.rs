@@ -15,6 +15,10 @@ use crate::identity::key::Identity;
 use crate::identity::place::Home;
 use crate::identity::record;
 use crate::sys::files;
+use crate::sys::ownership;
+use crate::sys::ownership::Access;
+use crate::sys::ownership::Refusal;
+use crate::sys::ownership::Us;
 
 /// Largest record that is read, in bytes. Ours have about 1,100.
 const MAX_RECORD_BYTES: u64 = 64 * 1024;
@@ -35,16 +39,17 @@ pub struct Opened {
 /// Something that is not right and does not stop us.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityWarning {
-    /// Others than the owner may read the key.
-    #[error("{path} has mode {mode:04o}: others can read the key; chmod 600 it")]
+    /// Others than we and root may read the key, or change it. What root gives to a group of ours to read is not among that: a
+    /// platform mounts secrets so, where nobody can change the mode.
+    #[error("{path} {}", .why.said(.path))]
     FileTooOpen {
         /// The record.
         path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
+        /// Who may.
+        why: Refusal,
     },
-    /// Others than the owner may look into the folder, or replace the file.
-    #[error("{path} has mode {mode:04o}: others can enter it; chmod 700 it")]
+    /// Others than the owner may put a key of theirs in its place. Whoever may only look into the folder finds closed files.
+    #[error("{path} has mode {mode:04o}: others can replace the key; chmod 700 it")]
     FolderTooOpen {
         /// The folder of the namespace.
         path: PathBuf,
@@ -112,12 +117,14 @@ impl Home {
 
 /// Permissions of the record and of its folder. A file system that cannot say gives no warning.
 fn warnings(record: &Path) -> Vec<IdentityWarning> {
-    let open = |path: &Path| {
-        let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
-        (mode & 0o077 != 0).then_some((path.to_owned(), mode))
-    };
-    let file = open(record).map(|(path, mode)| IdentityWarning::FileTooOpen { path, mode });
-    let folder = record.parent().and_then(open).map(|(path, mode)| IdentityWarning::FolderTooOpen { path, mode });
+    let file = fs::metadata(record).ok().and_then(|found| {
+        let why = ownership::check_own(&Access::of(&found), &Us::now()).err()?;
+        Some(IdentityWarning::FileTooOpen { path: record.to_owned(), why })
+    });
+    let folder = record.parent().and_then(|folder| {
+        let mode = fs::metadata(folder).ok()?.permissions().mode() & 0o777;
+        (mode & 0o022 != 0).then(|| IdentityWarning::FolderTooOpen { path: folder.to_owned(), mode })
+    });
     file.into_iter().chain(folder).collect()
 }
 

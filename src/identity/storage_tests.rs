@@ -72,12 +72,33 @@ fn open_permissions_are_reported() {
     let path = home.create(&alice(), NOW).unwrap().path;
     let namespace_folder = path.parent().unwrap().to_owned();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    fs::set_permissions(&namespace_folder, fs::Permissions::from_mode(0o750)).unwrap();
+    fs::set_permissions(&namespace_folder, fs::Permissions::from_mode(0o770)).unwrap();
     let expected = [
-        IdentityWarning::FileTooOpen { path, mode: 0o644 },
-        IdentityWarning::FolderTooOpen { path: namespace_folder, mode: 0o750 },
+        IdentityWarning::FileTooOpen { path, why: Refusal::Everybody(0o644) },
+        IdentityWarning::FolderTooOpen { path: namespace_folder.clone(), mode: 0o770 },
     ];
     assert_eq!(home.load(&alice(), NOW).unwrap().warnings, expected);
+    assert!(expected[0].to_string().contains("run: chmod 600 "), "{}", expected[0]);
+    // A closed file in a folder that others may look into is no risk.
+    fs::set_permissions(home.record_path(&alice()), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&namespace_folder, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(home.load(&alice(), NOW).unwrap().warnings, []);
+}
+
+#[test]
+fn a_file_of_a_volume_is_not_told_to_be_changed_where_nobody_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = Home::new(folder.path().join("home"));
+    home.create(&alice(), NOW).unwrap();
+    // As a platform lays out a volume: the names at its top are links into the folder of the day.
+    let volume = folder.path().join("volume");
+    fs::create_dir_all(volume.join("..data")).unwrap();
+    fs::rename(folder.path().join("home/identities"), volume.join("..data/identities")).unwrap();
+    std::os::unix::fs::symlink("..data/identities", volume.join("identities")).unwrap();
+    let home = Home::new(&volume);
+    fs::set_permissions(home.record_path(&alice()), fs::Permissions::from_mode(0o644)).unwrap();
+    let said: Vec<_> = home.load(&alice(), NOW).unwrap().warnings.iter().map(ToString::to_string).collect();
+    assert!(said.len() == 1 && said[0].contains("fsGroup") && !said[0].contains("chmod"), "{said:?}");
 }
 
 #[test]

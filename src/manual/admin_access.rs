@@ -27,10 +27,23 @@
 //! group may read the file, nobody else), and is shown in the same two headers. A new content of either file counts with the
 //! next request, the old one no longer, and the audit has it; a rotation never changes the mode.
 //!
-//! Of both only an HMAC-SHA256 stays in memory, under a key that each process draws for itself; it is compared in constant
+//! # The metrics
+//!
+//! Whoever collects metrics should not hold what changes connections. `GATEWAY_METRICS_TOKEN`, else what stands in
+//! `admin.metrics_token_file`, opens `GET /metrics` in every mode and nothing else: anywhere else it is a wrong token, with the
+//! code of the mode, and counts as a guess. It is as long as a token has to be (16 visible characters), in a file like the
+//! password's; a new content counts with the next request and the audit has it. What opens the whole API as well is refused as token of
+//! the metrics (78). What opens everything goes on opening the metrics. In mode `mtls` it stands for the certificate, so
+//! that whoever collects needs none of those that administer; where a certificate is wanted besides what the mode wants, it is wanted
+//! here too. There are no more rights than these two: what else would be narrower, health and the description of the API,
+//! is open.
+//!
+//! # In memory
+//!
+//! Of all of them only an HMAC-SHA256 stays in memory, under a key that each process draws for itself; it is compared in constant
 //! time. It is no slow hash. One protects passwords at rest, and we keep none: it comes out of the environment or a file, where
 //! it stands in clear for whoever can read it, and in the memory of the process it passes in clear with every request. Over
-//! the network ten guesses in a minute are all there are. What a slow hash would add is a way to keep us busy.
+//! the network what could be guessed is compared once a second. What a slow hash would add is a way to keep us busy.
 //!
 //! # Trusted proxies
 //!
@@ -111,15 +124,31 @@
 //!
 //! # Guessing
 //!
-//! Ten wrong tokens or passwords within 60 s lock a client address out for 300 s: `429 AUTH_RATE_LIMITED` with `Retry-After`, without a
-//! comparison, for the right token too. Knocking on does not prolong it, and no token at all is no guess. IPv6
+//! After ten wrong tokens or passwords within 60 s further wrong ones of that client address are answered `429 AUTH_RATE_LIMITED`
+//! with `Retry-After`, for 300 s. Knocking on does not prolong it, and no token at all is no guess. IPv6
 //! clients count by their /64; 4096 clients are told apart, those beyond are counted together. What is counted outlives a
-//! reload, not the process. Programs of this machine are always compared: a guesser here must not lock the operator
+//! reload, not the process.
+//!
+//! **The right one is let in all the same.** An address is not a client: behind one NAT, or the address of a node's kube-proxy,
+//! a stranger with ten wrong tries would otherwise keep out everybody who has the right one, for as long as the stranger likes. So
+//! every token is compared, and what it costs is that the number of guesses has no bound but the network's. It needs
+//! none: a token has 16 visible characters at least, a minted one 256 bits, and ten thousand guesses a second would go on for some
+//! 10^19 years until a random one of 16 is found. A wrong one is refused as before, at once, and its guesser learns nothing by it
+//! but that it is wrong.
+//!
+//! A password may have been made up, and could be found so. From 24 characters on (`openssl rand -base64 18`) it is compared
+//! like a token. A shorter one is compared once a second for an address that was wrong too often; what comes in between is
+//! refused unseen with `Retry-After: 1`, in the same words as what was compared, so that nobody knows which guesses were
+//! judged. Whoever has the right one comes in within a few tries beside a stranger who tries now and then; a stranger
+//! who tries all the time keeps others of that address out, who then want a longer password, or another address. The token of
+//! the metrics is a token in every mode.
+//!
+//! Programs of this machine are always compared, and not counted by their address: a guesser here must not lock the operator
 //! out, who could read the token's file anyway. Passwords can be guessed, so beyond ten their wrong ones are answered one a
 //! second, all programs together (`429`, late), and the right one at once; meanwhile `/health/ready` compares none. That slows
 //! a program that waits for its answers; one that opens many connections and takes a late answer for a no is
-//! bounded by the connections the API holds. So a password is to be long (`openssl rand -base64 18`). A request with an `Origin`, or of somebody a proxy speaks for, is no
-//! such program.
+//! bounded by the connections the API holds. So a password is to be long. A request with an `Origin`, or of somebody a proxy speaks for,
+//! is no such program.
 //!
 //! # Web pages
 //!

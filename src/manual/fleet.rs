@@ -52,6 +52,13 @@
 //! stream anew when its own files change. A certificate of ours that is past its time stops a start (exit 78, the file
 //! named); while running it is one line of the log, and connections that rely on it are refused and ended.
 //!
+//! An end is told of before it comes: when two weeks are left, or a fifth of its time where it holds for less than ten, which is after
+//! whoever renews certificates should have. Then the log of its process says so once, `sigilum health --authz` says how many
+//! days are left, and admin, which sees what an authz shows, names it in the condition `StateCertificates`. An authz whose
+//! certificate has ended is without admin: it keeps its last state and decides by it, as when admin is away, and is ready. Its
+//! health check says why, and admin names it for a day, or until it comes again. It is not made unready, because all replicas of
+//! a workload have one certificate: their end would be that of every request.
+//!
 //! # An admin that is away
 //!
 //! Declared approvals go on, claims for their TTL and grace. The health Envoy asks (`envoy.service.auth.v3.Authorization`)

@@ -26,7 +26,9 @@
 //! alive. In the shared data plane Envoy is a native sidecar of authz for the same reason.
 //!
 //! `gateway drain --envoy` lets the health check of that one Envoy fail and leaves its ports open: a balancer needs some seconds to hear
-//! of it, and whoever still comes is served and told to come elsewhere. `gateway drain` without it is another thing: it
+//! of it, and whoever still comes is served and told to come elsewhere. An Envoy that balances hears of it with the
+//! next answer already, while it finds a new replica at the pace of its checks: that is why `minReadySeconds` keeps the next
+//! replica in place for ten seconds after one is ready. Without, both could be out at once for a moment (seen). `gateway drain` without `--envoy` is another thing: it
 //! reaches every authz of an admin.
 //!
 //! # Probes
@@ -62,9 +64,19 @@
 //! `strategy: Recreate` and a `ReadWriteOncePod` volume, because the store has one writer: a second admin would end with exit code 78
 //! on the lock. The PodDisruptionBudget of one of one makes whoever empties a node ask first.
 //!
-//! Who reads its metrics shows what opens the whole admin API; there is no narrower right. That is why the password of the shared
-//! gateway is a Secret of its own (`admin.password_file`): admin takes a changed one as it is, and the ServiceMonitor names
-//! the same Secret. A minted token on the volume would be known to nobody in the cluster.
+//! The password of the shared gateway is a Secret of its own (`admin.password_file`), because a minted token on the volume would
+//! be known to nobody in the cluster; admin takes a changed one as it is. Prometheus does not hold it: `sigilum-metrics` has a token that
+//! opens `/metrics` and nothing else (`admin.metrics_token_file`), and the ServiceMonitor names that Secret.
+//!
+//! # Envoy's statistics
+//!
+//! Envoy's admin interface is a socket of the pod's, and its read-only face on 38200 answers on loopback alone, because it tells the
+//! whole configuration. Prometheus comes from another pod, so `envoy-config --stats-addr` adds a listener that answers `GET
+//! /stats/prometheus` and nothing else; the PodMonitor `sigilum-envoy` names its port. There is no token on it: it tells how
+//! much of what happened, and no host of a provider is in a name. Who may come is up to the network: the policy of the data
+//! plane lets agents to 38000, that of `monitoring` lets Prometheus to 38301, and no Service has the port. In a sidecar the
+//! application shares the pod's loopback, so the listener is not in that overlay: add it where the application may know, or read
+//! admin's metrics, which count what Envoy did.
 //!
 //! # The store of the window
 //!

@@ -145,6 +145,7 @@
 //! | `DiskSpace` | no | less than 200 MiB are left in the data folder | `Low` |
 //! | `PairBridge` | no | a bridge is in use and not connected | `Connecting`, `Terminal` |
 //! | `IngressCertificate` | no | agents are shown the certificate before | `Refused` |
+//! | `StateCertificates` | no | the certificate of an authz of another host ends within two weeks, or a fifth of its time, or has ended | `EndsSoon`, `Ended` |
 //!
 //! What cannot be asked is `Unknown`, which keeps nobody from being ready: where Envoy is dead nobody says that `authz` is, and
 //! where `admin` runs alone (compose, Kubernetes) Envoy is asked by whoever runs it. `FailedOpen` is the one to wake somebody up
@@ -165,6 +166,8 @@
 //! Envoy's own words; the log says `xds rejected`. It is true again with the next change that is accepted, or once the
 //! refused one is taken out of the file.
 //!
+//! `StateCertificates` is there where an authz of another host is or was connected, and names it ([`fleet`](crate::manual::fleet)).
+//!
 //! With `gateway.tls` there is `IngressCertificate`: `False` while the files cannot be used and agents are shown the certificate
 //! before. `ingress_certificate_updates_total` counts both.
 //!
@@ -179,7 +182,7 @@
 //!
 //! # Metrics
 //!
-//! `:38100/metrics` (with the admin token), all under `sigilum_gateway_`. `auth_allow_total`, `auth_reject_total` by reason and
+//! `:38100/metrics` (with the admin token, or with that of the metrics), all under `sigilum_gateway_`. `auth_allow_total`, `auth_reject_total` by reason and
 //! `replay_detected_total` come from the reports of `authz`; `upstream_requests_total`, `upstream_error_total` and the latencies
 //! from Envoy's access log; `envoy_config_version`, `envoy_config_rejected_total`, `envoy_up` and `requests_in_flight` from Envoy's admin interface; `state_version`, `authz_ready`,
 //! `replay_entries` and `replay_capacity` from the state stream; `claims_age_seconds` by service, `claims_approvals`,

@@ -21,6 +21,7 @@ use tonic::Streaming;
 use crate::config::fleet::Workload;
 use crate::domain::connection::Connection;
 use crate::domain::time::UnixSeconds;
+use crate::domain::validity::Validity;
 use crate::state::change::CLAIMS;
 use crate::state::change::Change;
 use crate::state::claims::ClaimList;
@@ -35,7 +36,7 @@ use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
 use crate::sys::grpc;
 use crate::sys::inbound::Inbound;
-use crate::sys::inbound::PeerNames;
+use crate::sys::inbound::Shown;
 use crate::sys::peer::PeerRule;
 use crate::sys::tasks::Stop;
 use crate::sys::tls::ServerTls;
@@ -94,6 +95,8 @@ pub struct PeerState {
     pub report: Option<proto::Report>,
     /// Why it would not have the last message; nothing once it has applied one.
     pub refused: Option<String>,
+    /// When the certificate holds that it showed; `None`: it is one of ours on this machine.
+    pub certificate: Option<Validity>,
 }
 
 impl Publisher {
@@ -126,6 +129,12 @@ impl Publisher {
     /// last seconds.
     pub fn window_conflict(&self) -> Option<String> {
         self.peers_locked().conflict(SystemClock.now().monotonic)
+    }
+
+    /// Every authz of another host that left because its certificate had ended, until it comes again: what it calls itself, and when
+    /// its certificate held.
+    pub fn cut_off(&self) -> Vec<(String, Validity)> {
+        self.peers_locked().cut_off(SystemClock.now().seconds())
     }
 
     /// Tells every authz that the sources of these services were asked, `age_ms` ago, and said what is
@@ -290,8 +299,8 @@ impl Publisher {
     }
 
     /// What an authz with these names in its certificate may hold; without certificate it is one of ours on this machine.
-    pub(super) fn scope_of(&self, names: Option<&PeerNames>) -> Scope {
-        names.map_or(Scope::Everything, |names| Scope::of(&names.0, &self.shared.workloads.load()))
+    pub(super) fn scope_of(&self, shown: Option<&Shown>) -> Scope {
+        shown.map_or(Scope::Everything, |shown| Scope::of(&shown.names, &self.shared.workloads.load()))
     }
 }
 
@@ -322,7 +331,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.publisher.peers_locked().leave(self.id);
+        self.publisher.peers_locked().leave(self.id, SystemClock.now().seconds());
     }
 }
 
@@ -334,8 +343,8 @@ impl StateService for Publisher {
 
     async fn stream(&self, request: Request<Streaming<proto::StateRequest>>) -> Result<Response<Responses>, Status> {
         let place = self.register().ok_or_else(|| Status::resource_exhausted("too many authz processes"))?;
-        let names = request.extensions().get::<PeerNames>().cloned();
-        let session = Session::new(place, request.into_inner(), names);
+        let shown = request.extensions().get::<Shown>().cloned();
+        let session = Session::new(place, request.into_inner(), shown);
         let responses = futures_util::stream::unfold(session, Session::next);
         Ok(Response::new(Box::pin(responses)))
     }

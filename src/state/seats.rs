@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::time::MonotonicMillis;
+use crate::domain::time::UnixSeconds;
+use crate::domain::validity::Validity;
 use crate::state::publisher::PeerState;
 use crate::state::scope::Scope;
 
@@ -12,6 +14,10 @@ use crate::state::scope::Scope;
 const MAX_STREAMS: usize = 256;
 /// How long a refusal is told, in milliseconds. Whoever was refused comes again every few seconds.
 const TOLD_MS: u64 = 15_000;
+/// How long it is told that one left with a certificate past its time, in seconds: by then it was replaced, or is not missed.
+const CUT_OFF_TOLD: u64 = 24 * 3600;
+/// Most of them that are remembered.
+const MAX_CUT_OFF: usize = 16;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -20,6 +26,8 @@ pub(super) struct Seats {
     taken: BTreeMap<u64, Seat>,
     admitted: u64,
     refused: Option<(MonotonicMillis, String)>,
+    /// Who left with a certificate that was past its time, and has not come again.
+    cut_off: BTreeMap<String, Validity>,
 }
 
 /// One of them.
@@ -54,8 +62,22 @@ impl Seats {
         Some(self.last)
     }
 
-    pub(super) fn leave(&mut self, id: u64) {
-        self.taken.remove(&id);
+    pub(super) fn leave(&mut self, id: u64, now: UnixSeconds) {
+        let Some(PeerState { node, certificate: Some(certificate), .. }) =
+            self.taken.remove(&id).map(|seat| seat.state)
+        else {
+            return;
+        };
+        self.cut_off.retain(|_, over| over.until.0.saturating_add(CUT_OFF_TOLD) > now.0);
+        if certificate.is_over(now) && !node.is_empty() && self.cut_off.len() < MAX_CUT_OFF {
+            self.cut_off.insert(node, certificate);
+        }
+    }
+
+    /// Who left because its certificate had ended, and when that was. It decides by what it had, as far as we know.
+    pub(super) fn cut_off(&self, now: UnixSeconds) -> Vec<(String, Validity)> {
+        let told = |over: &Validity| over.until.0.saturating_add(CUT_OFF_TOLD) > now.0;
+        self.cut_off.iter().filter(|(_, over)| told(over)).map(|(node, over)| (node.clone(), *over)).collect()
     }
 
     pub(super) fn get(&mut self, id: u64) -> Option<&mut PeerState> {
@@ -73,6 +95,7 @@ impl Seats {
         self.judge(id, order, window, scope, now)?;
         self.admitted = order;
         if let Some(seat) = self.taken.get_mut(&id) {
+            self.cut_off.remove(&seat.state.node);
             seat.admitted = Some(Admitted { order, window: window.to_owned(), scope: scope.clone() });
         }
         Ok(())
@@ -139,7 +162,7 @@ mod tests {
         assert!(seats.conflict(NOW).is_some());
         seats.admit(two, "local:b", &only(&["svc-c"]), NOW).unwrap();
         seats.admit(three, "local:a", &Scope::Everything, NOW).unwrap_err();
-        seats.leave(two);
+        seats.leave(two, UnixSeconds(0));
         seats.admit(three, "local:a", &Scope::Everything, NOW).unwrap();
         assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_none(), "it is not told for ever");
     }
@@ -161,5 +184,26 @@ mod tests {
         seats.admit(one, "local:a", &only(&["svc-a"]), NOW).unwrap();
         seats.move_to(two, &only(&["svc-a"]), NOW).unwrap();
         seats.move_to(one, &only(&["svc-a"]), NOW).unwrap_err();
+    }
+
+    #[test]
+    fn one_whose_certificate_ended_is_told_of_until_it_comes_again() {
+        let certificate = Validity { from: UnixSeconds(0), until: UnixSeconds(100) };
+        let come = |seats: &mut Seats, node: &str| {
+            let id = seats.take().unwrap();
+            let state = seats.get(id).unwrap();
+            (state.node, state.certificate) = (node.to_owned(), Some(certificate));
+            seats.admit(id, "shared:a", &Scope::Everything, NOW).unwrap();
+            id
+        };
+        let mut seats = Seats::default();
+        let (one, two) = (come(&mut seats, "one"), come(&mut seats, "two"));
+        seats.leave(one, UnixSeconds(100));
+        assert!(seats.cut_off(UnixSeconds(100)).is_empty(), "it left while its certificate held");
+        seats.leave(two, UnixSeconds(101));
+        assert_eq!(seats.cut_off(UnixSeconds(101)), [("two".to_owned(), certificate)]);
+        assert!(seats.cut_off(UnixSeconds(100 + CUT_OFF_TOLD)).is_empty());
+        come(&mut seats, "two");
+        assert!(seats.cut_off(UnixSeconds(101)).is_empty());
     }
 }

@@ -18,7 +18,7 @@ use crate::state::publisher::Registered;
 use crate::state::registration::Counter;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
-use crate::sys::inbound::PeerNames;
+use crate::sys::inbound::Shown;
 use crate::wire::state::REFUSED;
 use crate::wire::state::REPLAY_WINDOW;
 use crate::wire::state::proto;
@@ -37,8 +37,8 @@ const MAX_COUNTERS: usize = 128;
 pub(super) struct Session {
     place: Registered,
     inbound: Streaming<proto::StateRequest>,
-    /// The names in its certificate; `None`: it is one of ours on this machine.
-    names: Option<PeerNames>,
+    /// What its certificate says; `None`: it is one of ours on this machine.
+    shown: Option<Shown>,
     changed: watch::Receiver<u64>,
     closing: watch::Receiver<bool>,
     cursor: Cursor,
@@ -47,10 +47,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(place: Registered, inbound: Streaming<proto::StateRequest>, names: Option<PeerNames>) -> Self {
+    pub(super) fn new(place: Registered, inbound: Streaming<proto::StateRequest>, shown: Option<Shown>) -> Self {
         let (changed, closing) = (place.publisher.changes(), place.publisher.closing());
         let (cursor, registrations) = (Cursor::default(), Counter::default());
-        Self { place, inbound, names, changed, closing, cursor, registrations, ended: false }
+        Self { place, inbound, shown, changed, closing, cursor, registrations, ended: false }
     }
 
     /// The next message for this authz, made when it can be sent. `None` ends the stream.
@@ -83,10 +83,10 @@ impl Session {
 
     /// What it may hold can change at any time.
     fn keep_to_scope(&mut self) -> Result<(), Status> {
-        if self.names.is_none() || self.cursor.is_new() {
+        if self.shown.is_none() || self.cursor.is_new() {
             return Ok(());
         }
-        let scope = self.place.publisher.scope_of(self.names.as_ref());
+        let scope = self.place.publisher.scope_of(self.shown.as_ref());
         if self.cursor.confine(scope.clone()) {
             tracing::info!("an authz is sent another set of connections");
             self.place.move_to(&scope).map_err(refused)?;
@@ -119,26 +119,30 @@ impl Session {
         match request.message {
             Some(Message::Hello(hello)) if self.cursor.is_new() => {
                 let node: String = hello.node.chars().filter(|letter| !letter.is_control()).take(MAX_NODE).collect();
-                let node = match self.names.as_ref().and_then(|names| names.0.first()) {
+                let node = match self.shown.as_ref().and_then(|shown| shown.names.first()) {
                     Some(name) => format!("{name} ({node})"),
                     None => node,
                 };
-                let scope = self.place.publisher.scope_of(self.names.as_ref());
+                let scope = self.place.publisher.scope_of(self.shown.as_ref());
                 if scope.is_empty() {
                     tracing::warn!(
                         node,
                         "an authz is sent nothing: no workload with connections has a name of its certificate"
                     );
                 }
-                self.place.update(|peer| peer.node.clone_from(&node));
+                let certificate = self.shown.as_ref().and_then(|shown| shown.validity);
+                self.place.update(|peer| {
+                    peer.node.clone_from(&node);
+                    peer.certificate = certificate;
+                });
                 // No version that does not tell ever served another host.
-                if self.names.is_some() && hello.replay_window.is_empty() {
+                if self.shown.is_some() && hello.replay_window.is_empty() {
                     return Err(refused(format!("{node} does not say which replay window it has")));
                 }
                 self.place.admit(&hello.replay_window, &scope).map_err(refused)?;
                 tracing::info!(node, "an authz has connected");
                 let held = hello.holds.unwrap_or_default();
-                if self.names.is_some() {
+                if self.shown.is_some() {
                     self.cursor.confine(scope);
                 }
                 let resumes = self.cursor.hello(held.clone(), &self.place.publisher.published());
@@ -181,7 +185,7 @@ impl Session {
             }
             Some(Message::Register(register)) => {
                 // It decides for nobody else's connections.
-                if !self.place.publisher.scope_of(self.names.as_ref()).covers(&register.service) {
+                if !self.place.publisher.scope_of(self.shown.as_ref()).covers(&register.service) {
                     return Err(Status::permission_denied("a registration for a connection of others"));
                 }
                 self.registrations.take(self.place.publisher.office(), register);

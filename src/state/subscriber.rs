@@ -222,7 +222,9 @@ impl Subscriber {
                 () = replaced(tls.as_ref()) => {
                     // Not an outage: what is held is as good as before.
                     *heard = true;
-                    return "the certificates have changed".to_owned();
+                    let expired = tls.as_ref().is_some_and(|(tls, _)| tls.standing().expired);
+                    let why = if expired { "our certificate has expired" } else { "the certificates have changed" };
+                    return why.to_owned();
                 }
                 () = changed(window) => {
                     *heard = true;

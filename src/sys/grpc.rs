@@ -27,7 +27,7 @@ use tonic::server::NamedService;
 use crate::sys::inbound::Candidate;
 use crate::sys::inbound::Detached;
 use crate::sys::inbound::Inbound;
-use crate::sys::inbound::PeerNames;
+use crate::sys::inbound::Shown;
 use crate::sys::tasks::Stop;
 
 /// How long to wait after the system refused to accept, e.g. for want of file descriptors.
@@ -133,7 +133,7 @@ impl<S: NamedService> Named for One<S> {
 struct Adapter<A> {
     answers: A,
     /// Who asks, where a certificate says so.
-    names: Option<PeerNames>,
+    shown: Option<Shown>,
 }
 
 impl<A: Answers> hyper::service::Service<Request<Incoming>> for Adapter<A> {
@@ -142,8 +142,8 @@ impl<A: Answers> hyper::service::Service<Request<Incoming>> for Adapter<A> {
     type Future = Answer;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if let Some(names) = &self.names {
-            request.extensions_mut().insert(names.clone());
+        if let Some(shown) = &self.shown {
+            request.extensions_mut().insert(shown.clone());
         }
         self.answers.answer(request)
     }
@@ -271,7 +271,7 @@ async fn connection<A: Answers>(name: &'static str, candidate: Candidate, servic
         .initial_connection_window_size(limits.connection_window)
         .keep_alive_interval(interval)
         .keep_alive_timeout(timeout)
-        .serve_connection(TokioIo::new(stream), Adapter { answers: service, names: guard.names() });
+        .serve_connection(TokioIo::new(stream), Adapter { answers: service, shown: guard.shown() });
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

@@ -11,10 +11,12 @@ use tokio::net::UnixListener;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
+use crate::domain::validity::Validity;
 use crate::sys::peer::PeerRule;
 use crate::sys::stream::VerifiedStream;
 use crate::sys::tls;
 use crate::sys::tls::ServerTls;
+use crate::sys::tls::validity;
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -139,9 +141,14 @@ impl Candidate {
     }
 }
 
-/// The names in the certificate that the other end of a TLS connection showed; every request of it carries them.
+/// What the certificate says that the other end of a TLS connection showed; every request of it carries that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerNames(pub Arc<[String]>);
+pub struct Shown {
+    /// The names in it.
+    pub names: Arc<[String]>,
+    /// When it holds; `None` where it does not say.
+    pub validity: Option<Validity>,
+}
 
 /// Knows who is at the other end, and whether that still counts.
 #[derive(Debug)]
@@ -158,13 +165,13 @@ pub enum Guard {
 }
 
 impl Guard {
-    /// The names the other end has proven; `None` where the kernel vouches for it.
-    pub fn names(&self) -> Option<PeerNames> {
+    /// What the other end has proven; `None` where the kernel vouches for it.
+    pub fn shown(&self) -> Option<Shown> {
         match self {
             Self::Kernel => None,
             Self::Tls { chain, .. } => {
                 let names = chain.first().map(|shown| tls::names_in(shown)).unwrap_or_default();
-                Some(PeerNames(names.into()))
+                Some(Shown { names: names.into(), validity: chain.first().and_then(validity::of) })
             }
         }
     }

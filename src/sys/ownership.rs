@@ -53,8 +53,9 @@ impl Refusal {
     /// The refusal in words that follow the name of the file, and what to do.
     pub fn said(self, path: &Path) -> String {
         let shown = path.display();
-        // How Kubernetes lays out its volumes: the name is a link into `..data`.
-        let volume = fs::read_link(path).is_ok_and(|target| target.starts_with("..data"));
+        // How Kubernetes lays out its volumes: the name, or that of a folder on the way, is a link into `..data`.
+        let is_linked = |place: &Path| fs::read_link(place).is_ok_and(|target| target.starts_with("..data"));
+        let volume = path.ancestors().any(is_linked);
         let advice = if volume {
             "set defaultMode: 0440 on the volume and fsGroup on the pod".to_owned()
         } else {

@@ -46,11 +46,13 @@ pub enum ConditionKind {
     PairBridge,
     /// The certificate agents are shown is that of its file.
     IngressCertificate,
+    /// The certificates that authz processes of other hosts show hold for long enough.
+    StateCertificates,
 }
 
 impl ConditionKind {
     /// All of them, in the order they are told.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::StateLock,
         Self::Store,
         Self::MasterKey,
@@ -66,6 +68,7 @@ impl ConditionKind {
         Self::DiskSpace,
         Self::PairBridge,
         Self::IngressCertificate,
+        Self::StateCertificates,
     ];
 
     /// Its name.
@@ -86,6 +89,7 @@ impl ConditionKind {
             Self::DiskSpace => "DiskSpace",
             Self::PairBridge => "PairBridge",
             Self::IngressCertificate => "IngressCertificate",
+            Self::StateCertificates => "StateCertificates",
         }
     }
 
@@ -107,6 +111,7 @@ impl ConditionKind {
             Self::DiskSpace => "host/disk",
             Self::PairBridge => "pair/bridge",
             Self::IngressCertificate => "ingress/certificate",
+            Self::StateCertificates => "authz/certificates",
         }
     }
 }
@@ -140,8 +145,8 @@ pub enum Requirement {
 #[schema(as = Condition)]
 pub struct ConditionBody {
     /// What it is about: `StateLock`, `Store`, `MasterKey`, `SecretsSnapshot`, `EnvoyLive`, `XdsInSync`,
-    /// `AuthzReachable`, `NonceStore`, `ReplayShared`, `ClaimsFresh`, `ApiReachable`, `ClockSane`, `DiskSpace`, `PairBridge`
-    /// or `IngressCertificate`. A reader passes over those it does not know.
+    /// `AuthzReachable`, `NonceStore`, `ReplayShared`, `ClaimsFresh`, `ApiReachable`, `ClockSane`, `DiskSpace`, `PairBridge`,
+    /// `IngressCertificate` or `StateCertificates`. A reader passes over those it does not know.
     #[serde(rename = "type")]
     #[schema(example = "EnvoyLive")]
     pub kind: String,

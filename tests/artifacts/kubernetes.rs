@@ -292,10 +292,11 @@ fn sigilum(arguments: &[&str]) -> std::process::Output {
 
 #[test]
 fn envoys_file_of_each_overlay_is_the_printed_one() {
-    for overlay in ["sidecar", "shared"] {
+    for (overlay, more) in [("sidecar", &[][..]), ("shared", &["--stats-addr", "0.0.0.0:38301"])] {
         let folder = root().join("deploy/k8s").join(overlay);
         let settings = folder.join("gateway.yaml").display().to_string();
-        let printed = sigilum(&["gateway", "envoy-config", "--config", &settings, "--probe-addr", "0.0.0.0:38300"]);
+        let words = ["gateway", "envoy-config", "--config", &settings, "--probe-addr", "0.0.0.0:38300"];
+        let printed = sigilum(&[&words, more].concat());
         assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
         let file = folder.join("envoy.yaml");
         if std::env::var_os(UPDATE).is_some() {
@@ -327,4 +328,68 @@ fn the_rules_of_the_operator_are_those_of_prometheus() {
         fs::write(root().join(rules), &wanted).unwrap();
     }
     assert!(read(rules) == wanted, "{rules} is stale: run `{UPDATE}=1 cargo test --test artifacts`");
+}
+
+/// Ports of a list of rules of a policy's ingress.
+fn ports(rule: &Value) -> Vec<u64> {
+    let ports = rule["ports"].as_sequence().unwrap();
+    ports.iter().map(|port| port["port"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn envoys_statistics_are_for_prometheus_and_agents_do_not_reach_them() {
+    let all = manifests();
+    let of = |name: &str, kind: &str| {
+        let found = all.iter().find(|(_, one)| one["metadata"]["name"] == name && one["kind"] == kind);
+        found.unwrap_or_else(|| panic!("no {kind} {name}")).1.clone()
+    };
+    // What the monitor names is a port of that pod, and no Service has it.
+    let monitor = of("sigilum-envoy", "PodMonitor");
+    let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
+    assert_eq!(endpoint["path"], "/stats/prometheus");
+    let deployment = of("sigilum-data-plane", "Deployment");
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+    for (label, value) in monitor["spec"]["selector"]["matchLabels"].as_mapping().unwrap() {
+        assert_eq!(&labels[label], value);
+    }
+    let envoy = &deployment["spec"]["template"]["spec"]["initContainers"][0];
+    let named = |port: &&Value| port["name"] == endpoint["port"];
+    let port = envoy["ports"].as_sequence().unwrap().iter().find(named).unwrap()["containerPort"].as_u64().unwrap();
+    for (path, service) in all.iter().filter(|(_, one)| one["kind"] == "Service") {
+        for published in service["spec"]["ports"].as_sequence().unwrap() {
+            let target = &published["targetPort"];
+            assert!(*target != endpoint["port"] && target.as_u64() != Some(port), "{path:?}");
+        }
+    }
+    // Of the policies one opens it, and to Prometheus.
+    let rules = |policy: &Value| policy["spec"]["ingress"].as_sequence().cloned().unwrap_or_default();
+    let opens = |(_, one): &&(PathBuf, Value)| {
+        one["kind"] == "NetworkPolicy" && rules(one).iter().any(|rule| ports(rule).contains(&port))
+    };
+    let opening: Vec<_> = all.iter().filter(opens).collect();
+    assert_eq!(opening.len(), 1);
+    for rule in rules(&opening[0].1) {
+        let from = rule["from"].as_sequence().unwrap();
+        let prometheus = |peer: &Value| peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == "prometheus";
+        assert!(!from.is_empty() && from.iter().all(prometheus));
+    }
+    assert_eq!(of("sigilum-data-plane", "NetworkPolicy")["spec"]["ingress"].as_sequence().unwrap().len(), 1);
+}
+
+#[test]
+fn prometheus_holds_a_token_that_opens_the_metrics_and_nothing_else() {
+    let all = manifests();
+    let monitor = &all.iter().find(|(_, one)| one["kind"] == "ServiceMonitor").unwrap().1;
+    let credentials = &monitor["spec"]["endpoints"][0]["authorization"]["credentials"];
+    let settings: Value = serde_yaml::from_str(&read("deploy/k8s/shared/gateway.yaml")).unwrap();
+    let file = Path::new(settings["admin"]["metrics_token_file"].as_str().unwrap()).to_owned();
+    let (_, admin) =
+        all.iter().find(|(path, one)| path.ends_with("shared/admin.yaml") && one["kind"] == "Deployment").unwrap();
+    let pod = &admin["spec"]["template"]["spec"];
+    let mounts = pod["containers"][0]["volumeMounts"].as_sequence().unwrap();
+    let mount = mounts.iter().find(|mount| file.parent() == mount["mountPath"].as_str().map(Path::new)).unwrap();
+    let volume = entries(pod, "volumes").into_iter().find(|volume| volume["name"] == mount["name"]).unwrap();
+    assert_eq!(volume["secret"]["secretName"], credentials["name"]);
+    assert_eq!(volume["secret"]["items"][0]["key"], credentials["key"]);
+    assert_eq!(volume["secret"]["items"][0]["path"].as_str().map(Path::new), file.file_name().map(Path::new));
 }

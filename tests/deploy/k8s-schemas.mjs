@@ -46,7 +46,7 @@ const WRITTEN = {
   "envoy-gateway": ["Backend", "ClientTrafficPolicy", "EnvoyPatchPolicy", "SecurityPolicy"].map(
     (kind) => `gateway.envoyproxy.io/v1alpha1/${kind}`,
   ),
-  "prometheus-operator": ["PrometheusRule", "ServiceMonitor"].map((kind) => `monitoring.coreos.com/v1/${kind}`),
+  "prometheus-operator": ["PodMonitor", "PrometheusRule", "ServiceMonitor"].map((kind) => `monitoring.coreos.com/v1/${kind}`),
   "gateway-api": ["BackendTLSPolicy", "HTTPRoute"].map((kind) => `gateway.networking.k8s.io/v1/${kind}`),
 };
 const work = mkdtempSync(join(tmpdir(), "k8s-schemas-"));

@@ -81,8 +81,9 @@ agent declared demo identity init >/dev/null
 agent claiming acme identity init >/dev/null
 agent owner acme identity init >/dev/null
 DECLARED="$(agent declared demo identity show | sed -n 's/^publicKey: //p')"
-mkdir -p "$SECRETS"/sigilum-{admin,identity,master-key,providers,replay,service-keys}
+mkdir -p "$SECRETS"/sigilum-{admin,identity,master-key,metrics,providers,replay,service-keys}
 printf %s "$(openssl rand -hex 32)" > "$SECRETS/sigilum-admin/password"
+printf %s "$(openssl rand -hex 32)" > "$SECRETS/sigilum-metrics/token"
 openssl rand -hex 32 > "$SECRETS/sigilum-master-key/gateway-master-key"
 openssl rand -hex 32 > "$SECRETS/sigilum-replay/password"
 printf %s "$PROVIDER_KEY" > "$SECRETS/sigilum-providers/example"
@@ -356,15 +357,16 @@ passed "the next certificate mends it"
 is "nobody was started again" "$before_rotation" "$(processes)"
 
 # ---------------------------------------------------------------- metrics, as Prometheus is told to read them
+# scrape AUTHORIZED [PATH]: the status
 scrape() {
-    python3 - "$WORK/monitoring.yaml" "$SECRETS" "$1" <<'PY' | curl --silent --max-time 5 --config - --output "$WORK/metrics" --write-out '%{http_code}' --resolve "sigilum-admin:38100:$ADMIN"
+    python3 - "$WORK/monitoring.yaml" "$SECRETS" "$1" "${2:-}" <<'PY' | curl --silent --max-time 5 --config - --output "$WORK/metrics" --write-out '%{http_code}' --resolve "sigilum-admin:38100:$ADMIN"
 import sys, yaml
-manifest, secrets, authorized = sys.argv[1:]
+manifest, secrets, authorized, path = sys.argv[1:]
 monitor = next(one for one in yaml.safe_load_all(open(manifest)) if one["kind"] == "ServiceMonitor")
 endpoint = monitor["spec"]["endpoints"][0]
 tls, credentials = endpoint["tlsConfig"], endpoint["authorization"]["credentials"]
 ca = tls["ca"]["secret"]
-print(f'url = "{endpoint["scheme"]}://{tls["serverName"]}:38100{endpoint["path"]}"')
+print(f'url = "{endpoint["scheme"]}://{tls["serverName"]}:38100{path or endpoint["path"]}"')
 print(f'cacert = "{secrets}/{ca["name"]}/{ca["key"]}"')
 if authorized == "yes":
     word = open(f"{secrets}/{credentials['name']}/{credentials['key']}").read()
@@ -374,6 +376,15 @@ PY
 is "Prometheus reads the metrics with the Secrets the ServiceMonitor names" 200 "$(scrape yes)"
 holds "which say something" sigilum_ "$(head -c 20000 "$WORK/metrics")"
 is "and without them it does not" 403 "$(scrape no)"
+is "nor anything else with them" 403 "$(scrape yes /api/admin/connections)"
+
+# stats PATH: the status
+stats() { curl --silent --max-time 5 --output "$WORK/stats" --write-out '%{http_code}' "http://${ADDRESSES[one]}:38301$1"; }
+path="$(python3 -c 'import sys, yaml
+print(next(one for one in yaml.safe_load_all(open(sys.argv[1])) if one["kind"] == "PodMonitor")["spec"]["podMetricsEndpoints"][0]["path"])' "$WORK/monitoring.yaml")"
+is "Prometheus reads Envoy's statistics where the PodMonitor says" 200 "$(stats "$path")"
+holds "which say something" envoy_http_downstream_rq_total "$(cat "$WORK/stats")"
+is "and nothing else of its admin interface" 404 "$(stats /config_dump)"
 
 # ---------------------------------------------------------------- the store of the window is away
 podman stop --time 10 replay-valkey >> "$LOG" 2>&1
@@ -406,7 +417,8 @@ passed "with admin back claims pass again"
 
 # ---------------------------------------------------------------- what was said
 for container in admin-admin one-envoy one-authz two-envoy two-authz replay-valkey; do podman logs "$container" 2>&1; done > "$WORK/said"
-for key in "$PROVIDER_KEY" "$ADDED_KEY" "$BILLING_KEY" "$(cat "$SECRETS/sigilum-admin/password")" "$(cat "$SECRETS/sigilum-replay/password")"; do
+for key in "$PROVIDER_KEY" "$ADDED_KEY" "$BILLING_KEY" "$(cat "$SECRETS/sigilum-admin/password")" "$(cat "$SECRETS/sigilum-metrics/token")" "$(cat "$SECRETS/sigilum-replay/password")"; do
     lacks "no secret in what the containers say" "$key" "$WORK/said"
 done
+is "and no advice to change a file of a volume, which nobody can" 0 "$(grep --count chmod "$WORK/said" || true)"
 say "tests/deploy/shared: $CHECKS checks passed"

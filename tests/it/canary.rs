@@ -20,6 +20,7 @@ use crate::support::client::Response;
 use crate::support::client::send;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
+use crate::support::gateway::Setup;
 use crate::support::plane;
 use crate::support::plane::OWN;
 use crate::support::plane::SERVICE;
@@ -261,6 +262,36 @@ fn a_credential_is_found_nowhere() {
     assert!(found.iter().all(allowed), "the master key was found in {found:?}");
     let found = search(&artefacts, &gateway.token());
     assert!(found.iter().all(|name| name.ends_with("/admin-token")), "the admin token was found in {found:?}");
+}
+
+#[test]
+fn the_token_of_the_metrics_opens_nothing_else_and_is_nowhere_but_where_it_was_given() {
+    let token = format!("canary-{}", random_hex(16));
+    let gateway = Setup::new().env("GATEWAY_METRICS_TOKEN", &token).env("SIGILUM_LOG", "debug").start();
+    let admin = gateway.setup.admin;
+    let ask = |path: &str| {
+        let request = Request::new("GET", &admin.to_string(), path);
+        send(admin, &request.header("authorization", &format!("Bearer {token}")))
+    };
+    let mut answers = Artefacts::new();
+    let metrics = ask("/metrics");
+    assert!(metrics.status == 200 && metrics.text().contains("sigilum_gateway_"), "{}", metrics.text());
+    note(&mut answers, &metrics);
+    for path in ["/api/admin/connections", "/api/admin/audit", "/api/v1/status"] {
+        let refused = ask(path);
+        assert_eq!((refused.status, refused.code().as_str()), (403, "ADMIN_TOKEN_REQUIRED"), "{path}");
+        note(&mut answers, &refused);
+    }
+    assert!(!ask("/health/ready").text().contains("conditions"));
+    let mut artefacts = gather(&gateway);
+    artefacts.append(&mut answers);
+    for arguments in [&["gateway", "config", "show"][..], &["gateway", "status", "--json"], &["doctor", "--json"]] {
+        let said = gateway.setup.command(arguments).output().unwrap();
+        artefacts.insert(arguments.join(" "), [said.stdout, said.stderr].concat());
+    }
+    let given = format!("environment of {}", gateway.pid());
+    let found = search(&artefacts, &token);
+    assert!(found.iter().all(|name| *name == given), "{found:?}");
 }
 
 #[test]

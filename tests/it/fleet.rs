@@ -4,13 +4,20 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+use time::OffsetDateTime;
 
 use crate::support::agent::random_hex;
+use crate::support::client::Request;
+use crate::support::client::send;
 use crate::support::gateway::LIMIT;
 use crate::support::gateway::Running;
 use crate::support::gateway::Setup;
 use crate::support::gateway::free_port;
 use crate::support::gateway::refused;
+use crate::support::parts::start_admin;
 use crate::support::process::wait_until;
 
 /// An authority, and what it issued, as files.
@@ -30,10 +37,14 @@ impl Authority {
     }
 
     fn issue(&self, name: &str, year: i32) {
+        self.issue_for(name, rcgen::date_time_ymd(2001, 1, 1), rcgen::date_time_ymd(year, 1, 1));
+    }
+
+    /// One that holds from the first of these moments to the second.
+    fn issue_for(&self, name: &str, from: OffsetDateTime, until: OffsetDateTime) {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
-        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        (params.not_before, params.not_after) = (from, until);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         fs::write(self.file(name, "crt"), certificate.pem()).unwrap();
         fs::write(self.file(name, "key"), key.serialize_pem()).unwrap();
@@ -110,4 +121,47 @@ fn an_expired_certificate_is_one_line_and_exit_78() {
     assert_eq!(refused.code, Some(78), "{}", refused.said);
     let lines: Vec<&str> = refused.said.lines().filter(|line| line.contains("expired")).collect();
     assert!(lines.len() == 1 && lines[0].contains("admin.test.crt"), "{}", refused.said);
+}
+
+#[test]
+fn the_end_of_an_authzs_certificate_is_told_of_before_and_after_by_its_own_health_and_by_admin() {
+    let (setup, authority, port) = fleet(2100);
+    // Of its ten minutes the last twenty seconds.
+    let now = OffsetDateTime::now_utc();
+    authority.issue_for("authz.test", now - Duration::from_secs(580), now + Duration::from_secs(20));
+    let admin = start_admin(&setup, &[]);
+    let authz = authz(&setup, &authority, port, "one");
+    wait_until("it is ready", LIMIT, || authz.said().contains("ready: state and replay journal are there"));
+    let health = || {
+        let at = format!("unix:{}", setup.root.path().join("one/a.sock").display());
+        let asked = setup.command(&["health", "--authz", &at]).output().unwrap();
+        (asked.status.code(), String::from_utf8(asked.stdout).unwrap())
+    };
+    let condition = || {
+        let token = fs::read_to_string(setup.data().join("admin-token")).unwrap();
+        let request = Request::new("GET", &setup.admin.to_string(), "/health/ready?fresh");
+        let told = send(setup.admin, &request.header("authorization", &format!("Bearer {}", token.trim()))).json();
+        let all = told["conditions"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|one| one["type"] == "StateCertificates").unwrap_or_default()
+    };
+    let (code, line) = health();
+    assert_eq!(code, Some(0));
+    assert!(line.starts_with("ready; the certificate it shows admin ends in "), "{line}");
+    let told = condition();
+    assert_eq!((&told["reason"], &told["status"]), (&json!("EndsSoon"), &json!("False")), "{told}");
+    let message = told["message"].as_str().unwrap();
+    assert!(message.starts_with("the certificate of authz.test (authz-") && message.contains(" ends in "), "{message}");
+    wait_until("its log says so", LIMIT, || authz.said().contains("and no other is in its place yet"));
+
+    wait_until("the certificate has ended", LIMIT, || health().1.contains("it shows admin ended at "));
+    wait_until("it is without admin", LIMIT, || health().1.starts_with("ready, without admin: the certificate "));
+    assert_eq!(health().0, Some(0), "it goes on with what it had");
+    wait_until("admin says so", LIMIT, || condition()["reason"] == "Ended");
+    let told = condition();
+    assert_eq!(told["requirement"], "advisory");
+    assert!(told["message"].as_str().unwrap().contains("authz.test (authz-"), "{told}");
+
+    authority.issue("authz.test", 2100);
+    wait_until("the next one mends it", LIMIT, || health().1 == "ready\n" && condition()["reason"] == "Valid");
+    drop(admin);
 }

@@ -53,6 +53,7 @@ mod rekey;
 mod reload;
 mod replay;
 mod restart;
+mod rolling;
 mod rotation;
 mod sandbox;
 mod sealed;

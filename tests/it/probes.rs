@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::support::client::Exchange;
 use crate::support::client::Request;
 use crate::support::client::Response;
+use crate::support::client::send;
 use crate::support::client::try_send;
 use crate::support::gateway::Connection;
 use crate::support::gateway::Gateway;
@@ -33,6 +34,7 @@ struct Pod {
     gateway: Gateway,
     authz: Running,
     probe: SocketAddr,
+    stats: SocketAddr,
     _envoy: Running,
 }
 
@@ -51,17 +53,19 @@ impl Pod {
         let setup = Setup::new();
         setup.begin_journal();
         setup.write_yaml();
-        let probe = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let [probe, stats] = std::array::from_fn(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
         let admin = start_admin(&setup, &[]);
         let authz = start_authz(&setup);
-        let printed = setup.command(&["gateway", "envoy-config", "--probe-addr", &probe.to_string()]).output().unwrap();
+        let listeners = [probe, stats].map(|address| address.to_string());
+        let words = ["gateway", "envoy-config", "--probe-addr", &listeners[0], "--stats-addr", &listeners[1]];
+        let printed = setup.command(&words).output().unwrap();
         assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
         let file = setup.run_dir().join("envoy-pod.yaml");
         std::fs::write(&file, printed.stdout).unwrap();
         let envoy = run_envoy(&file, &setup.run_dir());
         let gateway = Gateway::of(setup, admin);
         wait_until("the pod is ready", LIMIT, || gateway.healthy() && gateway.admin_ready());
-        Self { gateway, authz, probe, _envoy: envoy }
+        Self { gateway, authz, probe, stats, _envoy: envoy }
     }
 
     fn ask(&self, path: &str) -> Option<Response> {
@@ -172,4 +176,24 @@ fn the_probe_listener_turns_away_more_connections_than_probes_need() {
     wait_until("one more is closed", LIMIT, || pod.status("/ready") == 0);
     drop(held);
     wait_until("there is room again", LIMIT, || pod.status("/ready") == 200);
+}
+
+#[test]
+fn the_listener_of_statistics_reads_them_and_nothing_else_of_envoys_admin_interface() {
+    let pod = Pod::start();
+    let ask = |method: &str, path: &str| send(pod.stats, &Request::new(method, &pod.stats.to_string(), path));
+    let read = ask("GET", "/stats/prometheus");
+    assert!(read.status == 200 && read.text().contains("envoy_http_downstream_rq_total"), "{}", read.text());
+    for path in
+        ["/", "/stats", "/stats/", "/stats/prometheus/", "/stats/recentlookups", "/config_dump", "/certs", "/ready"]
+    {
+        assert_eq!(ask("GET", path).status, 404, "{path}");
+    }
+    for (method, path) in [("POST", "/stats/prometheus"), ("POST", "/healthcheck/fail"), ("POST", "/quitquitquit")] {
+        assert_eq!(ask(method, path).status, 404, "{method} {path}");
+    }
+    // Where agents come there is no such path.
+    let of_agents = pod.gateway.send(&Request::new("GET", &pod.gateway.authority(), "/stats/prometheus"));
+    assert_eq!((of_agents.status, of_agents.code().as_str()), (404, "NOT_FOUND"));
+    assert_eq!(pod.status("/stats/prometheus"), 404, "nor where the platform probes");
 }

@@ -23,6 +23,8 @@ use crate::telemetry::log::LEVEL_VARIABLE;
 pub const ADMIN_TOKEN: &str = "GATEWAY_ADMIN_TOKEN";
 /// The variable in which it is handed the password.
 pub const ADMIN_PASSWORD: &str = "SIGILUM_GATEWAY_PASSWORD";
+/// The variable in which it is handed the token of the metrics.
+pub const METRICS_TOKEN: &str = "GATEWAY_METRICS_TOKEN";
 /// The settings file as it was when the gateway could use it, in the run folder; there while it cannot.
 pub const LAST_GOOD_FILE: &str = "gateway.yaml.last-good";
 

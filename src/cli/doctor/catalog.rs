@@ -185,6 +185,14 @@ pub(super) const CHECKS: &[Check] = &[
         judge: |facts| judge::condition(facts, ConditionKind::ReplayShared),
     },
     Check {
+        id: "authz/certificates",
+        title: "Certificates for the state",
+        explanation: "Asks the running gateway whether the certificates that authz processes of other hosts show it end soon, or                       have ended. One without a certificate goes on with what it had, and hears of no change.",
+        worst: Severity::Warning,
+        fix: None,
+        judge: |facts| judge::condition(facts, ConditionKind::StateCertificates),
+    },
+    Check {
         id: "store/open",
         title: "Store",
         explanation: "Opens the store, or asks the gateway that has it open. Connections and their secrets are in there.",

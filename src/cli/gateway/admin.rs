@@ -29,8 +29,8 @@ use crate::cli::settings;
 use crate::config::Config;
 use crate::config::keys;
 use crate::config::parts::ClaimsSource;
+use crate::config::parts::GivenSecret;
 use crate::config::parts::Listeners;
-use crate::config::parts::Password;
 use crate::envoy::live;
 use crate::envoy::render::Rendering;
 use crate::reload;
@@ -87,12 +87,13 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
         handed.into_iter().partition(|(name, _)| keys::is_own_secret(name));
     let service_keys: Vec<_> = service_keys.into_iter().chain(launch::service_keys()).collect();
     let cleaner = (!args.supervised).then(|| {
-        let password = match &config.admin.password {
-            Some(Password::Given(password)) => role::held(Some(password), None),
-            Some(Password::File(file)) => role::held(None, Some(file)),
+        let held = |secret: &Option<GivenSecret>| match secret {
+            Some(GivenSecret::Given(secret)) => role::held(Some(secret), None),
+            Some(GivenSecret::File(file)) => role::held(None, Some(file)),
             None => None,
         };
-        let own = [&config.admin.token, &config.master_key, &password].into_iter().flatten();
+        let (password, metrics) = (held(&config.admin.password), held(&config.admin.metrics));
+        let own = [&config.admin.token, &config.master_key, &password, &metrics].into_iter().flatten();
         let handed = service_keys.iter().chain(&referenced).map(|(_, secret)| secret);
         role::cleaner(own.chain(handed))
     });
@@ -176,6 +177,7 @@ fn admin_config(config: &mut Config, master_key: MasterKeys, keys: KeyPlaces, su
         access_mode: config.admin.mode,
         token: config.admin.token.take(),
         password: config.admin.password.take(),
+        metrics_token: config.admin.metrics.take(),
         proxy: config.admin.proxy.clone(),
         allowed_origins: config.admin.allowed_origins.clone(),
         allowed_hosts: config.admin.allowed_hosts.clone(),

@@ -14,7 +14,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::config::Config;
-use crate::envoy::probe;
+use crate::envoy::pod;
 use crate::envoy::render;
 use crate::envoy::render::Rendering;
 use crate::sys::files;
@@ -38,6 +38,9 @@ pub(crate) struct EnvoyConfigArgs {
     /// Add a listener for the probes of a container platform: `/ready` (Envoy is live) and `/healthz` (requests are decided)
     #[arg(long, value_name = "IP:PORT", conflicts_with = "unchanged")]
     probe_addr: Option<SocketAddr>,
+    /// Add a listener where Prometheus reads Envoy's statistics: GET `/stats/prometheus` and nothing else. Keep agents from it
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "unchanged")]
+    stats_addr: Option<SocketAddr>,
     /// Settings.
     #[command(flatten)]
     settings: SettingsArgs,
@@ -66,7 +69,11 @@ fn text(args: &EnvoyConfigArgs, globals: &Globals) -> Result<String, CliError> {
     let failed = |error: render::RenderError| CliError::new(Outcome::Config, error.to_string());
     let text = render::render(&rendering).map_err(failed)?;
     let text = match args.probe_addr {
-        Some(address) => probe::add(&text, address).map_err(failed)?,
+        Some(address) => pod::add_probe(&text, address).map_err(failed)?,
+        None => text,
+    };
+    let text = match args.stats_addr {
+        Some(address) => pod::add_stats(&text, address).map_err(failed)?,
         None => text,
     };
     let Some(socket) = &args.authz_socket else { return Ok(text) };

@@ -34,7 +34,7 @@ use crate::cli::printer::Printer;
 use crate::config;
 use crate::config::Config;
 use crate::config::parts::AccessMode;
-use crate::config::parts::Password;
+use crate::config::parts::GivenSecret;
 use crate::config::profile;
 use crate::envoy::binary;
 use crate::envoy::binary::Search;
@@ -348,7 +348,7 @@ impl Places {
 
 /// A service that would start without the secret it goes by is not installed: it would refuse everybody, or not start.
 fn require_secret(config: &Config) -> Result<(), CliError> {
-    if config.admin.mode == AccessMode::Password && !matches!(config.admin.password, Some(Password::File(_))) {
+    if config.admin.mode == AccessMode::Password && !matches!(config.admin.password, Some(GivenSecret::File(_))) {
         let message =
             "the service would have no password: SIGILUM_GATEWAY_PASSWORD of this environment is not handed to it";
         return Err(CliError::new(Outcome::Config, message)
@@ -368,10 +368,13 @@ fn warn(args: &InstallArgs, config: &Config, printer: &mut Printer) {
     if config.admin.token.is_some() {
         printer.warn("GATEWAY_ADMIN_TOKEN of this environment is not handed to the service, which makes its own");
     }
-    if matches!(config.admin.password, Some(Password::Given(_))) {
+    if matches!(config.admin.password, Some(GivenSecret::Given(_))) {
         printer.warn(
             "SIGILUM_GATEWAY_PASSWORD of this environment is not handed to the service; no secret stands in a unit",
         );
+    }
+    if matches!(config.admin.metrics, Some(GivenSecret::Given(_))) {
+        printer.warn("GATEWAY_METRICS_TOKEN of this environment is not handed to the service; name its file in admin.metrics_token_file");
     }
     let named = launch::referenced_names(config);
     if !named.is_empty() {

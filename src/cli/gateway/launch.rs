@@ -18,6 +18,7 @@ use crate::app::gateway::config::ADMIN_PASSWORD;
 use crate::app::gateway::config::ADMIN_TOKEN;
 use crate::app::gateway::config::GatewayConfig;
 use crate::app::gateway::config::Loader;
+use crate::app::gateway::config::METRICS_TOKEN;
 use crate::app::gateway::error::Class;
 use crate::app::gateway::error::GatewayError;
 use crate::app::gateway::instance::Instance;
@@ -48,6 +49,7 @@ use crate::config::guard::Unguarded;
 use crate::config::keys;
 use crate::config::parts::AccessMode;
 use crate::config::parts::ClaimsSource;
+use crate::config::parts::GivenSecret;
 use crate::config::parts::Mode;
 use crate::config::telemetry_keys::OTLP_HEADERS;
 use crate::domain::ids::Namespace;
@@ -291,6 +293,8 @@ pub(crate) fn gateway_config(
             .filter_map(|name| env::lookup(name).map(|value| ((*name).to_owned(), Secret::new(value)))),
     );
     admin_secrets.extend(secret("GATEWAY_MASTER_KEY", config.master_key));
+    let metrics = config.admin.metrics.as_ref().and_then(GivenSecret::given).map(Secret::duplicate);
+    admin_secrets.extend(secret(METRICS_TOKEN, metrics));
     // What the mode goes by and nothing else: admin need not know a secret that counts for nothing.
     let mut admin_secret_file = config.paths.data_dir.join("admin-token");
     match credential {

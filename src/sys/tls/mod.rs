@@ -7,7 +7,7 @@ pub mod rotating;
 pub mod serving;
 pub mod trust;
 
-mod validity;
+pub mod validity;
 
 use std::fmt;
 use std::path::Path;
@@ -35,6 +35,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
+use crate::domain::validity::Validity;
 use crate::sys::tasks::Stop;
 use crate::sys::tls::rotating::Contents;
 use crate::sys::tls::rotating::FileSet;
@@ -204,6 +205,11 @@ impl ClientTls {
         if standing.wait_for(|now| *now != seen).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// When our certificate holds; `None` where it does not say.
+    pub fn validity(&self) -> Option<Validity> {
+        self.files.validity()
     }
 
     /// How it stands with the files.

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::domain::time::UnixSeconds;
+use crate::domain::validity::Validity;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::files;
@@ -65,7 +66,7 @@ pub(super) struct Rotating<T> {
 struct Current<T> {
     made: T,
     mark: Mark,
-    not_after: Option<UnixSeconds>,
+    validity: Option<Validity>,
 }
 
 /// How it stands with the files.
@@ -101,16 +102,22 @@ impl<T: Clone + Send + Sync + 'static> Rotating<T> {
 
     fn make(files: &FileSet, build: &Build<T>, contents: &Contents) -> Result<Current<T>, TlsError> {
         let made = build(files, contents)?;
-        let not_after = contents.chain(files)?.first().and_then(validity::not_after);
-        if let Some(at) = not_after.filter(|at| is_over(*at)) {
-            return Err(file_error(&files.certificate, format!("the certificate has expired at {}", at.rfc3339())));
+        let validity = contents.chain(files)?.first().and_then(validity::of);
+        if let Some(over) = validity.filter(|validity| validity.is_over(SystemClock.now().seconds())) {
+            let at = over.until.rfc3339();
+            return Err(file_error(&files.certificate, format!("the certificate has expired at {at}")));
         }
-        Ok(Current { made, mark: contents.mark(), not_after })
+        Ok(Current { made, mark: contents.mark(), validity })
     }
 
     /// For the next connection.
     pub(super) fn current(&self) -> T {
         self.current.load().made.clone()
+    }
+
+    /// When our certificate holds; `None` where it does not say.
+    pub(super) fn validity(&self) -> Option<Validity> {
+        self.current.load().validity
     }
 
     /// Told of replacements and of the end of our certificate.
@@ -120,7 +127,7 @@ impl<T: Clone + Send + Sync + 'static> Rotating<T> {
 
     /// Looks at the files until told to stop, and uses what they hold.
     pub(super) async fn follow(self: Arc<Self>, mut stop: Stop) {
-        let mut watch = Watch::default();
+        let (mut watch, mut warned) = (Watch::default(), None);
         loop {
             tokio::select! {
                 () = stop.wait() => return,
@@ -130,7 +137,7 @@ impl<T: Clone + Send + Sync + 'static> Rotating<T> {
             // The task is neither aborted, nor does it panic.
             let Ok(read) = tokio::task::spawn_blocking(move || Contents::read(&this.files)).await else { continue };
             self.consider(read, &mut watch);
-            self.look_at_time();
+            self.look_at_time(&mut warned);
         }
     }
 
@@ -162,18 +169,23 @@ impl<T: Clone + Send + Sync + 'static> Rotating<T> {
         }
     }
 
-    /// Says once when our own certificate is past its time.
-    fn look_at_time(&self) {
-        let over = self.current.load().not_after.filter(|at| is_over(*at));
-        let Some(at) = over.filter(|_| !self.changed.borrow().expired) else { return };
-        let (file, at) = (self.files.certificate.display(), at.rfc3339());
+    /// Says once when our own certificate nears its end, and once when it is past it. `warned` is the end that was told of.
+    fn look_at_time(&self, warned: &mut Option<UnixSeconds>) {
+        let (Some(validity), now) = (self.validity(), SystemClock.now().seconds()) else { return };
+        let file = self.files.certificate.display();
+        if !validity.is_over(now) {
+            if validity.ends_soon(now) && warned.replace(validity.until) != Some(validity.until) {
+                tracing::warn!(%file, "the certificate {}, and no other is in its place yet", validity.said(now));
+            }
+            return;
+        }
+        if self.changed.borrow().expired {
+            return;
+        }
+        let at = validity.until.rfc3339();
         tracing::error!(%file, at, "the certificate has expired: connections that rely on it are refused and ended");
         self.changed.send_modify(|standing| standing.expired = true);
     }
-}
-
-fn is_over(at: UnixSeconds) -> bool {
-    at < SystemClock.now().seconds()
 }
 
 /// What the looks before saw.

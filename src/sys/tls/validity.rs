@@ -1,8 +1,9 @@
-//! Until when a certificate holds: the one field of X.509 that the libraries here read and do not tell.
+//! When a certificate holds: the one field of X.509 that the libraries here read and do not tell.
 
 use rustls::pki_types::CertificateDer;
 
 use crate::domain::time::UnixSeconds;
+use crate::domain::validity::Validity;
 
 /// Tags of DER (X.690 section 8).
 const SEQUENCE: u8 = 0x30;
@@ -12,8 +13,8 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// Two-digit years from this on are of the last century (RFC 5280 section 4.1.2.5.1).
 const CENTURY: u16 = 50;
 
-/// The last second in which it holds; `None` where it cannot be read.
-pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<UnixSeconds> {
+/// The first and the last second in which it holds; `None` where they cannot be read.
+pub fn of(certificate: &CertificateDer<'_>) -> Option<Validity> {
     let (_, certificate, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
     let (_, mut fields, _) = element(certificate).filter(|(tag, ..)| *tag == SEQUENCE)?;
     if let Some((VERSION, _, rest)) = element(fields) {
@@ -24,8 +25,13 @@ pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<UnixSeconds>
         fields = element(fields)?.2;
     }
     let (_, validity, _) = element(fields).filter(|(tag, ..)| *tag == SEQUENCE)?;
-    let (_, _, rest) = element(validity)?;
-    let (tag, text, _) = element(rest)?;
+    let (first, from, rest) = element(validity)?;
+    let (second, until, _) = element(rest)?;
+    Some(Validity { from: moment(first, from)?, until: moment(second, until)? })
+}
+
+/// A time as it is written there, by its tag.
+fn moment(tag: u8, text: &[u8]) -> Option<UnixSeconds> {
     let text = std::str::from_utf8(text).ok()?;
     let (century, text) = match tag {
         UTC_TIME if text.get(..2)?.parse::<u16>().ok()? >= CENTURY => ("19", text),
@@ -67,15 +73,20 @@ mod tests {
     fn until(year: i32, month: u8, day: u8) -> CertificateDer<'static> {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["one.test".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(1990, 1, 2);
         params.not_after = rcgen::date_time_ymd(year, month, day);
         params.self_signed(&key).unwrap().der().clone()
     }
 
     #[test]
     fn both_ways_of_writing_a_time_are_read() {
-        assert_eq!(not_after(&until(2031, 2, 3)), UnixSeconds::parse_rfc3339("2031-02-03T00:00:00Z"));
-        assert_eq!(not_after(&until(1999, 2, 3)), UnixSeconds::parse_rfc3339("1999-02-03T00:00:00Z"));
-        assert_eq!(not_after(&until(2150, 2, 3)), UnixSeconds::parse_rfc3339("2150-02-03T00:00:00Z"));
+        let at = |text: &str| UnixSeconds::parse_rfc3339(text).unwrap();
+        for (year, wanted) in
+            [(2031, "2031-02-03T00:00:00Z"), (1999, "1999-02-03T00:00:00Z"), (2150, "2150-02-03T00:00:00Z")]
+        {
+            let found = of(&until(year, 2, 3)).unwrap();
+            assert_eq!((found.from, found.until), (at("1990-01-02T00:00:00Z"), at(wanted)));
+        }
     }
 
     proptest! {
@@ -86,7 +97,7 @@ mod tests {
                 *place = byte;
             }
             whole.truncate(cut);
-            let _ = not_after(&CertificateDer::from(whole));
+            let _ = of(&CertificateDer::from(whole));
         }
     }
 }
