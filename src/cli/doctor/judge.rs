@@ -412,10 +412,8 @@ fn told(facts: &Facts, kind: ConditionKind) -> Option<Judged> {
 fn conditions(facts: &Facts, kind: ConditionKind) -> Vec<Finding> {
     let all = facts.gateway.conditions.iter();
     let bad = all.filter(|found| found.kind == kind.name() && found.status == Status::False);
-    let next = |found: &ConditionBody| match kind {
-        ConditionKind::AuthzReachable if found.reason == DRAINING => "sigilum gateway undrain --all",
-        kind => hint(kind),
-    };
+    let drains = |found: &ConditionBody| kind == ConditionKind::AuthzReachable && found.reason == DRAINING;
+    let next = |found: &ConditionBody| if drains(found) { "sigilum gateway undrain --all" } else { hint(kind) };
     bad.map(|found| Finding::new(kind.finding(), severity(found), found.message.clone()).hint(next(found))).collect()
 }
 
