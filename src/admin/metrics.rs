@@ -44,7 +44,10 @@ pub async fn show(admin: &Admin) -> Result<Response<Body>, Problem> {
     admin.metrics.reload().record_config(config.generation, config.pending_changes.len());
     let now_ms = admin.clock.now().wall.0;
     admin.metrics.usage().record_oldest_at(now_ms);
-    admin.metrics.record_in_flight(in_flight(admin).await);
+    let in_flight = in_flight(admin).await;
+    // One that has run here left its socket behind, however it ended.
+    let here = in_flight.is_some() || admin.health.own_envoy() || admin.envoy_socket.exists();
+    admin.metrics.record_in_flight(in_flight, here);
     admin.metrics.show(Standing {
         nodes: peers.into_iter().map(|peer| node(peer, &published.epoch, published.version)).collect(),
         epoch: published.epoch,

@@ -35,6 +35,7 @@ use crate::gate::Gate;
 use crate::state::StateSource;
 use crate::state::Subscriber;
 use crate::sys::clock::Clock;
+use crate::sys::env;
 use crate::sys::files;
 use crate::sys::files::FileLock;
 use crate::sys::files::LockError;
@@ -376,6 +377,12 @@ fn assemble<C: Clock + Clone>(config: AuthzConfig, clock: C, held: Held) -> Resu
     })
 }
 
+/// What admin knows an authz of another host by: a container's `HOSTNAME`, which is the name of its pod. There it is process 1,
+/// and so is every other one.
+fn node_name(host: Option<String>, process: u32) -> Option<String> {
+    host.map(|host| if process == 1 { host } else { format!("{host}-{process}") })
+}
+
 /// Keeps the state up to date, and tells admin how it stands: not ready while there is nothing to decide with.
 fn follow_state<C: Clock + Clone>(
     tasks: &mut Tasks,
@@ -386,12 +393,13 @@ fn follow_state<C: Clock + Clone>(
     started_at: UnixMillis,
     reporter: &Reporter<C>,
 ) {
+    let mut node = format!("authz-{}", std::process::id());
     if let StateSource::Tls(_, tls) = &source {
+        node = node_name(env::lookup("HOSTNAME"), std::process::id()).unwrap_or(node);
         let tls = tls.clone();
         tasks.spawn("state-certificates", |stop| tls.follow(stop));
     }
     let (subscriber, reporter) = (subscriber.clone(), Arc::clone(reporter));
-    let node = format!("authz-{}", std::process::id());
     let report = move || reporter.get().map_or_else(|| authz::report_of_none(started_at), |authz| authz.report());
     tasks.spawn("state-stream", |stop| subscriber.run(source, node, window, clock, report, stop));
 }

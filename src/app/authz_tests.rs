@@ -846,6 +846,15 @@ async fn the_state_stream_speaks_mutual_tls_too() {
     admin.supervise(TIMEOUT).await;
 }
 
+#[test]
+fn pods_are_told_apart_by_their_names() {
+    let named = |host: Option<&str>, process| node_name(host.map(str::to_owned), process);
+    assert_eq!(named(Some("data-plane-7f-x2"), 1).unwrap(), "data-plane-7f-x2");
+    // Two on one machine, which has a name all the same.
+    assert_eq!(named(Some("edge"), 4711).unwrap(), "edge-4711");
+    assert_eq!(named(None, 4711), None);
+}
+
 #[path = "authz_replicas_tests.rs"]
 mod replicas;
 

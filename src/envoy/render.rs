@@ -137,6 +137,18 @@ pub fn with_authz_at(text: &str, socket: &Path) -> Result<String, RenderError> {
     replace(text, AUTHZ, 1, &format!("pipe: {{ path: {} }}", quoted(&socket.display().to_string())))
 }
 
+/// Where the file says that the access log goes.
+const ACCESS_LOG_FILE: &str = "          - name: envoy.access_loggers.file\n";
+const ACCESS_LOG_PLACE: &str = "file.v3.FileAccessLog
+              path: access.log\n";
+
+/// The rendered file with the access log on Envoy's own stdout, for whoever keeps what containers say. In the run folder it grows
+/// until an admin that shares this folder puts it aside.
+pub fn with_access_log_on_stdout(text: &str) -> Result<String, RenderError> {
+    let text = replace(text, ACCESS_LOG_FILE, 1, "          - name: envoy.access_loggers.stdout\n")?;
+    replace(&text, ACCESS_LOG_PLACE, 1, "stream.v3.StdoutAccessLog\n")
+}
+
 /// TLS in front of the filters of agents.
 fn transport_socket(tls: &IngressTls) -> String {
     let file = |path: &Path| format!("{{ filename: {} }}", quoted(&path.display().to_string()));

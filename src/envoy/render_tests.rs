@@ -176,6 +176,19 @@ fn a_gateway_that_listens_elsewhere_is_no_upstream_there() {
 }
 
 #[test]
+fn the_access_log_on_stdout_is_the_same_one() {
+    let logger = |text: &str| {
+        let document: Value = serde_yaml::from_str(text).unwrap();
+        find(&document, "access_log").unwrap()[0].clone()
+    };
+    let (file, stdout) = (logger(STATIC), logger(&with_access_log_on_stdout(STATIC).unwrap()));
+    assert_eq!(stdout["filter"], file["filter"]);
+    assert_eq!(stdout["typed_config"]["log_format"], file["typed_config"]["log_format"]);
+    assert!(stdout["typed_config"]["@type"].as_str().unwrap().ends_with("stream.v3.StdoutAccessLog"));
+    assert!(stdout["typed_config"]["path"].is_null());
+}
+
+#[test]
 fn what_cannot_be_rendered_is_said() {
     let none = Rendering { ingress: Vec::new(), ..settings() };
     assert_eq!(render(&none), Err(RenderError::NoAddress("ingress")));
@@ -199,7 +212,8 @@ async fn envoy_accepts_both_forms() {
     let traces = Some(TraceOptions { service_name: "edge".to_owned(), sampled: 1 });
     let traced = Rendering { traces, ..settings() };
     let rendered = [&settings(), &odd, &elsewhere, &traced].map(|form| render(form).unwrap());
-    let forms: Vec<_> = std::iter::once(STATIC.to_owned()).chain(rendered).collect();
+    let spoken = with_access_log_on_stdout(STATIC).unwrap();
+    let forms: Vec<_> = [STATIC.to_owned(), spoken].into_iter().chain(rendered).collect();
     for (number, form) in forms.iter().enumerate() {
         let file = folder.path().join(format!("{number}.yaml"));
         std::fs::write(&file, form).unwrap();

@@ -52,6 +52,13 @@
 //!   read it starts a second Envoy with nothing but that face (`deploy/config/face.yaml`) in front of the first one's admin socket,
 //!   on the loopback of the machine (`--network host`), where no container has a way. Another network of the stack would not do:
 //!   podman's lead into each other, and podman-compose before 1.1 knows no option against it, nor `network_mode`.
+//! - **The port of agents is on loopback** like the others, because it speaks in clear and answers whoever reaches it: whoever
+//!   opens it to other machines (`GATEWAY_PUBLISH`) says so, and says who sees the network between.
+//! - **A container that ends with 78 is started again all the same.** `on-failure` with a maximum would stop at a mistake in the settings, but the
+//!   engine then starts nothing after the machine itself was started anew. The pause between starts grows to a minute, and logs are
+//!   bounded (three files of 10 MB; podman keeps one).
+//! - **Memory is bounded** for each container: a leak ends one process, which is started again, and not the machine. Envoy turns
+//!   requests away before (1 GiB, in its file).
 //! - **Start order** is that of who waits for whom; podman-compose before 1.1 knows only the order, and it is enough: authz
 //!   asks until admin answers, and an Envoy without its file ends and is started again.
 //!

@@ -49,6 +49,14 @@
 //! Admin's own readiness wants an authz that has its state, which reaches it through the Service of admin. That Service therefore leads
 //! to admins that are not ready.
 //!
+//! # What of the pod is the gateway's
+//!
+//! Its containers and volumes, and `enableServiceLinks: false`: a Service of the namespace that is called `gateway` would set `GATEWAY_PORT`. The
+//! account, its token, the user, the group of files and the time to end are the application's owner's. What can be said of a container
+//! is said there: user, `runAsNonRoot`, seccomp, and an empty volume where Kubernetes would mount the token of the account, which
+//! nothing of ours uses. What cannot is asked for in `application.yaml`: some `fsGroup`, as a Secret's files are otherwise readable
+//! by root alone or by everybody, and 80 seconds to end.
+//!
 //! # Sockets and users
 //!
 //! Loopback is the application's too, so Envoy's read-only face is not in the sidecar's file (`envoy-config --no-admin-face`): its
@@ -57,7 +65,10 @@
 //! All containers of the gateway run as 65532, because the sockets answer to their own user alone; the application must run as another.
 //! Two volumes in memory hold them: one that Envoy and authz share (and admin, for the access log), one that admin and authz share,
 //! so that Envoy does not see the state. The application mounts neither. Files of Secrets are root's with mode 0440 and the group of `fsGroup`,
-//! which the gateway accepts as its own. In memory counts: `usage.max_backlog_bytes` bounds the access log there.
+//! which the gateway accepts as its own. In memory counts: in a sidecar `usage.max_backlog_bytes` bounds the access log there. In the
+//! shared data plane there is no admin beside Envoy that would put the log aside, so Envoy says it on its standard output
+//! (`envoy-config --access-log stdout`), which the platform keeps in bounds; its lines are as Envoy writes them. Admin therefore counts no
+//! requests to providers there, knows of no refusal and of no last use, and reports no usage.
 //!
 //! `gateway rekey` writes the next key beside the old one, which a Secret does not allow. Where the key has to change: make a
 //! backup, put a new Secret in place, and begin with a new volume; in a sidecar the next pod does.
@@ -65,7 +76,8 @@
 //! # One admin
 //!
 //! `strategy: Recreate` and a `ReadWriteOncePod` volume, because the store has one writer: a second admin would end with exit code 78
-//! on the lock. The PodDisruptionBudget of one of one makes whoever empties a node ask first.
+//! on the lock. The PodDisruptionBudget of one of one makes whoever empties a node ask first; Valkey has one for the same reason. A
+//! pod that is deleted is not asked for: cordon the node, delete the pod, and it starts on another node.
 //!
 //! The password of the shared gateway is a Secret of its own (`admin.password_file`), because a minted token on the volume would
 //! be known to nobody in the cluster; admin takes a changed one as it is. Prometheus does not hold it: `sigilum-metrics` has a token that
@@ -86,6 +98,11 @@
 //! One Valkey in memory, no volume and no replica. Where it is started anew its memory is another, which every authz notices, and what
 //! was signed before is refused for some seconds ([`fleet`](crate::manual::fleet)): what a disk had kept would not be asked for. A
 //! StatefulSet of one is never two at a time, as a Deployment may be for a moment; two would be two memories.
+//!
+//! Valkey reads its certificate at its start and when it is told to (`CONFIG SET tls-cert-file`, also with the name it has), so
+//! its liveness probe tells it every 20 seconds. A broken file leaves it with the certificate it had, and says so in its log. The probe
+//! does not verify what it speaks to, which is its own loopback: a certificate that has run out would otherwise keep the next
+//! one away. It shows the password over its standard input, so that no list of processes has it.
 //!
 //! # Kustomize and no Helm chart
 //!

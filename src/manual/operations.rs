@@ -200,7 +200,10 @@
 //! over processes and their restarts. `replay_share_refused_total` counts refusals because one key held its quarter of the window:
 //! part of the reason `replay_window_full`, which the window itself may also be.
 //!
-//! `state_info` names the epoch; `authz_acknowledged_version` and `authz_lag_versions` are about each authz process by its `node`;
+//! `envoy_up` is not there where no Envoy ever ran in this run folder, as in the shared gateway of Kubernetes. `state_info` names
+//! the epoch; `authz_acknowledged_version` and `authz_lag_versions` are about each authz process by its `node` (`authz-` and its
+//! process; over TCP after the name in its certificate, and from a container its `HOSTNAME`, which is the name of
+//! the pod);
 //! two of one name are told apart by `#2`, and of more than 64 those farthest behind are shown. `store_*_bytes` are the database,
 //! its log and the room in it that holds nothing; `store_audit_entries` and `store_audit_oldest_age_seconds` the audit.
 //! `process_resident_memory_bytes`, `process_open_fds`, `process_max_fds` and `process_start_time_seconds` are about `admin` and,

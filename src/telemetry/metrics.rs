@@ -14,6 +14,7 @@ use prometheus::HistogramVec;
 use prometheus::IntCounter;
 use prometheus::IntCounterVec;
 use prometheus::IntGauge;
+use prometheus::IntGaugeVec;
 use prometheus::Opts;
 use prometheus::Registry;
 use prometheus::TextEncoder;
@@ -92,7 +93,8 @@ pub struct Metrics {
     drain: IntCounterVec,
     drain_seconds: HistogramVec,
     access_log_unreadable: IntCounter,
-    envoy_up: IntGauge,
+    /// One value without labels, or none.
+    envoy_up: IntGaugeVec,
     state_version: IntGauge,
     state_connections: IntGauge,
     authz_connected: IntGauge,
@@ -146,6 +148,8 @@ impl Metrics {
             registry.register(Box::new(latency.clone()))?;
             Ok::<_, prometheus::Error>(latency)
         };
+        let envoy_up = IntGaugeVec::new(options("envoy_up", "Whether Envoy's admin interface answers"), &[])?;
+        registry.register(Box::new(envoy_up.clone()))?;
         let requests_in_flight = Gauge::with_opts(options("requests_in_flight", "Requests Envoy is working on"))?;
         registry.register(Box::new(requests_in_flight.clone()))?;
         let claims_age = GaugeVec::new(
@@ -174,7 +178,7 @@ impl Metrics {
             drain: counters("shutdown_drain_total", "Shutdowns by outcome", &["outcome"])?,
             drain_seconds: latency("shutdown_drain_seconds", "Duration of shutdowns", &["outcome"])?,
             access_log_unreadable: counter("access_log_unreadable_total", "Access log lines that were not understood")?,
-            envoy_up: gauge("envoy_up", "Whether Envoy's admin interface answers")?,
+            envoy_up,
             state_version: gauge("state_version", "Version of the published state")?,
             state_connections: gauge("state_connections", "Connections in the store")?,
             authz_connected: gauge("authz_connected", "Connected authz processes")?,
@@ -304,9 +308,14 @@ impl Metrics {
         }
     }
 
-    /// Requests Envoy is working on; `None` where it does not answer.
-    pub fn record_in_flight(&self, requests: Option<f64>) {
-        self.envoy_up.set(i64::from(requests.is_some()));
+    /// Requests Envoy is working on; `None` where it does not answer. `here`: there is an Envoy whose admin interface we could
+    /// reach; where there is none nothing is said of it, as it may well be up elsewhere.
+    pub fn record_in_flight(&self, requests: Option<f64>, here: bool) {
+        if here {
+            self.envoy_up.with_label_values::<&str>(&[]).set(i64::from(requests.is_some()));
+        } else {
+            self.envoy_up.reset();
+        }
         self.requests_in_flight.set(requests.unwrap_or_default());
     }
 

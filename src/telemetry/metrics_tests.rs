@@ -98,7 +98,7 @@ fn state_drain_and_envoy_show() {
     let metrics = Metrics::new().unwrap();
     metrics.record_state(7, 3, 2, 1);
     metrics.record_drain(DrainOutcome::Clean, 0.5);
-    metrics.record_in_flight(Some(4.0));
+    metrics.record_in_flight(Some(4.0), true);
     for line in [
         "sigilum_gateway_state_version 7",
         "sigilum_gateway_state_connections 3",
@@ -112,8 +112,10 @@ fn state_drain_and_envoy_show() {
     ] {
         has(&metrics, line);
     }
-    metrics.record_in_flight(None);
+    metrics.record_in_flight(None, true);
     has(&metrics, "sigilum_gateway_envoy_up 0");
+    metrics.record_in_flight(None, false);
+    assert!(!metrics.render().unwrap().contains("sigilum_gateway_envoy_up"), "nobody knows of an Envoy elsewhere");
 }
 
 proptest! {

@@ -134,6 +134,10 @@ fn every_image_is_pinned() {
         for image in document["images"].as_sequence().into_iter().flatten() {
             assert_eq!(image["newTag"].as_str(), Some(env!("CARGO_PKG_VERSION")), "{path:?}");
         }
+        for labels in document["labels"].as_sequence().into_iter().flatten() {
+            let version = labels["pairs"]["app.kubernetes.io/version"].as_str();
+            assert_eq!(version, Some(env!("CARGO_PKG_VERSION")), "{path:?}");
+        }
     }
 }
 
@@ -215,6 +219,22 @@ fn whatever_shares_a_socket_runs_as_one_user_and_nothing_else_does() {
 }
 
 #[test]
+fn the_sidecars_leave_the_pod_to_its_owner() {
+    let patch: Value = serde_yaml::from_str(&read("deploy/k8s/sidecar/sidecars.yaml")).unwrap();
+    let pod = &patch["spec"]["template"]["spec"];
+    let set: Vec<_> = pod.as_mapping().unwrap().keys().filter_map(Value::as_str).collect();
+    assert_eq!(set, ["enableServiceLinks", "initContainers", "volumes"], "README.md lists what it sets");
+    // Whether the application has a token of the API server is its owner's to say: the gateway has none.
+    let empty: Vec<_> = entries(pod, "volumes").into_iter().filter(|volume| !volume["emptyDir"].is_null()).collect();
+    for container in containers(pod) {
+        let mounts = entries(&container, "volumeMounts");
+        let token = "/var/run/secrets/kubernetes.io/serviceaccount";
+        let mount = mounts.iter().find(|mount| mount["mountPath"] == token).unwrap();
+        assert!(empty.iter().any(|volume| volume["name"] == mount["name"]), "{:?}", container["name"]);
+    }
+}
+
+#[test]
 fn every_container_of_ours_is_probed_and_every_sidecar_is_a_native_one() {
     for (path, pod) in pods() {
         for container in containers(&pod).iter().filter(|container| ours(container)) {
@@ -292,8 +312,9 @@ fn sigilum(arguments: &[&str]) -> std::process::Output {
 
 #[test]
 fn envoys_file_of_each_overlay_is_the_printed_one() {
+    let shared = ["--stats-addr", "0.0.0.0:38301", "--access-log", "stdout"];
     // Beside an application loopback is the application's too.
-    for (overlay, more) in [("sidecar", &["--no-admin-face"][..]), ("shared", &["--stats-addr", "0.0.0.0:38301"])] {
+    for (overlay, more) in [("sidecar", &["--no-admin-face"][..]), ("shared", &shared)] {
         let folder = root().join("deploy/k8s").join(overlay);
         let settings = folder.join("gateway.yaml").display().to_string();
         let words = ["gateway", "envoy-config", "--config", &settings, "--probe-addr", "0.0.0.0:38300"];

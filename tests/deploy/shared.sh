@@ -335,7 +335,7 @@ for pod in stranger expired; do podman pod rm --force --time 1 "$pod" >> "$LOG" 
 
 # ---------------------------------------------------------------- certificates change, nobody restarts
 streams() { said admin-admin "an authz has connected"; }
-processes() { for name in admin-admin one-authz two-authz; do printf '%s ' "$(process_of "$name")"; done; }
+processes() { for name in admin-admin one-authz two-authz replay-valkey; do printf '%s ' "$(process_of "$name")"; done; }
 before_rotation="$(processes)"
 count="$(streams)"
 certificate "$WORK/renewed" "$DATA_PLANE" 14
@@ -358,6 +358,18 @@ certificate "$WORK/renewed" "$DATA_PLANE" 7200
 replace two tls "$WORK/renewed"
 until_true 20 "a stream with another certificate" eval '[ "$(streams)" -gt "$count" ]'
 passed "the next certificate mends it"
+REPLAY_NAMES=$'DNS:sigilum-replay\nextendedKeyUsage=serverAuth'
+replay_serial() { openssl s_client -connect "$REPLAY:6379" < /dev/null 2>/dev/null | openssl x509 -noout -serial; }
+probe_replay() { exec_of replay sigilum-replay valkey livenessProbe || fail "the liveness probe of Valkey"; }
+for life in -60 7200; do
+    certificate "$WORK/renewed-replay" "$REPLAY_NAMES" "$life"
+    replace replay tls "$WORK/renewed-replay"
+    probe_replay
+    is "Valkey takes a certificate of $life s with its liveness probe" "$(openssl x509 -noout -serial -in "$WORK/renewed-replay/tls.crt")" "$(replay_serial)"
+done
+valkey client kill type normal >> "$LOG"
+for pod in one two; do until_true 10 "a declared agent at pod $pod" declared example "$pod"; done
+passed "and who connects to it anew is content"
 is "nobody was started again" "$before_rotation" "$(processes)"
 
 # ---------------------------------------------------------------- metrics, as Prometheus is told to read them
@@ -379,6 +391,9 @@ PY
 }
 is "Prometheus reads the metrics with the Secrets the ServiceMonitor names" 200 "$(scrape yes)"
 holds "which say something" sigilum_ "$(head -c 20000 "$WORK/metrics")"
+lags() { grep --count --extended-regexp 'sigilum_gateway_authz_lag_versions\{node="[^"]*\((one|two)\)"\}' "$WORK/metrics" || true; }
+is "each data plane under the name of its pod" 2 "$(lags)"
+is "and nothing of an Envoy, which is elsewhere" 0 "$(grep --count sigilum_gateway_envoy_up "$WORK/metrics" || true)"
 is "and without them it does not" 403 "$(scrape no)"
 is "nor anything else with them" 403 "$(scrape yes /api/admin/connections)"
 
@@ -420,6 +435,9 @@ until_true 20 "a claim" claimed one
 passed "with admin back claims pass again"
 
 # ---------------------------------------------------------------- what was said
+until_true 5 "a line of the access log" eval '[ "$(said one-envoy "\"connection\":\"example\"")" -ge 1 ]'
+passed "Envoy says its access log, for the platform to keep in bounds"
+is "and puts no file into memory" "" "$(find "$WORK"/volumes-{one,two}/run -type f -name 'access.log*')"
 for container in admin-admin one-envoy one-authz two-envoy two-authz replay-valkey; do podman logs "$container" 2>&1; done > "$WORK/said"
 for key in "$PROVIDER_KEY" "$ADDED_KEY" "$BILLING_KEY" "$(cat "$SECRETS/sigilum-admin/password")" "$(cat "$SECRETS/sigilum-metrics/token")" "$(cat "$SECRETS/sigilum-replay/password")"; do
     lacks "no secret in what the containers say" "$key" "$WORK/said"

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::ValueEnum;
 
 use crate::cli::args::Globals;
 use crate::cli::gateway::options::SettingsArgs;
@@ -44,9 +45,21 @@ pub(crate) struct EnvoyConfigArgs {
     /// Add a listener where Prometheus reads Envoy's statistics: GET `/stats/prometheus` and nothing else. Keep agents from it
     #[arg(long, value_name = "IP:PORT", conflicts_with = "unchanged")]
     stats_addr: Option<SocketAddr>,
+    /// Where the access log goes: `stdout` is for an Envoy whose run folder no admin shares, as nobody else puts the file aside
+    #[arg(long, value_enum, value_name = "PLACE", default_value_t = AccessLogPlace::File, conflicts_with = "unchanged")]
+    access_log: AccessLogPlace,
     /// Settings.
     #[command(flatten)]
     settings: SettingsArgs,
+}
+
+/// Where Envoy writes a line per request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AccessLogPlace {
+    /// access.log in its working directory; admin reads it there and keeps it in bounds
+    File,
+    /// Its standard output
+    Stdout,
 }
 
 /// Prints it, or writes it. Socket paths in it are relative: Envoy runs with the run folder as its working directory.
@@ -80,6 +93,10 @@ fn text(args: &EnvoyConfigArgs, globals: &Globals) -> Result<String, CliError> {
         None => text,
     };
     let text = if args.no_admin_face { render::without_face(&text).map_err(failed)? } else { text };
+    let text = match args.access_log {
+        AccessLogPlace::File => text,
+        AccessLogPlace::Stdout => render::with_access_log_on_stdout(&text).map_err(failed)?,
+    };
     let Some(socket) = &args.authz_socket else { return Ok(text) };
     peer::check_socket_path(socket).map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
     render::with_authz_at(&text, socket).map_err(failed)
