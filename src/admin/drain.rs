@@ -103,6 +103,12 @@ impl DrainDesk {
         latest(&self.held())
     }
 
+    /// The same in RFC 3339; `None`: nobody drains.
+    pub fn until(&self, now: UnixMillis) -> Option<String> {
+        let until = self.until_ms();
+        (until > now.0).then(|| UnixMillis(until).rfc3339())
+    }
+
     fn held(&self) -> MutexGuard<'_, Vec<Lease>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,6 +241,7 @@ async fn tell(admin: &Admin) -> Result<(), Problem> {
             }
         };
         admin.store.advance(publish).await?;
+        admin.health.look_soon();
     }
     tell_envoy(admin).await;
     Ok(())

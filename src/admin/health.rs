@@ -9,6 +9,8 @@ use crate::admin::health_judge::Facts;
 use crate::admin::respond::Problem;
 use crate::admin::respond::json;
 use crate::sys::clock::Clock as _;
+use crate::wire::health::DRAINING;
+use crate::wire::health::GATEWAY_DRAINING;
 use crate::wire::health::HealthBody;
 use crate::wire::health::ReadyBody;
 
@@ -37,9 +39,11 @@ pub async fn ready(admin: &Admin, details: bool, fresh: bool) -> Result<Response
         let (check, status) = ("readiness".to_owned(), "ok".to_owned());
         return json(StatusCode::OK, &ReadyBody { check, ok: true, ready: true, status, details: told });
     }
-    let Some(told) = told else { return Err(not_ready(NOT_READY)) };
+    let drains = found.details.conditions.iter().filter(|one| one.is_failure()).all(|one| one.reason == DRAINING);
+    let (code, plain) = if drains { (GATEWAY_DRAINING, DRAINS) } else { ("NOT_READY", NOT_READY) };
+    let Some(told) = told else { return Err(refused(code, plain)) };
     let first = told.conditions.iter().find(|condition| condition.is_failure());
-    let problem = not_ready(first.map_or(NOT_READY, |condition| condition.message.as_str()));
+    let problem = refused(code, first.map_or(plain, |condition| condition.message.as_str()));
     Err(problem
         .member("contractVersion", &told.contract_version)
         .member("evaluatedAt", &told.evaluated_at)
@@ -54,7 +58,14 @@ const NOT_READY: &str = "the gateway is not ready; with the admin token this pat
 /// Nothing is known, or not any more.
 const NOT_LOOKED: &str = "how it stands with the gateway has not been looked at lately";
 
+/// The same where a drain is all that keeps it from being ready.
+const DRAINS: &str = "the gateway takes no new requests: somebody drains it";
+
 fn not_ready(reason: &str) -> Problem {
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_READY", reason).retry_after(1);
+    refused("NOT_READY", reason)
+}
+
+fn refused(code: &'static str, reason: &str) -> Problem {
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, reason).retry_after(1);
     problem.member("ok", &false).member("ready", &false)
 }

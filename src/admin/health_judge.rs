@@ -11,6 +11,7 @@ use crate::telemetry::data_plane::Condition;
 use crate::telemetry::data_plane::IN_SYNC;
 use crate::wire::health::ConditionBody;
 use crate::wire::health::ConditionKind;
+use crate::wire::health::DRAINING;
 use crate::wire::health::Requirement;
 use crate::wire::health::Status;
 
@@ -43,6 +44,8 @@ pub struct Facts {
     pub authz: AuthzFact,
     /// What became of an unsigned request.
     pub canary: CanaryFact,
+    /// Until when a lease of a drain is held (RFC 3339); `None`: none is.
+    pub draining: Option<String>,
     /// What Envoy was given, and the certificate of agents' connections.
     pub data_plane: Vec<Condition>,
     /// The claims; `None`: they have no source.
@@ -198,12 +201,12 @@ pub fn judge(facts: &Facts) -> Vec<ConditionBody> {
         store(&facts.store),
         master_key(facts),
         secrets(facts.secrets),
-        envoy(&facts.envoy),
+        envoy(&facts.envoy, facts.draining.is_some()),
         stream(&facts.authz),
     ];
     all.extend(facts.data_plane.iter().filter(|found| found.kind == IN_SYNC).map(told));
     all.extend([
-        authz(&facts.canary),
+        authz(&facts.canary, facts.draining.as_deref()),
         nonces(&facts.authz),
         replay_shared(&facts.authz),
         claims(facts.claims.as_ref()),
@@ -296,7 +299,7 @@ fn secrets(told: SecretsFact) -> ConditionBody {
     }
 }
 
-fn envoy(fact: &EnvoyFact) -> ConditionBody {
+fn envoy(fact: &EnvoyFact, draining: bool) -> ConditionBody {
     let kind = ConditionKind::EnvoyLive;
     match fact {
         EnvoyFact::Elsewhere => condition(
@@ -310,7 +313,9 @@ fn envoy(fact: &EnvoyFact) -> ConditionBody {
             condition(kind, "envoy", HOLDS, "Live", format!("Envoy {version} is live"))
         }
         EnvoyFact::Answers { state, .. } if state == "DRAINING" => {
-            condition(kind, "envoy", FAILS, "Draining", "Envoy finishes what is open and takes nothing new")
+            // Where a lease is held, authz says so, and until when.
+            let status = if draining { HOLDS } else { FAILS };
+            condition(kind, "envoy", status, "Draining", "Envoy finishes what is open and takes nothing new")
         }
         EnvoyFact::Answers { state, .. } => {
             condition(kind, "envoy", FAILS, "NotStarted", format!("Envoy starts ({state})"))
@@ -363,8 +368,15 @@ fn told(found: &Condition) -> ConditionBody {
     }
 }
 
-fn authz(fact: &CanaryFact) -> ConditionBody {
+fn authz(fact: &CanaryFact, draining: Option<&str>) -> ConditionBody {
     let kind = ConditionKind::AuthzReachable;
+    if let (Some(until), false) = (draining, matches!(fact, CanaryFact::LetThrough(_))) {
+        let message =
+            format!("draining until {until}: new requests are refused; `sigilum gateway undrain --all` ends it");
+        // Where Envoy is elsewhere, readiness says whether admin serves the authz of other hosts, which it does.
+        let status = if *fact == CanaryFact::Elsewhere { NOTED } else { FAILS };
+        return condition(kind, "authz", status, DRAINING, message);
+    }
     match fact {
         CanaryFact::Elsewhere => condition(kind, "authz", UNKNOWN, "Elsewhere", "Envoy is not run by this gateway"),
         CanaryFact::NoEnvoy => condition(kind, "authz", UNKNOWN, "NoEnvoy", "there is no live Envoy to ask through"),

@@ -20,6 +20,7 @@ fn well() -> Facts {
             ..AuthzFact::default()
         },
         canary: CanaryFact::Refused(3),
+        draining: None,
         data_plane: vec![Condition { kind: IN_SYNC, holds: true, reason: "InSync", message: "m".to_owned() }],
         claims: Some(overview::Condition { fresh: true, reason: "Confirmed", message: "m".to_owned() }),
         api: Some(ApiFact::Answers(Some(0))),
@@ -49,6 +50,33 @@ fn a_well_gateway_is_ready_and_has_nothing_to_say() {
     expected.insert(5, "XdsInSync");
     expected.truncate(expected.len() - 2);
     assert_eq!(kinds, expected);
+}
+
+#[test]
+fn a_drain_is_said_once_with_its_end_and_what_ends_it() {
+    let held = |facts: &mut Facts| facts.draining = Some("2026-01-01T00:00:00Z".to_owned());
+    let failing = (vec!["AuthzReachable".to_owned()], vec![], vec!["AuthzReachable: Draining".to_owned()]);
+    assert_eq!(changed(held), failing);
+    let (failures, _, _) = changed(|facts| {
+        held(facts);
+        facts.envoy = EnvoyFact::Answers { state: "DRAINING".to_owned(), version: "1.40.0".to_owned() };
+        facts.canary = CanaryFact::NoEnvoy;
+    });
+    assert_eq!(failures, ["AuthzReachable"]);
+    let (failures, advisories, _) = changed(|facts| {
+        held(facts);
+        (facts.envoy, facts.canary) = (EnvoyFact::Elsewhere, CanaryFact::Elsewhere);
+    });
+    assert_eq!((failures, advisories), (vec![], vec!["AuthzReachable".to_owned()]), "admin serves its authz");
+    let open = changed(|facts| {
+        held(facts);
+        facts.canary = CanaryFact::LetThrough("200".to_owned());
+    });
+    assert_eq!(open.2, ["AuthzReachable: FailedOpen"]);
+    let mut facts = well();
+    held(&mut facts);
+    let said = judge(&facts).into_iter().find(|one| one.reason == DRAINING).unwrap().message;
+    assert!(said.contains("2026-01-01T00:00:00Z") && said.contains("sigilum gateway undrain --all"), "{said}");
 }
 
 #[test]

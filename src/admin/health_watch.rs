@@ -172,6 +172,11 @@ impl Health {
         latest.filter(|found| now.since(found.at) < STALE_MS)
     }
 
+    /// Has it looked at what is cheap to look at now and not in a moment: something was changed.
+    pub fn look_soon(&self) {
+        self.ask.notify_one();
+    }
+
     /// Has everything looked at anew, and returns what was found then; `None` where that took too long.
     pub async fn fresh(&self) -> Option<Arc<Evaluated>> {
         let mut latest = self.latest.subscribe();
@@ -231,6 +236,7 @@ async fn look(admin: &Admin, memory: &mut Memory) {
         envoy,
         authz: authz(admin, memory),
         canary,
+        draining: admin.drain.until(admin.clock.now().wall),
         data_plane: admin.metrics.data_plane().conditions(),
         claims: admin
             .claims

@@ -78,8 +78,8 @@ async fn live(Extension(id): Id) -> Response<Body> {
 #[utoipa::path(get, path = "/health/ready", operation_id = "readiness", tag = "health", params(ReadyQuery),
     security((), ("admin_token" = []), ("bearer" = [])), responses(
     (status = 200, description = "Ready", body = ReadyBody),
-    (status = 503, description = "`NOT_READY`; with the token the sentence says why, and `conditions`, `failures` and \
-        `advisories` stand beside it", body = NotReadyBody),
+    (status = 503, description = "`NOT_READY`, or `GATEWAY_DRAINING` where nothing else is wrong; with the token the sentence \
+        says why, and `conditions`, `failures` and `advisories` stand beside it", body = NotReadyBody),
 ))]
 async fn ready(State(admin): Shared, Extension(id): Id, query: Asked<ReadyQuery>, request: Request) -> Response<Body> {
     router::look_for_new_secret(&admin).await;

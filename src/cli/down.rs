@@ -12,6 +12,7 @@ use crate::cli::gateway::stop;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::reach;
 use crate::cli::stack;
 use crate::config::Config;
 use crate::sys::process::PortHolder;
@@ -26,7 +27,7 @@ pub struct DownArgs {
 
 /// Stops it. Nothing to stop is no failure, and neither is a port that is somebody else's.
 pub(crate) async fn run(args: &DownArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
-    let config = args.settings.load(globals)?;
+    let config = reach::running(&args.settings.flags(globals), printer)?;
     let ours = down::listening(&config.paths.run_dir);
     // First those who would start again what is stopped, or try to reach it.
     gateway::end_bridge(&config, printer).await?;

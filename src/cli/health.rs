@@ -20,7 +20,7 @@ use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::profile;
-use crate::cli::settings;
+use crate::cli::reach;
 use crate::cli::table::Cell;
 use crate::cli::table::Table;
 use crate::cli::table::Tone;
@@ -29,6 +29,7 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::wire::health::ConditionBody;
 use crate::wire::health::ConditionKind;
+use crate::wire::health::DRAINING;
 use crate::wire::health::DetailsBody;
 use crate::wire::health::Status;
 
@@ -79,7 +80,7 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
     let file = args.config.as_ref().map(|file| file.to_string_lossy().into_owned());
     flags.set(&crate::config::keys::CONFIG_FILE, file);
     // Also where the file has become unusable since: the gateway that runs can still be asked.
-    let config = settings::look(&flags)?.config;
+    let config = reach::answering(&flags, printer)?;
     let (token, trust) = (gateway_api::token(&config)?, gateway_api::trust(&config.admin.trust));
     let api = StatusApi::new(&config.admin_url, token.as_ref(), &trust, patience);
     let api = api.map_err(|error| gateway_api::failed(&error))?;
@@ -199,6 +200,9 @@ fn next_step(condition: &ConditionBody) -> Option<&'static str> {
         return None;
     }
     let kind = ConditionKind::ALL.iter().find(|kind| kind.name() == condition.kind)?;
+    if *kind == ConditionKind::AuthzReachable && condition.reason == DRAINING {
+        return Some("sigilum gateway undrain --all");
+    }
     Some(match kind {
         ConditionKind::StateLock => "sigilum gateway status --deep",
         ConditionKind::Store | ConditionKind::MasterKey => "sigilum gateway backup --output FILE",

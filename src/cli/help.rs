@@ -29,6 +29,7 @@ const EXIT_CODES: &[(Outcome, &str)] = &[
     (Outcome::Over, "the pairing session is over: start another one in the dashboard"),
     (Outcome::Usage, "wrong arguments"),
     (Outcome::Unavailable, "something this machine would need is missing: Envoy, Python, pip"),
+    (Outcome::Temporary, "it passes by itself: an outgoing connection has a port of the gateway"),
     (Outcome::Config, "configuration, port, lock or key conflict: starting again does not help"),
 ];
 

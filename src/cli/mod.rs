@@ -36,6 +36,7 @@ mod owner;
 mod profile;
 mod profiles;
 mod progress;
+mod reach;
 mod request;
 mod secret_source;
 mod secrets;

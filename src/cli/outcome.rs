@@ -27,6 +27,8 @@ pub enum Outcome {
     Anew,
     /// Something this machine would need is missing (`EX_UNAVAILABLE`).
     Unavailable,
+    /// It passes by itself: the same helps later (`EX_TEMPFAIL`).
+    Temporary,
     /// Configuration, bind or lock conflict (`EX_CONFIG`): starting again does not help.
     Config,
 }
@@ -44,6 +46,7 @@ impl Outcome {
             Self::Over => 42,
             Self::Usage => 64,
             Self::Unavailable => 69,
+            Self::Temporary => 75,
             Self::Anew => supervision::EXIT_ANEW,
             Self::Config => 78,
         }

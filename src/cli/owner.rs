@@ -1,5 +1,6 @@
 //! Which Sigilum API a command talks to, and as whom: its address and the owner's token.
 
+use std::fs;
 use std::io;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -192,6 +193,13 @@ pub(crate) fn openclaw_home() -> PathBuf {
         || env::lookup("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from).join(".openclaw"),
         PathBuf::from,
     )
+}
+
+/// Whether this is somebody's OpenClaw folder, and not only the one our token made.
+pub(crate) fn is_openclaw_used(home: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(home) else { return false };
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    names.is_empty() || names.iter().any(|name| name != ".sigilum")
 }
 
 /// Where `auth login` keeps the token of a namespace; each profile has one of its own.

@@ -170,26 +170,6 @@ pub const ENVOY_CONCURRENCY: Key = Key::new(
     "Envoy's worker threads, at most 512; 0 = one per processor",
 )
 .whole(0, 512);
-/// Authorities besides the loopback names.
-pub const AUTHORITIES: Key = Key::new(
-    Some("gateway.authorities"),
-    &["GATEWAY_AUTHORITIES"],
-    None,
-    Fallback::Text(""),
-    "hosts (`host` or `host:port`) the gateway answers for besides the loopback names; a list, in the environment with commas",
-)
-.hot()
-.words();
-/// Whether the loopback names are accepted.
-pub const LOOPBACK_NAMES: Key = Key::new(
-    Some("gateway.loopback_names"),
-    &["GATEWAY_LOOPBACK_NAMES"],
-    None,
-    Fallback::Text("true"),
-    "whether the gateway answers for `localhost`, `127.0.0.0/8` and `[::1]`; `false` where agents call it by a name: a request signed for the gateway of their own machine is refused then",
-)
-.hot()
-.boolean();
 /// Private upstream addresses.
 pub const ALLOW_PRIVATE: Key = Key::new(
     Some("gateway.allow_private"),
@@ -486,8 +466,8 @@ pub const ALL: &[Key] = &[
     ENVOY_ADMIN_ADDR,
     ENVOY_BIN,
     ENVOY_CONCURRENCY,
-    AUTHORITIES,
-    LOOPBACK_NAMES,
+    ingress_keys::AUTHORITIES,
+    ingress_keys::LOOPBACK_NAMES,
     ALLOW_PRIVATE,
     TRUSTED_HOPS,
     ingress_keys::CERT_FILE,

@@ -21,6 +21,7 @@ use crate::config::file;
 use crate::config::file::GatewayFile;
 use crate::config::fleet;
 use crate::config::fleet_keys;
+use crate::config::ingress_keys;
 use crate::config::keys;
 use crate::config::keys::Fallback;
 use crate::config::keys::Key;
@@ -177,8 +178,8 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let concurrency = loader.number(&keys::ENVOY_CONCURRENCY);
     let trusted_hops = loader.number(&keys::TRUSTED_HOPS);
     let tls = ingress_tls(loader);
-    let authorities = loader.list(&keys::AUTHORITIES, address::parse_authority);
-    let loopback_names = loader.read(&keys::LOOPBACK_NAMES, Shape::Boolean, parse_boolean);
+    let authorities = loader.list(&ingress_keys::AUTHORITIES, address::parse_authority);
+    let loopback_names = loader.read(&ingress_keys::LOOPBACK_NAMES, Shape::Boolean, parse_boolean);
     let allow_private = loader.read(&keys::ALLOW_PRIVATE, Shape::Boolean, parse_boolean);
     let drain = loader.number(&keys::SHUTDOWN_TIMEOUT);
     let claims_grace = loader.number(&keys::CLAIMS_GRACE);

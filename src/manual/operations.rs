@@ -90,6 +90,7 @@
 //! The unit is `Type=notify`: READY comes when everything answers, WATCHDOG while the supervisor works and `admin` answers, at
 //! a sixth of `WatchdogSec`. So a frozen `admin` has the whole restarted after 30 s. While it starts or drains its own deadlines hold.
 //! `RestartPreventExitStatus=78` keeps a wrong configuration, a port or a lock of somebody else from being tried for ever.
+//! A port that only an outgoing connection has is waited for, 15 s, then the exit code is 75 and the unit starts again.
 //! `last-shutdown.json` in the data folder says why the last supervisor ended; after SIGKILL it says nothing.
 //!
 //! The system's unit runs under `DynamicUser=` with `systemd-analyze security` at 1.4. What it does without, and why two usual lines
@@ -135,7 +136,7 @@
 //! | `EnvoyLive` | yes | Envoy's admin interface does not say `LIVE` | `NotStarted`, `Crashed`, `Draining` |
 //! | `XdsInSync` of `authz` | yes | none is connected, or none has applied what was published for 5 s | `NotConnected`, `NotApplied`, `AckTimeout`, `Nack`, `NotReady` |
 //! | `XdsInSync` of `envoy` | no | it goes on with the configuration it had | `Nack`, `AckTimeout`, … |
-//! | `AuthzReachable` | yes | an unsigned request through the ingress is not refused within 500 ms | `Unreachable`, `FailedOpen` |
+//! | `AuthzReachable` | yes | an unsigned request through the ingress is not refused within 500 ms; or a drain's lease is held (advisory where Envoy is another's) | `Unreachable`, `FailedOpen`; `Draining` |
 //! | `NonceStore` | yes | admissions cannot be written down, or there is no room; the window that replicas share cannot be asked | `ReadOnly`, `Full`, `Starting`, `StoreUnreachable` |
 //! | `ReplayShared` | no | an authz was refused for having another replay window than one that decides for the same connection | `SeveralWindows` |
 //! | `ClaimsFresh` | no | see below | `ClaimsStale`, `NoServiceKey` |

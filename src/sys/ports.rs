@@ -19,6 +19,14 @@ pub enum PortError {
         /// Who listens there, where the system tells.
         holder: Option<PortHolder>,
     },
+    /// Nobody listens there: a connection of a program of this machine to somewhere has it for its own end.
+    #[error("port {} ({address}) is that of an outgoing connection{}", .address.port(), of(.holder.as_ref()))]
+    Connection {
+        /// The address.
+        address: SocketAddr,
+        /// Whose connection it is, where the system tells.
+        holder: Option<PortHolder>,
+    },
     /// It cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Bind {
@@ -35,6 +43,11 @@ pub enum PortError {
 /// ` by process 42 (nginx)`, or nothing.
 pub fn by(holder: Option<&PortHolder>) -> String {
     holder.map(|holder| format!(" by process {} ({})", holder.pid, holder.name)).unwrap_or_default()
+}
+
+/// ` of process 42 (curl)`, or nothing.
+pub fn of(holder: Option<&PortHolder>) -> String {
+    holder.map(|holder| format!(" of process {} ({})", holder.pid, holder.name)).unwrap_or_default()
 }
 
 /// Takes the addresses of one listener. A port 0 becomes a real one, the same for all its addresses; `::1` is left out
@@ -64,7 +77,10 @@ pub fn take_one(address: SocketAddr, others: bool) -> Result<Option<(TcpListener
         Ok(taken) => Ok(Some(taken)),
         Err(error) if no_such_family(&error, address.ip()) && others => Ok(None),
         Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
-            Err(PortError::InUse { address, holder: process::port_holder(address.port()) })
+            Err(match process::connection_from(address.port()) {
+                Some(holder) => PortError::Connection { address, holder },
+                None => PortError::InUse { address, holder: process::port_holder(address.port()) },
+            })
         }
         Err(source) => Err(PortError::Bind { address, source }),
     }

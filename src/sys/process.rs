@@ -172,11 +172,31 @@ pub fn port_holder(port: u16) -> Option<PortHolder> {
 
 /// The same where it is probably one of `near`: those are looked at first, and a whole machine takes a while.
 pub fn port_holder_near(port: u16, near: &[i32]) -> Option<PortHolder> {
-    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| listening(&table, port))
-        .collect();
+    socket_holder(&tables().iter().flat_map(|table| listening(table, port)).collect::<Vec<_>>(), near)
+}
+
+/// The outgoing connections of this machine that have a port for their own end, where nobody listens there: the holder of
+/// one, where the system tells that too. `None`: there is none, or somebody listens. Linux takes such ports from a range in
+/// which those of a listener may lie (`ip_local_port_range` in ip(7)), and gives them back when the connection ends.
+pub fn connection_from(port: u16) -> Option<Option<PortHolder>> {
+    let tables = tables();
+    let of_port = |listens: bool| {
+        let all = tables.iter().flat_map(|table| sockets_on(table, port));
+        all.filter(|fields| fields.get(3).is_some_and(|state| (*state == LISTENS) == listens)).collect::<Vec<_>>()
+    };
+    let connected = of_port(false);
+    if connected.is_empty() || !of_port(true).is_empty() {
+        return None;
+    }
+    Some(socket_holder(&connected.iter().filter_map(|fields| link(fields)).collect::<Vec<_>>(), &[]))
+}
+
+fn tables() -> Vec<String> {
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|table| fs::read_to_string(table).ok()).collect()
+}
+
+/// A process that holds one of these sockets; `near` are looked at first.
+fn socket_holder(inodes: &[String], near: &[i32]) -> Option<PortHolder> {
     if inodes.is_empty() {
         return None;
     }
@@ -242,8 +262,7 @@ impl ListeningSocket {
 /// The sockets that listen on one of these ports; nothing where the system does not tell, as on macOS. Whose they are takes
 /// longer: see [`holders`].
 pub fn listening_sockets(ports: &[u16]) -> Vec<ListeningSocket> {
-    let tables: Vec<_> =
-        ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|table| fs::read_to_string(table).ok()).collect();
+    let tables = tables();
     let mut sockets = Vec::new();
     for (table, port) in tables.iter().flat_map(|table| ports.iter().map(move |port| (table, *port))) {
         for fields in listeners(table, port) {
@@ -315,14 +334,22 @@ fn listening_address(local: &str, port: u16) -> Option<SocketAddr> {
 /// any user can listen there while the program that should is not running.
 pub fn foreign_listener(port: u16, friend: Option<u32>) -> Option<u32> {
     let us = rustix::process::geteuid().as_raw();
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|table| fs::read_to_string(table).ok());
-    let mut users = tables.flat_map(|table| listening_users(&table, port));
+    let tables = tables();
+    let mut users = tables.iter().flat_map(|table| listening_users(table, port));
     users.find(|user| ![us, 0].contains(user) && Some(*user) != friend)
 }
 
-/// The sockets of `/proc/net/tcp` in state LISTEN (0A) on a port, as the links in `/proc/<pid>/fd` name them.
+/// The state LISTEN in `/proc/net/tcp`.
+const LISTENS: &str = "0A";
+
+/// The sockets of `/proc/net/tcp` in that state on a port, as the links in `/proc/<pid>/fd` name them.
 fn listening(table: &str, port: u16) -> Vec<String> {
-    listeners(table, port).filter_map(|fields| fields.get(9).map(|inode| format!("socket:[{inode}]"))).collect()
+    listeners(table, port).filter_map(|fields| link(&fields)).collect()
+}
+
+/// The socket of a line, as the links in `/proc/<pid>/fd` name it.
+fn link(fields: &[&str]) -> Option<String> {
+    fields.get(9).map(|inode| format!("socket:[{inode}]"))
 }
 
 /// The users these sockets belong to.
@@ -332,13 +359,17 @@ fn listening_users(table: &str, port: u16) -> Vec<u32> {
 
 /// The lines of `/proc/net/tcp` of sockets that listen on a port, in fields.
 fn listeners(table: &str, port: u16) -> impl Iterator<Item = Vec<&str>> {
+    sockets_on(table, port).filter(|fields| fields.get(3).is_some_and(|state| *state == LISTENS))
+}
+
+/// The lines of all sockets whose own end has a port.
+fn sockets_on(table: &str, port: u16) -> impl Iterator<Item = Vec<&str>> {
     let wanted = format!(":{port:04X}");
     // Most lines of a busy machine are of connections that are over, and need not be taken apart.
     let mentioned = wanted.clone();
     let lines = table.lines().filter(move |line| line.contains(&mentioned));
-    lines.map(|line| line.split_ascii_whitespace().collect::<Vec<_>>()).filter(move |fields| {
-        fields.get(1).is_some_and(|local| local.ends_with(&wanted)) && fields.get(3).is_some_and(|state| *state == "0A")
-    })
+    let fields = lines.map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    fields.filter(move |fields| fields.get(1).is_some_and(|local| local.ends_with(&wanted)))
 }
 
 #[cfg(test)]

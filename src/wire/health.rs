@@ -8,6 +8,10 @@ use crate::wire::envelope::ErrorBody;
 
 /// Version of the contract of [`DetailsBody`]: members are added, never renamed.
 pub const CONTRACT_VERSION: u32 = 1;
+/// The reason of `AuthzReachable` while somebody holds a lease of a drain; its message then begins with `draining until`.
+pub const DRAINING: &str = "Draining";
+/// The code of readiness where such a lease is all that keeps the gateway from being ready.
+pub const GATEWAY_DRAINING: &str = "GATEWAY_DRAINING";
 
 /// What a condition is about. The names are what programs read, so they stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -313,6 +313,26 @@ fn an_envoy_that_is_wrong_is_found() {
 }
 
 #[test]
+fn the_hint_for_a_missing_identity_makes_it_where_the_gateway_looks() {
+    let patient = Patient::new();
+    fs::remove_dir_all(patient.at("home/identities")).unwrap();
+    let report = patient.report(&[]);
+    let findings = report["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["checkId"] == "identity/present").unwrap().to_string();
+    let home = patient.value("GATEWAY_SIGILUM_HOME");
+    assert!(found.contains(&format!("identity init --namespace NAME --sigilum-home {home},")), "{found}");
+}
+
+#[test]
+fn a_folder_of_openclaw_that_only_our_login_made_is_none() {
+    let patient = Patient::new();
+    let before = patient.findings(&[]);
+    fs::remove_file(patient.at(".openclaw/openclaw.json")).unwrap();
+    fs::create_dir(patient.at(".openclaw/.sigilum")).unwrap();
+    assert_eq!(patient.findings(&[]), before);
+}
+
+#[test]
 fn openclaw_and_the_bridge_are_looked_at() {
     let notifier = |enabled: bool, token: &str| {
         format!(

@@ -118,3 +118,19 @@ fn a_lease_outlives_admin_and_the_whole_gateway() {
     assert_eq!(run(&gateway, &["gateway", "undrain", &lease]).0, Some(0));
     wait_until("requests pass again", LIMIT, || gateway.get(&connection.at("/v1")).status == 200);
 }
+
+#[test]
+fn health_and_status_say_until_when_and_what_ends_it() {
+    let gateway = Gateway::start();
+    gateway.wait_ready(LIMIT);
+    drain(&gateway, "10m");
+    wait_until("health says that it drains", LIMIT, || {
+        let (code, out, _) = run(&gateway, &["health"]);
+        code == Some(1) && out.contains("draining until 2") && out.contains("next: sigilum gateway undrain --all")
+    });
+    let (_, out, _) = run(&gateway, &["gateway", "status"]);
+    assert!(out.contains("draining until 2") && out.contains("sigilum gateway undrain --all"), "{out}");
+    let (code, _, err) = run(&gateway, &["gateway", "undrain", "--all"]);
+    assert_eq!(code, Some(0), "{err}");
+    wait_until("health says that it is ready", LIMIT, || run(&gateway, &["health"]).0 == Some(0));
+}

@@ -19,6 +19,7 @@ mod admin_tls;
 mod anew;
 mod approved;
 mod bridge;
+mod broken_file;
 mod canary;
 mod claims;
 mod commands;

@@ -1,5 +1,7 @@
 //! `gateway restart`: what it leaves, what it answers, how it ends.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 use serde_json::json;
 
@@ -8,6 +10,7 @@ use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
 use crate::support::gateway::Running;
 use crate::support::gateway::Setup;
+use crate::support::parts;
 use crate::support::upstream::Upstream;
 
 /// Runs `gateway restart` to its end: exit code and what it printed on standard output.
@@ -87,4 +90,24 @@ fn a_start_that_takes_too_long_is_no_failure_yet() {
     assert_eq!(report["result"], "still-starting");
     // It goes on, whoever waits.
     gateway.wait_ready(LIMIT);
+}
+
+#[test]
+fn a_restart_after_which_nothing_runs_says_so() {
+    let setup = Setup::new();
+    let (script, broken) = (setup.root.path().join("envoy"), setup.root.path().join("broken"));
+    let text = format!(
+        "#!/bin/sh\ncase \"$*\" in *--version*|*validate*) exec {envoy} \"$@\";; esac\n[ -e {broken} ] && exit 7\nexec {envoy} \"$@\"\n",
+        envoy = parts::envoy_binary().display(),
+        broken = broken.display(),
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let gateway = setup.env("ENVOY_BIN", script.to_str().unwrap()).start();
+    std::fs::write(&broken, "").unwrap();
+    let (code, _, err) = restart(&gateway.setup, &[]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("the gateway has ended") && !err.contains("goes on"), "{err}");
+    assert_eq!(gateway.running().wait(LIMIT).code(), Some(1), "{}", gateway.said());
+    assert!(!gateway.said().contains("goes on"), "{}", gateway.said());
 }

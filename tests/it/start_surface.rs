@@ -54,6 +54,8 @@ fn a_start_is_blocked_where_the_file_says_remote_or_is_damaged_unless_it_is_told
             let (passes, said) = (goes || flag, &refused.said);
             assert_eq!(said.contains(BLOCKED), !passes, "{name} {flag}: {said}");
             assert_eq!(said.contains("port in use by foreign process"), passes, "{name} {flag}: {said}");
+            let first = format!("hint: sigilum gateway config check {}", file.display());
+            assert_eq!(said.contains(&first), name == "truncated" && !flag, "{name} {flag}: {said}");
             assert_eq!(fs::read_to_string(&file).ok().as_deref(), text, "{name} {flag}");
         }
     }

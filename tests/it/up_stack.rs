@@ -213,6 +213,31 @@ fn a_second_start_changes_nothing_and_a_second_stack_is_refused() {
 }
 
 #[test]
+fn a_stack_that_is_stopped_while_it_is_set_up_has_not_failed() {
+    let stack = Stack::new();
+    let mut running = Running::spawn_in(stack.command(&["up", "--demo"]), Some(stack.setup.root.path()));
+    wait_until("the gateway stands and the demo does not", LONG, || running.said().contains("ready:"));
+    running.signal(Signal::INT);
+    let status = running.wait(LIMIT);
+    assert!(status.success(), "{status}: {}", running.said());
+    assert!(!running.said().contains("could not be set up"), "{}", running.said());
+}
+
+#[test]
+fn of_two_stacks_that_start_at_once_the_second_is_told_of_the_first() {
+    let stack = Stack::new();
+    // What both would make is there.
+    end(stack.start());
+    let start = || Running::spawn_in(stack.command(&["up", "--demo"]), Some(stack.setup.root.path()));
+    let mut both = [start(), start()];
+    wait_until("one has ended", LONG, || both.iter_mut().any(|running| running.ended().is_some()));
+    let [one, other] = &mut both;
+    let loser = if one.ended().is_some() { one } else { other };
+    assert_eq!(loser.wait(LIMIT).code(), Some(78), "{}", loser.said());
+    assert!(loser.said().contains("another gateway instance is already listening"), "{}", loser.said());
+}
+
+#[test]
 fn a_killed_stack_leaves_nothing_behind_and_down_ends_a_running_one() {
     let stack = Stack::new();
     let running = stack.start();

@@ -133,7 +133,7 @@ pub enum Event {
         /// How long that took, in milliseconds.
         took_ms: u64,
     },
-    /// The settings cannot be used; the gateway goes on with those before.
+    /// The settings cannot be used; those before are tried.
     HeldBack {
         /// Why.
         message: String,

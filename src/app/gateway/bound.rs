@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::app::admin::STATE_SOCKET;
 use crate::app::gateway::ask::Event;
@@ -52,6 +53,14 @@ use crate::sys::tasks::Stop;
 pub const START_PATIENCE: Duration = Duration::from_secs(600);
 /// How long processes of a killed supervisor have to notice it themselves.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
+/// What is written down as the cause of a stop that was called in this process.
+const OWN: &str = "stop";
+/// How long and how often a port is tried that an outgoing connection has. Long enough that a unit that is started again each
+/// time never is for too often (`StartLimitBurst=`).
+const PORT_PATIENCE: Duration = Duration::from_secs(15);
+const PORT_LOOK: Duration = Duration::from_millis(500);
+/// Sockets that the processes make in the run folder.
+const PROCESS_SOCKETS: [&str; 3] = [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET];
 
 /// What calls the stop: a signal, or somebody in this process. A second signal forces it.
 #[derive(Debug)]
@@ -71,9 +80,14 @@ impl Stops {
     pub(in crate::app) async fn called(&mut self) {
         let cause = tokio::select! {
             signal = self.signals.next() => signal,
-            () = self.also.wait() => "stop",
+            () = self.also.wait() => OWN,
         };
         self.cause.get_or_insert(cause);
+    }
+
+    /// Whether a signal called it, and not somebody in this process.
+    pub(in crate::app) fn is_signalled(&self) -> bool {
+        self.cause.is_some_and(|cause| cause != OWN)
     }
 
     /// What called it: `SIGTERM`, `SIGINT` or `stop`; `None` where nothing has.
@@ -180,17 +194,17 @@ impl Bound {
 
     /// Starts everything, keeps it up until the stop is called, drains; starts anew where admin asks for it or somebody else
     /// does, on the control socket. Whatever happens, nothing is left.
-    pub async fn run(mut self, mut stops: Stops) -> Result<(), GatewayError> {
+    pub async fn run(mut self, stops: &mut Stops) -> Result<(), GatewayError> {
         let (desk, standing, manager) = (self.frame.desk(), self.frame.standing.subscribe(), self.frame.manager);
         let data_dir = self.config.data_dir.clone();
         let signals = self.frame.signals.take();
         let ended = tokio::select! {
-            ended = self.lives(&mut stops) => ended,
+            ended = self.lives(stops) => ended,
             never = desk.serve(signals) => match never {},
             never = watchdog::beat(manager, standing) => match never {},
         };
         let reason = match &ended {
-            Ok(()) => stops.cause().unwrap_or("stop"),
+            Ok(()) => stops.cause().unwrap_or(OWN),
             Err(_) => "failure",
         };
         let last = LastShutdown {
@@ -234,6 +248,7 @@ impl Bound {
             Err(_) => supervisor.end(stops, false).await,
         };
         Instance::forget(&supervisor.config.run_dir);
+        remove_sockets(&supervisor.config.run_dir);
         match ended {
             Ok(Lived::Anew | Lived::Again) if !stopped => {
                 supervisor.frame.begin(Phase::Starting);
@@ -324,6 +339,15 @@ async fn back(last: Last, mut frame: Frame, why: &str, stops: &mut Stops) -> Res
     }
 }
 
+/// Removes the sockets of processes that have ended: what lies there after a stop looks like the end of a killed gateway. The
+/// lock of the run folder is held, so they are nobody else's.
+fn remove_sockets(run_dir: &Path) {
+    for socket in PROCESS_SOCKETS {
+        // The next start replaces one that stays.
+        let _ = std::fs::remove_file(run_dir.join(socket));
+    }
+}
+
 /// Makes the folders and their paths absolute.
 fn make_folders(config: &mut GatewayConfig) -> Result<(), GatewayError> {
     config.data_dir = std::path::absolute(&config.data_dir).map_err(io_at(&config.data_dir))?;
@@ -336,7 +360,7 @@ fn make_folders(config: &mut GatewayConfig) -> Result<(), GatewayError> {
     for folder in [config.data_dir.clone(), config.run_dir.clone(), config.log_dir()] {
         files::own_folder(&folder).map_err(io_at(&folder))?;
     }
-    for socket in [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET, CONTROL_SOCKET] {
+    for socket in PROCESS_SOCKETS.into_iter().chain([CONTROL_SOCKET]) {
         peer::check_socket_path(&config.run_dir.join(socket))?;
     }
     Ok(())
@@ -351,11 +375,11 @@ async fn prepare(
     // Whether the listeners may face what they face: agents sign every request, which no setting changes; of the admin
     // API it depends.
     guard::check(&wanted.admin, config.admin_unguarded)?;
-    let (reserved, addresses) = ports::reserve(wanted)?;
     let noted = progress.clone();
     let mut note = move |text| {
         let _ = noted.try_send(Progress::Note(text));
     };
+    let (reserved, addresses) = reserve(wanted, &mut note).await?;
     let envoy = binary::find(&config.envoy, &mut note).await?;
     let settings = Rendering {
         ingress: addresses.ingress.clone(),
@@ -377,6 +401,24 @@ async fn prepare(
         let _ = std::fs::remove_file(&last_good);
     }
     Ok((reserved, addresses, envoy))
+}
+
+/// Takes the ports; one that a connection has is waited for.
+async fn reserve(wanted: &Addresses, note: &mut impl FnMut(String)) -> Result<(Reserved, Addresses), GatewayError> {
+    let deadline = Instant::now() + PORT_PATIENCE;
+    let mut told = false;
+    loop {
+        match ports::reserve(wanted) {
+            Err(error @ GatewayError::PortPassing { .. }) if Instant::now() < deadline => {
+                if !told {
+                    note(format!("{error}; waiting up to {} s for its end", PORT_PATIENCE.as_secs()));
+                }
+                told = true;
+            }
+            reserved => return reserved,
+        }
+        tokio::time::sleep(PORT_LOOK).await;
+    }
 }
 
 /// `SSL_CERT_FILE`, else the first of the usual places.

@@ -13,6 +13,7 @@ use crate::envoy::render::RenderError;
 use crate::sys::env;
 use crate::sys::peer::SocketError;
 use crate::sys::ports::by;
+use crate::sys::ports::of;
 use crate::sys::process::PortHolder;
 use crate::sys::tls::TlsError;
 
@@ -23,6 +24,8 @@ pub enum Class {
     Config,
     /// Something this machine would need is missing.
     Unavailable,
+    /// It passes by itself: starting again later helps.
+    Temporary,
     /// It went wrong.
     Failed,
 }
@@ -48,6 +51,20 @@ pub enum GatewayError {
         /// The address.
         address: SocketAddr,
         /// Who listens there, where the system tells.
+        holder: Option<PortHolder>,
+    },
+    /// Nobody listens where we would, and the port is that of a connection.
+    #[error(
+        "port {} ({what}, {address}) is taken for now: it is the source port of an outgoing connection{}",
+        .address.port(),
+        of(.holder.as_ref())
+    )]
+    PortPassing {
+        /// What it is for.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Whose connection it is, where the system tells.
         holder: Option<PortHolder>,
     },
     /// Two of our own listeners want one address.
@@ -179,6 +196,7 @@ impl GatewayError {
             Self::Envoy(_) | Self::NoCertificates(_) | Self::Ended { code: Some(EXIT_UNAVAILABLE), .. } => {
                 Class::Unavailable
             }
+            Self::PortPassing { .. } => Class::Temporary,
             // A folder that is not ours to use: somebody has to change a setting or a mode.
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Class::Config,
             Self::Io { .. } | Self::Spawn { .. } | Self::Ended { .. } | Self::NotReady { .. } | Self::GaveUp { .. } => {
@@ -197,6 +215,10 @@ impl GatewayError {
             Self::PortInUse { .. } => {
                 Some("end that program, or choose another address; nothing was stopped".to_owned())
             }
+            Self::PortPassing { address, .. } => Some(format!(
+                "it passes by itself, start again then; `sysctl net.ipv4.ip_local_reserved_ports={}` keeps it free",
+                address.port()
+            )),
             Self::Socket(SocketError::TooLong { .. }) => {
                 Some("choose a shorter data folder (--data-dir, GATEWAY_DATA_DIR)".to_owned())
             }

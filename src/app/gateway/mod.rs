@@ -44,7 +44,7 @@ pub async fn run(
     progress: mpsc::Sender<Progress>,
 ) -> Result<(), GatewayError> {
     match Bound::build_unless_stopped(config, loader, &mut stops, progress).await? {
-        Some(bound) => bound.run(stops).await,
+        Some(bound) => bound.run(&mut stops).await,
         None => Ok(()),
     }
 }

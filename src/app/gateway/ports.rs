@@ -41,6 +41,7 @@ fn listener(what: &'static str, wanted: &[SocketAddr]) -> Result<(Vec<TcpListene
                 GatewayError::PortInUse { what, address, holder }
             }
         }
+        PortError::Connection { address, holder } => GatewayError::PortPassing { what, address, holder },
         PortError::Bind { address, source } => GatewayError::Bind { what, address, source },
         PortError::NoAddress => GatewayError::NoAddress(what),
     })
@@ -51,6 +52,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test code may panic")]
 
     use super::*;
+    use crate::app::gateway::error::Class;
 
     #[test]
     fn one_port_for_both_families() {
@@ -83,6 +85,18 @@ mod tests {
         assert!(other.try_wait().unwrap().is_none(), "it is left alone");
         drop(other.stdin.take());
         other.wait().unwrap();
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_port_of_an_outgoing_connection_is_free_again_by_itself() {
+        let far = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connection = std::net::TcpStream::connect(far.local_addr().unwrap()).unwrap();
+        let error = listener("the ingress", &[connection.local_addr().unwrap()]).unwrap_err();
+        let named = format!("outgoing connection of process {}", std::process::id());
+        assert!(matches!(error, GatewayError::PortPassing { .. }) && error.to_string().contains(&named), "{error}");
+        assert_eq!(error.class(), Class::Temporary);
+        assert!(error.hint().unwrap().contains("net.ipv4.ip_local_reserved_ports"), "{error:?}");
     }
 
     #[test]

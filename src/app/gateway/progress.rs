@@ -102,6 +102,6 @@ pub enum Progress {
     HandingOff,
     /// It is over: everything answers, or why not.
     HandedOff(Result<(), String>),
-    /// The settings cannot be used, for this reason; the gateway goes on with those before.
+    /// The settings cannot be used, for this reason; those before are tried.
     HeldBack(String),
 }

@@ -170,7 +170,7 @@ async fn live_with<F: Future<Output = ()>>(
     script: impl FnOnce() -> F,
 ) -> (Result<(), GatewayError>, Vec<Progress>) {
     let tasks = Tasks::default();
-    let stops = Stops::new(StopSignals::install().unwrap(), tasks.stop_signal());
+    let mut stops = Stops::new(StopSignals::install().unwrap(), tasks.stop_signal());
     let (progress, mut reported) = mpsc::channel(1000);
     let bound = Bound::build(config, loader, progress).await.unwrap();
     let mut ready = bound.ready();
@@ -186,7 +186,7 @@ async fn live_with<F: Future<Output = ()>>(
     };
     let whole = async {
         tokio::select! {
-            ended = bound.run(stops) => ended,
+            ended = bound.run(&mut stops) => ended,
             () = play => unreachable!("the play has no end"),
         }
     };
@@ -668,6 +668,25 @@ async fn who_asks_is_told_how_it_stands_and_that_a_word_is_none() {
     let last = LastShutdown::read(&fake.config().data_dir).unwrap();
     assert_eq!((last.reason.as_str(), last.error), ("stop", None));
     assert!(!fake.run_dir().join(CONTROL_SOCKET).exists());
+}
+
+#[tokio::test]
+async fn a_stop_leaves_no_socket_of_a_process_behind() {
+    let _turn = TURN.lock().await;
+    let fake = Fake::new();
+    let (ended, _) = live(&fake, || async {
+        for name in [launch::AUTHZ_SOCKET, STATE_SOCKET, launch::ADMIN_SOCKET] {
+            let socket = fake.run_dir().join(name);
+            if !socket.exists() {
+                drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+            }
+        }
+    })
+    .await;
+    ended.unwrap();
+    let names = fs::read_dir(fake.run_dir()).unwrap().flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = names.filter(|name| name.to_string_lossy().ends_with(".sock")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]

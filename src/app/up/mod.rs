@@ -123,6 +123,8 @@ pub async fn run(
     // Locks and ports first: a second start must find them taken, and leave everything as it is.
     refuse_second(&config)?;
     begin_log(&config, &log_level, &progress)?;
+    let built = gateway::Bound::build_unless_stopped(config, loader, &mut stops, progress.clone()).await?;
+    let Some(mut bound) = built else { return Ok(()) };
     let api = api::build(api).await.map_err(taken)?;
     let listeners = match demo {
         Some(ports) => Some(Listeners::bind(ports.native, ports.upstream).await?),
@@ -132,8 +134,6 @@ pub async fn run(
     let secret = api.jwt_secret().duplicate();
     let mut beside: Vec<_> = address.map(|address| Beside { name: API.to_owned(), address }).into_iter().collect();
     beside.extend(listeners.iter().flat_map(Listeners::beside));
-    let built = gateway::Bound::build_unless_stopped(config, loader, &mut stops, progress.clone()).await?;
-    let Some(mut bound) = built else { return Ok(()) };
     let _seed = seed_file.map(|(file, token)| SeedFile::write(file, &token)).transpose()?;
     let keys = Keys::of(&home, demo.is_some())?;
     {
@@ -215,7 +215,7 @@ pub async fn run(
             Ok(true) => {
                 // Nobody listens where there is no demo.
                 let _ = prepared.send(());
-                bound.run(stops).await.map_err(UpError::from)
+                bound.run(&mut stops).await.map_err(UpError::from)
             }
             Ok(false) => {
                 drop(bound);
@@ -235,7 +235,8 @@ pub async fn run(
     api_ended?;
     demo_ended?;
     lived?;
-    done
+    // What was stopped while it was being set up did not fail.
+    if stops.is_signalled() { Ok(()) } else { done }
 }
 
 /// A second start of this installation is told so before it trips over a port. What decides is the lock.

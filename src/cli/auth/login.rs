@@ -119,8 +119,9 @@ pub(super) fn run(
     let home = args.openclaw_home.clone().unwrap_or_else(owner::openclaw_home);
     let config = args.config.clone().unwrap_or_else(|| home.join("openclaw.json"));
     let api = named.map_or_else(|| mode.address(globals), |named| named.trim().trim_end_matches('/').to_owned());
-    let wanted =
-        args.write_openclaw.unwrap_or_else(|| args.config.is_some() || args.openclaw_home.is_some() || is_used(&home));
+    let wanted = args
+        .write_openclaw
+        .unwrap_or_else(|| args.config.is_some() || args.openclaw_home.is_some() || owner::is_openclaw_used(&home));
     let edited = if wanted {
         let edit = Edit { namespace: &namespace, api_url: &api, notify: args.enable_authz_notify, token: &token };
         Some(edit_config(&config, &edit)?)
@@ -190,13 +191,6 @@ fn made(args: &LoginArgs, namespace: &Namespace) -> Result<Secret, CliError> {
             .hint("start it once with `sigilum up` or `sigilum api`, or set JWT_SECRET to the API's secret"));
     };
     owner::issue(&secret, namespace, args.email.as_deref(), ttl)
-}
-
-/// Whether this is somebody's OpenClaw folder, and not only the one our token made.
-fn is_used(home: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(home) else { return false };
-    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-    names.is_empty() || names.iter().any(|name| name != ".sigilum")
 }
 
 fn edit_config(path: &Path, edit: &Edit<'_>) -> Result<(Zeroizing<String>, bool), CliError> {

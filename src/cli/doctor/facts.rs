@@ -205,8 +205,8 @@ pub(super) enum Owner {
 pub(super) enum IdentityFact {
     /// A valid one: its namespace and its file.
     Valid(String, PathBuf),
-    /// None, or not clear which.
-    None(String),
+    /// None, or not clear which: the home it is looked for in, and in words.
+    None(PathBuf, String),
     /// One that is not what it should be: its file, and in words.
     Wrong(PathBuf, String),
 }

@@ -195,7 +195,7 @@ pub(super) fn identity(config: &Config) -> (IdentityFact, Option<PathBuf>) {
             | IdentityError::Several { .. }
             | IdentityError::Namespace { .. }
             | IdentityError::Random(_)),
-        ) => IdentityFact::None(error.to_string()),
+        ) => IdentityFact::None(home.path().to_owned(), error.to_string()),
         Err(error @ (IdentityError::Io { .. } | IdentityError::Malformed { .. } | IdentityError::Invalid { .. })) => {
             IdentityFact::Wrong(place(), error.to_string())
         }
@@ -216,7 +216,9 @@ pub(super) fn openclaw() -> OpenclawFact {
     let path = env::lookup("OPENCLAW_CONFIG_PATH").map_or_else(|| home.join("openclaw.json"), PathBuf::from);
     let found = match fs::metadata(&path) {
         Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && home.is_dir() => return OpenclawFact::Missing(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && owner::is_openclaw_used(&home) => {
+            return OpenclawFact::Missing(path);
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return OpenclawFact::Absent,
         Err(error) => return OpenclawFact::Unreadable(path, error.to_string()),
     };

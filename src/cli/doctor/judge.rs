@@ -20,6 +20,7 @@ use crate::envoy::binary::PINNED;
 use crate::sys::process::PortListener;
 use crate::wire::health::ConditionBody;
 use crate::wire::health::ConditionKind;
+use crate::wire::health::DRAINING;
 use crate::wire::health::Requirement;
 use crate::wire::health::Status;
 
@@ -462,7 +463,9 @@ fn told(facts: &Facts, kind: ConditionKind) -> Option<Judged> {
 fn conditions(facts: &Facts, kind: ConditionKind) -> Vec<Finding> {
     let all = facts.gateway.conditions.iter();
     let bad = all.filter(|found| found.kind == kind.name() && found.status == Status::False);
-    bad.map(|found| Finding::new(kind.finding(), severity(found), found.message.clone()).hint(hint(kind))).collect()
+    let drains = |found: &ConditionBody| kind == ConditionKind::AuthzReachable && found.reason == DRAINING;
+    let next = |found: &ConditionBody| if drains(found) { "sigilum gateway undrain --all" } else { hint(kind) };
+    bad.map(|found| Finding::new(kind.finding(), severity(found), found.message.clone()).hint(next(found))).collect()
 }
 
 fn severity(condition: &ConditionBody) -> Severity {

@@ -94,10 +94,13 @@ pub(super) fn identity_present(facts: &Facts) -> Judged {
     match &facts.identity {
         IdentityFact::Valid(namespace, path) => Judged::Well(format!("{namespace} ({})", path.display())),
         IdentityFact::Wrong(path, _) => Judged::Well(path.display().to_string()),
-        IdentityFact::None(why) => Judged::Found(vec![
-            Finding::new("identity/present", Severity::Warning, why.clone())
-                .hint("sigilum identity init --namespace NAME, or start the gateway with --namespace NAME"),
-        ]),
+        IdentityFact::None(home, why) => {
+            // Without its home the identity would be made in another.
+            let home = home.display();
+            Judged::Found(vec![Finding::new("identity/present", Severity::Warning, why.clone()).hint(format!(
+                "sigilum identity init --namespace NAME --sigilum-home {home}, or start the gateway with --namespace NAME"
+            ))])
+        }
     }
 }
 
@@ -105,7 +108,7 @@ pub(super) fn identity_present(facts: &Facts) -> Judged {
 pub(super) fn identity_match(facts: &Facts) -> Judged {
     match &facts.identity {
         IdentityFact::Valid(..) => Judged::Well("key, certificate and names belong together".to_owned()),
-        IdentityFact::None(_) => Judged::Skipped("there is no identity".to_owned()),
+        IdentityFact::None(..) => Judged::Skipped("there is no identity".to_owned()),
         IdentityFact::Wrong(path, why) => Judged::Found(vec![
             Finding::new("identity/key-match", Severity::Error, why.clone()).at(path.display().to_string()).hint(
                 "put the file back from a copy; a new identity (sigilum identity init --force) loses its approvals",

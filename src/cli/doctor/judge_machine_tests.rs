@@ -139,7 +139,7 @@ fn secrets_in_clear_are_counted_by_code_and_open_files_are_told_once() {
 #[test]
 fn identities_and_the_rest_of_the_machine() {
     let mut facts = well();
-    facts.identity = IdentityFact::None("none".to_owned());
+    facts.identity = IdentityFact::None("/h".into(), "none".to_owned());
     assert_eq!(found(&facts), [("identity/present", Severity::Warning)]);
     facts.identity = IdentityFact::Wrong("/i".into(), "no match".to_owned());
     assert_eq!(found(&facts), [("identity/key-match", Severity::Error)]);

@@ -120,6 +120,7 @@ async fn rotate(config: &Config, printer: &mut Printer) -> Result<(), CliError> 
         | Outcome::Over
         | Outcome::Usage
         | Outcome::Anew
+        | Outcome::Temporary
         | Outcome::Unavailable
         | Outcome::Config => Err(failed),
     }

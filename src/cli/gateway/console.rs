@@ -66,7 +66,7 @@ pub(super) fn show(event: &Progress, style: Option<LogStyle>, printer: &mut Prin
         Progress::HandedOff(Ok(())) => tell(Weight::Info, "handed over"),
         Progress::HandedOff(Err(why)) => tell(Weight::Error, &format!("the hand-off did not succeed: {why}")),
         Progress::HeldBack(why) => {
-            let text = format!("the new settings cannot be used; the gateway goes on with those before: {why}");
+            let text = format!("the new settings cannot be used; trying those before: {why}");
             tell(Weight::Error, &text);
         }
         Progress::StackReady { gateway, beside, demo } => stack::show_ready(gateway, beside, *demo, printer)?,

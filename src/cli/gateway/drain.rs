@@ -17,6 +17,7 @@ use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::reach;
 use crate::sys::local_http;
 
 /// How often requests in flight are counted.
@@ -65,7 +66,7 @@ pub(crate) struct UndrainArgs {
 }
 
 fn open(settings: &SettingsArgs, globals: &Globals, printer: &mut Printer) -> Result<ConnectionsApi, CliError> {
-    gateway_api::open(&settings.load(globals)?, printer)
+    gateway_api::open(&reach::answering(&settings.flags(globals), printer)?, printer)
 }
 
 /// Begins a drain.

@@ -504,6 +504,7 @@ pub(crate) fn gateway_error(error: &GatewayError) -> CliError {
     let outcome = match error.class() {
         Class::Config => Outcome::Config,
         Class::Unavailable => Outcome::Unavailable,
+        Class::Temporary => Outcome::Temporary,
         Class::Failed => Outcome::Failed,
     };
     let shown = CliError::new(outcome, error.to_string());

@@ -21,6 +21,7 @@ use crate::cli::outcome::Outcome;
 use crate::cli::owner;
 use crate::cli::printer::Printer;
 use crate::cli::profile;
+use crate::cli::reach;
 use crate::cli::settings;
 use crate::cli::table::Cell;
 use crate::cli::table::Table;
@@ -109,17 +110,15 @@ struct Auth {
     capability: &'static str,
 }
 
-/// Asks them all at once: exit 0, or 1 where nobody answers or the port of agents is open.
+/// Asks them all at once: exit 0, or 1 where nobody answers, or the port of agents is open or, of a gateway that runs here,
+/// decides nothing.
 pub(super) async fn run(args: &ProbeArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     let looked = settings::look(&args.settings.flags(globals))?;
     let config = &looked.config;
     let running = Instance::read(&config.paths.run_dir).filter(|found| found.supervisor.is_alive());
     let patience = Duration::from_millis(args.timeout);
     let trust = gateway_api::trust(&config.admin.trust);
-    let own = running.as_ref().and_then(|found| {
-        let scheme = if found.addresses.admin_tls { "https" } else { "http" };
-        Some(format!("{scheme}://{}", local_http::reachable(*found.addresses.admin.first()?)))
-    });
+    let own = running.as_ref().and_then(reach::admin_url);
     let here = || config.listen.admin.first().map(|address| format!("http://{}", local_http::reachable(*address)));
     let loopback = own.or_else(|| Some(config.admin_url.clone()).filter(|url| owner::is_loopback(url))).or_else(here);
     let at = loopback.as_deref().unwrap_or(&config.admin_url);
@@ -146,7 +145,7 @@ pub(super) async fn run(args: &ProbeArgs, globals: &Globals, printer: &mut Print
         runtime(ingress.first().copied().filter(|_| !tls), patience),
     );
     let targets: Vec<Target> = [one, two, three, four].into_iter().flatten().collect();
-    let report = judge(targets, unread.or(remote_unread));
+    let report = judge(targets, unread.or(remote_unread), running.is_some());
     if args.json {
         printer.json(&report)?;
     } else {
@@ -250,7 +249,8 @@ pub(crate) async fn unsigned(address: SocketAddr, patience: Duration) -> Verdict
     }
 }
 
-fn judge(targets: Vec<Target>, unread_token: Option<String>) -> Report {
+/// `runs`: a gateway of this installation, whose port of agents must then decide.
+fn judge(targets: Vec<Target>, unread_token: Option<String>, runs: bool) -> Report {
     let named = |wanted: &dyn Fn(&&Target) -> bool| {
         targets.iter().filter(|target| wanted(target)).map(|target| target.id.clone()).collect::<Vec<_>>()
     };
@@ -261,6 +261,10 @@ fn judge(targets: Vec<Target>, unread_token: Option<String>) -> Report {
     let open = named(&|target| target.open);
     if !open.is_empty() {
         warn("runtime_open", "an unsigned request was let through: stop the gateway now".to_owned(), open.clone());
+    }
+    let dead = named(&|target| runs && target.kind == "runtime" && !target.open && !target.connect.ok);
+    if !dead.is_empty() {
+        warn("runtime_dead", "the port of agents decides nothing, and the gateway runs".to_owned(), dead.clone());
     }
     let mut lives: Vec<_> = targets.iter().filter_map(|target| target.instance_id.as_deref()).collect();
     lives.sort_unstable();
@@ -286,7 +290,7 @@ fn judge(targets: Vec<Target>, unread_token: Option<String>) -> Report {
     let control: Vec<_> = targets.iter().filter(|target| target.kind != "runtime").collect();
     let primary = control.iter().find(|target| target.connect.rpc_ok);
     let primary = primary.or_else(|| control.iter().find(|target| target.connect.ok)).copied();
-    let ok = targets.iter().any(|target| target.connect.ok) && open.is_empty();
+    let ok = targets.iter().any(|target| target.connect.ok) && open.is_empty() && dead.is_empty();
     let degraded = ok
         && (targets.iter().any(|target| !target.connect.ok) || primary.is_none_or(|target| target.ready != Some(true)));
     Report {
@@ -359,11 +363,11 @@ mod tests {
 
     #[test]
     fn one_gateway_under_two_addresses_is_one_and_two_are_told() {
-        let both = judge(vec![target("explicit", true), target("loopback", true), target("runtime", true)], None);
+        let both = judge(vec![target("explicit", true), target("loopback", true), target("runtime", true)], None, true);
         assert_eq!((both.ok, both.degraded, codes(&both)), (true, false, vec![]));
         assert_eq!(both.primary_target_id.as_deref(), Some("explicit"));
         let other = Target { instance_id: Some("b".to_owned()), ..target("loopback", true) };
-        let two = judge(vec![target("explicit", true), other], None);
+        let two = judge(vec![target("explicit", true), other], None, false);
         assert_eq!(codes(&two), ["multiple_gateways"]);
         assert!(two.ok);
     }
@@ -371,18 +375,28 @@ mod tests {
     #[test]
     fn an_open_port_is_a_failure_whatever_else_answers() {
         let open = Target { open: true, ..target("runtime", false) };
-        let report = judge(vec![target("loopback", true), open], None);
+        let report = judge(vec![target("loopback", true), open], None, true);
         assert_eq!((report.ok, codes(&report)), (false, vec!["runtime_open"]));
     }
 
     #[test]
+    fn a_dead_port_of_agents_is_a_failure_where_the_gateway_runs_here() {
+        let targets = || vec![target("loopback", true), target("runtime", false)];
+        let report = judge(targets(), None, true);
+        assert_eq!((report.ok, codes(&report)), (false, vec!["runtime_dead"]));
+        // Envoy may be elsewhere.
+        let report = judge(targets(), None, false);
+        assert_eq!((report.ok, report.degraded, codes(&report)), (true, true, vec![]));
+    }
+
+    #[test]
     fn nobody_is_a_failure_and_somebody_with_limits_is_not() {
-        let nobody = judge(vec![target("loopback", false), target("runtime", false)], None);
+        let nobody = judge(vec![target("loopback", false), target("runtime", false)], None, false);
         assert_eq!((nobody.ok, nobody.capability), (false, "unknown"));
         let mut limited = target("loopback", true);
         (limited.connect.scope_limited, limited.connect.rpc_ok) = (true, false);
         limited.envoy = Some("1.39.0".to_owned());
-        let report = judge(vec![limited], Some("m".to_owned()));
+        let report = judge(vec![limited], Some("m".to_owned()), false);
         assert!(report.ok);
         assert_eq!(codes(&report), ["probe_scope_limited", "auth_secretref_unresolved", "envoy_version_skew"]);
     }

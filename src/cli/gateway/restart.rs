@@ -25,6 +25,7 @@ use crate::cli::profile;
 use crate::config::Config;
 use crate::sys::local_http;
 use crate::sys::local_http::Endpoint;
+use crate::wire::health::GATEWAY_DRAINING;
 
 /// How often readiness is asked for, and how long one answer may take.
 const LOOK: Duration = Duration::from_millis(200);
@@ -166,14 +167,24 @@ async fn follow(
                 report.replaced.push(Replaced { role, pid, took_ms });
             }
             Some(Event::HeldBack { message }) => {
-                printer.warn(&format!("the settings cannot be used; the gateway goes on with those before: {message}"));
+                printer.warn(&format!("the settings cannot be used; trying those before: {message}"));
                 report.settings_held_back = Some(message);
             }
-            Some(Event::Healthy { .. }) => return Ok(Outcome::Done),
+            Some(Event::Healthy { .. }) => {
+                if report.settings_held_back.is_some() {
+                    printer.warn("the gateway goes on with the settings before");
+                }
+                return Ok(Outcome::Done);
+            }
             Some(Event::Failed { message, unchanged: true }) => {
                 return over(format!("{message}; what ran before goes on"));
             }
-            Some(Event::Failed { message, .. } | Event::Refused { message, .. }) => return over(message),
+            Some(Event::Failed { message, unchanged: false }) => {
+                return over(format!(
+                    "{message}; the gateway has ended, and runs only where its manager starts it again"
+                ));
+            }
+            Some(Event::Refused { message, .. }) => return over(message),
             Some(Event::Status(_)) => {}
             None => return over("the gateway ended meanwhile; its logs say why".to_owned()),
         }
@@ -186,7 +197,7 @@ async fn is_ready(config: &Config, within: Duration) -> bool {
         loop {
             if let Some(api) = api(config) {
                 let asked = local_http::exchange(&api, Request::get("/health/ready"), Bytes::new(), ANSWER).await;
-                if asked.is_ok_and(|answer| answer.status == 200) {
+                if asked.is_ok_and(|answer| answer.status == 200 || is_drained(&answer.body)) {
                     return;
                 }
             }
@@ -194,6 +205,12 @@ async fn is_ready(config: &Config, within: Duration) -> bool {
         }
     };
     tokio::time::timeout(within, ready).await.is_ok()
+}
+
+/// Whether a drain, which outlives a restart, is all that keeps it from being ready.
+fn is_drained(body: &[u8]) -> bool {
+    let code = serde_json::from_slice::<serde_json::Value>(body).ok();
+    code.is_some_and(|body| body.get("code").and_then(serde_json::Value::as_str) == Some(GATEWAY_DRAINING))
 }
 
 /// Its address may have changed with the restart.

@@ -95,13 +95,15 @@ fn handed(file: Option<&Path>) -> Result<Vec<(String, Secret)>, CliError> {
 
 /// What a start says of a configuration that cannot be used: its file may have said that the gateway runs elsewhere.
 fn blocked(error: CliError, settings: &SettingsArgs, globals: &Globals) -> CliError {
-    if !settings::is_damaged(&settings.flags(globals)) {
+    let flags = settings.flags(globals);
+    if !settings::is_damaged(&flags) {
         return error;
     }
-    error.hint(
-        "Gateway start blocked: set gateway.mode=local once the file is whole; --allow-unconfigured starts one without \
-         connections",
-    )
+    let file = settings::look(&flags).map(|looked| format!(" {}", looked.file.display())).unwrap_or_default();
+    error.hint(format!(
+        "sigilum gateway config check{file} lists what is wrong. Gateway start blocked: set gateway.mode=local once the file is whole; \
+         --allow-unconfigured starts one without connections"
+    ))
 }
 
 /// Settings and folders of a gateway without connections, where the configured one cannot start here: an empty file, and

@@ -18,6 +18,7 @@ use crate::cli::gateway::place::Place;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::reach;
 use crate::config::Config;
 use crate::sys::process::ProcessIdentity;
 
@@ -63,7 +64,7 @@ enum Through {
 /// Stops it.
 pub(crate) async fn run(args: &StopArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     manager::refuse_external()?;
-    let config = args.settings.load(globals)?;
+    let config = reach::running(&args.settings.flags(globals), printer)?;
     let running = running(&config);
     let unit = unit_of(&config);
     let through = through(running.as_ref(), &Place::of(&config.paths.data_dir), &unit).await;

@@ -28,6 +28,7 @@ use crate::cli::logs::source::Source;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
+use crate::cli::reach;
 use crate::config::api::parse_duration;
 use crate::domain::log_line;
 use crate::domain::log_line::LogFilter;
@@ -147,7 +148,10 @@ pub(crate) async fn run(args: &LogsArgs, globals: &Globals, printer: &mut Printe
 }
 
 async fn show(args: &LogsArgs, globals: &Globals, zone: Zone, printer: &mut Printer) -> Result<Outcome, CliError> {
-    let mut config = args.settings.load(globals)?;
+    let mut config = match &args.url {
+        Some(_) => args.settings.load(globals)?,
+        None => reach::running(&args.settings.flags(globals), printer)?,
+    };
     let mut streams = if args.streams.is_empty() { LogStream::ALL.to_vec() } else { args.streams.clone() };
     streams.sort_unstable_by_key(|stream| LogStream::ALL.iter().position(|known| known == stream));
     streams.dedup();

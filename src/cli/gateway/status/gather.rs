@@ -34,6 +34,7 @@ use crate::cli::gateway::status::deep;
 use crate::cli::outcome::CliError;
 use crate::cli::owner;
 use crate::cli::profile;
+use crate::cli::reach;
 use crate::cli::settings;
 use crate::cli::settings::Looked;
 use crate::config::Config;
@@ -44,7 +45,6 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
 use crate::sys::files;
-use crate::sys::local_http;
 use crate::sys::process;
 use crate::sys::process::PortHolder;
 use crate::wire::health::DetailsBody;
@@ -123,7 +123,7 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         (Some(url), _) => url.to_owned(),
         // Where it really is, unless the settings name another place.
         (None, Some(found)) if config.remote.is_none() && owner::is_loopback(&config.admin_url) => {
-            address_url(found).unwrap_or_default()
+            reach::admin_url(found).unwrap_or_default()
         }
         (None, _) => config.admin_url.clone(),
     };
@@ -260,12 +260,6 @@ fn unasked(gateway: GatewayBody, envoy: EnvoyBody, reachable: bool, readiness: R
         readiness,
         last_error: None,
     }
-}
-
-/// The address of a running gateway's admin API.
-fn address_url(found: &Instance) -> Option<String> {
-    let scheme = if found.addresses.admin_tls { "https" } else { "http" };
-    found.addresses.admin.first().map(|address| format!("{scheme}://{}", local_http::reachable(*address)))
 }
 
 fn pid(found: &Instance, role: Role) -> Option<i32> {
@@ -536,6 +530,8 @@ fn next_steps(
     match refusal {
         Some(Refusal::Unreachable) if is_remote => add("gateway probe"),
         Some(Refusal::Unreachable) if report.service.runtime.status == "running" => add("gateway status --deep"),
+        // A start would fail: the file comes first.
+        Some(Refusal::Unreachable) if !report.config.cli.valid => {}
         Some(Refusal::Unreachable) => add("gateway start"),
         Some(Refusal::Unauthorized) => {
             next.push(wants.map_or(Wants::Token, |(wants, _)| wants).next(config, is_remote));

@@ -111,6 +111,9 @@ fn authz(report: &ReportBody) -> (Tone, String) {
     if report.known.authz.reachable {
         return (Tone::Good, "ok".to_owned());
     }
+    if report.known.readiness.messages.iter().any(|text| text.starts_with("AuthzReachable: draining until ")) {
+        return (Tone::Attention, "refuses new requests (draining)".to_owned());
+    }
     let open = report.known.readiness.messages.iter().any(|text| text.contains("let through"));
     match (failing, open) {
         (true, true) => (Tone::Bad, "OPEN: an unsigned request was let through".to_owned()),
