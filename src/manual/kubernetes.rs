@@ -43,8 +43,8 @@
 //! in the file of a laptop. Liveness never asks for more than the process itself: an authz without a state is not helped by a
 //! restart, and a restart of Envoy because authz is away would cut streams. Requests are counted against no probe.
 //!
-//! An authz whose certificate no workload names is ready all the same: it has all that is meant for it, which is nothing, and refuses
-//! everybody; admin says so in its log. One whose own certificate is past its time does not start.
+//! An authz whose certificate no workload names is refused by admin, gets no state and is not ready; both say so in their logs. One whose
+//! own certificate is past its time does not start.
 //!
 //! Admin's own readiness wants an authz that has its state, which reaches it through the Service of admin. That Service therefore leads
 //! to admins that are not ready.
