@@ -460,6 +460,9 @@ async fn an_authz_whose_certificate_ends_goes_on_and_both_ends_say_so_by_name() 
     let channel = gateway.channel().await;
     serving(&channel).await;
     until_health(&channel, FED, SERVING).await;
+    // It has no journal: what was signed before it began is refused, and until then it is not ready.
+    clock.set(START + 10);
+    until_health(&channel, "", SERVING).await;
     let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
     let certificate = Some(Validity { from, until: end });
     assert_eq!(door.health(TIMEOUT).await.unwrap(), AuthzTold { health: AuthzHealth::Serving, certificate });
@@ -470,7 +473,6 @@ async fn an_authz_whose_certificate_ends_goes_on_and_both_ends_say_so_by_name() 
     until_health(&channel, FED, NOT_SERVING).await;
     assert_eq!(door.health(TIMEOUT).await.unwrap(), AuthzTold { health: AuthzHealth::Cut, certificate });
     assert!(end.0 < now().0, "not before its end");
-    clock.set(START + 10);
     until(&channel, &clock, "svc-one", "Bearer canary-one").await;
     until_health(&channel, "envoy.service.auth.v3.Authorization", SERVING).await;
     let cut_off = async {

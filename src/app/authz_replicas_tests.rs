@@ -195,7 +195,7 @@ async fn a_replica_is_ready_while_its_window_can_be_asked_and_old_enough() {
     // The store's memory has just begun.
     serving(&channel).await;
     until_health(&channel, "", NOT_SERVING).await;
-    clock.set(START + 10);
+    clock.set(START + 20);
     until_health(&channel, "", SERVING).await;
     store.kill();
     until_health(&channel, "", NOT_SERVING).await;
@@ -203,7 +203,7 @@ async fn a_replica_is_ready_while_its_window_can_be_asked_and_old_enough() {
     assert_eq!(health(&channel).await, SERVING);
     store.restart();
     until(&channel, &clock, STARTING).await;
-    clock.set(START + 30);
+    clock.set(START + 40);
     until_health(&channel, "", SERVING).await;
     gateway.end().await;
     admin.end().await;
@@ -505,11 +505,11 @@ async fn two_windows_do_not_decide_for_one_connection() {
     admin.end().await;
 }
 
-/// Those that say they serve, as a balancer that asks for health keeps them.
+/// Those that decide, as an Envoy that asks for health keeps them.
 type Pool = Arc<std::sync::Mutex<Vec<(usize, Channel)>>>;
 
 async fn keep(pool: Pool, number: usize, channel: Channel) {
-    let request = HealthCheckRequest { service: String::new() };
+    let request = HealthCheckRequest { service: "envoy.service.auth.v3.Authorization".to_owned() };
     let mut statuses = HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
     while let Ok(Some(status)) = statuses.message().await {
         let mut pool = pool.lock().unwrap();

@@ -22,6 +22,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::*;
+use crate::config::fleet::Reach;
+use crate::config::fleet::Workload;
 use crate::domain::ids::Namespace;
 use crate::domain::snapshot::Settings;
 use crate::domain::time::MonotonicMillis;
@@ -519,6 +521,7 @@ async fn a_stop_withdraws_health_first_and_ends_what_is_idle() {
     let channel = gateway.channel().await;
     serving(&channel).await;
     gateway.settle();
+    until_health(&channel, "", SERVING).await;
     let request = HealthCheckRequest { service: String::new() };
     let mut statuses = HealthClient::new(channel.clone()).watch(request).await.unwrap().into_inner();
     assert_eq!(statuses.message().await.unwrap().unwrap().status, 1);
@@ -832,6 +835,8 @@ async fn the_state_stream_speaks_mutual_tls_too() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let publisher = Publisher::new(published());
+    let sans = vec!["authz.test".to_owned()];
+    publisher.set_workloads(vec![Workload { name: "all".to_owned(), sans, reach: Reach::Everything }]);
     let server = publisher.clone();
     let tls = ServerTls::load(&ours.issue("admin.test"), &["authz.test".to_owned()]).unwrap();
     let mut admin = Tasks::default();

@@ -185,6 +185,11 @@ impl<C: Clock> Authz<C> {
     }
 
     fn is_starting(&self, now: Now) -> bool {
+        let state = self.state.load();
+        if let (Some(shared), Some(state)) = (&self.shared, state.as_ref()) {
+            // Before the first request that relies on it.
+            shared.want(state.settings.max_age);
+        }
         self.admissions.is_starting(now) || self.shared.as_ref().is_some_and(|shared| shared.is_starting(now.seconds()))
     }
 
@@ -197,11 +202,6 @@ impl<C: Clock> Authz<C> {
         let counts = self.decisions.counts();
         let (entries, capacity) = self.admissions.fill();
         let now = self.clock.now();
-        let state = self.state.load();
-        if let (Some(shared), Some(state)) = (&self.shared, state.as_ref()) {
-            // Before the first request that relies on it.
-            shared.want(state.settings.max_age);
-        }
         proto::Report {
             started_at_ms: counts.started_at.0,
             allowed: counts.allowed,
