@@ -45,7 +45,7 @@ const UNKNOWN: &str = "openclaw";
 /// Longest name of a provider that a path gives, in bytes.
 const MAX_PROVIDER: usize = 40;
 /// Shortest value of which something is shown, in characters.
-const LEAST_SHOWN: usize = 24;
+const LEAST_SHOWN: usize = 16;
 /// Bytes of a finding's id.
 const ID_BYTES: usize = 12;
 
