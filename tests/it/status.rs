@@ -224,10 +224,7 @@ fn where_nothing_runs_the_report_says_so_and_makes_nothing() {
             (0, "Runtime:             stopped"),
             (1, "Envoy:               down"),
             (2, "Authz:               not known"),
-            (
-                4,
-                "Capability:          unknown (there is no admin token: GATEWAY_ADMIN_TOKEN is not set, and ROOT/data/admin-token is not there)",
-            ),
+            (4, "Capability:          unknown (the first start makes the admin token)"),
             (5, "Secrets:             not known"),
             (6, "Claims:              not known"),
             (7, "Connections:         not known"),
