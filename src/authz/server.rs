@@ -71,7 +71,7 @@ impl<C: Clock> Server<C> {
         Self { certificate, ..self }
     }
 
-    /// Serves until told to stop. Health says at any time how it stands ([`Standing`]), and `NOT_SERVING` as the first thing
+    /// Serves until told to stop. Health says at any time how it stands (state, drain, window, store), and `NOT_SERVING` as the first thing
     /// that happens at the stop; that of [`FED`] is what `fed` says. `arrived` tells of a first state at once. At `leave`, when
     /// a successor listens in our place already, health stays as it is, and every check that still comes is decided.
     pub async fn run(
