@@ -117,6 +117,19 @@ async fn replica(root: &Path, name: &str, clock: &TestClock, shared: Option<Shar
     Gateway::start_with(&folder, config, clock.clone()).await
 }
 
+/// The same, and a connection to it, when it has its state.
+async fn serving_replica(
+    root: &Path,
+    name: &str,
+    clock: &TestClock,
+    shared: Option<SharedReplay>,
+) -> (Gateway, Channel) {
+    let gateway = replica(root, name, clock, shared).await;
+    let channel = gateway.channel().await;
+    serving(&channel).await;
+    (gateway, channel)
+}
+
 fn request(nonce: &str, clock: &TestClock) -> CheckRequest {
     signed(TARGET, b"ping", nonce, clock.seconds())
 }
@@ -169,15 +182,11 @@ async fn a_new_replica_serves_at_once_because_the_store_remembers() {
     let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
     let admin = Admin::serve(root.path(), published());
     let clock = clock();
-    let one = replica(root.path(), "one", &clock, Some(store.settings())).await;
-    let first = one.channel().await;
-    serving(&first).await;
+    let (one, first) = serving_replica(root.path(), "one", &clock, Some(store.settings())).await;
     clock.set(START + 20);
     let used = request("used", &clock);
     assert_eq!(told(&first, &used).await, ALLOWED);
-    let two = replica(root.path(), "two", &clock, Some(store.settings())).await;
-    let second = two.channel().await;
-    serving(&second).await;
+    let (two, second) = serving_replica(root.path(), "two", &clock, Some(store.settings())).await;
     assert_eq!(told(&second, &used).await, REPLAYED);
     assert_eq!(told(&second, &request("new", &clock)).await, ALLOWED);
     one.end().await;
@@ -214,9 +223,7 @@ async fn without_the_store_everything_is_refused_until_it_is_back() {
     let (root, mut store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
     let admin = Admin::serve(root.path(), published());
     let clock = clock();
-    let gateway = replica(root.path(), "one", &clock, Some(store.settings())).await;
-    let channel = gateway.channel().await;
-    serving(&channel).await;
+    let (gateway, channel) = serving_replica(root.path(), "one", &clock, Some(store.settings())).await;
     clock.set(START + 20);
     let used = request("used", &clock);
     assert_eq!(told(&channel, &used).await, ALLOWED);
@@ -239,9 +246,7 @@ async fn a_store_that_hangs_costs_no_request_more_than_its_deadline() {
     let admin = Admin::serve(root.path(), published());
     let clock = clock();
     let settings = SharedReplay { timeout: Duration::from_millis(50), ..store.settings() };
-    let gateway = replica(root.path(), "one", &clock, Some(settings)).await;
-    let channel = gateway.channel().await;
-    serving(&channel).await;
+    let (gateway, channel) = serving_replica(root.path(), "one", &clock, Some(settings)).await;
     clock.set(START + 20);
     until(&channel, &clock, ALLOWED).await;
     store.signal(Signal::STOP);
@@ -297,9 +302,7 @@ async fn a_raised_age_brings_no_used_request_back_not_even_at_a_replica_that_did
     let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
     let admin = Admin::serve(root.path(), published());
     let clock = clock();
-    let one = replica(root.path(), "one", &clock, Some(store.settings())).await;
-    let first = one.channel().await;
-    serving(&first).await;
+    let (one, first) = serving_replica(root.path(), "one", &clock, Some(store.settings())).await;
     clock.set(START + 20);
     let used = request("used", &clock);
     assert_eq!(told(&first, &used).await, ALLOWED);
@@ -307,9 +310,7 @@ async fn a_raised_age_brings_no_used_request_back_not_even_at_a_replica_that_did
     clock.set(START + 400);
     store.eval(&format!("{NONCES} return redis.call('del', unpack(keys))"));
     accept_up_to(&admin, 2, 900).await;
-    let two = replica(root.path(), "two", &clock, Some(store.settings())).await;
-    let second = two.channel().await;
-    serving(&second).await;
+    let (two, second) = serving_replica(root.path(), "two", &clock, Some(store.settings())).await;
     assert_eq!(told(&second, &used).await, STARTING);
     // What is signed now goes on, and so it does where the shorter age was known.
     until(&second, &clock, ALLOWED).await;
@@ -324,9 +325,7 @@ async fn a_nonce_is_kept_for_the_longest_age_that_the_memory_was_asked_for() {
     let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
     let admin = Admin::serve(root.path(), published());
     let clock = clock();
-    let gateway = replica(root.path(), "one", &clock, Some(store.settings())).await;
-    let channel = gateway.channel().await;
-    serving(&channel).await;
+    let (gateway, channel) = serving_replica(root.path(), "one", &clock, Some(store.settings())).await;
     clock.set(START + 20);
     for (version, seconds, at_least) in [(2, 60, 300), (3, 900, 900), (4, 10, 900)] {
         accept_up_to(&admin, version, seconds).await;
@@ -349,9 +348,7 @@ async fn a_mark_of_the_future_is_replaced_and_closes_the_gate_for_nobody() {
     store.eval(mark);
     let admin = Admin::serve(root.path(), published());
     let clock = clock();
-    let gateway = replica(root.path(), "one", &clock, Some(store.settings())).await;
-    let channel = gateway.channel().await;
-    serving(&channel).await;
+    let (gateway, channel) = serving_replica(root.path(), "one", &clock, Some(store.settings())).await;
     assert_eq!(told(&channel, &request("early", &clock)).await, STARTING);
     clock.set(START + 20);
     until(&channel, &clock, ALLOWED).await;
@@ -415,9 +412,7 @@ async fn the_store_proves_its_name_and_wants_its_password() {
         password_file: Some(password_file.clone()),
         ..store.settings()
     };
-    let right = replica(root.path(), "right", &clock, Some(settings("localhost", &files))).await;
-    let channel = right.channel().await;
-    serving(&channel).await;
+    let (right, channel) = serving_replica(root.path(), "right", &clock, Some(settings("localhost", &files))).await;
     clock.set(START + 20);
     until(&channel, &clock, ALLOWED).await;
     right.end().await;
@@ -457,9 +452,7 @@ async fn the_user_of_the_manifest_may_remember_nonces_and_nothing_else() {
         password: Some(Secret::new("canary-password".to_owned())),
         ..store.settings()
     };
-    let gateway = replica(root.path(), "one", &clock, Some(settings)).await;
-    let channel = gateway.channel().await;
-    serving(&channel).await;
+    let (gateway, channel) = serving_replica(root.path(), "one", &clock, Some(settings)).await;
     clock.set(START + 20);
     until(&channel, &clock, ALLOWED).await;
     // It also raises the mark's age, which writes over it.
@@ -481,9 +474,7 @@ async fn two_windows_do_not_decide_for_one_connection() {
     let root = tempfile::tempdir().unwrap();
     let admin = Admin::serve(root.path(), published());
     let clock = clock();
-    let one = replica(root.path(), "one", &clock, None).await;
-    let first = one.channel().await;
-    serving(&first).await;
+    let (one, first) = serving_replica(root.path(), "one", &clock, None).await;
     let two = replica(root.path(), "two", &clock, None).await;
     let second = two.channel().await;
     clock.set(START + 20);

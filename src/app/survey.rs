@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::Request;
 use tokio::net::TcpStream;
 
+use crate::app::unit_file;
 use crate::sys::local_http;
 use crate::sys::local_http::Endpoint;
 use crate::sys::local_http::ExchangeError;
@@ -19,8 +20,6 @@ use crate::sys::process::PortHolder;
 
 /// How long a listener of this machine may take to accept.
 const ACCEPT: Duration = Duration::from_millis(200);
-/// Largest unit file that is read, in bytes.
-const MAX_UNIT: u64 = 256 * 1024;
 
 /// Somebody listens on this address; who, where the system tells. Probably one of `near`.
 pub async fn listener(address: SocketAddr, near: &[i32]) -> Option<Option<PortHolder>> {
@@ -69,7 +68,7 @@ pub fn units(folders: &[PathBuf]) -> Vec<UnitFile> {
 
 fn read(path: &Path) -> Option<String> {
     let found = fs::metadata(path).ok()?;
-    (found.is_file() && found.len() <= MAX_UNIT).then(|| fs::read_to_string(path).ok())?
+    (found.is_file() && found.len() <= unit_file::MAX_BYTES).then(|| fs::read_to_string(path).ok())?
 }
 
 /// A process of this machine.

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// Largest file of a unit that is read, in bytes: one of ours has a few thousand.
+pub const MAX_BYTES: u64 = 256 * 1024;
+
 /// What a unit runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {

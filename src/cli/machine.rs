@@ -17,8 +17,6 @@ use crate::config::load::Flags;
 use crate::sys::env;
 use crate::sys::files;
 
-/// A unit's file is a few kilobytes.
-const MAX_UNIT: u64 = 256 * 1024;
 /// What the unit's command line says in place of our own.
 const SAID: &[(&str, &Key)] = &[
     ("--namespace", &keys::NAMESPACE),
@@ -48,7 +46,7 @@ impl MachineGateway {
             return Ok(None);
         }
         let unit = manager::system_folder().join(Place::default().unit(Kind::Gateway { drain_seconds: 0 }));
-        let text = files::read_text(&unit, MAX_UNIT).ok().filter(|text| text.starts_with(systemd::MARK));
+        let text = files::read_text(&unit, unit_file::MAX_BYTES).ok().filter(|text| text.starts_with(systemd::MARK));
         Ok(text.as_deref().and_then(unit_file::parse).map(|command| Self(command.arguments)))
     }
 

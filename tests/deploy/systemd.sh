@@ -39,7 +39,6 @@ unshare --mount --uts --ipc --net --pid --fork --kill-child bash -euc '
     chmod 1777 "$root/tmp"
     mount -t sysfs -o ro sysfs "$root/sys"
     if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
-        unshare --cgroup true
         mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
     else
         mount -t tmpfs -o mode=0755 tmpfs "$root/sys/fs/cgroup"

@@ -25,8 +25,6 @@ const EVERY_USER: &str = "/etc/systemd/user";
 const SYSTEMD: &str = "/run/systemd/system";
 /// Where it notes users whose units run without a login.
 const LINGER: &str = "/var/lib/systemd/linger";
-/// Largest unit that is read, in bytes.
-const MAX_UNIT: u64 = 256 * 1024;
 /// Says whether units are ours to write: `external` means that somebody else does.
 const POLICY: &str = "SIGILUM_SERVICE_REPAIR_POLICY";
 
@@ -55,12 +53,12 @@ pub(super) fn service(config: &Config) -> ServiceFacts {
 }
 
 fn starts_gateway(path: &Path) -> bool {
-    let text = files::read_text(path, MAX_UNIT).unwrap_or_default();
+    let text = files::read_text(path, unit_file::MAX_BYTES).unwrap_or_default();
     unit_file::values(&text, "ExecStart").any(|command| command.contains("gateway"))
 }
 
 fn unit(path: PathBuf, kind: Kind, place: &Place) -> Option<UnitFact> {
-    let text = files::read_text(&path, MAX_UNIT).ok()?;
+    let text = files::read_text(&path, unit_file::MAX_BYTES).ok()?;
     let command = unit_file::parse(&text);
     // One that somebody else wrote keeps its command, and is not measured by ours.
     let ours = unit_file::values(&text, "Description").any(|found| found == kind.description());

@@ -80,8 +80,6 @@ use crate::wire::status::XdsBody;
 const INGRESS_PATIENCE: Duration = Duration::from_millis(800);
 /// How long the supervisor of this machine may take to say how it stands.
 const SUPERVISOR_PATIENCE: Duration = Duration::from_millis(500);
-/// Largest unit that is read, in bytes.
-const MAX_UNIT: u64 = 256 * 1024;
 /// The word where nobody looks after it.
 const NO_MANAGER: &str = "none";
 /// A drain of no length: only the unit's name is wanted.
@@ -388,7 +386,7 @@ async fn service(config: &Config, instance: Option<&Instance>, lives: bool, plac
         let wanted = ["default.target.wants", "multi-user.target.wants"];
         wanted.iter().any(|wants| folder.join(wants).join(&label).exists())
     });
-    let text = path.as_ref().and_then(|path| files::read_text(path, MAX_UNIT).ok());
+    let text = path.as_ref().and_then(|path| files::read_text(path, unit_file::MAX_BYTES).ok());
     let command = text.as_deref().and_then(unit_file::parse);
     let drift = command
         .map(|command| drift::ports(&command, &drift::of(&config.listen.admin), &drift::of(&config.listen.ingress)));
