@@ -27,6 +27,7 @@ use crate::cli::gateway_api::Credential;
 use crate::cli::outcome::CliError;
 use crate::cli::outcome::Outcome;
 use crate::cli::owner;
+use crate::cli::reach;
 use crate::cli::settings;
 use crate::cli::settings::Looked;
 use crate::config::Config;
@@ -157,14 +158,9 @@ fn ports(config: &Config, running: Option<&Instance>) -> Vec<PortFact> {
 
 /// What the gateway says of itself, and what its port of agents does.
 async fn gateway(config: &Config, running: Option<&Instance>, patience: Duration, deep: bool) -> GatewayFacts {
-    let url = match running.and_then(|found| Some((found, found.addresses.admin.first()?))) {
-        // Where it really is, unless the settings name another place.
-        Some((found, address)) if config.remote.is_none() && owner::is_loopback(&config.admin_url) => {
-            let scheme = if found.addresses.admin_tls { "https" } else { "http" };
-            format!("{scheme}://{}", local_http::reachable(*address))
-        }
-        Some(_) | None => config.admin_url.clone(),
-    };
+    // Where it really is, unless the settings name another place.
+    let here = running.filter(|_| config.remote.is_none() && owner::is_loopback(&config.admin_url));
+    let url = here.and_then(reach::admin_url).unwrap_or_else(|| config.admin_url.clone());
     let ingress = running.map_or(&config.listen.ingress, |found| &found.addresses.ingress).first().copied();
     let tls = running.map_or(config.envoy.tls.is_some(), |found| found.addresses.ingress_tls);
     let door = async {
