@@ -222,6 +222,12 @@ fn unusable(bench: &mut Bench) {
 fn defects() -> Vec<Defect> {
     vec![
         Defect {
+            request: |request| {
+                request.headers.extend((0..100).map(|number| (format!("x-{number}"), Vec::new())));
+            },
+            ..Defect::new(DenyReason::HeadersTooLarge)
+        },
+        Defect {
             draft: |draft| draft.authority = "evil.example".to_owned(),
             ..Defect::new(DenyReason::AuthorityNotAccepted)
         },

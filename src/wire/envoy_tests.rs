@@ -335,6 +335,77 @@ fn a_signed_agent_id_is_in_the_metadata_and_bounded() {
     assert_eq!(metadata(&response)["agent_id"], Kind::StringValue("bot".to_owned()));
 }
 
+/// Names and values of what an answer sets.
+fn set_size(response: &CheckResponse) -> HeaderSize {
+    let Some(HttpResponse::OkResponse(ok)) = &response.http_response else { return HeaderSize::default() };
+    let headers = ok.headers.iter().filter_map(|option| option.header.as_ref());
+    headers.fold(HeaderSize::default(), |size, header| size.with(&header.key, header.value.len()))
+}
+
+#[test]
+fn a_plan_fits_where_envoy_could_write_it_and_nowhere_else() {
+    let modes = [(proto::AuthMode::Bearer, "Authorization"), (proto::AuthMode::QueryParam, "api_key")];
+    for (mode, name) in modes {
+        for extensions in [&[][..], &[("connection", "svc-one"), ("body", "buffered")][..]] {
+            let mut plan = plan(connection(mode, name));
+            let of_length = |length: usize| {
+                let filler = "x".repeat(length);
+                let mut message = request(&[("x-filler", &filler)], b"");
+                guest(&mut message, extensions);
+                message
+            };
+            let message = of_length(0);
+            let check = Check::read(&message).unwrap();
+            let answered = check.held().and(set_size(&answering(&check).allow(&plan).unwrap()));
+            // The two times have as many digits as they may have, which these have not.
+            let room = check.most().bytes - answered.bytes - if extensions.is_empty() { 2 * 9 - 6 - 7 } else { 0 };
+            for (length, fits) in [(room, true), (room + 1, false)] {
+                let message = of_length(length);
+                assert_eq!(answer::fits(&Check::read(&message).unwrap(), &plan), fits, "{mode:?} {extensions:?}");
+            }
+            let count = check.most().fields - answered.fields;
+            for (more, fits) in [(count, true), (count + 1, false)] {
+                let fields: Vec<_> = (0..=more).map(|_| ("x", "")).collect();
+                let mut message = request(&fields, b"");
+                guest(&mut message, extensions);
+                assert_eq!(answer::fits(&Check::read(&message).unwrap(), &plan), fits, "{mode:?} {extensions:?}");
+            }
+            plan.path = vec![b'/'; check.most().bytes].into();
+            let path_is_set = extensions.is_empty() || mode == proto::AuthMode::QueryParam;
+            assert_eq!(answer::fits(&check, &plan), !path_is_set, "{mode:?} {extensions:?}");
+        }
+    }
+}
+
+#[test]
+fn a_guest_may_say_what_its_envoy_has_room_for() {
+    let most = |extensions: &[(&str, &str)]| {
+        let mut message = request(&[], b"");
+        guest(&mut message, extensions);
+        let most = Check::read(&message).unwrap().most();
+        (most.fields, most.bytes)
+    };
+    let named = ("connection", "svc-one");
+    assert_eq!(most(&[named]), (100, 60 * 1024));
+    assert_eq!(most(&[named, ("max_headers_count", "300"), ("max_request_headers_kb", "96")]), (300, 96 * 1024));
+    assert_eq!(most(&[named, ("max_headers_count", "many"), ("max_request_headers_kb", "")]), (100, 60 * 1024));
+    assert_eq!(most(&[("max_headers_count", "300")]), (200, 160 * 1024), "that is no guest");
+}
+
+#[test]
+fn what_envoy_adds_is_not_the_clients() {
+    let sent = |headers: &[(&str, &str)]| Check::read(&request(headers, b"")).unwrap().sent();
+    let plain = sent(&[]);
+    assert_eq!((plain.fields, plain.bytes), (1, ":authority127.0.0.1:38000".len()));
+    let added =
+        [("x-forwarded-for", "192.0.2.7"), ("x-envoy-external-address", "192.0.2.7"), (":protocol", "websocket")];
+    assert_eq!(sent(&added), plain);
+    assert_eq!(
+        sent(&[("x-forwarded-host", "a"), ("a", ""), ("a", "b")]),
+        plain.with("x-forwarded-host", 1).with("a", 0).with("a", 1)
+    );
+}
+
 #[test]
 fn an_injected_authorization_is_set_and_not_removed() {
     let message = request(&[("authorization", "Bearer agents-own")], b"");
