@@ -48,6 +48,7 @@ mod outages;
 mod pair_sessions;
 mod probes;
 mod profiles;
+mod proof_headers;
 mod refusals;
 mod registration;
 mod rekey;
