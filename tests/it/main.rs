@@ -45,6 +45,7 @@ mod lock;
 mod logs;
 mod metrics;
 mod outages;
+mod own_answers;
 mod pair_sessions;
 mod probes;
 mod profiles;
