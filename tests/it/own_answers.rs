@@ -8,6 +8,9 @@ use crate::support::gateway::Gateway;
 use crate::support::gateway::shared;
 use crate::support::upstream::Upstream;
 
+/// Where health is asked.
+const HEALTH: [&str; 4] = ["/health", "/healthz", "/health/live", "/health/ready"];
+
 fn send(gateway: &Gateway, method: &str, target: &str) -> Response {
     gateway.send(&Request::new(method, &gateway.authority(), target))
 }
@@ -24,6 +27,7 @@ fn none_of_them_is_kept_by_a_cache() {
     for (response, status) in [
         (send(gateway, "GET", "/nowhere"), 404),
         (send(gateway, "TRACE", "/proxy/x"), 405),
+        (send(gateway, "POST", "/health"), 405),
         (send(gateway, "GET", "/health"), 200),
         (gateway.send(&large), 413),
         (gateway.send(&sized), 431),
@@ -43,5 +47,32 @@ fn a_provider_says_itself_what_may_be_kept() {
     for target in ["/v1", "/status/404", "/status/503"] {
         let response = gateway.get(&connection.at(target));
         assert_eq!(response.header("cache-control"), None, "{target}");
+    }
+}
+
+#[test]
+fn health_is_read_and_nothing_else() {
+    let gateway = shared();
+    for target in HEALTH {
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            let response = send(gateway, method, target);
+            assert_eq!((response.status, response.code().as_str()), (405, "METHOD_NOT_ALLOWED"), "{method} {target}");
+            assert_eq!(response.header("allow"), Some("GET, HEAD, OPTIONS"), "{method} {target}");
+        }
+        let with_query = send(gateway, "DELETE", &format!("{target}?x"));
+        assert_eq!((with_query.status, with_query.header("allow")), (405, Some("GET, HEAD, OPTIONS")), "{target}");
+        let response = send(gateway, "OPTIONS", target);
+        assert_eq!((response.status, response.body.len()), (204, 0), "{target}");
+        assert_eq!(response.header("allow"), Some("GET, HEAD, OPTIONS"), "{target}");
+        assert_eq!((response.header("content-type"), response.header("x-sigilum-code")), (None, None), "{target}");
+        for method in ["GET", "HEAD"] {
+            assert_eq!(send(gateway, method, target).status, 200, "{method} {target}");
+        }
+    }
+    for target in ["/health/", "/healthy", "/health/live/x"] {
+        for method in ["POST", "OPTIONS", "GET"] {
+            let response = send(gateway, method, target);
+            assert_eq!((response.status, response.header("allow")), (404, None), "{method} {target}");
+        }
     }
 }
