@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::support::client::Body;
 use crate::support::client::Request;
 use crate::support::client::Response;
 use crate::support::gateway::Gateway;
@@ -75,4 +76,20 @@ fn health_is_read_and_nothing_else() {
             assert_eq!((response.status, response.header("allow")), (404, None), "{method} {target}");
         }
     }
+}
+
+#[test]
+fn an_upgrade_to_a_protocol_nobody_offers_is_refused_by_its_code() {
+    let (gateway, upstream) = (shared(), Upstream::start());
+    let connection = gateway.connect(&upstream, json!({}));
+    for protocol in ["foo", "TLS/1.2"] {
+        let request = gateway.agent().get(&gateway.authority(), &connection.at("/v1"));
+        let request = request.header("connection", "Upgrade").header("upgrade", protocol).with_body(Body::None);
+        let response = gateway.send(&request);
+        let found = (response.status, response.code());
+        assert_eq!(found, (403, "METHOD_OR_PATH_FORBIDDEN".to_owned()), "{protocol}: {}", response.text());
+        assert_eq!(response.header("x-sigilum-code"), Some("METHOD_OR_PATH_FORBIDDEN"), "{protocol}");
+        assert_eq!(response.json()["error"], "This gateway does not offer this upgrade.", "Envoy's own answer");
+    }
+    assert!(upstream.untouched());
 }
