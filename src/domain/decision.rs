@@ -381,7 +381,7 @@ pub struct Plan {
 pub struct Admission {
     /// The key and its nonce are what may be used once.
     pub key: PublicKey,
-    /// As signed.
+    /// As signed, without blanks around it.
     pub nonce: String,
     /// When it was signed.
     pub created: UnixSeconds,

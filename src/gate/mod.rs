@@ -149,7 +149,7 @@ impl Gate {
                 return Err(reason);
             }
         };
-        let admission = Admission { key: caller.key, nonce: params.nonce.to_owned(), created: params.created };
+        let admission = Admission { key: caller.key, nonce: params.nonce.trim().to_owned(), created: params.created };
         match stage {
             Stage::Head => {
                 if let Some(print) = proven.print {

@@ -4,6 +4,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::support::agent::Draft;
+use crate::support::agent::random_hex;
 use crate::support::client::Exchange;
 use crate::support::client::Request;
 use crate::support::client::Response;
@@ -77,4 +78,16 @@ fn a_digest_or_a_signature_that_is_no_text_does_not_verify() {
         assert!(exchange.write(&bytes));
         scene.refuses(&exchange.read_answer("POST").unwrap(), 403, "AUTH_SIGNATURE_INVALID");
     }
+}
+
+#[test]
+fn blanks_around_a_nonce_do_not_make_another_one() {
+    let scene = Scene::new();
+    let nonce = random_hex(16);
+    let with = |nonce: String| scene.gateway.send(&scene.draft("GET").with(|draft| draft.nonce = nonce).sign());
+    assert_eq!(with(format!(" {nonce}")).status, 200);
+    for again in [nonce.clone(), format!("{nonce} "), format!("  {nonce}\t")] {
+        assert_eq!(with(again).code(), "AUTH_REPLAY_DETECTED");
+    }
+    assert_eq!(scene.upstream.count(), 1);
 }
