@@ -1,6 +1,5 @@
 //! Headers of the proof that nobody signs, or that have a form of their own, and what is made of them.
 
-use serde_json::Value;
 use serde_json::json;
 
 use crate::support::agent::Draft;
@@ -10,7 +9,9 @@ use crate::support::client::Request;
 use crate::support::client::Response;
 use crate::support::gateway::Connection;
 use crate::support::gateway::Gateway;
+use crate::support::gateway::LIMIT;
 use crate::support::gateway::shared;
+use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
 
 struct Scene {
@@ -20,14 +21,10 @@ struct Scene {
 }
 
 impl Scene {
-    fn with(fields: Value) -> Self {
-        let (gateway, upstream) = (shared(), Upstream::start());
-        let connection = gateway.connect(&upstream, fields);
-        Self { gateway, upstream, connection }
-    }
-
     fn new() -> Self {
-        Self::with(json!({}))
+        let (gateway, upstream) = (shared(), Upstream::start());
+        let connection = gateway.connect(&upstream, json!({}));
+        Self { gateway, upstream, connection }
     }
 
     fn draft(&self, method: &str) -> Draft {
@@ -90,4 +87,29 @@ fn blanks_around_a_nonce_do_not_make_another_one() {
         assert_eq!(with(again).code(), "AUTH_REPLAY_DETECTED");
     }
     assert_eq!(scene.upstream.count(), 1);
+}
+
+#[test]
+fn a_request_with_a_digest_does_not_upgrade() {
+    let (gateway, upstream) = (shared(), Upstream::start());
+    let id = gateway.next_id();
+    let fields = json!({ "upgrades": ["websocket"], "allowed_methods": ["GET"] });
+    assert_eq!(gateway.create(&id, &upstream.base_url(), "canary-digest", fields).status, 201);
+    wait_until("the connection is in force", LIMIT, || {
+        gateway.post(&format!("/proxy/{id}/probe"), b"{}").code() == "METHOD_OR_PATH_FORBIDDEN"
+    });
+    let upgrade = || {
+        let request = gateway.agent().get(&gateway.authority(), &format!("/proxy/{id}/socket"));
+        request.header("connection", "upgrade").header("upgrade", "websocket")
+    };
+    for value in ["x", "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"] {
+        let response = gateway.send(&upgrade().header("content-digest", value));
+        assert_eq!((response.status, response.code().as_str()), (403, "METHOD_OR_PATH_FORBIDDEN"), "{value}");
+    }
+    assert!(upstream.untouched());
+    // It is the digest: without one the provider is asked, which speaks no WebSocket.
+    let mut exchange = Exchange::open(gateway.setup.ingress).unwrap();
+    assert!(exchange.write(&upgrade().bytes()));
+    exchange.read_head("GET").unwrap();
+    assert_eq!(upstream.only().target, "/socket");
 }
