@@ -142,7 +142,7 @@ impl<'a> Check<'a> {
             method: facts.method.unwrap_or(http.method.as_bytes()),
             // Two of them: somebody in front of Envoy adds to what Envoy should replace. No scheme
             // verifies no signature.
-            scheme: if facts.schemes == 1 { facts.scheme } else { b"" },
+            scheme: if facts.schemes == 1 { scheme(facts.scheme) } else { b"" },
             authority: facts.authority.unwrap_or(http.host.as_bytes()),
             target: facts.target.unwrap_or(http.path.as_bytes()),
             body: body(http, &facts, buffered),
@@ -300,6 +300,13 @@ fn body<'a>(http: &'a HttpRequest, facts: &Facts<'a>, buffered: bool) -> BodyVie
         Ok(None) if !facts.chunked && http.protocol.starts_with("HTTP/1") => BodyView::Whole(seen),
         Ok(None) => BodyView::Hidden,
     }
+}
+
+/// The scheme the client spoke to the first of the proxies that are trusted. Envoy writes its own where none is, so the
+/// header is one scheme then. Proxies may add theirs behind a comma; what is no scheme of HTTP was no TLS.
+fn scheme(forwarded: &[u8]) -> &'static [u8] {
+    let first = forwarded.split(|byte| *byte == b',').next().unwrap_or_default();
+    if first.trim_ascii().eq_ignore_ascii_case(b"https") { b"https" } else { b"http" }
 }
 
 /// The client as our Envoy counted it from the right; behind somebody else's Envoy, its direct peer,

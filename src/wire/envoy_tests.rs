@@ -149,6 +149,31 @@ fn a_doubled_scheme_is_none_and_an_odd_request_id_is_not_repeated() {
 }
 
 #[test]
+fn the_scheme_is_the_first_that_was_forwarded() {
+    for (forwarded, scheme) in [
+        ("https", "https"),
+        ("HTTPS", "https"),
+        ("https,http", "https"),
+        (" hTTps , http", "https"),
+        ("http", "http"),
+        ("http, https", "http"),
+        ("ftp", "http"),
+        ("", "http"),
+        (",https", "http"),
+        ("https2", "http"),
+        ("https http", "http"),
+    ] {
+        let mut message = request(&[], b"");
+        for header in &mut http(&mut message).header_map.as_mut().unwrap().headers {
+            if header.key == "x-forwarded-proto" {
+                header.raw_value = forwarded.as_bytes().to_vec();
+            }
+        }
+        assert_eq!(Check::read(&message).unwrap().scheme(), scheme.as_bytes(), "{forwarded:?}");
+    }
+}
+
+#[test]
 fn the_stage_is_named_or_it_is_the_decision() {
     assert_eq!(decode_stage(None), Ok(Stage::Body));
     assert_eq!(decode_stage(Some(b"body")), Ok(Stage::Body));

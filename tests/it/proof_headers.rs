@@ -10,6 +10,7 @@ use crate::support::client::Response;
 use crate::support::gateway::Connection;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::LIMIT;
+use crate::support::gateway::Setup;
 use crate::support::gateway::shared;
 use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
@@ -112,4 +113,32 @@ fn a_request_with_a_digest_does_not_upgrade() {
     assert!(exchange.write(&upgrade().bytes()));
     exchange.read_head("GET").unwrap();
     assert_eq!(upstream.only().target, "/socket");
+}
+
+#[test]
+fn behind_a_proxy_the_first_scheme_it_names_is_the_signed_one() {
+    let (gateway, upstream) =
+        (Setup::new().yaml("gateway: {trusted_hops: 1, authorities: [gw.example]}\n").start(), Upstream::start());
+    let connection = gateway.connect(&upstream, json!({}));
+    for (said, meant) in [
+        ("https", "https"),
+        ("HTTPS", "https"),
+        ("https, http", "https"),
+        (" Https ,http", "https"),
+        ("http", "http"),
+        ("http, https", "http"),
+        ("ftp", "http"),
+        ("ftp, https", "http"),
+        (",https", "http"),
+    ] {
+        for scheme in ["http", "https"] {
+            let target = connection.at("/v1");
+            let draft = gateway.agent().prepare("GET", "gw.example", &target);
+            let request = draft.with(|draft| draft.signed_uri = Some(format!("{scheme}://gw.example{target}"))).sign();
+            let request = request.header("x-forwarded-for", "192.0.2.7").header("x-forwarded-proto", said);
+            let expected = if scheme == meant { (200, "") } else { (403, "AUTH_SIGNATURE_INVALID") };
+            let response = gateway.send(&request);
+            assert_eq!((response.status, response.code().as_str()), expected, "{said:?} signed as {scheme}");
+        }
+    }
 }
