@@ -19,7 +19,7 @@ pub const REQUEST_ID_HEADER: &str = "x-request-id";
 /// Header that repeats an error's code.
 pub const CODE_HEADER: &str = "x-sigilum-code";
 
-/// Our id of a request.
+/// The id of a request: its client's, else ours.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
