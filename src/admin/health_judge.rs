@@ -120,6 +120,8 @@ pub struct AuthzFact {
     pub refused: Option<String>,
     /// Whether one cannot write admissions down.
     pub failing: bool,
+    /// For want of room on its volume.
+    pub volume_full: bool,
     /// Whether those that are connected refuse what was signed before they began.
     pub starting: bool,
     /// Whether one cannot ask the window that replicas share.
@@ -350,7 +352,8 @@ fn stream(fact: &AuthzFact) -> ConditionBody {
             format!("no authz process has applied the current state for {} s", fact.behind_for.as_secs()),
         );
     }
-    if fact.current > 0 && fact.reported && fact.ready == 0 && !fact.starting {
+    // Why else it is not ready is said of its nonces.
+    if fact.current > 0 && fact.reported && fact.ready == 0 && !fact.starting && !fact.failing {
         return condition(kind, "authz", FAILS, "NotReady", "no authz process is ready yet");
     }
     condition(kind, "authz", HOLDS, "InSync", format!("{} of {} authz are current", fact.current, fact.connected))
@@ -409,8 +412,14 @@ fn nonces(fact: &AuthzFact) -> ConditionBody {
                        authz, and replay.shared.url";
         return condition(kind, "authz", FAILS, "StoreUnreachable", message);
     }
+    if fact.volume_full {
+        let message = "the volume of authz's run folder is full, so admissions cannot be written down: every signed request is \
+                       refused until there is room";
+        return condition(kind, "authz", FAILS, "VolumeFull", message);
+    }
     if fact.failing {
-        let message = "admissions cannot be written down: every signed request is refused; look at the run folder";
+        let message = "admissions cannot be written down: every signed request is refused; look at the run folder of authz, \
+                       and at its log";
         return condition(kind, "authz", FAILS, "ReadOnly", message);
     }
     if fact.full {

@@ -82,7 +82,7 @@ fn a_drain_is_said_once_with_its_end_and_what_ends_it() {
 #[test]
 fn each_cause_turns_its_own_condition_and_no_other() {
     type Break = fn(&mut Facts);
-    let required: [(&str, Break); 18] = [
+    let required: [(&str, Break); 19] = [
         ("StateLock: LockHeldElsewhere", |facts| facts.locked = false),
         ("Store: StoreUnavailable", |facts| facts.store = Err("m".to_owned())),
         ("MasterKey: KeyMismatch", |facts| facts.key = Some(KeyStanding::Mismatch)),
@@ -106,7 +106,8 @@ fn each_cause_turns_its_own_condition_and_no_other() {
         ("XdsInSync: NotReady", |facts| facts.authz.ready = 0),
         ("AuthzReachable: Unreachable", |facts| facts.canary = CanaryFact::Undecided("m".to_owned())),
         ("AuthzReachable: FailedOpen", |facts| facts.canary = CanaryFact::LetThrough("m".to_owned())),
-        ("NonceStore: ReadOnly", |facts| facts.authz.failing = true),
+        ("NonceStore: ReadOnly", |facts| (facts.authz.failing, facts.authz.ready) = (true, 0)),
+        ("NonceStore: VolumeFull", |facts| (facts.authz.failing, facts.authz.volume_full) = (true, true)),
         ("NonceStore: StoreUnreachable", |facts| facts.authz.store_failing = true),
         ("NonceStore: Full", |facts| facts.authz.full = true),
         ("NonceStore: Starting", |facts| (facts.authz.starting, facts.authz.ready) = (true, 0)),

@@ -400,6 +400,7 @@ fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
         behind_for: memory.current_at.map_or(Duration::ZERO, |at| now.duration_since(at)),
         refused: peers.iter().find_map(|peer| peer.refused.clone()),
         failing: reports().any(|report| report.replay_failing),
+        volume_full: reports().any(|report| report.replay_volume_full),
         starting: reports().any(|report| report.replay_starting),
         store_failing: reports().any(|report| report.replay_store_failing),
         window_conflict: admin.publisher.window_conflict(),

@@ -320,6 +320,12 @@ fn read_journal(
 ) -> Result<(Journal, ReplayWindow), JournalError> {
     let now = clock.now().seconds();
     let (journal, window, found) = Journal::open_after(&config.run_dir, config.replay_capacity, now, preread)?;
+    if journal.failing().is_some() {
+        tracing::error!(
+            folder = %config.run_dir.display(),
+            "the volume is full, so the replay journal cannot be written to: every signed request is refused until it can"
+        );
+    }
     match found {
         Found::Usable => tracing::info!(entries = window.len(), "the replay journal was read"),
         // What was used before is known to the window that all share.

@@ -19,8 +19,8 @@ use crate::sys::tls::TlsFiles;
 /// How an authz stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthzHealth {
-    /// It refuses what is signed now: it has no state (any more), its replay window has just begun, the shared one does not
-    /// answer, or it drains.
+    /// It refuses what is signed now: it has no state (any more), its journal cannot be written to, its replay window has just
+    /// begun, the shared one does not answer, or it drains.
     NotServing,
     /// It decides by what it received; admin does not speak to it now.
     Cut,

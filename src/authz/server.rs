@@ -28,7 +28,8 @@ use crate::wire::otlp::TraceServiceServer;
 const SERVICE: &str = "envoy.service.auth.v3.Authorization";
 /// What is asked by whoever wants to know whether admin speaks to us: without, decisions go on with what was received.
 pub const FED: &str = "sigilum.gateway.v1.StateService";
-/// How often it is looked whether requests would be decided: a window grows old, a store goes away, without a word.
+/// How often it is looked whether requests would be decided: a window grows old, a store goes away, a volume has room again,
+/// without a word.
 const LOOK: Duration = Duration::from_millis(100);
 /// What a check carries besides the body: header fields and their framing. Envoy admits 64 KiB of them.
 const HEADROOM: usize = 1 << 20;
@@ -71,7 +72,7 @@ impl<C: Clock> Server<C> {
         Self { certificate, ..self }
     }
 
-    /// Serves until told to stop. Health says at any time how it stands (state, drain, window, store), and `NOT_SERVING` as the first thing
+    /// Serves until told to stop. Health says at any time how it stands (state, drain, journal, window, store), and `NOT_SERVING` as the first thing
     /// that happens at the stop; that of [`FED`] is what `fed` says. `arrived` tells of a first state at once. At `leave`, when
     /// a successor listens in our place already, health stays as it is, and every check that still comes is decided.
     pub async fn run(
@@ -114,6 +115,7 @@ impl<C: Clock> Server<C> {
             let mut leave = std::pin::pin!(leave);
             let mut told = Standing::default();
             loop {
+                self.authz.tend();
                 let now = Standing { decides: self.authz.decides(), ready: self.authz.is_ready() };
                 if now != told {
                     say(&health, now).await;
@@ -149,7 +151,7 @@ impl<C: Clock> Server<C> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Standing {
     /// [`Authz::decides`]: what Envoy asks. Where the replay window is what is missing, a check says why and an Envoy that
-    /// finds nobody healthy does not.
+    /// finds nobody healthy does not; where the journal is, a check says no more than that Envoy, which may know another authz.
     decides: bool,
     /// [`Authz::is_ready`], of the whole server: what probes ask, so that no rollout goes on with replicas that refuse all.
     ready: bool,

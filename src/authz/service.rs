@@ -13,6 +13,7 @@ use tonic::Response;
 use tonic::Status;
 
 use crate::authz::admission::Admissions;
+use crate::authz::journal::Failing;
 use crate::authz::registrations::Refused;
 use crate::authz::registrations::Registrations;
 use crate::authz::registrations::WAIT;
@@ -173,15 +174,20 @@ impl<C: Clock> Authz<C> {
         self.admissions.seal();
     }
 
-    /// Whether checks are decided at all: there is a state, and this process does not drain. Whatever else may be against a
-    /// request, the answer to its check says so.
+    /// Whether checks are decided at all: there is a state, admissions can be written down, and this process does not drain.
+    /// Whatever else may be against a request, the answer to its check says so.
     pub fn decides(&self) -> bool {
-        self.state.load().is_some() && !self.draining.load(Ordering::Relaxed)
+        self.state.load().is_some() && !self.draining.load(Ordering::Relaxed) && self.admissions.failing().is_none()
     }
 
     /// Whether a request signed now would be decided: also the replay window is not too young, and can be asked.
     pub fn is_ready(&self) -> bool {
         self.decides() && !self.is_starting(self.clock.now()) && !self.is_store_failing()
+    }
+
+    /// What is to be done from time to time, whether somebody asks or not.
+    pub fn tend(&self) {
+        self.admissions.tend(self.clock.now());
     }
 
     fn is_starting(&self, now: Now) -> bool {
@@ -201,6 +207,7 @@ impl<C: Clock> Authz<C> {
     pub fn report(&self) -> proto::Report {
         let counts = self.decisions.counts();
         let (entries, capacity) = self.admissions.fill();
+        let failing = self.admissions.failing();
         let now = self.clock.now();
         proto::Report {
             started_at_ms: counts.started_at.0,
@@ -217,7 +224,8 @@ impl<C: Clock> Authz<C> {
                 max_open_files: uses.max_open_files,
             }),
             spans: self.traces.counts().map(|(result, count)| (result.to_owned(), count)).collect(),
-            replay_failing: !self.admissions.is_kept(now),
+            replay_failing: failing.is_some(),
+            replay_volume_full: failing == Some(Failing::Full),
             replay_store_failing: self.is_store_failing(),
             replay_starting: self.is_starting(now),
         }

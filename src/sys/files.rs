@@ -402,7 +402,8 @@ impl FileLock {
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
-        file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(io)?;
+        // In this order: a full volume has no room for what was given back to it.
+        file.write_all(holder.as_bytes()).and_then(|()| file.set_len(holder.len() as u64)).map_err(io)?;
         Ok(Self { file, path: path.to_owned() })
     }
 
