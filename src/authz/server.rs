@@ -15,6 +15,7 @@ use tonic_health::server::HealthService;
 use crate::authz::health::Certificate;
 use crate::authz::health::Told;
 use crate::authz::service::Authz;
+use crate::authz::service::Standing;
 use crate::sys::clock::Clock;
 use crate::sys::grpc;
 use crate::sys::grpc::Either;
@@ -116,7 +117,7 @@ impl<C: Clock> Server<C> {
             let mut told = Standing::default();
             loop {
                 self.authz.tend();
-                let now = Standing { decides: self.authz.decides(), ready: self.authz.is_ready() };
+                let now = self.authz.standing();
                 if now != told {
                     say(&health, now).await;
                 }
@@ -147,17 +148,10 @@ impl<C: Clock> Server<C> {
     }
 }
 
-/// What health says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Standing {
-    /// [`Authz::decides`]: what Envoy asks. Where the replay window is what is missing, a check says why and an Envoy that
-    /// finds nobody healthy does not; where the journal is, a check says no more than that Envoy, which may know another authz.
-    decides: bool,
-    /// [`Authz::is_ready`], of the whole server: what probes ask, so that no rollout goes on with replicas that refuse all.
-    ready: bool,
-}
-
-async fn say(health: &HealthReporter, Standing { decides, ready }: Standing) {
+/// Envoy asks whether checks are decided: where the replay window is what is missing, a check says why and an Envoy that finds
+/// nobody healthy does not; where the journal is, a check says no more than that Envoy, which may know another authz. Probes ask
+/// the whole server whether it is ready, so that no rollout goes on with replicas that refuse all.
+async fn say(health: &HealthReporter, Standing { decides, ready, .. }: Standing) {
     let status = |well| if well { ServingStatus::Serving } else { ServingStatus::NotServing };
     health.set_service_status("", status(ready)).await;
     health.set_service_status(SERVICE, status(decides)).await;

@@ -91,6 +91,22 @@ pub struct Told {
     pub traces: Traces,
 }
 
+/// How an authz stands, whoever signed a request: found in one look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Checks are decided at all: there is a state, admissions can be written down, and this process does not drain.
+    /// Whatever else may be against a request, the answer to its check says so.
+    pub decides: bool,
+    /// A request signed now would be decided: also the replay window is not too young, and can be asked.
+    pub ready: bool,
+    /// Why admissions cannot be written down; `None`: they can.
+    pub failing: Option<Failing>,
+    /// The window that replicas share cannot be asked.
+    pub store_failing: bool,
+    /// What was signed before the window began is refused, and so is what is signed now.
+    pub starting: bool,
+}
+
 /// What a refusal leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -174,48 +190,39 @@ impl<C: Clock> Authz<C> {
         self.admissions.seal();
     }
 
-    /// Whether checks are decided at all: there is a state, admissions can be written down, and this process does not drain.
-    /// Whatever else may be against a request, the answer to its check says so.
-    pub fn decides(&self) -> bool {
-        self.state.load().is_some() && !self.draining.load(Ordering::Relaxed) && self.admissions.failing().is_none()
-    }
-
-    /// Whether a request signed now would be decided: also the replay window is not too young, and can be asked.
-    pub fn is_ready(&self) -> bool {
-        self.decides() && !self.is_starting(self.clock.now()) && !self.is_store_failing()
+    /// How it stands now; asking changes nothing.
+    pub fn standing(&self) -> Standing {
+        let (state, now) = (self.state.load(), self.clock.now());
+        let max_age = state.as_ref().map(|state| state.settings.max_age);
+        let of_shared = |shared: &Arc<SharedWindow>| shared.is_starting(now.seconds(), max_age.unwrap_or_default());
+        let failing = self.admissions.failing();
+        let store_failing = self.shared.as_ref().is_some_and(|shared| !shared.is_usable());
+        let starting = self.admissions.is_starting(now) || self.shared.as_ref().is_some_and(of_shared);
+        let decides = state.is_some() && !self.draining.load(Ordering::Relaxed) && failing.is_none();
+        Standing { decides, ready: decides && !starting && !store_failing, failing, store_failing, starting }
     }
 
     /// What is to be done from time to time, whether somebody asks or not.
     pub fn tend(&self) {
-        self.admissions.tend(self.clock.now());
-    }
-
-    fn is_starting(&self, now: Now) -> bool {
-        let state = self.state.load();
-        if let (Some(shared), Some(state)) = (&self.shared, state.as_ref()) {
+        if let (Some(shared), Some(state)) = (&self.shared, self.state.load().as_ref()) {
             // Before the first request that relies on it.
             shared.want(state.settings.max_age);
         }
-        self.admissions.is_starting(now) || self.shared.as_ref().is_some_and(|shared| shared.is_starting(now.seconds()))
-    }
-
-    fn is_store_failing(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| !shared.is_usable())
+        self.admissions.tend(self.clock.now());
     }
 
     /// The counters for admin.
     pub fn report(&self) -> proto::Report {
         let counts = self.decisions.counts();
         let (entries, capacity) = self.admissions.fill();
-        let failing = self.admissions.failing();
-        let now = self.clock.now();
+        let standing = self.standing();
         proto::Report {
             started_at_ms: counts.started_at.0,
             allowed: counts.allowed,
             denied: counts.denied.into_iter().map(|(code, count)| (code.to_owned(), count)).collect(),
             replay_entries: u64::try_from(entries).unwrap_or(u64::MAX),
             replay_capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
-            ready: self.is_ready(),
+            ready: standing.ready,
             decision_times: self.times.totals().iter().map(encode_times).collect(),
             replay_share_refused: self.admissions.share_refusals(),
             process: own_use::look().map(|uses| proto::ProcessUse {
@@ -224,10 +231,10 @@ impl<C: Clock> Authz<C> {
                 max_open_files: uses.max_open_files,
             }),
             spans: self.traces.counts().map(|(result, count)| (result.to_owned(), count)).collect(),
-            replay_failing: failing.is_some(),
-            replay_volume_full: failing == Some(Failing::Full),
-            replay_store_failing: self.is_store_failing(),
-            replay_starting: self.is_starting(now),
+            replay_failing: standing.failing.is_some(),
+            replay_volume_full: standing.failing == Some(Failing::Full),
+            replay_store_failing: standing.store_failing,
+            replay_starting: standing.starting,
         }
     }
 
