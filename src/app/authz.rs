@@ -329,12 +329,13 @@ fn read_journal(
     match found {
         Found::Usable => tracing::info!(entries = window.len(), "the replay journal was read"),
         // What was used before is known to the window that all share.
-        Found::Unusable(reason) if config.shared_replay.is_some() => {
-            tracing::info!(
-                reason,
-                "no replay journal of an earlier authz; the shared replay window knows what was used"
-            );
+        Found::Nothing if config.shared_replay.is_some() => {
+            tracing::info!("a new replay journal; the shared replay window knows what was used before");
         }
+        Found::Unusable(reason) if config.shared_replay.is_some() => {
+            tracing::info!(reason, "no usable replay journal; the shared replay window knows what was used before");
+        }
+        Found::Nothing => tracing::info!("a new replay journal: requests signed before this start are refused"),
         Found::Unusable(reason) => {
             tracing::warn!(reason, "no usable replay journal: requests signed before this start are refused");
         }

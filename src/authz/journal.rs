@@ -80,7 +80,9 @@ pub enum Failing {
 pub enum Found {
     /// Everything an earlier process admitted and that may still be replayed.
     Usable,
-    /// Nothing, or nothing that can be relied upon; the reason is for the log.
+    /// Nothing: no authz has had this folder.
+    Nothing,
+    /// Something that cannot be relied upon; the reason is for the log.
     Unusable(&'static str),
 }
 
@@ -273,9 +275,9 @@ impl Journal {
                 let number = numbers.last().copied().unwrap_or(0).saturating_add(1);
                 let (boot, floor) = (boot.unwrap_or(0), now.0);
                 let header = Header { hash_key, boot, max_age: 0, number, opened: now.0, floor };
-                let older = numbers.into_iter().map(|number| Older { number, last_expiry: 0 }).collect();
-                let journal = Self::start(folder, &header, older)?;
-                Ok((journal, window, Found::Unusable(reason)))
+                let older: VecDeque<_> = numbers.into_iter().map(|number| Older { number, last_expiry: 0 }).collect();
+                let found = if older.is_empty() { Found::Nothing } else { Found::Unusable(reason) };
+                Ok((Self::start(folder, &header, older)?, window, found))
             }
         }
     }

@@ -1,8 +1,10 @@
 //! What a container platform asks and orders: probes of Envoy, of authz and of admin, and the drain of one Envoy before its
 //! pod ends. Each process is a child of the test, as each has a container of its own there.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Output;
 use std::process::Stdio;
@@ -127,6 +129,33 @@ fn an_authz_without_any_state_lives_and_is_not_ready() {
     let exit = |arguments: &[&str]| setup.command(arguments).output().unwrap().status.code();
     wait_until("it listens", LIMIT, || exit(&["health", "--live", "--authz", &at]) == Some(0));
     assert_eq!(exit(&["health", "--authz", &at]), Some(1), "{}", authz.said());
+}
+
+#[test]
+fn a_first_start_beside_a_new_admin_says_what_it_waits_for_and_nothing_that_is_wrong() {
+    let setup = Setup::new();
+    for folder in [setup.data(), setup.run_dir()] {
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    setup.write_yaml();
+    let authz = start_authz(&setup);
+    wait_until("it says that nobody is there", LIMIT, || authz.said().contains("and nothing was received"));
+    let admin = start_admin(&setup, &[]);
+    let gateway = Gateway::of(setup, admin);
+    wait_until("it has its state", LIMIT, || gateway.admin_started());
+    let said = authz.said();
+    assert!(!said.contains("stays in force"), "nothing was received: {said}");
+    assert!(!said.contains("no usable replay journal"), "there never was one: {said}");
+    assert!(said.contains("a new replay journal: requests signed before this start are refused"), "{said}");
+}
+
+#[test]
+fn an_authz_whose_admin_has_left_says_that_it_goes_on() {
+    let pod = Pod::start();
+    pod.gateway.running().signal(Signal::KILL);
+    pod.gateway.running().wait(LIMIT);
+    wait_until("it says so", LIMIT, || pod.authz.said().contains("what was received stays in force"));
 }
 
 #[test]
