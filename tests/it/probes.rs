@@ -195,6 +195,8 @@ fn a_drain_says_where_a_stream_outlives_it() {
     let drained = pod.run(&["gateway", "drain", "--envoy", &envoy, "--wait", "1s"]);
     assert_eq!(drained.status.code(), Some(1));
     assert_eq!(drained.stdout, b"in flight: 1\n");
+    let said = String::from_utf8_lossy(&drained.stderr);
+    assert!(said.contains("1 request is still in flight after 1 s") && said.contains("max_stream_seconds"), "{said}");
 }
 
 #[test]
