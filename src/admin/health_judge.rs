@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::claims::overview;
 use crate::store::unlock::KeyStanding;
+use crate::sys::database::Hindrance;
 use crate::telemetry::data_plane::Condition;
 use crate::telemetry::data_plane::IN_SYNC;
 use crate::wire::health::ConditionBody;
@@ -32,8 +33,8 @@ const MIB: u64 = 1024 * 1024;
 pub struct Facts {
     /// Whether the lock of the data folder still keeps others out.
     pub locked: bool,
-    /// What is wrong with the store, where something is.
-    pub store: Result<(), String>,
+    /// The store.
+    pub store: StoreFact,
     /// How it stands with the master key; `None`: the store did not say.
     pub key: Option<KeyStanding>,
     /// The secrets of the configuration file.
@@ -56,6 +57,17 @@ pub struct Facts {
     pub free_bytes: Option<u64>,
     /// The bridge.
     pub bridge: BridgeFact,
+}
+
+/// The store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreFact {
+    /// It answers, and nothing is known to keep changes from it.
+    Well,
+    /// It answers, and a change could not be written.
+    Unwritable(Hindrance),
+    /// It does not answer; why.
+    Silent(String),
 }
 
 /// The secrets of the configuration file.
@@ -254,10 +266,21 @@ fn lock(locked: bool) -> ConditionBody {
     condition(kind, "store", FAILS, "LockHeldElsewhere", message)
 }
 
-fn store(store: &Result<(), String>) -> ConditionBody {
+fn store(store: &StoreFact) -> ConditionBody {
+    let kind = ConditionKind::Store;
     match store {
-        Ok(()) => condition(ConditionKind::Store, "store", HOLDS, "Open", "the store answers"),
-        Err(why) => condition(ConditionKind::Store, "store", FAILS, "StoreUnavailable", why.clone()),
+        StoreFact::Well => condition(kind, "store", HOLDS, "Open", "the store answers"),
+        // No request of an agent needs a change.
+        StoreFact::Unwritable(Hindrance::Full) => {
+            let message = "the disk of the store is full: changes are refused, requests of agents go on";
+            condition(kind, "store", NOTED, "DiskFull", message)
+        }
+        StoreFact::Unwritable(Hindrance::Other) => {
+            let message =
+                "the store cannot be written: changes are refused, requests of agents go on; see the log of admin";
+            condition(kind, "store", NOTED, "ReadOnly", message)
+        }
+        StoreFact::Silent(why) => condition(kind, "store", FAILS, "StoreUnavailable", why.clone()),
     }
 }
 

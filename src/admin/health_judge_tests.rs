@@ -7,7 +7,7 @@ use crate::wire::health::DetailsBody;
 fn well() -> Facts {
     Facts {
         locked: true,
-        store: Ok(()),
+        store: StoreFact::Well,
         key: Some(KeyStanding::Opens),
         secrets: SecretsFact { active: 2, generation: 1, ..SecretsFact::default() },
         envoy: EnvoyFact::Answers { state: "LIVE".to_owned(), version: "1.40.0".to_owned() },
@@ -84,7 +84,7 @@ fn each_cause_turns_its_own_condition_and_no_other() {
     type Break = fn(&mut Facts);
     let required: [(&str, Break); 19] = [
         ("StateLock: LockHeldElsewhere", |facts| facts.locked = false),
-        ("Store: StoreUnavailable", |facts| facts.store = Err("m".to_owned())),
+        ("Store: StoreUnavailable", |facts| facts.store = StoreFact::Silent("m".to_owned())),
         ("MasterKey: KeyMismatch", |facts| facts.key = Some(KeyStanding::Mismatch)),
         ("EnvoyLive: NotStarted", |facts| facts.envoy = EnvoyFact::Down { was_live: false, why: "m".to_owned() }),
         ("EnvoyLive: Crashed", |facts| facts.envoy = EnvoyFact::Down { was_live: true, why: "m".to_owned() }),
@@ -117,7 +117,9 @@ fn each_cause_turns_its_own_condition_and_no_other() {
         let kind = reason.split(':').next().unwrap().to_owned();
         assert_eq!(changed(change), (vec![kind], vec![], vec![reason.to_owned()]));
     }
-    let advisory: [(&str, Break); 12] = [
+    let advisory: [(&str, Break); 14] = [
+        ("Store: DiskFull", |facts| facts.store = StoreFact::Unwritable(Hindrance::Full)),
+        ("Store: ReadOnly", |facts| facts.store = StoreFact::Unwritable(Hindrance::Other)),
         ("MasterKey: KeyMissing", |facts| facts.key = Some(KeyStanding::FileMissing)),
         ("SecretsSnapshot: TooStale", |facts| (facts.secrets.degraded, facts.secrets.too_old) = (true, true)),
         ("XdsInSync: Nack", |facts| {
@@ -173,7 +175,7 @@ fn what_cannot_be_asked_keeps_nobody_from_anything() {
         facts.canary = CanaryFact::NoEnvoy;
     });
     assert_eq!(dead.0, ["EnvoyLive"]);
-    let shut = changed(|facts| (facts.store, facts.key) = (Err(String::new()), None));
+    let shut = changed(|facts| (facts.store, facts.key) = (StoreFact::Silent(String::new()), None));
     assert_eq!(shut.0, ["Store"]);
 }
 

@@ -36,6 +36,7 @@ use crate::domain::replay::ReplayWindow;
 use crate::domain::time::CLOCK_SKEW;
 use crate::domain::time::UnixSeconds;
 use crate::sys::boot;
+use crate::sys::files;
 use crate::sys::files::PRIVATE_FILE;
 use crate::sys::random;
 
@@ -61,8 +62,7 @@ pub struct JournalError {
 
 impl JournalError {
     fn failing(&self) -> Failing {
-        let full = matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        if full { Failing::Full } else { Failing::Otherwise }
+        if files::is_full(&self.source) { Failing::Full } else { Failing::Otherwise }
     }
 }
 

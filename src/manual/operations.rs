@@ -130,6 +130,7 @@
 //! | --- | --- | --- | --- |
 //! | `StateLock` | yes | the lock file was removed or replaced, so that a second gateway could take the data folder | `LockHeldElsewhere` |
 //! | `Store` | yes | the database does not answer within 2 s | `StoreUnavailable` |
+//! | | no | a change could not be written, nor can one now: the API refuses changes with 503 `STORE_UNAVAILABLE` | `DiskFull`, `ReadOnly` |
 //! | `MasterKey` | yes | the store's proof of the key does not open | `KeyMismatch` |
 //! | | no | the key's file is gone: the next start would fail | `KeyMissing` |
 //! | `SecretsSnapshot` | no | secrets are too old to be used; last good ones that serve on are `True` with `Degraded` | `TooStale` |

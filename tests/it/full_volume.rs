@@ -1,12 +1,6 @@
 //! The volume of the replay journal is full, as that of a pod may be: nobody is let through, everybody is told, nothing is
 //! forgotten, and it mends itself.
 
-use std::fs;
-use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::Command;
-use std::process::Stdio;
-
 use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
@@ -27,72 +21,7 @@ use crate::support::parts::start_admin;
 use crate::support::parts::start_envoy;
 use crate::support::process::wait_until;
 use crate::support::upstream::Upstream;
-
-/// Mounts a volume of 64 KiB and holds it, also while nobody uses it.
-const HOLD: &str = r#"mount -t tmpfs -o size=64k,mode=0700 tmpfs "$1" && echo mounted && exec sleep 100000"#;
-
-/// A volume that only those see who run in it.
-struct Volume {
-    holder: Running,
-    folder: PathBuf,
-}
-
-impl Volume {
-    /// `None` where nobody may mount.
-    fn at(folder: PathBuf) -> Option<Self> {
-        fs::create_dir(&folder).unwrap();
-        let mut holder = Command::new("unshare");
-        holder.args(["--user", "--map-root-user", "--mount", "sh", "-c", HOLD, "sh"]).arg(&folder);
-        let mut holder = Running::spawn(piped(holder));
-        let mut mounted = false;
-        wait_until("a volume, or a word", LIMIT, || {
-            mounted = holder.said().contains("mounted");
-            mounted || holder.ended().is_some()
-        });
-        if !mounted {
-            println!("left out, because this machine lets nobody mount: {}", holder.said());
-        }
-        mounted.then_some(Self { holder, folder })
-    }
-
-    /// The folder as it is seen from outside.
-    fn seen(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root{}", self.holder.pid(), self.folder.display()))
-    }
-
-    /// Leaves no byte of it.
-    fn fill(&self) {
-        let mut filler = fs::File::create(self.seen().join("filler")).unwrap();
-        let full = loop {
-            if let Err(error) = filler.write_all(&[1; 64]) {
-                break error;
-            }
-        };
-        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.seen().join("filler")).unwrap();
-    }
-
-    /// The same command where the volume is mounted.
-    fn within(&self, command: &Command) -> Command {
-        let mut within = Command::new("nsenter");
-        within.args(["--user", "--preserve-credentials", "--mount", "--target", &self.holder.pid().to_string(), "--"]);
-        within.arg(command.get_program()).args(command.get_args()).env_clear();
-        for (name, value) in command.get_envs() {
-            if let Some(value) = value {
-                within.env(name, value);
-            }
-        }
-        piped(within)
-    }
-}
-
-fn piped(mut command: Command) -> Command {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
+use crate::support::volume::Volume;
 
 /// How a request is refused that cannot be written down.
 fn unavailable() -> (u16, String) {
@@ -129,7 +58,7 @@ impl Pod {
     fn start() -> Option<Self> {
         let setup = Setup::new();
         setup.begin_journal();
-        let volume = Volume::at(setup.root.path().join("journal"))?;
+        let volume = Volume::at(setup.root.path().join("journal"), "64k")?;
         Journal::open(&volume.seen(), 1000, UnixSeconds(now() - 30)).unwrap();
         setup.write_yaml();
         let admin = start_admin(&setup, &[]);

@@ -16,4 +16,5 @@ pub mod parts;
 pub mod plane;
 pub mod process;
 pub mod upstream;
+pub mod volume;
 pub mod wiretap;
