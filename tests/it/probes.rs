@@ -228,3 +228,16 @@ fn the_listener_of_statistics_reads_them_and_nothing_else_of_envoys_admin_interf
     assert_eq!((of_agents.status, of_agents.code().as_str()), (404, "NOT_FOUND"));
     assert_eq!(pod.status("/stats/prometheus"), 404, "nor where the platform probes");
 }
+
+#[test]
+fn an_admin_that_ends_in_order_leaves_no_socket_behind() {
+    let setup = Setup::new();
+    setup.begin_journal();
+    setup.write_yaml();
+    let mut admin = start_admin(&setup, &[]);
+    let socket = setup.run_dir().join("state.sock");
+    assert!(socket.exists());
+    admin.signal(Signal::TERM);
+    assert!(admin.wait(LIMIT).success(), "{}", admin.said());
+    assert!(!socket.exists());
+}
