@@ -130,9 +130,9 @@ pub struct AuthzFact {
     pub behind_for: Duration,
     /// Why one would not have what it was sent.
     pub refused: Option<String>,
-    /// Whether one cannot write admissions down.
-    pub failing: bool,
-    /// For want of room on its volume.
+    /// One that cannot write admissions down.
+    pub failing: Option<String>,
+    /// It is for want of room on its volume.
     pub volume_full: bool,
     /// Whether those that are connected refuse what was signed before they began.
     pub starting: bool,
@@ -376,7 +376,7 @@ fn stream(fact: &AuthzFact) -> ConditionBody {
         );
     }
     // Why else it is not ready is said of its nonces.
-    if fact.current > 0 && fact.reported && fact.ready == 0 && !fact.starting && !fact.failing {
+    if fact.current > 0 && fact.reported && fact.ready == 0 && !fact.starting && fact.failing.is_none() {
         return condition(kind, "authz", FAILS, "NotReady", "no authz process is ready yet");
     }
     condition(kind, "authz", HOLDS, "InSync", format!("{} of {} authz are current", fact.current, fact.connected))
@@ -435,15 +435,16 @@ fn nonces(fact: &AuthzFact) -> ConditionBody {
                        authz, and replay.shared.url";
         return condition(kind, "authz", FAILS, "StoreUnreachable", message);
     }
-    if fact.volume_full {
-        let message = "the volume of authz's run folder is full, so admissions cannot be written down: every signed request is \
-                       refused until there is room";
-        return condition(kind, "authz", FAILS, "VolumeFull", message);
-    }
-    if fact.failing {
-        let message = "admissions cannot be written down: every signed request is refused; look at the run folder of authz, \
-                       and at its log";
-        return condition(kind, "authz", FAILS, "ReadOnly", message);
+    if let Some(node) = &fact.failing {
+        // Another that is ready serves on, and wants an admin that is.
+        let status = if fact.ready > 0 { NOTED } else { FAILS };
+        let (reason, why) = if fact.volume_full {
+            ("VolumeFull", "the volume of its run folder is full")
+        } else {
+            ("ReadOnly", "look at its run folder and its log")
+        };
+        let message = format!("{node} cannot write admissions down, and refuses every signed request: {why}");
+        return condition(kind, "authz", status, reason, message);
     }
     if fact.full {
         let message =

@@ -106,8 +106,10 @@ fn each_cause_turns_its_own_condition_and_no_other() {
         ("XdsInSync: NotReady", |facts| facts.authz.ready = 0),
         ("AuthzReachable: Unreachable", |facts| facts.canary = CanaryFact::Undecided("m".to_owned())),
         ("AuthzReachable: FailedOpen", |facts| facts.canary = CanaryFact::LetThrough("m".to_owned())),
-        ("NonceStore: ReadOnly", |facts| (facts.authz.failing, facts.authz.ready) = (true, 0)),
-        ("NonceStore: VolumeFull", |facts| (facts.authz.failing, facts.authz.volume_full) = (true, true)),
+        ("NonceStore: ReadOnly", |facts| (facts.authz.failing, facts.authz.ready) = (Some("a".to_owned()), 0)),
+        ("NonceStore: VolumeFull", |facts| {
+            (facts.authz.failing, facts.authz.volume_full, facts.authz.ready) = (Some("a".to_owned()), true, 0);
+        }),
         ("NonceStore: StoreUnreachable", |facts| facts.authz.store_failing = true),
         ("NonceStore: Full", |facts| facts.authz.full = true),
         ("NonceStore: Starting", |facts| (facts.authz.starting, facts.authz.ready) = (true, 0)),
@@ -117,7 +119,8 @@ fn each_cause_turns_its_own_condition_and_no_other() {
         let kind = reason.split(':').next().unwrap().to_owned();
         assert_eq!(changed(change), (vec![kind], vec![], vec![reason.to_owned()]));
     }
-    let advisory: [(&str, Break); 14] = [
+    let advisory: [(&str, Break); 15] = [
+        ("NonceStore: ReadOnly", |facts| facts.authz.failing = Some("one of two".to_owned())),
         ("Store: DiskFull", |facts| facts.store = StoreFact::Unwritable(Hindrance::Full)),
         ("Store: ReadOnly", |facts| facts.store = StoreFact::Unwritable(Hindrance::Other)),
         ("MasterKey: KeyMissing", |facts| facts.key = Some(KeyStanding::FileMissing)),

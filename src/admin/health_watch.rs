@@ -399,6 +399,8 @@ fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
     }
     memory.ever_current |= current > 0;
     let reports = || peers.iter().filter_map(told_by_one_that_decides);
+    let failing = peers.iter().filter_map(|peer| Some((peer.node.as_str(), told_by_one_that_decides(peer)?)));
+    let failing = failing.filter(|(_, report)| report.replay_failing).min_by_key(|(node, _)| *node);
     let ready = peers.iter().filter(|peer| peer.current).filter_map(|peer| peer.report.as_ref());
     AuthzFact {
         connected: peers.len(),
@@ -407,8 +409,8 @@ fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
         ever_current: memory.ever_current,
         behind_for: memory.current_at.map_or(Duration::ZERO, |at| now.duration_since(at)),
         refused: peers.iter().find_map(|peer| peer.refused.clone()),
-        failing: reports().any(|report| report.replay_failing),
-        volume_full: reports().any(|report| report.replay_volume_full),
+        failing: failing.map(|(node, _)| node.to_owned()),
+        volume_full: failing.is_some_and(|(_, report)| report.replay_volume_full),
         starting: reports().any(|report| report.replay_starting),
         store_failing: reports().any(|report| report.replay_store_failing),
         window_conflict: admin.publisher.window_conflict(),

@@ -139,6 +139,7 @@
 //! | `XdsInSync` of `envoy` | no | it goes on with the configuration it had | `Nack`, `AckTimeout`, … |
 //! | `AuthzReachable` | yes | an unsigned request through the ingress is not refused within 500 ms; or a drain's lease is held (advisory where Envoy is another's) | `Unreachable`, `FailedOpen`; `Draining` |
 //! | `NonceStore` | yes | admissions cannot be written down, or there is no room; the window that replicas share cannot be asked | `ReadOnly`, `VolumeFull`; `Full`, `Starting`; `StoreUnreachable` |
+//! | | no | the same of one authz while another is ready: what it would have served goes there, and that wants its admin | `ReadOnly`, `VolumeFull` |
 //! | `ReplayShared` | no | an authz was refused for having another replay window than one that decides for the same connection | `SeveralWindows` |
 //! | `ClaimsFresh` | no | see below | `ClaimsStale`, `NoServiceKey` |
 //! | `ApiReachable` | no | the Sigilum API's `/health`, asked every 30 s | `Unreachable`, `TlsError`, `HtmlInsteadOfApi` |
