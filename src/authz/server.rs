@@ -88,7 +88,10 @@ impl<C: Clock> Server<C> {
         say(&health, Standing::default()).await;
         health.set_service_status(FED, ServingStatus::NotServing).await;
         let checks = AuthorizationServer::from_arc(Arc::clone(&self.authz)).max_decoding_message_size(self.max_body);
-        let answers = Told::new(HealthService::from_health_reporter(health.clone()), Arc::clone(&self.certificate));
+        let asked = Arc::clone(&self.authz);
+        let why = Arc::new(move || asked.standing().why);
+        let answers =
+            Told::new(HealthService::from_health_reporter(health.clone()), Arc::clone(&self.certificate), why);
         let answers = HealthServer::new(answers);
         let spans = TraceServiceServer::new(self.authz.traces().clone());
         let services = Either(grpc::one(checks), Either(grpc::one(spans), grpc::one(answers)));

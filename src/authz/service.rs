@@ -105,6 +105,8 @@ pub struct Standing {
     pub store_failing: bool,
     /// What was signed before the window began is refused, and so is what is signed now.
     pub starting: bool,
+    /// Why it is not ready, in a few words of ASCII; `None`: it is.
+    pub why: Option<&'static str>,
 }
 
 /// What a refusal leads to.
@@ -198,8 +200,21 @@ impl<C: Clock> Authz<C> {
         let failing = self.admissions.failing();
         let store_failing = self.shared.as_ref().is_some_and(|shared| !shared.is_usable());
         let starting = self.admissions.is_starting(now) || self.shared.as_ref().is_some_and(of_shared);
-        let decides = state.is_some() && !self.draining.load(Ordering::Relaxed) && failing.is_none();
-        Standing { decides, ready: decides && !starting && !store_failing, failing, store_failing, starting }
+        let draining = self.draining.load(Ordering::Relaxed);
+        let why = [
+            (draining, "it drains"),
+            (state.is_none(), "it has no state: admin has sent it none, or does not let it decide"),
+            (
+                failing == Some(Failing::Full),
+                "the volume of its run folder is full, so admissions cannot be written down",
+            ),
+            (failing == Some(Failing::Otherwise), "admissions cannot be written down in its run folder"),
+            (store_failing, "the replay window that replicas share cannot be asked"),
+            (starting, "its replay window has just begun"),
+        ];
+        let why = why.into_iter().find_map(|(holds, why)| holds.then_some(why));
+        let decides = state.is_some() && !draining && failing.is_none();
+        Standing { decides, ready: why.is_none(), failing, store_failing, starting, why }
     }
 
     /// What is to be done from time to time, whether somebody asks or not.

@@ -98,6 +98,13 @@ impl Pod {
         }
     }
 
+    /// What a probe of authz prints.
+    fn told(&self) -> String {
+        let at = socket(&self.gateway.setup, "authz.sock");
+        let output = self.gateway.setup.command(&["health", "--authz", &at]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// The exit code of a probe of authz.
     fn probe(&self, more: &[&str]) -> Option<i32> {
         let at = socket(&self.gateway.setup, "authz.sock");
@@ -130,6 +137,7 @@ fn a_full_volume_refuses_takes_authz_out_and_mends_itself_when_there_is_room() {
     used.extend(pod.fill_up());
 
     wait_until("a probe hears of it", LIMIT, || pod.probe(&[]) == Some(1));
+    assert!(pod.told().starts_with("not ready: the volume of its run folder is full"), "{}", pod.told());
     assert_eq!(pod.probe(&["--live"]), Some(0), "a restart would help nobody");
     wait_until("Envoy hears of it, and so do those who ask it", LIMIT, || !pod.gateway.healthy());
     wait_until("admin hears of it", LIMIT, || pod.conditions()["failures"] == json!(["NonceStore"]));
