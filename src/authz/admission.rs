@@ -54,13 +54,16 @@ impl Admissions {
         // journal only refuses more.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { window, journal } = &mut *inner;
-        let Some(journal) = journal else { return Err(DenyReason::Unavailable) };
+        // Where nothing can be written the nonce is not used either: the same request is good when something can again, and
+        // the window does not fill with what nobody was let through for. Whether it can is tried by `tend`.
+        let Some(journal) = journal.as_mut().filter(|journal| journal.failing().is_none()) else {
+            return Err(DenyReason::Unavailable);
+        };
         let entry = window
             .admit(&admission.key, &admission.nonce, admission.created, max_age, seconds)
             .map_err(|refusal| self.reason(refusal))?;
-        let failed = journal.failing().is_some();
         let written = journal.append(&entry, max_age, seconds);
-        tell(failed, &written);
+        tell(false, &written);
         written.map_err(|_| DenyReason::Unavailable)
     }
 

@@ -6,7 +6,8 @@
 //! is not believed. A last entry that is cut off was never answered, and is dropped.
 //!
 //! Where a write fails, nothing more is written to that segment, and each look ([`Journal::mend`]) tries to begin another:
-//! a header is written then, which no reader takes for an admission, whenever the process may end.
+//! a header is written then, which no reader takes for an admission, whenever the process may end. Until one was begun
+//! nothing is admitted.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
