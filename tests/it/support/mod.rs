@@ -15,6 +15,7 @@ pub mod pair_bridge;
 pub mod parts;
 pub mod plane;
 pub mod process;
+pub mod stack;
 pub mod upstream;
 pub mod volume;
 pub mod wiretap;
