@@ -14,7 +14,12 @@
 //! another scope. What all that are named are sent are the settings of the decision, the headers for a collector of traces among them.
 //!
 //! A connection to this listener, and to authz, whose other end has proven nothing yet is closed when its place is wanted, the
-//! oldest first, so that idle connections of strangers keep nobody out; refused ones are told at most every ten seconds.
+//! oldest first, so that idle connections of strangers keep nobody out; refused ones are told at most every ten seconds. A good
+//! certificate is no exception: with it a connection is let in when its first request comes, and is closed after five seconds without one.
+//! An authz opens its stream with its connection and gives both up together, so a connection for the state is also closed when it
+//! has had no stream for five seconds; Envoy's connections rest between two checks, and only the first is waited for. They are ended with
+//! HTTP/2's own word, so that a check that comes at that moment is decided. Connections with the same names in their certificates may take
+//! 128 of the 1024 places for the state, and at each thread of authz half of them, because all Envoys may have one certificate.
 //!
 //! # One memory of nonces
 //!

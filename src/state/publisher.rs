@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::Stream;
@@ -31,12 +32,14 @@ use crate::state::published::PublishedState;
 use crate::state::registration::Office;
 use crate::state::registration::Registration;
 use crate::state::scope::Scope;
+use crate::state::seats::MAX_OF_ONE;
 use crate::state::seats::Seats;
 use crate::state::session;
 use crate::state::session::Session;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
 use crate::sys::grpc;
+use crate::sys::grpc_use::Patience;
 use crate::sys::inbound::Inbound;
 use crate::sys::inbound::Shown;
 use crate::sys::peer::PeerRule;
@@ -51,6 +54,11 @@ use crate::wire::state::proto::state_service_server::StateServiceServer;
 
 /// Largest message an authz sends: a report with a few dozen counters.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
+/// How long a connection may have no stream open.
+const IDLE: Duration = Duration::from_secs(5);
+/// Connections with the same names in their certificates: twice as many as streams, which are opened anew while the old
+/// ones end.
+const MAX_CONNECTIONS_OF_ONE: usize = 2 * MAX_OF_ONE;
 
 /// The publisher; a clone is another handle to the same state.
 #[derive(Debug, Clone)]
@@ -262,6 +270,13 @@ impl Publisher {
         StateServiceServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST_BYTES)
     }
 
+    /// Bounds of a server of it. An authz opens its stream with its connection and gives up both together: a connection without
+    /// a stream is nobody's.
+    pub fn limits() -> grpc::Limits {
+        let patience = Patience { later: Some(IDLE), ..grpc::Limits::default().patience };
+        grpc::Limits { patience, of_one: MAX_CONNECTIONS_OF_ONE, ..grpc::Limits::default() }
+    }
+
     /// Serves authz on a Unix socket until told to stop. Peers other than the one allowed are closed
     /// at once; while `peers` says `None`, so is everybody.
     pub async fn serve_unix(self, listener: UnixListener, peers: watch::Receiver<Option<PeerRule>>, stop: Stop) {
@@ -274,7 +289,7 @@ impl Publisher {
     }
 
     async fn serve(self, inbound: Inbound, mut stop: Stop) {
-        let serving = grpc::serve("state", inbound, grpc::one(self.service()), grpc::Limits::default(), stop.clone());
+        let serving = grpc::serve("state", inbound, grpc::one(self.service()), Self::limits(), stop.clone());
         let closing = async {
             stop.wait().await;
             self.shared.closing.send_replace(true);

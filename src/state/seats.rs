@@ -16,7 +16,7 @@ use crate::state::scope::Scope;
 const MAX_STREAMS: usize = 256;
 /// How many of them may have the same names in their certificates: whoever has one certificate leaves room for the
 /// others. Replicas of one Deployment share theirs, old and new ones together while it is replaced.
-const MAX_OF_ONE: usize = 64;
+pub(super) const MAX_OF_ONE: usize = 64;
 /// How long a refusal is told, in milliseconds. Whoever was refused comes again every few seconds.
 const TOLD_MS: u64 = 15_000;
 /// How long it is told that one left with a certificate past its time, in seconds: by then it was replaced, or is not missed.
