@@ -21,6 +21,24 @@
 //! HTTP/2's own word, so that a check that comes at that moment is decided. Connections with the same names in their certificates may take
 //! 128 of the 1024 places for the state, and at each thread of authz half of them, because all Envoys may have one certificate.
 //!
+//! # What an authz of another host may say
+//!
+//! One of this machine was started by whoever started admin. One of another host has a workload's certificate, and whoever took that
+//! over says what he likes. It must change nothing for others:
+//!
+//! - *Readiness* (`XdsInSync` of `authz`, `NonceStore`) goes by those of this machine wherever there is one, was one, or admin runs Envoy.
+//!   Where all are elsewhere it goes by what they say together: a window that cannot be asked, a full one, one that is young count
+//!   when every one of them says so, and one that is current and ready is enough. `authz_ready`, which wakes somebody, counts the same ones.
+//! - *By name* (`RemoteAuthz`, advisory): each that says something is wrong with it, eight of them in the message. A start is nothing wrong.
+//! - *What it hides*: one that calls itself well is not named, and where all others are elsewhere too and unwell it alone keeps
+//!   readiness `True`; the others are named all the same.
+//! - *Names*: what it calls itself stands behind the first name in its certificate, which it cannot choose.
+//! - *Counters* (`auth_allow_total`, `auth_reject_total`, `decision_seconds`, `replay_entries`, and the decisions of `status`) are sums of what
+//!   all say, so one can spoil them. No critical alert goes by them. By `node` are `authz_lag_versions`, `authz_replay_used_ratio` and the
+//!   numbers of its process.
+//! - *A flood*: of a stream 100 words a second are read (200 at once), of reports and refusals five (ten at once). What is beyond waits
+//!   at its own end, by HTTP/2's flow control. Refused messages are one line of the log in ten seconds, of all streams together.
+//!
 //! # One memory of nonces
 //!
 //! A request may be used once, wherever it arrives. What it is signed for keeps gateways that share no window apart, and loopback

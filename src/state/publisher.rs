@@ -75,6 +75,8 @@ struct Shared {
     office: Office,
     /// Speaks of certificates no workload names.
     unnamed: Sparing,
+    /// Speaks of messages that were refused.
+    rejected: Sparing,
     /// Counts changes and confirmations, so that a waiting session notices them.
     changed: watch::Sender<u64>,
     /// Becomes true when this process is about to end: streams have no end of their own.
@@ -109,7 +111,9 @@ pub struct PeerState {
     pub report: Option<proto::Report>,
     /// Why it would not have the last message; nothing once it has applied one.
     pub refused: Option<String>,
-    /// When the certificate holds that it showed; `None`: it is one of ours on this machine.
+    /// Whether it is on another host, and has shown a certificate; else the kernel says that it is one of ours.
+    pub remote: bool,
+    /// When that certificate holds, where it says so.
     pub certificate: Option<Validity>,
 }
 
@@ -120,8 +124,8 @@ impl Publisher {
         let (changed, _) = watch::channel(0);
         let (closing, _) = watch::channel(false);
         let (peers, workloads, office) = (Mutex::default(), ArcSwap::default(), Office::default());
-        let unnamed = Sparing::default();
-        Self { shared: Arc::new(Shared { published, peers, workloads, office, unnamed, changed, closing }) }
+        let (unnamed, rejected) = (Sparing::default(), Sparing::default());
+        Self { shared: Arc::new(Shared { published, peers, workloads, office, unnamed, rejected, changed, closing }) }
     }
 
     /// Publishes a committed change. Calls must come in the order of the commits, each version one
@@ -259,6 +263,11 @@ impl Publisher {
         peers
     }
 
+    /// Whether one of this machine is connected, or was since this process began.
+    pub fn had_ours(&self) -> bool {
+        self.peers_locked().had_ours()
+    }
+
     /// The last report of each connected authz.
     pub fn reports(&self) -> Vec<proto::Report> {
         self.peers_locked().iter().filter_map(|peer| peer.report.clone()).collect()
@@ -329,6 +338,13 @@ impl Publisher {
     /// `None`: nothing, not even a place.
     pub(super) fn scope_of(&self, shown: Option<&Shown>) -> Option<Scope> {
         shown.map_or(Some(Scope::Everything), |shown| Scope::of(&shown.names, &self.shared.workloads.load()))
+    }
+
+    /// An authz would not have what it was sent. It may say so as often as it likes.
+    pub(super) fn note_rejected(&self, reason: &str) {
+        if let Some(unsaid) = self.shared.rejected.turn() {
+            tracing::warn!(reason, unsaid, "an authz refused a state message");
+        }
     }
 
     /// What is said to one whose certificate no workload names. It keeps nothing of what it may have been sent before.

@@ -28,6 +28,8 @@ const MAX_CUT_OFF: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Seats {
     last: u64,
+    /// Whether one of this machine ever came.
+    had_ours: bool,
     taken: BTreeMap<u64, Seat>,
     admitted: u64,
     refused: Option<(MonotonicMillis, String)>,
@@ -64,6 +66,11 @@ impl Seats {
         self.last == 0
     }
 
+    /// Whether one of this machine ever came.
+    pub(super) const fn had_ours(&self) -> bool {
+        self.had_ours
+    }
+
     /// A place for one that connects with these names in its certificate; `None` where there are too many.
     pub(super) fn take(&mut self, names: Option<&Arc<[String]>>) -> Option<u64> {
         let alike = |seat: &&Seat| names.is_some() && seat.names.as_ref() == names;
@@ -71,7 +78,9 @@ impl Seats {
             return None;
         }
         self.last = self.last.wrapping_add(1);
-        self.taken.insert(self.last, Seat { names: names.cloned(), ..Seat::default() });
+        self.had_ours |= names.is_none();
+        let state = PeerState { remote: names.is_some(), ..PeerState::default() };
+        self.taken.insert(self.last, Seat { state, names: names.cloned(), ..Seat::default() });
         Some(self.last)
     }
 

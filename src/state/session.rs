@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::Code;
 use tonic::Status;
 use tonic::Streaming;
@@ -15,6 +16,8 @@ use tonic::metadata::MetadataMap;
 use tonic::metadata::MetadataValue;
 
 use crate::domain::decision::DenyReason;
+use crate::domain::limits::TokenBucket;
+use crate::domain::time::MonotonicMillis;
 use crate::state::cursor::Cursor;
 use crate::state::publisher::Registered;
 use crate::state::registration::Counter;
@@ -36,6 +39,14 @@ const YIELD: Duration = Duration::from_secs(1);
 const MAX_NODE: usize = 64;
 /// Longest reason of a refusal that is kept, in characters.
 const MAX_REASON: usize = 200;
+/// Words a second that are heard of an authz on another host, and how many at once: an acknowledgement for each change, which
+/// are fewer and larger where it is slow.
+const WORDS: (u32, u32) = (100, 200);
+/// Of those the ones that cost us something: reports, of which it sends one a second, and refusals, each of which is
+/// answered with the full state.
+const COSTLY: (u32, u32) = (5, 10);
+/// How long one that says more is not heard. What it says meanwhile waits at its end.
+const DEAF: Duration = Duration::from_millis(200);
 /// Most counters of a report that are kept: there are fewer reasons than that.
 const MAX_COUNTERS: usize = 128;
 
@@ -47,6 +58,9 @@ pub(super) struct Session {
     shown: Option<Shown>,
     changed: watch::Receiver<u64>,
     closing: watch::Receiver<bool>,
+    attention: Attention,
+    /// Until when it is not heard.
+    deaf_until: Option<Instant>,
     cursor: Cursor,
     registrations: Counter,
     ended: bool,
@@ -56,7 +70,9 @@ impl Session {
     pub(super) fn new(place: Registered, inbound: Streaming<proto::StateRequest>, shown: Option<Shown>) -> Self {
         let (changed, closing) = (place.publisher.changes(), place.publisher.closing());
         let (cursor, registrations) = (Cursor::default(), Counter::default());
-        Self { place, inbound, shown, changed, closing, cursor, registrations, ended: false }
+        let attention = Attention::full(SystemClock.now().monotonic);
+        let deaf_until = None;
+        Self { place, inbound, shown, changed, closing, attention, deaf_until, cursor, registrations, ended: false }
     }
 
     /// The next message for this authz, made when it can be sent. `None` ends the stream.
@@ -121,8 +137,13 @@ impl Session {
             () = async { drop(self.closing.wait_for(|closing| *closing).await) } => Err(None),
             changed = self.changed.changed() => changed.map_err(|_| None),
             () = self.registrations.wait() => Ok(()),
-            request = self.inbound.next() => match request {
-                Some(Ok(request)) => self.hear(request).map_err(Some),
+            request = next_word(&mut self.inbound, self.deaf_until) => match request {
+                Some(Ok(request)) => {
+                    let now = SystemClock.now().monotonic;
+                    let heard = self.shown.is_none() || self.attention.is_left(request.message.as_ref(), now);
+                    self.deaf_until = (!heard).then(|| Instant::now() + DEAF);
+                    self.hear(request).map_err(Some)
+                }
                 Some(Err(_)) | None => Err(None),
             },
         }
@@ -179,7 +200,7 @@ impl Session {
             Some(Message::Rejected(rejected)) => {
                 let why: String =
                     rejected.reason.chars().filter(|letter| !letter.is_control()).take(MAX_REASON).collect();
-                tracing::warn!(reason = why, "an authz refused a state message");
+                self.place.publisher.note_rejected(&why);
                 self.place.update(|peer| peer.refused = Some(why));
                 let version = rejected.version.map_or(u64::MAX, |version| version.version);
                 self.cursor
@@ -213,6 +234,40 @@ impl Session {
     }
 }
 
+/// The next word of an authz, not before it is heard again.
+async fn next_word(
+    inbound: &mut Streaming<proto::StateRequest>,
+    deaf_until: Option<Instant>,
+) -> Option<Result<proto::StateRequest, Status>> {
+    if let Some(until) = deaf_until {
+        tokio::time::sleep_until(until).await;
+    }
+    inbound.next().await
+}
+
+/// How much one authz is heard: whoever has the certificate of one workload must not keep us from all others.
+#[derive(Debug)]
+struct Attention {
+    words: TokenBucket,
+    costly: TokenBucket,
+}
+
+impl Attention {
+    const fn full(now: MonotonicMillis) -> Self {
+        Self { words: TokenBucket::full(WORDS.1, now), costly: TokenBucket::full(COSTLY.1, now) }
+    }
+
+    /// Whether one more word is within what it may say.
+    fn is_left(&mut self, word: Option<&Message>, now: MonotonicMillis) -> bool {
+        let costly = match word {
+            Some(Message::Report(_) | Message::Rejected(_)) => true,
+            Some(Message::Hello(_) | Message::Applied(_) | Message::Register(_)) | None => false,
+        };
+        let words = self.words.take(WORDS.0, WORDS.1, now);
+        words && (!costly || self.costly.take(COSTLY.0, COSTLY.1, now))
+    }
+}
+
 /// Refusals by reason, those for what is no reason together: they become names of counters.
 fn known(told: HashMap<String, u64>) -> HashMap<String, u64> {
     let mut known = HashMap::new();
@@ -234,4 +289,29 @@ pub(super) fn refusal(code: Code, why: &'static str, reason: String) -> Status {
     let mut metadata = MetadataMap::new();
     metadata.insert(REFUSED, MetadataValue::from_static(why));
     Status::with_metadata(code, reason, metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_reports_is_not_heard_and_what_an_authz_says_of_itself_is() {
+        let (report, applied) =
+            (Message::Report(proto::Report::default()), Message::Applied(proto::StateVersion::default()));
+        let at = |ms: u64| MonotonicMillis((1 << 40) + ms);
+        // An hour of an honest one: two reports at the start, then one a second, and fifty changes.
+        let mut honest = Attention::full(at(0));
+        assert!(honest.is_left(Some(&report), at(0)));
+        for second in 0..3600 {
+            assert!(honest.is_left(Some(&report), at(second * 1000)));
+            assert!((0..50).all(|change| honest.is_left(Some(&applied), at(second * 1000 + change * 10))));
+        }
+        // A thousand of each at once.
+        let mut flood = Attention::full(at(0));
+        assert_eq!((0..1000).filter(|_| flood.is_left(Some(&report), at(0))).count(), 10);
+        let mut flood = Attention::full(at(0));
+        assert_eq!((0..1000).filter(|_| flood.is_left(Some(&applied), at(0))).count(), 200);
+        assert!(flood.is_left(None, at(10)), "it is heard again");
+    }
 }
