@@ -32,6 +32,7 @@ use crate::state::published::PublishedState;
 use crate::state::registration::Office;
 use crate::state::registration::Registration;
 use crate::state::scope::Scope;
+use crate::state::seats::Held;
 use crate::state::seats::MAX_OF_ONE;
 use crate::state::seats::Seats;
 use crate::state::session;
@@ -386,13 +387,29 @@ impl Registered {
         Ok(admitted)
     }
 
-    /// The same for one that decides already.
-    pub(super) fn hold(&self, scope: &Scope) -> Result<Scope, String> {
-        let (held, displaced) = self.publisher.peers_locked().hold(self.id, scope, SystemClock.now().monotonic)?;
-        if displaced {
+    /// The same for one that decides already: those which no other may be deciding for still, or `regardless` of that. From now
+    /// on it counts as one that may be deciding for them; where some are missing yet, only if it takes them `partly`.
+    pub(super) fn hold(&self, scope: &Scope, regardless: bool, partly: bool) -> Result<Held, String> {
+        let now = SystemClock.now().monotonic;
+        let held = {
+            // Under one lock: another that looks meanwhile would find them free.
+            let mut peers = self.publisher.peers_locked();
+            let held = peers.hold(self.id, scope, regardless, now)?;
+            if partly || !held.waits {
+                peers.sent(self.id, &held.scope);
+            }
+            held
+        };
+        if held.displaced {
             self.publisher.wake();
         }
         Ok(held)
+    }
+
+    /// It has said that it decides for this and nothing else; others may wait for that.
+    pub(super) fn heard(&self, scope: Scope) {
+        self.publisher.peers_locked().heard(self.id, scope);
+        self.publisher.wake();
     }
 }
 

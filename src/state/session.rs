@@ -32,9 +32,9 @@ use crate::wire::state::proto::state_request::Message;
 
 /// How long an authz may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one waits before it decides for connections that others decided for until now, with another replay window:
-/// time for them to hear that they must not.
-const YIELD: Duration = Duration::from_secs(1);
+/// How long one waits for others to say that they decide no more for connections it is to decide for, with another replay
+/// window. Who says nothing for so long is deaf, or somebody else, and holds nobody up any longer.
+const YIELD: Duration = Duration::from_secs(5);
 /// Longest name of a node that is kept, in characters.
 const MAX_NODE: usize = 64;
 /// Longest reason of a refusal that is kept, in characters.
@@ -63,7 +63,21 @@ pub(super) struct Session {
     deaf_until: Option<Instant>,
     cursor: Cursor,
     registrations: Counter,
+    /// Until when it waits for others, where it does.
+    waits_until: Option<Instant>,
+    /// Set where it is to decide no more.
+    leaving: Option<Leaving>,
     ended: bool,
+}
+
+/// One that must not decide any more. It is told to hold nothing, and then why: of the end of a stream nobody would know
+/// whether it was heard.
+struct Leaving {
+    reason: String,
+    /// It holds nothing.
+    heard: bool,
+    /// When it is told why in any case.
+    until: Instant,
 }
 
 impl Session {
@@ -72,7 +86,21 @@ impl Session {
         let (cursor, registrations) = (Cursor::default(), Counter::default());
         let attention = Attention::full(SystemClock.now().monotonic);
         let deaf_until = None;
-        Self { place, inbound, shown, changed, closing, attention, deaf_until, cursor, registrations, ended: false }
+        let (waits_until, leaving) = (None, None);
+        Self {
+            place,
+            inbound,
+            shown,
+            changed,
+            closing,
+            attention,
+            deaf_until,
+            cursor,
+            registrations,
+            waits_until,
+            leaving,
+            ended: false,
+        }
     }
 
     /// The next message for this authz, made when it can be sent. `None` ends the stream.
@@ -114,8 +142,22 @@ impl Session {
         if self.cursor.is_new() {
             return Ok(());
         }
-        let scope = self.place.hold(&self.scope()?).map_err(refused)?;
-        if self.shown.is_some() && self.cursor.confine(scope) {
+        if let Some(leaving) = &self.leaving {
+            let over = leaving.heard || leaving.until <= Instant::now();
+            return if over { Err(refused(leaving.reason.clone())) } else { Ok(()) };
+        }
+        let regardless = self.waits_until.is_some_and(|until| until <= Instant::now());
+        let scope = match self.place.hold(&self.scope()?, regardless, true) {
+            Ok(held) => {
+                self.waits_until = held.waits.then(|| self.waits_until.unwrap_or_else(|| Instant::now() + YIELD));
+                held.scope
+            }
+            Err(reason) => {
+                self.leaving = Some(Leaving { reason, heard: false, until: Instant::now() + YIELD });
+                Scope::default()
+            }
+        };
+        if (self.shown.is_some() || self.leaving.is_some()) && self.cursor.confine(scope) {
             tracing::info!("an authz is sent another set of connections");
         }
         Ok(())
@@ -136,6 +178,8 @@ impl Session {
         tokio::select! {
             () = async { drop(self.closing.wait_for(|closing| *closing).await) } => Err(None),
             changed = self.changed.changed() => changed.map_err(|_| None),
+            () = until(self.waits_until) => Ok(()),
+            () = until(self.leaving.as_ref().map(|leaving| leaving.until)) => Ok(()),
             () = self.registrations.wait() => Ok(()),
             request = next_word(&mut self.inbound, self.deaf_until) => match request {
                 Some(Ok(request)) => {
@@ -169,12 +213,12 @@ impl Session {
         if self.shown.is_some() && hello.replay_window.is_empty() {
             return Err(refused(format!("{node} does not say which replay window it has")));
         }
-        let (scope, displaced) = self.place.admit(&hello.replay_window, &scope).map_err(refused)?;
+        let (_, displaced) = self.place.admit(&hello.replay_window, &scope).map_err(refused)?;
         tracing::info!(node, "an authz has connected");
         if displaced {
             tracing::warn!(node, "it has another replay window than others, which decide for its connections no more");
-            tokio::time::sleep(YIELD).await;
         }
+        let scope = self.given().await?;
         let held = hello.holds.unwrap_or_default();
         if self.shown.is_some() {
             self.cursor.confine(scope);
@@ -186,11 +230,41 @@ impl Session {
         Ok(())
     }
 
+    /// What it begins with: all it is to decide for, once nobody else may be deciding for that. With less it would be ready.
+    async fn given(&mut self) -> Result<Scope, Status> {
+        let until = Instant::now() + YIELD;
+        loop {
+            self.changed.mark_unchanged();
+            let late = until <= Instant::now();
+            let held = self.place.hold(&self.scope()?, late, false).map_err(refused)?;
+            if late {
+                tracing::warn!(
+                    "an authz does not say that it decides no more for connections that another is given now"
+                );
+            }
+            if !held.waits {
+                return Ok(held.scope);
+            }
+            tokio::select! {
+                () = async { drop(self.closing.wait_for(|closing| *closing).await) } => {
+                    return Err(Status::unavailable("admin ends"));
+                }
+                _ = self.changed.changed() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
+    }
+
     fn hear(&mut self, request: proto::StateRequest) -> Result<(), Status> {
         match request.message {
             Some(Message::Hello(_)) => Err(Status::failed_precondition("hello comes once")),
             Some(Message::Applied(version)) => {
-                self.cursor.applied();
+                if let Some(scope) = self.cursor.applied() {
+                    if let Some(leaving) = &mut self.leaving {
+                        leaving.heard = scope.is_empty();
+                    }
+                    self.place.heard(scope);
+                }
                 self.place.update(|peer| {
                     peer.applied = Some(version);
                     peer.refused = None;
@@ -222,8 +296,11 @@ impl Session {
                 Ok(())
             }
             Some(Message::Register(register)) => {
+                if self.leaving.is_some() {
+                    return Ok(());
+                }
                 // It decides for nobody else's connections.
-                if !self.place.hold(&self.scope()?).map_err(refused)?.covers(&register.service) {
+                if !self.place.hold(&self.scope()?, false, true).map_err(refused)?.scope.covers(&register.service) {
                     return Err(Status::permission_denied("a registration for a connection of others"));
                 }
                 self.registrations.take(self.place.publisher.office(), register);
@@ -243,6 +320,14 @@ async fn next_word(
         tokio::time::sleep_until(until).await;
     }
     inbound.next().await
+}
+
+/// Returns then; never, where there is no such moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// How much one authz is heard: whoever has the certificate of one workload must not keep us from all others.
