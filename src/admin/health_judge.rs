@@ -25,6 +25,8 @@ const SKEW_NOTED: u64 = 60;
 const SKEW_REFUSED: u64 = 300;
 /// Below this the data folder is nearly full: the write-ahead log of a busy store and a day of logs fit in it.
 const LOW_BYTES: u64 = 200 * 1024 * 1024;
+/// Most authz processes that are named in one message.
+const MAX_NAMED: usize = 8;
 /// Bytes of a MiB.
 const MIB: u64 = 1024 * 1024;
 
@@ -125,7 +127,7 @@ impl EnvoyFact {
     }
 }
 
-/// The authz processes, as the state stream tells.
+/// The authz processes whose word readiness goes by, as the state stream tells; and what is only told of others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthzFact {
     /// How many are connected.
@@ -144,20 +146,35 @@ pub struct AuthzFact {
     pub failing: Option<String>,
     /// It is for want of room on its volume.
     pub volume_full: bool,
-    /// Whether those that are connected refuse what was signed before they began.
+    /// Whether what was signed before they began is refused.
     pub starting: bool,
-    /// Whether one cannot ask the window that replicas share.
+    /// Whether the window that replicas share cannot be asked.
     pub store_failing: bool,
     /// Why one was refused for having another replay window than one that decides for the same connection.
     pub window_conflict: Option<String>,
-    /// Whether the replay window of one is full.
+    /// Whether the replay window is full.
     pub full: bool,
     /// Whether one has told how it stands.
     pub reported: bool,
+    /// How many of other hosts are connected, counted above or not.
+    pub remote: usize,
+    /// Of those the ones that say of themselves that something is wrong.
+    pub troubles: Vec<Trouble>,
     /// Whether one of another host is connected, or was until its certificate ended.
     pub certified: bool,
     /// Of those the ones whose certificates near their end, or are past it.
     pub endings: Vec<Ending>,
+}
+
+/// What an authz of another host says is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The authz.
+    pub node: String,
+    /// One word for programs.
+    pub reason: &'static str,
+    /// The same for people, after its name.
+    pub said: String,
 }
 
 /// A certificate that somebody should look after.
@@ -241,6 +258,7 @@ pub fn judge(facts: &Facts) -> Vec<ConditionBody> {
     ]);
     all.extend(facts.data_plane.iter().filter(|found| found.kind != IN_SYNC).map(told));
     all.extend(state_certificates(&facts.authz));
+    all.extend(remote_authz(&facts.authz));
     all
 }
 
@@ -503,6 +521,26 @@ fn state_certificates(fact: &AuthzFact) -> Option<ConditionBody> {
     let message = fact.endings.iter().map(said).collect::<Vec<_>>().join("; ");
     let reason = if fact.endings.iter().any(|ending| ending.cut_off) { "Ended" } else { "EndsSoon" };
     Some(condition(kind, "authz", NOTED, reason, message))
+}
+
+/// What authz processes of other hosts say of themselves; nothing where there are none. It makes nobody unready: whoever has the
+/// certificate of one workload could else take all others out of service.
+fn remote_authz(fact: &AuthzFact) -> Option<ConditionBody> {
+    let kind = ConditionKind::RemoteAuthz;
+    if fact.remote == 0 {
+        return None;
+    }
+    let Some(first) = fact.troubles.first() else {
+        let message = format!("{} authz of other hosts are connected, and none tells of trouble", fact.remote);
+        return Some(condition(kind, "authz", WELL, "Well", message));
+    };
+    let named = fact.troubles.iter().take(MAX_NAMED).map(|Trouble { node, said, .. }| format!("{node} {said}"));
+    let mut message = named.collect::<Vec<_>>().join("; ");
+    let more = fact.troubles.len().saturating_sub(MAX_NAMED);
+    if more > 0 {
+        message.push_str(&format!("; and {more} more"));
+    }
+    Some(condition(kind, "authz", NOTED, first.reason, message))
 }
 
 /// Stale claims do not make the gateway unready: declared approvals go on, each request is judged by its own, and taking

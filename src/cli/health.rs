@@ -220,7 +220,7 @@ fn next_step(condition: &ConditionBody) -> Option<&'static str> {
         ConditionKind::DiskSpace => "df -h",
         ConditionKind::PairBridge => "sigilum gateway pair --status",
         ConditionKind::IngressCertificate => "sigilum gateway config check",
-        ConditionKind::StateCertificates => "sigilum logs --stream admin",
+        ConditionKind::StateCertificates | ConditionKind::RemoteAuthz => "sigilum logs --stream admin",
     })
 }
 

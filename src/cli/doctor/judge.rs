@@ -492,6 +492,7 @@ const fn hint(kind: ConditionKind) -> &'static str {
         ConditionKind::ClockSane => "let NTP set the clock (timedatectl)",
         ConditionKind::PairBridge => "sigilum gateway connect, with a new session of the dashboard",
         ConditionKind::IngressCertificate => "look at gateway.tls.cert_file and gateway.tls.key_file",
+        ConditionKind::RemoteAuthz => "look at the log of the authz it names",
         ConditionKind::StateCertificates => "look at what renews the certificate of that authz (its --tls-cert)",
     }
 }
