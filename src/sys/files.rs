@@ -25,6 +25,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::domain::time::UnixMillis;
+use crate::sys::ownership;
 use crate::sys::random;
 
 /// A folder whose entries only their owners may remove (inode(7)).
@@ -216,7 +217,16 @@ pub fn open_ordinary(path: &Path) -> io::Result<File> {
 /// Opens whatever is there for reading: a pipe without waiting for its writer, a terminal without becoming its own.
 pub fn open_at_once(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
-    OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or_default()).open(path)
+    let opened = OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or_default()).open(path);
+    opened.map_err(|error| explained(path, error))
+}
+
+/// An error of opening a file to read it, with whose it is where that is what is wrong.
+fn explained(path: &Path, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    io::Error::new(error.kind(), ownership::denied(path))
 }
 
 /// Reads at most `limit` bytes of an ordinary file of text; a longer one is an error, not a cut.
@@ -226,7 +236,7 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
 
 /// The same for a file that somebody names in a command: a pipe (`<(command)`) is waited for, as it is meant.
 pub fn read_named_text(path: &Path, limit: u64) -> io::Result<String> {
-    text_of(File::open(path)?, limit)
+    text_of(File::open(path).map_err(|error| explained(path, error))?, limit)
 }
 
 /// The text of an open file.
