@@ -38,6 +38,7 @@ mod faults;
 mod fleet;
 mod guest;
 mod handoff;
+mod ingress_sds;
 mod ingress_tls;
 mod limits;
 mod lock;
