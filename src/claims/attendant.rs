@@ -121,8 +121,8 @@ impl Attendant {
                 break;
             }
         }
-        if self.gone.is_called() {
-            self.forget().await;
+        if self.gone.is_called() && self.shared.end_with_connection(&self.service).await {
+            self.shared.overview.forget(&self.service);
         }
     }
 

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -134,7 +136,28 @@ impl Shared {
     /// Publishes one change as a version of its own; `false`: the store could not, which is logged.
     pub(super) async fn publish(&self, change: Change) -> bool {
         let publisher = self.publisher.clone();
-        let published = (self.advance)(Box::new(move |version| publisher.publish(version, change))).await;
+        self.advance(Box::new(move |version| publisher.publish(version, change))).await
+    }
+
+    /// Publishes that a service whose connection is gone has no claims source. One whose connection was made again
+    /// meanwhile keeps what is known of it, or whoever was served by it already would be refused until it is read anew;
+    /// `false` then.
+    pub(super) async fn end_with_connection(&self, service: &str) -> bool {
+        let (publisher, id) = (self.publisher.clone(), service.to_owned());
+        let ended = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ended);
+        // Only where versions are made it is certain that no connection comes in between.
+        let work = move |version| {
+            let is_gone = !publisher.has_connection(&id);
+            let change = is_gone.then(|| publisher.end_claims(&id)).flatten();
+            publisher.publish(version, change.unwrap_or_else(|| Change::Together(Vec::new())));
+            told.store(is_gone, Ordering::Relaxed);
+        };
+        self.advance(Box::new(work)).await && ended.load(Ordering::Relaxed)
+    }
+
+    async fn advance(&self, work: Work) -> bool {
+        let published = (self.advance)(work).await;
         if let Err(error) = &published {
             tracing::error!(%error, "a change of approvals cannot be published");
         }

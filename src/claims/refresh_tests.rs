@@ -10,6 +10,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
@@ -37,6 +38,10 @@ const REFRESH: Duration = Duration::from_millis(400);
 struct Rig {
     publisher: Publisher,
     version: Arc<Mutex<u64>>,
+    /// Whoever holds it keeps the reader from publishing.
+    gate: Arc<tokio::sync::Mutex<()>>,
+    /// What it wants to publish and has not.
+    waiting: Arc<AtomicUsize>,
     overview: Arc<Overview>,
     metrics: Arc<Metrics>,
     late_ms: u64,
@@ -74,13 +79,17 @@ impl Rig {
         let connections = plan.services.iter().map(|id| connection(id)).collect();
         let publisher = Publisher::new(PublishedState { version: 1, connections, ..PublishedState::default() });
         let version = Arc::new(Mutex::new(1));
-        let held = Arc::clone(&version);
+        let (gate, waiting) = (Arc::new(tokio::sync::Mutex::new(())), Arc::new(AtomicUsize::new(0)));
+        let held = (Arc::clone(&version), Arc::clone(&gate), Arc::clone(&waiting));
         let advance: Advance = Box::new(move |work| {
-            let held = Arc::clone(&held);
+            let (version, gate, waiting) = held.clone();
             Box::pin(async move {
-                let mut version = held.lock().unwrap();
+                waiting.fetch_add(1, Ordering::SeqCst);
+                let _open = gate.lock().await;
+                let mut version = version.lock().unwrap();
                 *version += 1;
                 work(*version);
+                waiting.fetch_sub(1, Ordering::SeqCst);
                 Ok(())
             })
         });
@@ -101,7 +110,7 @@ impl Rig {
         let (overview, late_ms) = (claims.overview(), claims.pace().borrow().late_ms());
         let (stop, stopped) = stop_pair();
         let running = tokio::spawn(claims.run(stopped));
-        Self { publisher, version, overview, metrics, late_ms, stop, running }
+        Self { publisher, version, gate, waiting, overview, metrics, late_ms, stop, running }
     }
 
     fn publish(&self, change: Change) {
@@ -295,6 +304,25 @@ async fn connections_come_and_go() {
     assert_eq!(count("linear"), linear, "nobody asks for what has no connection");
     rig.publish(Change::Upsert(Box::new(connection("linear"))));
     until("the first again", || rig.holds("linear", &[1])).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_made_again_at_once_keeps_its_approvals() {
+    let list = rows(&[1, 2]);
+    let shared = Arc::clone(&list);
+    let api = FakeApi::start(move |asked| whole(asked, &shared)).await;
+    let rig = Rig::start(&api, Plan::default());
+    until("the approvals", || rig.holds("linear", &[1, 2])).await;
+    let shut = rig.gate.lock().await;
+    rig.publish(Change::Delete("linear".to_owned()));
+    until("its reader is about to forget them", || rig.waiting.load(Ordering::SeqCst) == 1).await;
+    rig.publish(Change::Upsert(Box::new(connection("linear"))));
+    drop(shut);
+    until("it has said what it had to", || rig.waiting.load(Ordering::SeqCst) == 0).await;
+    assert!(rig.holds("linear", &[1, 2]), "whoever was served already is refused");
+    list.lock().unwrap().pop();
+    until("they are read on", || rig.holds("linear", &[1])).await;
     rig.end().await;
 }
 

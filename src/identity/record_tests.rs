@@ -14,7 +14,7 @@ fn namespace() -> Namespace {
     Namespace::parse("fixture-alice").unwrap()
 }
 
-/// The golden record (protocol reference 1.6), with the extra members of the shared fixture.
+/// The golden record, with the extra members of the shared fixture.
 fn golden() -> Value {
     json!({
         "version": 1,

@@ -225,6 +225,11 @@ impl Publisher {
         self.published().connection_ids()
     }
 
+    /// Whether there is a connection of this id.
+    pub fn has_connection(&self, id: &str) -> bool {
+        self.published().connection(id).is_some()
+    }
+
     /// Changes with everything that is published or confirmed; the number means nothing.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changed.subscribe()

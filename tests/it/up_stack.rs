@@ -1,132 +1,31 @@
-//! The local stack as its users run it: `up --demo` in an empty home, tried with the commands that come with it.
+//! `up --demo` in an empty home, tried with the commands that come with it.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::process::Command;
-use std::process::Output;
 use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
 
 use crate::support::client;
 use crate::support::client::Request;
 use crate::support::gateway::LIMIT;
 use crate::support::gateway::Running;
-use crate::support::gateway::Setup;
-use crate::support::gateway::free_port;
 use crate::support::gateway::refused;
 use crate::support::process;
 use crate::support::process::wait_until;
+use crate::support::stack::DEMO;
+use crate::support::stack::LONG;
+use crate::support::stack::NATIVE;
+use crate::support::stack::Stack;
+use crate::support::stack::end;
+use crate::support::stack::pong;
 
-/// The connection of the demo.
-const DEMO: &str = "demo-service-gateway";
-/// The service that verifies its callers itself.
-const NATIVE: &str = "demo-service-native";
 /// How soon a revocation must be enforced; usually a fraction of a second.
 const SOON: Duration = Duration::from_secs(5);
 /// How soon the native service finds out: it reads every ten seconds.
 const NATIVE_SOON: Duration = Duration::from_secs(25);
-/// The first start of a stack, and everything the end-to-end tests do.
-const LONG: Duration = Duration::from_secs(240);
-
-/// Folders and ports of one stack in a home that was empty.
-struct Stack {
-    setup: Setup,
-    api: SocketAddr,
-    native: SocketAddr,
-    upstream: SocketAddr,
-}
-
-impl Stack {
-    fn new() -> Self {
-        let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-        Self { setup: Setup::new(), api: local(free_port()), native: local(free_port()), upstream: local(free_port()) }
-    }
-
-    /// A command with the ports of this stack and nothing else set: home, namespace and folders are the defaults.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.setup.command(arguments);
-        for name in ["GATEWAY_SIGILUM_HOME", "GATEWAY_SIGILUM_NAMESPACE"] {
-            command.env_remove(name);
-        }
-        command
-            .env("API_PORT", self.api.port().to_string())
-            .env("API_DATA_DIR", self.api_data())
-            .env("NATIVE_PORT", self.native.port().to_string())
-            .env("UPSTREAM_PORT", self.upstream.port().to_string());
-        command
-    }
-
-    fn api_data(&self) -> PathBuf {
-        self.setup.root.path().join("api")
-    }
-
-    fn workspace(&self) -> PathBuf {
-        self.setup.root.path().join(".sigilum-workspace")
-    }
-
-    /// Starts it with the test seed open and waits until it says that it can be tried.
-    fn start(&self) -> Running {
-        let mut command = self.command(&["up", "--demo"]);
-        command.env("ENABLE_TEST_SEED_ENDPOINT", "true");
-        let mut running = Running::spawn_in(command, Some(self.setup.root.path()));
-        wait_until("the stack can be tried", LONG, || {
-            let ended = running.ended();
-            assert!(ended.is_none(), "up ended with {ended:?}:\n{}", running.said());
-            running.said().contains("claim list")
-        });
-        running
-    }
-
-    /// Runs a command to its end.
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn done(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Through the gateway, as the README has it.
-    fn ping(&self) -> Output {
-        let url = format!("http://{}/proxy/{DEMO}/v1/ping", self.setup.ingress);
-        self.run(&["request", "POST", &url, "-d", "\"ping\""])
-    }
-
-    fn ping_native(&self) -> Output {
-        let url = format!("http://{}/v1/ping", self.native);
-        self.run(&["request", "POST", &url, "-d", "\"ping\""])
-    }
-
-    fn claims(&self) -> Vec<Value> {
-        let claims: Value = serde_json::from_str(&self.done(&["claim", "list", "--json"])).unwrap();
-        claims.as_array().unwrap().clone()
-    }
-
-    /// The id of the demo agent's claim for a service.
-    fn claim(&self, service: &str) -> String {
-        let claims = self.claims();
-        let found = claims.iter().find(|claim| claim["service"] == service);
-        found.unwrap_or_else(|| panic!("no claim for {service} in {claims:?}"))["claim_id"].as_str().unwrap().to_owned()
-    }
-}
-
-fn pong(output: &Output) -> bool {
-    output.status.success() && String::from_utf8_lossy(&output.stdout).trim() == "\"pong\""
-}
-
-fn end(mut running: Running) {
-    running.signal(Signal::TERM);
-    let status = running.wait(LIMIT);
-    assert!(status.success(), "{status}: {}", running.said());
-}
 
 #[test]
 fn an_empty_home_becomes_a_stack_whose_approvals_are_enforced() {
@@ -202,11 +101,12 @@ fn a_second_start_changes_nothing_and_a_second_stack_is_refused() {
     assert_eq!(fs::read(stack.workspace().join(format!("service-api-key-{DEMO}"))).unwrap(), key);
     assert!(pong(&stack.ping()) && pong(&stack.ping_native()));
 
-    // A home that was lost has other keys; the services are the same.
+    // A home that was lost has other keys; the services are the same, and the demo's connection is given the new one.
     end(running);
     for slug in ["sigilum-gateway", NATIVE, DEMO] {
         fs::remove_file(stack.workspace().join(format!("service-api-key-{slug}"))).unwrap();
     }
+    fs::remove_file(stack.workspace().join("demo-upstream-key")).unwrap();
     let running = stack.start();
     assert!(pong(&stack.ping()) && pong(&stack.ping_native()), "{}", running.said());
     end(running);

@@ -195,8 +195,10 @@ pub(super) async fn prove(
                 break;
             }
             let text: String = String::from_utf8_lossy(&answer.body).chars().take(300).collect();
-            // The gateway reads the approval when it learns of the connection; until then it knows none.
-            let coming = answer.status == 503 || answer.status == 403 && text.contains("AUTH_CLAIM");
+            // The gateway reads the approval when it learns of the connection; until then it knows none. A key that was
+            // just given to it is injected a moment later.
+            let key_comes = what != NATIVE.slug && answer.status == 401;
+            let coming = answer.status == 503 || answer.status == 403 && text.contains("AUTH_CLAIM") || key_comes;
             if !coming || started.elapsed() > SERVED_DEADLINE {
                 return Err(SetupError::NotServed { what, status: answer.status, body: text });
             }

@@ -1,5 +1,6 @@
 //! Keys that setting the stack up needs: made once, kept 0600 in the home folder, never made anew.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -22,9 +23,13 @@ pub(super) fn service_key(home: &Path, slug: &str) -> Result<Secret, SetupError>
 }
 
 /// The key the demo upstream wants, `<home>/demo-upstream-key`: the provider's side of it, which no gateway would have
-/// in a file.
+/// in a file. Older programs had it in a file that was called after the connection.
 pub(super) fn upstream_key(home: &Path) -> Result<Secret, SetupError> {
-    kept(&home.join("demo-upstream-key"), || Ok(Secret::new(format!("gw_demo_{}", random::hex::<24>()?))))
+    let (file, older) = (home.join("demo-upstream-key"), home.join("gateway-connection-secret-demo-service-gateway"));
+    if read(&file)?.is_none() && read(&older)?.is_some() {
+        fs::rename(&older, &file).map_err(at(&older))?;
+    }
+    kept(&file, || Ok(Secret::new(format!("gw_demo_{}", random::hex::<24>()?))))
 }
 
 /// What the file holds; where there is none, or an empty one, what `mint` makes.
@@ -83,6 +88,18 @@ mod tests {
         assert_eq!(service_key(&home, "svc").unwrap(), first);
         assert_ne!(service_key(&home, "other").unwrap(), first);
         assert!(upstream_key(&home).unwrap().expose().starts_with("gw_demo_"));
+    }
+
+    #[test]
+    fn the_upstream_key_of_an_older_program_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let older = folder.path().join("gateway-connection-secret-demo-service-gateway");
+        std::fs::write(&older, "gw_demo_old\n").unwrap();
+        assert_eq!(upstream_key(folder.path()).unwrap(), Secret::new("gw_demo_old".to_owned()));
+        assert!(!older.exists(), "it is not in two files");
+
+        std::fs::write(&older, "gw_demo_other\n").unwrap();
+        assert_eq!(upstream_key(folder.path()).unwrap(), Secret::new("gw_demo_old".to_owned()));
     }
 
     #[test]

@@ -15,5 +15,6 @@ pub mod pair_bridge;
 pub mod parts;
 pub mod plane;
 pub mod process;
+pub mod stack;
 pub mod upstream;
 pub mod wiretap;
