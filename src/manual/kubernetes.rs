@@ -146,5 +146,5 @@
 //!
 //! Manifests are validated against the schemas of Kubernetes and of the operators in `cargo test`. `tests/deploy/run` builds each
 //! overlay and runs the sidecar as a pod of podman's, with the probes and the hook of the manifest; then the shared gateway: admin, two
-//! data planes and Valkey (Debian's Redis under its name) as pods, a Sigilum API beside them. It has not been run on a cluster:
+//! data planes, one of `shared-tls` and Valkey (Debian's Redis under its name) as pods, a Sigilum API beside them. It has not been run on a cluster:
 //! what a kubelet does with the order of sidecars and hooks is taken from its documentation.
