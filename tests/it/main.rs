@@ -40,6 +40,7 @@ mod full_disk;
 mod full_volume;
 mod guest;
 mod handoff;
+mod ingress_sds;
 mod ingress_tls;
 mod limits;
 mod lock;
