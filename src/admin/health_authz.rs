@@ -59,7 +59,8 @@ impl<'p> Counted<'p> {
 
     /// The first by name of those that cannot write admissions down, where that is to be believed.
     pub(super) fn failing(&self) -> Option<(&'p str, &'p proto::Report)> {
-        let told = self.peers.iter().copied().filter_map(|peer| Some((peer.node.as_str(), told_by_one_that_decides(peer)?)));
+        let told =
+            self.peers.iter().copied().filter_map(|peer| Some((peer.node.as_str(), told_by_one_that_decides(peer)?)));
         let failing = told.filter(|(_, report)| report.replay_failing);
         failing.min_by_key(|(node, _)| *node).filter(|_| self.say(|report| report.replay_failing))
     }
