@@ -57,8 +57,15 @@ impl<'p> Counted<'p> {
         })
     }
 
-    fn reports(&self) -> impl Iterator<Item = &proto::Report> {
-        self.peers.iter().filter_map(|peer| told_by_one_that_decides(peer))
+    /// The first by name of those that cannot write admissions down, where that is to be believed.
+    pub(super) fn failing(&self) -> Option<(&'p str, &'p proto::Report)> {
+        let told = self.peers.iter().copied().filter_map(|peer| Some((peer.node.as_str(), told_by_one_that_decides(peer)?)));
+        let failing = told.filter(|(_, report)| report.replay_failing);
+        failing.min_by_key(|(node, _)| *node).filter(|_| self.say(|report| report.replay_failing))
+    }
+
+    fn reports(&self) -> impl Iterator<Item = &'p proto::Report> {
+        self.peers.iter().copied().filter_map(told_by_one_that_decides)
     }
 }
 
@@ -77,7 +84,8 @@ fn trouble(peer: &PeerState) -> Option<Trouble> {
         return told("StoreUnreachable", "cannot ask the replay window that replicas share");
     }
     if report.replay_failing {
-        return told("ReadOnly", "cannot write admissions down");
+        let reason = if report.replay_volume_full { "VolumeFull" } else { "ReadOnly" };
+        return told(reason, "cannot write admissions down");
     }
     if is_full(report) {
         return told("Full", "has a full replay window");

@@ -30,12 +30,15 @@ use crate::admin::health_judge::Ending;
 use crate::admin::health_judge::EnvoyFact;
 use crate::admin::health_judge::Facts;
 use crate::admin::health_judge::SecretsFact;
+use crate::admin::health_judge::StoreFact;
 use crate::config::parts::IngressTls;
 use crate::domain::time::MonotonicMillis;
 use crate::domain::time::UnixSeconds;
 use crate::domain::validity::Validity;
 use crate::state::PeerState;
+use crate::store::StoreError;
 use crate::store::unlock::KeyStanding;
+use crate::store::vault::Vault;
 use crate::sys::clock::Clock as _;
 use crate::sys::files;
 use crate::sys::files::LockWatch;
@@ -281,15 +284,20 @@ fn say_what_changed(before: &[ConditionBody], now: &[ConditionBody]) {
     }
 }
 
-async fn store(admin: &Admin) -> (Result<(), String>, Option<KeyStanding>) {
-    let asked = admin.store.read(|vault| {
-        vault.ping()?;
-        vault.key_standing()
-    });
+async fn store(admin: &Admin) -> (StoreFact, Option<KeyStanding>) {
+    let asked = async {
+        let read = |vault: &Vault| {
+            vault.ping()?;
+            vault.key_standing()
+        };
+        let key = admin.store.read(read).await?;
+        Ok::<_, StoreError>((key, admin.store.hindrance().await))
+    };
     match tokio::time::timeout(STORE_PATIENCE, asked).await {
-        Ok(Ok(key)) => (Ok(()), Some(key)),
-        Ok(Err(error)) => (Err(format!("the store does not answer: {error}")), None),
-        Err(_) => (Err("the store does not answer in time".to_owned()), None),
+        Ok(Ok((key, None))) => (StoreFact::Well, Some(key)),
+        Ok(Ok((key, Some(hindrance)))) => (StoreFact::Unwritable(hindrance), Some(key)),
+        Ok(Err(error)) => (StoreFact::Silent(format!("the store does not answer: {error}")), None),
+        Err(_) => (StoreFact::Silent("the store does not answer in time".to_owned()), None),
     }
 }
 
@@ -393,6 +401,7 @@ fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
     }
     memory.ever_current |= current > 0;
     let remote = peers.iter().filter(|peer| peer.remote).count();
+    let failing = counted.failing();
     AuthzFact {
         connected,
         current,
@@ -400,7 +409,8 @@ fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
         ever_current: memory.ever_current,
         behind_for: memory.current_at.map_or(Duration::ZERO, |at| now.duration_since(at)),
         refused: counted.refused(),
-        failing: counted.say(|report| report.replay_failing),
+        failing: failing.map(|(node, _)| node.to_owned()),
+        volume_full: failing.is_some_and(|(_, report)| report.replay_volume_full),
         starting: counted.say(|report| report.replay_starting),
         store_failing: counted.say(|report| report.replay_store_failing),
         window_conflict: admin.publisher.window_conflict(),

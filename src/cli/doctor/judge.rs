@@ -341,6 +341,9 @@ pub(super) fn envoy_binary(facts: &Facts) -> Judged {
     let id = "envoy/binary";
     match &facts.envoy.binary {
         Ok(Some(found)) => Judged::Well(format!("{} ({}, {})", found.path.display(), found.version, found.origin)),
+        Ok(None) if facts.envoy.outside => {
+            Judged::Skipped("whoever runs this gateway from outside runs Envoy".to_owned())
+        }
         Ok(None) if facts.envoy.installable => Judged::Well(format!("none yet; the first start installs {PINNED}")),
         Ok(None) => Judged::Found(vec![
             Finding::new(id, Severity::Error, "there is no Envoy, and no python3 with pip to install one with")
