@@ -26,7 +26,7 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::random;
 use crate::sys::tasks::Stop;
-use crate::wire::control_plane::MAX_PAGE;
+use crate::wire::control_plane::FEED_PAGE;
 use crate::wire::service_key::KeySource;
 
 /// First pause after a failure; it doubles from then on.
@@ -145,7 +145,7 @@ impl Attendant {
         }
         let shared = Arc::clone(&self.shared);
         let pace = self.loaded.then_some(shared.config.refresh());
-        let limits = FeedLimits { max_approvals: shared.config.max_approvals(), page: MAX_PAGE, pace };
+        let limits = FeedLimits { max_approvals: shared.config.max_approvals(), page: FEED_PAGE, pace };
         let source = Source { client: &shared.config.client, service: &self.service, key: &key, limits: &limits };
         let push = |list: &mut ClaimList, namespace: &str, key, expires_at| {
             list.push(namespace, key, expires_at);
