@@ -71,6 +71,9 @@ async fn a_cookie_needs_a_page_of_ours() {
     patch().json(&settings).send().await.refused(403, "FORBIDDEN");
     patch().json(&settings).header("origin", "http://evil.example").send().await.refused(403, "FORBIDDEN");
     ours(patch().raw(settings.to_string().as_bytes())).send().await.refused(403, "FORBIDDEN");
+    // A page of a listed origin needs nothing further, also where it sends no body.
+    ours(patch().raw(settings.to_string().as_bytes())).send().await.expect(200);
+    ours(with_cookie("POST", "/v1/claims/cl_0123456789abcdef01234567/approve")).send().await.refused(404, "NOT_FOUND");
     ours(patch().json(&settings)).send().await.expect(200);
     patch().json(&settings).header("sec-fetch-site", "same-origin").send().await.expect(200);
     // What a form or a link of elsewhere could send: no body, and the browser's honest Origin.
