@@ -68,7 +68,7 @@
 //! `connection`, `transfer-encoding` and `content-length`, which are about a connection the answer has left and about bytes that go
 //! on as text of another length, and values that are no text.
 //!
-//! A refused handshake ends a bridge (42) at once where the words are ours. With 403, 404 or 410 in other words it first looks
+//! A refused handshake ends a bridge (42) at once where the words are ours. With 401, 403, 404 or 410 in other words it first looks
 //! whether API, pairing route and gateway are well, and ends where they are: a proxy that answers in the place of an API that is
 //! down passes.
 //!

@@ -416,7 +416,7 @@ impl Session {
                 self.connect(Duration::ZERO, moment, actions);
             }
             (409, _) => self.retry(Trouble::Occupied, moment, actions),
-            (403 | 404 | 410, _) => {
+            (401 | 403 | 404 | 410, _) => {
                 let (shortest, longest) = PROBE;
                 let within = self.pace.connect_timeout.clamp(shortest, longest);
                 self.phase = Phase::Probing { status, deadline: later(moment.now, within.saturating_add(PROBE_GRACE)) };

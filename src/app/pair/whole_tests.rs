@@ -605,7 +605,7 @@ async fn each_terminal_refusal_ends_the_bridge() {
 async fn refusals_of_others_are_retried() {
     let (mut peer, gateway) = (Peer::start().await, Gateway::start().await);
     let mut bridge = Bridge::start(peer.address, gateway.address, PACE);
-    for (status, body) in [(401, "<html>"), (429, "Invalid pair code"), (502, "{}"), (200, "{}")] {
+    for (status, body) in [(429, "Invalid pair code"), (502, "{}"), (200, "{}")] {
         peer.handshake().await.refuse(status, body).await;
         bridge.says(|notice| matches!(notice, Notice::Trouble(Trouble::Refused(said), _) if *said == status)).await;
     }
@@ -614,7 +614,12 @@ async fn refusals_of_others_are_retried() {
 
 #[tokio::test]
 async fn a_refusal_in_other_words_ends_the_bridge_where_both_ends_are_well() {
-    for (status, body) in [(410, ""), (404, r#"{"error":"no such pairing"}"#), (403, "<html>sign in</html>")] {
+    for (status, body) in [
+        (401, r#"{"error":"Unauthorized"}"#),
+        (410, ""),
+        (404, r#"{"error":"no such pairing"}"#),
+        (403, "<html>sign in</html>"),
+    ] {
         let (mut peer, gateway) = (Peer::start().await, Gateway::start().await);
         let mut bridge = Bridge::start(peer.address, gateway.address, PACE);
         peer.handshake().await.refuse(status, body).await;
