@@ -167,9 +167,14 @@ impl Socket {
     }
 
     async fn command(&mut self, id: &str, method: &str, path: &str, body: Option<&str>) {
-        let frame = json!({"type": "command", "request_id": id, "method": method, "path": path,
-            "headers": {"authorization": "Bearer of-the-dashboard", "x-sigilum-admin-token": "of-the-dashboard",
-                "x-sigilum-relay": "another", "x-request-id": "r-1"}, "body": body});
+        self.command_with(json!({"x-request-id": "r-1"}), id, method, path, body).await;
+    }
+
+    /// The same with these headers, and with one that would pose as the bridge.
+    async fn command_with(&mut self, mut headers: Value, id: &str, method: &str, path: &str, body: Option<&str>) {
+        headers["x-sigilum-relay"] = json!("another");
+        let frame = json!({"type": "command", "request_id": id, "method": method, "path": path, "headers": headers,
+            "body": body});
         self.send(&frame.to_string()).await;
     }
 
@@ -408,6 +413,33 @@ async fn a_command_reaches_the_gateway_with_the_token_of_this_machine_and_no_oth
     assert_eq!(headers["x-sigilum-relay"], "0b5c2a4e-7f57-4a3c-9c7e-0d3a8f6f2b11");
     assert_eq!((&headers["content-type"], &headers["x-request-id"]), (&json!("application/json"), &json!("r-1")));
     assert_eq!(headers["authorization"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_token_that_a_command_brings_stands_for_the_bridges_own_and_takes_no_mark_away() {
+    let (_peer, _gateway, _bridge, mut socket) = connected(PACE).await;
+    let (bearer, token) = ("Bearer of-the-page", "of-the-page");
+    for (given, authorization, admin_token) in [
+        (
+            json!({"Authorization": "  Bearer of-the-page ", "X-Sigilum-Admin-Token": " of-the-page"}),
+            json!(bearer),
+            json!(token),
+        ),
+        (json!({"authorization": bearer}), json!(bearer), Value::Null),
+        (json!({"x-sigilum-admin-token": token}), Value::Null, json!(token)),
+        (json!({"authorization": "  ", "x-sigilum-admin-token": ""}), Value::Null, json!(TOKEN)),
+    ] {
+        socket.command_with(given.clone(), "a", "GET", "/api/admin/connections", None).await;
+        let response = socket.frame().await;
+        let asked: Value = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
+        let headers = &asked["headers"];
+        assert_eq!(
+            (&headers["authorization"], &headers["x-sigilum-admin-token"]),
+            (&authorization, &admin_token),
+            "{given}"
+        );
+        assert_eq!(headers["x-sigilum-relay"], "0b5c2a4e-7f57-4a3c-9c7e-0d3a8f6f2b11", "{given}");
+    }
 }
 
 #[tokio::test]
