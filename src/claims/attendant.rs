@@ -180,7 +180,11 @@ impl Attendant {
     async fn take(&mut self, read: Read<ClaimList>) -> Next {
         let Read { approvals, count, skipped, cursor, etag, began, requests } = read;
         if skipped != self.skipped {
-            tracing::warn!(service = self.service, skipped, "approvals that cannot be understood are left out");
+            if skipped == 0 {
+                tracing::info!(service = self.service, "all approvals of a service can be understood again");
+            } else {
+                tracing::warn!(service = self.service, skipped, "approvals that cannot be understood are left out");
+            }
             self.skipped = skipped;
         }
         let (publisher, service) = (self.shared.publisher.clone(), self.service.clone());
