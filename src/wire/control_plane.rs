@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(page.claims.first().unwrap().agent_id.as_deref(), Some("x"));
         assert_eq!(page.pagination.total, 1);
         let rows: FeedRows<'_> = serde_json::from_str(text).unwrap();
-        let row = rows.claims.first().unwrap();
+        let row = rows.claims.as_ref().unwrap().first().unwrap();
         let namespace = &row.namespace.as_ref().unwrap().0;
         assert!(matches!(namespace, Cow::Borrowed("a-b")) && row.expires_at.is_none());
     }
