@@ -27,6 +27,9 @@ const LOW_BYTES: u64 = 200 * 1024 * 1024;
 /// Bytes of a MiB.
 const MIB: u64 = 1024 * 1024;
 
+/// The reason of `AuthzReachable` where nobody decides.
+pub(super) const UNDECIDED: &str = "Unreachable";
+
 /// What was found out about the gateway.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -50,6 +53,8 @@ pub struct Facts {
     pub data_plane: Vec<Condition>,
     /// The claims; `None`: they have no source.
     pub claims: Option<overview::Condition>,
+    /// Whether nothing passes any more for want of claims, and nothing is declared.
+    pub nothing_holds: bool,
     /// The Sigilum API; `None`: it is not asked.
     pub api: Option<ApiFact>,
     /// Bytes free in the data folder; `None`: the system did not say.
@@ -209,7 +214,7 @@ pub fn judge(facts: &Facts) -> Vec<ConditionBody> {
         authz(&facts.canary, facts.draining.as_deref()),
         nonces(&facts.authz),
         replay_shared(&facts.authz),
-        claims(facts.claims.as_ref()),
+        claims(facts.claims.as_ref(), facts.nothing_holds),
         api(facts.api.as_ref()),
         clock(facts.api.as_ref()),
         disk(facts.free_bytes),
@@ -388,7 +393,7 @@ fn authz(fact: &CanaryFact, draining: Option<&str>) -> ConditionBody {
             condition(kind, "authz", HOLDS, "Healthy", message)
         }
         CanaryFact::Undecided(why) => {
-            condition(kind, "authz", FAILS, "Unreachable", format!("authz unreachable (failing closed): {why}"))
+            condition(kind, "authz", FAILS, UNDECIDED, format!("authz unreachable (failing closed): {why}"))
         }
         CanaryFact::LetThrough(what) => {
             let message = format!(
@@ -462,16 +467,18 @@ fn state_certificates(fact: &AuthzFact) -> Option<ConditionBody> {
     Some(condition(kind, "authz", NOTED, reason, message))
 }
 
-/// Stale claims do not make the gateway unready: declared approvals go on, each request is judged by its own, and taking
-/// the gateway out of service would turn away those too.
-fn claims(fact: Option<&overview::Condition>) -> ConditionBody {
+/// Stale claims do not make the gateway unready while anything passes: declared approvals go on, each request is judged by its
+/// own, and taking the gateway out of service would turn away those too. Where nothing passes it serves nobody.
+fn claims(fact: Option<&overview::Condition>, nothing_holds: bool) -> ConditionBody {
     let kind = ConditionKind::ClaimsFresh;
     match fact {
         None => condition(kind, "claims", UNKNOWN, "NotAsked", "approvals come from the configuration file alone"),
-        Some(judged) => {
-            let weight = if judged.fresh { WELL } else { NOTED };
-            condition(kind, "claims", weight, judged.reason, judged.message.clone())
+        Some(judged) if judged.fresh => condition(kind, "claims", WELL, judged.reason, judged.message.clone()),
+        Some(judged) if nothing_holds => {
+            let message = format!("no request passes any more: {}", judged.message);
+            condition(kind, "claims", FAILS, judged.reason, message)
         }
+        Some(judged) => condition(kind, "claims", NOTED, judged.reason, judged.message.clone()),
     }
 }
 
