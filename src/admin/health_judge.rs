@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::claims::overview;
 use crate::store::unlock::KeyStanding;
+use crate::sys::database::Hindrance;
 use crate::telemetry::data_plane::Condition;
 use crate::telemetry::data_plane::IN_SYNC;
 use crate::wire::health::ConditionBody;
@@ -24,6 +25,8 @@ const SKEW_NOTED: u64 = 60;
 const SKEW_REFUSED: u64 = 300;
 /// Below this the data folder is nearly full: the write-ahead log of a busy store and a day of logs fit in it.
 const LOW_BYTES: u64 = 200 * 1024 * 1024;
+/// Most authz processes that are named in one message.
+const MAX_NAMED: usize = 8;
 /// Bytes of a MiB.
 const MIB: u64 = 1024 * 1024;
 
@@ -35,8 +38,8 @@ pub(super) const UNDECIDED: &str = "Unreachable";
 pub struct Facts {
     /// Whether the lock of the data folder still keeps others out.
     pub locked: bool,
-    /// What is wrong with the store, where something is.
-    pub store: Result<(), String>,
+    /// The store.
+    pub store: StoreFact,
     /// How it stands with the master key; `None`: the store did not say.
     pub key: Option<KeyStanding>,
     /// The secrets of the configuration file.
@@ -61,6 +64,27 @@ pub struct Facts {
     pub free_bytes: Option<u64>,
     /// The bridge.
     pub bridge: BridgeFact,
+}
+
+/// The store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreFact {
+    /// It answers, and nothing is known to keep changes from it.
+    Well,
+    /// It answers, and a change could not be written.
+    Unwritable(Hindrance),
+    /// It does not answer; why.
+    Silent(String),
+}
+
+impl StoreFact {
+    /// Whether it can be read.
+    pub const fn answers(&self) -> bool {
+        match self {
+            Self::Well | Self::Unwritable(_) => true,
+            Self::Silent(_) => false,
+        }
+    }
 }
 
 /// The secrets of the configuration file.
@@ -108,7 +132,7 @@ impl EnvoyFact {
     }
 }
 
-/// The authz processes, as the state stream tells.
+/// The authz processes whose word readiness goes by, as the state stream tells; and what is only told of others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthzFact {
     /// How many are connected.
@@ -123,22 +147,39 @@ pub struct AuthzFact {
     pub behind_for: Duration,
     /// Why one would not have what it was sent.
     pub refused: Option<String>,
-    /// Whether one cannot write admissions down.
-    pub failing: bool,
-    /// Whether those that are connected refuse what was signed before they began.
+    /// One that cannot write admissions down.
+    pub failing: Option<String>,
+    /// It is for want of room on its volume.
+    pub volume_full: bool,
+    /// Whether what was signed before they began is refused.
     pub starting: bool,
-    /// Whether one cannot ask the window that replicas share.
+    /// Whether the window that replicas share cannot be asked.
     pub store_failing: bool,
     /// Why one was refused for having another replay window than one that decides for the same connection.
     pub window_conflict: Option<String>,
-    /// Whether the replay window of one is full.
+    /// Whether the replay window is full.
     pub full: bool,
     /// Whether one has told how it stands.
     pub reported: bool,
+    /// How many of other hosts are connected, counted above or not.
+    pub remote: usize,
+    /// Of those the ones that say of themselves that something is wrong.
+    pub troubles: Vec<Trouble>,
     /// Whether one of another host is connected, or was until its certificate ended.
     pub certified: bool,
     /// Of those the ones whose certificates near their end, or are past it.
     pub endings: Vec<Ending>,
+}
+
+/// What an authz of another host says is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The authz.
+    pub node: String,
+    /// One word for programs.
+    pub reason: &'static str,
+    /// The same for people, after its name.
+    pub said: String,
 }
 
 /// A certificate that somebody should look after.
@@ -222,6 +263,7 @@ pub fn judge(facts: &Facts) -> Vec<ConditionBody> {
     ]);
     all.extend(facts.data_plane.iter().filter(|found| found.kind != IN_SYNC).map(told));
     all.extend(state_certificates(&facts.authz));
+    all.extend(remote_authz(&facts.authz));
     all
 }
 
@@ -257,10 +299,21 @@ fn lock(locked: bool) -> ConditionBody {
     condition(kind, "store", FAILS, "LockHeldElsewhere", message)
 }
 
-fn store(store: &Result<(), String>) -> ConditionBody {
+fn store(store: &StoreFact) -> ConditionBody {
+    let kind = ConditionKind::Store;
     match store {
-        Ok(()) => condition(ConditionKind::Store, "store", HOLDS, "Open", "the store answers"),
-        Err(why) => condition(ConditionKind::Store, "store", FAILS, "StoreUnavailable", why.clone()),
+        StoreFact::Well => condition(kind, "store", HOLDS, "Open", "the store answers"),
+        // No request of an agent needs a change.
+        StoreFact::Unwritable(Hindrance::Full) => {
+            let message = "the disk of the store is full: changes are refused, requests of agents go on";
+            condition(kind, "store", NOTED, "DiskFull", message)
+        }
+        StoreFact::Unwritable(Hindrance::Other) => {
+            let message =
+                "the store cannot be written: changes are refused, requests of agents go on; see the log of admin";
+            condition(kind, "store", NOTED, "ReadOnly", message)
+        }
+        StoreFact::Silent(why) => condition(kind, "store", FAILS, "StoreUnavailable", why.clone()),
     }
 }
 
@@ -355,7 +408,8 @@ fn stream(fact: &AuthzFact) -> ConditionBody {
             format!("no authz process has applied the current state for {} s", fact.behind_for.as_secs()),
         );
     }
-    if fact.current > 0 && fact.reported && fact.ready == 0 && !fact.starting {
+    // Why else it is not ready is said of its nonces.
+    if fact.current > 0 && fact.reported && fact.ready == 0 && !fact.starting && fact.failing.is_none() {
         return condition(kind, "authz", FAILS, "NotReady", "no authz process is ready yet");
     }
     condition(kind, "authz", HOLDS, "InSync", format!("{} of {} authz are current", fact.current, fact.connected))
@@ -414,9 +468,16 @@ fn nonces(fact: &AuthzFact) -> ConditionBody {
                        authz, and replay.shared.url";
         return condition(kind, "authz", FAILS, "StoreUnreachable", message);
     }
-    if fact.failing {
-        let message = "admissions cannot be written down: every signed request is refused; look at the run folder";
-        return condition(kind, "authz", FAILS, "ReadOnly", message);
+    if let Some(node) = &fact.failing {
+        // Another that is ready serves on, and wants an admin that is.
+        let status = if fact.ready > 0 { NOTED } else { FAILS };
+        let (reason, why) = if fact.volume_full {
+            ("VolumeFull", "the volume of its run folder is full")
+        } else {
+            ("ReadOnly", "look at its run folder and its log")
+        };
+        let message = format!("{node} cannot write admissions down, and refuses every signed request: {why}");
+        return condition(kind, "authz", status, reason, message);
     }
     if fact.full {
         let message =
@@ -465,6 +526,26 @@ fn state_certificates(fact: &AuthzFact) -> Option<ConditionBody> {
     let message = fact.endings.iter().map(said).collect::<Vec<_>>().join("; ");
     let reason = if fact.endings.iter().any(|ending| ending.cut_off) { "Ended" } else { "EndsSoon" };
     Some(condition(kind, "authz", NOTED, reason, message))
+}
+
+/// What authz processes of other hosts say of themselves; nothing where there are none. It makes nobody unready: whoever has the
+/// certificate of one workload could else take all others out of service.
+fn remote_authz(fact: &AuthzFact) -> Option<ConditionBody> {
+    let kind = ConditionKind::RemoteAuthz;
+    if fact.remote == 0 {
+        return None;
+    }
+    let Some(first) = fact.troubles.first() else {
+        let message = format!("{} authz of other hosts are connected, and none tells of trouble", fact.remote);
+        return Some(condition(kind, "authz", WELL, "Well", message));
+    };
+    let named = fact.troubles.iter().take(MAX_NAMED).map(|Trouble { node, said, .. }| format!("{node} {said}"));
+    let mut message = named.collect::<Vec<_>>().join("; ");
+    let more = fact.troubles.len().saturating_sub(MAX_NAMED);
+    if more > 0 {
+        message.push_str(&format!("; and {more} more"));
+    }
+    Some(condition(kind, "authz", NOTED, first.reason, message))
 }
 
 /// Stale claims do not make the gateway unready while anything passes: declared approvals go on, each request is judged by its

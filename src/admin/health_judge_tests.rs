@@ -7,7 +7,7 @@ use crate::wire::health::DetailsBody;
 fn well() -> Facts {
     Facts {
         locked: true,
-        store: Ok(()),
+        store: StoreFact::Well,
         key: Some(KeyStanding::Opens),
         secrets: SecretsFact { active: 2, generation: 1, ..SecretsFact::default() },
         envoy: EnvoyFact::Answers { state: "LIVE".to_owned(), version: "1.40.0".to_owned() },
@@ -46,10 +46,10 @@ fn changed(change: impl FnOnce(&mut Facts)) -> (Vec<String>, Vec<String>, Vec<St
 fn a_well_gateway_is_ready_and_has_nothing_to_say() {
     assert_eq!(changed(|_| {}), (vec![], vec![], vec![]));
     let kinds: Vec<_> = judge(&well()).into_iter().map(|one| one.kind).collect();
-    // Told of authz and of Envoy; and the last two only where agents, or authz processes of other hosts, come over TLS.
+    // Told of authz and of Envoy; and the last three only where agents, or authz processes of other hosts, come over TLS.
     let mut expected: Vec<_> = ConditionKind::ALL.iter().map(|kind| kind.name()).collect();
     expected.insert(5, "XdsInSync");
-    expected.truncate(expected.len() - 2);
+    expected.truncate(expected.len() - 3);
     assert_eq!(kinds, expected);
 }
 
@@ -83,14 +83,14 @@ fn a_drain_is_said_once_with_its_end_and_what_ends_it() {
 #[test]
 fn each_cause_turns_its_own_condition_and_no_other() {
     type Break = fn(&mut Facts);
-    let required: [(&str, Break); 19] = [
+    let required: [(&str, Break); 20] = [
         ("ClaimsFresh: ClaimsStale", |facts| {
             let message = "m".to_owned();
             facts.claims = Some(overview::Condition { fresh: false, reason: overview::STALE, message });
             facts.nothing_holds = true;
         }),
         ("StateLock: LockHeldElsewhere", |facts| facts.locked = false),
-        ("Store: StoreUnavailable", |facts| facts.store = Err("m".to_owned())),
+        ("Store: StoreUnavailable", |facts| facts.store = StoreFact::Silent("m".to_owned())),
         ("MasterKey: KeyMismatch", |facts| facts.key = Some(KeyStanding::Mismatch)),
         ("EnvoyLive: NotStarted", |facts| facts.envoy = EnvoyFact::Down { was_live: false, why: "m".to_owned() }),
         ("EnvoyLive: Crashed", |facts| facts.envoy = EnvoyFact::Down { was_live: true, why: "m".to_owned() }),
@@ -112,7 +112,10 @@ fn each_cause_turns_its_own_condition_and_no_other() {
         ("XdsInSync: NotReady", |facts| facts.authz.ready = 0),
         ("AuthzReachable: Unreachable", |facts| facts.canary = CanaryFact::Undecided("m".to_owned())),
         ("AuthzReachable: FailedOpen", |facts| facts.canary = CanaryFact::LetThrough("m".to_owned())),
-        ("NonceStore: ReadOnly", |facts| facts.authz.failing = true),
+        ("NonceStore: ReadOnly", |facts| (facts.authz.failing, facts.authz.ready) = (Some("a".to_owned()), 0)),
+        ("NonceStore: VolumeFull", |facts| {
+            (facts.authz.failing, facts.authz.volume_full, facts.authz.ready) = (Some("a".to_owned()), true, 0);
+        }),
         ("NonceStore: StoreUnreachable", |facts| facts.authz.store_failing = true),
         ("NonceStore: Full", |facts| facts.authz.full = true),
         ("NonceStore: Starting", |facts| (facts.authz.starting, facts.authz.ready) = (true, 0)),
@@ -122,7 +125,10 @@ fn each_cause_turns_its_own_condition_and_no_other() {
         let kind = reason.split(':').next().unwrap().to_owned();
         assert_eq!(changed(change), (vec![kind], vec![], vec![reason.to_owned()]));
     }
-    let advisory: [(&str, Break); 12] = [
+    let advisory: [(&str, Break); 15] = [
+        ("NonceStore: ReadOnly", |facts| facts.authz.failing = Some("one of two".to_owned())),
+        ("Store: DiskFull", |facts| facts.store = StoreFact::Unwritable(Hindrance::Full)),
+        ("Store: ReadOnly", |facts| facts.store = StoreFact::Unwritable(Hindrance::Other)),
         ("MasterKey: KeyMissing", |facts| facts.key = Some(KeyStanding::FileMissing)),
         ("SecretsSnapshot: TooStale", |facts| (facts.secrets.degraded, facts.secrets.too_old) = (true, true)),
         ("XdsInSync: Nack", |facts| {
@@ -178,7 +184,7 @@ fn what_cannot_be_asked_keeps_nobody_from_anything() {
         facts.canary = CanaryFact::NoEnvoy;
     });
     assert_eq!(dead.0, ["EnvoyLive"]);
-    let shut = changed(|facts| (facts.store, facts.key) = (Err(String::new()), None));
+    let shut = changed(|facts| (facts.store, facts.key) = (StoreFact::Silent(String::new()), None));
     assert_eq!(shut.0, ["Store"]);
 }
 
@@ -223,4 +229,21 @@ fn the_certificates_of_authz_processes_elsewhere_are_told_of_before_their_end_an
         message.contains("one ends in 5 days; the certificate of two ended at noon: it is without admin"),
         "{message}"
     );
+}
+
+#[test]
+fn what_authz_processes_of_other_hosts_say_of_themselves_is_named_and_makes_nobody_unready() {
+    let told = |troubles: Vec<Trouble>| {
+        let mut facts = well();
+        (facts.authz.remote, facts.authz.troubles) = (20, troubles);
+        let details = DetailsBody::of(judge(&facts), String::new(), 0);
+        let found = details.conditions.iter().find(|one| one.kind == "RemoteAuthz").unwrap().clone();
+        assert!(details.is_ready() && details.advisories.len() == usize::from(found.is_advisory()));
+        (found.is_advisory(), found.reason, found.message)
+    };
+    let trouble = |number: usize| Trouble { node: format!("n{number}"), reason: "Full", said: "is full".to_owned() };
+    assert!(!told(Vec::new()).0);
+    assert_eq!(told(vec![trouble(1)]), (true, "Full".to_owned(), "n1 is full".to_owned()));
+    let (.., message) = told((0..20).map(trouble).collect());
+    assert!(message.contains("n7 is full; and 12 more") && !message.contains("n8"), "{message}");
 }

@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 use crate::admin::Admin;
 use crate::admin::health_api::ApiWatch;
+use crate::admin::health_authz;
+use crate::admin::health_authz::Counted;
 use crate::admin::health_canary;
 use crate::admin::health_canary::Canaries;
 use crate::admin::health_judge;
@@ -28,6 +30,7 @@ use crate::admin::health_judge::Ending;
 use crate::admin::health_judge::EnvoyFact;
 use crate::admin::health_judge::Facts;
 use crate::admin::health_judge::SecretsFact;
+use crate::admin::health_judge::StoreFact;
 use crate::claims::overview;
 use crate::claims::overview::Holding;
 use crate::config::parts::IngressTls;
@@ -35,7 +38,9 @@ use crate::domain::time::MonotonicMillis;
 use crate::domain::time::UnixSeconds;
 use crate::domain::validity::Validity;
 use crate::state::PeerState;
+use crate::store::StoreError;
 use crate::store::unlock::KeyStanding;
+use crate::store::vault::Vault;
 use crate::sys::clock::Clock as _;
 use crate::sys::files;
 use crate::sys::files::LockWatch;
@@ -46,7 +51,6 @@ use crate::sys::tasks::Stop;
 use crate::wire::health::ConditionBody;
 use crate::wire::health::ConditionKind;
 use crate::wire::health::DetailsBody;
-use crate::wire::state::proto;
 use crate::wire::status::BRIDGE_FILE;
 use crate::wire::status::BridgeNote;
 
@@ -304,15 +308,20 @@ fn say_what_changed(before: &[ConditionBody], now: &[ConditionBody]) {
     }
 }
 
-async fn store(admin: &Admin) -> (Result<(), String>, Option<KeyStanding>) {
-    let asked = admin.store.read(|vault| {
-        vault.ping()?;
-        vault.key_standing()
-    });
+async fn store(admin: &Admin) -> (StoreFact, Option<KeyStanding>) {
+    let asked = async {
+        let read = |vault: &Vault| {
+            vault.ping()?;
+            vault.key_standing()
+        };
+        let key = admin.store.read(read).await?;
+        Ok::<_, StoreError>((key, admin.store.hindrance().await))
+    };
     match tokio::time::timeout(STORE_PATIENCE, asked).await {
-        Ok(Ok(key)) => (Ok(()), Some(key)),
-        Ok(Err(error)) => (Err(format!("the store does not answer: {error}")), None),
-        Err(_) => (Err("the store does not answer in time".to_owned()), None),
+        Ok(Ok((key, None))) => (StoreFact::Well, Some(key)),
+        Ok(Ok((key, Some(hindrance)))) => (StoreFact::Unwritable(hindrance), Some(key)),
+        Ok(Err(error)) => (StoreFact::Silent(format!("the store does not answer: {error}")), None),
+        Err(_) => (StoreFact::Silent("the store does not answer in time".to_owned()), None),
     }
 }
 
@@ -423,28 +432,32 @@ async fn authz_is_healthy(admin: &Admin) -> bool {
 
 fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
     let (peers, cut_off) = (admin.publisher.peers(), admin.publisher.cut_off());
-    let current = peers.iter().filter(|peer| peer.current).count();
+    let counted = Counted::of(admin, &peers);
+    let (connected, current) = (counted.peers.len(), counted.current());
     let now = Instant::now();
-    if current > 0 || peers.is_empty() {
+    if current > 0 || connected == 0 {
         memory.current_at = Some(now);
     }
     memory.ever_current |= current > 0;
-    let reports = || peers.iter().filter_map(told_by_one_that_decides);
-    let ready = peers.iter().filter(|peer| peer.current).filter_map(|peer| peer.report.as_ref());
+    let remote = peers.iter().filter(|peer| peer.remote).count();
+    let failing = counted.failing();
     AuthzFact {
-        connected: peers.len(),
+        connected,
         current,
-        ready: ready.filter(|report| report.ready).count(),
+        ready: counted.ready(),
         ever_current: memory.ever_current,
         behind_for: memory.current_at.map_or(Duration::ZERO, |at| now.duration_since(at)),
-        refused: peers.iter().find_map(|peer| peer.refused.clone()),
-        failing: reports().any(|report| report.replay_failing),
-        starting: reports().any(|report| report.replay_starting),
-        store_failing: reports().any(|report| report.replay_store_failing),
+        refused: counted.refused(),
+        failing: failing.map(|(node, _)| node.to_owned()),
+        volume_full: failing.is_some_and(|(_, report)| report.replay_volume_full),
+        starting: counted.say(|report| report.replay_starting),
+        store_failing: counted.say(|report| report.replay_store_failing),
         window_conflict: admin.publisher.window_conflict(),
-        full: reports().any(|report| report.replay_entries >= report.replay_capacity),
-        reported: reports().next().is_some(),
-        certified: !cut_off.is_empty() || peers.iter().any(|peer| peer.certificate.is_some()),
+        full: counted.say(health_authz::is_full),
+        reported: counted.reported(),
+        remote,
+        troubles: health_authz::troubles(&peers),
+        certified: !cut_off.is_empty() || remote > 0,
         endings: endings(&peers, &cut_off, admin.clock.now().seconds()),
     }
 }
@@ -460,29 +473,4 @@ fn endings(peers: &[PeerState], cut_off: &[(String, Validity)], now: UnixSeconds
         cut_off,
     };
     soon.chain(gone).map(ending).collect()
-}
-
-/// What an authz tells of its replay window. One that has no state yet, or stands beside another whose place it is to take, has
-/// none: a window without room is no full one.
-fn told_by_one_that_decides(peer: &PeerState) -> Option<&proto::Report> {
-    peer.report.as_ref().filter(|report| peer.applied.is_some() && report.replay_capacity > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_successor_that_has_no_window_yet_tells_nothing_of_one() {
-        let peer = |applied: Option<proto::StateVersion>, replay_entries, replay_capacity| PeerState {
-            applied,
-            report: Some(proto::Report { replay_entries, replay_capacity, ..proto::Report::default() }),
-            ..PeerState::default()
-        };
-        let applied = || Some(proto::StateVersion::default());
-        assert!(told_by_one_that_decides(&peer(applied(), 0, 0)).is_none());
-        assert!(told_by_one_that_decides(&peer(None, 0, 10)).is_none());
-        assert!(told_by_one_that_decides(&peer(applied(), 10, 10)).is_some());
-        assert!(told_by_one_that_decides(&PeerState::default()).is_none());
-    }
 }

@@ -14,6 +14,7 @@ pub mod feed;
 pub mod health;
 pub mod health_alone;
 pub mod health_api;
+mod health_authz;
 pub mod health_canary;
 pub mod health_judge;
 pub mod health_watch;

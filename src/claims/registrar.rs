@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,7 +165,8 @@ async fn send(config: &RegistrarConfig, place: &Place, register: &proto::Registe
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.trim().is_empty());
     let body = serde_json::to_vec(&ClaimSubmission {
         agent_id: some(&register.agent_id),
-        agent_ip: some(&register.remote_address).unwrap_or_else(|| "127.0.0.1".to_owned()),
+        // Never one that an owner's policy may trust.
+        agent_ip: some(&register.remote_address).unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.to_string()),
         agent_name: None,
         namespace: register.namespace.clone(),
         nonce,

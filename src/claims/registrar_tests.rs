@@ -129,7 +129,7 @@ async fn what_is_not_known_is_left_out_and_the_address_is_the_machine() {
     let body: Value = serde_json::from_slice(&asked.body).unwrap();
     let members: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(members, ["agent_ip", "namespace", "nonce", "public_key", "service"]);
-    assert_eq!((body["agent_ip"].as_str(), asked.header("sigilum-subject")), (Some("127.0.0.1"), Some("acme")));
+    assert_eq!((body["agent_ip"].as_str(), asked.header("sigilum-subject")), (Some("0.0.0.0"), Some("acme")));
 }
 
 #[tokio::test]

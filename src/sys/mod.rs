@@ -10,6 +10,7 @@ pub mod files;
 pub mod git;
 pub mod grpc;
 pub mod grpc_client;
+pub mod grpc_use;
 pub mod hardening;
 pub mod http;
 pub mod http_server;

@@ -2,6 +2,7 @@
 //!
 //! An answer that allows holds the credential; it goes to Envoy and nowhere else.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -63,6 +64,13 @@ const PRIVATE: [&str; 10] = [
 /// judged. Proxies in front of us may add them, so they are removed and not refused.
 const OVERRIDES: [&str; 6] =
     ["x-original-url", "x-original-uri", "x-rewrite-url", "x-original-host", "x-host", "x-http-host-override"];
+/// What our own Envoy takes from agents or removes before a provider, and somebody else's may let through: an agent that counts as
+/// internal there steers retries and hedging with such fields, and one signed request becomes several.
+const BETWEEN_PROXIES: [&str; 2] = ["x-envoy-", "x-forwarded-"];
+/// Fields of the same kind without a common prefix.
+const CLIENT: [&str; 4] = ["x-real-ip", "x-client-ip", "x-client-cert", "x-ssl-client-cert"];
+/// Stays: the router of Envoy refuses a request without it.
+const SCHEME: &str = "x-forwarded-proto";
 /// Trace context, which tells a provider who else was called.
 const TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
@@ -196,6 +204,9 @@ impl Answering<'_> {
             out.push(set("x-envoy-upstream-rq-per-try-timeout-ms", response.to_string()));
             let stream = settings.max_stream.as_millis();
             out.push(set("x-envoy-upstream-stream-duration-ms", stream.to_string()));
+        } else {
+            // Whatever its route says: the nonce was used once, so the request is sent once.
+            out.push(set("x-envoy-max-retries", "0"));
         }
         for (name, value) in &settings.extra_headers {
             out.push(set(name.as_str(), value.as_str()));
@@ -275,15 +286,28 @@ fn identify(fields: &mut HashMap<String, Value>, caller: &Caller) {
 /// The fields that must not reach the provider. What is set is never removed: Envoy removes last.
 fn removals(check: &Check<'_>, connection: &Connection, set: &[HeaderValueOption]) -> Vec<String> {
     let is_set = |name: &str| set.iter().any(|option| option.header.as_ref().is_some_and(|header| header.key == name));
+    let guest = check.assigned_connection().is_some();
     let mut upgrade = false;
     let mut out: Vec<String> = Vec::with_capacity(12);
     for (name, _) in check.fields() {
         upgrade |= name == "upgrade";
-        let private = PROOF.contains(&name)
-            || OURS.iter().any(|prefix| name.starts_with(prefix))
-            || PRIVATE.contains(&name)
-            || OVERRIDES.contains(&name)
-            || TRACE.contains(&name) && !connection.settings.forward_trace;
+        // CGI and its followers read `_` as `-`; our own Envoy lets none through.
+        let read_as =
+            if guest && name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) };
+        let between = || {
+            BETWEEN_PROXIES.iter().any(|prefix| read_as.starts_with(prefix)) && read_as != SCHEME
+                || CLIENT.contains(&&*read_as)
+                // One that only looks like the scheme is the agent's.
+                || read_as == SCHEME && name != SCHEME
+                // And so is one that only looks like what is injected.
+                || name.contains('_') && is_set(&read_as)
+        };
+        let private = PROOF.contains(&&*read_as)
+            || OURS.iter().any(|prefix| read_as.starts_with(prefix))
+            || PRIVATE.contains(&&*read_as)
+            || OVERRIDES.contains(&&*read_as)
+            || TRACE.contains(&&*read_as) && !connection.settings.forward_trace
+            || guest && between();
         if private && !is_set(name) && !out.iter().any(|listed| listed == name) {
             out.push(name.to_owned());
         }

@@ -352,10 +352,35 @@ fn a_guest_keeps_its_route_and_gets_the_credential() {
     let response = answering(&check).allow(&plan(connection(proto::AuthMode::HeaderKey, "X-Key"))).unwrap();
     let mut names: Vec<_> = sets(&response).into_keys().collect();
     names.sort();
-    assert_eq!(names, ["x-key", "x-version"]);
+    assert_eq!(names, ["x-envoy-max-retries", "x-key", "x-version"]);
+    assert_eq!(sets(&response)["x-envoy-max-retries"], "0", "what was signed once is sent once");
     let response = answering(&check).allow(&plan(connection(proto::AuthMode::QueryParam, "api_key"))).unwrap();
     assert_eq!(sets(&response)[":path"], "/v1/a%2Fb?q&api_key=canary");
     assert_eq!(metadata(&response)["query_param"], Kind::StringValue("api_key".to_owned()));
+}
+
+#[test]
+fn a_guest_passes_nothing_on_that_steers_it_or_speaks_of_the_agents_hop() {
+    let kept = [("x-forwarded-proto", "https"), ("x-mine", "1"), ("x_mine", "1")];
+    let taken = [
+        ("x-envoy-retry-on", "5xx"),
+        ("x-envoy-hedge-on-per-try-timeout", "true"),
+        ("x-forwarded-host", "evil"),
+        ("x-forwarded-prefix", "/a"),
+        ("x-real-ip", "10.0.0.1"),
+        ("x_forwarded_host", "evil"),
+        ("x_forwarded_proto", "http"),
+        ("x_original_url", "/admin"),
+        ("signature_input", "sig1=()"),
+        ("x_key", "mine"),
+    ];
+    let mut message = request(&[&kept[..], &taken[..], &[("x-envoy-max-retries", "5")]].concat(), b"");
+    guest(&mut message, &[("connection", "svc-one"), ("body", "buffered")]);
+    let check = Check::read(&message).unwrap();
+    let response = answering(&check).allow(&plan(connection(proto::AuthMode::HeaderKey, "X-Key"))).unwrap();
+    let mut names = taken.map(|(name, _)| name);
+    names.sort_unstable();
+    assert_eq!(removed(&response), names);
 }
 
 #[test]

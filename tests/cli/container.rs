@@ -169,3 +169,14 @@ fn a_container_that_runs_something_else_is_not_healthy() {
     assert_eq!(output.status.code(), Some(3));
     assert!(error(&output).contains("process 1 is no part of a gateway"), "{}", error(&output));
 }
+
+#[test]
+fn where_no_file_has_what_processes_say_logs_names_the_place() {
+    let person = Person::new();
+    let logs = || person.command(&["logs"]).env("SIGILUM_SUPERVISOR_MODE", "external").output().unwrap();
+    let nothing = logs();
+    assert_eq!(nothing.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&nothing.stderr).into_owned();
+    assert!(said.contains("kubectl logs") && said.contains("docker compose logs"), "{said}");
+    assert!(!said.contains("gateway start"), "{said}");
+}

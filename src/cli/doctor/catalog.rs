@@ -194,6 +194,15 @@ pub(super) const CHECKS: &[Check] = &[
         judge: |facts| judge::condition(facts, ConditionKind::StateCertificates),
     },
     Check {
+        id: "authz/remote",
+        title: "Authz of other hosts",
+        explanation: "Asks the running gateway whether an authz of another host says that something is wrong with it. \
+                      Others go on: such a word makes nobody else unready.",
+        worst: Severity::Warning,
+        fix: None,
+        judge: |facts| judge::condition(facts, ConditionKind::RemoteAuthz),
+    },
+    Check {
         id: "store/open",
         title: "Store",
         explanation: "Opens the store, or asks the gateway that has it open. Connections and their secrets are in there.",

@@ -151,6 +151,8 @@ pub(super) struct EnvoyFacts {
     pub(super) binary: Result<Option<EnvoyBinary>, Unusable>,
     /// Whether the first start can install one.
     pub(super) installable: bool,
+    /// Whether somebody outside runs it (`SIGILUM_SUPERVISOR_MODE=external`), as in containers.
+    pub(super) outside: bool,
     /// What Envoy said of the configuration it would be given; `None`: it was not asked.
     pub(super) validated: Option<Result<(), String>>,
 }

