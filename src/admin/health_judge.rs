@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::admin::health_authz;
 use crate::claims::overview;
 use crate::store::unlock::KeyStanding;
 use crate::sys::database::Hindrance;
@@ -25,8 +26,6 @@ const SKEW_NOTED: u64 = 60;
 const SKEW_REFUSED: u64 = 300;
 /// Below this the data folder is nearly full: the write-ahead log of a busy store and a day of logs fit in it.
 const LOW_BYTES: u64 = 200 * 1024 * 1024;
-/// Most authz processes that are named in one message.
-const MAX_NAMED: usize = 8;
 /// Bytes of a MiB.
 const MIB: u64 = 1024 * 1024;
 
@@ -262,12 +261,12 @@ pub fn judge(facts: &Facts) -> Vec<ConditionBody> {
         bridge(&facts.bridge),
     ]);
     all.extend(facts.data_plane.iter().filter(|found| found.kind != IN_SYNC).map(told));
-    all.extend(state_certificates(&facts.authz));
-    all.extend(remote_authz(&facts.authz));
+    all.extend(health_authz::state_certificates(&facts.authz));
+    all.extend(health_authz::remote_authz(&facts.authz));
     all
 }
 
-fn condition(
+pub(super) fn condition(
     kind: ConditionKind,
     subject: &str,
     (status, requirement): (Status, Requirement),
@@ -286,8 +285,8 @@ fn condition(
 
 const HOLDS: (Status, Requirement) = (Status::True, Requirement::Required);
 const FAILS: (Status, Requirement) = (Status::False, Requirement::Required);
-const WELL: (Status, Requirement) = (Status::True, Requirement::Advisory);
-const NOTED: (Status, Requirement) = (Status::False, Requirement::Advisory);
+pub(super) const WELL: (Status, Requirement) = (Status::True, Requirement::Advisory);
+pub(super) const NOTED: (Status, Requirement) = (Status::False, Requirement::Advisory);
 const UNKNOWN: (Status, Requirement) = (Status::Unknown, Requirement::Advisory);
 
 fn lock(locked: bool) -> ConditionBody {
@@ -505,47 +504,6 @@ fn replay_shared(fact: &AuthzFact) -> ConditionBody {
             "every authz that decides for the same connection has one replay window",
         ),
     }
-}
-
-/// Those that authz processes of other hosts show for the state; nothing where there are none. One that has ended makes nobody
-/// unready: that authz goes on with what it had, and the others are not concerned.
-fn state_certificates(fact: &AuthzFact) -> Option<ConditionBody> {
-    let kind = ConditionKind::StateCertificates;
-    if !fact.certified {
-        return None;
-    }
-    if fact.endings.is_empty() {
-        let message = "every authz of another host shows a certificate that holds for long enough";
-        return Some(condition(kind, "authz", WELL, "Valid", message));
-    }
-    let said = |ending: &Ending| {
-        let Ending { node, said, cut_off } = ending;
-        let effect = if *cut_off { ": it is without admin, and goes on with what it had" } else { "" };
-        format!("the certificate of {node} {said}{effect}")
-    };
-    let message = fact.endings.iter().map(said).collect::<Vec<_>>().join("; ");
-    let reason = if fact.endings.iter().any(|ending| ending.cut_off) { "Ended" } else { "EndsSoon" };
-    Some(condition(kind, "authz", NOTED, reason, message))
-}
-
-/// What authz processes of other hosts say of themselves; nothing where there are none. It makes nobody unready: whoever has the
-/// certificate of one workload could else take all others out of service.
-fn remote_authz(fact: &AuthzFact) -> Option<ConditionBody> {
-    let kind = ConditionKind::RemoteAuthz;
-    if fact.remote == 0 {
-        return None;
-    }
-    let Some(first) = fact.troubles.first() else {
-        let message = format!("{} authz of other hosts are connected, and none tells of trouble", fact.remote);
-        return Some(condition(kind, "authz", WELL, "Well", message));
-    };
-    let named = fact.troubles.iter().take(MAX_NAMED).map(|Trouble { node, said, .. }| format!("{node} {said}"));
-    let mut message = named.collect::<Vec<_>>().join("; ");
-    let more = fact.troubles.len().saturating_sub(MAX_NAMED);
-    if more > 0 {
-        message.push_str(&format!("; and {more} more"));
-    }
-    Some(condition(kind, "authz", NOTED, first.reason, message))
 }
 
 /// Stale claims do not make the gateway unready while anything passes: declared approvals go on, each request is judged by its
