@@ -126,7 +126,8 @@ fn local_address(globals: &Globals) -> String {
 /// the local one where this machine has one, or where `auth login` stored a token of it.
 pub(crate) fn api_address(given: Option<&str>, config: &Config, globals: &Globals) -> Result<String, CliError> {
     if let Some(given) = given.map(|given| given.trim().trim_end_matches('/')).filter(|given| !given.is_empty()) {
-        parse_url(given).map_err(|why| CliError::new(Outcome::Usage, format!("--api-url {given} {why}")))?;
+        let wrong = |why| CliError::new(Outcome::Usage, format!("--api-url {given:?} {why}"));
+        parse_url(given).map_err(|why| wrong(why).hint("such as http://127.0.0.1:8787"))?;
         return Ok(given.to_owned());
     }
     if globals.api_port.is_some() {
