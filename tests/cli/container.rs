@@ -42,7 +42,7 @@ fn the_file_of_an_envoy_in_a_container_names_its_sockets_and_listens_on_all_its_
     }
     // Elsewhere the face is for the machine alone.
     let refused = person.run(&["gateway", "envoy-config", "--envoy-admin-addr", "0.0.0.0:38200"]);
-    assert_eq!(refused.status.code(), Some(78));
+    assert_eq!(refused.status.code(), Some(64));
 }
 
 #[test]
