@@ -199,7 +199,9 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
                 "commands of that machine come in with a password, where one is set (SIGILUM_GATEWAY_PASSWORD or \
                  admin.password_file); all others through the proxy",
             ),
-            (421, _) => shown(Outcome::Failed).hint("the gateway's admin.allowed_hosts names the hosts it is known by"),
+            (403, "ADMIN_HOST_REFUSED") => {
+                shown(Outcome::Failed).hint("the gateway's admin.allowed_hosts names the hosts it is known by")
+            }
             (401 | 403, _) => unauthorized().hint(
                 "the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway; see --gateway-data-dir",
             ),

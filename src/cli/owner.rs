@@ -46,6 +46,8 @@ use crate::sys::terminal;
 const HOSTED: &str = "https://api.sigilum.id";
 /// Seconds a token lives that is issued for one command.
 const COMMAND_TTL: u64 = 60;
+/// How long the API of this machine may take to look at a new token.
+const INTRODUCTION: Duration = Duration::from_secs(3);
 
 /// Options of the commands that speak to the API as an owner.
 #[derive(Debug, Clone, Default, Args)]
@@ -347,6 +349,20 @@ pub(crate) fn issue(secret: &Secret, namespace: &Namespace, email: Option<&str>,
     let email = email.map(ToOwned::to_owned).or_else(|| env::lookup("SIGILUM_OWNER_EMAIL"));
     api::issue_local_token(secret, namespace, email, Duration::from_secs(ttl))
         .map_err(|error| CliError::new(Outcome::Failed, error.to_string()))
+}
+
+/// Shows the API of this machine a new token once, so that the owner of its namespace is known there before anybody asks for
+/// something of theirs. Best effort: where it does not run, that happens with the first use. Never asks another machine or
+/// another user's program. Returns what a running API has against the token.
+pub(crate) async fn introduce(base: &str, token: &Secret) -> Option<String> {
+    if !is_loopback(base) || check_listener(base).is_err() {
+        return None;
+    }
+    let api = OwnerApi::new(base, token).ok()?;
+    match tokio::time::timeout(INTRODUCTION, api.introduce()).await {
+        Ok(Err(ApiError::Refused(refusal))) => Some(refusal.message),
+        Ok(Ok(()) | Err(_)) | Err(_) => None,
+    }
 }
 
 /// The namespace that is meant: the settings', else the token's, else the only identity there is, else where there is none

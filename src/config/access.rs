@@ -43,7 +43,7 @@ pub(super) fn read(
     if checks_off {
         loader.blame(&keys::REQUIRE_SIGNED_ADMIN_CHECKS, Unguarded::ChecksOff.reason().to_owned());
     }
-    let Auth { mode, token, password, metrics, proxy, unguarded } = auth::read(loader, file);
+    let Auth { mode, token, password, metrics, proxy, unguarded } = auth::read(loader, admin, file);
     let unguarded = if checks_off { Some(Unguarded::ChecksOff) } else { unguarded };
     for (key, addresses, unguarded) in
         [(&keys::INGRESS_ADDR, ingress, unsigned.then_some(Unguarded::Unsigned)), (&keys::ADMIN_ADDR, admin, unguarded)]

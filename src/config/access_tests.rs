@@ -116,6 +116,25 @@ fn the_bind_matrix_of_passwords_and_proxies() {
 }
 
 #[test]
+fn a_short_token_is_for_this_machine_alone() {
+    for name in ["GATEWAY_ADMIN_TOKEN", "SIGILUM_GATEWAY_TOKEN"] {
+        let config = from(&[(name, "0123456789abcde")], "").unwrap();
+        assert_eq!(config.admin.token.unwrap().expose(), "0123456789abcde");
+        let told = config.warnings.iter().filter(|found| found.message.contains("less than 16 characters")).count();
+        assert_eq!(told, 1, "{:?}", config.warnings);
+        assert!(from(&[(name, "0123456789abcdef")], "").unwrap().warnings.is_empty());
+        for bind in ["lan", "10.0.0.1"] {
+            let found = lines(from(&[(name, "0123456789abcde"), ("GATEWAY_BIND", bind)], ""));
+            assert!(found.len() == 1 && found[0].contains("at least 16 visible ASCII"), "{bind}: {found:?}");
+        }
+        // Short or not: what everybody knows, and what no header carries.
+        for bad in ["changeme", "a b", "\u{e4}"] {
+            assert_eq!(lines(from(&[(name, bad)], "")).len(), 1, "{bad}");
+        }
+    }
+}
+
+#[test]
 fn the_mode_follows_from_what_is_given_unless_both_are() {
     const TOKEN: (&str, &str) = ("SIGILUM_GATEWAY_TOKEN", "0123456789abcdef0123");
     const OLD_TOKEN: (&str, &str) = ("GATEWAY_ADMIN_TOKEN", "0123456789abcdef0123");

@@ -91,7 +91,7 @@ fn an_admin_that_runs_by_itself_cleans_its_log_of_the_password_too() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         drop(gateway);
         let log = fs::read_to_string(log).unwrap();
-        assert!(log.contains("client_request_id") && !log.contains(PASSWORD), "{log}");
+        assert!(log.contains("request_id") && !log.contains(PASSWORD), "{log}");
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) enum Notify {
 }
 
 /// Stores the token; where nothing can be stored, nothing is changed.
-pub(super) fn run(
+pub(super) async fn run(
     args: &LoginArgs,
     refresh: bool,
     globals: &Globals,
@@ -137,6 +137,11 @@ pub(super) fn run(
     if let Some((text, _)) = &edited {
         // Through a link, the file it leads to is replaced and not the link.
         write(&fs::canonicalize(&config).unwrap_or_else(|_| config.clone()), text)?;
+    }
+    if mode == Mode::OssLocal
+        && let Some(refused) = owner::introduce(&api, &token).await
+    {
+        printer.warn(&format!("the API at {api} runs and does not take this token: {refused}"));
     }
     if args.token_only {
         printer.line(token.expose())?;
