@@ -93,7 +93,8 @@ fn a_login_makes_the_owner_known_to_the_api_of_this_machine() {
         status == "200"
     };
     assert!(!is_known("dora"));
-    let login = ["--namespace", "dora", "--api-port", &api.port, "auth", "login", "--mode", "oss-local"];
+    let port = api.port.clone();
+    let login = ["--namespace", "dora", "--api-port", &port, "auth", "login", "--mode", "oss-local"];
     let token = person.run(&[&login[..], &["--token-only"]].concat());
     assert_eq!(token.status.code(), Some(0), "{}", text_of(&token.stderr));
     assert!(text_of(&token.stderr).is_empty() && is_known("dora"), "{}", text_of(&token.stderr));
