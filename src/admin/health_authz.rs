@@ -6,9 +6,19 @@
 //! all together: one that says it is unwell stops nobody, and it takes all of them to say that nothing is decided.
 
 use crate::admin::Admin;
+use crate::admin::health_judge::AuthzFact;
+use crate::admin::health_judge::Ending;
+use crate::admin::health_judge::NOTED;
 use crate::admin::health_judge::Trouble;
+use crate::admin::health_judge::WELL;
+use crate::admin::health_judge::condition;
 use crate::state::PeerState;
+use crate::wire::health::ConditionBody;
+use crate::wire::health::ConditionKind;
 use crate::wire::state::proto;
+
+/// Most authz processes that are named in one message.
+const MAX_NAMED: usize = 8;
 
 /// Those whose word readiness goes by.
 #[derive(Debug)]
@@ -59,7 +69,8 @@ impl<'p> Counted<'p> {
 
     /// The first by name of those that cannot write admissions down, where that is to be believed.
     pub(super) fn failing(&self) -> Option<(&'p str, &'p proto::Report)> {
-        let told = self.peers.iter().copied().filter_map(|peer| Some((peer.node.as_str(), told_by_one_that_decides(peer)?)));
+        let told =
+            self.peers.iter().copied().filter_map(|peer| Some((peer.node.as_str(), told_by_one_that_decides(peer)?)));
         let failing = told.filter(|(_, report)| report.replay_failing);
         failing.min_by_key(|(node, _)| *node).filter(|_| self.say(|report| report.replay_failing))
     }
@@ -102,6 +113,47 @@ pub(super) const fn is_full(report: &proto::Report) -> bool {
 /// none: a window without room is no full one.
 fn told_by_one_that_decides(peer: &PeerState) -> Option<&proto::Report> {
     peer.report.as_ref().filter(|report| peer.applied.is_some() && report.replay_capacity > 0)
+}
+
+/// Those that authz processes of other hosts show for the state; nothing where there are none. One that has ended makes nobody
+/// unready: that authz goes on with what it had, and the others are not concerned.
+pub(super) fn state_certificates(fact: &AuthzFact) -> Option<ConditionBody> {
+    let kind = ConditionKind::StateCertificates;
+    if !fact.certified {
+        return None;
+    }
+    if fact.endings.is_empty() {
+        let message = "every authz of another host shows a certificate that holds for long enough";
+        return Some(condition(kind, "authz", WELL, "Valid", message));
+    }
+    let said = |ending: &Ending| {
+        let Ending { node, said, cut_off } = ending;
+        let effect = if *cut_off { ": it is without admin, and goes on with what it had" } else { "" };
+        format!("the certificate of {node} {said}{effect}")
+    };
+    let message = fact.endings.iter().map(said).collect::<Vec<_>>().join("; ");
+    let reason = if fact.endings.iter().any(|ending| ending.cut_off) { "Ended" } else { "EndsSoon" };
+    Some(condition(kind, "authz", NOTED, reason, message))
+}
+
+/// What authz processes of other hosts say of themselves; nothing where there are none. It makes nobody unready: whoever has the
+/// certificate of one workload could else take all others out of service.
+pub(super) fn remote_authz(fact: &AuthzFact) -> Option<ConditionBody> {
+    let kind = ConditionKind::RemoteAuthz;
+    if fact.remote == 0 {
+        return None;
+    }
+    let Some(first) = fact.troubles.first() else {
+        let message = format!("{} authz of other hosts are connected, and none tells of trouble", fact.remote);
+        return Some(condition(kind, "authz", WELL, "Well", message));
+    };
+    let named = fact.troubles.iter().take(MAX_NAMED).map(|Trouble { node, said, .. }| format!("{node} {said}"));
+    let mut message = named.collect::<Vec<_>>().join("; ");
+    let more = fact.troubles.len().saturating_sub(MAX_NAMED);
+    if more > 0 {
+        message.push_str(&format!("; and {more} more"));
+    }
+    Some(condition(kind, "authz", NOTED, first.reason, message))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::admin::health_authz;
 use crate::claims::overview;
 use crate::store::unlock::KeyStanding;
 use crate::sys::database::Hindrance;
@@ -25,10 +26,11 @@ const SKEW_NOTED: u64 = 60;
 const SKEW_REFUSED: u64 = 300;
 /// Below this the data folder is nearly full: the write-ahead log of a busy store and a day of logs fit in it.
 const LOW_BYTES: u64 = 200 * 1024 * 1024;
-/// Most authz processes that are named in one message.
-const MAX_NAMED: usize = 8;
 /// Bytes of a MiB.
 const MIB: u64 = 1024 * 1024;
+
+/// The reason of `AuthzReachable` where nobody decides.
+pub(super) const UNDECIDED: &str = "Unreachable";
 
 /// What was found out about the gateway.
 #[derive(Debug, Clone)]
@@ -53,6 +55,8 @@ pub struct Facts {
     pub data_plane: Vec<Condition>,
     /// The claims; `None`: they have no source.
     pub claims: Option<overview::Condition>,
+    /// Whether nothing passes any more for want of claims, and nothing is declared.
+    pub nothing_holds: bool,
     /// The Sigilum API; `None`: it is not asked.
     pub api: Option<ApiFact>,
     /// Bytes free in the data folder; `None`: the system did not say.
@@ -250,19 +254,19 @@ pub fn judge(facts: &Facts) -> Vec<ConditionBody> {
         authz(&facts.canary, facts.draining.as_deref()),
         nonces(&facts.authz),
         replay_shared(&facts.authz),
-        claims(facts.claims.as_ref()),
+        claims(facts.claims.as_ref(), facts.nothing_holds),
         api(facts.api.as_ref()),
         clock(facts.api.as_ref()),
         disk(facts.free_bytes),
         bridge(&facts.bridge),
     ]);
     all.extend(facts.data_plane.iter().filter(|found| found.kind != IN_SYNC).map(told));
-    all.extend(state_certificates(&facts.authz));
-    all.extend(remote_authz(&facts.authz));
+    all.extend(health_authz::state_certificates(&facts.authz));
+    all.extend(health_authz::remote_authz(&facts.authz));
     all
 }
 
-fn condition(
+pub(super) fn condition(
     kind: ConditionKind,
     subject: &str,
     (status, requirement): (Status, Requirement),
@@ -281,8 +285,8 @@ fn condition(
 
 const HOLDS: (Status, Requirement) = (Status::True, Requirement::Required);
 const FAILS: (Status, Requirement) = (Status::False, Requirement::Required);
-const WELL: (Status, Requirement) = (Status::True, Requirement::Advisory);
-const NOTED: (Status, Requirement) = (Status::False, Requirement::Advisory);
+pub(super) const WELL: (Status, Requirement) = (Status::True, Requirement::Advisory);
+pub(super) const NOTED: (Status, Requirement) = (Status::False, Requirement::Advisory);
 const UNKNOWN: (Status, Requirement) = (Status::Unknown, Requirement::Advisory);
 
 fn lock(locked: bool) -> ConditionBody {
@@ -442,7 +446,7 @@ fn authz(fact: &CanaryFact, draining: Option<&str>) -> ConditionBody {
             condition(kind, "authz", HOLDS, "Healthy", message)
         }
         CanaryFact::Undecided(why) => {
-            condition(kind, "authz", FAILS, "Unreachable", format!("authz unreachable (failing closed): {why}"))
+            condition(kind, "authz", FAILS, UNDECIDED, format!("authz unreachable (failing closed): {why}"))
         }
         CanaryFact::LetThrough(what) => {
             let message = format!(
@@ -502,57 +506,18 @@ fn replay_shared(fact: &AuthzFact) -> ConditionBody {
     }
 }
 
-/// Those that authz processes of other hosts show for the state; nothing where there are none. One that has ended makes nobody
-/// unready: that authz goes on with what it had, and the others are not concerned.
-fn state_certificates(fact: &AuthzFact) -> Option<ConditionBody> {
-    let kind = ConditionKind::StateCertificates;
-    if !fact.certified {
-        return None;
-    }
-    if fact.endings.is_empty() {
-        let message = "every authz of another host shows a certificate that holds for long enough";
-        return Some(condition(kind, "authz", WELL, "Valid", message));
-    }
-    let said = |ending: &Ending| {
-        let Ending { node, said, cut_off } = ending;
-        let effect = if *cut_off { ": it is without admin, and goes on with what it had" } else { "" };
-        format!("the certificate of {node} {said}{effect}")
-    };
-    let message = fact.endings.iter().map(said).collect::<Vec<_>>().join("; ");
-    let reason = if fact.endings.iter().any(|ending| ending.cut_off) { "Ended" } else { "EndsSoon" };
-    Some(condition(kind, "authz", NOTED, reason, message))
-}
-
-/// What authz processes of other hosts say of themselves; nothing where there are none. It makes nobody unready: whoever has the
-/// certificate of one workload could else take all others out of service.
-fn remote_authz(fact: &AuthzFact) -> Option<ConditionBody> {
-    let kind = ConditionKind::RemoteAuthz;
-    if fact.remote == 0 {
-        return None;
-    }
-    let Some(first) = fact.troubles.first() else {
-        let message = format!("{} authz of other hosts are connected, and none tells of trouble", fact.remote);
-        return Some(condition(kind, "authz", WELL, "Well", message));
-    };
-    let named = fact.troubles.iter().take(MAX_NAMED).map(|Trouble { node, said, .. }| format!("{node} {said}"));
-    let mut message = named.collect::<Vec<_>>().join("; ");
-    let more = fact.troubles.len().saturating_sub(MAX_NAMED);
-    if more > 0 {
-        message.push_str(&format!("; and {more} more"));
-    }
-    Some(condition(kind, "authz", NOTED, first.reason, message))
-}
-
-/// Stale claims do not make the gateway unready: declared approvals go on, each request is judged by its own, and taking
-/// the gateway out of service would turn away those too.
-fn claims(fact: Option<&overview::Condition>) -> ConditionBody {
+/// Stale claims do not make the gateway unready while anything passes: declared approvals go on, each request is judged by its
+/// own, and taking the gateway out of service would turn away those too. Where nothing passes it serves nobody.
+fn claims(fact: Option<&overview::Condition>, nothing_holds: bool) -> ConditionBody {
     let kind = ConditionKind::ClaimsFresh;
     match fact {
         None => condition(kind, "claims", UNKNOWN, "NotAsked", "approvals come from the configuration file alone"),
-        Some(judged) => {
-            let weight = if judged.fresh { WELL } else { NOTED };
-            condition(kind, "claims", weight, judged.reason, judged.message.clone())
+        Some(judged) if judged.fresh => condition(kind, "claims", WELL, judged.reason, judged.message.clone()),
+        Some(judged) if nothing_holds => {
+            let message = format!("no request passes any more: {}", judged.message);
+            condition(kind, "claims", FAILS, judged.reason, message)
         }
+        Some(judged) => condition(kind, "claims", NOTED, judged.reason, judged.message.clone()),
     }
 }
 

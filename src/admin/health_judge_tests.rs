@@ -23,6 +23,7 @@ fn well() -> Facts {
         draining: None,
         data_plane: vec![Condition { kind: IN_SYNC, holds: true, reason: "InSync", message: "m".to_owned() }],
         claims: Some(overview::Condition { fresh: true, reason: "Confirmed", message: "m".to_owned() }),
+        nothing_holds: false,
         api: Some(ApiFact::Answers(Some(0))),
         free_bytes: Some(LOW_BYTES),
         bridge: BridgeFact::Connected,
@@ -82,7 +83,12 @@ fn a_drain_is_said_once_with_its_end_and_what_ends_it() {
 #[test]
 fn each_cause_turns_its_own_condition_and_no_other() {
     type Break = fn(&mut Facts);
-    let required: [(&str, Break); 19] = [
+    let required: [(&str, Break); 20] = [
+        ("ClaimsFresh: ClaimsStale", |facts| {
+            let message = "m".to_owned();
+            facts.claims = Some(overview::Condition { fresh: false, reason: overview::STALE, message });
+            facts.nothing_holds = true;
+        }),
         ("StateLock: LockHeldElsewhere", |facts| facts.locked = false),
         ("Store: StoreUnavailable", |facts| facts.store = StoreFact::Silent("m".to_owned())),
         ("MasterKey: KeyMismatch", |facts| facts.key = Some(KeyStanding::Mismatch)),

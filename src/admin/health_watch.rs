@@ -31,6 +31,8 @@ use crate::admin::health_judge::EnvoyFact;
 use crate::admin::health_judge::Facts;
 use crate::admin::health_judge::SecretsFact;
 use crate::admin::health_judge::StoreFact;
+use crate::claims::overview;
+use crate::claims::overview::Holding;
 use crate::config::parts::IngressTls;
 use crate::domain::time::MonotonicMillis;
 use crate::domain::time::UnixSeconds;
@@ -47,6 +49,7 @@ use crate::sys::local_http::exchange;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::tasks::Stop;
 use crate::wire::health::ConditionBody;
+use crate::wire::health::ConditionKind;
 use crate::wire::health::DetailsBody;
 use crate::wire::status::BRIDGE_FILE;
 use crate::wire::status::BridgeNote;
@@ -124,18 +127,21 @@ pub struct Evaluated {
     answers: u64,
 }
 
+/// How far two calculations of the second in which Envoy began may lie apart.
+const ROUNDING: u64 = 1;
+
 /// What is remembered from one look to the next.
 #[derive(Debug, Default)]
 struct Memory {
-    /// Uptime Envoy told last, in seconds; `None`: it was never live.
-    uptime: Option<u64>,
-    /// Whether it was live at the last look.
-    live: bool,
+    /// When Envoy began, in seconds of our monotonic clock, by the uptime it told last; `None`: it was never live.
+    began: Option<u64>,
     restarts: u64,
     ever_current: bool,
     current_at: Option<Instant>,
     canary: Option<(Instant, CanaryFact)>,
     was_ready: bool,
+    /// Since when no request passes, because no claims hold and nothing is declared.
+    unheld_since: Option<MonotonicMillis>,
     /// The conditions as the log knows them.
     said: Vec<ConditionBody>,
 }
@@ -246,6 +252,7 @@ async fn look(admin: &Admin, memory: &mut Memory) {
             .claims
             .as_ref()
             .map(|claims| claims.overview.judge(&admin.publisher.claims_ages(), claims.late_ms())),
+        nothing_holds: nothing_holds(admin, memory),
         api: health.api.fact(),
         free_bytes,
         bridge,
@@ -265,6 +272,23 @@ async fn look(admin: &Admin, memory: &mut Memory) {
     health.latest.send_replace(Some(Arc::new(found)));
 }
 
+/// What is said of a condition that has no words of its own.
+const FAILS: &str = "a condition of readiness fails";
+/// The same of one that keeps nobody from anything.
+const HOLDS_NOT: &str = "a condition does not hold";
+
+/// The words by which a line about this reason is found ([`crate::domain::symptom`]).
+fn named(condition: &ConditionBody) -> Option<&'static str> {
+    let is = |kind: ConditionKind, reason| condition.kind == kind.name() && condition.reason == reason;
+    if is(ConditionKind::AuthzReachable, health_judge::UNDECIDED) {
+        Some("authz failing closed")
+    } else if is(ConditionKind::ClaimsFresh, overview::STALE) {
+        Some("claims stale")
+    } else {
+        None
+    }
+}
+
 /// One line for each condition that turned, with the reason as its code.
 fn say_what_changed(before: &[ConditionBody], now: &[ConditionBody]) {
     for condition in now {
@@ -275,9 +299,9 @@ fn say_what_changed(before: &[ConditionBody], now: &[ConditionBody]) {
         }
         let (kind, code, message) = (&condition.kind, &condition.reason, &condition.message);
         if condition.is_failure() {
-            tracing::error!(condition = kind, code, detail = message, "a condition of readiness fails");
+            tracing::error!(condition = kind, code, detail = message, "{}", named(condition).unwrap_or(FAILS));
         } else if condition.is_advisory() {
-            tracing::warn!(condition = kind, code, detail = message, "a condition does not hold");
+            tracing::warn!(condition = kind, code, detail = message, "{}", named(condition).unwrap_or(HOLDS_NOT));
         } else if known.is_some_and(|known| known.is_failure() || known.is_advisory()) {
             tracing::info!(condition = kind, code, detail = message, "a condition holds again");
         }
@@ -357,6 +381,23 @@ async fn data_plane(admin: &Admin, memory: &mut Memory) -> (EnvoyFact, CanaryFac
     (envoy, found)
 }
 
+/// Whether nothing passes for want of claims: those of all services are too old, or for as long as they would hold none was
+/// read, and no connection has a declared approval.
+fn nothing_holds(admin: &Admin, memory: &mut Memory) -> bool {
+    let (Some(claims), false) = (&admin.claims, admin.publisher.declares_approvals()) else {
+        memory.unheld_since = None;
+        return false;
+    };
+    let (now, hold) = (admin.clock.now().monotonic, admin.publisher.claims_hold_ms());
+    let holding = claims.overview.holding(&admin.publisher.claims_ages(), hold);
+    if holding == Holding::Some {
+        memory.unheld_since = None;
+        return false;
+    }
+    let since = *memory.unheld_since.get_or_insert(now);
+    holding == Holding::None || now.since(since) > hold
+}
+
 async fn envoy(admin: &Admin, memory: &mut Memory) -> EnvoyFact {
     let endpoint = Endpoint::Unix(admin.envoy_socket.clone());
     let answer = exchange(&endpoint, Request::get("/server_info"), Bytes::new(), ENVOY_PATIENCE).await;
@@ -364,23 +405,21 @@ async fn envoy(admin: &Admin, memory: &mut Memory) -> EnvoyFact {
         let info: Result<ServerInfo, _> = serde_json::from_slice(&answer.body);
         info.map_err(|_| format!("its admin interface answers {}", answer.status))
     });
-    let was_live = memory.uptime.is_some();
+    let was_live = memory.began.is_some();
     match info {
         Ok(info) => {
             let uptime = info.uptime_current_epoch.trim_end_matches('s').parse::<u64>().unwrap_or_default();
             let state = info.state;
             if state == "LIVE" {
-                // Also one that came back between two looks.
-                let anew = memory.uptime.is_some_and(|before| !memory.live || uptime < before);
+                // Also one that came back between two looks; and not one that only said nothing for a while.
+                let began = (admin.clock.now().monotonic.0 / 1000).saturating_sub(uptime);
+                let anew = memory.began.is_some_and(|before| began > before.saturating_add(ROUNDING));
                 memory.restarts = memory.restarts.saturating_add(u64::from(anew));
-                (memory.uptime, memory.live) = (Some(uptime), true);
+                memory.began = Some(began);
             }
             EnvoyFact::Answers { state, version: info.version.split('/').nth(1).unwrap_or_default().to_owned() }
         }
-        Err(why) => {
-            memory.live = false;
-            EnvoyFact::Down { was_live, why }
-        }
+        Err(why) => EnvoyFact::Down { was_live, why },
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Admin {
     pub addresses_bound: Vec<SocketAddr>,
     /// How those came about, as the settings call it.
     pub bind_mode: &'static str,
+    /// Where the ports of the admin API and of agents come from.
+    pub port_sources: [&'static str; 2],
     /// Where Envoy takes the requests of agents.
     pub ingress: ArcSwap<Vec<SocketAddr>>,
     /// Where the logs are.

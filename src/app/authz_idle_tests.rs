@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http2::SendRequest;
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio_rustls::client::TlsStream;
 use tonic::Streaming;
@@ -50,20 +51,28 @@ async fn ended(mut connection: TlsStream<TcpStream>) {
     let _ = within(connection.read_to_end(&mut rest)).await;
 }
 
-/// A stream that has been sent something and goes on; `None`: the connection was not taken.
-async fn try_open(address: SocketAddr, files: &TlsFiles, window: &str) -> Option<Streaming<proto::StateResponse>> {
+/// A stream that has been sent something and goes on until it is dropped.
+struct Open {
+    responses: Streaming<proto::StateResponse>,
+    /// Without an end of its words a stream, and its connection with it, would outlive this.
+    _words: mpsc::Sender<proto::StateRequest>,
+}
+
+/// Opens one; `None`: the connection was not taken.
+async fn try_open(address: SocketAddr, files: &TlsFiles, window: &str) -> Option<Open> {
     let source = StateSource::Tls(address.to_string(), ClientTls::load(files, "admin.test").unwrap());
-    let hello = proto::StateRequest { message: Some(hello(window)) };
-    let words = tokio_stream::StreamExt::chain(tokio_stream::iter([hello]), tokio_stream::pending());
+    let (words, said) = mpsc::channel(1);
+    words.send(proto::StateRequest { message: Some(hello(window)) }).await.unwrap();
+    let said = tokio_stream::wrappers::ReceiverStream::new(said);
     let opening = async {
         let channel = crate::state::connect(&source).await.ok()?;
-        let mut responses = StateServiceClient::new(channel).stream(words).await.ok()?.into_inner();
-        responses.message().await.ok()?.map(|_| responses)
+        let mut responses = StateServiceClient::new(channel).stream(said).await.ok()?.into_inner();
+        responses.message().await.ok()?.map(|_| Open { responses, _words: words })
     };
     within(opening).await
 }
 
-async fn open(address: SocketAddr, files: &TlsFiles, window: &str) -> Streaming<proto::StateResponse> {
+async fn open(address: SocketAddr, files: &TlsFiles, window: &str) -> Open {
     try_open(address, files, window).await.expect("a stream")
 }
 
@@ -149,7 +158,7 @@ async fn a_connection_to_the_state_without_a_stream_ends_and_one_with_a_stream_s
     // It says nothing at all, not even in HTTP.
     ended(connect(address, &billing).await).await;
     publisher.set_workloads(vec![workload("mail", &["svc-one"])]);
-    within(held.message()).await.unwrap().unwrap();
+    within(held.responses.message()).await.unwrap().unwrap();
     tasks.stop_handle().stop();
     tasks.supervise(TIMEOUT).await;
 }

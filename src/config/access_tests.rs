@@ -24,7 +24,7 @@ fn from(pairs: &[(&str, &str)], file: &str) -> Result<Config, Mistakes> {
 
 fn in_a_tailnet() -> Machine {
     let addresses = [("lo", Ipv4Addr::LOCALHOST), ("tailscale0", Ipv4Addr::new(100, 64, 0, 9))];
-    Machine { addresses: addresses.map(|(name, ip)| (name.to_owned(), ip.into())).to_vec(), container: false }
+    Machine { addresses: addresses.map(|(name, ip)| (name.to_owned(), ip.into())).to_vec(), container: false, user: 0 }
 }
 
 fn lines(result: Result<Config, Mistakes>) -> Vec<String> {

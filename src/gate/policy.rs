@@ -118,13 +118,14 @@ fn is_below(path: &[u8], prefix: &[u8]) -> bool {
 }
 
 /// An upgrade turns the connection into a tunnel whose content nobody checks: only where the connection
-/// lists the protocol, and only on a GET that neither has nor signs a body. Any `Upgrade` header
-/// counts, whatever `Connection` says of it.
+/// lists the protocol, and only on a GET that neither has nor signs a body, nor speaks of the digest of
+/// one. Any `Upgrade` header counts, whatever `Connection` says of it.
 fn check_upgrade<R: RequestView>(upgrades: &[String], request: &R, components: ComponentSet) -> Result<(), DenyReason> {
     let mut asked = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case("upgrade")).map(|(_, value)| value);
     let Some(protocol) = asked.next() else { return Ok(()) };
     let listed = upgrades.iter().any(|listed| listed.as_bytes().eq_ignore_ascii_case(protocol.trim_ascii()));
-    let bodiless = request.body() == BodyView::Whole(b"") && !components.covers_digest();
+    let digest = request.headers().any(|(name, _)| name.eq_ignore_ascii_case("content-digest"));
+    let bodiless = request.body() == BodyView::Whole(b"") && !components.covers_digest() && !digest;
     if asked.next().is_none() && listed && bodiless && request.method() == b"GET" {
         Ok(())
     } else {

@@ -158,7 +158,7 @@
 //! it is looked at or read, on every path:
 //!
 //! - Its one `Host` must be a loopback name or address, the address it came to, or one of `admin.allowed_hosts`; else
-//!   421 `ADMIN_HOST_REFUSED`, and 400 with the same code where there is none, where there are two, or where the first line
+//!   403 `ADMIN_HOST_REFUSED`, and 400 with the same code where there is none, where there are two, or where the first line
 //!   says another. A page can point a name of its own at us (DNS rebinding), and is then of "the same origin"; it
 //!   cannot make the browser name us. A port is compared where the setting has one.
 //! - Where it names an `Origin`, that must be the very host it is sent to, with our scheme, or one of

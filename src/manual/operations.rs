@@ -141,7 +141,7 @@
 //! | `NonceStore` | yes | admissions cannot be written down, or there is no room; the window that replicas share cannot be asked | `ReadOnly`, `VolumeFull`; `Full`, `Starting`; `StoreUnreachable` |
 //! | | no | the same of one authz while another is ready: what it would have served goes there, and that wants its admin | `ReadOnly`, `VolumeFull` |
 //! | `ReplayShared` | no | an authz was refused for having another replay window than one that decides for the same connection | `SeveralWindows` |
-//! | `ClaimsFresh` | no | see below | `ClaimsStale`, `NoServiceKey` |
+//! | `ClaimsFresh` | once nothing passes | see below | `ClaimsStale`, `NoServiceKey` |
 //! | `ApiReachable` | no | the Sigilum API's `/health`, asked every 30 s | `Unreachable`, `TlsError`, `HtmlInsteadOfApi` |
 //! | `ClockSane` | above 300 s | the clock is 60 s or more from the API's `Date` | `Skewed` |
 //! | `DiskSpace` | no | less than 200 MiB are left in the data folder | `Low` |
@@ -159,9 +159,10 @@
 //! nothing admin counts of agents: it is known by the id Envoy gave it. The logs leave out what cannot be told from it: requests of
 //! this machine to that very path that were refused and prove nothing. Where agents need a client certificate it is not sent, and Envoy's own check of `authz` speaks.
 //!
-//! Stale claims never make the gateway unready. `ClaimsFresh` turns `False` with the
-//! first confirmation that is missed (`ClaimsStale`, or `NoServiceKey`), and the status stays 200: declared approvals go on,
-//! and claims hold on until they are too old. The log says once per service what is wrong and what to do, and once when it is
+//! `ClaimsFresh` turns `False` with the first confirmation that is missed (`ClaimsStale`, or `NoServiceKey`), and the status stays
+//! 200: declared approvals go on, and claims hold on until they are too old. It is 503 once nothing can pass any more: the claims
+//! of every service that has a key are older than `claims.ttl_seconds` + `gateway.claims_grace`, or for as long were never read,
+//! and no connection has a declared approval. The log says once per service what is wrong and what to do, and once when it is
 //! well again.
 //!
 //! Under a supervisor there is `XdsInSync` of `envoy`: `False` while Envoy goes on with the configuration it had because it would not

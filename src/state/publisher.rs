@@ -217,6 +217,16 @@ impl Publisher {
         self.published().claims_ages(SystemClock.now().monotonic)
     }
 
+    /// Whether any connection has a declared approval, which never ages.
+    pub fn declares_approvals(&self) -> bool {
+        self.published().declares_approvals()
+    }
+
+    /// For how long claims hold without confirmation, in milliseconds.
+    pub fn claims_hold_ms(&self) -> u64 {
+        self.published().claims_hold_ms()
+    }
+
     /// One connection with its credential, as authz has it.
     pub fn connection(&self, id: &str) -> Option<Arc<Connection>> {
         let record = self.published().connection(id)?;

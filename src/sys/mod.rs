@@ -28,6 +28,7 @@ pub mod process;
 pub mod random;
 pub mod room;
 pub mod service;
+pub mod short_name;
 pub mod signal;
 pub mod sparing;
 pub mod spawner;

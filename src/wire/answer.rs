@@ -27,6 +27,7 @@ use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
 use crate::domain::decision::Plan;
 use crate::domain::registration::Registering;
+use crate::domain::request::HeaderSize;
 use crate::domain::request::RequestView as _;
 use crate::domain::time::UnixMillis;
 use crate::wire::envelope;
@@ -41,6 +42,15 @@ const OK: i32 = 0;
 const PERMISSION_DENIED: i32 = 7;
 /// Longest path, namespace or subject in the metadata, in bytes: Envoy's log line repeats them.
 const MAX_TEXT: usize = 1024;
+
+/// How long Envoy waits for the provider's response headers, in milliseconds.
+const TRY_TIMEOUT: &str = "x-envoy-upstream-rq-per-try-timeout-ms";
+/// How long a whole stream may take, in milliseconds.
+const STREAM_DURATION: &str = "x-envoy-upstream-stream-duration-ms";
+/// How often Envoy tries again, whatever its route says.
+const MAX_RETRIES: &str = "x-envoy-max-retries";
+/// Digits of the longest of both times: a week.
+const MAX_DIGITS: usize = 9;
 
 /// Headers of the proof and of the trust between agent and gateway, besides those with our prefixes.
 const PROOF: [&str; 3] = ["signature", "signature-input", "content-digest"];
@@ -91,6 +101,38 @@ pub fn proceed() -> CheckResponse {
         status: Some(Status { code: OK, ..Status::default() }),
         dynamic_metadata: None,
         http_response: Some(HttpResponse::OkResponse(OkHttpResponse::default())),
+    }
+}
+
+/// Whether Envoy can write this plan into the request. It counts what is replaced and removed as well: Envoy need not do
+/// either first. Judged before a nonce is used: whoever is refused by Envoy afterwards has lost it.
+pub fn fits(check: &Check<'_>, plan: &Plan) -> bool {
+    check.held().and(added(check, plan)).is_within(check.most())
+}
+
+/// What [`Answering::allow`] sets.
+fn added(check: &Check<'_>, plan: &Plan) -> HeaderSize {
+    let settings = &plan.connection.settings;
+    let guest = check.assigned_connection().is_some();
+    let mut size = HeaderSize::default();
+    if !guest || matches!(plan.connection.credential, Ok(Credential::Query { .. })) {
+        size = size.with(":path", plan.path.len());
+    }
+    if guest {
+        size = size.with(MAX_RETRIES, 1);
+    } else {
+        size = size
+            .with(":authority", settings.upstream.authority.len())
+            .with("x-sigilum-cluster", cluster(&settings.upstream).len())
+            .with(TRY_TIMEOUT, MAX_DIGITS)
+            .with(STREAM_DURATION, MAX_DIGITS);
+    }
+    for (name, value) in &settings.extra_headers {
+        size = size.with(name, value.len());
+    }
+    match &plan.connection.credential {
+        Ok(Credential::Header { name, value }) => size.with(name.as_str(), value.expose().len()),
+        Ok(Credential::Query { .. }) | Err(_) => size,
     }
 }
 
@@ -201,12 +243,12 @@ impl Answering<'_> {
             out.push(set(":authority", settings.upstream.authority.as_str()));
             out.push(set("x-sigilum-cluster", cluster(&settings.upstream)));
             let response = settings.response_timeout.as_millis();
-            out.push(set("x-envoy-upstream-rq-per-try-timeout-ms", response.to_string()));
+            out.push(set(TRY_TIMEOUT, response.to_string()));
             let stream = settings.max_stream.as_millis();
-            out.push(set("x-envoy-upstream-stream-duration-ms", stream.to_string()));
+            out.push(set(STREAM_DURATION, stream.to_string()));
         } else {
             // Whatever its route says: the nonce was used once, so the request is sent once.
-            out.push(set("x-envoy-max-retries", "0"));
+            out.push(set(MAX_RETRIES, "0"));
         }
         for (name, value) in &settings.extra_headers {
             out.push(set(name.as_str(), value.as_str()));

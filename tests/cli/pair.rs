@@ -794,7 +794,7 @@ fn connect_names_the_log_of_a_gateway_that_does_not_start() {
 fn connect_starts_no_gateway_on_another_machine() {
     let pairing = Pairing::new(Manner::Open);
     let api = pairing.ends.api();
-    let url = ["--gateway-admin-url", "http://192.0.2.1:38100", "--api-url", &api];
+    let url = ["--gateway-admin-url", "https://192.0.2.1:38100", "--api-url", &api];
     let mut command = pairing.command(&["gateway", "connect", "--session-id", SESSION]);
     let output = command.args(url).env("SIGILUM_PAIR_CODE", CODE).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

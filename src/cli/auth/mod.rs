@@ -4,7 +4,7 @@
 //! It is printed only where somebody asks for that.
 
 mod login;
-mod openclaw;
+pub(crate) mod openclaw;
 
 use std::path::PathBuf;
 

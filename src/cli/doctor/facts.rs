@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::app::checkup::StoreLook;
 use crate::app::survey::UnitFile;
 use crate::app::unit_file::Command;
+use crate::cli::doctor::managed::Integration;
 use crate::domain::canary::Verdict;
 use crate::envoy::binary::EnvoyBinary;
 use crate::secrets::residue::Finding as Residue;
@@ -41,6 +42,8 @@ pub(super) struct Facts {
     pub(super) service: ServiceFacts,
     /// OpenClaw's configuration.
     pub(super) openclaw: OpenclawFact,
+    /// How it is tied to Sigilum.
+    pub(super) integration: Integration,
     /// Secrets in clear.
     pub(super) residue: Vec<Residue>,
 }

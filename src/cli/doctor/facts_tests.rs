@@ -55,6 +55,7 @@ pub(in crate::cli::doctor) fn well() -> Facts {
         cores: Vec::new(),
         service: ServiceFacts { ports: (vec![38100], vec![38000]), ..ServiceFacts::default() },
         openclaw: OpenclawFact::Absent,
+        integration: Integration::default(),
         residue: Vec::new(),
     }
 }

@@ -59,6 +59,8 @@ fn is_unsigned(path: &str) -> bool {
 pub(super) fn mode(facts: &Facts) -> Judged {
     let url = &facts.gateway.url;
     match (owner::is_loopback(url), facts.instance.supervisor) {
+        // The end of a tunnel.
+        (true, _) if facts.config.is_remote => Judged::Well(format!("remote: {url}")),
         (true, _) => Judged::Well(format!("local: {url}")),
         (false, None) => Judged::Well(format!("remote: {url}")),
         (false, Some(pid)) => {

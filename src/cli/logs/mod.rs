@@ -7,6 +7,7 @@ mod merge;
 mod render;
 mod source;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -96,9 +97,12 @@ pub struct LogsArgs {
     /// How often to look for more, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     interval: u64,
-    /// Ask the admin API at this address instead of reading files
+    /// Ask the admin API at this address instead of reading files; then only --token-file names a token
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// Read the admin token for --url from this file
+    #[arg(long, value_name = "FILE", requires = "url")]
+    token_file: Option<PathBuf>,
     /// Settings: they say which installation is meant.
     #[command(flatten)]
     settings: SettingsArgs,
@@ -153,7 +157,7 @@ pub(crate) async fn run(args: &LogsArgs, globals: &Globals, printer: &mut Printe
 }
 
 async fn show(args: &LogsArgs, globals: &Globals, zone: Zone, printer: &mut Printer) -> Result<Outcome, CliError> {
-    let mut config = match &args.url {
+    let config = match &args.url {
         Some(_) => args.settings.load(globals)?,
         None => reach::running(&args.settings.flags(globals), printer)?,
     };
@@ -162,9 +166,8 @@ async fn show(args: &LogsArgs, globals: &Globals, zone: Zone, printer: &mut Prin
     streams.dedup();
     let source = match &args.url {
         Some(url) => {
-            config.admin_url.clone_from(url);
-            config.admin_url_set = true;
-            Source::Remote(gateway_api::logs(&config, printer)?)
+            let token = args.token_file.as_deref().map(gateway_api::stored_token).transpose()?.flatten();
+            Source::Remote(gateway_api::logs(&config, url, token.as_ref())?)
         }
         None => {
             let places = LogPlaces { data_dir: config.paths.data_dir.clone(), run_dir: config.paths.run_dir.clone() };

@@ -176,8 +176,8 @@ fn claims(report: &ReportBody) -> (Tone, String) {
     let old = claims.age_seconds.map(|seconds| format!(", {} old", span(seconds))).unwrap_or_default();
     let approved = claims.approved;
     match (report.rpc.ok, claims.state.as_str()) {
+        (Some(true), _) if claims.source == "off" => (Tone::Plain, format!("off (approved in the file: {approved})")),
         (Some(true), "fresh") => (Tone::Good, format!("fresh (approved: {approved}{old})")),
-        (Some(true), "off") => (Tone::Plain, format!("off (approved in the file: {approved})")),
         (Some(true), state) => (Tone::Attention, format!("{state} (approved: {approved}{old})")),
         _ => (Tone::Attention, "not known".to_owned()),
     }
