@@ -119,6 +119,10 @@ fn a_header_keeps_its_name_in_another_mode_and_a_parameters_name_is_never_a_head
     let query = patched(&first, r#"{"auth_mode":"query_param"}"#);
     assert_eq!(query.settings.auth_target, "api_key");
     assert_eq!(patched(&query, r#"{"auth_mode":"header_key"}"#).settings.auth_target, "Authorization");
+    let prefixed = patched(&header, r#"{"auth_prefix":"Key "}"#);
+    assert_eq!(prefixed.settings.auth_prefix, "Key ");
+    assert_eq!(patched(&prefixed, r#"{"auth_prefix":" "}"#).settings.auth_prefix, "", "the mode's own");
+    assert_eq!(patched(&first, r#"{"auth_prefix":" "}"#).settings.auth_prefix, "Bearer ");
     // What a client of the seed sends for "as it is" moves the credential nowhere.
     let same = patched(&header, r#"{"auth_mode":null,"auth_header_name":null,"auth_prefix":null}"#);
     assert_eq!(same.settings, header.settings);

@@ -21,7 +21,7 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> R
 
 /// `PATCH /connections/{id}`. As in the seed, `null`, an empty text and, for `rotation_interval_days`, 0 leave a member as
 /// it is: clients of the seed send all members, and `null` for those they do not mean. A value says what it should be:
-/// `/` for no path, a number of days below 0 for no rotation, and `[]`, `{}` and 0 clear the tool policies. Members the seed
+/// `/` for no path, a blank for the prefix of the mode, a number of days below 0 for no rotation, and `[]`, `{}` and 0 clear the tool policies. Members the seed
 /// does not have (`allow_private` and what follows it) go back to their default with `null`.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[schema(as = ConnectionPatch)]
@@ -97,7 +97,8 @@ impl PatchBody {
             draft.auth_header_name = Some(name);
         }
         if let Some(prefix) = text(self.auth_prefix) {
-            draft.auth_prefix = Some(prefix);
+            // Blanks alone are no prefix of a header: the mode's own it is.
+            draft.auth_prefix = Some(prefix).filter(|prefix| !prefix.trim().is_empty());
         }
         set(&mut draft.auth_secret_key, text(self.auth_secret_key));
         // Below 0 is no rotation, as in the seed.

@@ -69,13 +69,13 @@ pub(super) async fn set(args: &SetArgs, globals: &Globals, printer: &mut Printer
     told(args.json, &changed, &format!("Connection {id} changed: {names}."), printer)
 }
 
-/// What a field is set to: a member without content says the same as none, as do the root of paths and days below 0.
+/// What a field is set to: a member without content says the same as none, as do the root of paths, a blank and days below 0.
 fn set_to(value: Option<&Value>) -> Option<&Value> {
     value.filter(|value| match value {
         Value::Null => false,
         Value::Bool(on) => *on,
         Value::Number(number) => number.as_i64().is_none_or(|number| number > 0),
-        Value::String(text) => !matches!(text.as_str(), "" | "/"),
+        Value::String(text) => !matches!(text.trim(), "" | "/"),
         Value::Array(entries) => !entries.is_empty(),
         Value::Object(members) => !members.is_empty(),
     })

@@ -40,6 +40,8 @@ enum Clear {
     Negative,
     /// By the root.
     Root,
+    /// By a blank.
+    Blank,
     /// Not at all: it has no default, or one that depends on the rest. What to write instead.
     Never(&'static str),
     /// Not at all: it is fixed once the connection is there.
@@ -92,13 +94,7 @@ const FIELDS: &[Field] = &[
         "NAME",
         "Header or query parameter of the secret",
     ),
-    field(
-        "auth_prefix",
-        Kind::Text,
-        Clear::Never("write the text; a mode brings its own where another one is set (auth_mode)"),
-        "TEXT",
-        "What stands before the secret, e.g. 'Bot '",
-    ),
+    field("auth_prefix", Kind::Text, Clear::Blank, "TEXT", "What stands before the secret, e.g. 'Bot '"),
     field(
         "auth_secret_key",
         Kind::Text,
@@ -188,6 +184,7 @@ impl Field {
             (Clear::Null | Clear::Never(_) | Clear::Fixed, _) => Value::Null,
             (Clear::Negative, _) => Value::from(-1),
             (Clear::Root, _) => Value::from("/"),
+            (Clear::Blank, _) => Value::from(" "),
             (Clear::Nothing, Kind::List) => Value::Array(Vec::new()),
             (Clear::Nothing, Kind::Number) => Value::from(0),
             (Clear::Nothing, Kind::Text | Kind::Switch | Kind::Headers | Kind::Json) => Value::Object(Map::new()),
@@ -368,6 +365,7 @@ mod tests {
     fn nothing_and_null_bring_the_default_back() {
         let patch = changed(&[
             "path_prefix=",
+            "auth_prefix=null",
             "rotation_interval_days=0",
             "allowed_methods=null",
             "mcp_tool_denylist=",
@@ -375,7 +373,7 @@ mod tests {
             "mcp_subject_tool_policies=null",
         ]);
         let expected = json!({
-            "path_prefix": "/", "rotation_interval_days": -1, "allowed_methods": null,
+            "path_prefix": "/", "auth_prefix": " ", "rotation_interval_days": -1, "allowed_methods": null,
             "mcp_tool_denylist": [], "mcp_max_tools_exposed": 0, "mcp_subject_tool_policies": {},
         });
         assert_eq!(patch, expected);
@@ -393,7 +391,6 @@ mod tests {
             ("base_url=null", "has no default"),
             ("auth_secret_key=", "has no default"),
             ("name=null", "has no default"),
-            ("auth_prefix=", "has no default"),
             ("auth_mode=null", "has no default"),
             ("status=", "has no default"),
             ("rotation_interval_days=canary", "whole number"),

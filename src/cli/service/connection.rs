@@ -175,8 +175,8 @@ fn changes(wanted: &Wanted<'_>, found: &Value) -> Map<String, Value> {
     let mut changes = Map::new();
     let mut set = |name: &str, wanted: &str, same: bool| {
         if !same {
-            // An empty text leaves a member as it is; null brings it back to the default, which is empty then.
-            let value = if wanted.is_empty() { Value::Null } else { Value::from(wanted) };
+            // An empty text leaves a member as it is; a blank brings the mode's own prefix back, which is empty then.
+            let value = Value::from(if wanted.is_empty() { " " } else { wanted });
             changes.insert(name.to_owned(), value);
         }
     };
@@ -235,7 +235,7 @@ mod tests {
         wanted.prefix = "";
         wanted.allow_private = true;
         let changed = Value::Object(changes(&wanted, &found));
-        assert_eq!(changed.get("auth_prefix"), Some(&Value::Null));
+        assert_eq!(changed.get("auth_prefix"), Some(&Value::from(" ")));
         assert_eq!(changed.get("allow_private"), Some(&Value::Bool(true)));
     }
 }

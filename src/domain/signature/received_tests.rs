@@ -193,6 +193,13 @@ fn a_certificates_algorithm_may_be_written_in_capitals() {
 }
 
 #[test]
+fn a_digest_of_two_members_is_another_digest() {
+    let (mut request, now) = vector("golden POST of the Go SDK");
+    request.header("content-digest").push_str(", sha-512=:AAAA:");
+    assert_eq!(verify(&request, now), Err(Fault::Digest));
+}
+
+#[test]
 fn the_component_list_is_judged_after_who_is_expected() {
     let (request, now) = vector("set C");
     let expected = Expected { namespace: Some("somebody-else"), key: None };
