@@ -127,8 +127,7 @@ fn broken(path: &Path, reason: &str) -> Problem {
 
 fn failed(path: &Path, error: &io::Error) -> Problem {
     tracing::error!(path = %path.display(), %error, "the service catalog cannot be used");
-    let text = "the file of the service catalog cannot be used; the gateway's log says why";
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "", text)
+    Problem::unwritten(error, "the file of the service catalog cannot be used; the gateway's log says why")
 }
 
 /// Files are slow.

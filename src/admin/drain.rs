@@ -130,7 +130,8 @@ impl DrainDesk {
         if let Err(error) = self.keep(&leases) {
             // Who is told that it has failed holds nothing.
             leases.pop();
-            return Err(failed(&error));
+            tracing::error!(%error, "a drain cannot begin");
+            return Err(Problem::unwritten(&error, "the lease cannot be written down; the gateway's log says why"));
         }
         Ok(lease)
     }

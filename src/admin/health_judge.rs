@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::claims::overview;
 use crate::store::unlock::KeyStanding;
+use crate::sys::database::Hindrance;
 use crate::telemetry::data_plane::Condition;
 use crate::telemetry::data_plane::IN_SYNC;
 use crate::wire::health::ConditionBody;
@@ -32,8 +33,8 @@ const MIB: u64 = 1024 * 1024;
 pub struct Facts {
     /// Whether the lock of the data folder still keeps others out.
     pub locked: bool,
-    /// What is wrong with the store, where something is.
-    pub store: Result<(), String>,
+    /// The store.
+    pub store: StoreFact,
     /// How it stands with the master key; `None`: the store did not say.
     pub key: Option<KeyStanding>,
     /// The secrets of the configuration file.
@@ -56,6 +57,17 @@ pub struct Facts {
     pub free_bytes: Option<u64>,
     /// The bridge.
     pub bridge: BridgeFact,
+}
+
+/// The store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreFact {
+    /// It answers, and nothing is known to keep changes from it.
+    Well,
+    /// It answers, and a change could not be written.
+    Unwritable(Hindrance),
+    /// It does not answer; why.
+    Silent(String),
 }
 
 /// The secrets of the configuration file.
@@ -118,8 +130,10 @@ pub struct AuthzFact {
     pub behind_for: Duration,
     /// Why one would not have what it was sent.
     pub refused: Option<String>,
-    /// Whether one cannot write admissions down.
-    pub failing: bool,
+    /// One that cannot write admissions down.
+    pub failing: Option<String>,
+    /// It is for want of room on its volume.
+    pub volume_full: bool,
     /// Whether those that are connected refuse what was signed before they began.
     pub starting: bool,
     /// Whether one cannot ask the window that replicas share.
@@ -252,10 +266,21 @@ fn lock(locked: bool) -> ConditionBody {
     condition(kind, "store", FAILS, "LockHeldElsewhere", message)
 }
 
-fn store(store: &Result<(), String>) -> ConditionBody {
+fn store(store: &StoreFact) -> ConditionBody {
+    let kind = ConditionKind::Store;
     match store {
-        Ok(()) => condition(ConditionKind::Store, "store", HOLDS, "Open", "the store answers"),
-        Err(why) => condition(ConditionKind::Store, "store", FAILS, "StoreUnavailable", why.clone()),
+        StoreFact::Well => condition(kind, "store", HOLDS, "Open", "the store answers"),
+        // No request of an agent needs a change.
+        StoreFact::Unwritable(Hindrance::Full) => {
+            let message = "the disk of the store is full: changes are refused, requests of agents go on";
+            condition(kind, "store", NOTED, "DiskFull", message)
+        }
+        StoreFact::Unwritable(Hindrance::Other) => {
+            let message =
+                "the store cannot be written: changes are refused, requests of agents go on; see the log of admin";
+            condition(kind, "store", NOTED, "ReadOnly", message)
+        }
+        StoreFact::Silent(why) => condition(kind, "store", FAILS, "StoreUnavailable", why.clone()),
     }
 }
 
@@ -350,7 +375,8 @@ fn stream(fact: &AuthzFact) -> ConditionBody {
             format!("no authz process has applied the current state for {} s", fact.behind_for.as_secs()),
         );
     }
-    if fact.current > 0 && fact.reported && fact.ready == 0 && !fact.starting {
+    // Why else it is not ready is said of its nonces.
+    if fact.current > 0 && fact.reported && fact.ready == 0 && !fact.starting && fact.failing.is_none() {
         return condition(kind, "authz", FAILS, "NotReady", "no authz process is ready yet");
     }
     condition(kind, "authz", HOLDS, "InSync", format!("{} of {} authz are current", fact.current, fact.connected))
@@ -409,9 +435,16 @@ fn nonces(fact: &AuthzFact) -> ConditionBody {
                        authz, and replay.shared.url";
         return condition(kind, "authz", FAILS, "StoreUnreachable", message);
     }
-    if fact.failing {
-        let message = "admissions cannot be written down: every signed request is refused; look at the run folder";
-        return condition(kind, "authz", FAILS, "ReadOnly", message);
+    if let Some(node) = &fact.failing {
+        // Another that is ready serves on, and wants an admin that is.
+        let status = if fact.ready > 0 { NOTED } else { FAILS };
+        let (reason, why) = if fact.volume_full {
+            ("VolumeFull", "the volume of its run folder is full")
+        } else {
+            ("ReadOnly", "look at its run folder and its log")
+        };
+        let message = format!("{node} cannot write admissions down, and refuses every signed request: {why}");
+        return condition(kind, "authz", status, reason, message);
     }
     if fact.full {
         let message =

@@ -7,7 +7,7 @@ use crate::wire::health::DetailsBody;
 fn well() -> Facts {
     Facts {
         locked: true,
-        store: Ok(()),
+        store: StoreFact::Well,
         key: Some(KeyStanding::Opens),
         secrets: SecretsFact { active: 2, generation: 1, ..SecretsFact::default() },
         envoy: EnvoyFact::Answers { state: "LIVE".to_owned(), version: "1.40.0".to_owned() },
@@ -82,9 +82,9 @@ fn a_drain_is_said_once_with_its_end_and_what_ends_it() {
 #[test]
 fn each_cause_turns_its_own_condition_and_no_other() {
     type Break = fn(&mut Facts);
-    let required: [(&str, Break); 18] = [
+    let required: [(&str, Break); 19] = [
         ("StateLock: LockHeldElsewhere", |facts| facts.locked = false),
-        ("Store: StoreUnavailable", |facts| facts.store = Err("m".to_owned())),
+        ("Store: StoreUnavailable", |facts| facts.store = StoreFact::Silent("m".to_owned())),
         ("MasterKey: KeyMismatch", |facts| facts.key = Some(KeyStanding::Mismatch)),
         ("EnvoyLive: NotStarted", |facts| facts.envoy = EnvoyFact::Down { was_live: false, why: "m".to_owned() }),
         ("EnvoyLive: Crashed", |facts| facts.envoy = EnvoyFact::Down { was_live: true, why: "m".to_owned() }),
@@ -106,7 +106,10 @@ fn each_cause_turns_its_own_condition_and_no_other() {
         ("XdsInSync: NotReady", |facts| facts.authz.ready = 0),
         ("AuthzReachable: Unreachable", |facts| facts.canary = CanaryFact::Undecided("m".to_owned())),
         ("AuthzReachable: FailedOpen", |facts| facts.canary = CanaryFact::LetThrough("m".to_owned())),
-        ("NonceStore: ReadOnly", |facts| facts.authz.failing = true),
+        ("NonceStore: ReadOnly", |facts| (facts.authz.failing, facts.authz.ready) = (Some("a".to_owned()), 0)),
+        ("NonceStore: VolumeFull", |facts| {
+            (facts.authz.failing, facts.authz.volume_full, facts.authz.ready) = (Some("a".to_owned()), true, 0);
+        }),
         ("NonceStore: StoreUnreachable", |facts| facts.authz.store_failing = true),
         ("NonceStore: Full", |facts| facts.authz.full = true),
         ("NonceStore: Starting", |facts| (facts.authz.starting, facts.authz.ready) = (true, 0)),
@@ -116,7 +119,10 @@ fn each_cause_turns_its_own_condition_and_no_other() {
         let kind = reason.split(':').next().unwrap().to_owned();
         assert_eq!(changed(change), (vec![kind], vec![], vec![reason.to_owned()]));
     }
-    let advisory: [(&str, Break); 12] = [
+    let advisory: [(&str, Break); 15] = [
+        ("NonceStore: ReadOnly", |facts| facts.authz.failing = Some("one of two".to_owned())),
+        ("Store: DiskFull", |facts| facts.store = StoreFact::Unwritable(Hindrance::Full)),
+        ("Store: ReadOnly", |facts| facts.store = StoreFact::Unwritable(Hindrance::Other)),
         ("MasterKey: KeyMissing", |facts| facts.key = Some(KeyStanding::FileMissing)),
         ("SecretsSnapshot: TooStale", |facts| (facts.secrets.degraded, facts.secrets.too_old) = (true, true)),
         ("XdsInSync: Nack", |facts| {
@@ -172,7 +178,7 @@ fn what_cannot_be_asked_keeps_nobody_from_anything() {
         facts.canary = CanaryFact::NoEnvoy;
     });
     assert_eq!(dead.0, ["EnvoyLive"]);
-    let shut = changed(|facts| (facts.store, facts.key) = (Err(String::new()), None));
+    let shut = changed(|facts| (facts.store, facts.key) = (StoreFact::Silent(String::new()), None));
     assert_eq!(shut.0, ["Store"]);
 }
 

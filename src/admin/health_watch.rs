@@ -28,12 +28,15 @@ use crate::admin::health_judge::Ending;
 use crate::admin::health_judge::EnvoyFact;
 use crate::admin::health_judge::Facts;
 use crate::admin::health_judge::SecretsFact;
+use crate::admin::health_judge::StoreFact;
 use crate::config::parts::IngressTls;
 use crate::domain::time::MonotonicMillis;
 use crate::domain::time::UnixSeconds;
 use crate::domain::validity::Validity;
 use crate::state::PeerState;
+use crate::store::StoreError;
 use crate::store::unlock::KeyStanding;
+use crate::store::vault::Vault;
 use crate::sys::clock::Clock as _;
 use crate::sys::files;
 use crate::sys::files::LockWatch;
@@ -280,15 +283,20 @@ fn say_what_changed(before: &[ConditionBody], now: &[ConditionBody]) {
     }
 }
 
-async fn store(admin: &Admin) -> (Result<(), String>, Option<KeyStanding>) {
-    let asked = admin.store.read(|vault| {
-        vault.ping()?;
-        vault.key_standing()
-    });
+async fn store(admin: &Admin) -> (StoreFact, Option<KeyStanding>) {
+    let asked = async {
+        let read = |vault: &Vault| {
+            vault.ping()?;
+            vault.key_standing()
+        };
+        let key = admin.store.read(read).await?;
+        Ok::<_, StoreError>((key, admin.store.hindrance().await))
+    };
     match tokio::time::timeout(STORE_PATIENCE, asked).await {
-        Ok(Ok(key)) => (Ok(()), Some(key)),
-        Ok(Err(error)) => (Err(format!("the store does not answer: {error}")), None),
-        Err(_) => (Err("the store does not answer in time".to_owned()), None),
+        Ok(Ok((key, None))) => (StoreFact::Well, Some(key)),
+        Ok(Ok((key, Some(hindrance)))) => (StoreFact::Unwritable(hindrance), Some(key)),
+        Ok(Err(error)) => (StoreFact::Silent(format!("the store does not answer: {error}")), None),
+        Err(_) => (StoreFact::Silent("the store does not answer in time".to_owned()), None),
     }
 }
 
@@ -391,6 +399,8 @@ fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
     }
     memory.ever_current |= current > 0;
     let reports = || peers.iter().filter_map(told_by_one_that_decides);
+    let failing = peers.iter().filter_map(|peer| Some((peer.node.as_str(), told_by_one_that_decides(peer)?)));
+    let failing = failing.filter(|(_, report)| report.replay_failing).min_by_key(|(node, _)| *node);
     let ready = peers.iter().filter(|peer| peer.current).filter_map(|peer| peer.report.as_ref());
     AuthzFact {
         connected: peers.len(),
@@ -399,7 +409,8 @@ fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
         ever_current: memory.ever_current,
         behind_for: memory.current_at.map_or(Duration::ZERO, |at| now.duration_since(at)),
         refused: peers.iter().find_map(|peer| peer.refused.clone()),
-        failing: reports().any(|report| report.replay_failing),
+        failing: failing.map(|(node, _)| node.to_owned()),
+        volume_full: failing.is_some_and(|(_, report)| report.replay_volume_full),
         starting: reports().any(|report| report.replay_starting),
         store_failing: reports().any(|report| report.replay_store_failing),
         window_conflict: admin.publisher.window_conflict(),

@@ -54,7 +54,10 @@ const GUARDED: [(&str, &str); 5] = [
         "`AUTH_RATE_LIMITED`: too many wrong tokens or passwords from this address; `Retry-After` says how long it is so, and a right one need not wait",
     ),
     ("500", "Something of the gateway's failed; its log says what"),
-    ("503", "It took too long, and may still be done"),
+    (
+        "503",
+        "`STORE_UNAVAILABLE`: the store cannot be written now, its disk is full for instance; else it took too long, and may still be done",
+    ),
 ];
 
 /// What every route of a method that has a body may answer besides, whether or not it looks into it: a body without its

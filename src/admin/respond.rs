@@ -1,5 +1,7 @@
 //! Answers: JSON bodies and error envelopes, and the one table from store errors to them.
 
+use std::io;
+
 use axum::body::Body;
 use http::HeaderValue;
 use http::Response;
@@ -11,6 +13,8 @@ use crate::domain::relay::RelayRefused;
 use crate::store::StoreError;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
+use crate::sys::database::Hindrance;
+use crate::sys::files;
 use crate::wire::envelope;
 use crate::wire::envelope::Envelope;
 
@@ -18,6 +22,9 @@ use crate::wire::envelope::Envelope;
 pub const REQUEST_ID_HEADER: &str = "x-request-id";
 /// Header that repeats an error's code.
 pub const CODE_HEADER: &str = "x-sigilum-code";
+
+/// When to come again where the store cannot be written: people look after a disk.
+const STORE_RETRY_SECONDS: u32 = 10;
 
 /// Our id of a request.
 #[derive(Debug, Clone)]
@@ -53,6 +60,23 @@ impl Problem {
     /// Something of ours failed; the log says what.
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", "internal error; the gateway's log says more")
+    }
+
+    /// A file of ours could not be written, and the sentence says which: 500, but for want of room as of the store.
+    pub fn unwritten(error: &io::Error, otherwise: &'static str) -> Self {
+        if files::is_full(error) {
+            return Self::store_unavailable(Hindrance::Full);
+        }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", otherwise)
+    }
+
+    /// The store, or a file beside it, cannot be written for now.
+    pub fn store_unavailable(hindrance: Hindrance) -> Self {
+        let message = match hindrance {
+            Hindrance::Full => "the gateway's disk is full, so nothing can be changed",
+            Hindrance::Other => "the gateway's store cannot be used now; the gateway's log says why",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", message).retry_after(STORE_RETRY_SECONDS)
     }
 
     /// Larger than the limit.
@@ -104,6 +128,12 @@ impl Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if let StoreError::Database(database) = &error
+            && let Some(hindrance) = database.hindrance()
+        {
+            tracing::error!(%error, "the store cannot be used");
+            return Self::store_unavailable(hindrance);
+        }
         match error {
             StoreError::NotFound => Self::new(StatusCode::NOT_FOUND, "", error.to_string()),
             StoreError::VariableNotFound => Self::new(StatusCode::NOT_FOUND, "", error.to_string()),

@@ -115,7 +115,7 @@ async fn put(admin: &Admin, mut asker: Asker, service: ConnectionId, body: &[u8]
         Ok(Err(error)) => {
             tracing::error!(%error, service = %service, "a service key cannot be written");
             let text = "the key cannot be written to the gateway's home; its log says why";
-            return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "", text));
+            return Err(Problem::unwritten(&error, text));
         }
         Err(_) => return Err(Problem::internal()),
     }

@@ -82,6 +82,7 @@ use crate::sys::files::own_folder;
 use crate::sys::http_server;
 use crate::sys::http_server::BindError;
 use crate::sys::peer::SocketError;
+use crate::sys::peer::SocketName;
 use crate::sys::peer::bind_private;
 use crate::sys::peer::check_socket_path;
 use crate::sys::random;
@@ -276,7 +277,7 @@ pub enum AdminError {
 pub struct Bound {
     listeners: Vec<TcpListener>,
     tls: Option<Serving>,
-    state: UnixListener,
+    state: (UnixListener, SocketName),
     door: Option<StateDoor>,
     admin: Arc<Admin>,
     store: Store,
@@ -342,7 +343,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
     check_folder(state_folder).map_err(|source| AdminError::Folder { path: state_folder.to_owned(), source })?;
     let drain = Arc::new(DrainDesk::open(&config.run_dir, SystemClock.now().wall));
     initial.settings.draining_until_ms = drain.until_ms();
-    let state = bind_private(&state_path).await?;
+    let state = (bind_private(&state_path).await?, SocketName::of(&state_path));
     catalog::make_if_missing(&config.service_catalog);
     access::warn_of_mode(config.access_mode);
     let publisher = Publisher::new(initial);
@@ -497,11 +498,16 @@ impl Bound {
     /// Serves until told to stop or until a part fails; then finishes requests in flight and closes the store.
     pub async fn run(self) -> Ended {
         let Self { listeners, tls, state, door, admin, store, store_thread, supervised, grace, mut tasks, .. } = self;
+        let (listener, name) = state;
         let peers = if supervised { supervised_peers(tasks.stop_handle()) } else { unsupervised_peers() };
         let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let publisher = admin.publisher.clone();
         let metrics = Arc::clone(&admin.metrics);
-        tasks.spawn("state-stream", |stop| publisher.serve_unix(state, peers, stop));
+        tasks.spawn("state-stream", |stop| async move {
+            publisher.serve_unix(listener, peers, stop).await;
+            // While the lock of the data folder is ours: no other admin of it has come yet.
+            name.remove();
+        });
         if let Some(door) = door {
             door.serve(&admin.publisher, &mut tasks);
         }

@@ -320,15 +320,22 @@ fn read_journal(
 ) -> Result<(Journal, ReplayWindow), JournalError> {
     let now = clock.now().seconds();
     let (journal, window, found) = Journal::open_after(&config.run_dir, config.replay_capacity, now, preread)?;
+    if journal.failing().is_some() {
+        tracing::error!(
+            folder = %config.run_dir.display(),
+            "the volume is full, so the replay journal cannot be written to: every signed request is refused until it can"
+        );
+    }
     match found {
         Found::Usable => tracing::info!(entries = window.len(), "the replay journal was read"),
         // What was used before is known to the window that all share.
-        Found::Unusable(reason) if config.shared_replay.is_some() => {
-            tracing::info!(
-                reason,
-                "no replay journal of an earlier authz; the shared replay window knows what was used"
-            );
+        Found::Nothing if config.shared_replay.is_some() => {
+            tracing::info!("a new replay journal; the shared replay window knows what was used before");
         }
+        Found::Unusable(reason) if config.shared_replay.is_some() => {
+            tracing::info!(reason, "no usable replay journal; the shared replay window knows what was used before");
+        }
+        Found::Nothing => tracing::info!("a new replay journal: requests signed before this start are refused"),
         Found::Unusable(reason) => {
             tracing::warn!(reason, "no usable replay journal: requests signed before this start are refused");
         }

@@ -9,6 +9,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::authz::CERTIFICATE;
 use crate::authz::FED;
+use crate::authz::NOT_READY;
 use crate::domain::validity::Validity;
 use crate::state;
 use crate::state::StateSource;
@@ -16,11 +17,14 @@ use crate::sys::tls::ClientTls;
 use crate::sys::tls::TlsError;
 use crate::sys::tls::TlsFiles;
 
+/// More of a reason than this is not shown.
+const MAX_WHY: usize = 200;
+
 /// How an authz stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthzHealth {
-    /// It refuses what is signed now: it has no state (any more), its replay window has just begun, the shared one does not
-    /// answer, or it drains.
+    /// It refuses what is signed now: it has no state (any more), its journal cannot be written to, its replay window has just
+    /// begun, the shared one does not answer, or it drains.
     NotServing,
     /// It decides by what it received; admin does not speak to it now.
     Cut,
@@ -29,12 +33,14 @@ pub enum AuthzHealth {
 }
 
 /// What is told of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthzTold {
     /// How it stands.
     pub health: AuthzHealth,
     /// When the certificate holds that it shows admin; `None`: it shows none, or does not say.
     pub certificate: Option<Validity>,
+    /// Why it does not decide; `None`: it does, or does not say.
+    pub why: Option<String>,
 }
 
 /// Why nothing can be said of it.
@@ -81,12 +87,15 @@ impl AuthzDoor {
             let word = answer.metadata().get(CERTIFICATE).and_then(|word| word.to_str().ok());
             let certificate = word.and_then(Validity::parse);
             if answer.get_ref().status() != ServingStatus::Serving {
-                return Ok(AuthzTold { health: AuthzHealth::NotServing, certificate });
+                let why = answer.metadata().get(NOT_READY).and_then(|why| why.to_str().ok());
+                let why = why.map(|why| why.chars().take(MAX_WHY).collect());
+                return Ok(AuthzTold { health: AuthzHealth::NotServing, certificate, why });
             }
             // One that knows no such service is of a version that does not tell.
             let fed = client.check(HealthCheckRequest { service: FED.to_owned() }).await;
             let cut = fed.is_ok_and(|fed| fed.get_ref().status() == ServingStatus::NotServing);
-            Ok(AuthzTold { health: if cut { AuthzHealth::Cut } else { AuthzHealth::Serving }, certificate })
+            let health = if cut { AuthzHealth::Cut } else { AuthzHealth::Serving };
+            Ok(AuthzTold { health, certificate, why: None })
         };
         tokio::time::timeout(patience, asked).await.map_err(|_| AuthzHealthError::Late(patience))?
     }

@@ -6,14 +6,11 @@
 
 use std::path::Path;
 
-/// How long a unit that ended waits before it starts again, and how it is ended.
+/// Which of our units it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The gateway: its supervisor is asked, and drains; what is left after that is killed.
-    Gateway {
-        /// How long requests in flight have, in seconds.
-        drain_seconds: u64,
-    },
+    Gateway,
     /// The bridge.
     Pair,
 }
@@ -103,7 +100,7 @@ impl Kind {
     /// The name of the unit; `suffix` tells those of several gateways of a user apart.
     pub fn unit(self, suffix: &str) -> String {
         match self {
-            Self::Gateway { .. } => format!("sigilum-gateway{suffix}.service"),
+            Self::Gateway => format!("sigilum-gateway{suffix}.service"),
             Self::Pair => format!("sigilum-gateway-pair{suffix}.service"),
         }
     }
@@ -111,7 +108,7 @@ impl Kind {
     /// What it is called in its file.
     pub const fn description(self) -> &'static str {
         match self {
-            Self::Gateway { .. } => "Sigilum Gateway",
+            Self::Gateway => "Sigilum Gateway",
             Self::Pair => "Sigilum Gateway Pair Bridge",
         }
     }
@@ -122,6 +119,8 @@ impl Kind {
 pub struct Unit<'a> {
     /// What it is.
     pub kind: Kind,
+    /// How long requests in flight have at its end, in seconds; the bridge has none.
+    pub drain_seconds: u64,
     /// See [`Kind::unit`].
     pub suffix: &'a str,
     /// Whose systemd runs it.
@@ -153,7 +152,7 @@ pub fn render(unit: &Unit<'_>) -> Result<String, UnitError> {
     lines.push("Wants=network-online.target".to_owned());
     lines.push(format!("After=network-online.target{}", after(unit)));
     match unit.kind {
-        Kind::Gateway { .. } => lines.extend(["StartLimitIntervalSec=60", "StartLimitBurst=5"].map(str::to_owned)),
+        Kind::Gateway => lines.extend(["StartLimitIntervalSec=60", "StartLimitBurst=5"].map(str::to_owned)),
         // One that cannot connect for a night still does in the morning.
         Kind::Pair => lines.push("StartLimitIntervalSec=0".to_owned()),
     }
@@ -168,7 +167,7 @@ pub fn render(unit: &Unit<'_>) -> Result<String, UnitError> {
     }
     lines.push("Restart=always".to_owned());
     let (restart, stop, last) = match unit.kind {
-        Kind::Gateway { drain_seconds } => (5, drain_seconds.saturating_add(STOP_GRACE), CONFIG),
+        Kind::Gateway => (5, unit.drain_seconds.saturating_add(STOP_GRACE), CONFIG),
         Kind::Pair => (2, 10, FINAL),
     };
     lines.push(format!("RestartSec={restart}"));
@@ -178,7 +177,7 @@ pub fn render(unit: &Unit<'_>) -> Result<String, UnitError> {
     lines.push(format!("TimeoutStopSec={stop}"));
     lines.push("UMask=0077".to_owned());
     match unit.kind {
-        Kind::Gateway { .. } => lines.extend(GATEWAY.iter().map(|line| (*line).to_owned())),
+        Kind::Gateway => lines.extend(GATEWAY.iter().map(|line| (*line).to_owned())),
         Kind::Pair => lines.push("NoNewPrivileges=yes".to_owned()),
     }
     let target = match unit.scope {
@@ -210,8 +209,8 @@ fn load_credential(credential: &Credential<'_>) -> Result<String, UnitError> {
 
 fn after(unit: &Unit<'_>) -> String {
     match unit.kind {
-        Kind::Gateway { .. } => String::new(),
-        Kind::Pair => format!(" {}", Kind::Gateway { drain_seconds: 0 }.unit(unit.suffix)),
+        Kind::Gateway => String::new(),
+        Kind::Pair => format!(" {}", Kind::Gateway.unit(unit.suffix)),
     }
 }
 

@@ -5,9 +5,13 @@ use std::process::Command;
 
 use super::*;
 
-const GATEWAY: Kind = Kind::Gateway { drain_seconds: 30 };
+const GATEWAY: Kind = Kind::Gateway;
 
 fn rendered(kind: Kind, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    rendered_with(30, kind, arguments, environment)
+}
+
+fn rendered_with(drain_seconds: u64, kind: Kind, arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let program = std::env::current_exe().unwrap();
     let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
     let environment: Vec<_> =
@@ -15,6 +19,7 @@ fn rendered(kind: Kind, arguments: &[&str], environment: &[(&str, &str)]) -> Str
     let reload = ["secrets", "reload", "--quiet"].map(str::to_owned);
     let unit = Unit {
         kind,
+        drain_seconds,
         suffix: "",
         scope: Scope::User,
         program: &program,
@@ -32,6 +37,7 @@ fn system(master_key: Option<Credential<'_>>) -> String {
     let scope = Scope::System { master_key };
     let unit = Unit {
         kind: GATEWAY,
+        drain_seconds: 30,
         suffix: "",
         scope,
         program: &program,
@@ -134,8 +140,7 @@ fn a_session_that_is_over_is_not_started_again_and_no_process_is_left() {
 #[test]
 fn a_gateway_has_time_to_drain() {
     assert!(rendered(GATEWAY, &[], &[]).contains("\nTimeoutStopSec=70\n"));
-    let forever = Kind::Gateway { drain_seconds: u64::MAX };
-    assert!(rendered(forever, &[], &[]).contains("\nTimeoutStopSec=18446744073709551615\n"));
+    assert!(rendered_with(u64::MAX, GATEWAY, &[], &[]).contains("\nTimeoutStopSec=18446744073709551615\n"));
 }
 
 #[test]
@@ -143,6 +148,7 @@ fn a_word_stays_one_word() {
     let unit = Unit {
         suffix: "-1a2b3c4d",
         kind: Kind::Pair,
+        drain_seconds: 0,
         scope: Scope::User,
         reload: &[],
         program: &PathBuf::from("/opt/my tools/sigilum"),
@@ -158,13 +164,14 @@ fn a_word_stays_one_word() {
 fn nothing_begins_a_line_of_its_own() {
     let unit = |arguments: &[String], environment: &[(String, String)]| {
         let (kind, scope, program) = (Kind::Pair, Scope::User, Path::new("/bin/true"));
-        render(&Unit { kind, suffix: "", scope, program, arguments, reload: &[], environment })
+        render(&Unit { kind, drain_seconds: 0, suffix: "", scope, program, arguments, reload: &[], environment })
     };
     let bad = "x\nExecStartPre=/bin/sh".to_owned();
     assert_eq!(unit(std::slice::from_ref(&bad), &[]), Err(UnitError::Control(bad.clone())));
     assert!(matches!(unit(&[], &[("A".to_owned(), bad)]), Err(UnitError::Control(_))));
     let (scope, program) = (Scope::User, Path::new("sigilum"));
-    let relative = Unit { kind: Kind::Pair, suffix: "", scope, program, arguments: &[], reload: &[], environment: &[] };
+    let (kind, suffix, drain_seconds) = (Kind::Pair, "", 0);
+    let relative = Unit { kind, drain_seconds, suffix, scope, program, arguments: &[], reload: &[], environment: &[] };
     assert_eq!(render(&relative), Err(UnitError::Program("sigilum".to_owned())));
 }
 
@@ -173,7 +180,8 @@ fn a_credential_is_a_plain_path() {
     for bad in ["relative", "/a b", "/a:b", "/a%b", "/a\nb"] {
         let scope = Scope::System { master_key: Some(Credential { path: Path::new(bad), encrypted: true }) };
         let (kind, program) = (GATEWAY, Path::new("/bin/true"));
-        let unit = Unit { kind, suffix: "", scope, program, arguments: &[], reload: &[], environment: &[] };
+        let (suffix, drain_seconds) = ("", 30);
+        let unit = Unit { kind, drain_seconds, suffix, scope, program, arguments: &[], reload: &[], environment: &[] };
         assert!(render(&unit).is_err(), "{bad}");
     }
 }

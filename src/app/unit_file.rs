@@ -124,9 +124,9 @@ mod tests {
             value in "[^\\p{C}]{0,20}",
         ) {
             let environment = vec![("NAME".to_owned(), value)];
-            let kind = Kind::Gateway { drain_seconds: 15 };
             let unit = Unit {
-                kind,
+                kind: Kind::Gateway,
+                drain_seconds: 15,
                 suffix: "",
                 scope: Scope::User,
                 program: Path::new(&program),

@@ -6,7 +6,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::authz::journal::Failing;
 use crate::authz::journal::Journal;
+use crate::authz::journal::JournalError;
 use crate::domain::decision::Admission;
 use crate::domain::decision::DenyReason;
 use crate::domain::replay::AdmitRefusal;
@@ -52,15 +54,17 @@ impl Admissions {
         // journal only refuses more.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { window, journal } = &mut *inner;
-        let Some(journal) = journal else { return Err(DenyReason::Unavailable) };
+        // Where nothing can be written the nonce is not used either: the same request is good when something can again, and
+        // the window does not fill with what nobody was let through for. Whether it can is tried by `tend`.
+        let Some(journal) = journal.as_mut().filter(|journal| journal.failing().is_none()) else {
+            return Err(DenyReason::Unavailable);
+        };
         let entry = window
             .admit(&admission.key, &admission.nonce, admission.created, max_age, seconds)
             .map_err(|refusal| self.reason(refusal))?;
-        journal.append(&entry, max_age, seconds).map_err(|error| {
-            tracing::error!(error = %error, source = %error.source, "an admission could not be written down");
-            DenyReason::Unavailable
-        })?;
-        Ok(())
+        let written = journal.append(&entry, max_age, seconds);
+        tell(false, &written);
+        written.map_err(|_| DenyReason::Unavailable)
     }
 
     /// Closes the journal: from now on nothing is admitted here, and another process may.
@@ -89,18 +93,20 @@ impl Admissions {
         self.share_refusals.load(Ordering::Relaxed)
     }
 
-    /// Whether the next admission could be written down, by whoever is to: one that another process writes now is its. A journal whose file is gone is begun anew, so that what is admitted
-    /// from now on is found after a restart.
-    pub fn is_kept(&self, now: Now) -> bool {
+    /// Why the next admission could not be written down, as far as is known; `None` also where another process writes the
+    /// journal now: its failures are its own.
+    pub fn failing(&self) -> Option<Failing> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.journal.as_ref().and_then(Journal::failing)
+    }
+
+    /// Makes the journal ready for the next admission where it is not: one whose file is gone is begun anew, so that what is
+    /// admitted from now on is found after a restart, and one that could not be written to is tried.
+    pub fn tend(&self, now: Now) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(journal) = inner.journal.as_mut() else { return true };
-        match journal.mend(now.seconds()) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(error = %error, source = %error.source, "the replay journal cannot be written to");
-                false
-            }
-        }
+        let Some(journal) = inner.journal.as_mut() else { return };
+        let failed = journal.failing().is_some();
+        tell(failed, &journal.mend(now.seconds()));
     }
 
     /// Live entries and how many there may be.
@@ -122,9 +128,22 @@ impl Admissions {
     }
 }
 
+/// Once when it begins and once when it ends: a log that grows with each request would fill what is full already.
+fn tell(failed: bool, written: &Result<(), JournalError>) {
+    match (failed, written) {
+        (false, Err(error)) => {
+            tracing::error!(%error, "the replay journal cannot be written to: every signed request is refused until it can");
+        }
+        (true, Ok(())) => tracing::info!("the replay journal can be written to again"),
+        (false, Ok(())) | (true, Err(_)) => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test code may panic")]
+
+    use std::fs;
 
     use super::*;
     use crate::sys::clock::Clock as _;
@@ -136,8 +155,12 @@ mod tests {
         let now = SystemClock.now();
         let (journal, window, _) = Journal::open(folder.path(), 10, now.seconds()).unwrap();
         let admissions = Admissions::new(journal, window);
-        assert!(admissions.is_kept(now));
+        fs::remove_file(folder.path().join("replay-1.journal")).unwrap();
+        fs::create_dir(folder.path().join("replay-2.journal")).unwrap();
+        admissions.tend(now);
+        assert_eq!(admissions.failing(), Some(Failing::Otherwise));
         admissions.seal();
-        assert!(admissions.is_kept(now), "its failures are another's now");
+        admissions.tend(now);
+        assert_eq!(admissions.failing(), None, "its failures are another's now");
     }
 }

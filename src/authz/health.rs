@@ -1,5 +1,5 @@
-//! Health as gRPC has it. Whoever asks is told besides when the certificate holds that this process shows admin: the protocol
-//! knows of serving and not serving, and somebody should hear of an end before it comes.
+//! Health as gRPC has it. Whoever asks is told besides why nothing is decided, and when the certificate holds that this process
+//! shows admin: the protocol knows of serving and not serving, and somebody should hear of an end before it comes.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use tonic::Status;
 use tonic::metadata::MetadataValue;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::HealthCheckResponse;
+use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::server::HealthService;
 
@@ -17,6 +18,12 @@ use crate::domain::validity::Validity;
 /// The header of an answer that says when the certificate holds ([`Validity::word`]).
 pub const CERTIFICATE: &str = "sigilum-state-certificate";
 
+/// The header of an answer that says why requests are not decided, in a few words.
+pub const NOT_READY: &str = "sigilum-not-ready";
+
+/// Why requests signed now are not decided, as far as is known.
+pub(super) type Why = Arc<dyn Fn() -> Option<&'static str> + Send + Sync>;
+
 /// When the certificate holds that is in use now; `None`: none is shown.
 pub type Certificate = Arc<dyn Fn() -> Option<Validity> + Send + Sync>;
 
@@ -24,11 +31,12 @@ pub type Certificate = Arc<dyn Fn() -> Option<Validity> + Send + Sync>;
 pub(super) struct Told {
     inner: HealthService,
     certificate: Certificate,
+    why: Why,
 }
 
 impl Told {
-    pub(super) fn new(inner: HealthService, certificate: Certificate) -> Self {
-        Self { inner, certificate }
+    pub(super) fn new(inner: HealthService, certificate: Certificate, why: Why) -> Self {
+        Self { inner, certificate, why }
     }
 }
 
@@ -41,6 +49,11 @@ impl Health for Told {
         let word = (self.certificate)().and_then(|validity| MetadataValue::try_from(validity.word()).ok());
         if let Some(word) = word {
             answer.metadata_mut().insert(CERTIFICATE, word);
+        }
+        if answer.get_ref().status() != ServingStatus::Serving
+            && let Some(why) = (self.why)()
+        {
+            answer.metadata_mut().insert(NOT_READY, MetadataValue::from_static(why));
         }
         Ok(answer)
     }

@@ -4,6 +4,10 @@
 //! 32 bytes. Nothing is synced: what was written survives the end of the process, however it ends,
 //! and not the end of the operating system. So the header names the boot, and a journal of another boot
 //! is not believed. A last entry that is cut off was never answered, and is dropped.
+//!
+//! Where a write fails, nothing more is written to that segment, and each look ([`Journal::mend`]) tries to begin another:
+//! a header is written then, which no reader takes for an admission, whenever the process may end. Until one was begun
+//! nothing is admitted.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -33,6 +37,7 @@ use crate::domain::replay::ReplayWindow;
 use crate::domain::time::CLOCK_SKEW;
 use crate::domain::time::UnixSeconds;
 use crate::sys::boot;
+use crate::sys::files;
 use crate::sys::files::PRIVATE_FILE;
 use crate::sys::random;
 
@@ -56,12 +61,29 @@ pub struct JournalError {
     pub source: io::Error,
 }
 
+impl JournalError {
+    fn failing(&self) -> Failing {
+        if files::is_full(&self.source) { Failing::Full } else { Failing::Otherwise }
+    }
+}
+
+/// Why nothing can be written now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failing {
+    /// The volume has no room left, or a quota has none.
+    Full,
+    /// Anything else: the volume is read-only, broken, or not ours any more.
+    Otherwise,
+}
+
 /// What was found at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// Everything an earlier process admitted and that may still be replayed.
     Usable,
-    /// Nothing, or nothing that can be relied upon; the reason is for the log.
+    /// Nothing: no authz has had this folder.
+    Nothing,
+    /// Something that cannot be relied upon; the reason is for the log.
     Unusable(&'static str),
 }
 
@@ -98,6 +120,8 @@ pub struct Journal {
     lost: u64,
     /// The highest wall clock seen: a clock that steps back deletes nothing too early.
     high: UnixSeconds,
+    /// What the last write failed with; `None`: it did not.
+    failing: Option<Failing>,
     current: Segment,
     older: VecDeque<Older>,
 }
@@ -105,12 +129,31 @@ pub struct Journal {
 #[derive(Debug)]
 struct Segment {
     number: u64,
-    file: File,
+    /// `None`: it could not be begun, there is no such segment.
+    file: Option<File>,
     length: u64,
     opened: u64,
     last_expiry: u64,
     /// Seconds; 0 while no admission has said.
     max_age: u64,
+}
+
+impl Segment {
+    const fn of(header: &Header, file: Option<File>) -> Self {
+        Self {
+            number: header.number,
+            file,
+            length: HEADER_BYTES as u64,
+            opened: header.opened,
+            last_expiry: 0,
+            max_age: header.max_age,
+        }
+    }
+
+    /// What stands before the first one a process begins.
+    fn none_before(first: &Header) -> Self {
+        Self { number: first.number.saturating_sub(1), ..Self::of(first, None) }
+    }
 }
 
 /// A segment that is only kept until its last entry has expired.
@@ -233,12 +276,9 @@ impl Journal {
                 let number = numbers.last().copied().unwrap_or(0).saturating_add(1);
                 let (boot, floor) = (boot.unwrap_or(0), now.0);
                 let header = Header { hash_key, boot, max_age: 0, number, opened: now.0, floor };
-                let current = begin(folder, &header)?;
-                let older = numbers.into_iter().map(|number| Older { number, last_expiry: 0 }).collect();
-                let mut journal =
-                    Self { folder: folder.to_owned(), hash_key, boot, floor, lost: 0, high: now, current, older };
-                journal.drop_expired();
-                Ok((journal, window, Found::Unusable(reason)))
+                let older: VecDeque<_> = numbers.into_iter().map(|number| Older { number, last_expiry: 0 }).collect();
+                let found = if older.is_empty() { Found::Nothing } else { Found::Unusable(reason) };
+                Ok((Self::start(folder, &header, older)?, window, found))
             }
         }
     }
@@ -279,11 +319,29 @@ impl Journal {
             last.saturating_add(1)
         };
         let header = Header { max_age: max_age.unwrap_or(0), number, opened: high.0, floor, ..first };
-        let current = begin(folder, &header)?;
-        let (hash_key, boot) = (first.hash_key, first.boot);
-        let mut journal = Self { folder: folder.to_owned(), hash_key, boot, floor, lost: 0, high, current, older };
-        journal.drop_expired();
-        Ok((journal, window))
+        Ok((Self::start(folder, &header, older)?, window))
+    }
+
+    /// Begins the first segment of this process. A volume that is full keeps nobody from starting: what was admitted is
+    /// known, and nothing is admitted until there is room.
+    fn start(folder: &Path, header: &Header, older: VecDeque<Older>) -> Result<Self, JournalError> {
+        let none = Segment::none_before(header);
+        let mut journal = Self {
+            folder: folder.to_owned(),
+            hash_key: header.hash_key,
+            boot: header.boot,
+            floor: header.floor,
+            lost: 0,
+            high: UnixSeconds(header.opened),
+            failing: None,
+            current: none,
+            older,
+        };
+        match journal.rotate(Duration::from_secs(header.max_age)) {
+            Err(error) if error.failing() == Failing::Full => journal.failing = Some(Failing::Full),
+            begun => begun?,
+        }
+        Ok(journal)
     }
 
     /// What tells this memory from another. It is kept with it: whoever follows on this folder has the same.
@@ -304,41 +362,66 @@ impl Journal {
         self.floor > 0 && now.0 <= self.floor.saturating_add(CLOCK_SKEW.as_secs())
     }
 
-    /// Writes an admission down. On an error the admission must not be answered; the journal stays usable.
+    /// What the last write failed with; `None`: the next admission can be written down, as far as is known.
+    pub const fn failing(&self) -> Option<Failing> {
+        self.failing
+    }
+
+    /// Writes an admission down. On an error the admission must not be answered; the next attempt goes to another segment.
     pub fn append(&mut self, entry: &Entry, max_age: Duration, now: UnixSeconds) -> Result<(), JournalError> {
         self.high = self.high.max(now);
+        let written = self.write(entry, max_age);
+        self.failing = written.as_ref().err().map(JournalError::failing);
+        written
+    }
+
+    fn write(&mut self, entry: &Entry, max_age: Duration) -> Result<(), JournalError> {
         let entries = self.current.length.saturating_sub(HEADER_BYTES as u64) / Entry::ENCODED_BYTES as u64;
         let old = self.high.0.saturating_sub(self.current.opened) >= SEGMENT_SECONDS;
-        if old || entries >= SEGMENT_ENTRIES || self.current.max_age != max_age.as_secs() {
+        let other = entries >= SEGMENT_ENTRIES || self.current.max_age != max_age.as_secs();
+        // Whoever reads ahead may have seen part of what failed, and must not find another entry around it.
+        if self.failing.is_some() || old || other {
             self.rotate(max_age)?;
         }
-        let path = || segment_path(&self.folder, self.current.number);
-        let written = self.current.file.write_all(&entry.encode());
-        if let Err(source) = written {
-            // Part of it may be there: cut it off, or what follows could not be read.
-            if self.current.file.set_len(self.current.length).is_err() {
-                self.current.opened = 0;
-            }
-            return Err(fail(&path(), source));
+        let path = segment_path(&self.folder, self.current.number);
+        let Some(file) = &mut self.current.file else { return Err(fail(&path, io::ErrorKind::NotFound.into())) };
+        if let Err(source) = file.write_all(&entry.encode()) {
+            // Part of it may be there. It would be dropped as it is; this only leaves less to read.
+            let _ = file.set_len(self.current.length);
+            return Err(fail(&path, source));
         }
         self.current.length = self.current.length.saturating_add(Entry::ENCODED_BYTES as u64);
         self.current.last_expiry = self.current.last_expiry.max(entry.expires_at.0);
         Ok(())
     }
 
-    /// Begins another segment where the current one is no longer in the folder: what is written to a file without a name is
-    /// not found after a restart. What was in it is not found either, so a restart will refuse what was signed until now.
+    /// Begins another segment where the last write failed, which tries whether one works again, and where the current one is
+    /// no longer in the folder: what is written to a file without a name is not found after a restart. What was in it
+    /// is not found either, so a restart will refuse what was signed until now.
     pub fn mend(&mut self, now: UnixSeconds) -> Result<(), JournalError> {
-        let path = segment_path(&self.folder, self.current.number);
-        let held = self.current.file.metadata().map_err(|error| fail(&path, error))?;
-        match fs::symlink_metadata(&path) {
-            Ok(found) if (found.dev(), found.ino()) == (held.dev(), held.ino()) => Ok(()),
-            Ok(_) | Err(_) => {
-                self.high = self.high.max(now);
-                self.lost = self.high.0;
-                self.rotate(Duration::from_secs(self.current.max_age))
+        let mended = self.begin_where_due(now);
+        self.failing = mended.as_ref().err().map(JournalError::failing);
+        mended
+    }
+
+    fn begin_where_due(&mut self, now: UnixSeconds) -> Result<(), JournalError> {
+        let is_lost = match &self.current.file {
+            Some(file) => {
+                let path = segment_path(&self.folder, self.current.number);
+                let held = file.metadata().map_err(|error| fail(&path, error))?;
+                let found = fs::symlink_metadata(&path);
+                !found.is_ok_and(|found| (found.dev(), found.ino()) == (held.dev(), held.ino()))
             }
+            None => false,
+        };
+        if !is_lost && self.failing.is_none() {
+            return Ok(());
         }
+        self.high = self.high.max(now);
+        if is_lost {
+            self.lost = self.high.0;
+        }
+        self.rotate(Duration::from_secs(self.current.max_age))
     }
 
     fn rotate(&mut self, max_age: Duration) -> Result<(), JournalError> {
@@ -350,11 +433,34 @@ impl Journal {
             opened: self.high.0,
             floor: self.floor.max(self.lost),
         };
-        let next = begin(&self.folder, &header)?;
+        let next = match begin(&self.folder, &header) {
+            Err(error) if error.failing() == Failing::Full => self.begin_in_place_of_expired(&header, error)?,
+            begun => begun?,
+        };
         let ended = std::mem::replace(&mut self.current, next);
-        self.older.push_back(Older { number: ended.number, last_expiry: ended.last_expiry });
+        if ended.file.is_some() {
+            self.older.push_back(Older { number: ended.number, last_expiry: ended.last_expiry });
+        }
         self.drop_expired();
         Ok(())
+    }
+
+    /// Without room for a header, in the room of the oldest segment where that has expired: the journal itself may be what
+    /// fills the volume. None is deleted before the next begins, because its header says how late it was.
+    fn begin_in_place_of_expired(&mut self, header: &Header, full: JournalError) -> Result<Segment, JournalError> {
+        let Some(number) = self.older.front().filter(|oldest| oldest.last_expiry < self.high.0).map(|one| one.number)
+        else {
+            return Err(full);
+        };
+        let (old, path) = (segment_path(&self.folder, number), segment_path(&self.folder, header.number));
+        let io = |error| fail(&old, error);
+        let mut file = OpenOptions::new().write(true).open(&old).map_err(io)?;
+        // From here to its new name it is damage to whoever starts, who then refuses what was signed before.
+        file.write_all(&header.encode()).map_err(io)?;
+        file.set_len(HEADER_BYTES as u64).map_err(io)?;
+        fs::rename(&old, &path).map_err(io)?;
+        self.older.pop_front();
+        Ok(Segment::of(header, Some(file)))
     }
 
     /// Deletes from the oldest on, so that the numbers keep having no gap.
@@ -469,14 +575,7 @@ fn begin(folder: &Path, header: &Header) -> Result<Segment, JournalError> {
         let _ = fs::remove_file(&path);
         return Err(io(error));
     }
-    Ok(Segment {
-        number: header.number,
-        file,
-        length: HEADER_BYTES as u64,
-        opened: header.opened,
-        last_expiry: 0,
-        max_age: header.max_age,
-    })
+    Ok(Segment::of(header, Some(file)))
 }
 
 #[cfg(test)]

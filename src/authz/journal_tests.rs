@@ -35,7 +35,7 @@ fn files(folder: &Path) -> Vec<u64> {
 /// A journal that has lived long enough for its first floor not to matter: begun at `NOW - 1000`.
 fn settled(folder: &Path) -> (Journal, ReplayWindow) {
     let (journal, window, found) = open(folder, UnixSeconds(NOW.0 - 1000));
-    assert!(matches!(found, Found::Unusable(_)));
+    assert_eq!(found, Found::Nothing);
     (journal, window)
 }
 
@@ -58,7 +58,7 @@ fn a_restart_forgets_nothing_and_refuses_nothing_else() {
 fn without_a_journal_older_requests_are_refused_even_after_another_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (mut journal, mut window, found) = open(folder.path(), NOW);
-    assert_eq!(found, Found::Unusable("there is none"));
+    assert_eq!(found, Found::Nothing);
     assert_eq!(admit(&mut journal, &mut window, "old", NOW, at(1), MAX_AGE), Err(AdmitRefusal::Starting));
     for seconds in 0..9 {
         let signed_now = admit(&mut journal, &mut window, &seconds.to_string(), at(seconds), at(seconds), MAX_AGE);
@@ -201,13 +201,86 @@ fn what_could_not_be_written_leaves_a_readable_journal() {
     // A file that cannot be written stands for a full disk.
     let path = segment_path(folder.path(), journal.current.number);
     let entry = window.admit(&KEY, "two", NOW, MAX_AGE, NOW).unwrap();
-    journal.current.file = File::open(&path).unwrap();
+    journal.current.file = Some(File::open(&path).unwrap());
     journal.append(&entry, MAX_AGE, NOW).unwrap_err();
     let entry = window.admit(&KEY, "three", NOW, MAX_AGE, NOW).unwrap();
     journal.append(&entry, MAX_AGE, NOW).unwrap();
     drop(journal);
     let (_, window, found) = open(folder.path(), at(1));
     assert_eq!((found, window.len()), (Found::Usable, 2));
+}
+
+#[test]
+fn after_a_failed_write_the_next_look_begins_another_segment_and_leaves_no_admission() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    let entry = window.admit(&KEY, "two", NOW, MAX_AGE, NOW).unwrap();
+    let number = journal.current.number;
+    journal.current.file = Some(File::open(segment_path(folder.path(), number)).unwrap());
+    journal.append(&entry, MAX_AGE, NOW).unwrap_err();
+    assert_eq!(journal.failing(), Some(Failing::Otherwise));
+    // In the way of the next.
+    let blocked = segment_path(folder.path(), number + 1);
+    fs::create_dir(&blocked).unwrap();
+    journal.mend(at(1)).unwrap_err();
+    assert_eq!(journal.failing(), Some(Failing::Otherwise), "as long as nothing can be written");
+    fs::remove_dir(&blocked).unwrap();
+    journal.mend(at(2)).unwrap();
+    assert_eq!(journal.failing(), None);
+    assert_eq!(*files(folder.path()).last().unwrap(), number + 1);
+    drop(journal);
+    let (_, window, found) = open(folder.path(), at(3));
+    assert_eq!((found, window.len()), (Found::Usable, 1));
+}
+
+#[test]
+fn a_journal_that_has_filled_its_volume_goes_on_in_the_room_of_what_has_expired() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    admit(&mut journal, &mut window, "two", at(100), at(100), MAX_AGE).unwrap();
+    let full = || fail(folder.path(), io::ErrorKind::StorageFull.into());
+    let (first, next) = (journal.older[0].number, journal.current.number + 1);
+    let header = |journal: &Journal, now: UnixSeconds| Header {
+        hash_key: journal.hash_key,
+        boot: journal.boot,
+        max_age: MAX_AGE.as_secs(),
+        number: next,
+        opened: now.0,
+        floor: journal.floor,
+    };
+    let early = header(&journal, at(200));
+    let told = journal.begin_in_place_of_expired(&early, full()).unwrap_err();
+    assert_eq!(told.failing(), Failing::Full, "what may still be replayed is kept");
+    journal.high = at(310);
+    let late = header(&journal, at(310));
+    let begun = journal.begin_in_place_of_expired(&late, full()).unwrap();
+    assert_eq!((begun.number, files(folder.path())), (next, vec![next - 1, next]));
+    assert!(first < next - 1 && journal.older.is_empty());
+    drop((journal, window));
+    // As after any other rotation: a clock that has stepped back since brings nothing back.
+    let (mut journal, mut window, found) = open(folder.path(), at(200));
+    assert_eq!((found, window.len()), (Found::Usable, 1));
+    for (nonce, created) in [("one", NOW), ("two", at(100))] {
+        admit(&mut journal, &mut window, nonce, created, at(200), MAX_AGE).unwrap_err();
+    }
+}
+
+#[test]
+fn an_end_while_a_segment_takes_the_room_of_another_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    admit(&mut journal, &mut window, "two", at(100), at(100), MAX_AGE).unwrap();
+    let (hash_key, boot, number) = (journal.hash_key, journal.boot, journal.current.number + 1);
+    let header = Header { hash_key, boot, max_age: 300, number, opened: at(400).0, floor: 0 };
+    let first = segment_path(folder.path(), journal.older[0].number);
+    drop((journal, window));
+    // Its header is written, its name is the old one yet.
+    OpenOptions::new().write(true).open(&first).unwrap().write_all(&header.encode()).unwrap();
+    let (_, _, found) = open(folder.path(), at(400));
+    assert!(matches!(found, Found::Unusable(_)), "{found:?}");
 }
 
 #[test]

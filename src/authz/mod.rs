@@ -18,6 +18,8 @@ mod traces;
 pub use admission::Admissions;
 pub use health::CERTIFICATE;
 pub use health::Certificate;
+pub use health::NOT_READY;
+pub use journal::Failing;
 pub use journal::Found;
 pub use journal::Journal;
 pub use journal::JournalError;

@@ -15,6 +15,7 @@ use tonic_health::server::HealthService;
 use crate::authz::health::Certificate;
 use crate::authz::health::Told;
 use crate::authz::service::Authz;
+use crate::authz::service::Standing;
 use crate::sys::clock::Clock;
 use crate::sys::grpc;
 use crate::sys::grpc::Either;
@@ -28,7 +29,8 @@ use crate::wire::otlp::TraceServiceServer;
 const SERVICE: &str = "envoy.service.auth.v3.Authorization";
 /// What is asked by whoever wants to know whether admin speaks to us: without, decisions go on with what was received.
 pub const FED: &str = "sigilum.gateway.v1.StateService";
-/// How often it is looked whether requests would be decided: a window grows old, a store goes away, without a word.
+/// How often it is looked whether requests would be decided: a window grows old, a store goes away, a volume has room again,
+/// without a word.
 const LOOK: Duration = Duration::from_millis(100);
 /// What a check carries besides the body: header fields and their framing. Envoy admits 64 KiB of them.
 const HEADROOM: usize = 1 << 20;
@@ -71,7 +73,7 @@ impl<C: Clock> Server<C> {
         Self { certificate, ..self }
     }
 
-    /// Serves until told to stop. Health says at any time how it stands (state, drain, window, store), and `NOT_SERVING` as the first thing
+    /// Serves until told to stop. Health says at any time how it stands (state, drain, journal, window, store), and `NOT_SERVING` as the first thing
     /// that happens at the stop; that of [`FED`] is what `fed` says. `arrived` tells of a first state at once. At `leave`, when
     /// a successor listens in our place already, health stays as it is, and every check that still comes is decided.
     pub async fn run(
@@ -86,7 +88,10 @@ impl<C: Clock> Server<C> {
         say(&health, Standing::default()).await;
         health.set_service_status(FED, ServingStatus::NotServing).await;
         let checks = AuthorizationServer::from_arc(Arc::clone(&self.authz)).max_decoding_message_size(self.max_body);
-        let answers = Told::new(HealthService::from_health_reporter(health.clone()), Arc::clone(&self.certificate));
+        let asked = Arc::clone(&self.authz);
+        let why = Arc::new(move || asked.standing().why);
+        let answers =
+            Told::new(HealthService::from_health_reporter(health.clone()), Arc::clone(&self.certificate), why);
         let answers = HealthServer::new(answers);
         let spans = TraceServiceServer::new(self.authz.traces().clone());
         let services = Either(grpc::one(checks), Either(grpc::one(spans), grpc::one(answers)));
@@ -114,7 +119,8 @@ impl<C: Clock> Server<C> {
             let mut leave = std::pin::pin!(leave);
             let mut told = Standing::default();
             loop {
-                let now = Standing { decides: self.authz.decides(), ready: self.authz.is_ready() };
+                self.authz.tend();
+                let now = self.authz.standing();
                 if now != told {
                     say(&health, now).await;
                 }
@@ -145,17 +151,10 @@ impl<C: Clock> Server<C> {
     }
 }
 
-/// What health says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Standing {
-    /// [`Authz::decides`]: what Envoy asks. Where the replay window is what is missing, a check says why and an Envoy that
-    /// finds nobody healthy does not.
-    decides: bool,
-    /// [`Authz::is_ready`], of the whole server: what probes ask, so that no rollout goes on with replicas that refuse all.
-    ready: bool,
-}
-
-async fn say(health: &HealthReporter, Standing { decides, ready }: Standing) {
+/// Envoy asks whether checks are decided: where the replay window is what is missing, a check says why and an Envoy that finds
+/// nobody healthy does not; where the journal is, a check says no more than that Envoy, which may know another authz. Probes ask
+/// the whole server whether it is ready, so that no rollout goes on with replicas that refuse all.
+async fn say(health: &HealthReporter, Standing { decides, ready, .. }: Standing) {
     let status = |well| if well { ServingStatus::Serving } else { ServingStatus::NotServing };
     health.set_service_status("", status(ready)).await;
     health.set_service_status(SERVICE, status(decides)).await;

@@ -13,6 +13,7 @@ use tonic::Response;
 use tonic::Status;
 
 use crate::authz::admission::Admissions;
+use crate::authz::journal::Failing;
 use crate::authz::registrations::Refused;
 use crate::authz::registrations::Registrations;
 use crate::authz::registrations::WAIT;
@@ -88,6 +89,24 @@ pub struct Told {
     pub ids: DecisionIds,
     /// Spans.
     pub traces: Traces,
+}
+
+/// How an authz stands, whoever signed a request: found in one look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Checks are decided at all: there is a state, admissions can be written down, and this process does not drain.
+    /// Whatever else may be against a request, the answer to its check says so.
+    pub decides: bool,
+    /// A request signed now would be decided: also the replay window is not too young, and can be asked.
+    pub ready: bool,
+    /// Why admissions cannot be written down; `None`: they can.
+    pub failing: Option<Failing>,
+    /// The window that replicas share cannot be asked.
+    pub store_failing: bool,
+    /// What was signed before the window began is refused, and so is what is signed now.
+    pub starting: bool,
+    /// Why it is not ready, in a few words of ASCII; `None`: it is.
+    pub why: Option<&'static str>,
 }
 
 /// What a refusal leads to.
@@ -173,42 +192,52 @@ impl<C: Clock> Authz<C> {
         self.admissions.seal();
     }
 
-    /// Whether checks are decided at all: there is a state, and this process does not drain. Whatever else may be against a
-    /// request, the answer to its check says so.
-    pub fn decides(&self) -> bool {
-        self.state.load().is_some() && !self.draining.load(Ordering::Relaxed)
+    /// How it stands now; asking changes nothing.
+    pub fn standing(&self) -> Standing {
+        let (state, now) = (self.state.load(), self.clock.now());
+        let max_age = state.as_ref().map(|state| state.settings.max_age);
+        let of_shared = |shared: &Arc<SharedWindow>| shared.is_starting(now.seconds(), max_age.unwrap_or_default());
+        let failing = self.admissions.failing();
+        let store_failing = self.shared.as_ref().is_some_and(|shared| !shared.is_usable());
+        let starting = self.admissions.is_starting(now) || self.shared.as_ref().is_some_and(of_shared);
+        let draining = self.draining.load(Ordering::Relaxed);
+        let why = [
+            (draining, "it drains"),
+            (state.is_none(), "it has no state: admin has sent it none, or does not let it decide"),
+            (
+                failing == Some(Failing::Full),
+                "the volume of its run folder is full, so admissions cannot be written down",
+            ),
+            (failing == Some(Failing::Otherwise), "admissions cannot be written down in its run folder"),
+            (store_failing, "the replay window that replicas share cannot be asked"),
+            (starting, "its replay window has just begun"),
+        ];
+        let why = why.into_iter().find_map(|(holds, why)| holds.then_some(why));
+        let decides = state.is_some() && !draining && failing.is_none();
+        Standing { decides, ready: why.is_none(), failing, store_failing, starting, why }
     }
 
-    /// Whether a request signed now would be decided: also the replay window is not too young, and can be asked.
-    pub fn is_ready(&self) -> bool {
-        self.decides() && !self.is_starting(self.clock.now()) && !self.is_store_failing()
-    }
-
-    fn is_starting(&self, now: Now) -> bool {
-        let state = self.state.load();
-        if let (Some(shared), Some(state)) = (&self.shared, state.as_ref()) {
+    /// What is to be done from time to time, whether somebody asks or not.
+    pub fn tend(&self) {
+        if let (Some(shared), Some(state)) = (&self.shared, self.state.load().as_ref()) {
             // Before the first request that relies on it.
             shared.want(state.settings.max_age);
         }
-        self.admissions.is_starting(now) || self.shared.as_ref().is_some_and(|shared| shared.is_starting(now.seconds()))
-    }
-
-    fn is_store_failing(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| !shared.is_usable())
+        self.admissions.tend(self.clock.now());
     }
 
     /// The counters for admin.
     pub fn report(&self) -> proto::Report {
         let counts = self.decisions.counts();
         let (entries, capacity) = self.admissions.fill();
-        let now = self.clock.now();
+        let standing = self.standing();
         proto::Report {
             started_at_ms: counts.started_at.0,
             allowed: counts.allowed,
             denied: counts.denied.into_iter().map(|(code, count)| (code.to_owned(), count)).collect(),
             replay_entries: u64::try_from(entries).unwrap_or(u64::MAX),
             replay_capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
-            ready: self.is_ready(),
+            ready: standing.ready,
             decision_times: self.times.totals().iter().map(encode_times).collect(),
             replay_share_refused: self.admissions.share_refusals(),
             process: own_use::look().map(|uses| proto::ProcessUse {
@@ -217,9 +246,10 @@ impl<C: Clock> Authz<C> {
                 max_open_files: uses.max_open_files,
             }),
             spans: self.traces.counts().map(|(result, count)| (result.to_owned(), count)).collect(),
-            replay_failing: !self.admissions.is_kept(now),
-            replay_store_failing: self.is_store_failing(),
-            replay_starting: self.is_starting(now),
+            replay_failing: standing.failing.is_some(),
+            replay_volume_full: standing.failing == Some(Failing::Full),
+            replay_store_failing: standing.store_failing,
+            replay_starting: standing.starting,
         }
     }
 

@@ -119,17 +119,17 @@ impl SharedWindow {
 
     /// Signatures of this age are accepted from now on: the memory must remember for as long.
     pub fn want(&self, max_age: Duration) {
-        let wanted = max_age.as_secs().min(MAX_AGE_SECONDS);
+        let wanted = kept_for(max_age);
         self.wanted.fetch_max(wanted, Ordering::Relaxed);
         if self.connected.load().as_ref().is_some_and(|connected| connected.identity.mark.kept() < wanted) {
             self.doubted.notify_one();
         }
     }
 
-    /// Whether requests signed now are still refused: the store's memory has just begun, or does not remember for as
-    /// long as it must yet.
-    pub fn is_starting(&self, now: UnixSeconds) -> bool {
-        let (connected, wanted) = (self.connected.load(), self.wanted.load(Ordering::Relaxed));
+    /// Whether requests signed now are still refused: the store's memory has just begun, or does not remember signatures of
+    /// this age for as long as it must yet.
+    pub fn is_starting(&self, now: UnixSeconds, max_age: Duration) -> bool {
+        let (connected, wanted) = (self.connected.load(), self.wanted.load(Ordering::Relaxed).max(kept_for(max_age)));
         connected.as_ref().is_some_and(|connected| {
             let mark = &connected.identity.mark;
             now.0 <= mark.floor() || mark.kept() < wanted
@@ -148,7 +148,7 @@ impl SharedWindow {
         let Some(connected) = self.connected.load_full() else { return Err(DenyReason::ReplayStoreUnavailable) };
         let Connected { connection, identity } = &*connected;
         let Identity { place, mark, text } = identity;
-        if mark.kept() < max_age.as_secs().min(MAX_AGE_SECONDS) || !mark.knows(admission.created, now.seconds()) {
+        if mark.kept() < kept_for(max_age) || !mark.knows(admission.created, now.seconds()) {
             return Err(DenyReason::ReplayWindowStarting);
         }
         let life = life(mark.expires_at(admission.created), now);
@@ -292,6 +292,11 @@ impl SharedWindow {
             self.doubted.notify_one();
         }
     }
+}
+
+/// For how long signatures that may be this old must be remembered, in seconds.
+fn kept_for(max_age: Duration) -> u64 {
+    max_age.as_secs().min(MAX_AGE_SECONDS)
 }
 
 /// Refuses a store that may forget when it is full, and one that does not say.

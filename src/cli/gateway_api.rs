@@ -200,6 +200,9 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
             (_, "CONNECTION_DECLARED" | "VARIABLE_DECLARED") => {
                 shown(Outcome::Failed).hint("change it in that file; the running gateway takes it from there")
             }
+            (_, "STORE_UNAVAILABLE") => shown(Outcome::Failed).hint(
+                "`sigilum health` says how the store stands; `df -h` where the gateway runs says which disk is full",
+            ),
             (429, _) => shown(Outcome::Failed).hint("wait a moment and try again"),
             (501, _) => shown(Outcome::Failed).hint("the gateway that runs is another version than this command"),
             _ => shown(Outcome::Failed),

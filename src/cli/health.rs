@@ -140,8 +140,11 @@ fn standing(told: &AuthzTold, now: UnixSeconds) -> String {
         (AuthzHealth::Cut, Some(certificate)) => {
             format!("ready, without admin: what was received stays in force; {certificate}")
         }
-        (AuthzHealth::NotServing, None) => "not ready".to_owned(),
-        (AuthzHealth::NotServing, Some(certificate)) => format!("not ready; {certificate}"),
+        (AuthzHealth::NotServing, certificate) => {
+            let why = told.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            let certificate = certificate.map(|certificate| format!("; {certificate}")).unwrap_or_default();
+            format!("not ready{why}{certificate}")
+        }
     }
 }
 
@@ -262,12 +265,15 @@ mod tests {
         assert_eq!(lines(true, &well, false, false), ["ready"]);
     }
 
+    fn told(health: AuthzHealth, certificate: Option<Validity>, why: Option<&str>) -> AuthzTold {
+        AuthzTold { health, certificate, why: why.map(str::to_owned) }
+    }
+
     #[test]
     fn an_authz_says_when_its_certificate_ends_before_and_after() {
         const DAY: u64 = 86_400;
         let certificate = Validity { from: UnixSeconds(0), until: UnixSeconds(90 * DAY) };
-        let line =
-            |health, day| standing(&AuthzTold { health, certificate: Some(certificate) }, UnixSeconds(day * DAY));
+        let line = |health, day| standing(&told(health, Some(certificate), None), UnixSeconds(day * DAY));
         assert_eq!(line(AuthzHealth::Serving, 50), "ready");
         assert_eq!(line(AuthzHealth::Cut, 50), "ready, without admin: what was received stays in force");
         let soon = "the certificate it shows admin ends in 5 days (1970-04-01T00:00:00Z)";
@@ -277,8 +283,10 @@ mod tests {
             line(AuthzHealth::Cut, 91),
             "ready, without admin: the certificate it shows admin ended at 1970-04-01T00:00:00Z; what was received stays in force"
         );
-        let without = AuthzTold { health: AuthzHealth::Serving, certificate: None };
+        let without = told(AuthzHealth::Serving, None, None);
         assert_eq!(standing(&without, UnixSeconds(91 * DAY)), "ready");
+        let refusing = told(AuthzHealth::NotServing, Some(certificate), Some("it drains"));
+        assert_eq!(standing(&refusing, UnixSeconds(50 * DAY)), "not ready: it drains");
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl MachineGateway {
         if names.iter().any(|name| env::lookup(name).is_some()) || settings::saved(&names)?.is_some() {
             return Ok(None);
         }
-        let unit = manager::system_folder().join(Place::default().unit(Kind::Gateway { drain_seconds: 0 }));
+        let unit = manager::system_folder().join(Place::default().unit(Kind::Gateway));
         let text = files::read_text(&unit, unit_file::MAX_BYTES).ok().filter(|text| text.starts_with(systemd::MARK));
         Ok(text.as_deref().and_then(unit_file::parse).map(|command| Self(command.arguments)))
     }

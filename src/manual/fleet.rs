@@ -96,8 +96,9 @@
 //! Declared approvals go on, claims for their TTL and grace. The health Envoy asks (`envoy.service.auth.v3.Authorization`)
 //! stays `SERVING`, because decisions are right; that of `sigilum.gateway.v1.StateService` says whether admin speaks to this authz.
 //! The health of the whole server (no name) says whether a request signed now would be decided, which is looked at ten times a
-//! second and goes both ways: not without a state, not while a replay window is young, not while the shared store is away. Envoy's
-//! is `NOT_SERVING` for want of a state or in a drain alone: where the window is what is missing, the answer to a check says so.
+//! second and goes both ways: not without a state, not while admissions cannot be written down, not while a replay window is young,
+//! not while the shared store is away. Envoy's is `NOT_SERVING` for want of a state, in a drain, and where the journal cannot be
+//! written to, alone: where the window is what is missing, the answer to a check says so. No liveness probe goes by either.
 //! `sigilum health --authz ENDPOINT` asks for the whole server and for the stream: exit code and readiness go by the first, the line
 //! it prints says when admin is away. So an outage of the store makes every replica unready; they refuse everything anyway, and a
 //! rollout stops at the first replica that cannot reach it.

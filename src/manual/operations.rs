@@ -130,6 +130,7 @@
 //! | --- | --- | --- | --- |
 //! | `StateLock` | yes | the lock file was removed or replaced, so that a second gateway could take the data folder | `LockHeldElsewhere` |
 //! | `Store` | yes | the database does not answer within 2 s | `StoreUnavailable` |
+//! | | no | a change could not be written, nor can one now: the API refuses changes with 503 `STORE_UNAVAILABLE` | `DiskFull`, `ReadOnly` |
 //! | `MasterKey` | yes | the store's proof of the key does not open | `KeyMismatch` |
 //! | | no | the key's file is gone: the next start would fail | `KeyMissing` |
 //! | `SecretsSnapshot` | no | secrets are too old to be used; last good ones that serve on are `True` with `Degraded` | `TooStale` |
@@ -137,7 +138,8 @@
 //! | `XdsInSync` of `authz` | yes | none is connected, or none has applied what was published for 5 s | `NotConnected`, `NotApplied`, `AckTimeout`, `Nack`, `NotReady` |
 //! | `XdsInSync` of `envoy` | no | it goes on with the configuration it had | `Nack`, `AckTimeout`, … |
 //! | `AuthzReachable` | yes | an unsigned request through the ingress is not refused within 500 ms; or a drain's lease is held (advisory where Envoy is another's) | `Unreachable`, `FailedOpen`; `Draining` |
-//! | `NonceStore` | yes | admissions cannot be written down, or there is no room; the window that replicas share cannot be asked | `ReadOnly`, `Full`, `Starting`, `StoreUnreachable` |
+//! | `NonceStore` | yes | admissions cannot be written down, or there is no room; the window that replicas share cannot be asked | `ReadOnly`, `VolumeFull`; `Full`, `Starting`; `StoreUnreachable` |
+//! | | no | the same of one authz while another is ready: what it would have served goes there, and that wants its admin | `ReadOnly`, `VolumeFull` |
 //! | `ReplayShared` | no | an authz was refused for having another replay window than one that decides for the same connection | `SeveralWindows` |
 //! | `ClaimsFresh` | no | see below | `ClaimsStale`, `NoServiceKey` |
 //! | `ApiReachable` | no | the Sigilum API's `/health`, asked every 30 s | `Unreachable`, `TlsError`, `HtmlInsteadOfApi` |

@@ -162,7 +162,7 @@ impl Subscriber {
             }
             // Once per outage: admin may be away for hours, and nothing else happens meanwhile.
             if !said {
-                tracing::warn!(reason = ended, "admin's state stream is down; what was received stays in force");
+                tracing::warn!(reason = ended, "{}", outage(replica.snapshot().is_some()));
                 said = true;
             }
             tokio::select! {
@@ -314,6 +314,15 @@ impl Subscriber {
                 Some(Message::Rejected(proto::Rejected { version: Some(version), reason: refused.reason }))
             }
         }
+    }
+}
+
+/// What it means that admin does not speak to us.
+const fn outage(received: bool) -> &'static str {
+    if received {
+        "admin's state stream is down; what was received stays in force"
+    } else {
+        "admin's state stream is not there, and nothing was received: requests are refused until it is"
     }
 }
 

@@ -101,6 +101,12 @@ impl Engine {
         Ok(value)
     }
 
+    /// Writes what is there already, to learn whether anything can be written.
+    pub fn try_write(&self) -> Result<(), StoreError> {
+        let version: i64 = self.db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        Ok(self.db.pragma_update(None, "user_version", version)?)
+    }
+
     /// Moves the WAL into the database file and empties it, so that what was deleted is overwritten there too. `false`
     /// where somebody who reads from outside stood in the way.
     pub fn checkpoint(&self) -> Result<bool, StoreError> {

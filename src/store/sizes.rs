@@ -23,6 +23,11 @@ pub struct Sizes {
 }
 
 impl Vault {
+    /// Whether anything can be written; nothing is changed.
+    pub fn try_write(&self) -> Result<(), StoreError> {
+        self.engine.try_write()
+    }
+
     /// Looks. Reads a few pages whatever the size of the store.
     pub fn sizes(&self) -> Result<Sizes, StoreError> {
         let db = self.engine.db();

@@ -1,6 +1,9 @@
 //! The store behind one thread: callers wait without blocking the runtime, and one thread gives one order.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::thread;
 use std::thread::JoinHandle;
 
@@ -17,6 +20,7 @@ use crate::store::vault::Vault;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::database::DatabaseError;
+use crate::sys::database::Hindrance;
 use crate::sys::files::FileLock;
 use crate::sys::files::LockWatch;
 use crate::sys::files::own_folder;
@@ -87,7 +91,7 @@ impl OpenStore {
                 drop(lock);
             })
             .map_err(|source| DatabaseError::Io { path: LOCK_FILE.into(), source })?;
-        Ok((Store { jobs: sender }, thread))
+        Ok((Store { jobs: sender, hindered: Arc::default() }, thread))
     }
 }
 
@@ -95,6 +99,8 @@ impl OpenStore {
 #[derive(Debug, Clone)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
+    /// The last that was heard of writing: it was kept from it by the disk, or another process.
+    hindered: Arc<Mutex<Option<Hindrance>>>,
 }
 
 impl Store {
@@ -153,6 +159,16 @@ impl Store {
         .await
     }
 
+    /// What keeps changes from being written, as far as is known; looked at again by trying.
+    pub async fn hindrance(&self) -> Option<Hindrance> {
+        let known = *self.hindered.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some() && self.run(|vault, _| vault.try_write()).await.is_ok() {
+            *self.hindered.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            return None;
+        }
+        known
+    }
+
     /// Epoch and version of the last commit.
     pub async fn state(&self) -> Result<StateVersion, StoreError> {
         self.read(|vault| Ok(vault.state().clone())).await
@@ -173,7 +189,13 @@ impl Store {
             let _ = answer.send(work(vault, listener));
         });
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
-        answered.await.map_err(|_| StoreError::Closed)?
+        let done = answered.await.map_err(|_| StoreError::Closed)?;
+        if let Err(StoreError::Database(error)) = &done
+            && let Some(hindrance) = error.hindrance()
+        {
+            *self.hindered.lock().unwrap_or_else(PoisonError::into_inner) = Some(hindrance);
+        }
+        done
     }
 }
 

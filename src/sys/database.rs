@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::ErrorCode;
 use rusqlite::OpenFlags;
 use rusqlite::config::DbConfig;
 
+use crate::sys::files;
 use crate::sys::files::PRIVATE_FILE;
 
 /// How long a statement waits for a reader from outside, such as a backup.
@@ -74,6 +76,36 @@ pub enum DatabaseError {
     /// SQLite failed.
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+/// What keeps us from a database that is as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hindrance {
+    /// Its disk has no room.
+    Full,
+    /// Anything else of the disk, or another process.
+    Other,
+}
+
+impl DatabaseError {
+    /// What keeps us from the database for now; `None`: it is the database itself, or what was asked of it.
+    pub fn hindrance(&self) -> Option<Hindrance> {
+        match self {
+            Self::Io { source, .. } => Some(if files::is_full(source) { Hindrance::Full } else { Hindrance::Other }),
+            Self::Sqlite(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => Some(Hindrance::Full),
+                Some(
+                    ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::CannotOpen,
+                ) => Some(Hindrance::Other),
+                _ => None,
+            },
+            Self::Newer { .. } | Self::Foreign { .. } | Self::Damaged { .. } => None,
+        }
+    }
 }
 
 /// Opens or makes the file (mode 0600) and looks at it. A newer schema or a foreign database is refused, and

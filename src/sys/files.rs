@@ -38,6 +38,11 @@ const IN_THE_MAKING: Duration = Duration::from_secs(60);
 /// Symbolic links that are followed on the way to one file; the kernel gives up there too.
 const MAX_LINKS: usize = 40;
 
+/// Whether there is no room: on the volume, or within a quota.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Writes `content` to `path` with mode 0600: a temporary file beside it, fsync, rename, fsync of the
 /// folder. After a crash either the old content stands there or the new.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -402,7 +407,8 @@ impl FileLock {
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
-        file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(io)?;
+        // In this order: a full volume has no room for what was given back to it.
+        file.write_all(holder.as_bytes()).and_then(|()| file.set_len(holder.len() as u64)).map_err(io)?;
         Ok(Self { file, path: path.to_owned() })
     }
 

@@ -3,8 +3,10 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::path::PathBuf;
 
 use tokio::net::UnixListener;
 use tokio::net::UnixStream;
@@ -72,6 +74,31 @@ pub async fn bind_private(path: &Path) -> Result<UnixListener, SocketError> {
     Ok(listener)
 }
 
+/// The name of a socket of ours, to be taken away when we leave in order.
+#[derive(Debug)]
+pub struct SocketName {
+    path: PathBuf,
+    /// Device and number of the socket; `None`: it could not be looked at, and stays.
+    socket: Option<(u64, u64)>,
+}
+
+impl SocketName {
+    /// The name a socket has just been given.
+    pub fn of(path: &Path) -> Self {
+        let found = fs::symlink_metadata(path).ok();
+        Self { path: path.to_owned(), socket: found.map(|found| (found.dev(), found.ino())) }
+    }
+
+    /// Takes it away where it still is that of this socket: what somebody else has put there since stays.
+    pub fn remove(&self) {
+        let found = fs::symlink_metadata(&self.path).ok().map(|found| (found.dev(), found.ino()));
+        if found.is_some() && found == self.socket {
+            // What cannot be removed is replaced by whoever comes next.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// The same for a socket that somebody waits for: it gets its name when nothing is left to be done by that name, so that whoever
 /// sees it may give it another.
 pub async fn bind_private_at_once(path: &Path) -> Result<UnixListener, SocketError> {
@@ -132,6 +159,23 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "test code may panic")]
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_name_of_a_socket_is_taken_away_and_never_that_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let ours = bind_private(&path).await.unwrap();
+        let name = SocketName::of(&path);
+        fs::rename(&path, folder.path().join("aside")).unwrap();
+        let _theirs = bind_private(&path).await.unwrap();
+        name.remove();
+        assert!(UnixStream::connect(&path).await.is_ok(), "another process answers there");
+        fs::rename(folder.path().join("aside"), &path).unwrap();
+        name.remove();
+        assert!(!path.exists());
+        name.remove();
+        drop(ours);
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn whoever_sees_a_socket_may_rename_it() {

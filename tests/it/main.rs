@@ -36,6 +36,8 @@ mod edits;
 mod envoy_file;
 mod faults;
 mod fleet;
+mod full_disk;
+mod full_volume;
 mod guest;
 mod handoff;
 mod ingress_tls;

@@ -1,8 +1,10 @@
 //! What a container platform asks and orders: probes of Envoy, of authz and of admin, and the drain of one Envoy before its
 //! pod ends. Each process is a child of the test, as each has a container of its own there.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Output;
 use std::process::Stdio;
@@ -130,6 +132,33 @@ fn an_authz_without_any_state_lives_and_is_not_ready() {
 }
 
 #[test]
+fn a_first_start_beside_a_new_admin_says_what_it_waits_for_and_nothing_that_is_wrong() {
+    let setup = Setup::new();
+    for folder in [setup.data(), setup.run_dir()] {
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    setup.write_yaml();
+    let authz = start_authz(&setup);
+    wait_until("it says that nobody is there", LIMIT, || authz.said().contains("and nothing was received"));
+    let admin = start_admin(&setup, &[]);
+    let gateway = Gateway::of(setup, admin);
+    wait_until("it has its state", LIMIT, || gateway.admin_started());
+    let said = authz.said();
+    assert!(!said.contains("stays in force"), "nothing was received: {said}");
+    assert!(!said.contains("no usable replay journal"), "there never was one: {said}");
+    assert!(said.contains("a new replay journal: requests signed before this start are refused"), "{said}");
+}
+
+#[test]
+fn an_authz_whose_admin_has_left_says_that_it_goes_on() {
+    let pod = Pod::start();
+    pod.gateway.running().signal(Signal::KILL);
+    pod.gateway.running().wait(LIMIT);
+    wait_until("it says so", LIMIT, || pod.authz.said().contains("what was received stays in force"));
+}
+
+#[test]
 fn a_drain_before_the_end_of_a_pod_lets_a_running_stream_finish_and_refuses_nobody_meanwhile() {
     let (pod, upstream) = (Pod::start(), Upstream::start());
     let connection = pod.gateway.connect(&upstream, json!({}));
@@ -166,6 +195,8 @@ fn a_drain_says_where_a_stream_outlives_it() {
     let drained = pod.run(&["gateway", "drain", "--envoy", &envoy, "--wait", "1s"]);
     assert_eq!(drained.status.code(), Some(1));
     assert_eq!(drained.stdout, b"in flight: 1\n");
+    let said = String::from_utf8_lossy(&drained.stderr);
+    assert!(said.contains("1 request is still in flight after 1 s") && said.contains("max_stream_seconds"), "{said}");
 }
 
 #[test]
@@ -196,4 +227,17 @@ fn the_listener_of_statistics_reads_them_and_nothing_else_of_envoys_admin_interf
     let of_agents = pod.gateway.send(&Request::new("GET", &pod.gateway.authority(), "/stats/prometheus"));
     assert_eq!((of_agents.status, of_agents.code().as_str()), (404, "NOT_FOUND"));
     assert_eq!(pod.status("/stats/prometheus"), 404, "nor where the platform probes");
+}
+
+#[test]
+fn an_admin_that_ends_in_order_leaves_no_socket_behind() {
+    let setup = Setup::new();
+    setup.begin_journal();
+    setup.write_yaml();
+    let mut admin = start_admin(&setup, &[]);
+    let socket = setup.run_dir().join("state.sock");
+    assert!(socket.exists());
+    admin.signal(Signal::TERM);
+    assert!(admin.wait(LIMIT).success(), "{}", admin.said());
+    assert!(!socket.exists());
 }

@@ -30,7 +30,7 @@ const POLICY: &str = "SIGILUM_SERVICE_REPAIR_POLICY";
 
 /// All of them, and what there is to say of the gateway's own.
 pub(super) fn service(config: &Config) -> ServiceFacts {
-    let kind = Kind::Gateway { drain_seconds: config.drain.as_secs() };
+    let (kind, drain_seconds) = (Kind::Gateway, config.drain.as_secs());
     let place = Place::of(&config.paths.data_dir);
     let folder = manager::user_folder().ok();
     let own = folder.as_ref().map(|folder| folder.join(place.unit(kind))).filter(|path| path.is_file());
@@ -42,7 +42,7 @@ pub(super) fn service(config: &Config) -> ServiceFacts {
     others.retain(|unit| !names.contains(&unit.name) && (unit.legacy || starts_gateway(&unit.path)));
     let user = env::lookup("USER").or_else(|| env::lookup("LOGNAME"));
     ServiceFacts {
-        unit: own.and_then(|path| unit(path, kind, &place)),
+        unit: own.and_then(|path| unit(path, drain_seconds, &place)),
         system,
         others,
         systemd: Path::new(SYSTEMD).is_dir(),
@@ -57,17 +57,18 @@ fn starts_gateway(path: &Path) -> bool {
     unit_file::values(&text, "ExecStart").any(|command| command.contains("gateway"))
 }
 
-fn unit(path: PathBuf, kind: Kind, place: &Place) -> Option<UnitFact> {
+fn unit(path: PathBuf, drain_seconds: u64, place: &Place) -> Option<UnitFact> {
     let text = files::read_text(&path, unit_file::MAX_BYTES).ok()?;
     let command = unit_file::parse(&text);
     // One that somebody else wrote keeps its command, and is not measured by ours.
-    let ours = unit_file::values(&text, "Description").any(|found| found == kind.description());
+    let ours = unit_file::values(&text, "Description").any(|found| found == Kind::Gateway.description());
     let wanted = command.as_ref().filter(|_| ours).and_then(|command| {
         let installed = lifecycle::program().ok();
         let there = command.program.is_file();
         let program = installed.filter(|_| !there).unwrap_or_else(|| command.program.clone());
         let unit = Unit {
-            kind,
+            kind: Kind::Gateway,
+            drain_seconds,
             suffix: place.suffix(),
             scope: Scope::User,
             program: &program,

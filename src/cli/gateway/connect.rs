@@ -231,8 +231,7 @@ impl Target {
     }
 
     async fn ensure_unit(&self, systemctl: &Systemctl, printer: &mut Printer) -> Result<(), CliError> {
-        let kind = Kind::Gateway { drain_seconds: self.config.drain.as_secs() };
-        let name = &self.place.unit(kind);
+        let name = &self.place.unit(Kind::Gateway);
         let active = systemctl.standing(name).await?.state == UnitState::Active;
         let healthy = self.is_healthy().await?;
         if active && healthy {

@@ -95,8 +95,8 @@ pub(crate) async fn drain(args: &DrainArgs, globals: &Globals, printer: &mut Pri
             printer.line(&format!("in flight: {left}"))?;
         }
     }
-    let late = args.wait > 0 && left.is_some_and(|left| left > 0);
-    Ok(if late { Outcome::Failed } else { Outcome::Done })
+    let cut = "`sigilum gateway stop` cuts off what is left, the end of the lease does not";
+    Ok(outcome(left.unwrap_or_default(), args.wait, cut, printer))
 }
 
 /// Empties the one Envoy; needs neither settings nor token. Exit code 1 where requests are still in flight at the end.
@@ -112,7 +112,22 @@ async fn drain_envoy(endpoint: &Endpoint, args: &DrainArgs, printer: &mut Printe
     let left = envoy_drain::drain(&raw, Ports::Open, least, patience.max(least)).await;
     let left = left.map_err(|error| CliError::new(Outcome::Unreachable, format!("Envoy: {error}")))?;
     printer.line(&format!("in flight: {left}"))?;
-    Ok(if args.wait > 0 && left > 0 { Outcome::Failed } else { Outcome::Done })
+    let waited = if args.wait > 0 { patience.max(least).as_secs() } else { 0 };
+    Ok(outcome(left, waited, "the end of this Envoy cuts off what is left", printer))
+}
+
+/// How a drain ends that was to wait this many seconds: where requests are left, with how many and what would end them.
+fn outcome(left: u64, waited: u64, cut: &str, printer: &mut Printer) -> Outcome {
+    if waited == 0 || left == 0 {
+        return Outcome::Done;
+    }
+    let requests = if left == 1 { "request is" } else { "requests are" };
+    printer.warn(&format!("{left} {requests} still in flight after {waited} s"));
+    printer.note(&format!(
+        "a stream ends by itself after max_stream_seconds of its connection at the latest (3600 where nobody set it): wait \
+         for it with a longer --wait; {cut}"
+    ));
+    Outcome::Failed
 }
 
 fn in_flight(body: &Value) -> Option<u64> {

@@ -192,10 +192,10 @@ fn unit(
     arguments: &[String],
     environment: &[(String, String)],
 ) -> Result<Planned, CliError> {
-    let kind = Kind::Gateway { drain_seconds: config.drain.as_secs() };
+    let (kind, drain_seconds) = (Kind::Gateway, config.drain.as_secs());
     let (program, reload) = (lifecycle::program()?, places.reload(config));
     let (suffix, program, reload) = (place.suffix(), program.as_path(), reload.as_slice());
-    let text = systemd::render(&Unit { kind, suffix, scope, program, arguments, reload, environment })
+    let text = systemd::render(&Unit { kind, drain_seconds, suffix, scope, program, arguments, reload, environment })
         .map_err(|error| CliError::new(Outcome::Config, error.to_string()))?;
     let (system, folder) = match scope {
         Scope::User => (false, manager::user_folder()?),
@@ -520,7 +520,7 @@ pub(crate) async fn uninstall(
     manager::refuse_external()?;
     let kin = manager::kin()?;
     let place = if args.system { Place::default() } else { Place::of(&data_dir(args, globals)) };
-    let unit = place.unit(Kind::Gateway { drain_seconds: 0 });
+    let unit = place.unit(Kind::Gateway);
     let (unit, label) = (unit.as_str(), place.label());
     let (path, name) = match (kin, args.system) {
         (Kin::Systemd, true) => (manager::system_folder().join(unit), unit),

@@ -96,7 +96,7 @@ fn home() -> Option<PathBuf> {
 
 /// The other place in which a manager of the same gateway may be installed.
 pub(crate) fn other(kin: Kin, system: bool, place: &Place) -> Result<PathBuf, CliError> {
-    let unit = place.unit(Kind::Gateway { drain_seconds: 0 });
+    let unit = place.unit(Kind::Gateway);
     Ok(match (kin, system) {
         (Kin::Systemd, false) => system_folder().join(unit),
         (Kin::Systemd, true) => user_folder()?.join(unit),

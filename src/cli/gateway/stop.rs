@@ -136,7 +136,7 @@ pub(crate) async fn through_manager(config: &Config) -> Result<Option<String>, C
 
 /// The unit of this installation.
 fn unit_of(config: &Config) -> String {
-    Place::of(&config.paths.data_dir).unit(Kind::Gateway { drain_seconds: config.drain.as_secs() })
+    Place::of(&config.paths.data_dir).unit(Kind::Gateway)
 }
 
 /// The supervisor of this installation, where one runs.
@@ -151,7 +151,7 @@ async fn through(running: Option<&ProcessIdentity>, place: &Place, unit: &str) -
     match manager::kin() {
         Ok(Kin::Systemd) => {
             // The machine has one gateway, wherever its data is.
-            let machine = Place::default().unit(Kind::Gateway { drain_seconds: 0 });
+            let machine = Place::default().unit(Kind::Gateway);
             for (system, unit) in [(false, unit), (true, machine.as_str())] {
                 if let Some(systemctl) = Systemctl::find_in(system).await
                     && systemctl.standing(unit).await.is_ok_and(|standing| standing.pid == running.pid)

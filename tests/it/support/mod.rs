@@ -17,4 +17,5 @@ pub mod plane;
 pub mod process;
 pub mod stack;
 pub mod upstream;
+pub mod volume;
 pub mod wiretap;

@@ -215,6 +215,7 @@ impl Background {
         let (program, environment) = (lifecycle::program()?, lifecycle::environment());
         let unit = Unit {
             kind: Kind::Pair,
+            drain_seconds: 0,
             suffix: self.place.suffix(),
             scope: Scope::User,
             program: &program,

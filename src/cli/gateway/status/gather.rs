@@ -82,8 +82,6 @@ const INGRESS_PATIENCE: Duration = Duration::from_millis(800);
 const SUPERVISOR_PATIENCE: Duration = Duration::from_millis(500);
 /// The word where nobody looks after it.
 const NO_MANAGER: &str = "none";
-/// A drain of no length: only the unit's name is wanted.
-const UNIT: Kind = Kind::Gateway { drain_seconds: 0 };
 
 /// The report, and what the exit code depends on.
 pub(super) struct Gathered {
@@ -130,7 +128,7 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
     let asks_ports = running.is_some() || !is_elsewhere;
     let listeners = [&admin, &ingress, &face];
     let place = place::Place::of(&config.paths.data_dir);
-    let (unit, pair) = (place.unit(UNIT), place.unit(Kind::Pair));
+    let (unit, pair) = (place.unit(Kind::Gateway), place.unit(Kind::Pair));
     let (told, supervised, service, ports, answered) = tokio::join!(
         ask(&looked, wanted, &url),
         supervisor(running, &config.paths.run_dir),
@@ -360,11 +358,11 @@ async fn asked_ingress(wanted: &Wanted<'_>, plain: bool, ingress: &[SocketAddr])
 
 /// Who looks after the gateway, and its main process.
 async fn service(config: &Config, instance: Option<&Instance>, lives: bool, place: &place::Place) -> ServiceBody {
-    let unit = place.unit(UNIT);
+    let unit = place.unit(Kind::Gateway);
     let file = |path: PathBuf| Some(path).filter(|path| path.is_file());
     let user = manager::user_folder().ok().and_then(|folder| file(folder.join(&unit)));
     // The machine has one gateway, wherever its data is.
-    let machine = place::Place::default().unit(UNIT);
+    let machine = place::Place::default().unit(Kind::Gateway);
     let system = file(manager::system_folder().join(&machine));
     let job = manager::agent_file(place).ok().and_then(file);
     let (manager, label, path) = match (user, system, job) {
