@@ -34,6 +34,8 @@ use siphasher::sip::SipHasher24;
 use crate::domain::hex;
 use crate::domain::replay::Entry;
 use crate::domain::replay::ReplayWindow;
+use crate::domain::replay::floor_after;
+use crate::domain::replay::lifetime;
 use crate::domain::time::CLOCK_SKEW;
 use crate::domain::time::UnixSeconds;
 use crate::sys::boot;
@@ -118,7 +120,7 @@ pub struct Journal {
     /// When it was noticed that a segment is gone, in Unix seconds; 0: none is. For the next start alone: this process
     /// still knows what was in it.
     lost: u64,
-    /// The highest wall clock seen: a clock that steps back deletes nothing too early.
+    /// The highest wall clock seen, since it was last told to have stepped back.
     high: UnixSeconds,
     /// What the last write failed with; `None`: it did not.
     failing: Option<Failing>,
@@ -234,6 +236,9 @@ impl Journal {
         let numbers = segments(folder).ok()?;
         let headers = read_headers(folder, &numbers).ok()?;
         let first = judge(&numbers, &headers, boot::id()).ok()?;
+        if headers.iter().flatten().any(|header| has_stepped_back(header.opened, now)) {
+            return None;
+        }
         let mut preread = Preread {
             hash_key: first.hash_key,
             window: ReplayWindow::new(capacity, first.hash_key),
@@ -242,7 +247,7 @@ impl Journal {
         for header in headers.iter().flatten() {
             // One that its owner has deleted meanwhile has expired.
             let path = segment_path(folder, header.number);
-            let read = restore(&path, &mut preread.window, now, HEADER_BYTES as u64).ok()?;
+            let read = restore(&path, &mut preread.window, now, (HEADER_BYTES as u64, u64::MAX)).ok()?;
             preread.read.insert(header.number, read);
         }
         Some(preread)
@@ -291,15 +296,23 @@ impl Journal {
         (first, preread): (Header, Preread),
     ) -> Result<(Self, ReplayWindow), JournalError> {
         let believed = || headers.iter().flatten();
-        let high = UnixSeconds(believed().map(|header| header.opened).max().unwrap_or(0).max(now.0));
-        let floor = believed().map(|header| header.floor).max().unwrap_or(0);
+        let latest = believed().map(|header| header.opened).max().unwrap_or(0);
+        let mut floor = believed().map(|header| header.floor).max().unwrap_or(0);
         // The shortest time anything was kept for is what can be relied upon.
         let max_age = believed().map(|header| header.max_age).filter(|max_age| *max_age > 0).min();
+        let longest = believed().map(|header| header.max_age).max().unwrap_or(0);
+        let kept = lifetime(Duration::from_secs(longest));
+        let (high, last) = if has_stepped_back(latest, now) {
+            floor = stepped(now, floor, kept);
+            (now, now.0.saturating_add(kept))
+        } else {
+            (UnixSeconds(latest.max(now.0)), u64::MAX)
+        };
         let Preread { mut window, read, .. } = preread;
         let mut older = VecDeque::new();
         for header in believed() {
             let (from, before) = read.get(&header.number).copied().unwrap_or((HEADER_BYTES as u64, 0));
-            let (_, last_expiry) = restore(&segment_path(folder, header.number), &mut window, high, from)?;
+            let (_, last_expiry) = restore(&segment_path(folder, header.number), &mut window, high, (from, last))?;
             let last_expiry = last_expiry.max(before);
             older.push_back(Older { number: header.number, last_expiry });
         }
@@ -356,12 +369,6 @@ impl Journal {
         judge(&numbers, &headers, boot::id()).ok().map(|first| name_of(&first.hash_key))
     }
 
-    /// Whether a request signed now is still refused, because nobody knows what was admitted before the
-    /// start: until the second after the start and the skew of clocks.
-    pub const fn is_starting(&self, now: UnixSeconds) -> bool {
-        self.floor > 0 && now.0 <= self.floor.saturating_add(CLOCK_SKEW.as_secs())
-    }
-
     /// What the last write failed with; `None`: the next admission can be written down, as far as is known.
     pub const fn failing(&self) -> Option<Failing> {
         self.failing
@@ -375,9 +382,22 @@ impl Journal {
         written
     }
 
+    /// The wall clock has stepped back to `now`. What was signed while it was ahead is kept for its age and no longer, because
+    /// no segment is deleted before those that were begun earlier.
+    pub fn turn_back(&mut self, now: UnixSeconds, max_age: Duration) {
+        self.high = now;
+        self.floor = stepped(now, self.floor, lifetime(max_age));
+        let last = now.0.saturating_add(lifetime(max_age));
+        self.current.last_expiry = self.current.last_expiry.min(last);
+        for segment in &mut self.older {
+            segment.last_expiry = segment.last_expiry.min(last);
+        }
+    }
+
     fn write(&mut self, entry: &Entry, max_age: Duration) -> Result<(), JournalError> {
         let entries = self.current.length.saturating_sub(HEADER_BYTES as u64) / Entry::ENCODED_BYTES as u64;
-        let old = self.high.0.saturating_sub(self.current.opened) >= SEGMENT_SECONDS;
+        let opened = self.current.opened;
+        let old = opened > self.high.0 || self.high.0.saturating_sub(opened) >= SEGMENT_SECONDS;
         let other = entries >= SEGMENT_ENTRIES || self.current.max_age != max_age.as_secs();
         // Whoever reads ahead may have seen part of what failed, and must not find another entry around it.
         if self.failing.is_some() || old || other {
@@ -542,8 +562,26 @@ fn judge(numbers: &[u64], headers: &[Option<Header>], boot: Option<u128>) -> Res
     Ok(first)
 }
 
-/// Reads a segment's entries from a byte on into the window; returns up to which byte, and the last expiry among them.
-fn restore(path: &Path, window: &mut ReplayWindow, now: UnixSeconds, from: u64) -> Result<(u64, u64), JournalError> {
+/// What stands in a header after the wall clock has stepped back to `now`: what it says is a moment, and what was signed until the
+/// skew later is refused.
+fn stepped(now: UnixSeconds, floor: u64, lifetime: u64) -> u64 {
+    let skew = CLOCK_SKEW.as_secs();
+    floor_after(now, floor.saturating_add(skew), lifetime).saturating_sub(skew)
+}
+
+/// Whether the wall clock was further ahead when a segment was begun than clocks may differ.
+fn has_stepped_back(opened: u64, now: UnixSeconds) -> bool {
+    opened > now.0.saturating_add(CLOCK_SKEW.as_secs())
+}
+
+/// Reads a segment's entries from a byte on into the window; returns up to which byte, and the last expiry among them. None
+/// counts as later than `latest`.
+fn restore(
+    path: &Path,
+    window: &mut ReplayWindow,
+    now: UnixSeconds,
+    (from, latest): (u64, u64),
+) -> Result<(u64, u64), JournalError> {
     let io = |error| fail(path, error);
     let mut file = File::open(path).map_err(io)?;
     file.seek(SeekFrom::Start(from)).map_err(io)?;
@@ -557,7 +595,8 @@ fn restore(path: &Path, window: &mut ReplayWindow, now: UnixSeconds, from: u64) 
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok((end, last_expiry)),
             Err(error) => return Err(io(error)),
         }
-        let entry = Entry::decode(&bytes);
+        let mut entry = Entry::decode(&bytes);
+        entry.expires_at = entry.expires_at.min(UnixSeconds(latest));
         end = end.saturating_add(Entry::ENCODED_BYTES as u64);
         last_expiry = last_expiry.max(entry.expires_at.0);
         window.restore(entry, now);

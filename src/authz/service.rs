@@ -219,11 +219,12 @@ impl<C: Clock> Authz<C> {
 
     /// What is to be done from time to time, whether somebody asks or not.
     pub fn tend(&self) {
-        if let (Some(shared), Some(state)) = (&self.shared, self.state.load().as_ref()) {
+        let max_age = self.state.load().as_ref().map(|state| state.settings.max_age);
+        if let (Some(shared), Some(max_age)) = (&self.shared, max_age) {
             // Before the first request that relies on it.
-            shared.want(state.settings.max_age);
+            shared.want(max_age);
         }
-        self.admissions.tend(self.clock.now());
+        self.admissions.tend(max_age.unwrap_or_default(), self.clock.now());
     }
 
     /// The counters for admin.
