@@ -5,6 +5,9 @@
 //! and not the end of the operating system. So the header names the boot, and a journal of another boot
 //! is not believed. A last entry that is cut off was never answered, and is dropped.
 //!
+//! Behind a window that replicas share, a journal is not all that was used. Its headers say so, and whoever has no such window
+//! any more does not rely on it.
+//!
 //! Where a write fails, nothing more is written to that segment, and each look ([`Journal::mend`]) tries to begin another:
 //! a header is written then, which no reader takes for an admission, whenever the process may end. Until one was begun
 //! nothing is admitted.
@@ -14,7 +17,6 @@ use std::collections::VecDeque;
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
-use std::hash::Hasher as _;
 use std::io;
 use std::io::BufReader;
 use std::io::Read as _;
@@ -29,8 +31,11 @@ use std::time::Duration;
 
 use sha2::Digest as _;
 use sha2::Sha256;
-use siphasher::sip::SipHasher24;
 
+use crate::authz::journal_header::Behind;
+use crate::authz::journal_header::HEADER_BYTES;
+use crate::authz::journal_header::Header;
+use crate::authz::journal_header::judge;
 use crate::domain::hex;
 use crate::domain::replay::Entry;
 use crate::domain::replay::ReplayWindow;
@@ -47,10 +52,6 @@ use crate::sys::random;
 const SEGMENT_SECONDS: u64 = 60;
 /// A segment is ended after this many entries (32 MB).
 const SEGMENT_ENTRIES: u64 = 1 << 20;
-/// First bytes of a segment; the last of them is the version of the format.
-const MAGIC: [u8; 8] = *b"SIGRPL\0\x01";
-/// Magic 8, hash key 16, boot 16, maximum age 8, number 8, opened 8, floor 8, checksum 8.
-const HEADER_BYTES: usize = 80;
 
 /// The journal could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -165,77 +166,19 @@ struct Older {
     last_expiry: u64,
 }
 
-/// The head of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Header {
-    hash_key: [u8; 16],
-    boot: u128,
-    /// Seconds entries of this segment are kept, without skew; 0: it holds none.
-    max_age: u64,
-    number: u64,
-    /// Highest wall clock seen when it was begun, in Unix seconds.
-    opened: u64,
-    /// A start without a usable journal that may still matter, in Unix seconds; 0: none.
-    floor: u64,
-}
-
-impl Header {
-    fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut out = Vec::with_capacity(HEADER_BYTES);
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&self.hash_key);
-        out.extend_from_slice(&self.boot.to_le_bytes());
-        out.extend_from_slice(&self.max_age.to_le_bytes());
-        out.extend_from_slice(&self.number.to_le_bytes());
-        out.extend_from_slice(&self.opened.to_le_bytes());
-        out.extend_from_slice(&self.floor.to_le_bytes());
-        out.extend_from_slice(&checksum(&out).to_le_bytes());
-        let mut bytes = [0; HEADER_BYTES];
-        bytes.copy_from_slice(&out);
-        bytes
-    }
-
-    fn decode(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
-        let (body, sum) = bytes.split_last_chunk::<8>()?;
-        let (magic, body) = body.split_first_chunk::<8>()?;
-        let (hash_key, body) = body.split_first_chunk::<16>()?;
-        let (boot, body) = body.split_first_chunk::<16>()?;
-        let (max_age, body) = body.split_first_chunk::<8>()?;
-        let (number, body) = body.split_first_chunk::<8>()?;
-        let (opened, body) = body.split_first_chunk::<8>()?;
-        let (floor, _) = body.split_first_chunk::<8>()?;
-        let covered = bytes.get(..HEADER_BYTES - 8)?;
-        (*magic == MAGIC && u64::from_le_bytes(*sum) == checksum(covered)).then_some(Self {
-            hash_key: *hash_key,
-            boot: u128::from_le_bytes(*boot),
-            max_age: u64::from_le_bytes(*max_age),
-            number: u64::from_le_bytes(*number),
-            opened: u64::from_le_bytes(*opened),
-            floor: u64::from_le_bytes(*floor),
-        })
-    }
-}
-
-/// Finds damage, not forgery: who can write here can write anything.
-fn checksum(bytes: &[u8]) -> u64 {
-    let mut hasher = SipHasher24::new();
-    hasher.write(bytes);
-    hasher.finish()
-}
-
 impl Journal {
     /// Reads back what earlier processes admitted and begins a new segment. Where that cannot be
     /// relied upon, the window refuses what may have been admitted before `now`.
     pub fn open(folder: &Path, capacity: usize, now: UnixSeconds) -> Result<(Self, ReplayWindow, Found), JournalError> {
-        Self::open_after(folder, capacity, now, None)
+        Self::open_after(folder, capacity, now, Behind::Nobody, None)
     }
 
     /// Reads what there is while another process holds the lock and writes. `None` where nothing can be told ahead:
     /// then everything is read when the lock is had.
-    pub fn preread(folder: &Path, capacity: usize, now: UnixSeconds) -> Option<Preread> {
+    pub fn preread(folder: &Path, capacity: usize, now: UnixSeconds, behind: Behind) -> Option<Preread> {
         let numbers = segments(folder).ok()?;
         let headers = read_headers(folder, &numbers).ok()?;
-        let first = judge(&numbers, &headers, boot::id()).ok()?;
+        let first = judge(&numbers, &headers, boot::id(), behind).ok()?;
         if headers.iter().flatten().any(|header| has_stepped_back(header.opened, now)) {
             return None;
         }
@@ -253,17 +196,19 @@ impl Journal {
         Some(preread)
     }
 
-    /// The same as [`Journal::open`] for whoever has read most of it before.
+    /// The same as [`Journal::open`] for whoever has a window that is shared, and for whoever has read most of it before.
     pub fn open_after(
         folder: &Path,
         capacity: usize,
         now: UnixSeconds,
+        behind: Behind,
         preread: Option<Preread>,
     ) -> Result<(Self, ReplayWindow, Found), JournalError> {
         let boot = boot::id();
         let numbers = segments(folder)?;
         let headers = read_headers(folder, &numbers)?;
-        match judge(&numbers, &headers, boot) {
+        let written = behind.written(boot.unwrap_or(0));
+        match judge(&numbers, &headers, boot, behind) {
             Ok(first) => {
                 let preread = preread.filter(|preread| preread.hash_key == first.hash_key);
                 let preread = preread.unwrap_or_else(|| Preread {
@@ -271,6 +216,7 @@ impl Journal {
                     window: ReplayWindow::new(capacity, first.hash_key),
                     read: BTreeMap::new(),
                 });
+                let first = Header { boot: written, ..first };
                 let journal = Self::resume(folder, now, &numbers, &headers, (first, preread))?;
                 Ok((journal.0, journal.1, Found::Usable))
             }
@@ -279,8 +225,7 @@ impl Journal {
                 let mut window = ReplayWindow::new(capacity, hash_key);
                 window.set_floor(now);
                 let number = numbers.last().copied().unwrap_or(0).saturating_add(1);
-                let (boot, floor) = (boot.unwrap_or(0), now.0);
-                let header = Header { hash_key, boot, max_age: 0, number, opened: now.0, floor };
+                let header = Header { hash_key, boot: written, max_age: 0, number, opened: now.0, floor: now.0 };
                 let older: VecDeque<_> = numbers.into_iter().map(|number| Older { number, last_expiry: 0 }).collect();
                 let found = if older.is_empty() { Found::Nothing } else { Found::Unusable(reason) };
                 Ok((Self::start(folder, &header, older)?, window, found))
@@ -363,10 +308,10 @@ impl Journal {
     }
 
     /// The same of the journal in a folder; `None` where none can be relied upon.
-    pub fn id_in(folder: &Path) -> Option<String> {
+    pub fn id_in(folder: &Path, behind: Behind) -> Option<String> {
         let numbers = segments(folder).ok()?;
         let headers = read_headers(folder, &numbers).ok()?;
-        judge(&numbers, &headers, boot::id()).ok().map(|first| name_of(&first.hash_key))
+        judge(&numbers, &headers, boot::id(), behind).ok().map(|first| name_of(&first.hash_key))
     }
 
     /// What the last write failed with; `None`: the next admission can be written down, as far as is known.
@@ -538,28 +483,6 @@ fn read_headers(folder: &Path, numbers: &[u64]) -> Result<Vec<Option<Header>>, J
         });
     }
     Ok(headers)
-}
-
-/// Whether the segments are one unbroken memory of this boot; the first header, or why not.
-fn judge(numbers: &[u64], headers: &[Option<Header>], boot: Option<u128>) -> Result<Header, &'static str> {
-    let boot = boot.ok_or("this system does not name its boot")?;
-    let (last, before) = headers.split_last().ok_or("there is none")?;
-    // A process that ended while it began a segment has not answered from it.
-    let believed = if last.is_none() { before } else { headers };
-    let first = believed.first().copied().flatten().ok_or("no segment has a readable header")?;
-    let gap = numbers.iter().zip(numbers.iter().skip(1)).any(|(one, next)| one.checked_add(1) != Some(*next));
-    if gap {
-        return Err("a segment is missing");
-    }
-    for header in believed {
-        match header {
-            None => return Err("a header is damaged"),
-            Some(header) if header.boot != boot => return Err("it is of another boot"),
-            Some(header) if header.hash_key != first.hash_key => return Err("its segments do not belong together"),
-            Some(_) => {}
-        }
-    }
-    Ok(first)
 }
 
 /// What stands in a header after the wall clock has stepped back to `now`: what it says is a moment, and what was signed until the

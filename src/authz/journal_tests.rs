@@ -1,4 +1,5 @@
 use super::*;
+use crate::authz::journal_header::MAGIC;
 use crate::domain::ids::PublicKey;
 use crate::domain::replay::AdmitRefusal;
 use crate::domain::time::MonotonicMillis;
@@ -296,7 +297,7 @@ fn what_was_read_ahead_counts_and_nothing_is_missed() {
     let folder = tempfile::tempdir().unwrap();
     let (mut journal, mut window) = settled(folder.path());
     admit(&mut journal, &mut window, "early", NOW, NOW, MAX_AGE).unwrap();
-    let ahead = Journal::preread(folder.path(), 1000, at(1)).unwrap();
+    let ahead = Journal::preread(folder.path(), 1000, at(1), Behind::Nobody).unwrap();
     assert_eq!(ahead.len(), 1);
     // It is gone from the file: what was read ahead is all that is known of it.
     let early = segment_path(folder.path(), journal.current.number);
@@ -309,7 +310,7 @@ fn what_was_read_ahead_counts_and_nothing_is_missed() {
     assert!(files(folder.path()).len() > 1);
     drop((journal, window));
 
-    let (mut journal, mut window, found) = Journal::open_after(folder.path(), 1000, at(101), Some(ahead)).unwrap();
+    let (mut journal, mut window, found) = Journal::open_after(folder.path(), 1000, at(101), Behind::Nobody, Some(ahead)).unwrap();
     assert_eq!((found, window.len()), (Found::Usable, 3));
     for nonce in ["early", "late", "later"] {
         let created = if nonce == "later" { at(100) } else { NOW };
@@ -324,15 +325,15 @@ fn what_was_read_ahead_of_another_journal_does_not_count() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut journal, mut window) = settled(one.path());
     admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
-    let ahead = Journal::preread(one.path(), 1000, NOW).unwrap();
+    let ahead = Journal::preread(one.path(), 1000, NOW, Behind::Nobody).unwrap();
     let (mut journal, mut window) = settled(other.path());
     admit(&mut journal, &mut window, "two", NOW, NOW, MAX_AGE).unwrap();
     drop((journal, window));
-    let (mut journal, mut window, _) = Journal::open_after(other.path(), 1000, at(1), Some(ahead)).unwrap();
+    let (mut journal, mut window, _) = Journal::open_after(other.path(), 1000, at(1), Behind::Nobody, Some(ahead)).unwrap();
     assert_eq!(window.len(), 1);
     let again = admit(&mut journal, &mut window, "two", NOW, at(1), MAX_AGE);
     assert_eq!(again, Err(AdmitRefusal::Replayed));
-    assert!(Journal::preread(&other.path().join("nowhere"), 1000, NOW).is_none());
+    assert!(Journal::preread(&other.path().join("nowhere"), 1000, NOW, Behind::Nobody).is_none());
 }
 
 #[test]
@@ -411,4 +412,45 @@ fn a_clock_that_steps_back_while_it_runs_leaves_a_journal_that_ends_its_segments
     let (_, window, found) = open(folder.path(), at(13 + 20 * 60));
     assert_eq!(found, Found::Usable);
     assert!(window.len() >= 5 && !window.is_starting(at(13 + 20 * 60)));
+}
+
+#[test]
+fn a_journal_behind_a_shared_window_is_not_all_that_was_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = |now| Journal::open_after(folder.path(), 1000, now, Behind::Shared, None).unwrap();
+    let (mut journal, mut window, _) = shared(UnixSeconds(NOW.0 - 1000));
+    window.lift_floor();
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    drop((journal, window));
+    // With the shared window still behind it, it is what it was.
+    let (journal, window, found) = shared(at(1));
+    assert_eq!((found, window.len()), (Found::Usable, 1));
+    drop((journal, window));
+    // "two" was used at another replica.
+    let (mut journal, mut window, found) = open(folder.path(), at(2));
+    assert!(matches!(found, Found::Unusable(_)), "{found:?}");
+    for nonce in ["one", "two"] {
+        assert_eq!(admit(&mut journal, &mut window, nonce, NOW, at(2), MAX_AGE), Err(AdmitRefusal::Starting));
+    }
+    assert!(Journal::id_in(folder.path(), Behind::Nobody).is_some(), "it begins one of its own");
+    admit(&mut journal, &mut window, "three", at(9), at(9), MAX_AGE).unwrap();
+    drop((journal, window));
+    let (_, window, found) = open(folder.path(), at(10));
+    assert_eq!((found, window.len()), (Found::Usable, 1));
+}
+
+#[test]
+fn a_journal_of_a_window_of_its_own_goes_on_as_earlier_versions_wrote_it_also_in_front_of_a_shared_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    let bytes = fs::read(segment_path(folder.path(), journal.current.number)).unwrap();
+    assert_eq!(bytes[24..40], boot::id().unwrap().to_le_bytes());
+    drop((journal, window));
+    let ahead = Journal::preread(folder.path(), 1000, at(1), Behind::Shared).unwrap();
+    let (journal, window, found) =
+        Journal::open_after(folder.path(), 1000, at(1), Behind::Shared, Some(ahead)).unwrap();
+    assert_eq!((found, window.len()), (Found::Usable, 1));
+    let bytes = fs::read(segment_path(folder.path(), journal.current.number)).unwrap();
+    assert_eq!(bytes[24..40], (!boot::id().unwrap()).to_le_bytes(), "another boot to an earlier version");
 }
