@@ -209,6 +209,10 @@ impl<C: Clock> Authz<C> {
                 "the volume of its run folder is full, so admissions cannot be written down",
             ),
             (failing == Some(Failing::Otherwise), "admissions cannot be written down in its run folder"),
+            (
+                self.shared.as_ref().is_some_and(|shared| shared.is_apart()),
+                "its clock and that of the replay window that replicas share are too far apart",
+            ),
             (store_failing, "the replay window that replicas share cannot be asked"),
             (starting, "its replay window has just begun"),
         ];

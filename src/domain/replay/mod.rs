@@ -27,6 +27,7 @@ use crate::domain::time::UnixSeconds;
 pub mod mark;
 mod pace;
 mod quota;
+pub mod store_clock;
 mod table;
 
 use pace::Pace;
