@@ -427,20 +427,23 @@ async fn the_store_proves_its_name_and_wants_its_password() {
     let text = |path: &Path| path.display().to_string();
     let (certificate, key, authorities) = (text(&files.certificate), text(&files.key), text(&files.authorities));
     let clock = clock();
-    let store = Store::start(&clock, &[
-        "--tls-port",
-        "PORT",
-        "--tls-cert-file",
-        &certificate,
-        "--tls-key-file",
-        &key,
-        "--tls-ca-cert-file",
-        &authorities,
-        "--tls-auth-clients",
-        "no",
-        "--requirepass",
-        "canary-password",
-    ]);
+    let store = Store::start(
+        &clock,
+        &[
+            "--tls-port",
+            "PORT",
+            "--tls-cert-file",
+            &certificate,
+            "--tls-key-file",
+            &key,
+            "--tls-ca-cert-file",
+            &authorities,
+            "--tls-auth-clients",
+            "no",
+            "--requirepass",
+            "canary-password",
+        ],
+    );
     let admin = Admin::serve(root.path(), published());
     let password_file = root.path().join("password");
     files::write_private(&password_file, b"canary-password\n").unwrap();
@@ -512,7 +515,8 @@ async fn the_user_of_the_manifest_may_remember_nonces_and_nothing_else() {
 #[test]
 fn a_sidecar_has_no_part_in_the_window_of_the_data_plane() {
     let read = |folder: &str| {
-        let files = std::fs::read_dir(folder).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        let files =
+            std::fs::read_dir(folder).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
         files.collect::<String>()
     };
     let shares = |text: &str| ["GATEWAY_REPLAY_", "sigilum-replay"].iter().any(|word| text.contains(word));

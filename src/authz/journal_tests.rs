@@ -310,7 +310,8 @@ fn what_was_read_ahead_counts_and_nothing_is_missed() {
     assert!(files(folder.path()).len() > 1);
     drop((journal, window));
 
-    let (mut journal, mut window, found) = Journal::open_after(folder.path(), 1000, at(101), Behind::Nobody, Some(ahead)).unwrap();
+    let (mut journal, mut window, found) =
+        Journal::open_after(folder.path(), 1000, at(101), Behind::Nobody, Some(ahead)).unwrap();
     assert_eq!((found, window.len()), (Found::Usable, 3));
     for nonce in ["early", "late", "later"] {
         let created = if nonce == "later" { at(100) } else { NOW };
@@ -329,7 +330,8 @@ fn what_was_read_ahead_of_another_journal_does_not_count() {
     let (mut journal, mut window) = settled(other.path());
     admit(&mut journal, &mut window, "two", NOW, NOW, MAX_AGE).unwrap();
     drop((journal, window));
-    let (mut journal, mut window, _) = Journal::open_after(other.path(), 1000, at(1), Behind::Nobody, Some(ahead)).unwrap();
+    let (mut journal, mut window, _) =
+        Journal::open_after(other.path(), 1000, at(1), Behind::Nobody, Some(ahead)).unwrap();
     assert_eq!(window.len(), 1);
     let again = admit(&mut journal, &mut window, "two", NOW, at(1), MAX_AGE);
     assert_eq!(again, Err(AdmitRefusal::Replayed));

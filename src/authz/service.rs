@@ -203,16 +203,17 @@ impl<C: Clock> Authz<C> {
         let draining = self.draining.load(Ordering::Relaxed);
         let why = [
             (draining, "it drains"),
+            // Before the next one, which it leads to: admin is not asked before the window has a name.
+            (
+                self.shared.as_ref().is_some_and(|shared| shared.is_apart()),
+                "its clock and that of the replay window that replicas share are too far apart",
+            ),
             (state.is_none(), "it has no state: admin has sent it none, or does not let it decide"),
             (
                 failing == Some(Failing::Full),
                 "the volume of its run folder is full, so admissions cannot be written down",
             ),
             (failing == Some(Failing::Otherwise), "admissions cannot be written down in its run folder"),
-            (
-                self.shared.as_ref().is_some_and(|shared| shared.is_apart()),
-                "its clock and that of the replay window that replicas share are too far apart",
-            ),
             (store_failing, "the replay window that replicas share cannot be asked"),
             (starting, "its replay window has just begun"),
         ];

@@ -280,7 +280,8 @@ impl SharedWindow {
             match self.identify(&ours.connection, clock).await.map(|(found, _)| found) {
                 Ok(found) if !self.is(&ours) || !found.is_of(&ours.identity) => {
                     return KeyStoreError::Refused(
-                        "it has forgotten: it was emptied, started anew or promoted, or its clock has stepped".to_owned(),
+                        "it has forgotten: it was emptied, started anew or promoted, or its clock has stepped"
+                            .to_owned(),
                     );
                 }
                 Ok(found) if found == ours.identity => {}
@@ -432,7 +433,9 @@ fn leads(role: &str) -> Result<(), KeyStoreError> {
 fn line(told: &str) -> Result<String, KeyStoreError> {
     let short = told.get(..ID_DIGITS).filter(|short| short.bytes().all(|byte| byte.is_ascii_hexdigit()));
     short.map(str::to_owned).ok_or_else(|| {
-        KeyStoreError::Refused("it does not say which server it is (INFO has no master_replid of hexadecimal digits)".to_owned())
+        KeyStoreError::Refused(
+            "it does not say which server it is (INFO has no master_replid of hexadecimal digits)".to_owned(),
+        )
     })
 }
 

@@ -63,9 +63,7 @@ fn a_nonce_is_admitted_once_per_key() {
 #[test]
 fn looking_whether_a_nonce_is_used_uses_none() {
     let mut window = window(100);
-    let used = |window: &ReplayWindow, holder: u32, nonce: &str, now: u64| {
-        window.is_used(&key(holder), nonce, at(now))
-    };
+    let used = |window: &ReplayWindow, holder: u32, nonce: &str, now: u64| window.is_used(&key(holder), nonce, at(now));
     assert!(!used(&window, 1, "n", START) && window.is_empty());
     admit(&mut window, 1, "n", START, START).unwrap();
     assert!(used(&window, 1, "n", START) && used(&window, 1, "n", START + LIFETIME));
