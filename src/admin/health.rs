@@ -23,7 +23,7 @@ pub fn alive(check: &str) -> Result<Response<Body>, Problem> {
 pub fn started(admin: &Admin) -> Result<Response<Body>, Problem> {
     let Some(found) = admin.health.latest(admin.clock.now().monotonic) else { return Err(not_ready(NOT_LOOKED)) };
     let Facts { store, authz, .. } = &found.facts;
-    if store.is_ok() && authz.current > 0 && authz.ready > 0 { alive("startup") } else { Err(not_ready(NOT_READY)) }
+    if store.answers() && authz.current > 0 && authz.ready > 0 { alive("startup") } else { Err(not_ready(NOT_READY)) }
 }
 
 /// `GET /health/ready`, as it was found last, or looked at anew. With the details for those who may have them.

@@ -70,6 +70,16 @@ pub enum StoreFact {
     Silent(String),
 }
 
+impl StoreFact {
+    /// Whether it can be read.
+    pub const fn answers(&self) -> bool {
+        match self {
+            Self::Well | Self::Unwritable(_) => true,
+            Self::Silent(_) => false,
+        }
+    }
+}
+
 /// The secrets of the configuration file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SecretsFact {

@@ -465,13 +465,13 @@ async fn an_authz_whose_certificate_ends_goes_on_and_both_ends_say_so_by_name() 
     until_health(&channel, "", SERVING).await;
     let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
     let certificate = Some(Validity { from, until: end });
-    assert_eq!(door.health(TIMEOUT).await.unwrap(), AuthzTold { health: AuthzHealth::Serving, certificate });
+    assert_eq!(door.health(TIMEOUT).await.unwrap(), AuthzTold { health: AuthzHealth::Serving, certificate, why: None });
     let seen = admin.publisher.peers().pop().unwrap();
     assert!(seen.certificate == certificate && seen.node.starts_with("authz.test ("), "{seen:?}");
     assert!(admin.publisher.cut_off().is_empty());
 
     until_health(&channel, FED, NOT_SERVING).await;
-    assert_eq!(door.health(TIMEOUT).await.unwrap(), AuthzTold { health: AuthzHealth::Cut, certificate });
+    assert_eq!(door.health(TIMEOUT).await.unwrap(), AuthzTold { health: AuthzHealth::Cut, certificate, why: None });
     assert!(end.0 < now().0, "not before its end");
     until(&channel, &clock, "svc-one", "Bearer canary-one").await;
     until_health(&channel, "envoy.service.auth.v3.Authorization", SERVING).await;

@@ -118,6 +118,12 @@ impl Pod {
         client::send(self.gateway.setup.admin, &request).json()
     }
 
+    /// The condition of its nonces.
+    fn standing(&self) -> Value {
+        let told = self.conditions();
+        told["conditions"].as_array().unwrap().iter().find(|one| one["type"] == "NonceStore").unwrap().clone()
+    }
+
     fn count(&self, words: &str) -> usize {
         self.authz.said().matches(words).count()
     }
@@ -141,9 +147,7 @@ fn a_full_volume_refuses_takes_authz_out_and_mends_itself_when_there_is_room() {
     assert_eq!(pod.probe(&["--live"]), Some(0), "a restart would help nobody");
     wait_until("Envoy hears of it, and so do those who ask it", LIMIT, || !pod.gateway.healthy());
     wait_until("admin hears of it", LIMIT, || pod.conditions()["failures"] == json!(["NonceStore"]));
-    let told = pod.conditions();
-    let told = told["conditions"].as_array().unwrap().iter().find(|one| one["type"] == "NonceStore").cloned().unwrap();
-    assert_eq!(told["reason"], "VolumeFull", "{told}");
+    assert_eq!(pod.standing()["reason"], "VolumeFull");
     let again = pod.fresh();
     for _ in 0..5 {
         assert_eq!(pod.send(&again), unavailable());
@@ -172,7 +176,7 @@ fn nothing_is_accepted_again_of_an_authz_that_was_killed_while_its_volume_was_fu
 
     pod.authz = start_authz(&pod.gateway.setup, &pod.volume);
     wait_until("it lives, without room", LIMIT, || pod.probe(&["--live"]) == Some(0));
-    wait_until("it has its state", LIMIT, || pod.gateway.admin_started());
+    wait_until("it has its state, and says so", LIMIT, || pod.standing()["reason"] == "VolumeFull");
     assert_eq!(pod.probe(&[]), Some(1), "{}", pod.authz.said());
     assert_eq!(pod.count("the replay journal cannot be written to"), 1, "{}", pod.authz.said());
     assert_ne!(pod.send(&pod.fresh()).0, 200);
