@@ -8,8 +8,16 @@
     reason = "test code may panic, and writes on request"
 )]
 
+#[path = "artifacts/compose.rs"]
+mod compose;
 #[path = "artifacts/kubernetes.rs"]
 mod kubernetes;
+#[path = "artifacts/policies.rs"]
+mod policies;
+#[path = "artifacts/restricted.rs"]
+mod restricted;
+#[path = "artifacts/workloads.rs"]
+mod workloads;
 
 use std::fs;
 use std::path::Path;

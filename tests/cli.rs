@@ -35,6 +35,8 @@ mod access;
 mod auth;
 #[path = "cli/claim.rs"]
 mod claim;
+#[path = "cli/clear_tokens.rs"]
+mod clear_tokens;
 #[path = "cli/config.rs"]
 mod config;
 #[path = "cli/connection.rs"]
@@ -59,6 +61,8 @@ mod import;
 mod install;
 #[path = "cli/local_api.rs"]
 mod local_api;
+#[path = "cli/option_values.rs"]
+mod option_values;
 #[path = "cli/own_listener.rs"]
 mod own_listener;
 #[path = "cli/pair.rs"]

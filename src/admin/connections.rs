@@ -15,6 +15,8 @@ use crate::domain::draft::Draft;
 use crate::domain::ids::ConnectionId;
 use crate::domain::probe::LastTest;
 use crate::domain::record::ConnectionRecord;
+use crate::domain::record::Secrets;
+use crate::domain::redact::SHORTEST;
 use crate::domain::relay;
 use crate::domain::sealing::Destination;
 use crate::store::StoreError;
@@ -56,6 +58,7 @@ pub async fn create(admin: &Admin, asker: Asker, body: &[u8]) -> Answer {
     let (now, mut asker) = (admin.clock.now().wall, asker);
     let create = move |vault: &mut Vault| {
         let secrets = vault.reveal_all(given, checked.settings.id.as_str(), destination.as_deref(), &mut asker)?;
+        warn_of_short(checked.settings.id.as_str(), &secrets);
         vault.create_connection(checked, secrets, &asker, now)
     };
     let (listed, _) = admin.store.change(move |vault| described(vault, create)).await?;
@@ -107,10 +110,18 @@ pub async fn rotate(admin: &Admin, asker: Asker, id: ConnectionId, body: &[u8]) 
         // In one turn of the store, so that the connection leads nowhere else meanwhile.
         let destination = Destination::of_record(&vault.get(id.as_str())?.record);
         let secrets = vault.reveal_all(given, id.as_str(), destination.as_deref(), &mut asker)?;
+        warn_of_short(id.as_str(), &secrets);
         vault.rotate(id.as_str(), RotationRequest { secrets, by, reason }, &asker, now)
     };
     let (listed, last) = admin.store.change(move |vault| described(vault, rotate)).await?;
     json(StatusCode::OK, &body_of(listed).tested(last))
+}
+
+/// Says which secrets are too short to be taken out of what providers answer.
+fn warn_of_short(connection: &str, secrets: &Secrets) {
+    for (name, _) in secrets.iter().filter(|(_, secret)| secret.expose().trim().len() < SHORTEST) {
+        tracing::warn!(connection, name, "a secret is too short to be kept out of errors and logs that quote it");
+    }
 }
 
 /// A change, with its record as the list shows it, and its last test.

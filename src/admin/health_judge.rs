@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::admin::health_authz;
 use crate::claims::overview;
 use crate::store::unlock::KeyStanding;
 use crate::sys::database::Hindrance;
@@ -27,6 +28,9 @@ const SKEW_REFUSED: u64 = 300;
 const LOW_BYTES: u64 = 200 * 1024 * 1024;
 /// Bytes of a MiB.
 const MIB: u64 = 1024 * 1024;
+
+/// The reason of `AuthzReachable` where nobody decides.
+pub(super) const UNDECIDED: &str = "Unreachable";
 
 /// What was found out about the gateway.
 #[derive(Debug, Clone)]
@@ -51,6 +55,8 @@ pub struct Facts {
     pub data_plane: Vec<Condition>,
     /// The claims; `None`: they have no source.
     pub claims: Option<overview::Condition>,
+    /// Whether nothing passes any more for want of claims, and nothing is declared.
+    pub nothing_holds: bool,
     /// The Sigilum API; `None`: it is not asked.
     pub api: Option<ApiFact>,
     /// Bytes free in the data folder; `None`: the system did not say.
@@ -125,7 +131,7 @@ impl EnvoyFact {
     }
 }
 
-/// The authz processes, as the state stream tells.
+/// The authz processes whose word readiness goes by, as the state stream tells; and what is only told of others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthzFact {
     /// How many are connected.
@@ -144,20 +150,35 @@ pub struct AuthzFact {
     pub failing: Option<String>,
     /// It is for want of room on its volume.
     pub volume_full: bool,
-    /// Whether those that are connected refuse what was signed before they began.
+    /// Whether what was signed before they began is refused.
     pub starting: bool,
-    /// Whether one cannot ask the window that replicas share.
+    /// Whether the window that replicas share cannot be asked.
     pub store_failing: bool,
     /// Why one was refused for having another replay window than one that decides for the same connection.
     pub window_conflict: Option<String>,
-    /// Whether the replay window of one is full.
+    /// Whether the replay window is full.
     pub full: bool,
     /// Whether one has told how it stands.
     pub reported: bool,
+    /// How many of other hosts are connected, counted above or not.
+    pub remote: usize,
+    /// Of those the ones that say of themselves that something is wrong.
+    pub troubles: Vec<Trouble>,
     /// Whether one of another host is connected, or was until its certificate ended.
     pub certified: bool,
     /// Of those the ones whose certificates near their end, or are past it.
     pub endings: Vec<Ending>,
+}
+
+/// What an authz of another host says is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The authz.
+    pub node: String,
+    /// One word for programs.
+    pub reason: &'static str,
+    /// The same for people, after its name.
+    pub said: String,
 }
 
 /// A certificate that somebody should look after.
@@ -233,18 +254,19 @@ pub fn judge(facts: &Facts) -> Vec<ConditionBody> {
         authz(&facts.canary, facts.draining.as_deref()),
         nonces(&facts.authz),
         replay_shared(&facts.authz),
-        claims(facts.claims.as_ref()),
+        claims(facts.claims.as_ref(), facts.nothing_holds),
         api(facts.api.as_ref()),
         clock(facts.api.as_ref()),
         disk(facts.free_bytes),
         bridge(&facts.bridge),
     ]);
     all.extend(facts.data_plane.iter().filter(|found| found.kind != IN_SYNC).map(told));
-    all.extend(state_certificates(&facts.authz));
+    all.extend(health_authz::state_certificates(&facts.authz));
+    all.extend(health_authz::remote_authz(&facts.authz));
     all
 }
 
-fn condition(
+pub(super) fn condition(
     kind: ConditionKind,
     subject: &str,
     (status, requirement): (Status, Requirement),
@@ -263,8 +285,8 @@ fn condition(
 
 const HOLDS: (Status, Requirement) = (Status::True, Requirement::Required);
 const FAILS: (Status, Requirement) = (Status::False, Requirement::Required);
-const WELL: (Status, Requirement) = (Status::True, Requirement::Advisory);
-const NOTED: (Status, Requirement) = (Status::False, Requirement::Advisory);
+pub(super) const WELL: (Status, Requirement) = (Status::True, Requirement::Advisory);
+pub(super) const NOTED: (Status, Requirement) = (Status::False, Requirement::Advisory);
 const UNKNOWN: (Status, Requirement) = (Status::Unknown, Requirement::Advisory);
 
 fn lock(locked: bool) -> ConditionBody {
@@ -424,7 +446,7 @@ fn authz(fact: &CanaryFact, draining: Option<&str>) -> ConditionBody {
             condition(kind, "authz", HOLDS, "Healthy", message)
         }
         CanaryFact::Undecided(why) => {
-            condition(kind, "authz", FAILS, "Unreachable", format!("authz unreachable (failing closed): {why}"))
+            condition(kind, "authz", FAILS, UNDECIDED, format!("authz unreachable (failing closed): {why}"))
         }
         CanaryFact::LetThrough(what) => {
             let message = format!(
@@ -484,37 +506,18 @@ fn replay_shared(fact: &AuthzFact) -> ConditionBody {
     }
 }
 
-/// Those that authz processes of other hosts show for the state; nothing where there are none. One that has ended makes nobody
-/// unready: that authz goes on with what it had, and the others are not concerned.
-fn state_certificates(fact: &AuthzFact) -> Option<ConditionBody> {
-    let kind = ConditionKind::StateCertificates;
-    if !fact.certified {
-        return None;
-    }
-    if fact.endings.is_empty() {
-        let message = "every authz of another host shows a certificate that holds for long enough";
-        return Some(condition(kind, "authz", WELL, "Valid", message));
-    }
-    let said = |ending: &Ending| {
-        let Ending { node, said, cut_off } = ending;
-        let effect = if *cut_off { ": it is without admin, and goes on with what it had" } else { "" };
-        format!("the certificate of {node} {said}{effect}")
-    };
-    let message = fact.endings.iter().map(said).collect::<Vec<_>>().join("; ");
-    let reason = if fact.endings.iter().any(|ending| ending.cut_off) { "Ended" } else { "EndsSoon" };
-    Some(condition(kind, "authz", NOTED, reason, message))
-}
-
-/// Stale claims do not make the gateway unready: declared approvals go on, each request is judged by its own, and taking
-/// the gateway out of service would turn away those too.
-fn claims(fact: Option<&overview::Condition>) -> ConditionBody {
+/// Stale claims do not make the gateway unready while anything passes: declared approvals go on, each request is judged by its
+/// own, and taking the gateway out of service would turn away those too. Where nothing passes it serves nobody.
+fn claims(fact: Option<&overview::Condition>, nothing_holds: bool) -> ConditionBody {
     let kind = ConditionKind::ClaimsFresh;
     match fact {
         None => condition(kind, "claims", UNKNOWN, "NotAsked", "approvals come from the configuration file alone"),
-        Some(judged) => {
-            let weight = if judged.fresh { WELL } else { NOTED };
-            condition(kind, "claims", weight, judged.reason, judged.message.clone())
+        Some(judged) if judged.fresh => condition(kind, "claims", WELL, judged.reason, judged.message.clone()),
+        Some(judged) if nothing_holds => {
+            let message = format!("no request passes any more: {}", judged.message);
+            condition(kind, "claims", FAILS, judged.reason, message)
         }
+        Some(judged) => condition(kind, "claims", NOTED, judged.reason, judged.message.clone()),
     }
 }
 

@@ -23,6 +23,7 @@ fn well() -> Facts {
         draining: None,
         data_plane: vec![Condition { kind: IN_SYNC, holds: true, reason: "InSync", message: "m".to_owned() }],
         claims: Some(overview::Condition { fresh: true, reason: "Confirmed", message: "m".to_owned() }),
+        nothing_holds: false,
         api: Some(ApiFact::Answers(Some(0))),
         free_bytes: Some(LOW_BYTES),
         bridge: BridgeFact::Connected,
@@ -45,10 +46,10 @@ fn changed(change: impl FnOnce(&mut Facts)) -> (Vec<String>, Vec<String>, Vec<St
 fn a_well_gateway_is_ready_and_has_nothing_to_say() {
     assert_eq!(changed(|_| {}), (vec![], vec![], vec![]));
     let kinds: Vec<_> = judge(&well()).into_iter().map(|one| one.kind).collect();
-    // Told of authz and of Envoy; and the last two only where agents, or authz processes of other hosts, come over TLS.
+    // Told of authz and of Envoy; and the last three only where agents, or authz processes of other hosts, come over TLS.
     let mut expected: Vec<_> = ConditionKind::ALL.iter().map(|kind| kind.name()).collect();
     expected.insert(5, "XdsInSync");
-    expected.truncate(expected.len() - 2);
+    expected.truncate(expected.len() - 3);
     assert_eq!(kinds, expected);
 }
 
@@ -82,7 +83,12 @@ fn a_drain_is_said_once_with_its_end_and_what_ends_it() {
 #[test]
 fn each_cause_turns_its_own_condition_and_no_other() {
     type Break = fn(&mut Facts);
-    let required: [(&str, Break); 19] = [
+    let required: [(&str, Break); 20] = [
+        ("ClaimsFresh: ClaimsStale", |facts| {
+            let message = "m".to_owned();
+            facts.claims = Some(overview::Condition { fresh: false, reason: overview::STALE, message });
+            facts.nothing_holds = true;
+        }),
         ("StateLock: LockHeldElsewhere", |facts| facts.locked = false),
         ("Store: StoreUnavailable", |facts| facts.store = StoreFact::Silent("m".to_owned())),
         ("MasterKey: KeyMismatch", |facts| facts.key = Some(KeyStanding::Mismatch)),
@@ -223,4 +229,21 @@ fn the_certificates_of_authz_processes_elsewhere_are_told_of_before_their_end_an
         message.contains("one ends in 5 days; the certificate of two ended at noon: it is without admin"),
         "{message}"
     );
+}
+
+#[test]
+fn what_authz_processes_of_other_hosts_say_of_themselves_is_named_and_makes_nobody_unready() {
+    let told = |troubles: Vec<Trouble>| {
+        let mut facts = well();
+        (facts.authz.remote, facts.authz.troubles) = (20, troubles);
+        let details = DetailsBody::of(judge(&facts), String::new(), 0);
+        let found = details.conditions.iter().find(|one| one.kind == "RemoteAuthz").unwrap().clone();
+        assert!(details.is_ready() && details.advisories.len() == usize::from(found.is_advisory()));
+        (found.is_advisory(), found.reason, found.message)
+    };
+    let trouble = |number: usize| Trouble { node: format!("n{number}"), reason: "Full", said: "is full".to_owned() };
+    assert!(!told(Vec::new()).0);
+    assert_eq!(told(vec![trouble(1)]), (true, "Full".to_owned(), "n1 is full".to_owned()));
+    let (.., message) = told((0..20).map(trouble).collect());
+    assert!(message.contains("n7 is full; and 12 more") && !message.contains("n8"), "{message}");
 }

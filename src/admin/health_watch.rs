@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 use crate::admin::Admin;
 use crate::admin::health_api::ApiWatch;
+use crate::admin::health_authz;
+use crate::admin::health_authz::Counted;
 use crate::admin::health_canary;
 use crate::admin::health_canary::Canaries;
 use crate::admin::health_judge;
@@ -29,6 +31,8 @@ use crate::admin::health_judge::EnvoyFact;
 use crate::admin::health_judge::Facts;
 use crate::admin::health_judge::SecretsFact;
 use crate::admin::health_judge::StoreFact;
+use crate::claims::overview;
+use crate::claims::overview::Holding;
 use crate::config::parts::IngressTls;
 use crate::domain::time::MonotonicMillis;
 use crate::domain::time::UnixSeconds;
@@ -45,8 +49,8 @@ use crate::sys::local_http::exchange;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::tasks::Stop;
 use crate::wire::health::ConditionBody;
+use crate::wire::health::ConditionKind;
 use crate::wire::health::DetailsBody;
-use crate::wire::state::proto;
 use crate::wire::status::BRIDGE_FILE;
 use crate::wire::status::BridgeNote;
 
@@ -123,18 +127,21 @@ pub struct Evaluated {
     answers: u64,
 }
 
+/// How far two calculations of the second in which Envoy began may lie apart.
+const ROUNDING: u64 = 1;
+
 /// What is remembered from one look to the next.
 #[derive(Debug, Default)]
 struct Memory {
-    /// Uptime Envoy told last, in seconds; `None`: it was never live.
-    uptime: Option<u64>,
-    /// Whether it was live at the last look.
-    live: bool,
+    /// When Envoy began, in seconds of our monotonic clock, by the uptime it told last; `None`: it was never live.
+    began: Option<u64>,
     restarts: u64,
     ever_current: bool,
     current_at: Option<Instant>,
     canary: Option<(Instant, CanaryFact)>,
     was_ready: bool,
+    /// Since when no request passes, because no claims hold and nothing is declared.
+    unheld_since: Option<MonotonicMillis>,
     /// The conditions as the log knows them.
     said: Vec<ConditionBody>,
 }
@@ -245,6 +252,7 @@ async fn look(admin: &Admin, memory: &mut Memory) {
             .claims
             .as_ref()
             .map(|claims| claims.overview.judge(&admin.publisher.claims_ages(), claims.late_ms())),
+        nothing_holds: nothing_holds(admin, memory),
         api: health.api.fact(),
         free_bytes,
         bridge,
@@ -264,6 +272,23 @@ async fn look(admin: &Admin, memory: &mut Memory) {
     health.latest.send_replace(Some(Arc::new(found)));
 }
 
+/// What is said of a condition that has no words of its own.
+const FAILS: &str = "a condition of readiness fails";
+/// The same of one that keeps nobody from anything.
+const HOLDS_NOT: &str = "a condition does not hold";
+
+/// The words by which a line about this reason is found ([`crate::domain::symptom`]).
+fn named(condition: &ConditionBody) -> Option<&'static str> {
+    let is = |kind: ConditionKind, reason| condition.kind == kind.name() && condition.reason == reason;
+    if is(ConditionKind::AuthzReachable, health_judge::UNDECIDED) {
+        Some("authz failing closed")
+    } else if is(ConditionKind::ClaimsFresh, overview::STALE) {
+        Some("claims stale")
+    } else {
+        None
+    }
+}
+
 /// One line for each condition that turned, with the reason as its code.
 fn say_what_changed(before: &[ConditionBody], now: &[ConditionBody]) {
     for condition in now {
@@ -274,9 +299,9 @@ fn say_what_changed(before: &[ConditionBody], now: &[ConditionBody]) {
         }
         let (kind, code, message) = (&condition.kind, &condition.reason, &condition.message);
         if condition.is_failure() {
-            tracing::error!(condition = kind, code, detail = message, "a condition of readiness fails");
+            tracing::error!(condition = kind, code, detail = message, "{}", named(condition).unwrap_or(FAILS));
         } else if condition.is_advisory() {
-            tracing::warn!(condition = kind, code, detail = message, "a condition does not hold");
+            tracing::warn!(condition = kind, code, detail = message, "{}", named(condition).unwrap_or(HOLDS_NOT));
         } else if known.is_some_and(|known| known.is_failure() || known.is_advisory()) {
             tracing::info!(condition = kind, code, detail = message, "a condition holds again");
         }
@@ -356,6 +381,23 @@ async fn data_plane(admin: &Admin, memory: &mut Memory) -> (EnvoyFact, CanaryFac
     (envoy, found)
 }
 
+/// Whether nothing passes for want of claims: those of all services are too old, or for as long as they would hold none was
+/// read, and no connection has a declared approval.
+fn nothing_holds(admin: &Admin, memory: &mut Memory) -> bool {
+    let (Some(claims), false) = (&admin.claims, admin.publisher.declares_approvals()) else {
+        memory.unheld_since = None;
+        return false;
+    };
+    let (now, hold) = (admin.clock.now().monotonic, admin.publisher.claims_hold_ms());
+    let holding = claims.overview.holding(&admin.publisher.claims_ages(), hold);
+    if holding == Holding::Some {
+        memory.unheld_since = None;
+        return false;
+    }
+    let since = *memory.unheld_since.get_or_insert(now);
+    holding == Holding::None || now.since(since) > hold
+}
+
 async fn envoy(admin: &Admin, memory: &mut Memory) -> EnvoyFact {
     let endpoint = Endpoint::Unix(admin.envoy_socket.clone());
     let answer = exchange(&endpoint, Request::get("/server_info"), Bytes::new(), ENVOY_PATIENCE).await;
@@ -363,23 +405,21 @@ async fn envoy(admin: &Admin, memory: &mut Memory) -> EnvoyFact {
         let info: Result<ServerInfo, _> = serde_json::from_slice(&answer.body);
         info.map_err(|_| format!("its admin interface answers {}", answer.status))
     });
-    let was_live = memory.uptime.is_some();
+    let was_live = memory.began.is_some();
     match info {
         Ok(info) => {
             let uptime = info.uptime_current_epoch.trim_end_matches('s').parse::<u64>().unwrap_or_default();
             let state = info.state;
             if state == "LIVE" {
-                // Also one that came back between two looks.
-                let anew = memory.uptime.is_some_and(|before| !memory.live || uptime < before);
+                // Also one that came back between two looks; and not one that only said nothing for a while.
+                let began = (admin.clock.now().monotonic.0 / 1000).saturating_sub(uptime);
+                let anew = memory.began.is_some_and(|before| began > before.saturating_add(ROUNDING));
                 memory.restarts = memory.restarts.saturating_add(u64::from(anew));
-                (memory.uptime, memory.live) = (Some(uptime), true);
+                memory.began = Some(began);
             }
             EnvoyFact::Answers { state, version: info.version.split('/').nth(1).unwrap_or_default().to_owned() }
         }
-        Err(why) => {
-            memory.live = false;
-            EnvoyFact::Down { was_live, why }
-        }
+        Err(why) => EnvoyFact::Down { was_live, why },
     }
 }
 
@@ -392,31 +432,32 @@ async fn authz_is_healthy(admin: &Admin) -> bool {
 
 fn authz(admin: &Admin, memory: &mut Memory) -> AuthzFact {
     let (peers, cut_off) = (admin.publisher.peers(), admin.publisher.cut_off());
-    let current = peers.iter().filter(|peer| peer.current).count();
+    let counted = Counted::of(admin, &peers);
+    let (connected, current) = (counted.peers.len(), counted.current());
     let now = Instant::now();
-    if current > 0 || peers.is_empty() {
+    if current > 0 || connected == 0 {
         memory.current_at = Some(now);
     }
     memory.ever_current |= current > 0;
-    let reports = || peers.iter().filter_map(told_by_one_that_decides);
-    let failing = peers.iter().filter_map(|peer| Some((peer.node.as_str(), told_by_one_that_decides(peer)?)));
-    let failing = failing.filter(|(_, report)| report.replay_failing).min_by_key(|(node, _)| *node);
-    let ready = peers.iter().filter(|peer| peer.current).filter_map(|peer| peer.report.as_ref());
+    let remote = peers.iter().filter(|peer| peer.remote).count();
+    let failing = counted.failing();
     AuthzFact {
-        connected: peers.len(),
+        connected,
         current,
-        ready: ready.filter(|report| report.ready).count(),
+        ready: counted.ready(),
         ever_current: memory.ever_current,
         behind_for: memory.current_at.map_or(Duration::ZERO, |at| now.duration_since(at)),
-        refused: peers.iter().find_map(|peer| peer.refused.clone()),
+        refused: counted.refused(),
         failing: failing.map(|(node, _)| node.to_owned()),
         volume_full: failing.is_some_and(|(_, report)| report.replay_volume_full),
-        starting: reports().any(|report| report.replay_starting),
-        store_failing: reports().any(|report| report.replay_store_failing),
+        starting: counted.say(|report| report.replay_starting),
+        store_failing: counted.say(|report| report.replay_store_failing),
         window_conflict: admin.publisher.window_conflict(),
-        full: reports().any(|report| report.replay_entries >= report.replay_capacity),
-        reported: reports().next().is_some(),
-        certified: !cut_off.is_empty() || peers.iter().any(|peer| peer.certificate.is_some()),
+        full: counted.say(health_authz::is_full),
+        reported: counted.reported(),
+        remote,
+        troubles: health_authz::troubles(&peers),
+        certified: !cut_off.is_empty() || remote > 0,
         endings: endings(&peers, &cut_off, admin.clock.now().seconds()),
     }
 }
@@ -432,29 +473,4 @@ fn endings(peers: &[PeerState], cut_off: &[(String, Validity)], now: UnixSeconds
         cut_off,
     };
     soon.chain(gone).map(ending).collect()
-}
-
-/// What an authz tells of its replay window. One that has no state yet, or stands beside another whose place it is to take, has
-/// none: a window without room is no full one.
-fn told_by_one_that_decides(peer: &PeerState) -> Option<&proto::Report> {
-    peer.report.as_ref().filter(|report| peer.applied.is_some() && report.replay_capacity > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_successor_that_has_no_window_yet_tells_nothing_of_one() {
-        let peer = |applied: Option<proto::StateVersion>, replay_entries, replay_capacity| PeerState {
-            applied,
-            report: Some(proto::Report { replay_entries, replay_capacity, ..proto::Report::default() }),
-            ..PeerState::default()
-        };
-        let applied = || Some(proto::StateVersion::default());
-        assert!(told_by_one_that_decides(&peer(applied(), 0, 0)).is_none());
-        assert!(told_by_one_that_decides(&peer(None, 0, 10)).is_none());
-        assert!(told_by_one_that_decides(&peer(applied(), 10, 10)).is_some());
-        assert!(told_by_one_that_decides(&PeerState::default()).is_none());
-    }
 }

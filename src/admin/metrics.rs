@@ -9,6 +9,7 @@ use http::Response;
 use http::header;
 
 use crate::admin::Admin;
+use crate::admin::health_authz::Counted;
 use crate::admin::respond::Problem;
 use crate::state::PeerState;
 use crate::store::sizes::Sizes;
@@ -18,10 +19,17 @@ use crate::sys::local_http::exchange;
 use crate::sys::own_use;
 use crate::sys::own_use::OwnUse;
 use crate::telemetry::metrics;
+use crate::telemetry::standing::Held;
 use crate::telemetry::standing::Node;
 use crate::telemetry::standing::Process;
 use crate::telemetry::standing::Standing;
 use crate::telemetry::standing::StoreStanding;
+use crate::wire::health::ConditionBody;
+use crate::wire::health::DRAINING;
+use crate::wire::health::DetailsBody;
+use crate::wire::health::Requirement;
+use crate::wire::health::Status;
+use crate::wire::state::proto::Report;
 
 /// How long Envoy may take to say how many requests are open.
 const ENVOY_PATIENCE: Duration = Duration::from_millis(500);
@@ -32,8 +40,8 @@ const IN_FLIGHT_QUERY: &str = "/stats?filter=%5Ehttp%5C.ingress%5C.downstream_rq
 pub async fn show(admin: &Admin) -> Result<Response<Body>, Problem> {
     let (connections, sizes) = admin.store.read(|vault| Ok((vault.count()?, vault.sizes()?))).await?;
     let peers = admin.publisher.peers();
-    let ready = peers.iter().filter(|peer| peer.current && peer.report.as_ref().is_some_and(|report| report.ready));
-    let (connected, ready) = (peers.len() as u64, ready.count() as u64);
+    // Those readiness goes by: whoever has one workload's certificate must not hide that nothing is decided here.
+    let (connected, ready) = (peers.len() as u64, Counted::of(admin, &peers).ready() as u64);
     let published = admin.publisher.version();
     admin.metrics.record_state(published.version, connections, connected, ready);
     let streams = admin.claims.as_ref().map_or(0, |claims| claims.overview.streams());
@@ -48,7 +56,10 @@ pub async fn show(admin: &Admin) -> Result<Response<Body>, Problem> {
     // One that has run here left its socket behind, however it ended.
     let here = in_flight.is_some() || admin.health.own_envoy() || admin.envoy_socket.exists();
     admin.metrics.record_in_flight(in_flight, here);
+    let conditions =
+        admin.health.latest(admin.clock.now().monotonic).map_or_else(Vec::new, |found| conditions(&found.details));
     admin.metrics.show(Standing {
+        conditions,
         nodes: peers.into_iter().map(|peer| node(peer, &published.epoch, published.version)).collect(),
         epoch: published.epoch,
         store: Some(store(sizes, now_ms)),
@@ -63,9 +74,26 @@ pub async fn show(admin: &Admin) -> Result<Response<Body>, Problem> {
     Ok(response)
 }
 
+/// The conditions that hold, and those that do not. A drain is meant: what it keeps from being ready is neither.
+fn conditions(details: &DetailsBody) -> Vec<Held> {
+    let known = details.conditions.iter().filter(|one| one.status != Status::Unknown && one.reason != DRAINING);
+    let held = |one: &ConditionBody| Held {
+        condition: one.kind.clone(),
+        requirement: match one.requirement {
+            Requirement::Required => "required",
+            Requirement::Advisory => "advisory",
+        },
+        subject: one.subject_ref.clone(),
+        holds: one.status == Status::True,
+    };
+    known.map(held).collect()
+}
+
 /// An authz process, against the state that is published.
 fn node(peer: PeerState, epoch: &str, version: u64) -> Node {
     let acknowledged = peer.applied.filter(|applied| applied.epoch == epoch).map_or(0, |applied| applied.version);
+    let used = |report: &Report| report.replay_entries as f64 / report.replay_capacity as f64;
+    let replay_used = peer.report.as_ref().filter(|report| report.replay_capacity > 0).map(used);
     let process = peer.report.map_or_else(Process::default, |report| Process {
         started_at_ms: report.started_at_ms,
         uses: report.process.map(|uses| OwnUse {
@@ -74,7 +102,7 @@ fn node(peer: PeerState, epoch: &str, version: u64) -> Node {
             max_open_files: uses.max_open_files,
         }),
     });
-    Node { name: peer.node, acknowledged, lag: version.saturating_sub(acknowledged), process }
+    Node { name: peer.node, acknowledged, lag: version.saturating_sub(acknowledged), replay_used, process }
 }
 
 fn store(sizes: Sizes, now_ms: u64) -> StoreStanding {

@@ -14,6 +14,7 @@ pub mod feed;
 pub mod health;
 pub mod health_alone;
 pub mod health_api;
+mod health_authz;
 pub mod health_canary;
 pub mod health_judge;
 pub mod health_watch;
@@ -103,6 +104,8 @@ pub struct Admin {
     pub addresses_bound: Vec<SocketAddr>,
     /// How those came about, as the settings call it.
     pub bind_mode: &'static str,
+    /// Where the ports of the admin API and of agents come from.
+    pub port_sources: [&'static str; 2],
     /// Where Envoy takes the requests of agents.
     pub ingress: ArcSwap<Vec<SocketAddr>>,
     /// Where the logs are.

@@ -41,14 +41,14 @@ const SUMMARY: &str = "Connections of a Sigilum gateway and what belongs to them
     and under `trusted-proxy` the user a proxy names. A token of the metrics opens `GET /metrics` and nothing else. Values of secrets are written and never answered.";
 
 /// What every route behind the access rule may answer.
-const GUARDED: [(&str, &str); 5] = [
+const GUARDED: [(&str, &str); 4] = [
     (
         "403",
         "`ADMIN_TOKEN_REQUIRED`, `ADMIN_PASSWORD_REQUIRED`, `ADMIN_TRUSTED_PROXY_REQUIRED`, `ADMIN_LOOPBACK_REQUIRED`, \
          `ADMIN_TOKEN_OR_LOOPBACK_REQUIRED` or `ADMIN_CERTIFICATE_REQUIRED`: not let in; `ADMIN_ORIGIN_REFUSED`: a web page of elsewhere may change nothing; \
+         `ADMIN_HOST_REFUSED`: a change must name this gateway in `Host` (without one `Host` it is 400); \
          `RELAY_FORBIDDEN`: a request through a pairing (`X-Sigilum-Relay`) may not do this",
     ),
-    ("421", "`ADMIN_HOST_REFUSED`: a change must name this gateway in `Host`; without one `Host` it is 400"),
     (
         "429",
         "`AUTH_RATE_LIMITED`: too many wrong tokens or passwords from this address; `Retry-After` says how long it is so, and a right one need not wait",

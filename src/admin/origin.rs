@@ -50,7 +50,7 @@ impl Turned {
                 (StatusCode::BAD_REQUEST, "ADMIN_HOST_REFUSED", "one Host header that names this gateway is required")
             }
             Self::ForeignHost => (
-                StatusCode::MISDIRECTED_REQUEST,
+                StatusCode::FORBIDDEN,
                 "ADMIN_HOST_REFUSED",
                 "this gateway is not known under that host; admin.allowed_hosts names further ones",
             ),

@@ -26,7 +26,7 @@ pub const CODE_HEADER: &str = "x-sigilum-code";
 /// When to come again where the store cannot be written: people look after a disk.
 const STORE_RETRY_SECONDS: u32 = 10;
 
-/// Our id of a request.
+/// The id of a request: its client's, else ours.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 

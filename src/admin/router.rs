@@ -86,8 +86,8 @@ const NEVER_RELAYED: [&str; 6] = [
 ];
 /// Header by which a client says for whom it asks. Nothing is proven by it.
 pub const SUBJECT_HEADER: &str = "sigilum-subject";
-/// Longest client request id that is logged, in characters.
-const MAX_CLIENT_ID: usize = 128;
+/// Longest request id a client may give, in characters.
+const MAX_REQUEST_ID: usize = 128;
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,14 +168,14 @@ async fn wrong_method(Extension(id): Id) -> Response<Body> {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "method not allowed").into_response(&id)
 }
 
-/// What every request passes: an id of ours, a time limit, containment of panics, headers of the answer.
+/// What every request passes: an id, a time limit, containment of panics, headers of the answer.
 async fn attend(State(admin): Shared, mut request: Request, next: Next) -> Response<Body> {
-    let id = RequestId(random::uuid().unwrap_or_else(|_| format!("req-{}", admin.clock.now().wall.0)));
+    let own = || random::uuid().unwrap_or_else(|_| format!("req-{}", admin.clock.now().wall.0));
+    let id = RequestId(given_request_id(request.headers()).unwrap_or_else(own));
     let origin = request.headers().get(header::ORIGIN).cloned();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let client = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default();
-    let client_id = client_request_id(request.headers());
     request.extensions_mut().insert(id.clone());
     let answered = if let Err(problem) = check_page(&admin, &id, &request) {
         problem.into_response(&id)
@@ -199,7 +199,7 @@ async fn attend(State(admin): Shared, mut request: Request, next: Next) -> Respo
     };
     let mut response = answered;
     let status = response.status().as_u16();
-    tracing::debug!(request_id = %id.0, client_request_id = client_id, %client, %method, path, status, "admin request");
+    tracing::debug!(request_id = %id.0, %client, %method, path, status, "admin request");
     let headers = response.headers_mut();
     if let Some(origin) = &origin {
         admin.pages.load().decorate(origin, headers);
@@ -391,10 +391,13 @@ async fn note_replaced(admin: &Admin, kind: Kind) {
     }
 }
 
-/// A client's own id, for the log only.
-fn client_request_id(headers: &HeaderMap) -> String {
-    let given = headers.get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    given.chars().filter(char::is_ascii_graphic).take(MAX_CLIENT_ID).collect()
+/// The id a client gave its request, where there is one and it is a word of visible ASCII.
+fn given_request_id(headers: &HeaderMap) -> Option<String> {
+    let mut given = headers.get_all(REQUEST_ID_HEADER).iter();
+    let (Some(id), None) = (given.next(), given.next()) else { return None };
+    let id = id.to_str().ok()?.trim();
+    let usable = (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    usable.then(|| id.to_owned())
 }
 
 #[cfg(test)]

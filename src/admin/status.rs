@@ -53,8 +53,6 @@ use crate::wire::status::SecretsBody;
 use crate::wire::status::StatusBody;
 use crate::wire::status::XdsBody;
 
-/// Where a port comes from that the gateway itself names.
-const RUNNING: &str = "running";
 /// Reasons that are no refusal of a request but of the moment.
 const NOT_DECIDED: [DenyReason; 6] = [
     DenyReason::NotReady,
@@ -127,6 +125,7 @@ fn status(admin: &Admin) -> Result<Response<Body>, Problem> {
     let last_error = config.last_error.as_ref().map(|error| error.message.clone());
     let last_error = last_error.or_else(|| readiness.messages.first().cloned());
     let hash = |hash: String| (!hash.is_empty()).then_some(hash);
+    let [control, runtime] = admin.port_sources;
     let body = StatusBody {
         schema_version: SCHEMA_VERSION,
         ok: readiness.ready,
@@ -144,8 +143,8 @@ fn status(admin: &Admin) -> Result<Response<Body>, Problem> {
                 instance_id: Some(admin.health.instance_id.clone()),
                 mode: "local".to_owned(),
                 bind_mode: admin.bind_mode.to_owned(),
-                control: listener(admin.addresses_bound.first()),
-                runtime_listener: listener(admin.ingress.load().first()),
+                control: listener(admin.addresses_bound.first(), control),
+                runtime_listener: listener(admin.ingress.load().first(), runtime),
                 auth_mode: admin.access.mode.name().to_owned(),
                 reload_mode: config.mode,
                 uptime_ms: admin.health.uptime_ms(now.monotonic),
@@ -194,8 +193,8 @@ fn readiness(details: &DetailsBody) -> ReadinessBody {
     }
 }
 
-fn listener(address: Option<&SocketAddr>) -> ListenerBody {
-    let port_source = RUNNING.to_owned();
+fn listener(address: Option<&SocketAddr>, port_source: &str) -> ListenerBody {
+    let port_source = port_source.to_owned();
     match address {
         Some(address) => ListenerBody { host: address.ip().to_string(), port: address.port(), port_source },
         None => ListenerBody { port_source, ..ListenerBody::default() },
@@ -250,9 +249,15 @@ fn authz(admin: &Admin, found: Option<&Evaluated>) -> AuthzBody {
         Some(Status::Unknown) => found.is_some_and(|found| found.facts.authz.connected > 0),
     };
     let fail_closed = match found.map(|found| &found.facts.canary) {
-        None | Some(CanaryFact::Elsewhere | CanaryFact::NoEnvoy | CanaryFact::Healthy) => None,
-        Some(CanaryFact::Refused(_) | CanaryFact::Undecided(_)) => Some(true),
-        Some(CanaryFact::LetThrough(_)) => Some(false),
+        None
+        | Some(
+            CanaryFact::Elsewhere
+            | CanaryFact::NoEnvoy
+            | CanaryFact::Healthy
+            | CanaryFact::Refused(_)
+            | CanaryFact::Undecided(_),
+        ) => true,
+        Some(CanaryFact::LetThrough(_)) => false,
     };
     let (mut decisions, mut times) = (DecisionsBody::default(), AllTimes::default());
     for report in admin.publisher.reports() {
@@ -267,7 +272,8 @@ fn authz(admin: &Admin, found: Option<&Evaluated>) -> AuthzBody {
             *kind = kind.saturating_add(count);
         }
     }
-    AuthzBody { reachable, p50_ms: times.within_ms(0.5), p99_ms: times.within_ms(0.99), decisions, fail_closed }
+    let [p50_ms, p99_ms] = [0.5, 0.99].map(|part| Some(times.told_ms(part)));
+    AuthzBody { reachable, p50_ms, p99_ms, decisions, fail_closed: Some(fail_closed) }
 }
 
 fn secrets(admin: &Admin) -> SecretsBody {
@@ -288,7 +294,8 @@ fn secrets(admin: &Admin) -> SecretsBody {
 
 fn claims(admin: &Admin, approved: u64) -> ClaimsBody {
     let Some(watch) = &admin.claims else {
-        return ClaimsBody { state: "off".to_owned(), age_seconds: None, approved };
+        let (state, source) = ("fresh".to_owned(), "off".to_owned());
+        return ClaimsBody { state, source, age_seconds: Some(0), approved };
     };
     let ages = admin.publisher.claims_ages();
     let fresh = watch.overview.judge(&ages, watch.late_ms()).fresh;
@@ -301,7 +308,9 @@ fn claims(admin: &Admin, approved: u64) -> ClaimsBody {
     } else {
         "stale"
     };
-    ClaimsBody { state: state.to_owned(), age_seconds: oldest.map(|age| age / 1000), approved }
+    let waited = if never { admin.health.uptime_ms(admin.clock.now().monotonic) } else { 0 };
+    let age_seconds = Some(oldest.unwrap_or(waited) / 1000);
+    ClaimsBody { state: state.to_owned(), source: "api".to_owned(), age_seconds, approved }
 }
 
 const fn bridge(found: Option<&Evaluated>) -> &'static str {

@@ -233,11 +233,12 @@ impl Kind {
         }
     }
 
-    /// A token is long by rule. A person may have made a password up: one that is as long as
-    /// `openssl rand -base64 18` makes it counts as drawn.
+    /// A token is long by rule, unless somebody chose another for this machine alone. A person may have made a password up:
+    /// one that is as long as `openssl rand -base64 18` makes it counts as drawn.
     fn is_unguessable(self, secret: &Secret) -> bool {
         match self {
-            Self::Token | Self::Metrics => true,
+            Self::Token => secret.expose().len() >= MIN_TOKEN_BYTES,
+            Self::Metrics => true,
             Self::Password => secret.expose().len() >= LONG_PASSWORD_BYTES,
         }
     }

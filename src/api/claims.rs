@@ -107,9 +107,12 @@ fn read(body: &[u8], namespace_only: bool) -> Result<ClaimSubmission, Problem> {
         fields.refuse("public_key", "must be 'ed25519:' followed by 32 bytes of base64");
     }
     let service = fields.text("service", 1, 64);
+    // What a gateway saw, or calls it: a policy goes by what is an address, people read the rest.
     let agent_ip = fields.text("agent_ip", 1, 64);
-    if !agent_ip.is_empty() && agent_ip.parse::<IpAddr>().is_err() {
-        fields.refuse("agent_ip", "must be an IP address");
+    let is_given = !agent_ip.is_empty();
+    let agent_ip = agent_ip.trim().to_owned();
+    if is_given && (agent_ip.is_empty() || agent_ip.chars().any(char::is_control)) {
+        fields.refuse("agent_ip", "must be a text of 1 to 64 characters without control characters");
     }
     let nonce = fields.text("nonce", 8, 256);
     let mut subject = fields.optional_text("subject", 256);

@@ -1,8 +1,8 @@
 //! Web pages: which may read answers (the Fetch standard's CORS), and which may act with an owner's cookie.
 //!
 //! A page of an origin that is not listed gets no CORS header at all, so its browser hands it nothing. What a browser
-//! sends without asking first (a form, a body-less POST) is stopped by [`Origins::check_page`], because the cookie
-//! comes along whoever made the page.
+//! sends without asking first (a form, a body-less POST) is stopped by [`Origins::check_page`] unless its page is of a listed
+//! origin, because the cookie comes along whoever made the page. A browser writes `Origin`, and no page can write another.
 
 use http::HeaderMap;
 use http::HeaderValue;
@@ -60,20 +60,17 @@ impl Origins {
     }
 
     /// Whether a request with an owner's cookie may change something. It must come from an allowed origin or from
-    /// the very origin it is sent to (`secure`: we are reached by https). From another, though allowed, it must show a mark
-    /// no form can make: a JSON content type or `X-Requested-With`. Without `Origin` the browser's word counts that page
-    /// and API are of one origin.
+    /// the very origin it is sent to (`secure`: we are reached by https). Without `Origin` the browser's word counts that
+    /// page and API are of one origin.
     pub fn check_page(&self, method: &Method, headers: &HeaderMap, secure: bool) -> Result<(), ForeignPage> {
         if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
             return Ok(());
         }
         let of_one_origin =
             single(headers, &SEC_FETCH_SITE).is_some_and(|site| site.as_bytes().eq_ignore_ascii_case(b"same-origin"));
-        let marked = || of_one_origin || is_json(headers) || headers.contains_key(X_REQUESTED_WITH);
         let known = match single(headers, &header::ORIGIN) {
             // Our own forms: over plain HTTP browsers send them without `Sec-Fetch-Site`.
-            Some(origin) if is_same_origin(origin, headers, secure) => true,
-            Some(origin) => self.allows(origin) && marked(),
+            Some(origin) => self.allows(origin) || is_same_origin(origin, headers, secure),
             None => !headers.contains_key(header::ORIGIN) && of_one_origin,
         };
         if known { Ok(()) } else { Err(ForeignPage) }
@@ -103,7 +100,6 @@ pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
 }
 
 const SEC_FETCH_SITE: http::HeaderName = http::HeaderName::from_static("sec-fetch-site");
-const X_REQUESTED_WITH: http::HeaderName = http::HeaderName::from_static("x-requested-with");
 
 /// The header's value where it is there once.
 fn single<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> Option<&'a HeaderValue> {
@@ -118,12 +114,6 @@ fn is_same_origin(origin: &HeaderValue, headers: &HeaderMap, secure: bool) -> bo
     };
     let scheme = if secure { "https://" } else { "http://" };
     origin.strip_prefix(scheme).is_some_and(|authority| authority.eq_ignore_ascii_case(host))
-}
-
-/// Whether the one content type is `application/json`.
-pub fn is_json(headers: &HeaderMap) -> bool {
-    let Some(Ok(value)) = single(headers, &header::CONTENT_TYPE).map(HeaderValue::to_str) else { return false };
-    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
 #[cfg(test)]
@@ -152,10 +142,12 @@ mod tests {
             (vec![host], false),
             (vec![host, json], false),
             (vec![host, ("x-requested-with", "x")], false),
-            (vec![host, ("origin", "http://localhost:3000")], false),
+            // Listed: pages of it send what they like, also a POST without a body.
+            (vec![host, ("origin", "http://localhost:3000")], true),
             (vec![host, ("origin", "http://localhost:3000"), json], true),
             (vec![host, ("origin", "http://localhost:3000"), ("x-requested-with", "x")], true),
-            (vec![host, ("origin", "http://localhost:3000"), ("content-type", "text/plain")], false),
+            (vec![host, ("origin", "http://localhost:3000"), ("content-type", "text/plain")], true),
+            (vec![host, ("origin", "http://localhost:3000"), ("sec-fetch-site", "cross-site")], true),
             (vec![host, ("origin", "http://localhost:8787"), json], true),
             (vec![host, ("origin", "http://localhost:8787")], true),
             (vec![host, ("origin", "http://localhost:8787"), ("sec-fetch-site", "same-origin")], true),

@@ -51,7 +51,7 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
         ("offset" = Option<u64>, Query, description = "Rows to pass over"),
     ),
     responses(
-        (status = 200, description = "One page; the first says in `sigilum-claims-cursor` where it stands", body = FeedPage),
+        (status = 200, description = "One page; `sigilum-claims-cursor` says where the list stands it was cut from", body = FeedPage),
         (status = 304, description = "Nothing has changed since the `If-None-Match` given"),
         (status = 400, description = "VALIDATION_ERROR", body = ErrorBody),
         (status = 401, description = "SIGNATURE_*, UNAUTHORIZED", body = ErrorBody),
@@ -83,15 +83,17 @@ async fn approved(
         Some(body) => json(StatusCode::OK, &body),
         None => StatusCode::NOT_MODIFIED.into_response(),
     };
+    // Whoever reads page by page sees on each whether the list has moved meanwhile.
+    let mut values = vec![(http::HeaderName::from_static(CURSOR_HEADER), cursor)];
     if page.offset == 0 {
+        values.push((header::ETAG, tag));
+        values.push((header::CACHE_CONTROL, "private, no-cache".to_owned()));
+    }
+    for (name, value) in values {
         // Hex, digits, points, quotes: always a header's value.
-        let values = [(header::ETAG, tag), (http::HeaderName::from_static(CURSOR_HEADER), cursor)];
-        for (name, value) in values {
-            if let Ok(value) = HeaderValue::try_from(value) {
-                response.headers_mut().insert(name, value);
-            }
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
         }
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     }
     Ok(response)
 }

@@ -121,12 +121,14 @@ pub async fn admit(api: &Api, token: VerifiedToken) -> Result<SignedIn, Problem>
     match standing {
         Standing::Owner(user) => Ok(SignedIn { user, namespace }),
         Standing::Revoked => Err(Problem::unauthorized("the token was revoked; sign in again")),
-        Standing::Foreign => Err(Problem::forbidden("the namespace of this token belongs to another user")),
-        Standing::Unknown => {
-            let text = "the user of this token does not exist";
-            Err(Problem::new(StatusCode::UNAUTHORIZED, "USER_NOT_FOUND", text))
-        }
+        Standing::Foreign => Err(no_user("the namespace of this token belongs to another user")),
+        Standing::Unknown => Err(no_user("the user of this token does not exist")),
     }
+}
+
+/// 401 `USER_NOT_FOUND`.
+fn no_user(text: &'static str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "USER_NOT_FOUND", text)
 }
 
 /// The cookie's value, where there is exactly one: of two, one may have been planted by a neighbouring host.

@@ -119,13 +119,21 @@ struct ClaimsBody {
     email: String,
     namespace: String,
     iss: String,
-    aud: String,
+    aud: Audience,
     #[serde(default)]
     iat: u64,
     exp: u64,
     /// Tells a browser's session from the token it was begun with; absent in tokens people handle.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     jti: String,
+}
+
+/// Claim `aud`: one audience or several (RFC 7519 section 4.1.3), of which ours must be one.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
 }
 
 /// Issues a token that is good from `now` for `ttl` (at least a second).
@@ -161,7 +169,7 @@ fn write(
         email: owner.email.clone(),
         namespace: owner.namespace.as_str().to_owned(),
         iss: ISSUER.to_owned(),
-        aud: AUDIENCE.to_owned(),
+        aud: Audience::One(AUDIENCE.to_owned()),
         iat: now.0,
         exp,
         jti,

@@ -96,6 +96,9 @@ fn every_wrong_claim_is_refused() {
         ("iss", json!("somebody")),
         ("iss", json!(["sigilum-api"])),
         ("aud", json!("sigilum")),
+        ("aud", json!(["sigilum"])),
+        ("aud", json!([])),
+        ("aud", json!([7])),
         ("aud", Value::Null),
         ("iat", json!(NOW.0 + 6)),
         ("exp", json!("soon")),
@@ -110,6 +113,15 @@ fn every_wrong_claim_is_refused() {
         let mut claims = good_claims();
         claims.as_object_mut().unwrap().remove(name);
         assert_eq!(judged(&claims), Err(TokenError::Invalid), "without {name}");
+    }
+}
+
+#[test]
+fn one_of_several_audiences_is_enough() {
+    for audience in [json!(["sigilum-dashboard"]), json!(["x", "sigilum-dashboard"])] {
+        let mut claims = good_claims();
+        claims["aud"] = audience.clone();
+        assert_eq!(judged(&claims).unwrap().owner().sub, "u1", "{audience}");
     }
 }
 

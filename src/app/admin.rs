@@ -154,6 +154,8 @@ pub struct AdminConfig {
     pub kept_secret_versions: u32,
     /// How the addresses of the admin API came about, as the settings call it.
     pub bind_mode: &'static str,
+    /// Where the ports of the admin API and of agents come from: `option`, `environment`, `file`, `default`.
+    pub port_sources: [&'static str; 2],
     /// Where Envoy takes the requests of agents.
     pub ingress: Vec<SocketAddr>,
     /// Ports this gateway listens on; no connection may lead there.
@@ -411,6 +413,7 @@ pub async fn build(config: AdminConfig) -> Result<Bound, AdminError> {
         drain,
         health: Arc::new(health),
         bind_mode: config.bind_mode,
+        port_sources: config.port_sources,
         addresses_bound: listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
         reload: desk,
         prober: Arc::default(),

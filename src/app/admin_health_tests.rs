@@ -143,7 +143,7 @@ async fn the_status_says_what_the_gateway_knows_to_those_who_have_the_token() {
     );
     assert_eq!(told["connections"], serde_json::json!({"active": 1, "disabled": 1, "degraded": 0, "rotationDue": 0}));
     // Declared in the settings of the test.
-    assert_eq!(told["claims"], serde_json::json!({"state": "off", "ageSeconds": null, "approved": 1}));
+    assert_eq!(told["claims"], serde_json::json!({"state": "fresh", "source": "off", "ageSeconds": 0, "approved": 1}));
     assert_eq!(told["authz"]["decisions"], serde_json::json!({"allow": 1, "deny": 2, "error": 0}));
     assert_eq!((&told["authz"]["reachable"], &told["authz"]["failClosed"]), (&true.into(), &serde_json::Value::Null));
     assert_eq!((&told["envoy"]["managed"], &told["envoy"]["state"]), (&false.into(), &"UNKNOWN".into()));

@@ -95,6 +95,7 @@ fn config(folder: &Path, api_url: &str, usage: bool) -> AdminConfig {
         legacy: LegacyPlaces::default(),
         fleet: crate::app::state_door::Fleet::default(),
         bind_mode: "loopback",
+        port_sources: ["default"; 2],
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         password: None,

@@ -91,6 +91,24 @@ async fn a_mark_that_is_malformed_is_refused_and_opens_no_door() {
 }
 
 #[tokio::test]
+async fn no_token_that_a_relayed_request_shows_lets_it_do_more() {
+    let gateway = Gateway::start().await;
+    assert_eq!(gateway.ask("POST", CONNECTIONS, &create("linear", CANARY).to_string()).await.status, 201);
+    let bearer = format!("Bearer {TOKEN}");
+    for tokens in [
+        vec![("authorization", bearer.as_str())],
+        vec![("x-sigilum-admin-token", TOKEN)],
+        vec![("authorization", bearer.as_str()), ("x-sigilum-admin-token", TOKEN)],
+    ] {
+        let headers: Vec<_> = tokens.into_iter().chain([("x-sigilum-relay", SESSION)]).collect();
+        assert_eq!(gateway.send("GET", LINEAR, &headers, "").await.status, 200, "it is let in");
+        let moved = gateway.send("PATCH", LINEAR, &headers, r#"{"base_url":"https://evil.example"}"#).await;
+        forbidden(&moved);
+        forbidden(&gateway.send("POST", "/api/admin/secrets/reload", &headers, "").await);
+    }
+}
+
+#[tokio::test]
 async fn a_relayed_change_leads_no_secret_elsewhere() {
     let gateway = Gateway::start().await;
     assert_eq!(gateway.ask("POST", CONNECTIONS, &create("linear", CANARY).to_string()).await.status, 201);

@@ -84,6 +84,7 @@ fn config(folder: &Path) -> AdminConfig {
         legacy: LegacyPlaces::default(),
         fleet: crate::app::state_door::Fleet::default(),
         bind_mode: "loopback",
+        port_sources: ["default"; 2],
         access_mode: AccessMode::Token,
         token: Some(Secret::new(TOKEN.to_owned())),
         password: None,
@@ -652,11 +653,11 @@ async fn paths_and_methods_outside_the_table_are_said_to_be() {
 }
 
 #[tokio::test]
-async fn errors_wear_the_envelope_and_ids_are_ours() {
+async fn errors_wear_the_envelope_and_repeat_the_id() {
     let gateway = Gateway::start().await;
-    let answer = gateway.send("GET", "/nowhere", &[("x-request-id", "theirs")], "").await;
+    let answer = gateway.send("GET", "/nowhere", &[], "").await;
     let id = answer.header("x-request-id").unwrap().to_owned();
-    assert!(id.len() == 36 && id != "theirs");
+    assert_eq!(id.len(), 36);
     assert_eq!(
         (answer.header("x-sigilum-code"), answer.header("cache-control")),
         (Some("NOT_FOUND"), Some("no-store"))
@@ -664,7 +665,28 @@ async fn errors_wear_the_envelope_and_ids_are_ours() {
     let members: Vec<_> = answer.json().as_object().unwrap().keys().cloned().collect();
     assert_eq!(members, ["error", "code", "request_id", "timestamp", "docs_url"]);
     assert_eq!(answer.json()["request_id"], id.as_str());
-    assert!(answer.body.ends_with('\n') && !answer.body.contains("theirs"));
+    assert!(answer.body.ends_with('\n'));
+}
+
+#[tokio::test]
+async fn a_request_id_that_is_one_word_is_the_id() {
+    let gateway = Gateway::start().await;
+    let longest = "i".repeat(128);
+    for (given, shown) in [("abc-123", "abc-123"), (" a~!\"b\t", "a~!\"b"), (longest.as_str(), longest.as_str())] {
+        for path in ["/health", "/nowhere", CONNECTIONS] {
+            let answer = gateway.send("GET", path, &[("x-request-id", given)], "").await;
+            assert_eq!(answer.header("x-request-id"), Some(shown), "{path} {given}");
+        }
+        let refused = gateway.send("GET", CONNECTIONS, &[("x-request-id", given)], "").await;
+        assert_eq!(refused.json()["request_id"], shown);
+    }
+    for given in ["", " ", "two words", "\u{e9}", &"i".repeat(129)] {
+        let answer = gateway.send("GET", "/health", &[("x-request-id", given)], "").await;
+        assert_eq!(answer.header("x-request-id").map(str::len), Some(36), "{given}");
+    }
+    let twice = [("x-request-id", "a"), ("x-request-id", "a")];
+    let answer = gateway.send("GET", "/health", &twice, "").await;
+    assert_eq!(answer.header("x-request-id").map(str::len), Some(36));
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ use crate::api::token::Owner;
 use crate::api::token::TokenError;
 use crate::api::upkeep;
 use crate::config::api::ApiSettings;
+use crate::config::api::MIN_SEED_TOKEN;
 use crate::dashboard;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
@@ -173,6 +174,13 @@ pub async fn build(config: ApiConfig) -> Result<Bound, ApiError> {
     let (db, db_thread) = open.start()?;
     let tasks = Tasks::default();
     let sockets = usize::try_from(open_files::raise_to(OPEN_FILES).saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+    // The route answers this machine alone, and tests choose what is short.
+    if config.seed.as_ref().is_some_and(|token| token.expose().len() < MIN_SEED_TOKEN) {
+        tracing::warn!(
+            "SIGILUM_TEST_SEED_TOKEN has less than {MIN_SEED_TOKEN} characters: whoever on this machine guesses it approves \
+             what they like"
+        );
+    }
     let (pairings, arrivals) = Pairings::new(db.clone(), &jwt_secret, config.limits.pairing.clone(), sockets);
     let api = Arc::new(Api {
         db,

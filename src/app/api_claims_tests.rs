@@ -71,7 +71,7 @@ async fn everything_that_is_not_valid_is_listed() {
         assert_eq!(reply.code(), (400, "INVALID_JSON".to_owned()), "{text}");
     }
     let body = serde_json::json!({
-        "namespace": "alice", "public_key": alice.public_key(), "service": 7, "agent_ip": "here", "nonce": "short",
+        "namespace": "alice", "public_key": alice.public_key(), "service": 7, "agent_ip": "a\nb", "nonce": "short",
         "subject": "s".repeat(257), "agent_id": ["x"], "agent_name": "n".repeat(129),
     });
     let reply = server.post("/v1/claims", &alice, Some(&service), &body.to_string()).await;
@@ -86,6 +86,30 @@ async fn everything_that_is_not_valid_is_listed() {
     assert_eq!(server.post("/v1/claims", &alice, Some(&service), &body).await.status, 201);
     let again = server.post("/v1/claims", &alice, Some(&service), &body).await;
     assert_eq!(again.code(), (409, "NONCE_REPLAY".to_owned()));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn an_agents_address_is_what_the_gateway_calls_it() {
+    let server = Server::start().await;
+    server.owner("alice").await;
+    let service = server.service("alice", "mail").await;
+    let send = async |text: &str| {
+        let alice = Agent::new("alice");
+        let mut body: Value = serde_json::from_str(&alice.submission("mail")).unwrap();
+        body["agent_ip"] = Value::from(text);
+        server.post("/v1/claims", &alice, Some(&service), &body.to_string()).await
+    };
+    for text in [" unknown\n", "1.2.3.4, 5.6.7.8", "127.0.0.1:1234", "Zoë's laptop"] {
+        assert_eq!(send(text).await.status, 201, "{text}");
+    }
+    let kept = "SELECT count(*) FROM authorizations WHERE agent_ip IN
+                    ('unknown', '1.2.3.4, 5.6.7.8', '127.0.0.1:1234', 'Zoë''s laptop')";
+    assert_eq!(server.number(kept).await, 4, "without the blanks around them");
+    for text in ["", "  ", "a\tb", "a\u{1b}[2J", &"x".repeat(65)] {
+        let reply = send(text).await;
+        assert_eq!((reply.code().0, reply.text("/details/0/field")), (400, "agent_ip".to_owned()), "{text:?}");
+    }
     server.end().await;
 }
 

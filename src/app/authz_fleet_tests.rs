@@ -489,3 +489,6 @@ async fn an_authz_whose_certificate_ends_goes_on_and_both_ends_say_so_by_name() 
     gateway.end().await;
     admin.end().await;
 }
+
+#[path = "authz_idle_tests.rs"]
+mod idle;

@@ -134,6 +134,7 @@ mod tests {
                 config_file: None,
                 data_dir: at("data"),
                 run_dir: at("data/run"),
+                run_behind: None,
                 service_catalog: at("data/service-catalog.json"),
             };
             for folder in [&paths.home, &paths.run_dir, &at("backups")] {

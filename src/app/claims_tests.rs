@@ -162,6 +162,7 @@ impl Gateway {
             legacy: LegacyPlaces::default(),
             fleet: crate::app::state_door::Fleet::default(),
             bind_mode: "loopback",
+            port_sources: ["default"; 2],
             access_mode: AccessMode::Token,
             token: Some(Secret::new(ADMIN_TOKEN.to_owned())),
             password: None,

@@ -52,6 +52,13 @@ pub async fn drain(raw: &Endpoint, ports: Ports, least: Duration, patience: Dura
     }
 }
 
+/// How many requests are in flight now; `None` where it does not say so within `patience`.
+pub async fn left(raw: &Endpoint, patience: Duration) -> Option<u64> {
+    let path = format!("/stats?filter=^{IN_FLIGHT}$");
+    let answer = local_http::exchange(raw, Request::get(path), Bytes::new(), patience).await.ok()?;
+    in_flight(&answer.body)
+}
+
 /// Reads `http.ingress.downstream_rq_active: 3`.
 fn in_flight(body: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(body).ok()?;

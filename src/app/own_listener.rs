@@ -90,7 +90,12 @@ fn processes(data_dir: &Path, run_dir: &Path) -> BTreeSet<i32> {
 
 /// Whether a process lives that serves the API of a data folder, by its lock.
 pub fn api_runs(data_dir: &Path) -> bool {
-    holder(&data_dir.join(db::LOCK_FILE)).is_some()
+    api_process(data_dir).is_some()
+}
+
+/// That process.
+pub fn api_process(data_dir: &Path) -> Option<i32> {
+    holder(&data_dir.join(db::LOCK_FILE))
 }
 
 /// The process a lock file names, where there is one with that number.

@@ -328,6 +328,11 @@ impl OwnerApi {
         self.post(&["v1", "claims", id, "revoke"], &json!({})).await
     }
 
+    /// Asks who the token's owner is, which is where our API registers the owner of a namespace of this machine.
+    pub async fn introduce(&self) -> Result<(), ApiError> {
+        self.get::<Value>(&["v1", "auth", "me"], &[]).await.map(|_| ())
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T, ApiError> {
         let mut url = self.api.url(path);
         if !query.is_empty() {

@@ -32,7 +32,7 @@ pub const FED: &str = "sigilum.gateway.v1.StateService";
 /// How often it is looked whether requests would be decided: a window grows old, a store goes away, a volume has room again,
 /// without a word.
 const LOOK: Duration = Duration::from_millis(100);
-/// What a check carries besides the body: header fields and their framing. Envoy admits 64 KiB of them.
+/// What a check carries besides the body: header fields and their framing. Envoy admits 160 KiB of them.
 const HEADROOM: usize = 1 << 20;
 
 /// Envoy spends about twice as long on a request as we do: one thread of ours keeps up with two of its workers.

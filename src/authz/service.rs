@@ -434,6 +434,10 @@ impl<C: Clock> Authz<C> {
             }
             (Verdict::Continue(_) | Verdict::Admit(..), Stage::Head) => Ok(Ruling::Proceed),
             (Verdict::Continue(_), Stage::Body) => Err(Box::new(Denial::from(DenyReason::Unavailable))),
+            // What Envoy could not write would be refused there, with its nonce used.
+            (Verdict::Admit(plan, _), Stage::Body) if !answer::fits(check, &plan) => {
+                Err(refuse(DenyReason::HeadersTooLarge, &plan))
+            }
             (Verdict::Admit(plan, admission), Stage::Body) => {
                 let max_age = snapshot.settings.max_age;
                 match (self.admissions.admit(&admission, max_age, now), &self.shared) {

@@ -26,7 +26,7 @@ use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::random;
 use crate::sys::tasks::Stop;
-use crate::wire::control_plane::MAX_PAGE;
+use crate::wire::control_plane::FEED_PAGE;
 use crate::wire::service_key::KeySource;
 
 /// First pause after a failure; it doubles from then on.
@@ -145,7 +145,7 @@ impl Attendant {
         }
         let shared = Arc::clone(&self.shared);
         let pace = self.loaded.then_some(shared.config.refresh());
-        let limits = FeedLimits { max_approvals: shared.config.max_approvals(), page: MAX_PAGE, pace };
+        let limits = FeedLimits { max_approvals: shared.config.max_approvals(), page: FEED_PAGE, pace };
         let source = Source { client: &shared.config.client, service: &self.service, key: &key, limits: &limits };
         let push = |list: &mut ClaimList, namespace: &str, key, expires_at| {
             list.push(namespace, key, expires_at);
@@ -180,7 +180,11 @@ impl Attendant {
     async fn take(&mut self, read: Read<ClaimList>) -> Next {
         let Read { approvals, count, skipped, cursor, etag, began, requests } = read;
         if skipped != self.skipped {
-            tracing::warn!(service = self.service, skipped, "approvals that cannot be understood are left out");
+            if skipped == 0 {
+                tracing::info!(service = self.service, "all approvals of a service can be understood again");
+            } else {
+                tracing::warn!(service = self.service, skipped, "approvals that cannot be understood are left out");
+            }
             self.skipped = skipped;
         }
         let (publisher, service) = (self.shared.publisher.clone(), self.service.clone());

@@ -91,10 +91,10 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A 2xx or a 304.
+/// A whole answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// Which.
+    /// Of [`ApiClient::send`] a 2xx or a 304.
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
@@ -106,6 +106,11 @@ impl Answer {
     /// The body as JSON. Anything else is named as what it is: a page for people, a cut-off text.
     pub fn json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, ApiError> {
         serde_json::from_slice(&self.body).map_err(|error| not_json(self.status, &self.headers, Some(&error)))
+    }
+
+    /// What is wrong with it; `None` of a 2xx or a 304.
+    pub fn refusal(&self) -> Option<ApiError> {
+        (!is_good(self.status)).then(|| refusal(self))
     }
 
     /// A header's text.
@@ -284,11 +289,19 @@ impl ApiClient {
 
     /// Sends a request and reads the whole answer: a 2xx or a 304, anything else is an error.
     pub async fn send(&self, call: Call<'_>) -> Result<Answer, ApiError> {
+        let answer = self.ask(call).await?;
+        answer.refusal().map_or(Ok(answer), Err)
+    }
+
+    /// The same, and a bad answer is one as well: what it says counts for more than that it is bad.
+    pub async fn ask(&self, call: Call<'_>) -> Result<Answer, ApiError> {
         let whole = async {
-            let mut response = self.exchange(&call).await?;
-            let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-            let body = self.body(response, call.limit).await?.ok_or(ApiError::TooLarge { limit: call.limit })?;
-            Ok(Answer { status, headers, body })
+            let response = self.request(&call)?.send().await.map_err(|error| self.failed(error))?;
+            if is_good(response.status()) {
+                self.read(response, call.limit).await
+            } else {
+                self.read_bad(response).await
+            }
         };
         let timed_out = || ApiError::TimedOut { address: self.base.clone(), seconds: call.patience.as_secs() };
         tokio::time::timeout(call.patience, whole).await.map_err(|_| timed_out())?
@@ -303,11 +316,26 @@ impl ApiClient {
     /// The head of a good answer.
     async fn exchange(&self, call: &Call<'_>) -> Result<reqwest::Response, ApiError> {
         let response = self.request(call)?.send().await.map_err(|error| self.failed(error))?;
-        let status = response.status();
-        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        if is_good(response.status()) {
             return Ok(response);
         }
-        Err(self.refusal(response).await)
+        Err(refusal(&self.read_bad(response).await?))
+    }
+
+    async fn read(&self, mut response: reqwest::Response, limit: usize) -> Result<Answer, ApiError> {
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        let body = self.body(response, limit).await?.ok_or(ApiError::TooLarge { limit })?;
+        Ok(Answer { status, headers, body })
+    }
+
+    /// Of a bad answer a body that is too large says nothing, and where a redirect leads to no body does.
+    async fn read_bad(&self, mut response: reqwest::Response) -> Result<Answer, ApiError> {
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        let body = match status.is_redirection() {
+            true => Bytes::new(),
+            false => self.body(response, MAX_ERROR_BYTES).await?.unwrap_or_default(),
+        };
+        Ok(Answer { status, headers, body })
     }
 
     fn request(&self, call: &Call<'_>) -> Result<reqwest::RequestBuilder, ApiError> {
@@ -360,40 +388,6 @@ impl ApiClient {
         Ok(Some(Bytes::from(body)))
     }
 
-    /// Judges an answer that is no good one.
-    async fn refusal(&self, mut response: reqwest::Response) -> ApiError {
-        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        if status.is_redirection() {
-            let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
-            return ApiError::Redirect { status: status.as_u16(), location: quoted(location.unwrap_or("nowhere")) };
-        }
-        let body = match self.body(response, MAX_ERROR_BYTES).await {
-            Ok(body) => body.unwrap_or_default(),
-            Err(error) => return error,
-        };
-        let said: Option<ErrorBody> = serde_json::from_slice(&body).ok();
-        let is_json = said.is_some();
-        let ErrorBody { error: message, code, .. } = said.unwrap_or_default();
-        let code = code.unwrap_or_default();
-        // A refused signature is the usual face of a clock that is off; other refusals have other causes.
-        if status == StatusCode::UNAUTHORIZED
-            && (code.is_empty() || code == "SIGNATURE_EXPIRED")
-            && let Some((seconds, ahead)) = clock_difference(&headers, SystemClock.now().seconds())
-        {
-            return ApiError::Clock { seconds, ahead };
-        }
-        // A proxy in front says 5xx in its own words, and that is no wrong address.
-        if !is_json && !status.is_server_error() {
-            return not_json(status, &headers, None);
-        }
-        ApiError::Refused {
-            status: status.as_u16(),
-            code: quoted(&code),
-            message: quoted(&message),
-            retry_after: retry_after(&headers),
-        }
-    }
-
     fn failed(&self, error: reqwest::Error) -> ApiError {
         let error = error.without_url();
         if error.is_builder() {
@@ -407,6 +401,41 @@ impl ApiClient {
 
     fn broken(&self, error: reqwest::Error) -> ApiError {
         ApiError::Broken { address: self.base.clone(), reason: quoted(&outbound::chain(&error.without_url())) }
+    }
+}
+
+const fn is_good(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200..300 | 304)
+}
+
+/// Judges an answer that is no good one.
+fn refusal(answer: &Answer) -> ApiError {
+    let Answer { status, headers, body } = answer;
+    let status = *status;
+    if status.is_redirection() {
+        let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+        return ApiError::Redirect { status: status.as_u16(), location: quoted(location.unwrap_or("nowhere")) };
+    }
+    let said: Option<ErrorBody> = serde_json::from_slice(body).ok();
+    let is_json = said.is_some();
+    let ErrorBody { error: message, code, .. } = said.unwrap_or_default();
+    let code = code.unwrap_or_default();
+    // A refused signature is the usual face of a clock that is off; other refusals have other causes.
+    if status == StatusCode::UNAUTHORIZED
+        && (code.is_empty() || code == "SIGNATURE_EXPIRED")
+        && let Some((seconds, ahead)) = clock_difference(headers, SystemClock.now().seconds())
+    {
+        return ApiError::Clock { seconds, ahead };
+    }
+    // A proxy in front says 5xx in its own words, and that is no wrong address.
+    if !is_json && !status.is_server_error() {
+        return not_json(status, headers, None);
+    }
+    ApiError::Refused {
+        status: status.as_u16(),
+        code: quoted(&code),
+        message: quoted(&message),
+        retry_after: retry_after(headers),
     }
 }
 

@@ -1,13 +1,19 @@
 //! The approved feed of one service: all of its pages, complete although rows move while they are read.
 //!
-//! Pages are cut by offset from a list that others change meanwhile, newest approval first. A new row pushes the others
-//! down, which only shows some of them twice. A row that goes pulls the others up, and an offset would jump over some.
-//! So every page begins with the last row of the one before; where no known row stands on it, the reader steps
-//! back. A last look at the top finds what has come meanwhile; where something has gone as well, all is read again, at
-//! most three times. So every approval that existed throughout is in the result.
+//! Pages are cut by offset from a list that others change meanwhile, newest approval first: the next offset is the sum of
+//! the rows so far. A new row pushes the others down, which only shows some of them twice. A row that goes pulls the others
+//! up, and an offset would jump over some. What tells of it is what the API says of its list:
+//!
+//! - Our API says on every page where it stands. While that stays the same, so does the list. Once it differs, each further
+//!   page begins with the last row of the one before; where no known row stands on it, the reader steps back. So every
+//!   approval that existed throughout is in the result.
+//! - One that gives its first page alone a tag is asked, after the last page, whether that tag still holds; where it does
+//!   not, all is read again, at most three times.
+//! - One that says nothing is believed as it is: a row that was jumped over is missed until the next reading, and whoever
+//!   it approves is refused so long.
 //!
 //! What the API says of itself is not believed beyond reason: rows, requests and bytes are bounded, and a list
-//! larger than allowed is an error, never a cut.
+//! larger than allowed is an error, never a cut. A page without rows is the end, whatever it says.
 
 use std::collections::HashSet;
 use std::hash::BuildHasher as _;
@@ -29,12 +35,12 @@ use crate::domain::time::UnixSeconds;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::wire::control_plane::CURSOR_HEADER;
+use crate::wire::control_plane::FEED_PAGE;
 use crate::wire::control_plane::FEED_PATH;
 use crate::wire::control_plane::FeedRow;
 use crate::wire::control_plane::FeedRows;
 use crate::wire::control_plane::FeedText;
-use crate::wire::control_plane::MAX_PAGE;
-use crate::wire::control_plane::Pagination;
+use crate::wire::control_plane::PageSaid;
 
 /// Largest page, in bytes: 4 KiB a row.
 const MAX_PAGE_BYTES: usize = 8 << 20;
@@ -42,7 +48,8 @@ const MAX_PAGE_BYTES: usize = 8 << 20;
 const PAGE_PATIENCE: Duration = Duration::from_secs(30);
 /// How often all is read before the last reading counts, whatever has changed meanwhile.
 const MAX_PASSES: u32 = 3;
-/// Requests of one pass beyond four for every page there should be.
+/// Requests of one pass beyond four for every page there may be; and of those in a row that bring nothing new, beyond four
+/// for every page of known rows.
 const SPARE_REQUESTS: u64 = 64;
 /// Of the time a read is given, this many tenths are spread over its pages; the rest is for pages that take longer.
 const PACED_TENTHS: u32 = 7;
@@ -62,7 +69,7 @@ pub struct FeedLimits {
 
 impl Default for FeedLimits {
     fn default() -> Self {
-        Self { max_approvals: 1_000_000, page: MAX_PAGE, pace: None }
+        Self { max_approvals: 1_000_000, page: FEED_PAGE, pace: None }
     }
 }
 
@@ -189,11 +196,14 @@ pub async fn read_into<C: Send + 'static>(
         passes += 1;
         // Only the first look may end with "nothing new": after it something is known to have changed.
         let known = if passes == 1 { etag } else { None };
-        let Some(mut pass) = read_pass(source, known, collector).await? else { return Ok(None) };
+        let Some(pass) = read_pass(source, known, collector).await? else { return Ok(None) };
         requests += pass.requests;
-        let settled = pass.pages == 1 || {
-            requests += 1;
-            close(source, &mut pass).await?
+        let settled = match &pass.etag {
+            Some(etag) if pass.pages > 1 && !pass.told => {
+                requests += 1;
+                fetch(source, 0, Some(etag)).await?.is_none()
+            }
+            Some(_) | None => true,
         };
         if settled || passes == MAX_PASSES {
             return Ok(Some(Read {
@@ -220,10 +230,19 @@ struct Pass<C> {
     hasher: RandomState,
     count: usize,
     skipped: usize,
-    /// Rows in all, as the first page said.
-    total: u64,
+    /// Rows in all, where the first page said it.
+    total: Option<u64>,
+    /// Where the list stood on the first page.
     cursor: Option<String>,
+    /// Where it stood on the page that was taken last.
+    stands: Option<String>,
+    /// Every page has said where the list stands.
+    told: bool,
+    /// It has moved since the reading began.
+    moved: bool,
     etag: Option<String>,
+    /// Most rows of a page so far; at least one.
+    granted: u64,
     pages: u64,
     requests: u64,
     began: MonotonicMillis,
@@ -231,8 +250,8 @@ struct Pass<C> {
 
 /// What a page was, once its rows are taken.
 enum Taken {
-    /// Rows and whether more follow.
-    Rows { rows: u64, has_more: bool },
+    /// Rows, how many of them are new, and whether more follow.
+    Rows { rows: u64, new: u64, has_more: bool },
     /// No known row stands on it: something may lie between.
     Gap,
 }
@@ -246,6 +265,7 @@ async fn read_pass<C: Send + 'static>(
     // Made first, for those collections that note when they were.
     let list = (collector.new)();
     let Some(answer) = fetch(source, 0, etag).await? else { return Ok(None) };
+    let cursor = answer.header(CURSOR_HEADER).map(str::to_owned);
     let mut pass = Pass {
         push: collector.push,
         list,
@@ -255,74 +275,55 @@ async fn read_pass<C: Send + 'static>(
         hasher: RandomState::new(),
         count: 0,
         skipped: 0,
-        total: 0,
-        cursor: answer.header(CURSOR_HEADER).map(str::to_owned),
+        total: None,
+        stands: cursor.clone(),
+        told: cursor.is_some(),
+        cursor,
+        moved: false,
         etag: answer.header(header::ETAG.as_str()).map(str::to_owned),
+        granted: 1,
         pages: 1,
         requests: 1,
         began,
     };
     let mut taken;
-    (pass, taken) = take(pass, answer, 0, false).await?;
+    (pass, taken) = take(pass, answer, 0).await?;
     let mut busy = SystemClock.now().monotonic.since(began);
-    // Offset of the page that was taken last; how far to step back from a gap.
-    let (mut at, mut step) = (0_u64, 0_u64);
-    let mut granted = 1;
+    // Offset of the page that was taken last; how far to step back from a gap; pages in a row with nothing new.
+    let (mut at, mut step, mut barren) = (0_u64, 1_u64, 0_u64);
     loop {
-        let anchored = match taken {
-            Taken::Rows { rows, has_more } => {
+        match taken {
+            Taken::Rows { rows, new, has_more } => {
                 if !has_more || rows == 0 {
                     return Ok(Some(pass));
                 }
-                granted = rows.max(granted);
-                step = (granted / 2).max(1);
+                step = if pass.moved { (pass.granted / 2).max(1) } else { 1 };
                 at = at.saturating_add(rows);
-                // A page of one row has no room for a known one.
-                if rows > 1 {
+                if pass.moved && rows > 1 {
                     at = at.saturating_sub(1);
                 }
-                rows > 1
+                barren = if new == 0 { barren + 1 } else { 0 };
             }
             Taken::Gap => {
                 at = at.saturating_sub(step);
-                step = step.saturating_mul(2);
-                at > 0
+                step = step.saturating_mul(2).max(pass.granted / 2);
+                barren += 1;
             }
-        };
-        let enough = (pass.total / granted).saturating_mul(4).saturating_add(SPARE_REQUESTS);
-        if pass.requests >= enough {
+        }
+        if pass.is_endless(barren) {
             return Err(FeedError::Senseless("its pages do not end"));
         }
-        rest(source.limits.pace, busy, pass.total / granted).await;
+        rest(source.limits.pace, busy, pass.total.map(|total| total / pass.granted)).await;
         let asked = SystemClock.now().monotonic;
         let Some(answer) = fetch(source, at, None).await? else {
             return Err(FeedError::Senseless("it answers 304 to a question without a condition"));
         };
         pass.pages += 1;
         pass.requests += 1;
-        (pass, taken) = take(pass, answer, at, anchored).await?;
+        pass.look(&answer);
+        (pass, taken) = take(pass, answer, at).await?;
         busy = SystemClock.now().monotonic.since(asked);
     }
-}
-
-/// Looks at the top again after a pass of several pages. Returns whether the pass is all there is now: what has come
-/// is added, and nothing has gone.
-async fn close<C: Send + 'static>(source: Source<'_>, pass: &mut Pass<C>) -> Result<bool, FeedError> {
-    let etag = pass.etag.clone();
-    let Some(answer) = fetch(source, 0, etag.as_deref()).await? else { return Ok(true) };
-    let page: FeedRows<'_> = answer.json()?;
-    check(&page.pagination, 0)?;
-    let mut new = 0_u64;
-    let mut met = page.claims.is_empty();
-    for row in &page.claims {
-        if pass.seen.contains(&pass.hash(row)) {
-            met = true;
-            break;
-        }
-        pass.add(row)?;
-        new += 1;
-    }
-    Ok(met && page.pagination.total == pass.total.saturating_add(new))
 }
 
 /// One page, as it came; `None`: nothing has changed since `etag`.
@@ -342,10 +343,9 @@ async fn take<C: Send + 'static>(
     mut pass: Pass<C>,
     answer: Answer,
     offset: u64,
-    anchored: bool,
 ) -> Result<(Pass<C>, Taken), FeedError> {
     let work = move || {
-        let taken = pass.take(&answer, offset, anchored)?;
+        let taken = pass.take(&answer, offset)?;
         Ok((pass, taken))
     };
     let failed = |_| FeedError::Senseless("its reader has ended");
@@ -353,26 +353,44 @@ async fn take<C: Send + 'static>(
 }
 
 impl<C> Pass<C> {
-    fn take(&mut self, answer: &Answer, offset: u64, anchored: bool) -> Result<Taken, FeedError> {
+    /// Whether more pages were read than there can be, or `barren` ones in a row than known rows can fill.
+    fn is_endless(&self, barren: u64) -> bool {
+        let most = |rows: usize, each: u64| (rows as u64 / self.granted).saturating_mul(each);
+        self.requests >= most(self.allowed, 4).saturating_add(SPARE_REQUESTS)
+            || barren > most(self.seen.len(), 4).saturating_add(SPARE_REQUESTS)
+    }
+
+    /// Notes what a further page says of the list it was cut from.
+    fn look(&mut self, answer: &Answer) {
+        let stands = answer.header(CURSOR_HEADER);
+        self.told &= stands.is_some();
+        self.moved |= self.told && stands != self.stands.as_deref();
+        self.stands = stands.map(str::to_owned);
+    }
+
+    fn take(&mut self, answer: &Answer, offset: u64) -> Result<Taken, FeedError> {
         let page: FeedRows<'_> = answer.json()?;
-        check(&page.pagination, offset)?;
+        let said = page.pagination.unwrap_or_default();
+        check(&said, offset)?;
         if offset == 0 {
-            self.total = page.pagination.total;
-            if self.total > self.allowed as u64 {
-                return Err(FeedError::TooMany { found: self.total, allowed: self.allowed });
+            self.total = said.total;
+            if let Some(found) = said.total.filter(|total| *total > self.allowed as u64) {
+                return Err(FeedError::TooMany { found, allowed: self.allowed });
             }
         }
-        if anchored && !page.claims.iter().any(|row| self.seen.contains(&self.hash(row))) {
+        let claims = page.claims.unwrap_or_default();
+        // A page of one row has no room for a known one.
+        let anchored = self.moved && offset > 0 && self.granted > 1;
+        if anchored && !claims.iter().any(|row| self.seen.contains(&self.hash(row))) {
             return Ok(Taken::Gap);
         }
-        let has_more = page.pagination.has_more;
-        if has_more && page.claims.is_empty() && offset == 0 {
-            return Err(FeedError::Senseless("its first page is empty, and more are said to follow"));
-        }
-        for row in &page.claims {
+        self.granted = self.granted.max(claims.len() as u64);
+        let known = self.seen.len();
+        for row in &claims {
             self.add(row)?;
         }
-        Ok(Taken::Rows { rows: page.claims.len() as u64, has_more })
+        let new = self.seen.len().saturating_sub(known) as u64;
+        Ok(Taken::Rows { rows: claims.len() as u64, new, has_more: said.has_more.unwrap_or(false) })
     }
 
     fn hash(&self, row: &FeedRow<'_>) -> u64 {
@@ -429,8 +447,8 @@ fn text<'a>(text: Option<&'a FeedText<'_>>) -> &'a str {
 }
 
 /// An answer to another question is no page of ours.
-const fn check(pagination: &Pagination, offset: u64) -> Result<(), FeedError> {
-    if pagination.offset == offset {
+fn check(said: &PageSaid, offset: u64) -> Result<(), FeedError> {
+    if said.offset.is_none_or(|of| of == offset) {
         Ok(())
     } else {
         Err(FeedError::Senseless("it answers with another offset than was asked for"))
@@ -438,9 +456,9 @@ const fn check(pagination: &Pagination, offset: u64) -> Result<(), FeedError> {
 }
 
 /// Rests after a page that took `busy_ms`, so that a long list is read with a fifth of a processor, unless it would
-/// be late then.
-async fn rest(pace: Option<Duration>, busy_ms: u64, pages: u64) {
-    let Some(pace) = pace else { return };
+/// be late then. How long the list is must be known for that.
+async fn rest(pace: Option<Duration>, busy_ms: u64, pages: Option<u64>) {
+    let (Some(pace), Some(pages)) = (pace, pages) else { return };
     let busy = Duration::from_millis(busy_ms);
     let pages = u32::try_from(pages).unwrap_or(u32::MAX).max(1);
     let share = pace.saturating_mul(PACED_TENTHS) / 10 / pages;

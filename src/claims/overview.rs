@@ -41,7 +41,38 @@ pub struct Condition {
     pub message: String,
 }
 
+/// Whether what the Sigilum API approved lets anybody pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// That of one service at least; or there is none whose claims could be read.
+    Some,
+    /// Of no service, and of some nothing was ever read.
+    NotYet,
+    /// Of no service: all of them are too old.
+    None,
+}
+
 impl Overview {
+    /// Whether claims of any service hold, by the ages of what is published: service, milliseconds (`None`: never read),
+    /// approvals. They hold for `hold_ms`. Services without a key have none that could be read.
+    pub fn holding(&self, ages: &[(String, Option<u64>, usize)], hold_ms: u64) -> Holding {
+        let services = self.services();
+        let keyless = |service: &str| matches!(services.get(service), Some(Standing::Missed(NO_SERVICE_KEY)));
+        let mut asked = ages.iter().filter(|(service, ..)| !keyless(service)).map(|(_, age, _)| *age).peekable();
+        if asked.peek().is_none() {
+            return Holding::Some;
+        }
+        let mut holding = Holding::None;
+        for age in asked {
+            match age {
+                Some(age) if age <= hold_ms => return Holding::Some,
+                Some(_) => {}
+                None => holding = Holding::NotYet,
+            }
+        }
+        holding
+    }
+
     /// Change streams that are open.
     pub fn streams(&self) -> u64 {
         self.streams.load(Ordering::Relaxed)
@@ -148,6 +179,19 @@ mod tests {
         // Nothing failed, and still nobody said anything for too long, or ever.
         assert!(overview.judge(&ages(&[("linear", Some(101))]), 100).message.contains("Late 1"));
         assert!(overview.judge(&ages(&[("linear", None)]), 100).message.contains("NotReadYet 1"));
+    }
+
+    #[test]
+    fn claims_hold_while_one_service_was_confirmed_in_time() {
+        let overview = Overview::default();
+        let holding = |list: &[(&str, Option<u64>)]| overview.holding(&ages(list), 100);
+        assert_eq!(holding(&[]), Holding::Some, "there is nothing to read");
+        assert_eq!(holding(&[("a", Some(101)), ("b", Some(100))]), Holding::Some);
+        assert_eq!(holding(&[("a", Some(101)), ("b", Some(102))]), Holding::None);
+        assert_eq!(holding(&[("a", Some(101)), ("b", None)]), Holding::NotYet);
+        overview.set("b", Standing::Missed(NO_SERVICE_KEY));
+        assert_eq!(holding(&[("a", Some(101)), ("b", None)]), Holding::None, "nothing is read of b");
+        assert_eq!(holding(&[("b", None)]), Holding::Some, "a key is missing, and no outage");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
+use crate::claims::client::Answer;
 use crate::claims::client::ApiClient;
 use crate::claims::client::ApiError;
 use crate::claims::client::Call;
@@ -164,7 +166,8 @@ async fn send(config: &RegistrarConfig, place: &Place, register: &proto::Registe
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.trim().is_empty());
     let body = serde_json::to_vec(&ClaimSubmission {
         agent_id: some(&register.agent_id),
-        agent_ip: some(&register.remote_address).unwrap_or_else(|| "127.0.0.1".to_owned()),
+        // Never one that an owner's policy may trust.
+        agent_ip: some(&register.remote_address).unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.to_string()),
         agent_name: None,
         namespace: register.namespace.clone(),
         nonce,
@@ -174,7 +177,7 @@ async fn send(config: &RegistrarConfig, place: &Place, register: &proto::Registe
     });
     let answer = config
         .client
-        .send(Call {
+        .ask(Call {
             method: &Method::POST,
             path: CLAIMS_PATH,
             key: Some(&key),
@@ -186,17 +189,47 @@ async fn send(config: &RegistrarConfig, place: &Place, register: &proto::Registe
         })
         .await;
     match answer {
-        Ok(answer) => recorded(answer.status.as_u16(), &answer.body),
+        Ok(answer) => answered(&answer),
         Err(error) => unanswered(&error),
     }
 }
 
-/// What a 2xx says. One that is not JSON is kept as text.
-fn recorded(status: u16, body: &[u8]) -> proto::Registered {
+/// What an answer says, whatever its status. Where it says nothing that is for people, what is known of it does.
+fn answered(answer: &Answer) -> proto::Registered {
+    let status = answer.status.as_u16();
+    let Some(refusal) = answer.refusal() else { return told(status, &answer.body, RegisterResult::Recorded) };
+    let known = match &refusal {
+        ApiError::Redirect { .. } | ApiError::Clock { .. } => Some(&refusal),
+        ApiError::NotJson { .. } if answer.body.trim_ascii().is_empty() || is_page(answer) => Some(&refusal),
+        ApiError::NotJson { .. }
+        | ApiError::Refused { .. }
+        | ApiError::Unreachable { .. }
+        | ApiError::TimedOut { .. }
+        | ApiError::Broken { .. }
+        | ApiError::TooLarge { .. }
+        | ApiError::Request(_) => None,
+    };
+    match known {
+        Some(error) => proto::Registered {
+            http_status: status.into(),
+            message: bounded(&error.to_string()),
+            ..result(RegisterResult::ApiRejected)
+        },
+        None => told(status, &answer.body, RegisterResult::ApiRejected),
+    }
+}
+
+/// Whether it is a page for people and none of the API's answers.
+fn is_page(answer: &Answer) -> bool {
+    answer.header("content-type").is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html"))
+}
+
+/// What a body says. One that is not JSON is kept as text.
+fn told(status: u16, body: &[u8], came: RegisterResult) -> proto::Registered {
     let json: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(body).ok();
     let Some(json) = json else {
         let text = bounded(&String::from_utf8_lossy(body));
-        return proto::Registered { http_status: status.into(), message: text, ..result(RegisterResult::Recorded) };
+        return proto::Registered { http_status: status.into(), message: text, ..result(came) };
     };
     let text = |name: &str| bounded(json.get(name).and_then(serde_json::Value::as_str).unwrap_or_default());
     let message = Some(text("message")).filter(|message| !message.is_empty()).unwrap_or_else(|| text("error"));
@@ -206,33 +239,22 @@ fn recorded(status: u16, body: &[u8]) -> proto::Registered {
         claim_status: text("status"),
         code: text("code"),
         message,
-        ..result(RegisterResult::Recorded)
+        ..result(came)
     }
 }
 
 fn unanswered(error: &ApiError) -> proto::Registered {
     match error {
-        ApiError::Refused { status, code, message, .. } => proto::Registered {
-            http_status: (*status).into(),
-            code: bounded(code),
-            message: bounded(message),
-            ..result(RegisterResult::ApiRejected)
-        },
-        ApiError::Redirect { status, .. } | ApiError::NotJson { status, .. } => proto::Registered {
-            http_status: (*status).into(),
-            message: bounded(&error.to_string()),
-            ..result(RegisterResult::ApiRejected)
-        },
-        ApiError::Clock { .. } => proto::Registered {
-            http_status: 401,
-            message: bounded(&error.to_string()),
-            ..result(RegisterResult::ApiRejected)
-        },
         ApiError::Request(_) => failed(error.to_string()),
         ApiError::Unreachable { .. }
         | ApiError::TimedOut { .. }
         | ApiError::Broken { .. }
-        | ApiError::TooLarge { .. } => result(RegisterResult::NoResponse),
+        | ApiError::TooLarge { .. }
+        // Of what came, which is an answer.
+        | ApiError::Redirect { .. }
+        | ApiError::NotJson { .. }
+        | ApiError::Clock { .. }
+        | ApiError::Refused { .. } => result(RegisterResult::NoResponse),
     }
 }
 

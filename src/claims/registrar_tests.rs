@@ -129,7 +129,7 @@ async fn what_is_not_known_is_left_out_and_the_address_is_the_machine() {
     let body: Value = serde_json::from_slice(&asked.body).unwrap();
     let members: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(members, ["agent_ip", "namespace", "nonce", "public_key", "service"]);
-    assert_eq!((body["agent_ip"].as_str(), asked.header("sigilum-subject")), (Some("127.0.0.1"), Some("acme")));
+    assert_eq!((body["agent_ip"].as_str(), asked.header("sigilum-subject")), (Some("0.0.0.0"), Some("acme")));
 }
 
 #[tokio::test]
@@ -177,6 +177,44 @@ async fn every_kind_of_answer_is_told_as_what_it_is() {
     let text = rig.metrics.render().unwrap();
     for series in ["{result=\"recorded\"} 2", "{result=\"api_rejected\"} 4", "{result=\"no_response\"} 2"] {
         assert!(text.contains(&format!("sigilum_gateway_claim_submit_total{series}")), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_answer_is_told_like_a_good_one() {
+    const ANSWERS: [(&str, &str, &str); 8] = [
+        ("403 Forbidden", "application/json", r#"{"message":"MSG","code":"CODE"}"#),
+        ("403 Forbidden", "application/json", r#"{"message":"MSG","error":"ERR"}"#),
+        ("409 Conflict", "application/json", r#"{"claim_id":"cl_9","status":"pending","error":"seen\r\nbefore"}"#),
+        ("500 Internal Server Error", "text/plain", "plain\r\ntext"),
+        ("400 Bad Request", "text/plain", " plain 400\n"),
+        ("400 Bad Request", "text/plain", ""),
+        ("404 Not Found", "text/html; charset=utf-8", "<p>nothing here</p>"),
+        ("422 Unprocessable Content", "application/json", "[1]"),
+    ];
+    let rig = Rig::start(0, |asked| {
+        let body: Value = serde_json::from_slice(&asked.body).unwrap();
+        let key = PublicKey::parse(body["public_key"].as_str().unwrap()).unwrap();
+        let (status, kind, body) = ANSWERS[usize::from(key.as_bytes()[0])];
+        fake_api::answer(status, &format!("content-type: {kind}\r\n"), body)
+    })
+    .await;
+    let unread = "the answer 400 is not the API's JSON but text/plain; check SIGILUM_API_URL";
+    let page = "the answer 404 is not the API's JSON but a web page (text/html); check SIGILUM_API_URL";
+    for (key, status, claim, code, message) in [
+        (0, 403, ("", ""), "CODE", "MSG"),
+        (1, 403, ("", ""), "", "MSG"),
+        (2, 409, ("cl_9", "pending"), "", "seen  before"),
+        (3, 500, ("", ""), "", "plain  text"),
+        (4, 400, ("", ""), "", "plain 400"),
+        (5, 400, ("", ""), "", unread),
+        (6, 404, ("", ""), "", page),
+        (7, 422, ("", ""), "", "[1]"),
+    ] {
+        let answer = rig.ask(caller(key, "linear")).await;
+        assert_eq!((answer.result(), answer.http_status), (RegisterResult::ApiRejected, status), "{key}");
+        assert_eq!((answer.claim_id.as_str(), answer.claim_status.as_str()), claim, "{key}");
+        assert_eq!((answer.code.as_str(), answer.message.as_str()), (code, message), "{key}");
     }
 }
 

@@ -5,6 +5,7 @@ use clap::Args;
 use crate::app::down;
 use crate::app::down::Port;
 use crate::app::down::Stopped;
+use crate::app::own_listener;
 use crate::cli::args::Globals;
 use crate::cli::gateway;
 use crate::cli::gateway::options::SettingsArgs;
@@ -15,6 +16,8 @@ use crate::cli::printer::Printer;
 use crate::cli::reach;
 use crate::cli::stack;
 use crate::config::Config;
+use crate::config::api as api_settings;
+use crate::sys::env;
 use crate::sys::process::PortHolder;
 
 /// Options of `down`.
@@ -45,11 +48,17 @@ pub(crate) async fn run(args: &DownArgs, globals: &Globals, printer: &mut Printe
             printer.line(&format!("[ok] gateway: stopped ({} had to be killed)", names.join(", ")))?
         }
     }
+    let own_api = own_listener::api_process(&api_settings::data_dir(&env::lookup));
     let mut kept = Vec::new();
     for (label, port) in ports(&config, globals) {
         match down::look(port, &ours).await {
             Port::Freed => printer.line(&format!("[ok] {label}: stopped, :{port} is free"))?,
             Port::Quiet => printer.line(&format!("[ok] {label}: no listeners on :{port}"))?,
+            Port::Foreign(Some(holder)) if own_api == Some(holder.pid) => printer.line(&format!(
+                "[warn] {label}: `sigilum api` of this user (process {}) listens on :{port}; it was started by itself, left \
+                 alone: kill {}",
+                holder.pid, holder.pid
+            ))?,
             Port::Foreign(holder) => {
                 let who = who(holder.as_ref());
                 printer

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::config::parts::AccessMode;
 use crate::config::parts::AdminTrust;
 use crate::config::parts::GivenSecret;
+use crate::config::remote;
 use crate::domain::ids::ConnectionId;
 use crate::domain::secret::Secret;
 use crate::sys::files;
@@ -40,11 +41,16 @@ pub(crate) fn store(config: &Config, printer: &mut Printer) -> Result<StoreApi, 
     StoreApi::new(&config.admin_url, token(config)?.as_ref(), &trust).map_err(|error| failed(&error))
 }
 
-/// The logs behind the admin API at an address.
-pub(crate) fn logs(config: &Config, printer: &mut Printer) -> Result<LogsApi, CliError> {
-    warn_of_clear(config, printer);
-    let trust = trust(&config.admin.trust);
-    LogsApi::new(&config.admin_url, token(config)?.as_ref(), &trust).map_err(|error| failed(&error))
+/// The logs behind the admin API at an address that was typed. No token but the one that was named with it goes there.
+pub(crate) fn logs(config: &Config, url: &str, token: Option<&Secret>) -> Result<LogsApi, CliError> {
+    check_url(config, url)?;
+    LogsApi::new(url, token, &trust(&config.admin.trust)).map_err(|error| failed(&error))
+}
+
+/// Refuses an address of `--url` on the way to which others would read a token.
+pub(crate) fn check_url(config: &Config, url: &str) -> Result<(), CliError> {
+    remote::check_guarded(url, config.allow_insecure)
+        .map_err(|why| CliError::new(Outcome::Usage, format!("--url {url} {why}")))
 }
 
 /// What opens the admin API of the settings, to be sent there.
@@ -193,7 +199,9 @@ pub(crate) fn failed(error: &ApiError) -> CliError {
                 "commands of that machine come in with a password, where one is set (SIGILUM_GATEWAY_PASSWORD or \
                  admin.password_file); all others through the proxy",
             ),
-            (421, _) => shown(Outcome::Failed).hint("the gateway's admin.allowed_hosts names the hosts it is known by"),
+            (403, "ADMIN_HOST_REFUSED") => {
+                shown(Outcome::Failed).hint("the gateway's admin.allowed_hosts names the hosts it is known by")
+            }
             (401 | 403, _) => unauthorized().hint(
                 "the token is GATEWAY_ADMIN_TOKEN, else <data-dir>/admin-token of the gateway; see --gateway-data-dir",
             ),

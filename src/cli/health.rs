@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::Value;
+use serde_json::json;
 
 use crate::app::authz_health::AuthzDoor;
 use crate::app::authz_health::AuthzHealth;
@@ -81,7 +83,13 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
     flags.set(&crate::config::keys::CONFIG_FILE, file);
     // Also where the file has become unusable since: the gateway that runs can still be asked.
     let config = reach::answering(&flags, printer)?;
-    let (token, trust) = (gateway_api::token(&config)?, gateway_api::trust(&config.admin.trust));
+    let token = gateway_api::token(&config).inspect_err(|error| {
+        if args.json && error.outcome == Outcome::Unreachable {
+            // What the error itself says follows in any case.
+            let _ = printer.json(&unanswered(&error.message));
+        }
+    })?;
+    let trust = gateway_api::trust(&config.admin.trust);
     let api = StatusApi::new(&config.admin_url, token.as_ref(), &trust, patience);
     let api = api.map_err(|error| gateway_api::failed(&error))?;
     if args.live {
@@ -90,7 +98,15 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
         return Ok(Outcome::Done);
     }
     let told = api.readiness::<DetailsBody>(args.verbose).await;
-    let told = told.map_err(|error| gateway_api::failed(&error))?;
+    let told = match told {
+        Ok(told) => told,
+        Err(error) => {
+            if args.json {
+                printer.json(&unanswered(&error.to_string()))?;
+            }
+            return Err(gateway_api::failed(&error));
+        }
+    };
     if args.json {
         printer.json(&told.body)?;
     }
@@ -111,6 +127,11 @@ pub(super) async fn run(args: &HealthArgs, globals: &Globals, printer: &mut Prin
         printer.lines(&lines(told.ready, details, args.verbose, printer.is_coloured()))?;
     }
     Ok(if told.ready { Outcome::Done } else { Outcome::Failed })
+}
+
+/// What is known of a gateway that does not say how it stands.
+fn unanswered(message: &str) -> Value {
+    json!({"check": "readiness", "ok": false, "ready": false, "status": "unknown", "message": message})
 }
 
 /// Asks one authz alone.
@@ -220,7 +241,7 @@ fn next_step(condition: &ConditionBody) -> Option<&'static str> {
         ConditionKind::DiskSpace => "df -h",
         ConditionKind::PairBridge => "sigilum gateway pair --status",
         ConditionKind::IngressCertificate => "sigilum gateway config check",
-        ConditionKind::StateCertificates => "sigilum logs --stream admin",
+        ConditionKind::StateCertificates | ConditionKind::RemoteAuthz => "sigilum logs --stream admin",
     })
 }
 

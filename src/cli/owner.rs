@@ -26,12 +26,15 @@ use crate::cli::settings::IdentityPlace;
 use crate::cli::stack;
 use crate::cli::token;
 use crate::cli::token::Said;
+use crate::cli::up;
 use crate::config::Config;
 use crate::config::api as api_settings;
+use crate::config::load::parse_url;
 use crate::config::profile;
 use crate::domain::ids::Namespace;
 use crate::domain::secret::Secret;
 use crate::identity::Home;
+use crate::identity::IdentityError;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
@@ -43,6 +46,8 @@ use crate::sys::terminal;
 const HOSTED: &str = "https://api.sigilum.id";
 /// Seconds a token lives that is issued for one command.
 const COMMAND_TTL: u64 = 60;
+/// How long the API of this machine may take to look at a new token.
+const INTRODUCTION: Duration = Duration::from_secs(3);
 
 /// Options of the commands that speak to the API as an owner.
 #[derive(Debug, Clone, Default, Args)]
@@ -123,6 +128,8 @@ fn local_address(globals: &Globals) -> String {
 /// the local one where this machine has one, or where `auth login` stored a token of it.
 pub(crate) fn api_address(given: Option<&str>, config: &Config, globals: &Globals) -> Result<String, CliError> {
     if let Some(given) = given.map(|given| given.trim().trim_end_matches('/')).filter(|given| !given.is_empty()) {
+        let wrong = |why| CliError::new(Outcome::Usage, format!("--api-url {given:?} {why}"));
+        parse_url(given).map_err(|why| wrong(why).hint("such as http://127.0.0.1:8787"))?;
         return Ok(given.to_owned());
     }
     if globals.api_port.is_some() {
@@ -270,6 +277,26 @@ pub(crate) fn open(
     globals: &Globals,
     printer: &mut Printer,
 ) -> Result<Owner, CliError> {
+    open_or(None, args, config, globals, printer)
+}
+
+/// The same for services, whose owner is the one of `sigilum up` where nobody is named.
+pub(crate) fn open_for_service(
+    args: &OwnerArgs,
+    config: &Config,
+    globals: &Globals,
+    printer: &mut Printer,
+) -> Result<Owner, CliError> {
+    open_or(Some(up::LOCAL_NAMESPACE), args, config, globals, printer)
+}
+
+fn open_or(
+    default: Option<&str>,
+    args: &OwnerArgs,
+    config: &Config,
+    globals: &Globals,
+    printer: &mut Printer,
+) -> Result<Owner, CliError> {
     let base = api_address(args.api_url.as_deref(), config, globals)?;
     let local = is_loopback(&base);
     if !local && base.starts_with("http:") {
@@ -277,7 +304,7 @@ pub(crate) fn open(
     }
     let handed = handed_token(args.owner_token_stdin, args.owner_token.as_deref(), printer)?;
     let said = handed.as_ref().and_then(Said::by);
-    let namespace = namespace(config, globals, said.as_ref())?;
+    let namespace = namespace(config, globals, said.as_ref(), default)?;
     let token = match handed {
         Some(token) => {
             check_alive(&token, "sigilum auth login, or hand over a new token")?;
@@ -324,16 +351,43 @@ pub(crate) fn issue(secret: &Secret, namespace: &Namespace, email: Option<&str>,
         .map_err(|error| CliError::new(Outcome::Failed, error.to_string()))
 }
 
-/// The namespace that is meant: the settings', else the token's, else the only identity there is.
-fn namespace(config: &Config, globals: &Globals, said: Option<&Said>) -> Result<Namespace, CliError> {
+/// Shows the API of this machine a new token once, so that the owner of its namespace is known there before anybody asks for
+/// something of theirs. Best effort: where it does not run, that happens with the first use. Never asks another machine or
+/// another user's program. Returns what a running API has against the token.
+pub(crate) async fn introduce(base: &str, token: &Secret) -> Option<String> {
+    if !is_loopback(base) || check_listener(base).is_err() {
+        return None;
+    }
+    let api = OwnerApi::new(base, token).ok()?;
+    match tokio::time::timeout(INTRODUCTION, api.introduce()).await {
+        Ok(Err(ApiError::Refused(refusal))) => Some(refusal.message),
+        Ok(Ok(()) | Err(_)) | Err(_) => None,
+    }
+}
+
+/// The namespace that is meant: the settings', else the token's, else the only identity there is, else where there is none
+/// `default`.
+fn namespace(
+    config: &Config,
+    globals: &Globals,
+    said: Option<&Said>,
+    default: Option<&str>,
+) -> Result<Namespace, CliError> {
     if let Some(namespace) = &config.namespace {
         return Ok(namespace.clone());
     }
     if let Some(namespace) = said.and_then(|said| Namespace::parse(&said.namespace).ok()) {
         return Ok(namespace);
     }
-    let only = |home: PathBuf| Home::new(home).namespace(None, |_| None).ok();
-    only(config.paths.home.clone()).or_else(|| only(IdentityPlace::find(globals).ok()?.home)).ok_or_else(|| {
+    let homes = [Some(config.paths.home.clone()), IdentityPlace::find(globals).ok().map(|place| place.home)];
+    let mut several = false;
+    for home in homes.into_iter().flatten() {
+        match Home::new(home).namespace(None, |_| None) {
+            Ok(only) => return Ok(only),
+            Err(error) => several |= !matches!(error, IdentityError::None { .. }),
+        }
+    }
+    default.filter(|_| !several).and_then(|default| Namespace::parse(default).ok()).ok_or_else(|| {
         CliError::new(Outcome::Config, "no namespace is named").hint("give --namespace NAME, or set SIGILUM_NAMESPACE")
     })
 }

@@ -22,6 +22,7 @@ use crate::config::defaults;
 use crate::config::explain::Explained;
 use crate::config::keys;
 use crate::config::mistake::Place;
+use crate::config::parts::Paths;
 use crate::config::profile;
 use crate::domain::hex;
 use crate::domain::secret::Secret;
@@ -34,6 +35,7 @@ use crate::sys::machine;
 use crate::sys::ownership;
 use crate::sys::ownership::Access;
 use crate::sys::ownership::Us;
+use crate::sys::short_name;
 
 /// Names under which a namespace is found, strongest first.
 const NAMESPACE_NAMES: &[&str] = &["SIGILUM_NAMESPACE", "GATEWAY_SIGILUM_NAMESPACE"];
@@ -205,6 +207,8 @@ pub(crate) enum Refused {
 impl From<Refused> for CliError {
     fn from(refused: Refused) -> Self {
         match refused {
+            // What was typed is for whoever typed it to mend, all else for whoever wrote it.
+            Refused::Mistakes(mistakes) if mistakes.are_typed() => Self::new(Outcome::Usage, mistakes.to_string()),
             Refused::Mistakes(mistakes) => Self::new(Outcome::Config, format!("invalid config: {mistakes}")),
             Refused::File(path, message) | Refused::Missing(path, message) => {
                 Self::new(Outcome::Config, format!("{path}: {message}"))
@@ -234,6 +238,7 @@ fn judged(sources: Sources<'_>, file: Option<(&Path, &str)>, kept: Option<&Path>
         refuse_writable(kept.unwrap_or(path))?;
     }
     let config = config::load(sources, file)?;
+    check_run_name(&config.paths)?;
     match kept.or(config.paths.config_file.as_deref()) {
         Some(path) if config.holds_literals() => refuse_readable(path)?,
         Some(_) | None => {}
@@ -248,6 +253,20 @@ pub(crate) fn explain(flags: &Flags, effective: bool) -> Result<(Explained, Opti
         Ok((explained, file.map(|(path, _)| path.display().to_string())))
     });
     explained.map_err(CliError::from)
+}
+
+/// Where the ports of the admin API and of agents come from: `option`, `environment`, `file`, `default`.
+pub(crate) fn port_sources(flags: &Flags) -> [&'static str; 2] {
+    let rows = explain(flags, true).map(|(explained, _)| explained.rows).unwrap_or_default();
+    [&keys::ADMIN_ADDR, &keys::INGRESS_ADDR].map(|key| {
+        let row = rows.iter().find(|row| Some(row.path.as_str()) == key.yaml || row.path == key.name());
+        match row.map(|row| &row.place) {
+            Some(Place::File { .. }) => "file",
+            Some(Place::Environment(_) | Place::Saved(_)) => "environment",
+            Some(Place::Flag(_)) => "option",
+            Some(Place::Whole) | None => "default",
+        }
+    })
 }
 
 impl From<Mistakes> for Refused {
@@ -330,7 +349,30 @@ pub(crate) fn look(flags: &Flags) -> Result<Looked, CliError> {
     let config = config.or_else(|_| Ok::<_, Refused>(config::load(bare, None)?));
     let nothing = Sources { flags, env: &|_| None, saved: &|_| None, machine: &machine_facts };
     let config = config.or_else(|_| Ok::<_, Refused>(config::load(nothing, None)?)).map_err(|_| refused)?;
+    let mut config = config;
+    if check_run_name(&config.paths).is_err()
+        && let Some(behind) = config.paths.run_behind.take()
+    {
+        // What a stranger left under our name is not looked into.
+        config.paths.run_dir = behind;
+    }
     Ok(Looked { config, file, exists, issues })
+}
+
+/// A short name of the run folder is ours alone. One that is missing where there is a folder is made again: what cleans
+/// `/tmp` must not hide a gateway that runs.
+fn check_run_name(paths: &Paths) -> Result<(), Refused> {
+    let Some(behind) = &paths.run_behind else { return Ok(()) };
+    let checked =
+        if behind.is_dir() { short_name::make(&paths.run_dir, behind) } else { short_name::check(&paths.run_dir) };
+    checked.map_err(|error| Refused::File(paths.run_dir.display().to_string(), error.to_string()))
+}
+
+/// Makes the run folder, where it goes by a short name, and that name: for roles that are started one by one.
+pub(crate) fn make_run_folder(paths: &Paths) -> Result<(), CliError> {
+    let Some(behind) = &paths.run_behind else { return Ok(()) };
+    let made = files::own_folder(behind).and_then(|()| short_name::make(&paths.run_dir, behind));
+    made.map_err(|error| CliError::new(Outcome::Config, format!("{}: {error}", paths.run_dir.display())))
 }
 
 /// Environment variables of the settings that are wrong.
@@ -342,7 +384,8 @@ fn variables(refused: &Refused) -> Vec<&'static str> {
 
 /// What bind modes ask of the machine.
 fn machine_facts() -> Machine {
-    Machine { addresses: machine::interfaces(), container: machine::is_container() }
+    let user = rustix::process::geteuid().as_raw();
+    Machine { addresses: machine::interfaces(), container: machine::is_container(), user }
 }
 
 /// Gathers where values come from and reads the file.

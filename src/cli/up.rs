@@ -32,7 +32,7 @@ use crate::sys::supervision;
 /// The demo's namespace where none is set.
 const DEMO_NAMESPACE: &str = "demo";
 /// The namespace of a local stack where none is set.
-const LOCAL_NAMESPACE: &str = "johndee";
+pub(crate) const LOCAL_NAMESPACE: &str = "johndee";
 /// How long requests to the local API may take once told to stop; change streams end at once.
 const GRACE: Duration = Duration::from_secs(5);
 

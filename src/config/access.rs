@@ -23,6 +23,7 @@ use crate::config::parts::AdminAccess;
 use crate::config::parts::AdminTls;
 use crate::config::parts::AdminTrust;
 use crate::config::parts::ClientRule;
+use crate::config::remote;
 
 /// Longest name of a client certificate, in bytes (RFC 5280 leaves it open; a URI of an identity is far shorter).
 const MAX_NAME: usize = 1024;
@@ -32,6 +33,7 @@ pub(super) fn read(
     loader: &mut Loader<'_>,
     ingress: Option<&[SocketAddr]>,
     admin: Option<&[SocketAddr]>,
+    allow_insecure: bool,
 ) -> Option<(AdminAccess, String)> {
     let unsigned = is(loader, &keys::ALLOW_UNSIGNED_PROXY, true);
     let checks_off = is(loader, &keys::REQUIRE_SIGNED_ADMIN_CHECKS, false);
@@ -41,7 +43,7 @@ pub(super) fn read(
     if checks_off {
         loader.blame(&keys::REQUIRE_SIGNED_ADMIN_CHECKS, Unguarded::ChecksOff.reason().to_owned());
     }
-    let Auth { mode, token, password, metrics, proxy, unguarded } = auth::read(loader, file);
+    let Auth { mode, token, password, metrics, proxy, unguarded } = auth::read(loader, admin, file);
     let unguarded = if checks_off { Some(Unguarded::ChecksOff) } else { unguarded };
     for (key, addresses, unguarded) in
         [(&keys::INGRESS_ADDR, ingress, unsigned.then_some(Unguarded::Unsigned)), (&keys::ADMIN_ADDR, admin, unguarded)]
@@ -56,6 +58,12 @@ pub(super) fn read(
     let tls = tls(loader, mode);
     let trust = trust(loader);
     let url = loader.read(&keys::ADMIN_URL, Shape::Text, parse_url);
+    // What is sent to an address of this machine does not leave it.
+    if let Some(url) = url.as_deref().filter(|url| !is_own(url, admin))
+        && let Err(why) = remote::check_guarded(url, allow_insecure)
+    {
+        loader.blame(&keys::ADMIN_URL, why.to_owned());
+    }
     let (mode, allowed_hosts, allowed_origins) = (mode?, allowed_hosts?, allowed_origins?);
     let (tls, mut trust) = (tls?, trust?);
     let url = url.unwrap_or_else(|| {

@@ -24,7 +24,7 @@ fn from(pairs: &[(&str, &str)], file: &str) -> Result<Config, Mistakes> {
 
 fn in_a_tailnet() -> Machine {
     let addresses = [("lo", Ipv4Addr::LOCALHOST), ("tailscale0", Ipv4Addr::new(100, 64, 0, 9))];
-    Machine { addresses: addresses.map(|(name, ip)| (name.to_owned(), ip.into())).to_vec(), container: false }
+    Machine { addresses: addresses.map(|(name, ip)| (name.to_owned(), ip.into())).to_vec(), container: false, user: 0 }
 }
 
 fn lines(result: Result<Config, Mistakes>) -> Vec<String> {
@@ -113,6 +113,25 @@ fn the_bind_matrix_of_passwords_and_proxies() {
     // A password that was meant and is blank leaves an open listener without the auth somebody wanted.
     let meant = lines(from(&[("GATEWAY_BIND", "lan"), ("SIGILUM_GATEWAY_PASSWORD", "")], ""));
     assert!(meant.len() == 1 && meant[0].contains("SIGILUM_GATEWAY_PASSWORD is set but blank"), "{meant:?}");
+}
+
+#[test]
+fn a_short_token_is_for_this_machine_alone() {
+    for name in ["GATEWAY_ADMIN_TOKEN", "SIGILUM_GATEWAY_TOKEN"] {
+        let config = from(&[(name, "0123456789abcde")], "").unwrap();
+        assert_eq!(config.admin.token.unwrap().expose(), "0123456789abcde");
+        let told = config.warnings.iter().filter(|found| found.message.contains("less than 16 characters")).count();
+        assert_eq!(told, 1, "{:?}", config.warnings);
+        assert!(from(&[(name, "0123456789abcdef")], "").unwrap().warnings.is_empty());
+        for bind in ["lan", "10.0.0.1"] {
+            let found = lines(from(&[(name, "0123456789abcde"), ("GATEWAY_BIND", bind)], ""));
+            assert!(found.len() == 1 && found[0].contains("at least 16 visible ASCII"), "{bind}: {found:?}");
+        }
+        // Short or not: what everybody knows, and what no header carries.
+        for bad in ["changeme", "a b", "\u{e4}"] {
+            assert_eq!(lines(from(&[(name, bad)], "")).len(), 1, "{bad}");
+        }
+    }
 }
 
 #[test]

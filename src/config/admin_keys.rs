@@ -18,7 +18,7 @@ pub const ADMIN_TOKEN: Key = Key::new(
     &["GATEWAY_ADMIN_TOKEN", "SIGILUM_GATEWAY_TOKEN"],
     None,
     Fallback::Computed("`<data_dir>/admin-token`, minted at the first start"),
-    "token of the admin API, at least 16 characters; words of examples (`changeme`) are refused",
+    "token of the admin API, at least 16 characters; a shorter one is taken, with a warning, while the admin API listens on loopback alone. Words of examples (`changeme`) are refused",
 );
 /// The password.
 pub const ADMIN_PASSWORD: Key = Key::new(

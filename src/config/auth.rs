@@ -1,5 +1,6 @@
 //! Judging how the admin API finds out who comes: mode, token, password, proxies.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::guard;
@@ -36,9 +37,10 @@ pub(super) struct Auth {
     pub(super) unguarded: Option<Unguarded>,
 }
 
-/// Reads the settings. `file` reads one that is an absolute path.
+/// Reads the settings. `admin`: where the admin API listens; `file` reads one that is an absolute path.
 pub(super) fn read(
     loader: &mut Loader<'_>,
+    admin: Option<&[SocketAddr]>,
     file: impl Fn(&mut Loader<'_>, &Key) -> Option<Option<PathBuf>> + Copy,
 ) -> Auth {
     let said = loader.is_set(&keys::ADMIN_ACCESS_MODE);
@@ -50,7 +52,16 @@ pub(super) fn read(
     let named = loader.sources.flags.find(&keys::PASSWORD_FILE).is_some();
     let raw_token = given(loader, &keys::ADMIN_TOKEN);
     let raw_password = given(loader, &keys::ADMIN_PASSWORD).filter(|_| !named);
-    let token = loader.secret(&keys::ADMIN_TOKEN, |text| guard::check_token(text).map_err(str::to_owned));
+    let is_local = admin.is_some_and(|admin| admin.iter().all(|address| address.ip().is_loopback()));
+    let check = if is_local { guard::check_local_token } else { guard::check_token };
+    let token = loader.secret(&keys::ADMIN_TOKEN, |text| check(text).map_err(str::to_owned));
+    if token.as_ref().is_some_and(|token| guard::is_short(token.expose())) {
+        loader.warn(
+            &keys::ADMIN_TOKEN,
+            "has less than 16 characters and could be guessed; it is taken because the admin API listens on loopback alone, \
+             and refused anywhere else: `openssl rand -hex 32` makes a good one",
+        );
+    }
     let in_variable = if named {
         None
     } else {

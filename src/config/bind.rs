@@ -13,6 +13,8 @@ pub struct Machine {
     pub addresses: Vec<(String, IpAddr)>,
     /// Whether this is a container: nobody outside of one reaches its loopback.
     pub container: bool,
+    /// Who asks: the id of this user.
+    pub user: u32,
 }
 
 /// The setting as written.
@@ -81,7 +83,7 @@ impl BindMode {
 }
 
 /// How the addresses of a listener are told: by the mode as configured where they follow from it, else by what they are:
-/// `loopback`, `all` or `custom`.
+/// `loopback`, `lan` (every address of the machine) or `custom`.
 pub(super) fn told(mode: Option<BindMode>, bind: Option<Bind>, addresses: &[SocketAddr]) -> &'static str {
     let port = addresses.first().map(SocketAddr::port).unwrap_or_default();
     let expected = bind.map(|bind| bind.at(port)).unwrap_or_default();
@@ -92,7 +94,7 @@ pub(super) fn told(mode: Option<BindMode>, bind: Option<Bind>, addresses: &[Sock
     if addresses.iter().all(|address| address.ip().is_loopback()) {
         "loopback"
     } else if addresses.iter().any(|address| address.ip().is_unspecified()) {
-        "all"
+        "lan"
     } else {
         "custom"
     }
@@ -133,7 +135,7 @@ mod tests {
             let (interface, address) = text.split_once(' ').unwrap_or(("eth0", text));
             (interface.to_owned(), address.parse().unwrap())
         };
-        Machine { addresses: addresses.iter().map(read).collect(), container: false }
+        Machine { addresses: addresses.iter().map(read).collect(), container: false, user: 0 }
     }
 
     fn bound(mode: &str, machine: &Machine, custom: Option<&str>) -> Option<Vec<String>> {
@@ -181,13 +183,13 @@ mod tests {
             ("auto", &inside, None, &["0.0.0.0:9"], "auto"),
             ("auto", &both, None, &["127.0.0.1:9", "[::1]:9"], "auto"),
             ("custom", &both, Some("192.0.2.1"), &["127.0.0.1:9", "192.0.2.1:9"], "custom"),
-            ("0.0.0.0", &both, None, &["0.0.0.0:9"], "all"),
+            ("0.0.0.0", &both, None, &["0.0.0.0:9"], "lan"),
             ("127.0.0.1", &both, None, &["127.0.0.1:9"], "loopback"),
             // Somebody named addresses, which the mode says nothing about.
             ("tailnet", &tailnet, None, &["127.0.0.1:9"], "loopback"),
             ("loopback", &both, None, &["127.0.0.1:9", "192.0.2.1:9"], "custom"),
             ("loopback", &both, None, &["127.0.0.1:9"], "loopback"),
-            ("lan", &both, None, &["[::]:9"], "all"),
+            ("lan", &both, None, &["[::]:9"], "lan"),
         ] {
             let mode = BindMode::parse(mode).unwrap();
             let bind = mode.on(&|| machine.clone(), custom.map(|text| text.parse().unwrap()));

@@ -89,8 +89,10 @@ pub const RUN_DIR: Key = Key::new(
     Some("gateway.run_dir"),
     &["GATEWAY_RUN_DIR"],
     Some("--run-dir"),
-    Fallback::Computed("`<data_dir>/run`"),
-    "folder of the sockets and the replay journal; socket paths hold at most 107 bytes",
+    Fallback::Computed(
+        "`<data_dir>/run`; where its path is too long for sockets under the name `/tmp/sigilum-<uid>-<hash>/run`",
+    ),
+    "folder of the sockets and the replay journal; at most 89 bytes",
 );
 /// The control plane.
 pub const API_URL: Key = Key::new(

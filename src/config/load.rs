@@ -50,6 +50,7 @@ use crate::config::parts::SecretsOptions;
 use crate::config::parts::UsageOptions;
 use crate::config::profile::Profile;
 use crate::config::remote;
+use crate::config::run_folder;
 use crate::config::telemetry;
 use crate::domain::address::AddressPolicy;
 use crate::domain::ids::Namespace;
@@ -167,12 +168,13 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let ingress = loader.listen(&keys::INGRESS_ADDR, bind);
     let admin = loader.listen(&keys::ADMIN_ADDR, bind);
     let bind_mode = bind::told(bind_mode, bind, admin.as_deref().unwrap_or_default());
-    let access = access::read(loader, ingress.as_deref(), admin.as_deref());
-    let mode = remote::read(loader);
+    let allow_insecure = remote::allow_insecure(loader);
+    let access = access::read(loader, ingress.as_deref(), admin.as_deref(), allow_insecure);
+    let mode = remote::read(loader, allow_insecure);
     let envoy_admin = loader.listen(&keys::ENVOY_ADMIN_ADDR, Some(Bind::Loopback));
     let state_listener = fleet::listener(loader, bind);
     let data_dir = loader.folder(&keys::DATA_DIR, Loader::data_dir);
-    let run_dir = loader.folder(&keys::RUN_DIR, |_| data_dir.join("run"));
+    let (run_dir, run_behind) = run_folder::read(loader, &data_dir);
     let service_catalog = loader.folder(&keys::SERVICE_CATALOG, |_| data_dir.join("service-catalog.json"));
     let binary = loader.read(&keys::ENVOY_BIN, Shape::Text, |text| Ok(text.to_owned()));
     let concurrency = loader.number(&keys::ENVOY_CONCURRENCY);
@@ -290,11 +292,12 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         namespace,
         mode,
         remote,
+        allow_insecure,
         api_url: api_url?,
         api_url_set: loader.is_set(&keys::API_URL),
         admin_url,
         admin_url_set: loader.is_set(&keys::ADMIN_URL),
-        paths: Paths { home: loader.home(), config_file, data_dir, run_dir, service_catalog },
+        paths: Paths { home: loader.home(), config_file, data_dir, run_dir, run_behind, service_catalog },
         listen,
         admin: access,
         envoy: EnvoyOptions {
@@ -490,7 +493,9 @@ fn parse_decisions(text: &str) -> Result<DecisionLog, String> {
     }
 }
 
-pub(super) fn parse_url(text: &str) -> Result<String, String> {
+/// An address of ours or of the API as it is kept: without blanks around it and without a slash at its end. The error says what
+/// it must be.
+pub fn parse_url(text: &str) -> Result<String, String> {
     let text = text.trim().trim_end_matches('/');
     let uri: Option<http::Uri> = text.parse().ok();
     let fits = uri.is_some_and(|uri| {

@@ -214,7 +214,7 @@ fn secrets_come_from_the_environment_and_are_never_repeated() {
     let config = env(&[("GATEWAY_MASTER_KEY", "k3y"), ("GATEWAY_ADMIN_TOKEN", "0123456789abcdef")]).unwrap();
     assert_eq!(config.master_key.as_ref().unwrap().expose(), "k3y");
     assert!(!format!("{config:?}").contains("0123456789abcdef"));
-    let failed = env(&[("GATEWAY_ADMIN_TOKEN", "canary"), ("GATEWAY_MASTER_KEY", "canary")]).unwrap_err();
+    let failed = env(&[("GATEWAY_ADMIN_TOKEN", "canary token"), ("GATEWAY_MASTER_KEY", "canary")]).unwrap_err();
     assert!(!failed.to_string().contains("canary"), "{failed}");
     assert!(yaml("gateway: {master_key: x}").is_err(), "the file cannot hold it");
 }

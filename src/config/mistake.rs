@@ -77,6 +77,11 @@ impl Mistakes {
         self.file.as_deref()
     }
 
+    /// Whether all of them are values of options.
+    pub fn are_typed(&self) -> bool {
+        !self.list.is_empty() && self.list.iter().all(|mistake| matches!(mistake.place, Place::Flag(_)))
+    }
+
     /// The mistakes themselves.
     pub fn list(&self) -> &[Mistake] {
         &self.list
@@ -86,6 +91,8 @@ impl Mistakes {
 impl fmt::Display for Mistakes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.list.len() {
+            1 if self.are_typed() => write!(formatter, "an option has a wrong value")?,
+            _ if self.are_typed() => write!(formatter, "options have wrong values")?,
             1 => write!(formatter, "the configuration has a mistake")?,
             count => write!(formatter, "the configuration has {count} mistakes")?,
         }

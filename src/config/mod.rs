@@ -24,6 +24,7 @@ pub mod load;
 pub mod mistake;
 pub mod parts;
 pub mod profile;
+pub mod run_folder;
 pub mod schema;
 pub mod structure;
 pub mod telemetry;

@@ -43,6 +43,8 @@ pub struct Config {
     pub mode: Mode,
     /// The gateway that runs elsewhere, in that mode.
     pub remote: Option<RemoteGateway>,
+    /// Whether a token may go in clear to an address of a private network.
+    pub allow_insecure: bool,
     /// Address of the Sigilum API, without a trailing slash.
     pub api_url: String,
     /// Whether somebody set that address: then every connection is to be approved there.
@@ -55,8 +57,8 @@ pub struct Config {
     pub paths: Paths,
     /// Where each process listens.
     pub listen: Listeners,
-    /// How the addresses of the admin API came about: `loopback`, `lan`, `tailnet`, `auto`, `custom`; `all` where it was told
-    /// to listen on every address of the machine.
+    /// How the addresses of the admin API came about: `loopback`, `lan`, `tailnet`, `auto`, `custom`; `lan` also where it was
+    /// told to listen on every address of the machine.
     pub bind_mode: &'static str,
     /// Who may use the admin API.
     pub admin: AdminAccess,
@@ -187,6 +189,8 @@ pub struct Paths {
     pub data_dir: PathBuf,
     /// Sockets and replay journal.
     pub run_dir: PathBuf,
+    /// The folder itself, where `run_dir` is a shorter name of it ([`crate::config::run_folder`]).
+    pub run_behind: Option<PathBuf>,
     /// Templates of connections.
     pub service_catalog: PathBuf,
 }

@@ -56,7 +56,7 @@ pub const ALLOW_INSECURE: Key = Key::new(
     &["SIGILUM_ALLOW_INSECURE_PRIVATE_WS"],
     None,
     Fallback::Text("false"),
-    "whether `gateway.remote.url` may be plain `http` to an address of RFC 1918: whoever listens there reads the token",
+    "whether `gateway.remote.url`, `GATEWAY_ADMIN_URL` and `--url` may be plain `http` to an address of RFC 1918: whoever listens there reads the token",
 )
 .boolean();
 
@@ -82,7 +82,7 @@ pub struct RemoteGateway {
 
 /// Reads and judges the settings; the gateway elsewhere only in that mode, and where it has an address. `None`: a mistake was
 /// noted.
-pub(super) fn read(loader: &mut Loader<'_>) -> Option<(Mode, Option<RemoteGateway>)> {
+pub(super) fn read(loader: &mut Loader<'_>, insecure: bool) -> Option<(Mode, Option<RemoteGateway>)> {
     let mode = loader.read(&MODE, Shape::Word, |text| match text.trim() {
         "local" => Ok(Mode::Local),
         "remote" => Ok(Mode::Remote),
@@ -91,16 +91,11 @@ pub(super) fn read(loader: &mut Loader<'_>) -> Option<(Mode, Option<RemoteGatewa
     let url = loader.read(&URL, Shape::Text, parse_url);
     let file = loader.read(&TOKEN_FILE, Shape::Text, |text| Ok(text.to_owned())).map(|text| loader.path(&text));
     let fingerprint = loader.read(&FINGERPRINT, Shape::Text, parse_fingerprint);
-    let insecure = loader.read(&ALLOW_INSECURE, Shape::Boolean, parse_boolean);
     if file.as_ref().is_some_and(|file| !file.is_absolute()) {
         loader.blame(&TOKEN_FILE, "must be an absolute path".to_owned());
     }
-    if let Some(url) = &url
-        && !is_guarded(url, insecure.unwrap_or_default())
-    {
-        let message = "must be https: whoever listens on the way would read the token (SIGILUM_ALLOW_INSECURE_PRIVATE_WS=1 \
-                       allows http to private addresses)";
-        loader.blame(&URL, message.to_owned());
+    if let Some(Err(why)) = url.as_deref().map(|url| check_guarded(url, insecure)) {
+        loader.blame(&URL, why.to_owned());
     }
     let mode = mode?;
     let remote = url.map(|url| RemoteGateway { url, token_file: file, fingerprint });
@@ -111,6 +106,23 @@ pub(super) fn read(loader: &mut Loader<'_>) -> Option<(Mode, Option<RemoteGatewa
 pub(super) fn address(loader: &Loader<'_>, remote: Option<&RemoteGateway>, local: String) -> String {
     let named = matches!(loader.outside(&keys::ADMIN_URL), Some((Place::Flag(_), _)));
     remote.filter(|_| !named).map_or(local, |remote| remote.url.clone())
+}
+
+/// Whether plain HTTP in a private network is wanted.
+pub(super) fn allow_insecure(loader: &mut Loader<'_>) -> bool {
+    loader.read(&ALLOW_INSECURE, Shape::Boolean, parse_boolean).unwrap_or_default()
+}
+
+/// That a token may be sent to this address: by TLS, on this machine, or with leave (`insecure`) in a private network. The
+/// error says what else.
+pub fn check_guarded(url: &str, insecure: bool) -> Result<(), &'static str> {
+    if is_guarded(url, insecure) {
+        return Ok(());
+    }
+    Err(
+        "must be https: whoever listens on the way would read the token (SIGILUM_ALLOW_INSECURE_PRIVATE_WS=1 allows http to \
+         private addresses)",
+    )
 }
 
 /// Whether nobody else reads what is sent there: TLS, this machine, or with leave a private network.

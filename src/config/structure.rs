@@ -266,11 +266,16 @@ const EXEC: &[Member] = &[
         "1048576",
         "most it may print, in bytes",
     ),
-    Member::new("allow_symlink", Form::Boolean, "false", "whether the program may be a symbolic link"),
+    Member::new(
+        "allow_symlink",
+        Form::Boolean,
+        "false",
+        "whether the program may be a symbolic link, to a program in one of `trusted_dirs`",
+    ),
     Member::new(
         "trusted_dirs",
         Form::Texts(MAX_ARGUMENTS),
-        "any",
+        "any, but for symbolic links none",
         "folders, absolute, in one of which the program must lie once links are followed",
     ),
     Member::new(

@@ -123,6 +123,8 @@ pub enum DenyReason {
     ProtocolMismatch,
     /// Larger than the limit.
     BodyTooLarge,
+    /// More header fields or bytes than a client may send, or than leave room for what the decision adds.
+    HeadersTooLarge,
     /// Something of ours failed; nothing was let through.
     Unavailable,
 }
@@ -132,7 +134,7 @@ pub const OTHER: &str = "OTHER";
 
 impl DenyReason {
     /// All of them, one fault of a signature for all.
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 30] = [
         Self::HeadersInvalid,
         Self::SignatureInvalid(SignatureFault::VerificationFailed),
         Self::SignedComponentsInvalid,
@@ -161,6 +163,7 @@ impl DenyReason {
         Self::SecretsLost,
         Self::ProtocolMismatch,
         Self::BodyTooLarge,
+        Self::HeadersTooLarge,
         Self::Unavailable,
     ];
 
@@ -200,6 +203,7 @@ impl DenyReason {
             | Self::ProtocolMismatch => ("", 400),
             Self::ConnectionUnknown => ("", 404),
             Self::BodyTooLarge => ("REQUEST_BODY_TOO_LARGE", 413),
+            Self::HeadersTooLarge => ("REQUEST_HEADERS_TOO_LARGE", 431),
             Self::ReplayStoreUnavailable | Self::Unavailable => ("AUTHZ_UNAVAILABLE", 503),
         }
     }
@@ -235,6 +239,7 @@ impl DenyReason {
             | Self::MethodNotAllowed
             | Self::NotFound
             | Self::BodyTooLarge
+            | Self::HeadersTooLarge
             | Self::Unavailable => self.wire().0,
         }
     }
@@ -280,6 +285,7 @@ impl DenyReason {
             }
             Self::ProtocolMismatch => "connection speaks another protocol",
             Self::BodyTooLarge => "request body too large",
+            Self::HeadersTooLarge => "request header fields too large",
             Self::Unavailable => "the authorisation service could not decide",
         }
     }
@@ -315,7 +321,8 @@ impl DenyReason {
             | Self::ConnectionUnusable
             | Self::SecretsLost
             | Self::ProtocolMismatch
-            | Self::BodyTooLarge => None,
+            | Self::BodyTooLarge
+            | Self::HeadersTooLarge => None,
         }
     }
 }
@@ -374,7 +381,7 @@ pub struct Plan {
 pub struct Admission {
     /// The key and its nonce are what may be used once.
     pub key: PublicKey,
-    /// As signed.
+    /// As signed, without blanks around it.
     pub nonce: String,
     /// When it was signed.
     pub created: UnixSeconds,

@@ -28,7 +28,7 @@ pub const MAX_ERROR_CHARS: usize = 240;
 pub struct TestDraft {
     /// By default `GET`; any case.
     pub method: Option<String>,
-    /// Path and query below the base address and prefix; by default `/`.
+    /// Path and query below the base address and prefix; by default none, as of an agent that names the connection alone.
     pub path: Option<String>,
     /// As written.
     pub headers: BTreeMap<String, String>,
@@ -74,14 +74,15 @@ impl TestDraft {
         let method = if method.is_empty() { "GET" } else { method.as_str() };
         let path = self.path.unwrap_or_default();
         let path = path.trim();
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        let path = if path.is_empty() || path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         if path.len() > MAX_TEXT_BYTES {
             return Err(invalid("test_path", format!("has more than {MAX_TEXT_BYTES} bytes")));
         }
         // An allowed method first, so that what is wrong is named.
         route::parse_assigned(method.as_bytes(), b"/", "")
             .map_err(|_| invalid("method", "is not a method that is forwarded"))?;
-        route::parse_assigned(method.as_bytes(), path.as_bytes(), "").map_err(|_| {
+        let asked = if path.is_empty() { "/" } else { path.as_str() };
+        route::parse_assigned(method.as_bytes(), asked.as_bytes(), "").map_err(|_| {
             invalid("test_path", "is not forwarded: a dot segment, a fragment, a blank or another forbidden character")
         })?;
         let method = Method::from_bytes(method.as_bytes())

@@ -2,6 +2,39 @@
 
 use std::net::IpAddr;
 
+/// How much a header section holds: its fields, and the bytes of all names and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeaderSize {
+    /// Fields, repeated ones repeated.
+    pub fields: usize,
+    /// Bytes of names and values, without what separates them on the wire.
+    pub bytes: usize,
+}
+
+/// What a client may send: room for certificates, cookies and traces many times over.
+pub const MOST_OF_CLIENT: HeaderSize = HeaderSize { fields: 100, bytes: 64 * 1024 };
+
+impl HeaderSize {
+    /// With one field more.
+    #[must_use]
+    pub const fn with(self, name: &str, value: usize) -> Self {
+        let bytes = self.bytes.saturating_add(name.len()).saturating_add(value);
+        Self { fields: self.fields.saturating_add(1), bytes }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        let bytes = self.bytes.saturating_add(other.bytes);
+        Self { fields: self.fields.saturating_add(other.fields), bytes }
+    }
+
+    /// Whether neither is more than `most` has.
+    pub const fn is_within(self, most: Self) -> bool {
+        self.fields <= most.fields && self.bytes <= most.bytes
+    }
+}
+
 /// What a front knows of the body at the moment it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyView<'a> {
@@ -26,6 +59,11 @@ pub trait RequestView {
     /// All header fields in order, repeated ones repeated; names are lower case. Pseudo header
     /// fields may be among them and are skipped by the core.
     fn headers(&self) -> impl Iterator<Item = (&str, &[u8])>;
+    /// How much of that the client sent; what a front adds of its own is not its client's.
+    fn sent(&self) -> HeaderSize {
+        let fields = self.headers().filter(|(name, _)| !name.starts_with(':'));
+        fields.fold(HeaderSize::default(), |size, (name, value)| size.with(name, value.len()))
+    }
     /// The body, as far as it is visible.
     fn body(&self) -> BodyView<'_>;
     /// The client as counted from the right by trusted hops; `None` where the front cannot tell.

@@ -23,7 +23,7 @@ const fn goes_on(token: &'static str, cause: &'static str, first: &'static str) 
 }
 
 /// All of them: those that keep a gateway from starting, those of a running one, those of commands.
-pub const ALL: [Symptom; 18] = [
+pub const ALL: [Symptom; 22] = [
     ends(
         78,
         "refusing to bind gateway",
@@ -81,12 +81,24 @@ pub const ALL: [Symptom; 18] = [
         "Envoy refused a change of its listeners, which was taken back",
         "sigilum health --verbose",
     ),
+    goes_on(
+        "secrets snapshot degraded",
+        "the same, as the log says it: the line has the code and the reason",
+        "sigilum secrets reload --json",
+    ),
+    goes_on("envoy exited", "Envoy ended by itself and is started again", "sigilum logs --stream envoy"),
+    goes_on(
+        "claims stale",
+        "the Sigilum API has not confirmed approvals; they hold for `claims.ttl_seconds` + `gateway.claims_grace`",
+        "sigilum health --verbose",
+    ),
     goes_on("envoy not live", "Envoy does not run, or not any more", "sigilum gateway status --deep"),
     goes_on(
         "authz unreachable (failing closed)",
         "no request can be decided, so each is refused with 503 `AUTHZ_UNAVAILABLE`",
         "sigilum health --verbose",
     ),
+    goes_on("authz failing closed", "the same, as the log says it", "sigilum health --verbose"),
     goes_on(
         "clock skew",
         "this machine's clock is off; signatures and approvals depend on it",

@@ -491,8 +491,8 @@ fn addresses(wanted: &[SocketAddr], ours: &[SocketAddr]) -> Result<Vec<SocketAdd
         }
         if ours.contains(&address) || overlaps(address) {
             found.push(address);
-        } else if let Some((_, bound)) = ports::take_one(address, wanted.len() > 1)? {
-            found.push(bound);
+        } else if let Some(held) = ports::take_one(address, wanted.len() > 1)? {
+            found.push(held.address());
         }
     }
     if found.is_empty() { Err(PortError::NoAddress) } else { Ok(found) }

@@ -10,5 +10,6 @@ pub mod launch;
 pub mod live;
 pub mod pod;
 pub mod render;
+pub mod sds;
 mod secrets;
 pub mod split;

@@ -67,11 +67,12 @@ fn add(rendered: &str, listener: &Listener<'_>, address: SocketAddr) -> Result<S
     filter_chains:
     - filters:
       - name: envoy.filters.network.connection_limit   # of its own, as it does not count among the others
-        typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit, stat_prefix: {name}, max_connections: 64 }}
+        typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit, stat_prefix: {name}, max_connections: 256 }}
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: {name}
+          common_http_protocol_options: {{ idle_timeout: 5s, max_connection_duration: 15s }}   # who says nothing makes room
           request_headers_timeout: 10s
           request_timeout: 10s
           local_reply_config: *replies

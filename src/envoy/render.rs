@@ -86,6 +86,9 @@ pub enum RenderError {
     /// The body limit does not fit.
     #[error("a body limit of {0} bytes is not possible; at most {MAX_BODY_BYTES}")]
     BodyLimit(u64),
+    /// Envoy watches one folder for a certificate and its key.
+    #[error("{0}: a certificate and its key that are renewed are two files of one folder")]
+    Folders(String),
 }
 
 /// Writes the settings into the static file.
@@ -151,8 +154,6 @@ pub fn with_access_log_on_stdout(text: &str) -> Result<String, RenderError> {
 
 /// TLS in front of the filters of agents.
 fn transport_socket(tls: &IngressTls) -> String {
-    let file = |path: &Path| format!("{{ filename: {} }}", quoted(&path.display().to_string()));
-    let (certificate, key) = (file(&tls.cert_file), file(&tls.key_file));
     let mut lines = format!(
         "    - transport_socket:
         name: envoy.transport_sockets.tls
@@ -162,14 +163,30 @@ fn transport_socket(tls: &IngressTls) -> String {
           common_tls_context:
             alpn_protocols: [h2, http/1.1]
             tls_params: {{ tls_minimum_protocol_version: TLSv1_2 }}
-            tls_certificates: [{{ certificate_chain: {certificate}, private_key: {key} }}]\n",
-        tls.client_ca_file.is_some()
+            {}\n",
+        tls.client_ca_file.is_some(),
+        certificate(tls)
     );
     if let Some(authorities) = &tls.client_ca_file {
-        lines.push_str(&format!("            validation_context: {{ trusted_ca: {} }}\n", file(authorities)));
+        lines.push_str(&format!("            {}\n", self::authorities(authorities)));
     }
     lines.push_str("      filters:\n");
     lines
+}
+
+/// How the file names the certificate of agents.
+pub(super) fn certificate(tls: &IngressTls) -> String {
+    let (certificate, key) = (filename(&tls.cert_file), filename(&tls.key_file));
+    format!("tls_certificates: [{{ certificate_chain: {certificate}, private_key: {key} }}]")
+}
+
+/// How the file names the authorities of agents' certificates.
+pub(super) fn authorities(file: &Path) -> String {
+    format!("validation_context: {{ trusted_ca: {} }}", filename(file))
+}
+
+fn filename(path: &Path) -> String {
+    format!("{{ filename: {} }}", quoted(&path.display().to_string()))
 }
 
 /// Traces for all requests of agents. Spans go to authz, which knows the collector and what it wants to see.
@@ -298,7 +315,7 @@ fn split_once<'t>(text: &'t str, at: &str) -> Result<(&'t str, &'t str), RenderE
 }
 
 /// A YAML double-quoted scalar; JSON's escapes are a subset of its.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

@@ -31,7 +31,7 @@ pub const CLIENT_CA: &str = "ingress_client_ca";
 const INGRESS: &str = "ingress";
 
 /// Who this Envoy is to whoever configures it; it wants both names.
-const NODE: &str = "sigilum";
+pub(super) const NODE: &str = "sigilum";
 
 /// A configuration in two parts.
 #[derive(Debug, Clone, PartialEq)]

@@ -147,6 +147,15 @@ fn a_query_credential_stands_in_the_path() {
 }
 
 #[test]
+fn a_nonce_is_the_same_with_blanks_around_it() {
+    let bench = Bench::new();
+    for nonce in ["n-1", " n-1", "n-1\t", "\u{a0}n-1 "] {
+        let (_, admission) = bench.plan(&bench.agent.sign(&Draft { nonce: nonce.to_owned(), ..get() }));
+        assert_eq!(admission.nonce, "n-1", "{nonce:?}");
+    }
+}
+
+#[test]
 fn the_slack_alias_and_an_assigned_connection_are_the_connections_they_name() {
     let mut bench = Bench::new();
     connect(&mut bench.snapshot, settings("slack-proxy"));
@@ -221,6 +230,12 @@ fn unusable(bench: &mut Bench) {
 /// In the order of the checks. Each can stand together with all that follow.
 fn defects() -> Vec<Defect> {
     vec![
+        Defect {
+            request: |request| {
+                request.headers.extend((0..100).map(|number| (format!("x-{number}"), Vec::new())));
+            },
+            ..Defect::new(DenyReason::HeadersTooLarge)
+        },
         Defect {
             draft: |draft| draft.authority = "evil.example".to_owned(),
             ..Defect::new(DenyReason::AuthorityNotAccepted)
@@ -530,11 +545,11 @@ fn a_header_does_not_turn_an_allowed_method_into_another() {
     let ask = |bench: &Bench, name: &str, value: &str| {
         bench.reason(Stage::Body, &bench.agent.sign(&post()).add(name, value), 0)
     };
-    for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
+    for name in ["x-http-method-override", "x-http-method", "x-method-override", "X_HTTP-Method_Override"] {
         assert_eq!(ask(&bench, name, "DELETE"), None, "every method is allowed");
     }
     change(&mut bench, |settings| settings.allowed_methods = vec!["POST".to_owned(), "PATCH".to_owned()]);
-    for name in ["x-http-method-override", "X-HTTP-Method", "x-method-override"] {
+    for name in ["x-http-method-override", "X-HTTP-Method", "x-method-override", "x_http_method_override"] {
         for refused in ["DELETE", "", "PATCH, DELETE", "P\u{0}ATCH"] {
             assert_eq!(ask(&bench, name, refused), Some(DenyReason::MethodOrPathForbidden), "{name}: {refused}");
         }

@@ -30,6 +30,7 @@ use crate::domain::decision::Passed;
 use crate::domain::decision::Plan;
 use crate::domain::decision::Verdict;
 use crate::domain::ids::ConnectionId;
+use crate::domain::request::MOST_OF_CLIENT;
 use crate::domain::request::RequestView;
 use crate::domain::request::Stage;
 use crate::domain::route;
@@ -104,6 +105,10 @@ impl Gate {
         found: &mut Found<'a>,
     ) -> Result<Verdict, DenyReason> {
         let settings = &*snapshot.settings;
+        // Before anything of it is read: how much it is.
+        if !request.sent().is_within(MOST_OF_CLIENT) {
+            return Err(DenyReason::HeadersTooLarge);
+        }
         // 1: whose host.
         authority::check(request.authority(), &settings.authorities, settings.loopback_names)?;
         // 2: which connection.
@@ -144,7 +149,7 @@ impl Gate {
                 return Err(reason);
             }
         };
-        let admission = Admission { key: caller.key, nonce: params.nonce.to_owned(), created: params.created };
+        let admission = Admission { key: caller.key, nonce: params.nonce.trim().to_owned(), created: params.created };
         match stage {
             Stage::Head => {
                 if let Some(print) = proven.print {

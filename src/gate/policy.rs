@@ -84,12 +84,19 @@ pub(super) fn check<'a, R: RequestView>(
 /// Whether the method is allowed, and whatever a header asks the provider to take it for. That no signature
 /// covers such a header matters only here: where every method is allowed, it allows nothing more.
 fn method_allowed<R: RequestView>(allowed: &[String], request: &R) -> bool {
-    let is_override = |name: &str| METHOD_OVERRIDES.iter().any(|header| name.eq_ignore_ascii_case(header));
+    let is_override = |name: &str| METHOD_OVERRIDES.iter().any(|header| is_read_as(name, header));
     allowed.is_empty()
         || allowed.iter().any(|method| method.as_bytes() == request.method())
             && request.headers().filter(|(name, _)| is_override(name)).all(|(_, value)| {
                 allowed.iter().any(|method| method.as_bytes().eq_ignore_ascii_case(value.trim_ascii()))
             })
+}
+
+/// Whether a provider may take a field for the one of this name: frameworks that follow CGI (RFC 3875 section 4.1.18) read
+/// `_` and `-` as one. Our Envoy lets no `_` through; somebody else's may.
+fn is_read_as(name: &str, header: &str) -> bool {
+    let letter = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == header.len() && name.bytes().map(letter).eq(header.bytes())
 }
 
 /// Whether the remainder, as sent, lies at or below one of the prefixes.
@@ -111,13 +118,14 @@ fn is_below(path: &[u8], prefix: &[u8]) -> bool {
 }
 
 /// An upgrade turns the connection into a tunnel whose content nobody checks: only where the connection
-/// lists the protocol, and only on a GET that neither has nor signs a body. Any `Upgrade` header
-/// counts, whatever `Connection` says of it.
+/// lists the protocol, and only on a GET that neither has nor signs a body, nor speaks of the digest of
+/// one. Any `Upgrade` header counts, whatever `Connection` says of it.
 fn check_upgrade<R: RequestView>(upgrades: &[String], request: &R, components: ComponentSet) -> Result<(), DenyReason> {
     let mut asked = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case("upgrade")).map(|(_, value)| value);
     let Some(protocol) = asked.next() else { return Ok(()) };
     let listed = upgrades.iter().any(|listed| listed.as_bytes().eq_ignore_ascii_case(protocol.trim_ascii()));
-    let bodiless = request.body() == BodyView::Whole(b"") && !components.covers_digest();
+    let digest = request.headers().any(|(name, _)| name.eq_ignore_ascii_case("content-digest"));
+    let bodiless = request.body() == BodyView::Whole(b"") && !components.covers_digest() && !digest;
     if asked.next().is_none() && listed && bodiless && request.method() == b"GET" {
         Ok(())
     } else {

@@ -19,7 +19,8 @@
 //! which one opens must not depend on who reads first.
 //!
 //! The token is in `X-Sigilum-Admin-Token`, or in `Authorization: Bearer`; two of one kind count as none. It is
-//! `GATEWAY_ADMIN_TOKEN`, else `SIGILUM_GATEWAY_TOKEN`, where that is set (16 characters at least), else the content of `<data_dir>/admin-token`, minted
+//! `GATEWAY_ADMIN_TOKEN`, else `SIGILUM_GATEWAY_TOKEN`, where that is set (16 characters at least; fewer, with a
+//! warning, while the admin API listens on loopback alone), else the content of `<data_dir>/admin-token`, minted
 //! at the first start. A file that others may read is refused, and so is a token that stands in examples (`changeme`,
 //! `<your-admin-token>`): everybody knows it.
 //!
@@ -135,7 +136,7 @@
 //! every token is compared, and what it costs is that the number of guesses has no bound but the network's. It needs
 //! none: a token has 16 visible characters at least, a minted one 256 bits, and ten thousand guesses a second would go on for some
 //! 10^19 years until a random one of 16 is found. A wrong one is refused as before, at once, and its guesser learns nothing by it
-//! but that it is wrong.
+//! but that it is wrong. A shorter token, as somebody may choose one for a gateway on loopback, is compared like a short password.
 //!
 //! A password may have been made up, and could be found so. From 24 characters on (`openssl rand -base64 18`) it is compared
 //! like a token. A shorter one is compared once a second for an address that was wrong too often; what comes in between is
@@ -157,7 +158,7 @@
 //! it is looked at or read, on every path:
 //!
 //! - Its one `Host` must be a loopback name or address, the address it came to, or one of `admin.allowed_hosts`; else
-//!   421 `ADMIN_HOST_REFUSED`, and 400 with the same code where there is none, where there are two, or where the first line
+//!   403 `ADMIN_HOST_REFUSED`, and 400 with the same code where there is none, where there are two, or where the first line
 //!   says another. A page can point a name of its own at us (DNS rebinding), and is then of "the same origin"; it
 //!   cannot make the browser name us. A port is compared where the setting has one.
 //! - Where it names an `Origin`, that must be the very host it is sent to, with our scheme, or one of

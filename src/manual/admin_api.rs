@@ -52,7 +52,8 @@
 //!
 //! # Relayed requests
 //!
-//! The bridge marks each with `X-Sigilum-Relay: <session>`; the mark counts on requests that were let in, and a malformed one is
+//! The bridge marks each with `X-Sigilum-Relay: <session>`, and adds the token of its machine unless the command brings one
+//! (`Authorization`, `X-Sigilum-Admin-Token`): then that one is judged, and alone. The mark stays whatever token comes. It counts on requests that were let in, and a malformed one is
 //! refused, as passing it over would make the request one of the operator's own. What such a request may not do is `403
 //! RELAY_FORBIDDEN` ([`crate::domain::relay`]); why, and what it still may, stands in [`super::threat_model`].
 //!

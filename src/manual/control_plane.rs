@@ -38,8 +38,9 @@
 //! # Changes
 //!
 //! Triggers write every change of an approval down in the transaction that makes it, at most 50,000 of them. A cursor is
-//! `<epoch>.<number>`; the epoch is made with the database. The first page of the feed carries the cursor of its service; a
-//! stream from there is told every change since, within 100 ms of the commit, and `alive` every two seconds. Whoever's
+//! `<epoch>.<number>`; the epoch is made with the database. Every page of the feed carries the cursor of its service, so
+//! whoever reads several sees whether the list has moved meanwhile; a stream from that of the first is told every change since,
+//! within 100 ms of the commit, and `alive` every two seconds. Whoever's
 //! cursor is older than the history, and has missed something, is told `410 CURSOR_GONE`. A stream ends when its key is
 //! revoked (noticed with the next event or beat), when the process stops, and when nothing is read for 30 s. Where its
 //! service is removed it tells what has ended with it first.
@@ -67,7 +68,7 @@
 //! `connection`, `transfer-encoding` and `content-length`, which are about a connection the answer has left and about bytes that go
 //! on as text of another length, and values that are no text.
 //!
-//! A refused handshake ends a bridge (42) at once where the words are ours. With 403, 404 or 410 in other words it first looks
+//! A refused handshake ends a bridge (42) at once where the words are ours. With 401, 403, 404 or 410 in other words it first looks
 //! whether API, pairing route and gateway are well, and ends where they are: a proxy that answers in the place of an API that is
 //! down passes.
 //!

@@ -81,6 +81,13 @@
 //! decision that named `envoy_admin` would have reached Envoy's own admin interface. Early header
 //! mutation removes the header from what clients send.
 //!
+//! # Its own answers
+//!
+//! All of them carry `Cache-Control: no-store` and, where they are refusals, the envelope. Health is answered to GET and HEAD, to
+//! OPTIONS with 204, to other methods with 405 and `Allow`: these two are what the mapper makes of the refusal by the
+//! filter `front`, so a page of elsewhere is told of no origin. An upgrade nobody offers never reaches a filter; its
+//! answer is told apart by its details (`upgrade_failed`) and wears `METHOD_OR_PATH_FORBIDDEN` without a request id.
+//!
 //! # The client's address
 //!
 //! `x-envoy-external-address` as set by our Envoy: `source.address` of a check is the socket's peer

@@ -16,9 +16,20 @@
 //! | 10 | the nonce is new, and written down | `AUTH_REPLAY_DETECTED`, `REPLAY_WINDOW_FULL`, `REPLAY_WINDOW_STARTING` |
 //! | 11 | the plan: request line, credential, cluster, headers, timeouts | |
 //!
-//! Before all of them: `GATEWAY_DRAINING` while the process leaves, `NOT_READY` while it has no state. What goes wrong
+//! Before all of them: `GATEWAY_DRAINING` while the process leaves, `NOT_READY` while it has no state, 431
+//! `REQUEST_HEADERS_TOO_LARGE` for more than 100 header fields or 64 KiB of them. What goes wrong
 //! on our side is `AUTHZ_UNAVAILABLE`. Codes and statuses stand in one table,
 //! [`crate::domain::decision::DenyReason::wire`].
+//!
+//! # What a request has room for
+//!
+//! Envoy applies its two limits of a header section when it receives a request, and again to what the decision makes of
+//! it; what fails then is refused with its nonce used. So Envoy's limits (200 fields, 160 KiB) are above the client's, which
+//! are judged here. They hold 100 fields of the client, those of Envoy, and the most a plan can set: five of its own, 64
+//! extra headers and a credential; in bytes the longest path, authority and credential. Extra headers may be longer than
+//! that together. Therefore each plan is measured before step 10, and one that does not fit is refused with the same code.
+//! Somebody else's Envoy says its limits in `context_extensions` (`max_headers_count`, `max_request_headers_kb`); where it
+//! does not, it is taken to have the defaults, 100 fields and 60 KiB, its own and the decision's among them.
 //!
 //! # Two stages
 //!

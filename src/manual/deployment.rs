@@ -54,6 +54,11 @@
 //!   podman's lead into each other, and podman-compose before 1.1 knows no option against it, nor `network_mode`.
 //! - **The port of agents is on loopback** like the others, because it speaks in clear and answers whoever reaches it: whoever
 //!   opens it to other machines (`GATEWAY_PUBLISH`) says so, and says who sees the network between.
+//! - **TLS for agents is a second file** (`compose.tls.yaml`), because it takes a certificate that nobody can ship. `envoy-config --sds-file` has
+//!   Envoy read certificate and key by way of a resource (SDS) whose folder it watches, so that a renewed pair counts without a
+//!   restart; what stands in Envoy's file itself would be read once. Under `gateway start` the supervisor sees to that.
+//! - **Images are variables** whose defaults are exact versions: whoever pins by digest, or has a registry of their own, says so in `.env`. A
+//!   digest in the file would be one of a platform, and the next edit of a version would forget it.
 //! - **A container that ends with 78 is started again all the same.** `on-failure` with a maximum would stop at a mistake in the settings, but the
 //!   engine then starts nothing after the machine itself was started anew. The pause between starts grows to a minute, and logs are
 //!   bounded (three files of 10 MB; podman keeps one).
@@ -64,7 +69,7 @@
 //!
 //! # Measured
 //!
-//! On two busy cores, release build: the image has 15.7 MB compressed; all four containers started at once answer
+//! On two busy cores, release build: the image has 16.3 MB compressed; all four containers started at once answer
 //! `GET :38000/health` with 200 after 1.1 to 2.0 s, most of which is the engine's (admin serves 0.1 s after its start, authz
 //! decides 0.3 s after its own). Resident idle: admin 27 MB, API 22 MB, authz 19 MB, Envoy 72 MB.
 //!
@@ -76,6 +81,8 @@
 //!   an address with `https`.
 //! - A stop that waits for open streams: `docker compose stop` ends Envoy at once. Drain first
 //!   (`… exec admin sigilum gateway drain --wait 30s`), then stop.
+//! - Log files: each process writes to its container's log, and `logs` in a container says so. `status` in the container of admin asks
+//!   admin; the port of agents is another container's, which it cannot see.
 //! - `gateway restart --handoff` and reloads of what Envoy listens on: both are the supervisor's.
 //!
 //! # How it is tested

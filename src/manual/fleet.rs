@@ -14,7 +14,30 @@
 //! another scope. What all that are named are sent are the settings of the decision, the headers for a collector of traces among them.
 //!
 //! A connection to this listener, and to authz, whose other end has proven nothing yet is closed when its place is wanted, the
-//! oldest first, so that idle connections of strangers keep nobody out; refused ones are told at most every ten seconds.
+//! oldest first, so that idle connections of strangers keep nobody out; refused ones are told at most every ten seconds. A good
+//! certificate is no exception: with it a connection is let in when its first request comes, and is closed after five seconds without one.
+//! An authz opens its stream with its connection and gives both up together, so a connection for the state is also closed when it
+//! has had no stream for five seconds; Envoy's connections rest between two checks, and only the first is waited for. They are ended with
+//! HTTP/2's own word, so that a check that comes at that moment is decided. Connections with the same names in their certificates may take
+//! 128 of the 1024 places for the state, and at each thread of authz half of them, because all Envoys may have one certificate.
+//!
+//! # What an authz of another host may say
+//!
+//! One of this machine was started by whoever started admin. One of another host has a workload's certificate, and whoever took that
+//! over says what he likes. It must change nothing for others:
+//!
+//! - *Readiness* (`XdsInSync` of `authz`, `NonceStore`) goes by those of this machine wherever there is one, was one, or admin runs Envoy.
+//!   Where all are elsewhere it goes by what they say together: a window that cannot be asked, a full one, one that is young count
+//!   when every one of them says so, and one that is current and ready is enough. `authz_ready`, which wakes somebody, counts the same ones.
+//! - *By name* (`RemoteAuthz`, advisory): each that says something is wrong with it, eight of them in the message. A start is nothing wrong.
+//! - *What it hides*: one that calls itself well is not named, and where all others are elsewhere too and unwell it alone keeps
+//!   readiness `True`; the others are named all the same.
+//! - *Names*: what it calls itself stands behind the first name in its certificate, which it cannot choose.
+//! - *Counters* (`auth_allow_total`, `auth_reject_total`, `decision_seconds`, `replay_entries`, and the decisions of `status`) are sums of what
+//!   all say, so one can spoil them. No critical alert goes by them. By `node` are `authz_lag_versions`, `authz_replay_used_ratio` and the
+//!   numbers of its process.
+//! - *A flood*: of a stream 100 words a second are read (200 at once), of reports and refusals five (ten at once). What is beyond waits
+//!   at its own end, by HTTP/2's flow control. Refused messages are one line of the log in ten seconds, of all streams together.
 //!
 //! # One memory of nonces
 //!
@@ -30,11 +53,26 @@
 //! decides for more connections in all, and with as many the one that came first. The other keeps what is its own alone; where
 //! that is nothing it is refused (`FAILED_PRECONDITION`), drops its state and answers `NOT_READY`. First come first served for all
 //! would let whoever has one sidecar's certificate connect first after a restart of `admin` and stop the gateway of all others; a
-//! clash of two takes from nobody what they do not share. Who displaces others is sent the state a second later, in which they
-//! hear of it. A window without a
+//! clash of two takes from nobody what they do not share. A window without a
 //! shared store is named by its journal, so that a restart or a hand-off in one run folder is the same window. A Deployment
 //! with a window of its own must be replaced with `strategy: Recreate`: a second pod is refused as long as the first lives.
-//! What this does not catch is an authz that admin does not see: cut off, it goes on with its last state.
+//!
+//! A connection is given on in a fixed order: whoever had it is sent a state without it, and only when it has acknowledged that, or its
+//! stream has ended, the other is sent it. One that is to decide for nothing at all is sent an empty state first and then the refusal, because
+//! nobody acknowledges the end of a stream. Until then a newcomer has no state (`NOT_READY`), and one that streams already keeps the rest. After
+//! five seconds without a word, which is also what a stream on which something was refused counts as, the other is sent it in any case: a stolen certificate must hold nobody up for longer. So
+//! the two overlap
+//!
+//! - not at all where the one that is displaced hears and answers within five seconds;
+//! - where it is connected and deaf (it reads nothing, and its HTTP/2 answers pings), from the sixth second for as long as that lasts. One whose
+//!   process stands still decides nothing meanwhile, and admin cuts it after 30 seconds;
+//! - where its link is lost, from the moment admin notices (30 seconds at most) until it reaches admin again, which it tries every five seconds
+//!   and at which it is refused. Until then it goes on with its last state, as whenever admin is away: what claims approve for their TTL and
+//!   grace since the last confirmation (30 seconds by default), what the file declares without an end. There is no lease on a state;
+//!   whoever wants one puts a shared window behind both.
+//!
+//! In an overlap one signed request can be used once at each of the two, while it is young enough (`limits.max_age_seconds` and the skew).
+//! What admin does not see at all it cannot hold to anything.
 //!
 //! The store is Valkey or Redis. One round trip asks for the memory's mark and the time and sets the nonce where it is not set
 //! (`MULTI`, `GET`, `SET NX PX`, `TIME`). The window of the process and its journal stay in front, so that a replay at the same replica costs

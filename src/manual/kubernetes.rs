@@ -83,6 +83,15 @@
 //! be known to nobody in the cluster; admin takes a changed one as it is. Prometheus does not hold it: `sigilum-metrics` has a token that
 //! opens `/metrics` and nothing else (`admin.metrics_token_file`), and the ServiceMonitor names that Secret.
 //!
+//! # TLS for agents
+//!
+//! `shared` speaks in clear on 38000: a mesh, or whoever encrypts between nodes, may be there already. `shared-tls` is the same with a
+//! certificate in front: it gives Envoy the Secret `sigilum-agents-tls`, and renames the Service's port. The names in the certificate are
+//! those of `gateway.authorities`. Agents sign `https://` URLs; what was signed for `http://` does not count there. Envoy reads the pair
+//! by way of a resource (`envoy-config --sds-file`) and watches the folder, in which a kubelet replaces all files of a Secret in one
+//! step; a pair that does not fit together leaves it with the one it had, which its log says. authz and admin never see that key. It
+//! is an overlay and not a setting, because Envoy's file is a ConfigMap there, which nobody renders in the cluster.
+//!
 //! # Envoy's statistics
 //!
 //! Envoy's admin interface is a socket of the pod's, and its read-only face on 38200 answers on loopback alone, because it tells the
@@ -104,6 +113,15 @@
 //! does not verify what it speaks to, which is its own loopback: a certificate that has run out would otherwise keep the next
 //! one away. It has a user of its own, who may do nothing but that; the password is made at each start, is known in this pod alone and
 //! goes over standard input, so that no list of processes has it.
+//!
+//! # Who reaches whom
+//!
+//! A test evaluates the NetworkPolicies for all pods against each other and compares the open ways with the list of calls: agents to 38000,
+//! an Envoy of yours to 38001, Prometheus to 38100 and 38301, every authz to 38101 and 6379. Port 38300 is in no policy: a
+//! kubelet comes from the node, and policies are not about it. Only admin and Envoy leave the cluster, for port 443 of public addresses.
+//!
+//! Limits are of memory alone. A limit of the processor stops a process in the middle of a decision until the next period begins, at
+//! the busiest moment; requests share it out as well.
 //!
 //! # Kustomize and no Helm chart
 //!
@@ -128,5 +146,5 @@
 //!
 //! Manifests are validated against the schemas of Kubernetes and of the operators in `cargo test`. `tests/deploy/run` builds each
 //! overlay and runs the sidecar as a pod of podman's, with the probes and the hook of the manifest; then the shared gateway: admin, two
-//! data planes and Valkey (Debian's Redis under its name) as pods, a Sigilum API beside them. It has not been run on a cluster:
+//! data planes, one of `shared-tls` and Valkey (Debian's Redis under its name) as pods, a Sigilum API beside them. It has not been run on a cluster:
 //! what a kubelet does with the order of sidecars and hooks is taken from its documentation.

@@ -141,13 +141,14 @@
 //! | `NonceStore` | yes | admissions cannot be written down, or there is no room; the window that replicas share cannot be asked | `ReadOnly`, `VolumeFull`; `Full`, `Starting`; `StoreUnreachable` |
 //! | | no | the same of one authz while another is ready: what it would have served goes there, and that wants its admin | `ReadOnly`, `VolumeFull` |
 //! | `ReplayShared` | no | an authz was refused for having another replay window than one that decides for the same connection | `SeveralWindows` |
-//! | `ClaimsFresh` | no | see below | `ClaimsStale`, `NoServiceKey` |
+//! | `ClaimsFresh` | once nothing passes | see below | `ClaimsStale`, `NoServiceKey` |
 //! | `ApiReachable` | no | the Sigilum API's `/health`, asked every 30 s | `Unreachable`, `TlsError`, `HtmlInsteadOfApi` |
 //! | `ClockSane` | above 300 s | the clock is 60 s or more from the API's `Date` | `Skewed` |
 //! | `DiskSpace` | no | less than 200 MiB are left in the data folder | `Low` |
 //! | `PairBridge` | no | a bridge is in use and not connected | `Connecting`, `Terminal` |
 //! | `IngressCertificate` | no | agents are shown the certificate before | `Refused` |
 //! | `StateCertificates` | no | the certificate of an authz of another host ends within two weeks, or a fifth of its time, or has ended | `EndsSoon`, `Ended` |
+//! | `RemoteAuthz` | no | an authz of another host says that something is wrong with it | `NotReady`, `Nack`, `ReadOnly`, `Full`, `StoreUnreachable` |
 //!
 //! What cannot be asked is `Unknown`, which keeps nobody from being ready: where Envoy is dead nobody says that `authz` is, and
 //! where `admin` runs alone (compose, Kubernetes) Envoy is asked by whoever runs it. `FailedOpen` is the one to wake somebody up
@@ -158,9 +159,10 @@
 //! nothing admin counts of agents: it is known by the id Envoy gave it. The logs leave out what cannot be told from it: requests of
 //! this machine to that very path that were refused and prove nothing. Where agents need a client certificate it is not sent, and Envoy's own check of `authz` speaks.
 //!
-//! Stale claims never make the gateway unready. `ClaimsFresh` turns `False` with the
-//! first confirmation that is missed (`ClaimsStale`, or `NoServiceKey`), and the status stays 200: declared approvals go on,
-//! and claims hold on until they are too old. The log says once per service what is wrong and what to do, and once when it is
+//! `ClaimsFresh` turns `False` with the first confirmation that is missed (`ClaimsStale`, or `NoServiceKey`), and the status stays
+//! 200: declared approvals go on, and claims hold on until they are too old. It is 503 once nothing can pass any more: the claims
+//! of every service that has a key are older than `claims.ttl_seconds` + `gateway.claims_grace`, or for as long were never read,
+//! and no connection has a declared approval. The log says once per service what is wrong and what to do, and once when it is
 //! well again.
 //!
 //! Under a supervisor there is `XdsInSync` of `envoy`: `False` while Envoy goes on with the configuration it had because it would not
@@ -168,7 +170,8 @@
 //! Envoy's own words; the log says `xds rejected`. It is true again with the next change that is accepted, or once the
 //! refused one is taken out of the file.
 //!
-//! `StateCertificates` is there where an authz of another host is or was connected, and names it ([`fleet`](crate::manual::fleet)).
+//! `StateCertificates` and `RemoteAuthz` are there where an authz of another host is (the former also where one was) connected, and name
+//! it. Whose word the conditions of `authz` go by is in [`fleet`](crate::manual::fleet).
 //!
 //! With `gateway.tls` there is `IngressCertificate`: `False` while the files cannot be used and agents are shown the certificate
 //! before. `ingress_certificate_updates_total` counts both.
@@ -188,8 +191,9 @@
 //! `replay_detected_total` come from the reports of `authz`; `upstream_requests_total`, `upstream_error_total` and the latencies
 //! from Envoy's access log; `envoy_config_version`, `envoy_config_rejected_total`, `envoy_up` and `requests_in_flight` from Envoy's admin interface; `state_version`, `authz_ready`,
 //! `replay_entries` and `replay_capacity` from the state stream; `claims_age_seconds` by service, `claims_approvals`,
-//! `claims_refresh_total` by result and `claims_streams` from the reader of approvals. Watch `replay_entries` against its capacity: a full
-//! window refuses.
+//! `claims_refresh_total` by result and `claims_streams` from the reader of approvals. Watch `authz_replay_used_ratio` of each authz: a full window
+//! refuses. `condition` is 1 for each condition of readiness that holds and 0 for one that does not; what is unknown, and what a drain
+//! keeps, is not shown.
 //!
 //! `usage_sent_total`, `usage_duplicate_total`, `usage_refused_total` by code, `usage_skipped_total` by reason,
 //! `usage_dropped_total`, `usage_retries_total`, `usage_pending`, `usage_lag_bytes` and `claim_submit_total` by result are

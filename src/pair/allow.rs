@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::secret::Secret;
+
 /// What is answered to everything else, with status 400.
 pub const UNSUPPORTED: &str = "Unsupported relay path or method";
 
@@ -13,8 +15,13 @@ pub const UNSUPPORTED: &str = "Unsupported relay path or method";
 const MAX_PATH_BYTES: usize = 512;
 /// Longest value of a header that is passed on, in bytes.
 const MAX_HEADER_BYTES: usize = 1024;
-/// Headers of a command that are passed on. Tokens are not among them: the bridge adds the one of this machine.
+/// Headers of a command that are passed on as they are.
 const PASSED_HEADERS: [&str; 3] = ["accept", "content-type", "x-request-id"];
+/// Headers of a command that may hold a token of the gateway, which whoever sends the command has of its own. A request shows
+/// it like everybody; that it was relayed is said of it all the same.
+const TOKEN_HEADERS: [&str; 2] = ["authorization", "x-sigilum-admin-token"];
+/// Longest value of such a header, in bytes: the longest token that is compared, and the name of its scheme.
+const MAX_TOKEN_BYTES: usize = 4096 + 16;
 /// What a body is where nobody says.
 const JSON: &str = "application/json";
 
@@ -118,17 +125,28 @@ fn is_slug(text: &str) -> bool {
 /// The headers of a command that are passed on, without white space at their ends; `has_body` where one is sent. What
 /// could not stand in a header is dropped.
 pub fn headers(given: &BTreeMap<String, String>, has_body: bool) -> Vec<(&'static str, String)> {
-    let found = PASSED_HEADERS.into_iter().filter_map(|name| {
-        let (_, value) = given.iter().find(|(given, _)| given.eq_ignore_ascii_case(name))?;
-        let value = value.trim();
-        let clean = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        (clean && !value.is_empty() && value.len() <= MAX_HEADER_BYTES).then(|| (name, value.to_owned()))
-    });
+    let found = PASSED_HEADERS
+        .into_iter()
+        .filter_map(|name| clean(given, name, MAX_HEADER_BYTES).map(|value| (name, value.to_owned())));
     let mut passed: Vec<_> = found.filter(|(name, _)| has_body || *name != "content-type").collect();
     if has_body && !passed.iter().any(|(name, _)| *name == "content-type") {
         passed.push(("content-type", JSON.to_owned()));
     }
     passed
+}
+
+/// The tokens that a command brings, by the header they stand in.
+pub fn tokens(given: &BTreeMap<String, String>) -> Vec<(&'static str, Secret)> {
+    let found = TOKEN_HEADERS.into_iter().filter_map(|name| Some((name, clean(given, name, MAX_TOKEN_BYTES)?)));
+    found.map(|(name, value)| (name, Secret::new(value.to_owned()))).collect()
+}
+
+/// A header's value without white space at its ends, where it is there and can stand in a header.
+fn clean<'a>(given: &'a BTreeMap<String, String>, name: &str, longest: usize) -> Option<&'a str> {
+    let (_, value) = given.iter().find(|(given, _)| given.eq_ignore_ascii_case(name))?;
+    let value = value.trim();
+    let clean = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    (clean && !value.is_empty() && value.len() <= longest).then_some(value)
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ proptest! {
 }
 
 #[test]
-fn only_what_says_nothing_of_the_sender_is_passed_on() {
+fn only_what_says_nothing_of_the_sender_is_passed_on_as_it_is() {
     let given: BTreeMap<_, _> = [
         ("Accept", " application/json "),
         ("Content-Type", "text/plain"),
@@ -186,6 +186,24 @@ fn only_what_says_nothing_of_the_sender_is_passed_on() {
     let passed: Vec<_> = passed.map(|(name, value)| (name, value.to_owned())).into();
     assert_eq!(headers(&given, true), passed);
     assert_eq!(headers(&given, false), [passed[0].clone(), passed[2].clone()]);
+}
+
+#[test]
+fn tokens_of_a_command_are_passed_on_apart() {
+    let tokens = |pairs: &[(&str, &str)]| {
+        let given = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        super::tokens(&given).into_iter().map(|(name, token)| (name, token.expose().to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        tokens(&[("Authorization", " Bearer x "), ("X-Sigilum-Admin-Token", "\ty "), ("cookie", "a=b")]),
+        [("authorization", "Bearer x".to_owned()), ("x-sigilum-admin-token", "y".to_owned())]
+    );
+    for broken in ["", "  ", "a\r\nx: y", "a\0", "\u{e4}", &"a".repeat(MAX_TOKEN_BYTES + 1)] {
+        assert_eq!(tokens(&[("authorization", broken)]), [], "{broken:?}");
+    }
+    // Nothing that is kept of a request shows one.
+    let shown = format!("{:?}", super::tokens(&[("authorization".to_owned(), "canary".to_owned())].into()));
+    assert!(!shown.contains("canary"), "{shown}");
 }
 
 #[test]

@@ -151,6 +151,8 @@ pub struct Relay {
     pub allowed: Allowed,
     /// Headers to send beside those of the bridge.
     pub headers: Vec<(&'static str, String)>,
+    /// Headers that hold a token the request came with; the bridge adds its own where there is none.
+    pub tokens: Vec<(&'static str, Secret)>,
     /// May hold a secret.
     pub body: Option<Secret>,
 }
@@ -369,8 +371,9 @@ impl Session {
         self.next_ticket = self.next_ticket.wrapping_add(1);
         let deadline = later(moment.now, self.pace.relay_timeout);
         self.pending.insert(ticket, Pending { request_id: Some(request_id), deadline });
+        let tokens = allow::tokens(&headers);
         let headers = allow::headers(&headers, body.is_some());
-        actions.push(Action::Relay(Relay { ticket, allowed, headers, body }));
+        actions.push(Action::Relay(Relay { ticket, allowed, headers, tokens, body }));
     }
 
     fn answered(&mut self, ticket: Ticket, answer: Answer, actions: &mut Vec<Action>) {
@@ -416,7 +419,7 @@ impl Session {
                 self.connect(Duration::ZERO, moment, actions);
             }
             (409, _) => self.retry(Trouble::Occupied, moment, actions),
-            (403 | 404 | 410, _) => {
+            (401 | 403 | 404 | 410, _) => {
                 let (shortest, longest) = PROBE;
                 let within = self.pace.connect_timeout.clamp(shortest, longest);
                 self.phase = Phase::Probing { status, deadline: later(moment.now, within.saturating_add(PROBE_GRACE)) };

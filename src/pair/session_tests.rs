@@ -262,7 +262,12 @@ fn our_control_plane_ends_a_session_by_status_and_text() {
 
 #[test]
 fn a_refusal_in_other_words_ends_the_session_where_both_ends_are_well() {
-    for (status, body) in [(410, ""), (404, r#"{"error":"no such pairing"}"#), (403, "Invalid pair code")] {
+    for (status, body) in [
+        (401, r#"{"error":"Unauthorized"}"#),
+        (410, ""),
+        (404, r#"{"error":"no such pairing"}"#),
+        (403, "Invalid pair code"),
+    ] {
         let mut session = begun();
         let within = Duration::from_secs(3);
         assert_eq!(session.on(refused(status, body), at(1)), [Action::Probe { within }]);

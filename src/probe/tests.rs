@@ -133,6 +133,25 @@ fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
+async fn without_a_path_the_connections_own_address_is_asked() {
+    for (base, prefix, path, line) in [
+        ("", "", None, "GET / "),
+        ("/base", "", None, "GET /base "),
+        ("/base", "/p", None, "GET /base/p "),
+        ("/base", "/p", Some("  "), "GET /base/p "),
+        ("/base", "/p", Some("/"), "GET /base/p/ "),
+        ("/base", "/p", Some("?q=1"), "GET /base/p/?q=1 "),
+    ] {
+        let provider = Provider::saying("200 OK", "fine").await;
+        let settings = settings(&format!("{}{base}", provider.url()), |draft| draft.path_prefix = prefix.to_owned());
+        let draft = TestDraft { path: path.map(str::to_owned), ..TestDraft::default() };
+        assert!(run(settings, draft).await.passed);
+        let request = provider.only();
+        assert!(request.starts_with(line), "{base}{prefix} {path:?}: {request}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_passes_and_the_request_is_that_of_an_agent() {
     let provider = Provider::saying("200 OK", "fine").await;
     let settings = settings(&format!("{}/base", provider.url()), |draft| {

@@ -124,7 +124,7 @@ impl Reloader {
                 code = "SECRETS_RELOADER_DEGRADED",
                 generation,
                 error,
-                "secrets could not be reloaded; the last good ones stay in use"
+                "secrets snapshot degraded: they could not be reloaded, and the last good ones stay in use"
             );
         } else {
             tracing::warn!(generation, error, "secrets still cannot be reloaded");

@@ -74,7 +74,9 @@ fn attempt<T>(path: &Path, rules: Rules, take: &impl Fn(&[u8]) -> Result<T, T>) 
     let failed = |what: String| Attempt::Failed(format!("{shown} {what}"));
     let mut file = files::open_at_once(path).map_err(|error| {
         let kind = error.kind();
-        if kind != io::ErrorKind::NotFound {
+        if kind == io::ErrorKind::PermissionDenied {
+            failed(format!("cannot be read: {error}"))
+        } else if kind != io::ErrorKind::NotFound {
             failed(format!("cannot be read: {kind}"))
         } else if between_two_files(path) {
             Attempt::Unsettled(Err(format!("{shown} does not exist")))

@@ -22,6 +22,13 @@ pub(super) struct Cursor {
     full: Option<u64>,
     /// How often in a row that was refused.
     rejected: u32,
+    /// How many messages it was sent that it answers, one answer each, and how many it has answered.
+    sent: u64,
+    answered: u64,
+    /// Whether it has refused one. Then it passes over others, and nobody knows any more which answer is to which.
+    has_refused: bool,
+    /// The answer that says that it holds this and nothing else: the one to the last full state.
+    owed: Option<(u64, Scope)>,
 }
 
 /// Where the stream stands.
@@ -69,13 +76,18 @@ impl Cursor {
         true
     }
 
-    /// It has applied what it was sent.
-    pub(super) const fn applied(&mut self) {
+    /// It has applied what it was sent. What it may be deciding for since then, where it was the last full state.
+    pub(super) fn applied(&mut self) -> Option<Scope> {
         self.rejected = 0;
+        self.answered = self.answered.saturating_add(1).min(self.sent);
+        let (_, held) = self.owed.take_if(|(number, _)| *number <= self.answered && !self.has_refused)?;
+        // It may have been told of more since, which is on its way.
+        Some(self.scope.as_ref().map_or(Scope::Everything, |scope| held.with(scope)))
     }
 
     /// It has refused what would have led it to `version`, and waits for the full state.
     pub(super) fn refused(&mut self, version: u64) -> Result<(), Hopeless> {
+        self.has_refused = true;
         match self.full {
             // Said before the full state that is on its way to it now.
             Some(full) if version < full => return Ok(()),
@@ -99,7 +111,13 @@ impl Cursor {
                     self.phase = Phase::Sending(Box::new(parts));
                 }
                 Phase::Sending(parts) => match parts.next() {
-                    Some(part) => return Some(part),
+                    Some(part) => {
+                        if is_last(&part) {
+                            self.sent = self.sent.saturating_add(1);
+                            self.owed = Some((self.sent, scope.clone()));
+                        }
+                        return Some(part);
+                    }
                     None => self.phase = Phase::Holds(parts.version().clone()),
                 },
                 Phase::Holds(held) => match published.delta_from(held, scope, now) {
@@ -107,6 +125,7 @@ impl Cursor {
                         if let Some(version) = &delta.version {
                             *held = version.clone();
                         }
+                        self.sent = self.sent.saturating_add(1);
                         return Some(*delta);
                     }
                     Step::UpToDate => {
@@ -119,4 +138,9 @@ impl Cursor {
             }
         }
     }
+}
+
+/// Whether with this part a full state is whole.
+const fn is_last(part: &proto::StateResponse) -> bool {
+    matches!(&part.message, Some(proto::state_response::Message::Full(full)) if full.last)
 }

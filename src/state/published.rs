@@ -138,6 +138,16 @@ impl Published {
         self.connections.keys().map(|id| (id.clone(), count(id))).collect()
     }
 
+    /// Whether any connection has a declared approval.
+    pub(super) fn declares_approvals(&self) -> bool {
+        self.connections.keys().any(|id| self.grants.count(id, Source::Declared) > 0)
+    }
+
+    /// For how long claims hold without confirmation, in milliseconds.
+    pub(super) const fn claims_hold_ms(&self) -> u64 {
+        self.settings.claims_hold_ms
+    }
+
     /// Ids of all connections, in order.
     pub(super) fn connection_ids(&self) -> Vec<String> {
         self.connections.keys().cloned().collect()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::Stream;
@@ -31,12 +32,15 @@ use crate::state::published::PublishedState;
 use crate::state::registration::Office;
 use crate::state::registration::Registration;
 use crate::state::scope::Scope;
+use crate::state::seats::Held;
+use crate::state::seats::MAX_OF_ONE;
 use crate::state::seats::Seats;
 use crate::state::session;
 use crate::state::session::Session;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
 use crate::sys::grpc;
+use crate::sys::grpc_use::Patience;
 use crate::sys::inbound::Inbound;
 use crate::sys::inbound::Shown;
 use crate::sys::peer::PeerRule;
@@ -51,6 +55,11 @@ use crate::wire::state::proto::state_service_server::StateServiceServer;
 
 /// Largest message an authz sends: a report with a few dozen counters.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
+/// How long a connection may have no stream open.
+const IDLE: Duration = Duration::from_secs(5);
+/// Connections with the same names in their certificates: twice as many as streams, which are opened anew while the old
+/// ones end.
+const MAX_CONNECTIONS_OF_ONE: usize = 2 * MAX_OF_ONE;
 
 /// The publisher; a clone is another handle to the same state.
 #[derive(Debug, Clone)]
@@ -67,6 +76,8 @@ struct Shared {
     office: Office,
     /// Speaks of certificates no workload names.
     unnamed: Sparing,
+    /// Speaks of messages that were refused.
+    rejected: Sparing,
     /// Counts changes and confirmations, so that a waiting session notices them.
     changed: watch::Sender<u64>,
     /// Becomes true when this process is about to end: streams have no end of their own.
@@ -101,7 +112,9 @@ pub struct PeerState {
     pub report: Option<proto::Report>,
     /// Why it would not have the last message; nothing once it has applied one.
     pub refused: Option<String>,
-    /// When the certificate holds that it showed; `None`: it is one of ours on this machine.
+    /// Whether it is on another host, and has shown a certificate; else the kernel says that it is one of ours.
+    pub remote: bool,
+    /// When that certificate holds, where it says so.
     pub certificate: Option<Validity>,
 }
 
@@ -112,8 +125,8 @@ impl Publisher {
         let (changed, _) = watch::channel(0);
         let (closing, _) = watch::channel(false);
         let (peers, workloads, office) = (Mutex::default(), ArcSwap::default(), Office::default());
-        let unnamed = Sparing::default();
-        Self { shared: Arc::new(Shared { published, peers, workloads, office, unnamed, changed, closing }) }
+        let (unnamed, rejected) = (Sparing::default(), Sparing::default());
+        Self { shared: Arc::new(Shared { published, peers, workloads, office, unnamed, rejected, changed, closing }) }
     }
 
     /// Publishes a committed change. Calls must come in the order of the commits, each version one
@@ -204,6 +217,16 @@ impl Publisher {
         self.published().claims_ages(SystemClock.now().monotonic)
     }
 
+    /// Whether any connection has a declared approval, which never ages.
+    pub fn declares_approvals(&self) -> bool {
+        self.published().declares_approvals()
+    }
+
+    /// For how long claims hold without confirmation, in milliseconds.
+    pub fn claims_hold_ms(&self) -> u64 {
+        self.published().claims_hold_ms()
+    }
+
     /// One connection with its credential, as authz has it.
     pub fn connection(&self, id: &str) -> Option<Arc<Connection>> {
         let record = self.published().connection(id)?;
@@ -256,6 +279,11 @@ impl Publisher {
         peers
     }
 
+    /// Whether one of this machine is connected, or was since this process began.
+    pub fn had_ours(&self) -> bool {
+        self.peers_locked().had_ours()
+    }
+
     /// The last report of each connected authz.
     pub fn reports(&self) -> Vec<proto::Report> {
         self.peers_locked().iter().filter_map(|peer| peer.report.clone()).collect()
@@ -265,6 +293,13 @@ impl Publisher {
     /// Unix socket or mutual TLS.
     pub fn service(&self) -> StateServiceServer<Self> {
         StateServiceServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST_BYTES)
+    }
+
+    /// Bounds of a server of it. An authz opens its stream with its connection and gives up both together: a connection without
+    /// a stream is nobody's.
+    pub fn limits() -> grpc::Limits {
+        let patience = Patience { later: Some(IDLE), ..grpc::Limits::default().patience };
+        grpc::Limits { patience, of_one: MAX_CONNECTIONS_OF_ONE, ..grpc::Limits::default() }
     }
 
     /// Serves authz on a Unix socket until told to stop. Peers other than the one allowed are closed
@@ -279,7 +314,7 @@ impl Publisher {
     }
 
     async fn serve(self, inbound: Inbound, mut stop: Stop) {
-        let serving = grpc::serve("state", inbound, grpc::one(self.service()), grpc::Limits::default(), stop.clone());
+        let serving = grpc::serve("state", inbound, grpc::one(self.service()), Self::limits(), stop.clone());
         let closing = async {
             stop.wait().await;
             self.shared.closing.send_replace(true);
@@ -321,6 +356,13 @@ impl Publisher {
         shown.map_or(Some(Scope::Everything), |shown| Scope::of(&shown.names, &self.shared.workloads.load()))
     }
 
+    /// An authz would not have what it was sent. It may say so as often as it likes.
+    pub(super) fn note_rejected(&self, reason: &str) {
+        if let Some(unsaid) = self.shared.rejected.turn() {
+            tracing::warn!(reason, unsaid, "an authz refused a state message");
+        }
+    }
+
     /// What is said to one whose certificate no workload names. It keeps nothing of what it may have been sent before.
     pub(super) fn unnamed(&self, shown: Option<&Shown>) -> Status {
         let name = shown.and_then(|shown| shown.names.first()).map_or("", String::as_str);
@@ -360,13 +402,29 @@ impl Registered {
         Ok(admitted)
     }
 
-    /// The same for one that decides already.
-    pub(super) fn hold(&self, scope: &Scope) -> Result<Scope, String> {
-        let (held, displaced) = self.publisher.peers_locked().hold(self.id, scope, SystemClock.now().monotonic)?;
-        if displaced {
+    /// The same for one that decides already: those which no other may be deciding for still, or `regardless` of that. From now
+    /// on it counts as one that may be deciding for them; where some are missing yet, only if it takes them `partly`.
+    pub(super) fn hold(&self, scope: &Scope, regardless: bool, partly: bool) -> Result<Held, String> {
+        let now = SystemClock.now().monotonic;
+        let held = {
+            // Under one lock: another that looks meanwhile would find them free.
+            let mut peers = self.publisher.peers_locked();
+            let held = peers.hold(self.id, scope, regardless, now)?;
+            if partly || !held.waits {
+                peers.sent(self.id, &held.scope);
+            }
+            held
+        };
+        if held.displaced {
             self.publisher.wake();
         }
         Ok(held)
+    }
+
+    /// It has said that it decides for this and nothing else; others may wait for that.
+    pub(super) fn heard(&self, scope: Scope) {
+        self.publisher.peers_locked().heard(self.id, scope);
+        self.publisher.wake();
     }
 }
 

@@ -151,7 +151,7 @@ fn events() -> impl Strategy<Value = Event> {
 /// Lets a replica answer as the subscriber does; a stream that is given up is opened again.
 fn deliver(replica: &mut Replica, cursor: &mut Cursor, published: &Published, message: proto::StateResponse) {
     match replica.apply(message, START) {
-        Ok(Applied::Version { .. }) => cursor.applied(),
+        Ok(Applied::Version { .. }) => drop(cursor.applied()),
         Ok(Applied::Confirmed | Applied::Part | Applied::Ignored) => {}
         Err(refused) => {
             if cursor.refused(refused.version.version).is_err() {

@@ -73,6 +73,26 @@ impl Scope {
         }
     }
 
+    /// Both together.
+    pub(super) fn with(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Everything, _) | (_, Self::Everything) => Self::Everything,
+            (Self::Only(ids), Self::Only(others)) => Self::Only(Arc::new(ids.union(others).cloned().collect())),
+        }
+    }
+
+    /// What is left of it without what `other` has; of that, what is in `kept` stays. Of everything nothing is left but that.
+    pub(super) fn free_of(&self, other: &Self, kept: &Self) -> Self {
+        match self {
+            Self::Everything if other.is_empty() => Self::Everything,
+            Self::Everything => kept.clone(),
+            Self::Only(ids) => {
+                let free = ids.iter().filter(|id| !other.covers(id) || kept.covers(id));
+                Self::Only(Arc::new(free.cloned().collect()))
+            }
+        }
+    }
+
     /// Whether nothing is in it.
     pub(super) fn is_empty(&self) -> bool {
         match self {

@@ -1,5 +1,6 @@
 //! A replica of one workload: the filter of the whole, whatever happens, and no byte of another workload.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -116,6 +117,75 @@ proptest! {
         let approvals: BTreeSet<_> = whole.approvals.into_iter().filter(|(service, ..)| covered(*service)).collect();
         prop_assert_eq!(part.approvals, approvals);
         prop_assert_eq!(part.version, whole.version);
+    }
+}
+
+/// What an authz answers.
+enum Answer {
+    Applied,
+    Refused(u64),
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    // Messages and answers are on their way for a while, and some messages are spoiled.
+    #[test]
+    fn nobody_is_believed_to_decide_for_less_than_it_does(
+        first in prop::collection::vec(any::<bool>(), NAMES.len()),
+        turns in prop::collection::vec(turns(), 0..120),
+    ) {
+        let mut published = start(7);
+        let mut version = 7;
+        let mut now = scope(&first);
+        let mut may = now.clone();
+        let (mut replica, mut cursor) = (Replica::default(), Cursor::default());
+        let (mut messages, mut answers) = (VecDeque::new(), VecDeque::new());
+        let mut has_refused = false;
+        connect(&mut replica, &mut cursor, &now, &published);
+        // At the end everything arrives.
+        let rest = std::iter::repeat_n([Event::Deliver, Event::Twice, Event::Reconnect].map(Turn::Event), 300);
+        for turn in turns.into_iter().chain(rest.flatten()) {
+            match turn {
+                Turn::Move(chosen) => {
+                    now = super::scoped::scope(&chosen);
+                    cursor.confine(now.clone());
+                    may = may.with(&now);
+                }
+                Turn::Event(Event::Change(change)) => {
+                    version += 1;
+                    published.apply(version, change, START);
+                }
+                Turn::Event(Event::Confirm(service)) => {
+                    let service = format!("service-{service}");
+                    published.confirm(vec![proto::ServiceAge { service, age_ms: 0 }], START);
+                }
+                Turn::Event(Event::Deliver) => messages.extend(cursor.step(&published, START)),
+                Turn::Event(end @ (Event::Twice | Event::Lose)) => {
+                    let Some(mut message) = messages.pop_front() else { continue };
+                    if matches!(end, Event::Lose) {
+                        message.message = None;
+                    }
+                    match replica.apply(message, START) {
+                        Ok(Applied::Version { .. }) => answers.push_back(Answer::Applied),
+                        Ok(Applied::Confirmed | Applied::Part | Applied::Ignored) => {}
+                        Err(refused) => answers.push_back(Answer::Refused(refused.version.version)),
+                    }
+                }
+                Turn::Event(Event::Reconnect) => match answers.pop_front() {
+                    Some(Answer::Applied) => may = cursor.applied().unwrap_or(may),
+                    Some(Answer::Refused(version)) if cursor.refused(version).is_err() => return Ok(()),
+                    Some(Answer::Refused(_)) => has_refused = true,
+                    None => {}
+                },
+            }
+            for one in replica.snapshot().iter().flat_map(|held| held.connections.values()) {
+                let id = one.settings.id.as_str();
+                prop_assert!(may.covers(id), "{id} is held, and not in {may:?}");
+            }
+        }
+        // Of whoever has refused something nothing is believed.
+        prop_assert!(has_refused || may == now, "{may:?} {now:?}");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::state::scope::Scope;
 const MAX_STREAMS: usize = 256;
 /// How many of them may have the same names in their certificates: whoever has one certificate leaves room for the
 /// others. Replicas of one Deployment share theirs, old and new ones together while it is replaced.
-const MAX_OF_ONE: usize = 64;
+pub(super) const MAX_OF_ONE: usize = 64;
 /// How long a refusal is told, in milliseconds. Whoever was refused comes again every few seconds.
 const TOLD_MS: u64 = 15_000;
 /// How long it is told that one left with a certificate past its time, in seconds: by then it was replaced, or is not missed.
@@ -28,6 +28,8 @@ const MAX_CUT_OFF: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Seats {
     last: u64,
+    /// Whether one of this machine ever came.
+    had_ours: bool,
     taken: BTreeMap<u64, Seat>,
     admitted: u64,
     refused: Option<(MonotonicMillis, String)>,
@@ -43,6 +45,18 @@ struct Seat {
     names: Option<Arc<[String]>>,
     /// What it decides with and for, once it was admitted.
     admitted: Option<Admitted>,
+    /// What it may be deciding for: all it was sent, until it has said that it holds something else.
+    may: Scope,
+}
+
+/// What one decides for from now on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) scope: Scope,
+    /// Whether that is not all yet: another, with another window, has not said that it decides for the rest no more.
+    pub(super) waits: bool,
+    /// Whether others decide for something else than before.
+    pub(super) displaced: bool,
 }
 
 #[derive(Debug)]
@@ -64,6 +78,11 @@ impl Seats {
         self.last == 0
     }
 
+    /// Whether one of this machine ever came.
+    pub(super) const fn had_ours(&self) -> bool {
+        self.had_ours
+    }
+
     /// A place for one that connects with these names in its certificate; `None` where there are too many.
     pub(super) fn take(&mut self, names: Option<&Arc<[String]>>) -> Option<u64> {
         let alike = |seat: &&Seat| names.is_some() && seat.names.as_ref() == names;
@@ -71,19 +90,22 @@ impl Seats {
             return None;
         }
         self.last = self.last.wrapping_add(1);
-        self.taken.insert(self.last, Seat { names: names.cloned(), ..Seat::default() });
+        self.had_ours |= names.is_none();
+        let state = PeerState { remote: names.is_some(), ..PeerState::default() };
+        self.taken.insert(self.last, Seat { state, names: names.cloned(), ..Seat::default() });
         Some(self.last)
     }
 
-    /// Gives a place up; `true` where others decide for more from now on.
+    /// Gives a place up; `true` where others decide, or may decide, for more from now on.
     pub(super) fn leave(&mut self, id: u64, now: UnixSeconds) -> bool {
-        let Some(Seat { state, admitted, .. }) = self.taken.remove(&id) else { return false };
+        let Some(Seat { state, admitted, may, .. }) = self.taken.remove(&id) else { return false };
         self.cut_off.retain(|_, over| over.until.0.saturating_add(CUT_OFF_TOLD) > now.0);
         let over = state.certificate.filter(|certificate| certificate.is_over(now));
         if let Some(over) = over.filter(|_| !state.node.is_empty() && self.cut_off.len() < MAX_CUT_OFF) {
             self.cut_off.insert(state.node, over);
         }
-        admitted.is_some() && self.deal(id)
+        let dealt = admitted.is_some() && self.deal(id);
+        dealt || !may.is_empty()
     }
 
     /// Who left because its certificate had ended, and when that was. It decides by what it had, as far as we know.
@@ -121,13 +143,56 @@ impl Seats {
         Ok((self.held(id, wanted, now)?, displaced))
     }
 
-    /// The same for one that decides already and would now, if it were alone, for these.
-    pub(super) fn hold(&mut self, id: u64, wanted: &Scope, now: MonotonicMillis) -> Result<(Scope, bool), String> {
+    /// The same for one that decides already and would now, if it were alone, for these: those of them which no other may be
+    /// deciding for still, or `regardless` of that.
+    pub(super) fn hold(
+        &mut self,
+        id: u64,
+        wanted: &Scope,
+        regardless: bool,
+        now: MonotonicMillis,
+    ) -> Result<Held, String> {
         let admitted = self.taken.get_mut(&id).and_then(|seat| seat.admitted.as_mut());
         let is_other =
             admitted.is_some_and(|admitted| std::mem::replace(&mut admitted.wanted, wanted.clone()) != *wanted);
         let displaced = is_other && self.deal(id);
-        Ok((self.held(id, wanted, now)?, displaced))
+        let held = self.held(id, wanted, now)?;
+        let scope = if regardless { held.clone() } else { self.free(id, &held) };
+        Ok(Held { waits: scope != held, scope, displaced })
+    }
+
+    /// One is sent this, and may decide for it from now on.
+    pub(super) fn sent(&mut self, id: u64, scope: &Scope) {
+        // Nearly always it is what it had.
+        if let Some(seat) = self.taken.get_mut(&id).filter(|seat| seat.may != *scope) {
+            seat.may = seat.may.with(scope);
+        }
+    }
+
+    /// One has said that it decides for this and nothing else.
+    pub(super) fn heard(&mut self, id: u64, scope: Scope) {
+        if let Some(seat) = self.taken.get_mut(&id) {
+            seat.may = scope;
+        }
+    }
+
+    /// What of this no other with another window may be deciding for.
+    fn free(&self, id: u64, held: &Scope) -> Scope {
+        let Some(mine) = self.taken.get(&id) else { return held.clone() };
+        let window = |seat: &Seat| seat.admitted.as_ref().map(|admitted| admitted.window.clone());
+        let ours = window(mine);
+        let apart = |seat: &Seat| match (&ours, window(seat)) {
+            (Some(ours), Some(theirs)) => *ours != theirs && !ours.is_empty() && !theirs.is_empty(),
+            // It was refused, and has not left.
+            (_, None) | (None, _) => true,
+        };
+        let others = self.taken.iter().filter(|(other, seat)| **other != id && apart(seat));
+        others.fold(
+            held.clone(),
+            |free, (_, other)| {
+                if other.may.meets(&free) { free.free_of(&other.may, &mine.may) } else { free }
+            },
+        )
     }
 
     /// What one decides for. Where nothing is left of what it wanted it decides no more.
@@ -229,9 +294,9 @@ mod tests {
         let one = only(&["svc-a"]);
         assert_eq!(seats.admit(thief, "local:thief", &one, NOW), Ok((one.clone(), false)));
         assert_eq!(seats.admit(ours, "local:a", &Scope::Everything, NOW), Ok((Scope::Everything, true)));
-        seats.hold(thief, &one, NOW).unwrap_err();
+        seats.hold(thief, &one, false, NOW).unwrap_err();
         seats.admit(thief, "local:thief", &one, NOW).unwrap_err();
-        assert_eq!(seats.hold(ours, &Scope::Everything, NOW), Ok((Scope::Everything, false)));
+        assert_eq!(seats.hold(ours, &Scope::Everything, false, NOW).unwrap().scope, Scope::Everything);
     }
 
     #[test]
@@ -243,14 +308,41 @@ mod tests {
         assert_eq!(seats.admit(two, "local:b", &wanted, NOW), Ok((only(&["svc-c"]), false)));
         assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_some(), "it is told as long as it lasts");
         assert!(seats.leave(one, UnixSeconds(0)));
-        assert_eq!(seats.hold(two, &wanted, NOW), Ok((wanted.clone(), false)));
+        assert_eq!(seats.hold(two, &wanted, false, NOW).unwrap().scope, wanted);
         assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_none());
+    }
+
+    #[test]
+    fn a_connection_is_given_on_when_whoever_had_it_says_so_leaves_or_does_not_answer() {
+        let mut seats = Seats::default();
+        let [old, new] = std::array::from_fn(|_| seats.take(None).unwrap());
+        let (both, one) = (only(&["svc-a", "svc-b"]), only(&["svc-a"]));
+        seats.admit(old, "local:old", &one, NOW).unwrap();
+        seats.sent(old, &one);
+        assert_eq!(seats.admit(new, "local:new", &both, NOW), Ok((both.clone(), true)));
+        let waiting = Held { scope: only(&["svc-b"]), waits: true, displaced: false };
+        assert_eq!(seats.hold(new, &both, false, NOW), Ok(waiting));
+        let given = || Held { scope: both.clone(), waits: false, displaced: false };
+        assert_eq!(seats.hold(new, &both, true, NOW), Ok(given()), "it does not answer");
+        seats.hold(old, &one, false, NOW).unwrap_err();
+        assert!(seats.hold(new, &both, false, NOW).unwrap().waits, "that it was told is not that it heard");
+        seats.heard(old, Scope::default());
+        assert_eq!(seats.hold(new, &both, false, NOW), Ok(given()));
+        seats.sent(old, &one);
+        assert!(seats.leave(old, UnixSeconds(0)), "somebody waits for that");
+        assert_eq!(seats.hold(new, &both, false, NOW), Ok(given()));
+        // What it has is not taken back because another may still have it.
+        seats.sent(new, &both);
+        let late = seats.take(None).unwrap();
+        seats.sent(late, &one);
+        assert_eq!(seats.hold(new, &both, false, NOW), Ok(given()));
     }
 
     #[derive(Debug, Clone)]
     enum Turn {
         Admit(usize, u8, u8),
         Hold(usize, u8),
+        Hear(usize),
         Leave(usize),
     }
 
@@ -258,6 +350,7 @@ mod tests {
         prop_oneof![
             (0..6_usize, 0..4_u8, any::<u8>()).prop_map(|(who, window, set)| Turn::Admit(who, window, set)),
             (0..6_usize, any::<u8>()).prop_map(|(who, set)| Turn::Hold(who, set)),
+            (0..6_usize).prop_map(Turn::Hear),
             (0..6_usize).prop_map(Turn::Leave),
         ]
     }
@@ -266,6 +359,23 @@ mod tests {
     fn set(bits: u8) -> Scope {
         let names = (0..7).filter(|bit| bits & (1 << bit) != 0).map(|bit| format!("svc-{bit}"));
         if bits & 0x80 == 0 { Scope::Only(Arc::new(names.collect())) } else { Scope::Everything }
+    }
+
+    /// One authz, as its stream knows it.
+    #[derive(Debug)]
+    struct Told {
+        id: u64,
+        window: String,
+        wanted: Scope,
+        streams: bool,
+        sent: Scope,
+    }
+
+    impl Told {
+        fn new(seats: &mut Seats) -> Self {
+            let (id, nothing) = (seats.take(None).unwrap(), Scope::default());
+            Self { id, window: String::new(), wanted: nothing.clone(), streams: false, sent: nothing }
+        }
     }
 
     proptest! {
@@ -280,8 +390,9 @@ mod tests {
                         let _ = seats.admit(ids[who], &window, &set(bits), NOW);
                     }
                     Turn::Hold(who, bits) => {
-                        let _ = seats.hold(ids[who], &set(bits), NOW);
+                        let _ = seats.hold(ids[who], &set(bits), false, NOW);
                     }
+                    Turn::Hear(_) => {}
                     Turn::Leave(who) => {
                         seats.leave(ids[who], UnixSeconds(0));
                         ids[who] = seats.take(None).unwrap();
@@ -295,6 +406,41 @@ mod tests {
                     }
                     for name in (0..7).map(|bit| format!("svc-{bit}")).filter(|name| one.wanted.covers(name)) {
                         prop_assert!(all.iter().any(|other| other.held.covers(&name)), "nobody decides for {name}");
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn no_two_with_different_windows_may_decide_for_one_connection(turns in prop::collection::vec(turns(), 0..60)) {
+            let mut seats = Seats::default();
+            let mut all: Vec<Told> = (0..6).map(|_| Told::new(&mut seats)).collect();
+            for turn in turns {
+                match turn {
+                    Turn::Admit(who, window, bits) => {
+                        let told = &mut all[who];
+                        if told.window.is_empty() {
+                            (told.window, told.wanted) = (format!("local:{window}"), set(bits));
+                            told.streams = seats.admit(told.id, &told.window, &told.wanted, NOW).is_ok();
+                        }
+                    }
+                    Turn::Hold(who, bits) => all[who].wanted = set(bits),
+                    Turn::Hear(who) => seats.heard(all[who].id, all[who].sent.clone()),
+                    Turn::Leave(who) => {
+                        seats.leave(all[who].id, UnixSeconds(0));
+                        all[who] = Told::new(&mut seats);
+                    }
+                }
+                // Every stream looks at what it is to send. Whoever is refused is sent nothing more, and has not heard so yet.
+                for told in all.iter_mut().filter(|told| told.streams) {
+                    let held = seats.hold(told.id, &told.wanted, false, NOW);
+                    (told.streams, told.sent) = held.map_or_else(|_| (false, Scope::default()), |held| (true, held.scope));
+                    seats.sent(told.id, &told.sent);
+                }
+                for (place, one) in all.iter().enumerate() {
+                    for other in &all[place + 1..] {
+                        let may = [one, other].map(|told| seats.taken[&told.id].may.clone());
+                        prop_assert!(one.window == other.window || !may[0].meets(&may[1]), "{one:?} {other:?} {may:?}");
                     }
                 }
             }
@@ -325,8 +471,8 @@ mod tests {
         let [one, two] = std::array::from_fn(|_| seats.take(None).unwrap());
         seats.admit(two, "local:b", &only(&["svc-b"]), NOW).unwrap();
         seats.admit(one, "local:a", &only(&["svc-a"]), NOW).unwrap();
-        assert_eq!(seats.hold(two, &only(&["svc-a"]), NOW), Ok((only(&["svc-a"]), true)));
-        seats.hold(one, &only(&["svc-a"]), NOW).unwrap_err();
+        assert!(seats.hold(two, &only(&["svc-a"]), false, NOW).unwrap().displaced);
+        seats.hold(one, &only(&["svc-a"]), false, NOW).unwrap_err();
     }
 
     #[test]

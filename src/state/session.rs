@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::Code;
 use tonic::Status;
 use tonic::Streaming;
@@ -15,6 +16,8 @@ use tonic::metadata::MetadataMap;
 use tonic::metadata::MetadataValue;
 
 use crate::domain::decision::DenyReason;
+use crate::domain::limits::TokenBucket;
+use crate::domain::time::MonotonicMillis;
 use crate::state::cursor::Cursor;
 use crate::state::publisher::Registered;
 use crate::state::registration::Counter;
@@ -29,13 +32,21 @@ use crate::wire::state::proto::state_request::Message;
 
 /// How long an authz may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one waits before it decides for connections that others decided for until now, with another replay window:
-/// time for them to hear that they must not.
-const YIELD: Duration = Duration::from_secs(1);
+/// How long one waits for others to say that they decide no more for connections it is to decide for, with another replay
+/// window. Who says nothing for so long is deaf, or somebody else, and holds nobody up any longer.
+const YIELD: Duration = Duration::from_secs(5);
 /// Longest name of a node that is kept, in characters.
 const MAX_NODE: usize = 64;
 /// Longest reason of a refusal that is kept, in characters.
 const MAX_REASON: usize = 200;
+/// Words a second that are heard of an authz on another host, and how many at once: an acknowledgement for each change, which
+/// are fewer and larger where it is slow.
+const WORDS: (u32, u32) = (100, 200);
+/// Of those the ones that cost us something: reports, of which it sends one a second, and refusals, each of which is
+/// answered with the full state.
+const COSTLY: (u32, u32) = (5, 10);
+/// How long one that says more is not heard. What it says meanwhile waits at its end.
+const DEAF: Duration = Duration::from_millis(200);
 /// Most counters of a report that are kept: there are fewer reasons than that.
 const MAX_COUNTERS: usize = 128;
 
@@ -47,16 +58,49 @@ pub(super) struct Session {
     shown: Option<Shown>,
     changed: watch::Receiver<u64>,
     closing: watch::Receiver<bool>,
+    attention: Attention,
+    /// Until when it is not heard.
+    deaf_until: Option<Instant>,
     cursor: Cursor,
     registrations: Counter,
+    /// Until when it waits for others, where it does.
+    waits_until: Option<Instant>,
+    /// Set where it is to decide no more.
+    leaving: Option<Leaving>,
     ended: bool,
+}
+
+/// One that must not decide any more. It is told to hold nothing, and then why: of the end of a stream nobody would know
+/// whether it was heard.
+struct Leaving {
+    reason: String,
+    /// It holds nothing.
+    heard: bool,
+    /// When it is told why in any case.
+    until: Instant,
 }
 
 impl Session {
     pub(super) fn new(place: Registered, inbound: Streaming<proto::StateRequest>, shown: Option<Shown>) -> Self {
         let (changed, closing) = (place.publisher.changes(), place.publisher.closing());
         let (cursor, registrations) = (Cursor::default(), Counter::default());
-        Self { place, inbound, shown, changed, closing, cursor, registrations, ended: false }
+        let attention = Attention::full(SystemClock.now().monotonic);
+        let deaf_until = None;
+        let (waits_until, leaving) = (None, None);
+        Self {
+            place,
+            inbound,
+            shown,
+            changed,
+            closing,
+            attention,
+            deaf_until,
+            cursor,
+            registrations,
+            waits_until,
+            leaving,
+            ended: false,
+        }
     }
 
     /// The next message for this authz, made when it can be sent. `None` ends the stream.
@@ -98,8 +142,22 @@ impl Session {
         if self.cursor.is_new() {
             return Ok(());
         }
-        let scope = self.place.hold(&self.scope()?).map_err(refused)?;
-        if self.shown.is_some() && self.cursor.confine(scope) {
+        if let Some(leaving) = &self.leaving {
+            let over = leaving.heard || leaving.until <= Instant::now();
+            return if over { Err(refused(leaving.reason.clone())) } else { Ok(()) };
+        }
+        let regardless = self.waits_until.is_some_and(|until| until <= Instant::now());
+        let scope = match self.place.hold(&self.scope()?, regardless, true) {
+            Ok(held) => {
+                self.waits_until = held.waits.then(|| self.waits_until.unwrap_or_else(|| Instant::now() + YIELD));
+                held.scope
+            }
+            Err(reason) => {
+                self.leaving = Some(Leaving { reason, heard: false, until: Instant::now() + YIELD });
+                Scope::default()
+            }
+        };
+        if (self.shown.is_some() || self.leaving.is_some()) && self.cursor.confine(scope) {
             tracing::info!("an authz is sent another set of connections");
         }
         Ok(())
@@ -120,9 +178,16 @@ impl Session {
         tokio::select! {
             () = async { drop(self.closing.wait_for(|closing| *closing).await) } => Err(None),
             changed = self.changed.changed() => changed.map_err(|_| None),
+            () = until(self.waits_until) => Ok(()),
+            () = until(self.leaving.as_ref().map(|leaving| leaving.until)) => Ok(()),
             () = self.registrations.wait() => Ok(()),
-            request = self.inbound.next() => match request {
-                Some(Ok(request)) => self.hear(request).map_err(Some),
+            request = next_word(&mut self.inbound, self.deaf_until) => match request {
+                Some(Ok(request)) => {
+                    let now = SystemClock.now().monotonic;
+                    let heard = self.shown.is_none() || self.attention.is_left(request.message.as_ref(), now);
+                    self.deaf_until = (!heard).then(|| Instant::now() + DEAF);
+                    self.hear(request).map_err(Some)
+                }
                 Some(Err(_)) | None => Err(None),
             },
         }
@@ -148,12 +213,12 @@ impl Session {
         if self.shown.is_some() && hello.replay_window.is_empty() {
             return Err(refused(format!("{node} does not say which replay window it has")));
         }
-        let (scope, displaced) = self.place.admit(&hello.replay_window, &scope).map_err(refused)?;
+        let (_, displaced) = self.place.admit(&hello.replay_window, &scope).map_err(refused)?;
         tracing::info!(node, "an authz has connected");
         if displaced {
             tracing::warn!(node, "it has another replay window than others, which decide for its connections no more");
-            tokio::time::sleep(YIELD).await;
         }
+        let scope = self.given().await?;
         let held = hello.holds.unwrap_or_default();
         if self.shown.is_some() {
             self.cursor.confine(scope);
@@ -165,11 +230,41 @@ impl Session {
         Ok(())
     }
 
+    /// What it begins with: all it is to decide for, once nobody else may be deciding for that. With less it would be ready.
+    async fn given(&mut self) -> Result<Scope, Status> {
+        let until = Instant::now() + YIELD;
+        loop {
+            self.changed.mark_unchanged();
+            let late = until <= Instant::now();
+            let held = self.place.hold(&self.scope()?, late, false).map_err(refused)?;
+            if late {
+                tracing::warn!(
+                    "an authz does not say that it decides no more for connections that another is given now"
+                );
+            }
+            if !held.waits {
+                return Ok(held.scope);
+            }
+            tokio::select! {
+                () = async { drop(self.closing.wait_for(|closing| *closing).await) } => {
+                    return Err(Status::unavailable("admin ends"));
+                }
+                _ = self.changed.changed() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
+    }
+
     fn hear(&mut self, request: proto::StateRequest) -> Result<(), Status> {
         match request.message {
             Some(Message::Hello(_)) => Err(Status::failed_precondition("hello comes once")),
             Some(Message::Applied(version)) => {
-                self.cursor.applied();
+                if let Some(scope) = self.cursor.applied() {
+                    if let Some(leaving) = &mut self.leaving {
+                        leaving.heard = scope.is_empty();
+                    }
+                    self.place.heard(scope);
+                }
                 self.place.update(|peer| {
                     peer.applied = Some(version);
                     peer.refused = None;
@@ -179,7 +274,7 @@ impl Session {
             Some(Message::Rejected(rejected)) => {
                 let why: String =
                     rejected.reason.chars().filter(|letter| !letter.is_control()).take(MAX_REASON).collect();
-                tracing::warn!(reason = why, "an authz refused a state message");
+                self.place.publisher.note_rejected(&why);
                 self.place.update(|peer| peer.refused = Some(why));
                 let version = rejected.version.map_or(u64::MAX, |version| version.version);
                 self.cursor
@@ -201,8 +296,11 @@ impl Session {
                 Ok(())
             }
             Some(Message::Register(register)) => {
+                if self.leaving.is_some() {
+                    return Ok(());
+                }
                 // It decides for nobody else's connections.
-                if !self.place.hold(&self.scope()?).map_err(refused)?.covers(&register.service) {
+                if !self.place.hold(&self.scope()?, false, true).map_err(refused)?.scope.covers(&register.service) {
                     return Err(Status::permission_denied("a registration for a connection of others"));
                 }
                 self.registrations.take(self.place.publisher.office(), register);
@@ -210,6 +308,48 @@ impl Session {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// The next word of an authz, not before it is heard again.
+async fn next_word(
+    inbound: &mut Streaming<proto::StateRequest>,
+    deaf_until: Option<Instant>,
+) -> Option<Result<proto::StateRequest, Status>> {
+    if let Some(until) = deaf_until {
+        tokio::time::sleep_until(until).await;
+    }
+    inbound.next().await
+}
+
+/// Returns then; never, where there is no such moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How much one authz is heard: whoever has the certificate of one workload must not keep us from all others.
+#[derive(Debug)]
+struct Attention {
+    words: TokenBucket,
+    costly: TokenBucket,
+}
+
+impl Attention {
+    const fn full(now: MonotonicMillis) -> Self {
+        Self { words: TokenBucket::full(WORDS.1, now), costly: TokenBucket::full(COSTLY.1, now) }
+    }
+
+    /// Whether one more word is within what it may say.
+    fn is_left(&mut self, word: Option<&Message>, now: MonotonicMillis) -> bool {
+        let costly = match word {
+            Some(Message::Report(_) | Message::Rejected(_)) => true,
+            Some(Message::Hello(_) | Message::Applied(_) | Message::Register(_)) | None => false,
+        };
+        let words = self.words.take(WORDS.0, WORDS.1, now);
+        words && (!costly || self.costly.take(COSTLY.0, COSTLY.1, now))
     }
 }
 
@@ -234,4 +374,29 @@ pub(super) fn refusal(code: Code, why: &'static str, reason: String) -> Status {
     let mut metadata = MetadataMap::new();
     metadata.insert(REFUSED, MetadataValue::from_static(why));
     Status::with_metadata(code, reason, metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_reports_is_not_heard_and_what_an_authz_says_of_itself_is() {
+        let (report, applied) =
+            (Message::Report(proto::Report::default()), Message::Applied(proto::StateVersion::default()));
+        let at = |ms: u64| MonotonicMillis((1 << 40) + ms);
+        // An hour of an honest one: two reports at the start, then one a second, and fifty changes.
+        let mut honest = Attention::full(at(0));
+        assert!(honest.is_left(Some(&report), at(0)));
+        for second in 0..3600 {
+            assert!(honest.is_left(Some(&report), at(second * 1000)));
+            assert!((0..50).all(|change| honest.is_left(Some(&applied), at(second * 1000 + change * 10))));
+        }
+        // A thousand of each at once.
+        let mut flood = Attention::full(at(0));
+        assert_eq!((0..1000).filter(|_| flood.is_left(Some(&report), at(0))).count(), 10);
+        let mut flood = Attention::full(at(0));
+        assert_eq!((0..1000).filter(|_| flood.is_left(Some(&applied), at(0))).count(), 200);
+        assert!(flood.is_left(None, at(10)), "it is heard again");
+    }
 }

@@ -48,16 +48,36 @@ impl Stopwatch {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
+/// Time since this process first asked. It goes on while the machine sleeps, where the system can tell: what was confirmed
+/// before that is as old as it is.
+#[cfg(target_os = "linux")]
+fn running() -> Duration {
+    static START: LazyLock<Duration> = LazyLock::new(since_boot);
+    // First, or it would begin after it is read.
+    let start = *START;
+    since_boot().saturating_sub(start)
+}
+
+#[cfg(target_os = "linux")]
+fn since_boot() -> Duration {
+    Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime)).unwrap_or_default()
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
+fn running() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
+
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
     fn now(&self) -> Now {
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        let start = *START;
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         Now {
             wall: UnixMillis(u64::try_from(wall).unwrap_or(u64::MAX)),
             monotonic: MonotonicMillis(
-                u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(MONOTONIC_START_MS),
+                u64::try_from(running().as_millis()).unwrap_or(u64::MAX).saturating_add(MONOTONIC_START_MS),
             ),
         }
     }

@@ -25,6 +25,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::domain::time::UnixMillis;
+use crate::sys::ownership;
 use crate::sys::random;
 
 /// A folder whose entries only their owners may remove (inode(7)).
@@ -214,14 +215,38 @@ fn others_may_write(owner: u32, mode: u32, us: u32) -> Option<&'static str> {
 
 /// Opens an ordinary file for reading. What is none (a pipe, a device) is an error and holds nothing up.
 pub fn open_ordinary(path: &Path) -> io::Result<File> {
-    let file = open_at_once(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is no ordinary file")) }
+    ordinary(open_at_once(path)?)
+}
+
+/// The same in a folder another program writes to: a link in the file's place, which could lead to a secret that program may
+/// not read, is an error too.
+pub fn open_unlinked(path: &Path) -> io::Result<File> {
+    ordinary(open_with(path, AT_ONCE | OFlags::NOFOLLOW)?)
 }
 
 /// Opens whatever is there for reading: a pipe without waiting for its writer, a terminal without becoming its own.
 pub fn open_at_once(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
-    OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or_default()).open(path)
+    open_with(path, AT_ONCE)
+}
+
+const AT_ONCE: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
+
+fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    opened.map_err(|error| explained(path, error))
+}
+
+/// An error of opening a file to read it, with whose it is where that is what is wrong.
+fn explained(path: &Path, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    io::Error::new(error.kind(), ownership::denied(path))
+}
+
+fn ordinary(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is no ordinary file")) }
 }
 
 /// Reads at most `limit` bytes of an ordinary file of text; a longer one is an error, not a cut.
@@ -231,7 +256,7 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
 
 /// The same for a file that somebody names in a command: a pipe (`<(command)`) is waited for, as it is meant.
 pub fn read_named_text(path: &Path, limit: u64) -> io::Result<String> {
-    text_of(File::open(path)?, limit)
+    text_of(File::open(path).map_err(|error| explained(path, error))?, limit)
 }
 
 /// The text of an open file.

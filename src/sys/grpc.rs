@@ -25,17 +25,27 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
 
+use crate::sys::grpc_use::Patience;
+use crate::sys::grpc_use::Requests;
+use crate::sys::grpc_use::Share;
+use crate::sys::grpc_use::Shares;
 use crate::sys::inbound::Candidate;
 use crate::sys::inbound::Detached;
+use crate::sys::inbound::Guard;
 use crate::sys::inbound::Inbound;
 use crate::sys::inbound::Shown;
+use crate::sys::inbound::Unwelcome;
 use crate::sys::room::Place;
 use crate::sys::room::Room;
 use crate::sys::sparing::Sparing;
+use crate::sys::stream::VerifiedStream;
 use crate::sys::tasks::Stop;
 
 /// How long to wait after the system refused to accept, e.g. for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection that was idle for too long may take to finish a request that came at the same moment.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Connections on their way to a thread. They come rarely: Envoy opens one per worker and keeps it.
 const HANDED: usize = 16;
@@ -45,9 +55,13 @@ const HANDED: usize = 16;
 pub struct Limits {
     /// Threads of its own that share the connections; 0: the runtime of the caller serves them.
     pub threads: usize,
-    /// Connections at a time (of each thread). Where all places are taken the oldest whose other end is not verified yet
-    /// is closed; where there is none, further ones wait in the backlog.
+    /// Connections at a time (of each thread). Where all places are taken the oldest is closed whose other end is not
+    /// verified yet, or has shown a certificate and asked for nothing; where there is none, further ones wait in the backlog.
     pub connections: usize,
+    /// Connections at a time (of each thread) whose certificates have the same names; further ones are closed.
+    pub of_one: usize,
+    /// How long a connection with a certificate may have no request open.
+    pub patience: Patience,
     /// Requests at a time on one connection.
     pub streams: u32,
     /// Bytes of one request that may be on their way before it is read.
@@ -65,6 +79,10 @@ impl Default for Limits {
         Self {
             threads: 0,
             connections: 1024,
+            // Envoys have one certificate and a connection for each of their workers.
+            of_one: 512,
+            // They rest between two checks, and never before the first.
+            patience: Patience { first: Duration::from_secs(5), later: None },
             streams: 1024,
             stream_window: 1 << 20,
             connection_window: 8 << 20,
@@ -139,6 +157,8 @@ struct Adapter<A> {
     answers: A,
     /// Who asks, where a certificate says so.
     shown: Option<Shown>,
+    /// Counts the requests, where somebody wants to know.
+    requests: Option<Arc<Requests>>,
 }
 
 impl<A: Answers> hyper::service::Service<Request<Incoming>> for Adapter<A> {
@@ -150,7 +170,15 @@ impl<A: Answers> hyper::service::Service<Request<Incoming>> for Adapter<A> {
         if let Some(shown) = &self.shown {
             request.extensions_mut().insert(shown.clone());
         }
-        self.answers.answer(request)
+        let open = self.requests.as_ref().and_then(Requests::begin);
+        let answer = self.answers.answer(request);
+        match open {
+            None => answer,
+            Some(open) => Box::pin(async move {
+                let answer = answer.await?;
+                Ok(answer.map(|body| Body::new(open.until_end_of(body))))
+            }),
+        }
     }
 }
 
@@ -252,7 +280,7 @@ impl Source {
 }
 
 async fn serve_here<A: Answers>(name: &'static str, mut source: Source, service: A, limits: Limits, mut stop: Stop) {
-    let door = Arc::new(Door { name, limits, refusals: Sparing::default() });
+    let door = Arc::new(Door { name, limits, refusals: Sparing::default(), shares: Arc::default() });
     // A connection costs a stranger nothing: while it is unknown who is at its other end it makes room for others.
     let room = Room::guarded(limits.connections);
     let mut connections = JoinSet::new();
@@ -286,6 +314,32 @@ struct Door {
     limits: Limits,
     /// Speaks of those that were refused.
     refusals: Sparing,
+    /// Who has how many.
+    shares: Arc<Shares>,
+}
+
+/// A connection whose other end is known.
+struct Known {
+    stream: VerifiedStream,
+    guard: Guard,
+    shown: Option<Shown>,
+    /// Where a certificate says who it is.
+    _share: Option<Share>,
+}
+
+impl Door {
+    async fn know(&self, candidate: Candidate) -> Result<Known, Unwelcome> {
+        let (stream, guard) = candidate.verify().await?;
+        let shown = guard.shown();
+        let share = match &shown {
+            None => None,
+            Some(Shown { names, .. }) => {
+                let crowded = || Unwelcome::Crowded(names.first().cloned().unwrap_or_default());
+                Some(self.shares.take(names, self.limits.of_one).ok_or_else(crowded)?)
+            }
+        };
+        Ok(Known { stream, guard, shown, _share: share })
+    }
 }
 
 /// The next connection, and its place; `None`: there will be no more.
@@ -296,16 +350,16 @@ async fn accept(source: &mut Source, room: &Arc<Room>) -> io::Result<Option<(Can
 }
 
 async fn connection<A: Answers>(door: Arc<Door>, candidate: Candidate, place: Place, service: A, mut stop: Stop) {
-    let Door { name, limits, refusals } = &*door;
-    let verified = tokio::select! {
-        verified = candidate.verify() => verified,
+    let Door { name, limits, refusals, .. } = &*door;
+    let known = tokio::select! {
+        known = door.know(candidate) => known,
         () = place.told_to_leave() => {
             tracing::debug!(listener = name, "a connection made room for others before it was known whose it is");
             return;
         }
     };
-    let (stream, guard) = match verified {
-        Ok(verified) => verified,
+    let Known { stream, guard, shown, _share } = match known {
+        Ok(known) => known,
         Err(reason) => {
             match refusals.turn() {
                 Some(unsaid) => tracing::warn!(listener = name, %reason, unsaid, "a connection was refused"),
@@ -314,7 +368,17 @@ async fn connection<A: Answers>(door: Arc<Door>, candidate: Candidate, place: Pl
             return;
         }
     };
-    place.admission().admit();
+    let requests = shown.is_some().then(|| Requests::new(limits.patience));
+    if requests.is_none() {
+        place.admission().admit();
+    }
+    // Whoever has a certificate is let in with his first request: a connection alone costs him nothing.
+    let idle = async {
+        match &requests {
+            Some(requests) => requests.idle(|| place.admission().admit()).await,
+            None => std::future::pending().await,
+        }
+    };
     let (interval, timeout) = limits.keep_alive;
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -323,13 +387,24 @@ async fn connection<A: Answers>(door: Arc<Door>, candidate: Candidate, place: Pl
         .initial_connection_window_size(limits.connection_window)
         .keep_alive_interval(interval)
         .keep_alive_timeout(timeout)
-        .serve_connection(TokioIo::new(stream), Adapter { answers: service, shown: guard.shown() });
+        .serve_connection(TokioIo::new(stream), Adapter { answers: service, shown, requests: requests.clone() });
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
         () = guard.withdrawn() => {
             // Not gracefully: whoever is not trusted any more gets nothing more.
             tracing::warn!(listener = name, "a connection was ended: its certificate is not accepted any more");
+            return;
+        }
+        () = idle => {
+            tracing::debug!(listener = name, "a connection was ended: it asked for nothing");
+            served.as_mut().graceful_shutdown();
+            // An error means that it does not take the end.
+            let Ok(ended) = tokio::time::timeout(LEAVE_PATIENCE, served).await else { return };
+            ended
+        }
+        () = place.told_to_leave() => {
+            tracing::debug!(listener = name, "a connection made room for others before it asked for anything");
             return;
         }
         () = stop.wait() => {

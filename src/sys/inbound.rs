@@ -73,6 +73,9 @@ pub enum Unwelcome {
     /// Nobody can rely on us any more.
     #[error("TLS: our own certificate has expired")]
     Expired,
+    /// Whoever has a certificate with these names has enough connections; the first of them.
+    #[error("TLS: there are too many connections with the names of this certificate ({0})")]
+    Crowded(String),
     /// It took longer than a handshake takes.
     #[error("the TLS handshake took too long")]
     Slow,

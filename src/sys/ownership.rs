@@ -53,14 +53,7 @@ impl Refusal {
     /// The refusal in words that follow the name of the file, and what to do.
     pub fn said(self, path: &Path) -> String {
         let shown = path.display();
-        // How Kubernetes lays out its volumes: the name, or that of a folder on the way, is a link into `..data`.
-        let is_linked = |place: &Path| fs::read_link(place).is_ok_and(|target| target.starts_with("..data"));
-        let volume = path.ancestors().any(is_linked);
-        let advice = if volume {
-            "set defaultMode: 0440 on the volume and fsGroup on the pod".to_owned()
-        } else {
-            format!("run: chmod 600 {shown}")
-        };
+        let advice = if is_in_volume(path) { VOLUME_ADVICE.to_owned() } else { format!("run: chmod 600 {shown}") };
         match self {
             Self::Owner(owner) => {
                 format!("belongs to user {owner}, neither to the user of the gateway nor to root")
@@ -70,6 +63,34 @@ impl Refusal {
             Self::GroupWrites(mode) => format!("can be changed by its group (mode {mode:04o}); {advice}"),
         }
     }
+}
+
+/// What to change where Kubernetes has written the file: neither owner nor mode can be changed in the volume.
+const VOLUME_ADVICE: &str = "set defaultMode: 0440 on the volume and fsGroup on the pod";
+
+/// Whether a file lies as Kubernetes lays out its volumes: the name, or that of a folder on the way, is a link into `..data`.
+fn is_in_volume(path: &Path) -> bool {
+    let is_linked = |place: &Path| fs::read_link(place).is_ok_and(|target| target.starts_with("..data"));
+    path.ancestors().any(is_linked)
+}
+
+/// Why this process may not read a file, in words that follow its name, and what to do. Says whose the file is, or the folder on the
+/// way that keeps us out.
+pub fn denied(path: &Path) -> String {
+    let found = path.ancestors().find_map(|place| fs::metadata(place).ok().map(|found| (place, Access::of(&found))));
+    let Some((place, Access { owner, group, mode })) = found else { return "permission denied".to_owned() };
+    let us = Us::now();
+    let what = if place == path { "it".to_owned() } else { format!("the folder {}", place.display()) };
+    let advice = if is_in_volume(path) {
+        VOLUME_ADVICE.to_owned()
+    } else {
+        format!("let that user read it, for example: chown {} {}", us.user, place.display())
+    };
+    format!(
+        "permission denied: {what} belongs to user {owner} and group {group} with mode {mode:04o}, and this process is user {}; \
+         {advice}",
+        us.user
+    )
 }
 
 /// Whether a file may hold a secret of which nobody but us and root may know.
@@ -121,7 +142,47 @@ fn check_mode(found: &Access, us: &Us, allow_group_read: bool) -> Result<(), Ref
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "test code may panic")]
+
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    /// A file of this mode.
+    fn file(at: &Path, mode: u32) {
+        fs::write(at, "secret").unwrap();
+        fs::set_permissions(at, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_named_with_its_owner_and_mode_and_who_we_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        file(&path, 0o400);
+        let (said, us) = (denied(&path), Us::now().user);
+        assert!(said.contains(&format!("it belongs to user {us} and group ")), "{said}");
+        assert!(said.contains("with mode 0400") && said.contains(&format!("this process is user {us};")), "{said}");
+        assert!(said.ends_with(&format!("chown {us} {}", path.display())), "{said}");
+    }
+
+    #[test]
+    fn of_a_volume_of_kubernetes_the_volume_is_to_be_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("..version")).unwrap();
+        file(&folder.path().join("..version/key"), 0o400);
+        symlink("..version", folder.path().join("..data")).unwrap();
+        symlink("..data/key", folder.path().join("key")).unwrap();
+        let said = denied(&folder.path().join("key"));
+        assert!(said.ends_with(VOLUME_ADVICE) && said.contains("mode 0400") && !said.contains("chown"), "{said}");
+    }
+
+    #[test]
+    fn a_folder_that_keeps_us_out_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = denied(&folder.path().join("away/key"));
+        assert!(said.contains(&format!("the folder {} belongs to user", folder.path().display())), "{said}");
+    }
 
     #[test]
     fn owner_group_and_mode_decide() {

@@ -1,9 +1,14 @@
 //! Ports of listeners, taken exclusively, so that a foreign listener is found before anything of ours starts.
+//!
+//! A port that is held refuses connections: whoever waits for a port takes one that accepts for a program that answers.
 
 use std::io;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+
+use rustix::net::Shutdown;
+use rustix::net::sockopt;
 
 use crate::sys::process;
 use crate::sys::process::PortHolder;
@@ -50,29 +55,51 @@ pub fn of(holder: Option<&PortHolder>) -> String {
     holder.map(|holder| format!(" of process {} ({})", holder.pid, holder.name)).unwrap_or_default()
 }
 
+/// How many connections may wait to be accepted; the system's own bound is below or at it.
+const BACKLOG: i32 = 4096;
+
+/// An address nobody else can bind. Connections to it are refused, where the system can hold a port without listening on it
+/// (Linux), until its owner listens; elsewhere they wait.
+#[derive(Debug)]
+pub struct Held {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Held {
+    /// Which address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Listens on it. Fails only with what the system says.
+    pub fn listen(self) -> io::Result<TcpListener> {
+        // As every other listener: what is left of its connections must not keep the next one away.
+        sockopt::set_socket_reuseaddr(&self.socket, true)?;
+        rustix::net::listen(&self.socket, BACKLOG)?;
+        Ok(self.socket)
+    }
+}
+
 /// Takes the addresses of one listener. A port 0 becomes a real one, the same for all its addresses; `::1` is left out
 /// where the machine has no IPv6 and the listener has another address.
-pub fn take(wanted: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), PortError> {
-    let mut held = Vec::new();
-    let mut addresses: Vec<SocketAddr> = Vec::new();
+pub fn take(wanted: &[SocketAddr]) -> Result<Vec<Held>, PortError> {
+    let mut held: Vec<Held> = Vec::new();
     for address in wanted {
         let mut address = *address;
-        if let (0, Some(first)) = (address.port(), addresses.first()) {
-            address.set_port(first.port());
+        if let (0, Some(first)) = (address.port(), held.first()) {
+            address.set_port(first.address.port());
         }
-        if let Some((listener, bound)) = take_one(address, wanted.len() > 1)? {
-            held.push(listener);
-            addresses.push(bound);
-        }
+        held.extend(take_one(address, wanted.len() > 1)?);
     }
-    if addresses.is_empty() {
+    if held.is_empty() {
         return Err(PortError::NoAddress);
     }
-    Ok((held, addresses))
+    Ok(held)
 }
 
 /// Takes one address. `None`: it is `::1` on a machine without IPv6, and the listener has `others`.
-pub fn take_one(address: SocketAddr, others: bool) -> Result<Option<(TcpListener, SocketAddr)>, PortError> {
+pub fn take_one(address: SocketAddr, others: bool) -> Result<Option<Held>, PortError> {
     match bind(address) {
         Ok(taken) => Ok(Some(taken)),
         Err(error) if no_such_family(&error, address.ip()) && others => Ok(None),
@@ -86,11 +113,23 @@ pub fn take_one(address: SocketAddr, others: bool) -> Result<Option<(TcpListener
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+fn bind(address: SocketAddr) -> io::Result<Held> {
     // The standard library sets SO_REUSEADDR, never SO_REUSEPORT: old connections do not matter, listeners do.
-    let listener = TcpListener::bind(address)?;
-    let bound = listener.local_addr()?;
-    Ok((listener, bound))
+    let socket = TcpListener::bind(address)?;
+    let bound = socket.local_addr()?;
+    if rustix::net::shutdown(&socket, Shutdown::Read).is_err() {
+        // This system has no way back from listening.
+        return Ok(Held { socket, address: bound });
+    }
+    if address.port() == 0 {
+        // A port the system chose goes with the listening; one that is named stays.
+        rustix::net::bind(&socket, &bound)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        rustix::net::shutdown(&socket, Shutdown::Read)?;
+    }
+    // Only while it listens, a socket that has the option keeps others that have it from the port.
+    sockopt::set_socket_reuseaddr(&socket, false)?;
+    Ok(Held { socket, address: bound })
 }
 
 fn no_such_family(error: &io::Error, host: IpAddr) -> bool {
@@ -98,3 +137,7 @@ fn no_such_family(error: &io::Error, host: IpAddr) -> bool {
     let no_family = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
     host.is_ipv6() && host.is_loopback() && (absent || no_family)
 }
+
+#[cfg(test)]
+#[path = "ports_tests.rs"]
+mod tests;

@@ -81,6 +81,13 @@ impl AllTimes {
         })
     }
 
+    /// The same as a number in any case: 0 where there was no decision, the last bound where the bucket has none.
+    pub fn told_ms(&self, part: f64) -> f64 {
+        let last = BOUNDS_MICROS.last().copied().map_or(0.0, |bound| f64::from(bound) / 1000.0);
+        let none = self.within_ms(0.0).is_none();
+        self.within_ms(part).unwrap_or(if none { 0.0 } else { last })
+    }
+
     /// Adds what `now` has beyond `before`.
     fn add(&mut self, now: &Self, before: &Self) {
         for ((total, now), before) in self.0.iter_mut().zip(&now.0).zip(&before.0) {
@@ -255,6 +262,7 @@ mod tests {
     fn a_part_of_all_decisions_is_read_from_the_bounds() {
         let times = DecisionTimes::default();
         assert_eq!(times.totals().within_ms(0.5), None);
+        assert_eq!(times.totals().told_ms(0.5).to_bits(), 0.0_f64.to_bits());
         for (stage, micros) in [(Stage::Head, 20), (Stage::Body, 80), (Stage::Body, 90), (Stage::Body, 600_000)] {
             times.record(stage, true, Duration::from_micros(micros));
         }

@@ -432,6 +432,7 @@ const fn auth_stage(reason: DenyReason) -> Option<&'static str> {
         | DenyReason::SecretsLost
         | DenyReason::ProtocolMismatch
         | DenyReason::BodyTooLarge
+        | DenyReason::HeadersTooLarge
         | DenyReason::Unavailable => return None,
     })
 }

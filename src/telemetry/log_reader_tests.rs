@@ -194,3 +194,16 @@ fn the_access_log_is_cleaned_when_it_is_read() {
     let page = read(&fixture.places, LogStream::Access, &Start::Newest, ALL, &LogFilter::default()).unwrap();
     assert_eq!(serde_json::to_string(&page.lines).unwrap(), r#"[{"path":"/v1/[redacted]","status":200}]"#);
 }
+
+#[test]
+fn what_is_put_in_the_place_of_a_log_is_neither_shown_nor_waited_for() {
+    let fixture = Fixture::new();
+    let secret = fixture.file.with_file_name("key");
+    add(&secret, "{\"n\":7}\n");
+    std::os::unix::fs::symlink(&secret, &fixture.file).unwrap();
+    let shown = || read(&fixture.places, STREAM, &Start::Newest, ALL, &LogFilter::default());
+    assert!(shown().is_err(), "a link was followed");
+    fs::remove_file(&fixture.file).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &fixture.file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    assert!(shown().is_err(), "a pipe was read");
+}

@@ -182,7 +182,10 @@ impl Metrics {
             state_version: gauge("state_version", "Version of the published state")?,
             state_connections: gauge("state_connections", "Connections in the store")?,
             authz_connected: gauge("authz_connected", "Connected authz processes")?,
-            authz_ready: gauge("authz_ready", "Connected authz processes that answer and hold the published state")?,
+            authz_ready: gauge(
+                "authz_ready",
+                "Authz processes that answer and hold the published state; where one of this machine is, those alone",
+            )?,
             replay_entries: gauge("replay_entries", "Live entries of the replay windows")?,
             replay_capacity: gauge("replay_capacity", "Entries the replay windows may hold")?,
             replay_share_refused: counter(
@@ -260,7 +263,9 @@ impl Metrics {
             };
             seen.counters.retain(|(node, at), _| current(node, at));
         }
-        let sum = |count: fn(&AuthzCounters) -> u64| gauge_value(reports.iter().map(count).sum());
+        // Others write these numbers.
+        let sum =
+            |count: fn(&AuthzCounters) -> u64| gauge_value(reports.iter().map(count).fold(0, u64::saturating_add));
         self.replay_entries.set(sum(|report| report.replay_entries));
         self.replay_capacity.set(sum(|report| report.replay_capacity));
     }

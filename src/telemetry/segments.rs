@@ -17,6 +17,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::domain::hex;
+use crate::sys::files;
 use crate::sys::files::beside;
 use crate::sys::files::read_text;
 use crate::sys::files::write_private;
@@ -242,9 +243,10 @@ pub fn is_followed(log: &Path, position: &Position) -> io::Result<bool> {
     })
 }
 
-/// Opens a file of a log; `None` where there is none.
+/// Opens a file of a log; `None` where there is none. Envoy may write to the folder of its own logs, and whoever has taken it over
+/// must not have another file shown, nor a reader held up by a pipe.
 pub(in crate::telemetry) fn open(path: &Path, number: Option<u64>) -> io::Result<Option<(File, Segment)>> {
-    let file = match File::open(path) {
+    let file = match files::open_unlinked(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

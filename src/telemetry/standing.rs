@@ -16,30 +16,50 @@ use crate::telemetry::metrics::MAX_LABEL_VALUES;
 use crate::telemetry::metrics::label_pair;
 use crate::telemetry::metrics::options;
 
-/// What a gauge is called, what it means, and the label it has, if any.
-type Described = (&'static str, &'static str, Option<&'static str>);
+/// What a gauge is called, what it means, and the labels it has, if any.
+type Described = (&'static str, &'static str, &'static [&'static str]);
 
-const STATE_INFO: Described =
-    ("state_info", "Always 1; the label names the epoch of the published state", Some("epoch"));
+const STATE_INFO: Described = ("state_info", "Always 1; the label names the epoch of the published state", &["epoch"]);
 const ACKNOWLEDGED: Described =
-    ("authz_acknowledged_version", "Version of the state an authz process has applied; 0 = none", Some("node"));
+    ("authz_acknowledged_version", "Version of the state an authz process has applied; 0 = none", &["node"]);
 const LAG: Described =
-    ("authz_lag_versions", "Versions of the published state an authz process has not applied yet", Some("node"));
-const DATABASE: Described = ("store_database_bytes", "Size of the store's database file", None);
-const WAL: Described = ("store_wal_bytes", "Size of the store's write-ahead log", None);
-const FREE: Described = ("store_free_bytes", "Bytes of the database file that hold nothing", None);
-const AUDIT_ENTRIES: Described = ("store_audit_entries", "Entries of the audit in the store", None);
-const AUDIT_AGE: Described = ("store_audit_oldest_age_seconds", "Age of the oldest entry of the audit", None);
-const RESIDENT: Described = ("process_resident_memory_bytes", "Memory a process of the gateway holds", Some("process"));
-const OPEN: Described = ("process_open_fds", "Files and sockets a process of the gateway has open", Some("process"));
-const MAX_OPEN: Described = ("process_max_fds", "Files and sockets it may have open", Some("process"));
+    ("authz_lag_versions", "Versions of the published state an authz process has not applied yet", &["node"]);
+const REPLAY_USED: Described =
+    ("authz_replay_used_ratio", "Part of the room in its replay window an authz process has used up", &["node"]);
+const CONDITION: Described = (
+    "condition",
+    "1 where a condition of readiness holds, 0 where it does not; what cannot be asked is not shown, nor what a drain keeps",
+    &["condition", "requirement", "subject"],
+);
+const DATABASE: Described = ("store_database_bytes", "Size of the store's database file", &[]);
+const WAL: Described = ("store_wal_bytes", "Size of the store's write-ahead log", &[]);
+const FREE: Described = ("store_free_bytes", "Bytes of the database file that hold nothing", &[]);
+const AUDIT_ENTRIES: Described = ("store_audit_entries", "Entries of the audit in the store", &[]);
+const AUDIT_AGE: Described = ("store_audit_oldest_age_seconds", "Age of the oldest entry of the audit", &[]);
+const RESIDENT: Described = ("process_resident_memory_bytes", "Memory a process of the gateway holds", &["process"]);
+const OPEN: Described = ("process_open_fds", "Files and sockets a process of the gateway has open", &["process"]);
+const MAX_OPEN: Described = ("process_max_fds", "Files and sockets it may have open", &["process"]);
 const STARTED: Described = (
     "process_start_time_seconds",
     "When a process of the gateway started, in seconds since the Unix epoch",
-    Some("process"),
+    &["process"],
 );
-const ALL: [Described; 12] =
-    [STATE_INFO, ACKNOWLEDGED, LAG, DATABASE, WAL, FREE, AUDIT_ENTRIES, AUDIT_AGE, RESIDENT, OPEN, MAX_OPEN, STARTED];
+const ALL: [Described; 14] = [
+    STATE_INFO,
+    ACKNOWLEDGED,
+    LAG,
+    REPLAY_USED,
+    CONDITION,
+    DATABASE,
+    WAL,
+    FREE,
+    AUDIT_ENTRIES,
+    AUDIT_AGE,
+    RESIDENT,
+    OPEN,
+    MAX_OPEN,
+    STARTED,
+];
 
 /// What a look has found.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -48,6 +68,8 @@ pub struct Standing {
     pub epoch: String,
     /// The connected authz processes.
     pub nodes: Vec<Node>,
+    /// The conditions of readiness, as they were found last.
+    pub conditions: Vec<Held>,
     /// The store; `None` where it could not be asked.
     pub store: Option<StoreStanding>,
     /// Our own process.
@@ -63,8 +85,23 @@ pub struct Node {
     pub acknowledged: u64,
     /// How many versions that is behind; all of them where it has none of this epoch.
     pub lag: u64,
+    /// Part of the room in its replay window that is used up, 0 to 1; `None` where it has told of none.
+    pub replay_used: Option<f64>,
     /// The process.
     pub process: Process,
+}
+
+/// A condition of readiness.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Its type, e.g. `NonceStore`.
+    pub condition: String,
+    /// `required`: the gateway is not ready without; else `advisory`.
+    pub requirement: &'static str,
+    /// Which part of the gateway it is about.
+    pub subject: String,
+    /// Whether it holds.
+    pub holds: bool,
 }
 
 /// A process.
@@ -100,8 +137,8 @@ pub(in crate::telemetry) struct StandingGauges {
 
 impl StandingGauges {
     pub(in crate::telemetry) fn new() -> Result<Self, prometheus::Error> {
-        let described = |(name, help, label): Described| {
-            let labels = label.into_iter().map(str::to_owned).collect();
+        let described = |(name, help, labels): Described| {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
             options(name, help).variable_labels(labels).describe()
         };
         Ok(Self { descs: ALL.into_iter().map(described).collect::<Result<_, _>>()?, last: Arc::default() })
@@ -132,6 +169,13 @@ fn families(standing: &Standing) -> Vec<proto::MetricFamily> {
     }
     out.push(family(ACKNOWLEDGED, by_node(|node| node.acknowledged as f64)));
     out.push(family(LAG, by_node(|node| node.lag as f64)));
+    let used = nodes.iter().filter_map(|(name, node)| Some((name.as_str(), node.replay_used?))).collect();
+    out.push(family(REPLAY_USED, used));
+    let held = standing.conditions.iter().map(|held| {
+        let values = [held.condition.as_str(), held.requirement, held.subject.as_str()];
+        gauge(CONDITION, &values, f64::from(u8::from(held.holds)))
+    });
+    out.push(family_of(CONDITION, held.collect()));
     if let Some(store) = &standing.store {
         for (described, value) in [
             (DATABASE, store.database_bytes as f64),
@@ -178,20 +222,27 @@ fn named(nodes: &[Node]) -> Vec<(String, &Node)> {
         .collect()
 }
 
-fn family((name, help, label): Described, values: Vec<(&str, f64)>) -> proto::MetricFamily {
-    let metrics = values.into_iter().map(|(value_of_label, value)| {
-        let labels = label.map(|name| label_pair(name, value_of_label)).into_iter().collect();
-        let mut gauge = proto::Gauge::default();
-        gauge.set_value(value);
-        let mut metric = proto::Metric::from_label(labels);
-        metric.set_gauge(gauge);
-        metric
-    });
+/// A family whose gauges have one label, or none.
+fn family(described: Described, values: Vec<(&str, f64)>) -> proto::MetricFamily {
+    let metrics = values.into_iter().map(|(value_of_label, value)| gauge(described, &[value_of_label], value));
+    family_of(described, metrics.collect())
+}
+
+fn gauge((_, _, labels): Described, values_of_labels: &[&str], value: f64) -> proto::Metric {
+    let labels = labels.iter().zip(values_of_labels).map(|(name, value)| label_pair(name, value)).collect();
+    let mut gauge = proto::Gauge::default();
+    gauge.set_value(value);
+    let mut metric = proto::Metric::from_label(labels);
+    metric.set_gauge(gauge);
+    metric
+}
+
+fn family_of((name, help, _): Described, metrics: Vec<proto::Metric>) -> proto::MetricFamily {
     let mut family = proto::MetricFamily::default();
     family.set_name(format!("sigilum_gateway_{name}"));
     family.set_help(help.to_owned());
     family.set_field_type(proto::MetricType::GAUGE);
-    family.set_metric(metrics.collect());
+    family.set_metric(metrics);
     family
 }
 
@@ -206,7 +257,7 @@ mod tests {
     }
 
     fn node(name: &str, lag: u64) -> Node {
-        Node { name: name.to_owned(), acknowledged: 7, lag, process: Process::default() }
+        Node { name: name.to_owned(), acknowledged: 7, lag, ..Node::default() }
     }
 
     #[test]
@@ -254,5 +305,23 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
         assert!(!text.contains("bytes{process=\"admin\"}"), "{text}");
+    }
+
+    #[test]
+    fn a_condition_is_shown_with_what_it_means() {
+        let held = |condition: &str, requirement, holds| Held {
+            condition: condition.to_owned(),
+            requirement,
+            subject: "authz".to_owned(),
+            holds,
+        };
+        let conditions = vec![held("NonceStore", "required", true), held("StateCertificates", "advisory", false)];
+        let text = text(&Standing { conditions, ..Standing::default() });
+        for line in [
+            "sigilum_gateway_condition{condition=\"NonceStore\",requirement=\"required\",subject=\"authz\"} 1",
+            "sigilum_gateway_condition{condition=\"StateCertificates\",requirement=\"advisory\",subject=\"authz\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
     }
 }

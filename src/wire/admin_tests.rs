@@ -73,14 +73,19 @@ fn members_beyond_the_seed_appear_once_they_are_set() {
 }
 
 #[test]
-fn a_patch_changes_what_it_names_and_null_clears() {
+fn a_patch_changes_what_it_names_and_null_clears_what_is_ours() {
     let first = record(
         r#"{"id":"linear","name":"Linear","base_url":"https://a.example","path_prefix":"/v1","auth_secret_key":"k",
             "secrets":{"k":"s"},"allowed_methods":["GET"],"rotation_interval_days":7,"extra_headers":{"x-a":"b"}}"#,
     );
-    for unchanged in
-        ["{}", r#"{"name":"","path_prefix":"","rotation_interval_days":0,"status":"","secrets":{"k":"x"}}"#]
-    {
+    for unchanged in [
+        "{}",
+        r#"{"name":"","path_prefix":"","rotation_interval_days":0,"status":"","secrets":{"k":"x"}}"#,
+        r#"{"name":null,"base_url":null,"path_prefix":null,"auth_mode":null,"auth_header_name":null,"auth_prefix":null,
+                "auth_secret_key":null,"rotation_interval_days":null,"status":null,"mcp_endpoint":null,"mcp_transport":null,
+                "mcp_tool_allowlist":null,"mcp_tool_denylist":null,"mcp_max_tools_exposed":null,
+                "mcp_subject_tool_policies":null}"#,
+    ] {
         assert_eq!(json(patched(&first, unchanged)), json(first.clone()), "{unchanged}");
     }
     let moved = patched(&first, r#"{"base_url":"https://b.example:8443/x/","status":"disabled","allowed_methods":[]}"#);
@@ -89,7 +94,7 @@ fn a_patch_changes_what_it_names_and_null_clears() {
     assert_eq!(moved.settings.path_prefix, "/v1");
     let cleared = patched(
         &first,
-        r#"{"name":null,"path_prefix":null,"allowed_methods":null,"rotation_interval_days":null,"extra_headers":null}"#,
+        r#"{"name":"linear","path_prefix":"/","allowed_methods":null,"rotation_interval_days":-1,"extra_headers":null}"#,
     );
     assert_eq!(json(cleared), json(record(&PLAIN.replace("api.linear.app/", "a.example"))));
 }
@@ -114,8 +119,9 @@ fn a_header_keeps_its_name_in_another_mode_and_a_parameters_name_is_never_a_head
     let query = patched(&first, r#"{"auth_mode":"query_param"}"#);
     assert_eq!(query.settings.auth_target, "api_key");
     assert_eq!(patched(&query, r#"{"auth_mode":"header_key"}"#).settings.auth_target, "Authorization");
-    let cleared = patched(&first, r#"{"auth_mode":null,"auth_header_name":null}"#);
-    assert_eq!(cleared.settings.auth_target, "Authorization");
+    // What a client of the seed sends for "as it is" moves the credential nowhere.
+    let same = patched(&header, r#"{"auth_mode":null,"auth_header_name":null,"auth_prefix":null}"#);
+    assert_eq!(same.settings, header.settings);
 }
 
 #[test]
@@ -131,7 +137,7 @@ fn mcp_members_come_back() {
         ),
         "{text}"
     );
-    let untouched = r#"{"mcp_tool_allowlist":null,"mcp_tool_denylist":null,"mcp_max_tools_exposed":null,"mcp_subject_tool_policies":null}"#;
+    let untouched = r#"{"mcp_tool_allowlist":null,"mcp_tool_denylist":null,"mcp_max_tools_exposed":null,"mcp_subject_tool_policies":null,"mcp_endpoint":null}"#;
     assert_eq!(json(patched(&first, untouched)), text);
     let bare = patched(&first, r#"{"mcp_tool_allowlist":[],"mcp_max_tools_exposed":0,"mcp_subject_tool_policies":{}}"#);
     assert!(json(bare).contains(r#""mcp_tool_policy":{},"mcp_discovery":{}"#));

@@ -2,6 +2,7 @@
 //!
 //! An answer that allows holds the credential; it goes to Envoy and nowhere else.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -26,6 +27,7 @@ use crate::domain::decision::Denial;
 use crate::domain::decision::DenyReason;
 use crate::domain::decision::Plan;
 use crate::domain::registration::Registering;
+use crate::domain::request::HeaderSize;
 use crate::domain::request::RequestView as _;
 use crate::domain::time::UnixMillis;
 use crate::wire::envelope;
@@ -40,6 +42,15 @@ const OK: i32 = 0;
 const PERMISSION_DENIED: i32 = 7;
 /// Longest path, namespace or subject in the metadata, in bytes: Envoy's log line repeats them.
 const MAX_TEXT: usize = 1024;
+
+/// How long Envoy waits for the provider's response headers, in milliseconds.
+const TRY_TIMEOUT: &str = "x-envoy-upstream-rq-per-try-timeout-ms";
+/// How long a whole stream may take, in milliseconds.
+const STREAM_DURATION: &str = "x-envoy-upstream-stream-duration-ms";
+/// How often Envoy tries again, whatever its route says.
+const MAX_RETRIES: &str = "x-envoy-max-retries";
+/// Digits of the longest of both times: a week.
+const MAX_DIGITS: usize = 9;
 
 /// Headers of the proof and of the trust between agent and gateway, besides those with our prefixes.
 const PROOF: [&str; 3] = ["signature", "signature-input", "content-digest"];
@@ -63,6 +74,13 @@ const PRIVATE: [&str; 10] = [
 /// judged. Proxies in front of us may add them, so they are removed and not refused.
 const OVERRIDES: [&str; 6] =
     ["x-original-url", "x-original-uri", "x-rewrite-url", "x-original-host", "x-host", "x-http-host-override"];
+/// What our own Envoy takes from agents or removes before a provider, and somebody else's may let through: an agent that counts as
+/// internal there steers retries and hedging with such fields, and one signed request becomes several.
+const BETWEEN_PROXIES: [&str; 2] = ["x-envoy-", "x-forwarded-"];
+/// Fields of the same kind without a common prefix.
+const CLIENT: [&str; 4] = ["x-real-ip", "x-client-ip", "x-client-cert", "x-ssl-client-cert"];
+/// Stays: the router of Envoy refuses a request without it.
+const SCHEME: &str = "x-forwarded-proto";
 /// Trace context, which tells a provider who else was called.
 const TRACE: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
@@ -83,6 +101,38 @@ pub fn proceed() -> CheckResponse {
         status: Some(Status { code: OK, ..Status::default() }),
         dynamic_metadata: None,
         http_response: Some(HttpResponse::OkResponse(OkHttpResponse::default())),
+    }
+}
+
+/// Whether Envoy can write this plan into the request. It counts what is replaced and removed as well: Envoy need not do
+/// either first. Judged before a nonce is used: whoever is refused by Envoy afterwards has lost it.
+pub fn fits(check: &Check<'_>, plan: &Plan) -> bool {
+    check.held().and(added(check, plan)).is_within(check.most())
+}
+
+/// What [`Answering::allow`] sets.
+fn added(check: &Check<'_>, plan: &Plan) -> HeaderSize {
+    let settings = &plan.connection.settings;
+    let guest = check.assigned_connection().is_some();
+    let mut size = HeaderSize::default();
+    if !guest || matches!(plan.connection.credential, Ok(Credential::Query { .. })) {
+        size = size.with(":path", plan.path.len());
+    }
+    if guest {
+        size = size.with(MAX_RETRIES, 1);
+    } else {
+        size = size
+            .with(":authority", settings.upstream.authority.len())
+            .with("x-sigilum-cluster", cluster(&settings.upstream).len())
+            .with(TRY_TIMEOUT, MAX_DIGITS)
+            .with(STREAM_DURATION, MAX_DIGITS);
+    }
+    for (name, value) in &settings.extra_headers {
+        size = size.with(name, value.len());
+    }
+    match &plan.connection.credential {
+        Ok(Credential::Header { name, value }) => size.with(name.as_str(), value.expose().len()),
+        Ok(Credential::Query { .. }) | Err(_) => size,
     }
 }
 
@@ -193,9 +243,12 @@ impl Answering<'_> {
             out.push(set(":authority", settings.upstream.authority.as_str()));
             out.push(set("x-sigilum-cluster", cluster(&settings.upstream)));
             let response = settings.response_timeout.as_millis();
-            out.push(set("x-envoy-upstream-rq-per-try-timeout-ms", response.to_string()));
+            out.push(set(TRY_TIMEOUT, response.to_string()));
             let stream = settings.max_stream.as_millis();
-            out.push(set("x-envoy-upstream-stream-duration-ms", stream.to_string()));
+            out.push(set(STREAM_DURATION, stream.to_string()));
+        } else {
+            // Whatever its route says: the nonce was used once, so the request is sent once.
+            out.push(set(MAX_RETRIES, "0"));
         }
         for (name, value) in &settings.extra_headers {
             out.push(set(name.as_str(), value.as_str()));
@@ -275,15 +328,28 @@ fn identify(fields: &mut HashMap<String, Value>, caller: &Caller) {
 /// The fields that must not reach the provider. What is set is never removed: Envoy removes last.
 fn removals(check: &Check<'_>, connection: &Connection, set: &[HeaderValueOption]) -> Vec<String> {
     let is_set = |name: &str| set.iter().any(|option| option.header.as_ref().is_some_and(|header| header.key == name));
+    let guest = check.assigned_connection().is_some();
     let mut upgrade = false;
     let mut out: Vec<String> = Vec::with_capacity(12);
     for (name, _) in check.fields() {
         upgrade |= name == "upgrade";
-        let private = PROOF.contains(&name)
-            || OURS.iter().any(|prefix| name.starts_with(prefix))
-            || PRIVATE.contains(&name)
-            || OVERRIDES.contains(&name)
-            || TRACE.contains(&name) && !connection.settings.forward_trace;
+        // CGI and its followers read `_` as `-`; our own Envoy lets none through.
+        let read_as =
+            if guest && name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) };
+        let between = || {
+            BETWEEN_PROXIES.iter().any(|prefix| read_as.starts_with(prefix)) && read_as != SCHEME
+                || CLIENT.contains(&&*read_as)
+                // One that only looks like the scheme is the agent's.
+                || read_as == SCHEME && name != SCHEME
+                // And so is one that only looks like what is injected.
+                || name.contains('_') && is_set(&read_as)
+        };
+        let private = PROOF.contains(&&*read_as)
+            || OURS.iter().any(|prefix| read_as.starts_with(prefix))
+            || PRIVATE.contains(&&*read_as)
+            || OVERRIDES.contains(&&*read_as)
+            || TRACE.contains(&&*read_as) && !connection.settings.forward_trace
+            || guest && between();
         if private && !is_set(name) && !out.iter().any(|listed| listed == name) {
             out.push(name.to_owned());
         }

@@ -6,12 +6,16 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
 
-/// Largest page of the approved feed.
+/// Largest page of the approved feed that our API grants.
 pub const MAX_PAGE: u32 = 2000;
-/// Header of the feed's first page: where in the history of this service's claims the answer stands, as
-/// `<epoch>.<number>`. Only our API sends it; a stream of changes can then be asked for from there.
+/// Rows of the approved feed a gateway asks for at a time.
+pub const FEED_PAGE: u32 = 500;
+/// Header of each page of the feed: where in the history of this service's claims the answer stands, as
+/// `<epoch>.<number>`. Only our API sends it; a stream of changes can be asked for from that of the first page, and pages
+/// of which it is the same were cut from the same list.
 pub const CURSOR_HEADER: &str = "sigilum-claims-cursor";
 /// Header that says whose key a claim names: with `namespace-only` the signer registers another key of its namespace.
 pub const BINDING_HEADER: &str = "x-sigilum-claim-binding";
@@ -69,14 +73,35 @@ pub struct FeedClaim {
     pub expires_at: Option<String>,
 }
 
-/// What a gateway reads of a [`FeedPage`], without copying it.
+/// What a gateway reads of a [`FeedPage`], without copying it. Others' APIs write `null` for no claims, and say little of
+/// where a page stands, or nothing.
 #[derive(Debug, Deserialize)]
 pub struct FeedRows<'a> {
-    /// Newest approval first.
-    #[serde(borrow)]
-    pub claims: Vec<FeedRow<'a>>,
+    /// Newest approval first. It has to be there: a body without it is another answer and approves nobody.
+    #[serde(borrow, deserialize_with = "present")]
+    pub claims: Option<Vec<FeedRow<'a>>>,
     /// Where the page stands.
-    pub pagination: Pagination,
+    #[serde(default)]
+    pub pagination: Option<PageSaid>,
+}
+
+/// Reads a member that may be `null`, but not be absent.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(deserializer)
+}
+
+/// What a page says of where it stands, as far as it does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct PageSaid {
+    /// Rows before this page.
+    #[serde(default)]
+    pub offset: Option<u64>,
+    /// Rows in all.
+    #[serde(default)]
+    pub total: Option<u64>,
+    /// Whether rows follow.
+    #[serde(default)]
+    pub has_more: Option<bool>,
 }
 
 /// What a gateway reads of a [`FeedClaim`]; what is missing is judged by the reader.
@@ -267,7 +292,7 @@ mod tests {
         assert_eq!(page.claims.first().unwrap().agent_id.as_deref(), Some("x"));
         assert_eq!(page.pagination.total, 1);
         let rows: FeedRows<'_> = serde_json::from_str(text).unwrap();
-        let row = rows.claims.first().unwrap();
+        let row = rows.claims.as_ref().unwrap().first().unwrap();
         let namespace = &row.namespace.as_ref().unwrap().0;
         assert!(matches!(namespace, Cow::Borrowed("a-b")) && row.expires_at.is_none());
     }

@@ -77,7 +77,7 @@ fn anchor(code: &str, status: u16) -> &'static str {
     {
         "#runtime-and-mcp-errors"
     } else if matches!(code, "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "REQUEST_BODY_TOO_LARGE")
-        || matches!(status, 404 | 405 | 413)
+        || matches!(status, 404 | 405 | 413 | 431)
     {
         "#generic-and-operator-errors"
     } else {

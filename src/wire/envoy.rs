@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
 use prost::Message as _;
 
 use crate::domain::request::BodyView;
+use crate::domain::request::HeaderSize;
 use crate::domain::request::RequestView;
 use crate::domain::request::Stage;
 
@@ -26,6 +27,17 @@ pub const CONNECTION_EXTENSION: &str = "connection";
 /// `context_extensions` key by which somebody else's Envoy says whether it buffers the body:
 /// `buffered`, or `none` (the default, because it fails closed).
 pub const BODY_EXTENSION: &str = "body";
+/// `context_extensions` key by which somebody else's Envoy says how many header fields it allows, where that is not
+/// Envoy's default; named after the setting.
+pub const COUNT_EXTENSION: &str = "max_headers_count";
+/// The same of their size, in KiB.
+pub const SIZE_EXTENSION: &str = "max_request_headers_kb";
+
+/// What a request may hold once a decision is written into it: the limits of `envoy/envoy.yaml`. Envoy judges by the
+/// same limits what it receives and what a decision makes of it, so they are above what a client may send.
+pub const MOST_OF_OURS: HeaderSize = HeaderSize { fields: 200, bytes: 160 * 1024 };
+/// The same of somebody else's Envoy where it says nothing of its limits: Envoy's defaults.
+pub const MOST_OF_GUEST: HeaderSize = HeaderSize { fields: 100, bytes: 60 * 1024 };
 
 /// Longest request id that is repeated, in characters.
 const MAX_REQUEST_ID: usize = 128;
@@ -89,6 +101,7 @@ pub struct Check<'a> {
     body: BodyView<'a>,
     client: Option<IpAddr>,
     connection: Option<&'a str>,
+    most: HeaderSize,
     request_id: &'a str,
 }
 
@@ -129,12 +142,13 @@ impl<'a> Check<'a> {
             method: facts.method.unwrap_or(http.method.as_bytes()),
             // Two of them: somebody in front of Envoy adds to what Envoy should replace. No scheme
             // verifies no signature.
-            scheme: if facts.schemes == 1 { facts.scheme } else { b"" },
+            scheme: if facts.schemes == 1 { scheme(facts.scheme) } else { b"" },
             authority: facts.authority.unwrap_or(http.host.as_bytes()),
             target: facts.target.unwrap_or(http.path.as_bytes()),
             body: body(http, &facts, buffered),
             client: client(attributes, &facts, connection.is_some()),
             connection,
+            most: if connection.is_some() { most_of_guest(attributes) } else { MOST_OF_OURS },
             request_id: request_id(facts.request_id, &http.id),
         })
     }
@@ -152,6 +166,16 @@ impl<'a> Check<'a> {
     /// The header fields, pseudo header fields among them, names in lower case.
     pub fn fields(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
         self.headers.iter().map(|header| (header.key.as_str(), value(header)))
+    }
+
+    /// Everything that is in the request by now, with what Envoy has added.
+    pub fn held(&self) -> HeaderSize {
+        self.fields().fold(HeaderSize::default(), |size, (name, value)| size.with(name, value.len()))
+    }
+
+    /// What it may hold once a decision is written into it.
+    pub const fn most(&self) -> HeaderSize {
+        self.most
     }
 
     /// The protocol between client and Envoy, e.g. `HTTP/1.1`.
@@ -181,6 +205,11 @@ impl RequestView for Check<'_> {
         self.fields()
     }
 
+    fn sent(&self) -> HeaderSize {
+        let fields = self.fields().filter(|(name, _)| !is_envoys(name));
+        fields.fold(HeaderSize::default(), |size, (name, value)| size.with(name, value.len()))
+    }
+
     fn body(&self) -> BodyView<'_> {
         self.body
     }
@@ -191,6 +220,24 @@ impl RequestView for Check<'_> {
 
     fn assigned_connection(&self) -> Option<&str> {
         self.connection
+    }
+}
+
+/// What somebody else's Envoy says its limits are.
+fn most_of_guest(attributes: &AttributeContext) -> HeaderSize {
+    let said = |key: &str| attributes.context_extensions.get(key).and_then(|text| text.parse::<usize>().ok());
+    HeaderSize {
+        fields: said(COUNT_EXTENSION).unwrap_or(MOST_OF_GUEST.fields),
+        bytes: said(SIZE_EXTENSION).map_or(MOST_OF_GUEST.bytes, |kib| kib.saturating_mul(1024)),
+    }
+}
+
+/// Whether a field is one Envoy writes itself, whatever the client sent. `:authority` is the client's Host.
+fn is_envoys(name: &str) -> bool {
+    match name {
+        ":authority" => false,
+        "x-forwarded-for" | "x-forwarded-proto" | "x-request-id" => true,
+        name => [":", "x-envoy-", "x-sigilum-"].iter().any(|prefix| name.starts_with(prefix)),
     }
 }
 
@@ -253,6 +300,13 @@ fn body<'a>(http: &'a HttpRequest, facts: &Facts<'a>, buffered: bool) -> BodyVie
         Ok(None) if !facts.chunked && http.protocol.starts_with("HTTP/1") => BodyView::Whole(seen),
         Ok(None) => BodyView::Hidden,
     }
+}
+
+/// The scheme the client spoke to the first of the proxies that are trusted. Envoy writes its own where none is, so the
+/// header is one scheme then. Proxies may add theirs behind a comma; what is no scheme of HTTP was no TLS.
+fn scheme(forwarded: &[u8]) -> &'static [u8] {
+    let first = forwarded.split(|byte| *byte == b',').next().unwrap_or_default();
+    if first.trim_ascii().eq_ignore_ascii_case(b"https") { b"https" } else { b"http" }
 }
 
 /// The client as our Envoy counted it from the right; behind somebody else's Envoy, its direct peer,

@@ -149,6 +149,31 @@ fn a_doubled_scheme_is_none_and_an_odd_request_id_is_not_repeated() {
 }
 
 #[test]
+fn the_scheme_is_the_first_that_was_forwarded() {
+    for (forwarded, scheme) in [
+        ("https", "https"),
+        ("HTTPS", "https"),
+        ("https,http", "https"),
+        (" hTTps , http", "https"),
+        ("http", "http"),
+        ("http, https", "http"),
+        ("ftp", "http"),
+        ("", "http"),
+        (",https", "http"),
+        ("https2", "http"),
+        ("https http", "http"),
+    ] {
+        let mut message = request(&[], b"");
+        for header in &mut http(&mut message).header_map.as_mut().unwrap().headers {
+            if header.key == "x-forwarded-proto" {
+                header.raw_value = forwarded.as_bytes().to_vec();
+            }
+        }
+        assert_eq!(Check::read(&message).unwrap().scheme(), scheme.as_bytes(), "{forwarded:?}");
+    }
+}
+
+#[test]
 fn the_stage_is_named_or_it_is_the_decision() {
     assert_eq!(decode_stage(None), Ok(Stage::Body));
     assert_eq!(decode_stage(Some(b"body")), Ok(Stage::Body));
@@ -335,6 +360,77 @@ fn a_signed_agent_id_is_in_the_metadata_and_bounded() {
     assert_eq!(metadata(&response)["agent_id"], Kind::StringValue("bot".to_owned()));
 }
 
+/// Names and values of what an answer sets.
+fn set_size(response: &CheckResponse) -> HeaderSize {
+    let Some(HttpResponse::OkResponse(ok)) = &response.http_response else { return HeaderSize::default() };
+    let headers = ok.headers.iter().filter_map(|option| option.header.as_ref());
+    headers.fold(HeaderSize::default(), |size, header| size.with(&header.key, header.value.len()))
+}
+
+#[test]
+fn a_plan_fits_where_envoy_could_write_it_and_nowhere_else() {
+    let modes = [(proto::AuthMode::Bearer, "Authorization"), (proto::AuthMode::QueryParam, "api_key")];
+    for (mode, name) in modes {
+        for extensions in [&[][..], &[("connection", "svc-one"), ("body", "buffered")][..]] {
+            let mut plan = plan(connection(mode, name));
+            let of_length = |length: usize| {
+                let filler = "x".repeat(length);
+                let mut message = request(&[("x-filler", &filler)], b"");
+                guest(&mut message, extensions);
+                message
+            };
+            let message = of_length(0);
+            let check = Check::read(&message).unwrap();
+            let answered = check.held().and(set_size(&answering(&check).allow(&plan).unwrap()));
+            // The two times have as many digits as they may have, which these have not.
+            let room = check.most().bytes - answered.bytes - if extensions.is_empty() { 2 * 9 - 6 - 7 } else { 0 };
+            for (length, fits) in [(room, true), (room + 1, false)] {
+                let message = of_length(length);
+                assert_eq!(answer::fits(&Check::read(&message).unwrap(), &plan), fits, "{mode:?} {extensions:?}");
+            }
+            let count = check.most().fields - answered.fields;
+            for (more, fits) in [(count, true), (count + 1, false)] {
+                let fields: Vec<_> = (0..=more).map(|_| ("x", "")).collect();
+                let mut message = request(&fields, b"");
+                guest(&mut message, extensions);
+                assert_eq!(answer::fits(&Check::read(&message).unwrap(), &plan), fits, "{mode:?} {extensions:?}");
+            }
+            plan.path = vec![b'/'; check.most().bytes].into();
+            let path_is_set = extensions.is_empty() || mode == proto::AuthMode::QueryParam;
+            assert_eq!(answer::fits(&check, &plan), !path_is_set, "{mode:?} {extensions:?}");
+        }
+    }
+}
+
+#[test]
+fn a_guest_may_say_what_its_envoy_has_room_for() {
+    let most = |extensions: &[(&str, &str)]| {
+        let mut message = request(&[], b"");
+        guest(&mut message, extensions);
+        let most = Check::read(&message).unwrap().most();
+        (most.fields, most.bytes)
+    };
+    let named = ("connection", "svc-one");
+    assert_eq!(most(&[named]), (100, 60 * 1024));
+    assert_eq!(most(&[named, ("max_headers_count", "300"), ("max_request_headers_kb", "96")]), (300, 96 * 1024));
+    assert_eq!(most(&[named, ("max_headers_count", "many"), ("max_request_headers_kb", "")]), (100, 60 * 1024));
+    assert_eq!(most(&[("max_headers_count", "300")]), (200, 160 * 1024), "that is no guest");
+}
+
+#[test]
+fn what_envoy_adds_is_not_the_clients() {
+    let sent = |headers: &[(&str, &str)]| Check::read(&request(headers, b"")).unwrap().sent();
+    let plain = sent(&[]);
+    assert_eq!((plain.fields, plain.bytes), (1, ":authority127.0.0.1:38000".len()));
+    let added =
+        [("x-forwarded-for", "192.0.2.7"), ("x-envoy-external-address", "192.0.2.7"), (":protocol", "websocket")];
+    assert_eq!(sent(&added), plain);
+    assert_eq!(
+        sent(&[("x-forwarded-host", "a"), ("a", ""), ("a", "b")]),
+        plain.with("x-forwarded-host", 1).with("a", 0).with("a", 1)
+    );
+}
+
 #[test]
 fn an_injected_authorization_is_set_and_not_removed() {
     let message = request(&[("authorization", "Bearer agents-own")], b"");
@@ -352,10 +448,35 @@ fn a_guest_keeps_its_route_and_gets_the_credential() {
     let response = answering(&check).allow(&plan(connection(proto::AuthMode::HeaderKey, "X-Key"))).unwrap();
     let mut names: Vec<_> = sets(&response).into_keys().collect();
     names.sort();
-    assert_eq!(names, ["x-key", "x-version"]);
+    assert_eq!(names, ["x-envoy-max-retries", "x-key", "x-version"]);
+    assert_eq!(sets(&response)["x-envoy-max-retries"], "0", "what was signed once is sent once");
     let response = answering(&check).allow(&plan(connection(proto::AuthMode::QueryParam, "api_key"))).unwrap();
     assert_eq!(sets(&response)[":path"], "/v1/a%2Fb?q&api_key=canary");
     assert_eq!(metadata(&response)["query_param"], Kind::StringValue("api_key".to_owned()));
+}
+
+#[test]
+fn a_guest_passes_nothing_on_that_steers_it_or_speaks_of_the_agents_hop() {
+    let kept = [("x-forwarded-proto", "https"), ("x-mine", "1"), ("x_mine", "1")];
+    let taken = [
+        ("x-envoy-retry-on", "5xx"),
+        ("x-envoy-hedge-on-per-try-timeout", "true"),
+        ("x-forwarded-host", "evil"),
+        ("x-forwarded-prefix", "/a"),
+        ("x-real-ip", "10.0.0.1"),
+        ("x_forwarded_host", "evil"),
+        ("x_forwarded_proto", "http"),
+        ("x_original_url", "/admin"),
+        ("signature_input", "sig1=()"),
+        ("x_key", "mine"),
+    ];
+    let mut message = request(&[&kept[..], &taken[..], &[("x-envoy-max-retries", "5")]].concat(), b"");
+    guest(&mut message, &[("connection", "svc-one"), ("body", "buffered")]);
+    let check = Check::read(&message).unwrap();
+    let response = answering(&check).allow(&plan(connection(proto::AuthMode::HeaderKey, "X-Key"))).unwrap();
+    let mut names = taken.map(|(name, _)| name);
+    names.sort_unstable();
+    assert_eq!(removed(&response), names);
 }
 
 #[test]

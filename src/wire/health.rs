@@ -48,11 +48,13 @@ pub enum ConditionKind {
     IngressCertificate,
     /// The certificates that authz processes of other hosts show hold for long enough.
     StateCertificates,
+    /// The authz processes of other hosts tell of no trouble.
+    RemoteAuthz,
 }
 
 impl ConditionKind {
     /// All of them, in the order they are told.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::StateLock,
         Self::Store,
         Self::MasterKey,
@@ -69,6 +71,7 @@ impl ConditionKind {
         Self::PairBridge,
         Self::IngressCertificate,
         Self::StateCertificates,
+        Self::RemoteAuthz,
     ];
 
     /// Its name.
@@ -90,6 +93,7 @@ impl ConditionKind {
             Self::PairBridge => "PairBridge",
             Self::IngressCertificate => "IngressCertificate",
             Self::StateCertificates => "StateCertificates",
+            Self::RemoteAuthz => "RemoteAuthz",
         }
     }
 
@@ -112,6 +116,7 @@ impl ConditionKind {
             Self::PairBridge => "pair/bridge",
             Self::IngressCertificate => "ingress/certificate",
             Self::StateCertificates => "authz/certificates",
+            Self::RemoteAuthz => "authz/remote",
         }
     }
 }
@@ -146,7 +151,7 @@ pub enum Requirement {
 pub struct ConditionBody {
     /// What it is about: `StateLock`, `Store`, `MasterKey`, `SecretsSnapshot`, `EnvoyLive`, `XdsInSync`,
     /// `AuthzReachable`, `NonceStore`, `ReplayShared`, `ClaimsFresh`, `ApiReachable`, `ClockSane`, `DiskSpace`, `PairBridge`,
-    /// `IngressCertificate` or `StateCertificates`. A reader passes over those it does not know.
+    /// `IngressCertificate`, `StateCertificates` or `RemoteAuthz`. A reader passes over those it does not know.
     #[serde(rename = "type")]
     #[schema(example = "EnvoyLive")]
     pub kind: String,

@@ -117,9 +117,14 @@ fn next_step_of_claim(told: &Registration) -> String {
             "Ask the owner of the namespace to look at {claim}, which was rejected by the owner or by a limit of the \
              namespace, and to approve this agent key for this service, then retry."
         ),
-        "" => "Ask the operator of the gateway why the control plane did not take the registration (its answer is \
-               above), and the owner of the namespace to approve this agent key for this service, then retry."
-            .to_owned(),
+        "" => {
+            let said = [&told.code, &told.message].iter().any(|text| !text.trim().is_empty());
+            let above = if said { " (its answer is above)" } else { "" };
+            format!(
+                "Ask the operator of the gateway why the control plane did not take the registration{above}, and the \
+                 owner of the namespace to approve this agent key for this service, then retry."
+            )
+        }
         other => format!(
             "Ask the owner of the namespace to review {claim}, whose state is {}, and to approve this agent key for \
              this service, then retry.",

@@ -109,6 +109,23 @@ fn texts_of_others_are_cut() {
 }
 
 #[test]
+fn the_next_step_of_a_bad_answer_follows_what_it_says() {
+    let rejected = Registration { http_status: Some(409), ..Registration::unsent(Submission::ApiRejected, "") };
+    let shown = |told: &Registration| request(Registering::Told(told)).markdown();
+    let waiting = Registration { claim_id: "cl_9".to_owned(), claim_status: "pending".to_owned(), ..rejected.clone() };
+    let text = shown(&waiting);
+    assert!(text.contains("- Claim ID: `cl_9`\n- Claim state: `pending`\n"), "{text}");
+    assert!(text.contains("approve the claim `cl_9`, which is waiting"), "{text}");
+    assert!(!shown(&rejected).contains("answer is above"));
+    for told in [
+        Registration { code: "CODE".to_owned(), ..rejected.clone() },
+        Registration { message: "text".to_owned(), ..rejected },
+    ] {
+        assert!(shown(&told).contains("(its answer is above)"));
+    }
+}
+
+#[test]
 fn the_next_step_follows_the_code_before_the_state() {
     let told = Registration { code: NAMESPACE_MISMATCH.to_owned(), ..recorded("pending") };
     let shown = request(Registering::Told(&told)).markdown();

@@ -12,65 +12,35 @@ use crate::wire::admin::decode_policies;
 use crate::wire::admin::is_disabled;
 use crate::wire::admin::limit;
 
-/// A member of a patch: absent = leave as it is, `null` = mostly back to the default (see [`PatchBody`]), a value = set.
+/// A member of a patch that only our gateway knows: absent = leave as it is, `null` = back to the default, a value = set.
 type Change<T> = Option<Option<T>>;
 
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Change<T>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
-/// `PATCH /connections/{id}`. As in the seed, an empty text leaves a text member as it is and 0 leaves
-/// `rotation_interval_days`; `null` brings a member back to its default, but leaves the tool policies, `status` and what
-/// has no default (`base_url`, `auth_secret_key`) as they are: clients of the seed send it for what they do not mean, and
-/// a policy taken away opens tools, a status set opens a connection. `[]`, `{}` and 0 clear the policies.
+/// `PATCH /connections/{id}`. As in the seed, `null`, an empty text and, for `rotation_interval_days`, 0 leave a member as
+/// it is: clients of the seed send all members, and `null` for those they do not mean. A value says what it should be:
+/// `/` for no path, a number of days below 0 for no rotation, and `[]`, `{}` and 0 clear the tool policies. Members the seed
+/// does not have (`allow_private` and what follows it) go back to their default with `null`.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[schema(as = ConnectionPatch)]
 pub struct PatchBody {
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    name: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    base_url: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    path_prefix: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    auth_mode: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    auth_header_name: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    auth_prefix: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    auth_secret_key: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<i64>)]
-    rotation_interval_days: Change<i64>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    status: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    mcp_transport: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    mcp_endpoint: Change<String>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<String>>)]
-    mcp_tool_allowlist: Change<Vec<String>>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<String>>)]
-    mcp_tool_denylist: Change<Vec<String>>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<u32>)]
-    mcp_max_tools_exposed: Change<u32>,
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<BTreeMap<String, PolicyBody>>)]
-    mcp_subject_tool_policies: Change<BTreeMap<String, PolicyBody>>,
+    name: Option<String>,
+    base_url: Option<String>,
+    path_prefix: Option<String>,
+    auth_mode: Option<String>,
+    auth_header_name: Option<String>,
+    auth_prefix: Option<String>,
+    auth_secret_key: Option<String>,
+    rotation_interval_days: Option<i64>,
+    status: Option<String>,
+    mcp_transport: Option<String>,
+    mcp_endpoint: Option<String>,
+    mcp_tool_allowlist: Option<Vec<String>>,
+    mcp_tool_denylist: Option<Vec<String>>,
+    mcp_max_tools_exposed: Option<u32>,
+    mcp_subject_tool_policies: Option<BTreeMap<String, PolicyBody>>,
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<bool>)]
     allow_private: Change<bool>,
@@ -103,7 +73,7 @@ pub struct PatchBody {
 impl PatchBody {
     /// Whether `status`, if given, is `active` or `disabled`.
     pub fn has_valid_status(&self) -> bool {
-        self.status.iter().flatten().all(|status| is_disabled(status).is_some())
+        self.status.iter().all(|status| is_disabled(status).is_some())
     }
 
     /// The draft with the patch applied. An invalid status changes nothing: see [`Self::has_valid_status`].
@@ -114,14 +84,14 @@ impl PatchBody {
             && mode != draft.auth_mode
         {
             let query = AuthMode::QueryParam.name();
-            if mode.is_empty() || mode == query || draft.auth_mode == query {
+            if mode == query || draft.auth_mode == query {
                 draft.auth_header_name = None;
             }
             draft.auth_mode = mode;
             draft.auth_prefix = None;
         }
         set(&mut draft.name, text(self.name));
-        set(&mut draft.base_url, kept(self.base_url));
+        set(&mut draft.base_url, text(self.base_url));
         set(&mut draft.path_prefix, text(self.path_prefix));
         if let Some(name) = text(self.auth_header_name) {
             draft.auth_header_name = Some(name);
@@ -129,19 +99,20 @@ impl PatchBody {
         if let Some(prefix) = text(self.auth_prefix) {
             draft.auth_prefix = Some(prefix);
         }
-        set(&mut draft.auth_secret_key, kept(self.auth_secret_key));
-        match self.rotation_interval_days {
-            None | Some(Some(0)) => {}
-            Some(days) => draft.rotation_interval_days = days.unwrap_or_default(),
-        }
-        set(&mut draft.disabled, kept(self.status).and_then(|status| is_disabled(&status)));
+        set(&mut draft.auth_secret_key, text(self.auth_secret_key));
+        // Below 0 is no rotation, as in the seed.
+        set(
+            &mut draft.rotation_interval_days,
+            self.rotation_interval_days.filter(|days| *days != 0).map(|days| days.max(0)),
+        );
+        set(&mut draft.disabled, text(self.status).and_then(|status| is_disabled(&status)));
         set(&mut draft.mcp_transport, text(self.mcp_transport));
         set(&mut draft.mcp_endpoint, text(self.mcp_endpoint));
-        set(&mut draft.mcp_policy.allow, self.mcp_tool_allowlist.flatten());
-        set(&mut draft.mcp_policy.deny, self.mcp_tool_denylist.flatten());
+        set(&mut draft.mcp_policy.allow, self.mcp_tool_allowlist);
+        set(&mut draft.mcp_policy.deny, self.mcp_tool_denylist);
         // 0 takes the limit away, as in the seed.
-        set(&mut draft.mcp_policy.max_tools, self.mcp_max_tools_exposed.flatten().map(|most| limit(Some(most))));
-        set(&mut draft.mcp_subjects, self.mcp_subject_tool_policies.flatten().map(decode_policies));
+        set(&mut draft.mcp_policy.max_tools, self.mcp_max_tools_exposed.map(|most| limit(Some(most))));
+        set(&mut draft.mcp_subjects, self.mcp_subject_tool_policies.map(decode_policies));
         set(&mut draft.allow_private, self.allow_private.map(Option::unwrap_or_default));
         set(&mut draft.allowed_methods, self.allowed_methods.map(Option::unwrap_or_default));
         set(&mut draft.allowed_paths, self.allowed_paths.map(Option::unwrap_or_default));
@@ -155,18 +126,9 @@ impl PatchBody {
     }
 }
 
-/// A text member of a patch: `None` = leave as it is, empty = back to the default.
-fn text(change: Change<String>) -> Option<String> {
-    match change {
-        None => None,
-        Some(None) => Some(String::new()),
-        Some(Some(given)) => Some(given).filter(|given| !given.is_empty()),
-    }
-}
-
-/// A text member of a patch that has no default to go back to: clients of the seed send `null` for "as it is".
-fn kept(change: Change<String>) -> Option<String> {
-    change.flatten().filter(|given| !given.is_empty())
+/// A text member of a patch; `None` = leave as it is.
+fn text(given: Option<String>) -> Option<String> {
+    given.filter(|given| !given.is_empty())
 }
 
 fn set<T>(field: &mut T, change: Option<T>) {

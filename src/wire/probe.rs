@@ -17,7 +17,7 @@ pub struct TestBody {
     /// By default `GET`.
     #[schema(example = "GET")]
     method: Option<String>,
-    /// Path and query, joined as those of agents are; by default `/`.
+    /// Path and query, joined as those of agents are; by default the connection's own address.
     #[schema(example = "/v1/models")]
     test_path: Option<String>,
     /// Sent too. None that carries a credential or describes the connection itself.

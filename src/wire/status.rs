@@ -106,12 +106,12 @@ pub struct AppliedConfigBody {
 pub struct GatewayBody {
     /// Version of the program that runs; of this command where nothing does.
     pub version: String,
-    /// Names this life of the admin process; `null` where it does not run.
+    /// Names this life of the admin process; empty where it does not run.
     pub instance_id: Option<String>,
     /// `local`, or `remote` where the settings name a gateway elsewhere.
     pub mode: String,
     /// What the admin API listens on, as configured: `loopback`, `lan`, `tailnet`, `auto`, `custom`; where addresses were named
-    /// `loopback`, `all` or `custom`, as they are.
+    /// `loopback`, `lan` (every address of the machine) or `custom`, as they are.
     pub bind_mode: String,
     /// Where the admin API is.
     pub control: ListenerBody,
@@ -137,7 +137,7 @@ pub struct ListenerBody {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Where the port comes from: `option`, `environment`, `file`, `default`, `url`, or `running` where the gateway said it.
+    /// Where the running gateway has the port from, else where this command would: `option`, `environment`, `file`, `default`.
     pub port_source: String,
 }
 
@@ -171,7 +171,8 @@ pub struct EnvoyBody {
     pub version: Option<String>,
     /// How it stands.
     pub state: EnvoyState,
-    /// How often it was seen to have started anew since the admin process began.
+    /// How often it ended by itself and was started again since its supervisor began; from the gateway itself, which does not
+    /// start it, how often it was seen to have started anew since the admin process began.
     pub restarts: u64,
     /// What it and authz were given, and took.
     pub xds: XdsBody,
@@ -211,14 +212,14 @@ pub struct AuthzBody {
     /// Whether it answers.
     pub reachable: bool,
     /// Half of the decisions took at most this many milliseconds, to the next bound of the histogram `decision_seconds`, head and
-    /// body of a request counted as one each; `null` where none was made.
+    /// body of a request counted as one each; 0 where none was made, 500 also where it is beyond that last bound.
     pub p50_ms: Option<f64>,
-    /// The same for 99 of 100; `null` also where it is beyond the last bound, 500 ms.
+    /// The same for 99 of 100.
     pub p99_ms: Option<f64>,
     /// Decisions since authz started.
     pub decisions: DecisionsBody,
-    /// Whether the last unsigned request that was sent to see was kept out, by a refusal or because nobody decided. `false` is
-    /// the failure `AuthzReachable` with the reason `FailedOpen`; `null`: none was sent.
+    /// That no unsigned request which was sent to see came through. `false` is the failure `AuthzReachable` with the reason
+    /// `FailedOpen`.
     pub fail_closed: Option<bool>,
 }
 
@@ -266,9 +267,13 @@ pub struct RefsBody {
 #[serde(rename_all = "camelCase")]
 #[schema(as = StatusClaims)]
 pub struct ClaimsBody {
-    /// `fresh`, `stale`, `unavailable` (nothing was read yet), or `off` where the API is not asked.
+    /// `fresh`, `stale` or `unavailable` (nothing was read yet). Where the API is not asked there is nothing that could age.
     pub state: String,
-    /// Seconds since the service that waits longest was confirmed; `null` where none was.
+    /// Where approvals come from: `api`, or `off` where those of the configuration file are all.
+    #[serde(default)]
+    pub source: String,
+    /// Seconds since the service that waits longest was confirmed; where none was yet, since the admin process began; 0 where
+    /// there is none.
     pub age_seconds: Option<u64>,
     /// Approvals that count, declared ones included.
     pub approved: u64,
@@ -405,7 +410,7 @@ pub struct ServiceBody {
     pub enabled: bool,
     /// The unit's file.
     pub unit_path: Option<String>,
-    /// Whether the file differs from what the manager has read; `null` where it was not asked.
+    /// Whether the file differs from what the manager has read; `false` also where there is no unit.
     pub reload_pending: Option<bool>,
     /// Where the unit and the configuration of this command differ: ports.
     pub drift: Vec<DriftBody>,
@@ -439,7 +444,7 @@ pub struct RuntimeBody {
     /// How that one ended, in its manager's word: `exit-code`, `signal`, `watchdog`, …
     pub last_exit_reason: Option<String>,
     /// How often its manager started it again, and how often it started one of its processes again, each without being asked,
-    /// since they began; `null` where neither said.
+    /// since they began; 0 also where neither said.
     pub restarts: Option<u64>,
 }
 
@@ -449,9 +454,9 @@ pub struct RuntimeBody {
 pub struct ConfigBody {
     /// What this command reads.
     pub cli: ConfigFileBody,
-    /// What the running gateway reads; `null` where it did not say.
+    /// What the running gateway reads; what this command does where none said.
     pub service: Option<ConfigFileBody>,
-    /// Whether those are two files; `null` where that is not known.
+    /// Whether those are two files.
     pub mismatch: Option<bool>,
     /// What is in force.
     #[serde(flatten)]

@@ -21,8 +21,10 @@ const SCHEMAS: &str = "tests/golden/k8s-schemas/schemas.json";
 /// A kind whose types the generator of the schemas does not take.
 const UNCHECKED: [&str; 1] = ["gateway.envoyproxy.io/v1alpha1/EnvoyProxy"];
 /// Files of `deploy/` that are no objects of an API server.
-const OTHER: [&str; 7] = [
+const OTHER: [&str; 9] = [
     "compose.yaml",
+    "compose.tls.yaml",
+    "agents-tls.yaml",
     "kustomization.yaml",
     "gateway.yaml",
     "envoy.yaml",
@@ -33,8 +35,42 @@ const OTHER: [&str; 7] = [
 /// The user of the gateway's processes.
 const USER: u64 = 65_532;
 
-/// A manifest and where it stands. The patch of the sidecar overlay is applied to its application, as kustomize does.
-fn manifests() -> Vec<(PathBuf, Value)> {
+/// What the entries of a list are told apart by in a patch (strategic merge).
+fn merge_key(list: &str) -> Option<&'static str> {
+    match list {
+        "containers" | "initContainers" | "volumes" => Some("name"),
+        "volumeMounts" => Some("mountPath"),
+        "ports" => Some("port"),
+        _ => None,
+    }
+}
+
+/// Puts a patch over an object, as kustomize does; `field` is what `base` is called in its object.
+fn merge(base: &mut Value, patch: &Value, field: &str) {
+    match (base, patch, merge_key(field)) {
+        (Value::Mapping(base), Value::Mapping(patch), _) => {
+            for (key, value) in patch {
+                match base.get_mut(key) {
+                    Some(inner) => merge(inner, value, key.as_str().unwrap()),
+                    None => drop(base.insert(key.clone(), value.clone())),
+                }
+            }
+        }
+        (Value::Sequence(base), Value::Sequence(patch), Some(key)) => {
+            for entry in patch {
+                match base.iter_mut().find(|one| one[key] == entry[key]) {
+                    Some(one) => merge(one, entry, ""),
+                    None => base.push(entry.clone()),
+                }
+            }
+        }
+        (base, patch, _) => *base = patch.clone(),
+    }
+}
+
+/// A manifest and where it stands. Patches are applied to what they are about, as kustomize does: that of the sidecar overlay to its
+/// application, those of `shared-tls` to what they take over of `shared`, which is there without them too.
+pub(super) fn manifests() -> Vec<(PathBuf, Value)> {
     let is_manifest = |path: &Path| !OTHER.iter().any(|name| path.file_name().is_some_and(|found| found == *name));
     let mut found: Vec<_> = documents("deploy").into_iter().filter(|(path, _)| is_manifest(path)).collect();
     let patch = found.iter().position(|(path, _)| path.ends_with("sidecar/sidecars.yaml")).unwrap();
@@ -43,6 +79,18 @@ fn manifests() -> Vec<(PathBuf, Value)> {
     let spec = application.1["spec"]["template"]["spec"].as_mapping_mut().unwrap();
     for (key, value) in patch["spec"]["template"]["spec"].as_mapping().unwrap() {
         assert!(spec.insert(key.clone(), value.clone()).is_none(), "{key:?} stands in both");
+    }
+    let (patches, mut found): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|(path, _)| path.to_str().unwrap().ends_with("-patch.yaml"));
+    for (path, patch) in patches {
+        let same = |(from, one): &&(PathBuf, Value)| {
+            from.parent().unwrap().ends_with("k8s/shared")
+                && one["kind"] == patch["kind"]
+                && one["metadata"]["name"] == patch["metadata"]["name"]
+        };
+        let mut whole = found.iter().find(same).unwrap_or_else(|| panic!("{path:?} patches nothing")).1.clone();
+        merge(&mut whole, &patch, "");
+        found.push((path, whole));
     }
     found
 }
@@ -53,7 +101,7 @@ fn kind(manifest: &Value) -> String {
 }
 
 /// Specifications of pods, with where they stand.
-fn pods() -> Vec<(PathBuf, Value)> {
+pub(super) fn pods() -> Vec<(PathBuf, Value)> {
     let all = manifests().into_iter().filter_map(|(path, manifest)| {
         let pod = &manifest["spec"]["template"]["spec"];
         (!pod.is_null()).then(|| (path, pod.clone()))
@@ -63,12 +111,12 @@ fn pods() -> Vec<(PathBuf, Value)> {
     pods
 }
 
-fn entries(pod: &Value, list: &str) -> Vec<Value> {
+pub(super) fn entries(pod: &Value, list: &str) -> Vec<Value> {
     pod[list].as_sequence().cloned().unwrap_or_default()
 }
 
 /// All containers of a pod; native sidecars first.
-fn containers(pod: &Value) -> Vec<Value> {
+pub(super) fn containers(pod: &Value) -> Vec<Value> {
     entries(pod, "initContainers").into_iter().chain(entries(pod, "containers")).collect()
 }
 
@@ -174,29 +222,6 @@ fn every_port_is_in_the_readme() {
 }
 
 #[test]
-fn every_container_is_restricted() {
-    for (path, pod) in pods() {
-        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{path:?}");
-        assert_eq!(pod["automountServiceAccountToken"], false, "{path:?}");
-        for container in containers(&pod) {
-            let (name, context) = (&container["name"], &container["securityContext"]);
-            assert_eq!(context["runAsNonRoot"], true, "{path:?} {name:?}");
-            assert_eq!(context["readOnlyRootFilesystem"], true, "{path:?} {name:?}");
-            assert_eq!(context["allowPrivilegeEscalation"], false, "{path:?} {name:?}");
-            assert_eq!(context["capabilities"]["drop"][0], "ALL", "{path:?} {name:?}");
-            assert!(context["capabilities"]["add"].is_null(), "{path:?} {name:?}");
-            assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault", "{path:?} {name:?}");
-            let limits = &container["resources"];
-            assert!(limits["limits"]["memory"].is_string(), "{path:?} {name:?}");
-            assert!(
-                limits["requests"]["cpu"].is_string() && limits["requests"]["memory"].is_string(),
-                "{path:?} {name:?}"
-            );
-        }
-    }
-}
-
-#[test]
 fn whatever_shares_a_socket_runs_as_one_user_and_nothing_else_does() {
     for (path, pod) in pods() {
         for container in containers(&pod) {
@@ -266,7 +291,7 @@ fn a_drain_ends_before_its_pod_is_killed() {
             }
         }
     }
-    assert_eq!(drains, 2, "the sidecar and the shared data plane");
+    assert_eq!(drains, 3, "the sidecar, the shared data plane, and the same with TLS");
 }
 
 #[test]
@@ -306,21 +331,39 @@ fn every_file_of_an_overlay_is_in_its_list() {
 
 /// The binary with nothing of this machine's settings.
 fn sigilum(arguments: &[&str]) -> std::process::Output {
+    sigilum_with(&[], arguments)
+}
+
+fn sigilum_with(variables: &[(&str, &str)], arguments: &[&str]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sigilum"));
-    command.args(arguments).env_clear().env("HOME", env!("CARGO_TARGET_TMPDIR")).output().unwrap()
+    command.args(arguments).env_clear().env("HOME", env!("CARGO_TARGET_TMPDIR")).envs(variables.iter().copied());
+    command.output().unwrap()
 }
 
 #[test]
 fn envoys_file_of_each_overlay_is_the_printed_one() {
     let shared = ["--stats-addr", "0.0.0.0:38301", "--access-log", "stdout"];
     // Beside an application loopback is the application's too.
-    for (overlay, more) in [("sidecar", &["--no-admin-face"][..]), ("shared", &shared)] {
-        let folder = root().join("deploy/k8s").join(overlay);
-        let settings = folder.join("gateway.yaml").display().to_string();
+    let sds = [&shared[..], &["--sds-file", "/etc/envoy/agents-tls.yaml"]].concat();
+    let print = [&sds[..], &["--print-sds"]].concat();
+    for (overlay, settings, more, name) in [
+        ("sidecar", "sidecar", &["--no-admin-face"][..], "envoy.yaml"),
+        ("shared", "shared", &shared, "envoy.yaml"),
+        ("shared-tls", "shared", &sds, "envoy.yaml"),
+        ("shared-tls", "shared", &print, "agents-tls.yaml"),
+    ] {
+        let folder = root().join("deploy/k8s");
+        let settings = folder.join(settings).join("gateway.yaml").display().to_string();
         let words = ["gateway", "envoy-config", "--config", &settings, "--probe-addr", "0.0.0.0:38300"];
-        let printed = sigilum(&[&words, more].concat());
+        // As the overlay mounts the Secret.
+        let tls: &[(&str, &str)] = &[
+            ("GATEWAY_TLS_CERT_FILE", "/run/secrets/sigilum-agents-tls/tls.crt"),
+            ("GATEWAY_TLS_KEY_FILE", "/run/secrets/sigilum-agents-tls/tls.key"),
+        ];
+        let tls = if overlay == "shared-tls" { tls } else { &[] };
+        let printed = sigilum_with(tls, &[&words, more].concat());
         assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
-        let file = folder.join("envoy.yaml");
+        let file = folder.join(overlay).join(name);
         if std::env::var_os(UPDATE).is_some() {
             fs::write(&file, &printed.stdout).unwrap();
         }

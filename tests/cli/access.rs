@@ -51,6 +51,20 @@ fn an_open_bind_without_auth_is_refused_before_a_socket_is_opened() {
 }
 
 #[test]
+fn a_short_token_is_taken_on_loopback_alone() {
+    let (_held, open) = held();
+    for (address, code) in [("127.0.0.1:1".to_owned(), 0), (open.to_string(), 78)] {
+        let person = Person::new();
+        let mut command = person.command(&["gateway", "config", "check"]);
+        command.env("GATEWAY_ADDR", address).env("GATEWAY_ADMIN_TOKEN", "hunter2");
+        let output = command.output().unwrap();
+        let said = text_of(&output.stdout) + &text_of(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains("16") && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
 fn a_blank_token_on_loopback_counts_as_unset() {
     let person = Person::new();
     let mut command = person.command(&["gateway", "envoy-config"]);

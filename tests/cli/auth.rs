@@ -161,13 +161,32 @@ fn openclaw_is_told_and_everything_else_in_its_file_stays() {
     login(&["--enable-authz-notify", "false"]);
     assert!(!person.read(".openclaw/openclaw.json").contains(&token));
 
-    let commented = "{ // mine\n}";
-    person.file(".openclaw/openclaw.json", commented);
+    // JSON5, as OpenClaw writes it.
+    person.file(".openclaw/openclaw.json", "{ // mine\n  a: 1,\n}\n");
+    assert!(text_of(&login(&["--enable-authz-notify", "true"]).stdout).contains("authz_notify_enabled: true"));
+    let text = person.read(".openclaw/openclaw.json");
+    assert!(text.starts_with("{ // mine\n  a: 1,\n") && text.contains(&token), "{text}");
+
+    let broken = "{ // mine\n";
+    person.file(".openclaw/openclaw.json", broken);
     fs::remove_file(person.home().join(".openclaw/.sigilum/owner-token-acme.jwt")).unwrap();
     let refused = login(&[]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text_of(&refused.stderr).contains("nothing was changed"), "{}", text_of(&refused.stderr));
-    assert_eq!(person.read(".openclaw/openclaw.json"), commented);
+    assert_eq!(person.read(".openclaw/openclaw.json"), broken);
     assert!(!person.home().join(".openclaw/.sigilum/owner-token-acme.jwt").exists());
     assert_eq!(login(&["--write-openclaw", "false"]).status.code(), Some(0));
+}
+
+#[test]
+fn openclaw_is_told_where_that_is_wanted_though_it_has_no_file_yet() {
+    for wish in [&["--write-openclaw", "true"][..], &["--enable-authz-notify", "true"]] {
+        let (person, token) = (Person::new(), jwt("acme", 4_102_444_800));
+        let argv = [&["auth", "login", "--namespace", "acme", "--owner-token-stdin"][..], wish].concat();
+        let said = text_of(&with_stdin(&person, &argv, &token).stdout);
+        assert!(said.contains("openclaw_config: "), "{said}");
+        let file = person.home().join(".openclaw/openclaw.json");
+        assert!(person.read(".openclaw/openclaw.json").contains("\"SIGILUM_NAMESPACE\": \"acme\""));
+        assert_eq!(mode(&file), 0o600);
+    }
 }

@@ -42,7 +42,7 @@ fn the_file_of_an_envoy_in_a_container_names_its_sockets_and_listens_on_all_its_
     }
     // Elsewhere the face is for the machine alone.
     let refused = person.run(&["gateway", "envoy-config", "--envoy-admin-addr", "0.0.0.0:38200"]);
-    assert_eq!(refused.status.code(), Some(78));
+    assert_eq!(refused.status.code(), Some(64));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn an_admin_that_runs_by_itself_cleans_its_log_of_the_password_too() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         drop(gateway);
         let log = fs::read_to_string(log).unwrap();
-        assert!(log.contains("client_request_id") && !log.contains(PASSWORD), "{log}");
+        assert!(log.contains("request_id") && !log.contains(PASSWORD), "{log}");
     }
 }
 
@@ -168,4 +168,15 @@ fn a_container_that_runs_something_else_is_not_healthy() {
     let output = person.run(&["health", "--container"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(error(&output).contains("process 1 is no part of a gateway"), "{}", error(&output));
+}
+
+#[test]
+fn where_no_file_has_what_processes_say_logs_names_the_place() {
+    let person = Person::new();
+    let logs = || person.command(&["logs"]).env("SIGILUM_SUPERVISOR_MODE", "external").output().unwrap();
+    let nothing = logs();
+    assert_eq!(nothing.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&nothing.stderr).into_owned();
+    assert!(said.contains("kubectl logs") && said.contains("docker compose logs"), "{said}");
+    assert!(!said.contains("gateway start"), "{said}");
 }

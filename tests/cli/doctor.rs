@@ -260,6 +260,16 @@ fn settings_that_are_wrong_are_found() {
 }
 
 #[test]
+fn a_token_that_could_be_guessed_is_named_and_not_shown() {
+    let mut patient = Patient::new();
+    patient.set("GATEWAY_ADMIN_TOKEN", "hunter2");
+    let report = patient.report(&[]);
+    let said = report.to_string();
+    assert!(found(&report).contains(&("config/schema".to_owned(), "warning".to_owned())), "{report:#}");
+    assert!(said.contains("less than 16 characters") && !said.contains("hunter2"), "{report:#}");
+}
+
+#[test]
 fn keys_store_and_identity_that_do_not_belong_together_are_found() {
     case("store/master-key", "error", false, |patient| {
         patient.write("home/gateway-master-key", &KEY.replace('0', "1"));

@@ -75,6 +75,43 @@ fn a_removed_service_is_gone_and_makes_room() {
 }
 
 #[test]
+fn a_login_makes_the_owner_known_to_the_api_of_this_machine() {
+    let person = Person::new();
+    let api = LocalApi::start(&person);
+    let is_known = |namespace: &str| {
+        use std::io::Read as _;
+        let mut stream = std::net::TcpStream::connect(format!("127.0.0.1:{}", api.port)).unwrap();
+        let asked = format!(
+            "GET /1.0/identifiers/did:sigilum:{namespace} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\nconnection: close\r\n\r\n",
+            api.port
+        );
+        stream.write_all(asked.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().to_owned();
+        assert!(matches!(status.as_str(), "200" | "404"), "{answer}");
+        status == "200"
+    };
+    assert!(!is_known("dora"));
+    let login = ["--namespace", "dora", "--api-port", &api.port, "auth", "login", "--mode", "oss-local"];
+    let token = person.run(&[&login[..], &["--token-only"]].concat());
+    assert_eq!(token.status.code(), Some(0), "{}", text_of(&token.stderr));
+    assert!(text_of(&token.stderr).is_empty() && is_known("dora"), "{}", text_of(&token.stderr));
+    // A token it does not take is stored all the same, and that is said.
+    let mut other = person.command(&login);
+    let other = other.env("JWT_SECRET", "f".repeat(32)).output().unwrap();
+    assert_eq!(other.status.code(), Some(0), "{}", text_of(&other.stderr));
+    assert!(text_of(&other.stderr).contains("does not take this token"), "{}", text_of(&other.stderr));
+    // Where no API runs it is no error, and nobody else is asked.
+    drop(api);
+    for more in [&[][..], &["--api-url", "http://sigilum-api.invalid:8787"]] {
+        let alone = person.run(&[&login[..], more].concat());
+        assert_eq!(alone.status.code(), Some(0), "{}", text_of(&alone.stderr));
+        assert!(text_of(&alone.stderr).is_empty(), "{}", text_of(&alone.stderr));
+    }
+}
+
+#[test]
 fn an_owner_registers_a_service_and_decides_who_uses_it() {
     let person = Person::new();
     let api = LocalApi::start(&person);

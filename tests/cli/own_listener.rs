@@ -5,16 +5,16 @@ use std::sync::Mutex;
 
 use super::*;
 
-const TOKEN: &str = "canary-admin-token-0123456789abcdef";
+pub(super) const TOKEN: &str = "canary-admin-token-0123456789abcdef";
 
 /// Somebody who listens on the gateway's port and writes down what he is told.
-struct Stranger {
-    address: String,
+pub(super) struct Stranger {
+    pub(super) address: String,
     heard: Arc<Mutex<String>>,
 }
 
 impl Stranger {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, heard) = (listener.local_addr().unwrap().to_string(), Arc::<Mutex<String>>::default());
         let shared = Arc::clone(&heard);
@@ -36,12 +36,13 @@ impl Stranger {
         Self { address, heard }
     }
 
-    fn heard(&self) -> String {
+    pub(super) fn heard(&self) -> String {
         std::mem::take(&mut self.heard.lock().unwrap())
     }
 }
 
-fn person() -> Person {
+/// Somebody whose gateway has a token.
+pub(super) fn person() -> Person {
     let person = Person::new();
     let token = person.file(".local/share/sigilum-gateway/admin-token", TOKEN);
     fs::set_permissions(token, fs::Permissions::from_mode(0o600)).unwrap();

@@ -371,10 +371,12 @@ fn wrong_arguments_exit_64() {
 #[test]
 fn a_time_below_its_bound_is_replaced_and_said() {
     let pairing = Pairing::new(Manner::Refuse(404, "Pair session not found"));
-    let output = pairing.pair(&["--heartbeat-ms", "NaN", "--relay-timeout-ms", "5"]).output().unwrap();
-    let said = text_of(&output.stderr);
-    assert!(said.contains("--heartbeat-ms must not be below 1000; it is 25000 now"), "{said}");
-    assert!(said.contains("--relay-timeout-ms must not be below 1000; it is 10000 now"), "{said}");
+    for (heartbeat, patience) in [("NaN", "5"), ("-5", "-1")] {
+        let output = pairing.pair(&["--heartbeat-ms", heartbeat, "--relay-timeout-ms", patience]).output().unwrap();
+        let said = text_of(&output.stderr);
+        assert!(said.contains("--heartbeat-ms must not be below 1000; it is 25000 now"), "{said}");
+        assert!(said.contains("--relay-timeout-ms must not be below 1000; it is 10000 now"), "{said}");
+    }
 }
 
 #[test]
@@ -792,7 +794,7 @@ fn connect_names_the_log_of_a_gateway_that_does_not_start() {
 fn connect_starts_no_gateway_on_another_machine() {
     let pairing = Pairing::new(Manner::Open);
     let api = pairing.ends.api();
-    let url = ["--gateway-admin-url", "http://192.0.2.1:38100", "--api-url", &api];
+    let url = ["--gateway-admin-url", "https://192.0.2.1:38100", "--api-url", &api];
     let mut command = pairing.command(&["gateway", "connect", "--session-id", SESSION]);
     let output = command.args(url).env("SIGILUM_PAIR_CODE", CODE).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -3,8 +3,7 @@
 # Runs in a network namespace of its own (tests/deploy/run).
 set -euo pipefail
 source "$(dirname "$0")/checks.sh"
-containers_setup
-containers_teardown
+begin_test
 
 PROJECT="$DEPLOY_WORK/compose"
 LOG="$DEPLOY_WORK/compose.log"
@@ -14,12 +13,6 @@ GATEWAY=http://127.0.0.1:38000
 UPSTREAM_PORT=18080
 PROVIDER_KEY="canary-provider-$(openssl rand -hex 12)"
 rm -rf "$PROJECT" "$AGENTS" "$SEEN" "$LOG"
-STARTED=()
-finish() {
-    containers_teardown
-    for process in "${STARTED[@]}"; do kill "$process" 2>/dev/null || true; done
-}
-trap finish EXIT
 
 # ---------------------------------------------------------------- a network with somebody outside
 unshare --net sleep 3600 &
@@ -32,14 +25,12 @@ ip link set outside0 up
 from_outside() { nsenter --target "$OUTSIDE" --net "$@"; }
 from_outside ip address add 10.99.0.2/24 dev outside1
 from_outside ip link set outside1 up
-python3 "$DEPLOY_ROOT/tests/deploy/upstream.py" "$UPSTREAM_PORT" "$SEEN" &
-STARTED+=($!)
-touch "$SEEN"
+start_upstream_here "$UPSTREAM_PORT" "$SEEN"
 
 # ---------------------------------------------------------------- the project, as a user would lay it out
 # As root here: the folder of secrets belongs to whoever runs the containers.
 mkdir -p "$PROJECT"
-cp -r "$DEPLOY_ROOT/deploy/compose.yaml" "$DEPLOY_ROOT/deploy/config" "$PROJECT/"
+cp -r "$DEPLOY_ROOT"/deploy/{compose.yaml,compose.tls.yaml,config} "$PROJECT/"
 cmp --silent "$DEPLOY_ROOT/deploy/compose.yaml" "$PROJECT/compose.yaml" || fail "compose.yaml was changed"
 mkdir -m 0711 "$PROJECT/secrets"
 for name in gateway-master-key api-jwt-secret; do
@@ -51,11 +42,8 @@ done
 MASTER_KEY="$(cat "$PROJECT/secrets/gateway-master-key")"
 JWT_SECRET="$(cat "$PROJECT/secrets/api-jwt-secret")"
 
-# The agents' program is the one in the image, on this machine.
 SIGILUM="$DEPLOY_WORK/sigilum"
-container="$(podman create "$(image_name)")"
-podman cp "$container:/usr/bin/sigilum" "$SIGILUM" >/dev/null
-podman rm "$container" >/dev/null
+program_of_image "$SIGILUM"
 agent() {
     local home="$AGENTS/$1" namespace="$2"
     shift 2
@@ -73,8 +61,9 @@ YAML
 
 echo SIGILUM_NAMESPACE=demo > "$PROJECT/.env"   # read beside the file, by podman-compose as by Docker
 # Where the root file system is read-only podman would give /tmp and /run of its own, and Docker does not.
+FILES=(--file compose.yaml)
 compose() {
-    (cd "$PROJECT" && podman-compose --project-name sigilum --podman-run-args=--read-only-tmpfs=false --file compose.yaml "$@") \
+    (cd "$PROJECT" && podman-compose --project-name sigilum --podman-run-args=--read-only-tmpfs=false "${FILES[@]}" "$@") \
         >> "$LOG" 2>&1
 }
 up() { compose up --detach "$@" || fail "podman-compose up, see $LOG"; }
@@ -82,12 +71,14 @@ up() { compose up --detach "$@" || fail "podman-compose up, see $LOG"; }
 SAID="$DEPLOY_WORK/said"
 : > "$SAID"
 down() {
-    for service in "${SERVICES[@]}"; do podman logs "$(name_of "$service")" >> "$SAID" 2>&1 || true; done
+    # shellcheck disable=SC2046  # one name each
+    containers_said $(names) >> "$SAID"
     compose down || fail "podman-compose down, see $LOG"
 }
 ROLES=(api admin authz)
 SERVICES=(envoy "${ROLES[@]}")
 name_of() { printf 'sigilum_%s_1\n' "$1"; }
+names() { for service in "${SERVICES[@]}"; do name_of "$service"; done; }
 # What Docker does by itself every few seconds; podman leaves that to systemd.
 is_healthy() { podman healthcheck run "$(name_of "$1")"; }
 answers() { curl --silent --fail --max-time 2 "$@"; }
@@ -96,8 +87,6 @@ all_healthy() {
     for role in "${ROLES[@]}"; do is_healthy "$role" || return 1; done
     answers "$GATEWAY/health"
 }
-# Status and code of a refusal, e.g. `403 AUTH_SIGNATURE_INVALID`.
-refusal() { sed -n -e 's/^HTTP\/[0-9.]* \([0-9]*\).*$/\1/p' -e 's/^[Xx]-[Ss]igilum-[Cc]ode: \([A-Z_]*\).*$/\1/p' | paste --serial --delimiters=' '; }
 unsigned() { curl --silent --include --max-time 5 "$GATEWAY/proxy/provider/v1/models" | refusal; }
 signed_by() { { agent "$1" "$2" request --include GET "$GATEWAY/proxy/provider/v1/models" || true; } | refusal; }
 approved_passes() {
@@ -115,9 +104,10 @@ printf %s "$PROVIDER_KEY" | podman exec --interactive "$(name_of admin)" sigilum
     fail "connection add, see $LOG"
 
 # As the README has it, in its engine's words.
+ENVOY_IMAGE="$(envoy_images | head -n 1)"
 podman run --detach --name sigilum-face --network host --user 65532:65532 --read-only --read-only-tmpfs=false --cap-drop all \
     --workdir /run/sigilum/envoy --volume sigilum_envoy:/run/sigilum/envoy:ro --volume "$PROJECT/config:/etc/sigilum:ro" \
-    --entrypoint /usr/local/bin/envoy docker.io/envoyproxy/envoy:distroless-v1.40.0 \
+    --entrypoint /usr/local/bin/envoy "$ENVOY_IMAGE" \
     --config-path /etc/sigilum/face.yaml --disable-hot-restart --concurrency 1 >/dev/null
 until_true 10 "the read-only face" answers http://127.0.0.1:38200/ready
 passed "Envoy's read-only face answers on the machine's loopback"
@@ -218,6 +208,48 @@ passed "agents of other machines reach :38000 where .env says so"
 until_true 15 "an approved request after down and up" approved_passes survived
 holds "the connection and its key survive down and up" "Bearer $PROVIDER_KEY" "$(tail -n 1 "$SEEN")"
 
+# ---------------------------------------------------------------- agents over TLS
+down
+FILES+=(--file compose.tls.yaml)
+mkdir "$PROJECT/tls"
+# pair FOLDER: a certificate of its own for the names agents call the gateway by
+pair() {
+    mkdir -p "$1"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=envoy \
+        -addext subjectAltName=DNS:envoy,DNS:localhost -keyout "$1/tls.key" -out "$1/tls.crt" 2>> "$LOG"
+    chown 65532 "$1"/* && chmod 0400 "$1"/*
+}
+pair "$PROJECT/tls"
+cp "$PROJECT/tls/tls.crt" "$PROJECT/trusted.pem"
+up
+over_tls() { sent "$1" https://localhost:38000 --cacert "$PROJECT/trusted.pem"; }
+signed_for() { agent approved demo request --dry-run GET "$1://localhost:38000/proxy/provider/v1/models" > "$PROJECT/signed"; }
+until_true 60 "an answer over TLS" answers --cacert "$PROJECT/trusted.pem" https://localhost:38000/health
+until_true 15 "an approved request over TLS" eval 'signed_for https; [ "$(over_tls "$PROJECT/signed")" = 200 ]'
+passed "with compose.tls.yaml an approved request passes over TLS"
+is "in clear there is no answer" "" "$(unsigned || true)"
+signed_for http
+is "and what was signed for http is refused over TLS" "403 AUTH_SIGNATURE_INVALID" "$(over_tls "$PROJECT/signed")"
+envoy_process="$(process_of "$(name_of envoy)")"
+pair "$PROJECT/next"
+mv "$PROJECT/next/tls.crt" "$PROJECT/tls/tls.crt" && mv "$PROJECT/next/tls.key" "$PROJECT/tls/tls.key"
+cp "$PROJECT/tls/tls.crt" "$PROJECT/trusted.pem"
+until_true 10 "the renewed certificate" answers --cacert "$PROJECT/trusted.pem" https://localhost:38000/health
+is "a renewed pair is shown by the same Envoy" "$envoy_process" "$(process_of "$(name_of envoy)")"
+down
+FILES=(--file compose.yaml)
+up
+until_true 60 "a healthy stack" all_healthy
+until_true 15 "an approved request in clear" approved_passes clear
+passed "without that file port 38000 speaks in clear again"
+
+# ---------------------------------------------------------------- what the container of admin says of itself
+in_admin() { podman exec "$(name_of admin)" sigilum "$@" 2>&1; }
+told="$(in_admin status || true)"
+holds "status in the container of admin says that admin answers" "Connectivity probe:  ok (http://127.0.0.1:38100" "$told"
+holds "and where the logs are" "docker compose logs" "$told"
+holds "logs names that place" "docker compose logs" "$(in_admin logs || true)"
+
 # ---------------------------------------------------------------- a backup, and the way back
 podman exec "$(name_of admin)" sigilum gateway backup --output /var/lib/sigilum/before.db >> "$LOG" 2>&1 || fail "backup, see $LOG"
 podman cp "$(name_of admin):/var/lib/sigilum/before.db" "$PROJECT/before.db" && [ -s "$PROJECT/before.db" ] || fail "no copy of the backup"
@@ -233,10 +265,8 @@ holds "what a backup held is there again after a restore" "Bearer $PROVIDER_KEY"
 # ---------------------------------------------------------------- secrets
 artefacts="$DEPLOY_WORK/artefacts"
 {
-    for service in "${SERVICES[@]}"; do
-        podman inspect "$(name_of "$service")"
-        podman logs "$(name_of "$service")" 2>&1
-    done
+    # shellcheck disable=SC2046  # one name each
+    podman inspect $(names) && containers_said $(names)
     podman image inspect "$(image_name)"
     podman save --format docker-archive "$(image_name)" 2>/dev/null
     cat "$LOG" "$SAID"
@@ -272,6 +302,13 @@ alone() {
 is "a secret that is not there: one line, 78" \
     "78 error: /run/secrets/gateway-master-key: No such file or directory (os error 2) (GATEWAY_MASTER_KEY_FILE names it)" \
     "$(alone --env GATEWAY_MASTER_KEY_FILE=/run/secrets/gateway-master-key "$(image_name)" gateway admin)"
+
+
+# As openssl leaves it in root's hands.
+(umask 077; openssl rand -hex 32 > "$PROJECT/of-root")
+is "a secret that is root's alone: one line with whose it is and what to do, 78" \
+    "78 error: /run/secrets/gateway-master-key: permission denied: it belongs to user 0 and group 0 with mode 0600, and this process is user 65532; let that user read it, for example: chown 65532 /run/secrets/gateway-master-key (GATEWAY_MASTER_KEY_FILE names it)" \
+    "$(alone --env GATEWAY_MASTER_KEY_FILE=/run/secrets/gateway-master-key --volume "$PROJECT/of-root:/run/secrets/gateway-master-key:ro" "$(image_name)" gateway admin)"
 
 decisions="$(podman volume inspect --format '{{.Mountpoint}}' sigilum_decisions)"
 podman stop --time 5 "$(name_of authz)" >/dev/null 2>&1

@@ -2,8 +2,7 @@
 # The image by itself: small, nobody's root, nothing in it but the program and what it is linked to.
 set -euo pipefail
 source "$(dirname "$0")/checks.sh"
-containers_setup
-trap containers_teardown EXIT
+begin_test
 
 IMAGE="$(image_name)"
 MOST_BYTES=$((40 * 1000 * 1000))

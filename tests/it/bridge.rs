@@ -91,6 +91,43 @@ fn a_dashboard_manages_connections_and_the_audit_knows_it() {
 }
 
 #[test]
+fn a_command_may_bring_its_token_which_opens_nothing_more_and_stands_in_no_log() {
+    let (api, gateway) = (Api::start(), Gateway::start());
+    let paired = Paired::start(&api, OWNER);
+    let running = bridge(&gateway.setup, &api, &paired);
+    let id = gateway.next_id();
+    let path = format!("/api/admin/connections/{id}");
+    let input = json!({"id": id, "base_url": "https://api.example.com", "auth_secret_key": "token",
+        "secrets": {"token": "canary-of-a-page"}});
+    assert_eq!(relayed(&api, &paired, "POST", "/api/admin/connections", Some(input)).0, 201);
+    let (own, other) = (gateway.token(), "another-token-of-somebody");
+    let send = |headers: &Value, method: &str, body: Option<Value>| {
+        let body = body.map(|body| body.to_string());
+        let command = json!({"session_id": paired.id, "method": method, "path": path, "headers": headers, "body": body,
+            "timeout_ms": 30_000});
+        let answer = api.ask(&api.token(OWNER), "POST", COMMAND, Some(&command)).json();
+        let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        (answer["status"].as_u64().unwrap(), body["code"].as_str().unwrap_or_default().to_owned())
+    };
+    for (name, right, wrong) in [
+        ("X-Sigilum-Admin-Token", own.clone(), other.to_owned()),
+        ("Authorization", format!("Bearer {own}"), format!("Bearer {other}")),
+    ] {
+        let (right, wrong) = (json!({ name: right }), json!({ name: wrong }));
+        assert_eq!(send(&right, "GET", None).0, 200, "{name}");
+        assert_eq!(send(&wrong, "GET", None), (403, "ADMIN_TOKEN_REQUIRED".to_owned()), "{name}: its own stays away");
+        let moved = send(&right, "PATCH", Some(json!({"base_url": "https://evil.example"})));
+        assert_eq!(moved, (403, "RELAY_FORBIDDEN".to_owned()), "{name}");
+    }
+    let mut logs = running.said() + &api.said();
+    for entry in fs::read_dir(gateway.setup.data().join("logs")).unwrap() {
+        logs += &String::from_utf8_lossy(&fs::read(entry.unwrap().path()).unwrap_or_default());
+    }
+    assert!(logs.contains(&paired.id), "the mark is in the audit");
+    assert!(!logs.contains(&own) && !logs.contains(other), "{logs}");
+}
+
+#[test]
 fn the_fingerprint_that_is_printed_is_that_of_the_gateway() {
     let (api, gateway) = (Api::start(), shared());
     let running = bridge(&gateway.setup, &api, &Paired::start(&api, OWNER));

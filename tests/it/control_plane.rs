@@ -72,24 +72,29 @@ fn listed(number: u32) -> Listed {
     Listed { number, text: row("acme", &key, SERVICE, number as usize) }
 }
 
-/// A list from which rows go and to which rows come while it is read.
+/// A list from which rows go and to which rows come while it is read. Each page says where the list stood, as ours do.
 struct Moving {
     rows: Vec<Listed>,
     next: u32,
     moves: bool,
     /// Pages so far.
     pages: u32,
+    /// How often it has moved.
+    moved: u32,
     /// Rows a reader would jump over that trusts in offsets, the latest last.
     endangered: Vec<u32>,
 }
 
 impl Moving {
     fn answer(&mut self, asked: &Asked) -> Vec<u8> {
-        let answer = page(asked, &self.rows);
+        let answer = String::from_utf8(page(asked, &self.rows)).unwrap();
+        let cursor = format!("\r\nsigilum-claims-cursor: e.{}\r\n\r\n", self.moved);
+        let answer = answer.replacen("\r\n\r\n", &cursor, 1).into_bytes();
         let end = asked.number("offset") + asked.number("limit").min(500);
         self.pages += 1;
         if self.moves && end < self.rows.len() && self.pages.is_multiple_of(8) {
             // Five of those that were read go, one comes on top: the rest moves up by four.
+            self.moved += 1;
             self.rows.drain(..5);
             self.rows.insert(0, listed(self.next));
             self.next += 1;
@@ -105,8 +110,14 @@ fn a_hundred_thousand_approvals_arrive_complete_while_rows_move() {
     let upstream = Upstream::start();
     // The keys are made while the gateway starts.
     let rows = thread::spawn(|| (0..COUNT).map(listed).collect::<Vec<_>>());
-    let list =
-        Arc::new(Mutex::new(Moving { rows: Vec::new(), next: COUNT, moves: true, pages: 0, endangered: Vec::new() }));
+    let list = Arc::new(Mutex::new(Moving {
+        rows: Vec::new(),
+        next: COUNT,
+        moves: true,
+        pages: 0,
+        moved: 0,
+        endangered: Vec::new(),
+    }));
     let served = Arc::clone(&list);
     let fake =
         FakeApi::start(move |asked| if asked.is_feed() { served.lock().unwrap().answer(asked) } else { elsewhere() });

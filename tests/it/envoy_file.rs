@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use serde_yaml::Value;
+use sigilum::wire::envoy::MOST_OF_OURS;
 
 /// The file as text and as a tree.
 static TEXT: &str = include_str!("../../envoy/envoy.yaml");
@@ -292,6 +293,7 @@ fn envoys_own_answers_wear_the_envelope() {
         "NOT_READY",
         "METHOD_NOT_ALLOWED",
         "REQUEST_BODY_TOO_LARGE",
+        "REQUEST_HEADERS_TOO_LARGE",
         "NOT_FOUND",
         "UPSTREAM_ADDRESS_REFUSED",
         "UPSTREAM_ERROR",
@@ -339,7 +341,10 @@ fn memory_and_connections_are_bounded() {
     let connections = named(monitors, "envoy.resource_monitors.global_downstream_max_connections");
     assert!(connections["typed_config"]["max_active_downstream_connections"].is_u64());
     assert!(listener("ingress")["per_connection_buffer_limit_bytes"].as_u64().unwrap() <= 4 * 1024 * 1024);
-    assert!(manager("ingress")["max_request_headers_kb"].as_u64().unwrap() <= 64);
+    let (kib, fields) = (MOST_OF_OURS.bytes / 1024, MOST_OF_OURS.fields);
+    assert_eq!(manager("ingress")["max_request_headers_kb"].as_u64(), u64::try_from(kib).ok());
+    let protocol = &manager("ingress")["common_http_protocol_options"];
+    assert_eq!(protocol["max_headers_count"].as_u64(), u64::try_from(fields).ok());
     assert!(!all(&TREE, "max_hosts").is_empty(), "the DNS cache has no bound");
 }
 

@@ -6,7 +6,14 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
 use serde_json::json;
+use sigilum::state::StateSource;
+use sigilum::sys::tls::ClientTls;
+use sigilum::sys::tls::TlsFiles;
+use sigilum::wire::state::proto;
+use sigilum::wire::state::proto::state_request::Message;
+use sigilum::wire::state::proto::state_service_client::StateServiceClient;
 use time::OffsetDateTime;
 
 use crate::support::agent::random_hex;
@@ -97,6 +104,19 @@ fn authz(setup: &Setup, authority: &Authority, port: u16, name: &str) -> Running
     ]))
 }
 
+/// What admin says of its readiness to whoever has its token, as it is now.
+fn readiness(setup: &Setup) -> (u16, Value) {
+    let token = fs::read_to_string(setup.data().join("admin-token")).unwrap();
+    let request = Request::new("GET", &setup.admin.to_string(), "/health/ready?fresh");
+    let told = send(setup.admin, &request.header("authorization", &format!("Bearer {}", token.trim())));
+    (told.status, told.json())
+}
+
+fn condition(readiness: &Value, kind: &str) -> Value {
+    let all = readiness["conditions"].as_array().cloned().unwrap_or_default();
+    all.into_iter().find(|one| one["type"] == kind).unwrap_or_default()
+}
+
 #[test]
 fn an_authz_elsewhere_is_fed_and_a_second_window_is_refused_in_one_line() {
     let (setup, authority, port) = fleet(2100);
@@ -137,13 +157,7 @@ fn the_end_of_an_authzs_certificate_is_told_of_before_and_after_by_its_own_healt
         let asked = setup.command(&["health", "--authz", &at]).output().unwrap();
         (asked.status.code(), String::from_utf8(asked.stdout).unwrap())
     };
-    let condition = || {
-        let token = fs::read_to_string(setup.data().join("admin-token")).unwrap();
-        let request = Request::new("GET", &setup.admin.to_string(), "/health/ready?fresh");
-        let told = send(setup.admin, &request.header("authorization", &format!("Bearer {}", token.trim()))).json();
-        let all = told["conditions"].as_array().cloned().unwrap_or_default();
-        all.into_iter().find(|one| one["type"] == "StateCertificates").unwrap_or_default()
-    };
+    let condition = || condition(&readiness(&setup).1, "StateCertificates");
     let (code, line) = health();
     assert_eq!(code, Some(0));
     assert!(line.starts_with("ready; the certificate it shows admin ends in "), "{line}");
@@ -164,4 +178,53 @@ fn the_end_of_an_authzs_certificate_is_told_of_before_and_after_by_its_own_healt
     authority.issue("authz.test", 2100);
     wait_until("the next one mends it", LIMIT, || health().1 == "ready\n" && condition()["reason"] == "Valid");
     drop(admin);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sidecar_says_against_itself_is_told_by_its_name_and_makes_nobody_else_unready() {
+    let (mut setup, authority, port) = fleet(2100);
+    setup.settings.push_str("  - {name: billing, sans: [billing.test], connections: [svc-billing]}\n");
+    setup.write_yaml();
+    for name in ["authz.test", "billing.test"] {
+        authority.issue(name, 2100);
+    }
+    let _admin = start_admin(&setup, &[]);
+    let honest = authz(&setup, &authority, port, "one");
+    wait_until("the honest one is ready", LIMIT, || honest.said().contains("ready: requests are decided"));
+    wait_until("admin is ready", LIMIT, || readiness(&setup).0 == 200);
+
+    // Whoever took a sidecar over says what no sidecar of ours would.
+    let [certificate, key] = ["crt", "key"].map(|kind| authority.file("billing.test", kind).into());
+    let files = TlsFiles { certificate, key, authorities: authority.folder.join("ca.crt") };
+    let source = StateSource::Tls(format!("127.0.0.1:{port}"), ClientTls::load(&files, "admin.test").unwrap());
+    let (words, said) = tokio::sync::mpsc::channel(8);
+    let say = |message| proto::StateRequest { message: Some(message) };
+    let hello = proto::Hello { replay_window: "local:billing".to_owned(), ..proto::Hello::default() };
+    words.send(say(Message::Hello(hello))).await.unwrap();
+    let channel = sigilum::state::connect(&source).await.unwrap();
+    let stream = StateServiceClient::new(channel).stream(tokio_stream::wrappers::ReceiverStream::new(said)).await;
+    let mut responses = stream.unwrap().into_inner();
+    let version = responses.message().await.unwrap().unwrap().version.unwrap();
+    words.send(say(Message::Applied(version))).await.unwrap();
+    let report = proto::Report {
+        replay_entries: u64::MAX,
+        replay_capacity: u64::MAX,
+        replay_failing: true,
+        replay_starting: true,
+        replay_store_failing: true,
+        ..proto::Report::default()
+    };
+    words.send(say(Message::Report(report))).await.unwrap();
+    let told = || readiness(&setup);
+    wait_until("it is named", LIMIT, || condition(&told().1, "RemoteAuthz")["status"] == "False");
+    let (status, body) = told();
+    assert_eq!((status, &body["ready"], &body["failures"]), (200, &json!(true), &json!([])), "{body}");
+    let found = condition(&body, "RemoteAuthz");
+    assert_eq!((&found["reason"], &found["requirement"]), (&json!("StoreUnreachable"), &json!("advisory")), "{found}");
+    assert!(found["message"].as_str().unwrap().starts_with("billing.test ("), "{found}");
+    drop((words, responses));
+    wait_until("it is gone", LIMIT, || condition(&told().1, "RemoteAuthz")["status"] == "True");
+    // That the one which decides has gone is no word of anybody.
+    drop(honest);
+    wait_until("nobody decides", LIMIT, || told().0 == 503);
 }

@@ -269,6 +269,22 @@ fn an_agent_nobody_approved_is_refused_by_the_guest() {
 }
 
 #[test]
+fn every_count_of_fields_is_decided_by_the_guest_or_refused_with_its_nonce_unused() {
+    let guest = shared();
+    for count in [80, 88, 90, 92, 94, 96, 98, 100, 101, 150, 250] {
+        let signed = guest.gateway.agent().get(&guest.authority(), "/example/fields");
+        let mut request = signed.clone();
+        for number in signed.headers.len()..count {
+            request = request.header(&format!("x-f{number}"), "1");
+        }
+        let response = guest.send(&request);
+        assert_eq!(response.status, if count <= 100 { 200 } else { 431 }, "{count}: {}", response.text());
+        let again = guest.send(&signed).status;
+        assert_eq!(again, if count <= 100 { 403 } else { 200 }, "{count}: the same signature with fewer fields");
+    }
+}
+
+#[test]
 fn a_request_is_accepted_once_by_the_guest() {
     let guest = shared();
     let request = guest.gateway.agent().get(&guest.authority(), "/example/once");

@@ -33,12 +33,12 @@ use crate::support::upstream::Upstream;
 use crate::support::upstream::runtime;
 
 /// A certificate of 127.0.0.1 with its key.
-struct Pair {
-    made: rcgen::CertifiedKey<rcgen::KeyPair>,
+pub(crate) struct Pair {
+    pub(crate) made: rcgen::CertifiedKey<rcgen::KeyPair>,
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { made: rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap() }
     }
 
@@ -81,7 +81,7 @@ fn start(pair: &Pair, more: &str) -> Gateway {
 }
 
 /// Connects, trusting `trusted` alone, showing `own`.
-async fn connect(
+pub(crate) async fn connect(
     address: SocketAddr,
     trusted: &Pair,
     own: Option<&Pair>,

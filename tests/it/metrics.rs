@@ -1,5 +1,6 @@
 //! The metrics of a whole gateway, and the dashboard and the alerts that are made of them.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -192,6 +193,18 @@ fn the_alerts_ask_only_for_what_there_is() {
     }
 }
 
+/// One alert is for all of them.
+#[test]
+fn every_condition_without_which_a_gateway_is_not_ready_is_shown_as_such() {
+    let family = USED.iter().find(|family| family.name == "sigilum_gateway_condition").unwrap();
+    for kind in ["StateLock", "Store", "MasterKey", "EnvoyLive", "XdsInSync", "AuthzReachable", "NonceStore"] {
+        let is_shown =
+            |labels: &BTreeMap<String, String>| labels["condition"] == kind && labels["requirement"] == "required";
+        assert!(family.samples.iter().any(|sample| is_shown(&sample.labels)), "{kind}: {family:?}");
+    }
+    assert!(rules().iter().any(|(_, query)| query.contains("{requirement=\"required\"}") && query.ends_with("== 0")));
+}
+
 #[test]
 fn what_no_gateway_has_is_noticed() {
     for (query, missing) in [
@@ -210,6 +223,8 @@ fn the_dashboard_shows_every_subject() {
     // Of these it is enough that they can be asked for.
     let plain = [
         "access_log_unreadable_total",
+        "authz_replay_used_ratio",
+        "condition",
         "config_generation",
         "config_pending_changes",
         "envoy_config_version",

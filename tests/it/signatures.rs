@@ -93,6 +93,25 @@ fn an_envoy_that_ends_again_and_again() {
 }
 
 #[test]
+fn an_envoy_that_ends_once() {
+    let (gateway, row) = (Gateway::start(), row("envoy exited"));
+    signal(gateway.role("envoy"), Signal::KILL);
+    wait_until(row.token, LIMIT, || gateway.said().contains(row.token));
+    assert_eq!((lines(&gateway.said(), row.token), row.exit), (1, None), "{}", gateway.said());
+}
+
+#[test]
+fn claims_that_nobody_confirms() {
+    // Every request but those for its health is answered with 500.
+    let api = FakeApi::start(|_| elsewhere());
+    let (setup, upstream) = (Setup::new().env("SIGILUM_API_URL", &api.url()), Upstream::start());
+    let setup = setup.env("SIGILUM_SERVICE_API_KEY", "sk_live_of_a_test");
+    let (gateway, row) = (setup.start(), row("claims stale"));
+    gateway.connect(&upstream, json!({}));
+    logged(&gateway, row);
+}
+
+#[test]
 fn a_changed_file_that_cannot_be_used() {
     let (gateway, row) = (Gateway::start(), row("config reload skipped"));
     put(&gateway.setup.home().join("gateway.yaml"), "bogus: 1\n", 0o600);
@@ -107,9 +126,11 @@ fn a_secret_that_cannot_be_read_any_more() {
     let key = setup.root.path().join("key");
     put(&key, "old", 0o600);
     let yaml = format!("connections:\n{}", declared(0, &upstream, &format!("{{file: {}}}", key.display())));
-    let (gateway, row) = (setup.yaml(&yaml).start(), row("SECRETS_RELOADER_DEGRADED"));
+    let (gateway, words) = (setup.yaml(&yaml).start(), row("secrets snapshot degraded"));
+    let row = row("SECRETS_RELOADER_DEGRADED");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     logged(&gateway, row);
+    logged(&gateway, words);
     let (code, said) = typed(&gateway.setup, row);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("connections[0].secrets.api_key"), "{said}");
@@ -141,9 +162,11 @@ fn an_envoy_that_does_not_answer() {
 #[test]
 fn an_authz_that_does_not_answer() {
     let (gateway, row) = (Gateway::start(), row("authz unreachable (failing closed)"));
+    let words = self::row("authz failing closed");
     let authz = gateway.role("authz");
     freeze(authz);
     logged(&gateway, row);
+    logged(&gateway, words);
     let answer = gateway.get("/proxy/conn-000/v1");
     assert_eq!((answer.status, answer.code().as_str()), (503, "AUTHZ_UNAVAILABLE"));
     let (code, said) = typed(&gateway.setup, row);

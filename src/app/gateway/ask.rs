@@ -178,6 +178,9 @@ pub struct Status {
     pub addresses: Addresses,
     /// Processes that ended by themselves and were started again.
     pub process_restarts: u64,
+    /// How many of them were Envoy; `None`: an older supervisor, which does not say.
+    #[serde(default)]
+    pub envoy_restarts: Option<u64>,
     /// Restarts of the whole that were asked for.
     pub restarts: u64,
 }

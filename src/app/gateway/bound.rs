@@ -45,6 +45,7 @@ use crate::sys::env;
 use crate::sys::files;
 use crate::sys::peer;
 use crate::sys::service::ServiceManager;
+use crate::sys::short_name;
 use crate::sys::signal::RestartSignals;
 use crate::sys::signal::StopSignals;
 use crate::sys::tasks::Stop;
@@ -356,6 +357,10 @@ fn make_folders(config: &mut GatewayConfig) -> Result<(), GatewayError> {
     config.home = std::path::absolute(&config.home).map_err(io_at(&config.home))?;
     if let Some(file) = &mut config.config_file {
         *file = std::path::absolute(&*file).map_err(io_at(file))?;
+    }
+    if let Some(behind) = &config.run_behind {
+        files::own_folder(behind).map_err(io_at(behind))?;
+        short_name::make(&config.run_dir, behind).map_err(io_at(&config.run_dir))?;
     }
     for folder in [config.data_dir.clone(), config.run_dir.clone(), config.log_dir()] {
         files::own_folder(&folder).map_err(io_at(&folder))?;

@@ -82,6 +82,8 @@ pub struct GatewayConfig {
     pub data_dir: PathBuf,
     /// Sockets, Envoy's configuration, access log, replay journal, `instance.json`.
     pub run_dir: PathBuf,
+    /// The folder itself, where `run_dir` is a shorter name of it.
+    pub run_behind: Option<PathBuf>,
     /// Identities and the master key; its owner is who the gateway acts for.
     pub home: PathBuf,
     /// The settings file admin reads, where there is one.

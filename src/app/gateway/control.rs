@@ -58,6 +58,7 @@ pub(super) struct Standing {
     pub(super) admin: Option<Endpoint>,
     pub(super) run_dir: PathBuf,
     pub(super) process_restarts: u64,
+    pub(super) envoy_restarts: u64,
     pub(super) restarts: u64,
 }
 
@@ -72,6 +73,7 @@ impl Standing {
             processes: self.processes.clone(),
             addresses: self.addresses.clone(),
             process_restarts: self.process_restarts,
+            envoy_restarts: Some(self.envoy_restarts),
             restarts: self.restarts,
         }
     }
@@ -254,6 +256,7 @@ mod tests {
             admin: None,
             run_dir: run_dir.to_owned(),
             process_restarts: 0,
+            envoy_restarts: 0,
             restarts: 0,
         });
         let (asks, asked) = mpsc::channel(QUEUE);

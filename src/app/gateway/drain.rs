@@ -23,6 +23,9 @@ use crate::sys::local_http::Endpoint;
 /// How long a process has between SIGTERM and SIGKILL.
 const TERM_GRACE: Duration = Duration::from_secs(10);
 
+/// How long Envoy may take to say how many requests are about to be cut off.
+const COUNT: Duration = Duration::from_millis(500);
+
 impl Supervisor {
     /// Drains and ends everything. A call meanwhile turns a restart into a stop, with the time a stop has; the next one forces it.
     /// Says whether it is a stop.
@@ -42,9 +45,15 @@ impl Supervisor {
         if lived == Lived::Over {
             self.frame.manager.stopping("stopping: requests in flight are finished");
         }
-        if let (true, Some(mut patience)) = (self.children.contains_key(&Role::Envoy), patience) {
+        let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));
+        let serves = self.children.contains_key(&Role::Envoy);
+        if serves && patience.is_none() {
+            // Nobody waits for them, and whoever asked is told.
+            let cut = envoy_drain::left(&raw, COUNT).await.unwrap_or_default();
+            self.frame.tell(Event::Drained { took_ms: 0, cut });
+        }
+        if let (true, Some(mut patience)) = (serves, patience) {
             let started = Instant::now();
-            let raw = Endpoint::Unix(self.config.run_dir.join(launch::ADMIN_SOCKET));
             let cut = loop {
                 let seconds = (patience < Duration::MAX).then_some(patience.as_secs());
                 self.frame.tell(Event::Draining { seconds });

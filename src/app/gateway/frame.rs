@@ -74,6 +74,7 @@ impl Frame {
             admin: None,
             run_dir: run_dir.to_owned(),
             process_restarts: 0,
+            envoy_restarts: 0,
             restarts: 0,
         };
         Self {

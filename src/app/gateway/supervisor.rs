@@ -349,6 +349,9 @@ impl Supervisor {
         self.watch_admin();
         self.frame.standing.send_modify(|standing| {
             standing.process_restarts = standing.process_restarts.saturating_add(1);
+            if role == Role::Envoy {
+                standing.envoy_restarts = standing.envoy_restarts.saturating_add(1);
+            }
         });
         self.keep_crash(&exit);
         let patience = self.config.patience;

@@ -83,6 +83,7 @@ impl Fake {
             ingress: vec!["127.0.0.1:0".parse().unwrap()],
             envoy_admin: vec!["127.0.0.1:0".parse().unwrap()],
             data_dir: self.root.path().join("data"),
+            run_behind: None,
             run_dir: self.run_dir(),
             home: self.root.path().join("home"),
             config_file: None,

@@ -77,6 +77,7 @@ mod tests {
             admin: Some(Endpoint::Tcp(listener.local_addr().unwrap())),
             run_dir: std::path::PathBuf::new(),
             process_restarts: 0,
+            envoy_restarts: 0,
             restarts: 0,
         };
         let (_sender, standing) = watch::channel(standing);

@@ -184,9 +184,7 @@ impl Carrier {
             }
             Action::Relay(relay) => {
                 let (gateway, ticket) = (self.gateway.clone(), relay.ticket);
-                let handle = self.relays.spawn(async move {
-                    (ticket, gateway.ask(&relay.allowed, &relay.headers, relay.body.as_ref()).await)
-                });
+                let handle = self.relays.spawn(async move { (ticket, gateway.relay(&relay).await) });
                 self.handles.insert(ticket, handle);
             }
             Action::Forget(ticket) => {

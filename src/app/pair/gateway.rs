@@ -24,6 +24,7 @@ use crate::pair::allow::Allowed;
 use crate::pair::allow::Verb;
 use crate::pair::session::Answer;
 use crate::pair::session::GATEWAY_UNREACHABLE;
+use crate::pair::session::Relay;
 use crate::sys::http::chain;
 use crate::sys::http::client;
 use crate::sys::http::trusting;
@@ -60,20 +61,27 @@ impl Gateway {
         Ok(Self { client, base: admin.clone(), session: None, token })
     }
 
-    /// One request; whatever goes wrong is an answer too. Ends when it is dropped.
+    /// One request that came through a session; whatever goes wrong is an answer too. Ends when it is dropped.
+    pub(super) async fn relay(&self, relay: &Relay) -> Answer {
+        let Relay { allowed, headers, tokens, body, .. } = relay;
+        self.exchange(allowed, headers, tokens, body.as_ref()).await.unwrap_or_else(|error| Answer::failed(502, error))
+    }
+
+    /// One request of this machine's own, as [`Gateway::relay`].
     pub(super) async fn ask(
         &self,
         allowed: &Allowed,
         headers: &[(&'static str, String)],
         body: Option<&Secret>,
     ) -> Answer {
-        self.exchange(allowed, headers, body).await.unwrap_or_else(|error| Answer::failed(502, error))
+        self.exchange(allowed, headers, &[], body).await.unwrap_or_else(|error| Answer::failed(502, error))
     }
 
     async fn exchange(
         &self,
         allowed: &Allowed,
         headers: &[(&'static str, String)],
+        tokens: &[(&'static str, Secret)],
         body: Option<&Secret>,
     ) -> Result<Answer, String> {
         let mut request = self.client.request(method(allowed.verb()), self.url(allowed)?);
@@ -83,12 +91,19 @@ impl Gateway {
         if let Some(session) = &self.session {
             request = request.header(RELAY_HEADER, session.clone());
         }
-        // What exactly is wrong with a file of this machine concerns nobody elsewhere.
+        for (name, token) in tokens {
+            let mut value =
+                HeaderValue::from_str(token.expose()).map_err(|_| "a token holds what no header can".to_owned())?;
+            value.set_sensitive(true);
+            request = request.header(*name, value);
+        }
+        // What exactly is wrong with a file of this machine concerns nobody elsewhere. It is looked at whatever the request
+        // brings: who listens in the gateway's place is to see no token at all.
         let token = (self.token)().map_err(|_| {
             "the admin token of this machine cannot be read, or another program listens in the gateway's place"
                 .to_owned()
         })?;
-        if let Some(token) = token {
+        if let Some(token) = token.filter(|_| tokens.is_empty()) {
             let mut value = HeaderValue::from_str(token.expose())
                 .map_err(|_| "the admin token holds characters that no token has".to_owned())?;
             value.set_sensitive(true);

@@ -167,9 +167,14 @@ impl Socket {
     }
 
     async fn command(&mut self, id: &str, method: &str, path: &str, body: Option<&str>) {
-        let frame = json!({"type": "command", "request_id": id, "method": method, "path": path,
-            "headers": {"authorization": "Bearer of-the-dashboard", "x-sigilum-admin-token": "of-the-dashboard",
-                "x-sigilum-relay": "another", "x-request-id": "r-1"}, "body": body});
+        self.command_with(json!({"x-request-id": "r-1"}), id, method, path, body).await;
+    }
+
+    /// The same with these headers, and with one that would pose as the bridge.
+    async fn command_with(&mut self, mut headers: Value, id: &str, method: &str, path: &str, body: Option<&str>) {
+        headers["x-sigilum-relay"] = json!("another");
+        let frame = json!({"type": "command", "request_id": id, "method": method, "path": path, "headers": headers,
+            "body": body});
         self.send(&frame.to_string()).await;
     }
 
@@ -411,6 +416,33 @@ async fn a_command_reaches_the_gateway_with_the_token_of_this_machine_and_no_oth
 }
 
 #[tokio::test]
+async fn a_token_that_a_command_brings_stands_for_the_bridges_own_and_takes_no_mark_away() {
+    let (_peer, _gateway, _bridge, mut socket) = connected(PACE).await;
+    let (bearer, token) = ("Bearer of-the-page", "of-the-page");
+    for (given, authorization, admin_token) in [
+        (
+            json!({"Authorization": "  Bearer of-the-page ", "X-Sigilum-Admin-Token": " of-the-page"}),
+            json!(bearer),
+            json!(token),
+        ),
+        (json!({"authorization": bearer}), json!(bearer), Value::Null),
+        (json!({"x-sigilum-admin-token": token}), Value::Null, json!(token)),
+        (json!({"authorization": "  ", "x-sigilum-admin-token": ""}), Value::Null, json!(TOKEN)),
+    ] {
+        socket.command_with(given.clone(), "a", "GET", "/api/admin/connections", None).await;
+        let response = socket.frame().await;
+        let asked: Value = serde_json::from_str(response["body"].as_str().unwrap()).unwrap();
+        let headers = &asked["headers"];
+        assert_eq!(
+            (&headers["authorization"], &headers["x-sigilum-admin-token"]),
+            (&authorization, &admin_token),
+            "{given}"
+        );
+        assert_eq!(headers["x-sigilum-relay"], "0b5c2a4e-7f57-4a3c-9c7e-0d3a8f6f2b11", "{given}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_without_a_body_has_none() {
     let (_peer, _gateway, _bridge, mut socket) = connected(PACE).await;
     socket.command("a", "DELETE", "/api/admin/connections/empty", None).await;
@@ -605,7 +637,7 @@ async fn each_terminal_refusal_ends_the_bridge() {
 async fn refusals_of_others_are_retried() {
     let (mut peer, gateway) = (Peer::start().await, Gateway::start().await);
     let mut bridge = Bridge::start(peer.address, gateway.address, PACE);
-    for (status, body) in [(401, "<html>"), (429, "Invalid pair code"), (502, "{}"), (200, "{}")] {
+    for (status, body) in [(429, "Invalid pair code"), (502, "{}"), (200, "{}")] {
         peer.handshake().await.refuse(status, body).await;
         bridge.says(|notice| matches!(notice, Notice::Trouble(Trouble::Refused(said), _) if *said == status)).await;
     }
@@ -614,7 +646,12 @@ async fn refusals_of_others_are_retried() {
 
 #[tokio::test]
 async fn a_refusal_in_other_words_ends_the_bridge_where_both_ends_are_well() {
-    for (status, body) in [(410, ""), (404, r#"{"error":"no such pairing"}"#), (403, "<html>sign in</html>")] {
+    for (status, body) in [
+        (401, r#"{"error":"Unauthorized"}"#),
+        (410, ""),
+        (404, r#"{"error":"no such pairing"}"#),
+        (403, "<html>sign in</html>"),
+    ] {
         let (mut peer, gateway) = (Peer::start().await, Gateway::start().await);
         let mut bridge = Bridge::start(peer.address, gateway.address, PACE);
         peer.handshake().await.refuse(status, body).await;

@@ -1,6 +1,5 @@
 //! The demo: its listeners, its connection, and the proof that its agent is served.
 
-use std::io;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -39,7 +38,9 @@ use crate::sys::clock::SystemClock;
 use crate::sys::local_http;
 use crate::sys::local_http::Answer;
 use crate::sys::local_http::Endpoint;
-use crate::sys::process;
+use crate::sys::ports;
+use crate::sys::ports::Held;
+use crate::sys::ports::PortError;
 use crate::sys::random;
 use crate::sys::tls::trust::ServerTrust;
 
@@ -62,19 +63,20 @@ const SERVED_LOOK: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct Listeners {
     /// Of the service that verifies its callers itself.
-    pub(super) native: TcpListener,
+    pub(super) native: Held,
     /// Of the service behind the gateway.
-    pub(super) upstream: TcpListener,
+    pub(super) upstream: Held,
     /// Where both are.
     pub(super) addresses: [SocketAddr; 2],
 }
 
 impl Listeners {
     /// Takes both ports on loopback; 0: any.
-    pub(super) async fn bind(native: u16, upstream: u16) -> Result<Self, GatewayError> {
-        let (native, first) = bind("the native demo service", native).await?;
-        let (upstream, second) = bind("the demo upstream", upstream).await?;
-        Ok(Self { native, upstream, addresses: [first, second] })
+    pub(super) fn bind(native: u16, upstream: u16) -> Result<Self, GatewayError> {
+        let native = bind("the native demo service", native)?;
+        let upstream = bind("the demo upstream", upstream)?;
+        let addresses = [native.address(), upstream.address()];
+        Ok(Self { native, upstream, addresses })
     }
 
     /// As they are written down and shown.
@@ -84,16 +86,24 @@ impl Listeners {
     }
 }
 
-async fn bind(what: &'static str, port: u16) -> Result<(TcpListener, SocketAddr), GatewayError> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let bound = TcpListener::bind(address).await.and_then(|listener| listener.local_addr().map(|at| (listener, at)));
-    bound.map_err(|source| {
-        if source.kind() == io::ErrorKind::AddrInUse {
-            GatewayError::PortInUse { what, address, holder: process::port_holder(port) }
-        } else {
-            GatewayError::Bind { what, address, source }
-        }
+fn bind(what: &'static str, port: u16) -> Result<Held, GatewayError> {
+    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    ports::take_one(wanted, false).and_then(|held| held.ok_or(PortError::NoAddress)).map_err(|error| match error {
+        PortError::InUse { address, holder } => GatewayError::PortInUse { what, address, holder },
+        PortError::Connection { address, holder } => GatewayError::PortPassing { what, address, holder },
+        PortError::Bind { address, source } => GatewayError::Bind { what, address, source },
+        PortError::NoAddress => GatewayError::NoAddress(what),
     })
+}
+
+/// Has the owner of a held address listen there.
+pub(super) fn listen(what: &'static str, held: Held) -> Result<TcpListener, GatewayError> {
+    let address = held.address();
+    let listening = held.listen().and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    });
+    listening.map_err(|source| GatewayError::Bind { what, address, source })
 }
 
 /// The native service's way to its approvals.

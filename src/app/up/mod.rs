@@ -127,7 +127,7 @@ pub async fn run(
     let Some(mut bound) = built else { return Ok(()) };
     let api = api::build(api).await.map_err(taken)?;
     let listeners = match demo {
-        Some(ports) => Some(Listeners::bind(ports.native, ports.upstream).await?),
+        Some(ports) => Some(Listeners::bind(ports.native, ports.upstream)?),
         None => None,
     };
     let (address, base) = place(&api.addresses());
@@ -176,6 +176,9 @@ pub async fn run(
             return Ok(());
         }
         let Listeners { native, upstream, .. } = listeners;
+        let native = demo::listen("the native demo service", native);
+        let both = native.and_then(|native| Ok((native, demo::listen("the demo upstream", upstream)?)));
+        let (native, upstream) = both.inspect_err(|_| stop.stop())?;
         let behind = services::run(upstream, secret, demo_stopped.clone());
         let itself = services::run_native(native, || source.read(), demo_stopped.clone());
         let ended = tokio::try_join!(stopping(behind, &stop), stopping(itself, &stop));

@@ -61,7 +61,7 @@ pub struct LoginArgs {
     /// Where the token is kept [default: <openclaw>/.sigilum/owner-token-<namespace>.jwt]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Tell OpenClaw's configuration about it [default: true where there is an OpenClaw folder]
+    /// Tell OpenClaw's configuration about it [default: true where there is an OpenClaw folder, or with --enable-authz-notify]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     write_openclaw: Option<bool>,
     /// Switch OpenClaw's approval notifier on or off, or leave it
@@ -87,7 +87,7 @@ pub(super) enum Notify {
 }
 
 /// Stores the token; where nothing can be stored, nothing is changed.
-pub(super) fn run(
+pub(super) async fn run(
     args: &LoginArgs,
     refresh: bool,
     globals: &Globals,
@@ -119,9 +119,12 @@ pub(super) fn run(
     let home = args.openclaw_home.clone().unwrap_or_else(owner::openclaw_home);
     let config = args.config.clone().unwrap_or_else(|| home.join("openclaw.json"));
     let api = named.map_or_else(|| mode.address(globals), |named| named.trim().trim_end_matches('/').to_owned());
-    let wanted = args
-        .write_openclaw
-        .unwrap_or_else(|| args.config.is_some() || args.openclaw_home.is_some() || owner::is_openclaw_used(&home));
+    let wanted = args.write_openclaw.unwrap_or_else(|| {
+        args.enable_authz_notify != Notify::Preserve
+            || args.config.is_some()
+            || args.openclaw_home.is_some()
+            || owner::is_openclaw_used(&home)
+    });
     let edited = if wanted {
         let edit = Edit { namespace: &namespace, api_url: &api, notify: args.enable_authz_notify, token: &token };
         Some(edit_config(&config, &edit)?)
@@ -134,6 +137,11 @@ pub(super) fn run(
     if let Some((text, _)) = &edited {
         // Through a link, the file it leads to is replaced and not the link.
         write(&fs::canonicalize(&config).unwrap_or_else(|_| config.clone()), text)?;
+    }
+    if mode == Mode::OssLocal
+        && let Some(refused) = owner::introduce(&api, &token).await
+    {
+        printer.warn(&format!("the API at {api} runs and does not take this token: {refused}"));
     }
     if args.token_only {
         printer.line(token.expose())?;

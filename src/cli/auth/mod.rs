@@ -4,7 +4,7 @@
 //! It is printed only where somebody asks for that.
 
 mod login;
-mod openclaw;
+pub(crate) mod openclaw;
 
 use std::path::PathBuf;
 
@@ -52,17 +52,17 @@ struct ShowArgs {
 }
 
 /// Runs one of them.
-pub(crate) fn run(args: &AuthArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+pub(crate) async fn run(args: &AuthArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     match &args.command {
-        AuthCommand::Login(args) => login::run(args, false, globals, printer),
-        AuthCommand::Refresh(args) => login::run(args, true, globals, printer),
+        AuthCommand::Login(args) => login::run(args, false, globals, printer).await,
+        AuthCommand::Refresh(args) => login::run(args, true, globals, printer).await,
         AuthCommand::Show(args) => show(args, globals, printer),
     }
 }
 
 /// `sigilum login`.
-pub(crate) fn login(args: &LoginArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
-    login::run(args, false, globals, printer)
+pub(crate) async fn login(args: &LoginArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
+    login::run(args, false, globals, printer).await
 }
 
 fn show(args: &ShowArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {

@@ -1,5 +1,11 @@
-//! OpenClaw's configuration with our notifier in it. Pure: text in, text out; what is not ours stays, in its order.
+//! OpenClaw's configuration with our notifier in it. Pure: text in, text out; what is not ours stays, in its order, and where it
+//! is JSON5 with its comments.
 
+use jsonc_parser::ParseOptions;
+use jsonc_parser::cst::CstInputValue;
+use jsonc_parser::cst::CstObject;
+use jsonc_parser::cst::CstRootNode;
+use jsonc_parser::errors::ParseError;
 use serde_json::Map;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -25,9 +31,9 @@ pub(super) struct Edit<'a> {
 
 /// Why the file is left as it is.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Wrong {
-    /// Comments, a comma at an end, half a file.
-    #[error("it is no plain JSON (line {line}, column {column})")]
+pub(crate) enum Wrong {
+    /// Half a file, or something else.
+    #[error("it is no JSON5 (line {line}, column {column})")]
     Syntax {
         /// 1-based.
         line: usize,
@@ -39,10 +45,31 @@ pub(super) enum Wrong {
     NoObject(String),
 }
 
-/// The new text, indented by two blanks, and whether the notifier runs.
+impl From<ParseError> for Wrong {
+    fn from(error: ParseError) -> Self {
+        Self::Syntax { line: error.line_display(), column: error.column_display() }
+    }
+}
+
+/// JSON5, which OpenClaw reads; a comma that is missing is missing there too.
+fn json5() -> ParseOptions {
+    ParseOptions { allow_missing_commas: false, ..ParseOptions::default() }
+}
+
+/// What the file says.
+pub(crate) fn read(text: &str) -> Result<Value, Wrong> {
+    match serde_json::from_str(text) {
+        Ok(value) => Ok(value),
+        Err(_) => {
+            let value: Option<Value> = jsonc_parser::parse_to_serde_value(text, &json5())?;
+            Ok(value.unwrap_or_default())
+        }
+    }
+}
+
+/// The new text, and whether the notifier runs. Plain JSON is indented by two blanks; what is JSON5 keeps its form.
 pub(super) fn apply(text: &str, edit: &Edit<'_>) -> Result<(Zeroizing<String>, bool), Wrong> {
-    let mut root: Value = serde_json::from_str(text)
-        .map_err(|error| Wrong::Syntax { line: error.line().max(1), column: error.column().max(1) })?;
+    let Ok(mut root) = serde_json::from_str::<Value>(text) else { return apply_in_place(text, edit) };
     let internal = object(&mut root, &["hooks", "internal"])?;
     internal.insert("enabled".to_owned(), Value::Bool(true));
     let entry = object(&mut root, &["hooks", "internal", "entries", HOOK])?;
@@ -63,6 +90,50 @@ pub(super) fn apply(text: &str, edit: &Edit<'_>) -> Result<(Zeroizing<String>, b
     }
     let text = serde_json::to_string_pretty(&root).map_err(|_| Wrong::NoObject("the file".to_owned()))?;
     Ok((Zeroizing::new(text + "\n"), enabled))
+}
+
+/// The same with every other line as it was.
+fn apply_in_place(text: &str, edit: &Edit<'_>) -> Result<(Zeroizing<String>, bool), Wrong> {
+    let root = CstRootNode::parse(text, &json5())?;
+    let file = root.object_value().ok_or_else(|| Wrong::NoObject("the file".to_owned()))?;
+    let internal = object_in_place(&file, &["hooks", "internal"])?;
+    set(&internal, "enabled", CstInputValue::Bool(true));
+    let entry = object_in_place(&file, &["hooks", "internal", "entries", HOOK])?;
+    match edit.notify {
+        Notify::True => set(&entry, "enabled", CstInputValue::Bool(true)),
+        Notify::False => set(&entry, "enabled", CstInputValue::Bool(false)),
+        Notify::Preserve => {}
+    }
+    let enabled = entry.get("enabled").and_then(|found| found.value()?.as_boolean_lit());
+    let enabled = enabled.is_some_and(|found| found.value());
+    let variables = object_in_place(&file, &["hooks", "internal", "entries", HOOK, "env"])?;
+    let text = |value: &str| CstInputValue::String(value.to_owned());
+    set(&variables, "SIGILUM_NAMESPACE", text(edit.namespace.as_str()));
+    set(&variables, "SIGILUM_API_URL", text(edit.api_url));
+    if enabled {
+        set(&variables, "SIGILUM_OWNER_TOKEN", text(edit.token.expose()));
+    } else if let Some(token) = variables.get("SIGILUM_OWNER_TOKEN") {
+        token.remove();
+    }
+    Ok((Zeroizing::new(root.to_string()), enabled))
+}
+
+fn set(object: &CstObject, name: &str, value: CstInputValue) {
+    match object.get(name) {
+        Some(found) => found.set_value(value),
+        None => drop(object.append(name, value)),
+    }
+}
+
+/// [`object`] in a file that keeps its form.
+fn object_in_place(file: &CstObject, path: &[&str]) -> Result<CstObject, Wrong> {
+    let mut at = file.clone();
+    for (depth, name) in path.iter().enumerate() {
+        at = at.object_value_or_create(name).ok_or_else(|| {
+            Wrong::NoObject(path.iter().take(depth.saturating_add(1)).copied().collect::<Vec<_>>().join("."))
+        })?;
+    }
+    Ok(at)
 }
 
 /// The object at this path; what is missing on the way is made.
@@ -114,8 +185,47 @@ mod tests {
     }
 
     #[test]
+    fn json5_keeps_its_comments_and_its_form() {
+        let text = "// mine\n{\n  agents: {list: [{id: 'main',}]}, /* two */\n  hooks: {internal: {entries: {}}},\n  n: +.5,\n}\n";
+        let (once, enabled) = edited(text, Notify::True).unwrap();
+        assert!(enabled, "{once}");
+        for kept in ["// mine\n", "agents: {list: [{id: 'main',}]}, /* two */", "n: +.5,"] {
+            assert!(once.contains(kept), "{kept} in {once}");
+        }
+        let value = read(&once).unwrap();
+        let entry = &value["hooks"]["internal"]["entries"][HOOK];
+        assert_eq!(
+            (&entry["enabled"], &entry["env"]["SIGILUM_OWNER_TOKEN"]),
+            (&Value::Bool(true), &Value::from("a.b.c"))
+        );
+        assert_eq!(
+            (&value["hooks"]["internal"]["enabled"], &value["agents"]["list"][0]["id"]),
+            (&Value::Bool(true), &Value::from("main"))
+        );
+        assert_eq!(edited(&once, Notify::True).unwrap().0, once, "twice is once");
+        let (off, enabled) = edited(&once, Notify::False).unwrap();
+        assert!(!enabled && !off.contains("a.b.c") && off.contains("/* two */"), "{off}");
+        let odd = "{hooks: {internal: 1},}";
+        assert_eq!(edited(odd, Notify::True), Err(Wrong::NoObject("hooks.internal".to_owned())));
+        assert_eq!(edited("[1,]", Notify::True), Err(Wrong::NoObject("the file".to_owned())));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_stands_there_is_read_or_refused(text in "[{}\\[\\]:,'\"/*\\\\ \n+.0-9a-zA-Zä]{0,64}") {
+            if let Ok((edited, _)) = edited(&text, Notify::True) {
+                proptest::prop_assert!(read(&edited).is_ok(), "{}", edited);
+            }
+        }
+    }
+
+    #[test]
     fn what_cannot_be_kept_is_not_touched() {
-        assert_eq!(edited("{\n // mine\n}", Notify::True), Err(Wrong::Syntax { line: 2, column: 2 }));
+        for (broken, line) in [("{\n // mine\n", 1), ("{a: 1\n b: 2}", 2), ("{\n\"a\": }", 2)] {
+            let wrong = edited(broken, Notify::True).unwrap_err();
+            assert!(matches!(wrong, Wrong::Syntax { line: found, .. } if found == line), "{broken}: {wrong:?}");
+            assert!(read(broken).is_err(), "{broken}");
+        }
         assert_eq!(edited("[]", Notify::True), Err(Wrong::NoObject("the file".to_owned())));
         let odd = r#"{"hooks":{"internal":[]}}"#;
         assert_eq!(edited(odd, Notify::True), Err(Wrong::NoObject("hooks.internal".to_owned())));

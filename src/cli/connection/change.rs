@@ -27,7 +27,7 @@ pub(super) struct SetArgs {
     /// Which connection
     #[arg(value_name = "ID")]
     id: String,
-    /// What to change, e.g. base_url=https://api.example.com, allowed_methods=GET,POST, auth_prefix=null
+    /// What to change, e.g. base_url=https://api.example.com, allowed_methods=GET,POST, max_stream_seconds=null
     #[arg(value_name = "FIELD=VALUE")]
     changes: Vec<String>,
     /// The same as options.
@@ -69,13 +69,13 @@ pub(super) async fn set(args: &SetArgs, globals: &Globals, printer: &mut Printer
     told(args.json, &changed, &format!("Connection {id} changed: {names}."), printer)
 }
 
-/// What a field is set to: a member without content says the same as none.
+/// What a field is set to: a member without content says the same as none, as do the root of paths and days below 0.
 fn set_to(value: Option<&Value>) -> Option<&Value> {
     value.filter(|value| match value {
         Value::Null => false,
         Value::Bool(on) => *on,
-        Value::Number(number) => number.as_i64() != Some(0),
-        Value::String(text) => !text.is_empty(),
+        Value::Number(number) => number.as_i64().is_none_or(|number| number > 0),
+        Value::String(text) => !matches!(text.as_str(), "" | "/"),
         Value::Array(entries) => !entries.is_empty(),
         Value::Object(members) => !members.is_empty(),
     })

@@ -36,8 +36,12 @@ enum Clear {
     Null,
     /// By 0, `[]` or `{}`: `null` leaves it as it is.
     Nothing,
-    /// Not at all: it has no default.
-    Never,
+    /// By a number below 0, which is none; 0 and `null` leave it as it is.
+    Negative,
+    /// By the root.
+    Root,
+    /// Not at all: it has no default, or one that depends on the rest. What to write instead.
+    Never(&'static str),
     /// Not at all: it is fixed once the connection is there.
     Fixed,
 }
@@ -58,16 +62,58 @@ const fn field(name: &'static str, kind: Kind, clear: Clear, value: &'static str
 
 /// Every field but the id and the secrets.
 const FIELDS: &[Field] = &[
-    field("name", Kind::Text, Clear::Null, "NAME", "Name for people [default: the id]"),
+    field(
+        "name",
+        Kind::Text,
+        Clear::Never("give it a name, such as its id"),
+        "NAME",
+        "Name for people [default: the id]",
+    ),
     field("protocol", Kind::Text, Clear::Fixed, "PROTOCOL", "http or mcp [default: http]"),
-    field("base_url", Kind::Text, Clear::Never, "URL", "Where the provider is, e.g. https://api.example.com"),
-    field("path_prefix", Kind::Text, Clear::Null, "PATH", "What stands before every path at the provider"),
-    field("auth_mode", Kind::Text, Clear::Null, "MODE", "bearer, header_key, query_param or basic [default: bearer]"),
-    field("auth_header_name", Kind::Text, Clear::Null, "NAME", "Header or query parameter of the secret"),
-    field("auth_prefix", Kind::Text, Clear::Null, "TEXT", "What stands before the secret, e.g. 'Bot '"),
-    field("auth_secret_key", Kind::Text, Clear::Never, "NAME", "Which of the named secrets is injected"),
-    field("rotation_interval_days", Kind::Number, Clear::Null, "DAYS", "Days a secret is meant to live"),
-    field("status", Kind::Text, Clear::Null, "STATUS", "active or disabled [default: active]"),
+    field(
+        "base_url",
+        Kind::Text,
+        Clear::Never("give it another address"),
+        "URL",
+        "Where the provider is, e.g. https://api.example.com",
+    ),
+    field("path_prefix", Kind::Text, Clear::Root, "PATH", "What stands before every path at the provider"),
+    field(
+        "auth_mode",
+        Kind::Text,
+        Clear::Never("name the mode, such as bearer"),
+        "MODE",
+        "bearer, header_key, query_param or basic [default: bearer]",
+    ),
+    field(
+        "auth_header_name",
+        Kind::Text,
+        Clear::Never("name the header or parameter, such as Authorization"),
+        "NAME",
+        "Header or query parameter of the secret",
+    ),
+    field(
+        "auth_prefix",
+        Kind::Text,
+        Clear::Never("write the text; a mode brings its own where another one is set (auth_mode)"),
+        "TEXT",
+        "What stands before the secret, e.g. 'Bot '",
+    ),
+    field(
+        "auth_secret_key",
+        Kind::Text,
+        Clear::Never("name another of its secrets"),
+        "NAME",
+        "Which of the named secrets is injected",
+    ),
+    field("rotation_interval_days", Kind::Number, Clear::Negative, "DAYS", "Days a secret is meant to live"),
+    field(
+        "status",
+        Kind::Text,
+        Clear::Never("write active or disabled"),
+        "STATUS",
+        "active or disabled [default: active]",
+    ),
     field("allow_private", Kind::Switch, Clear::Null, "BOOL", "Let it reach private addresses"),
     field("allowed_methods", Kind::List, Clear::Null, "METHODS", "What agents may do, e.g. GET,POST; none: everything"),
     field("allowed_paths", Kind::List, Clear::Null, "PATHS", "Below which paths, e.g. /v1/models; none: everywhere"),
@@ -77,8 +123,8 @@ const FIELDS: &[Field] = &[
     field("extra_headers", Kind::Headers, Clear::Null, "'NAME: VALUE'", "A header that is added upstream"),
     field("allow_set_cookie", Kind::Switch, Clear::Null, "BOOL", "Let set-cookie back to agents"),
     field("forward_trace", Kind::Switch, Clear::Null, "BOOL", "Let traceparent out"),
-    field("mcp_transport", Kind::Text, Clear::Null, "TRANSPORT", "streamable_http"),
-    field("mcp_endpoint", Kind::Text, Clear::Null, "PATH|URL", "Where the MCP server listens [default: /]"),
+    field("mcp_transport", Kind::Text, Clear::Never("streamable_http is the only one"), "TRANSPORT", "streamable_http"),
+    field("mcp_endpoint", Kind::Text, Clear::Root, "PATH|URL", "Where the MCP server listens [default: /]"),
     field("mcp_tool_allowlist", Kind::List, Clear::Nothing, "TOOLS", "The tools that are shown; none: all"),
     field("mcp_tool_denylist", Kind::List, Clear::Nothing, "TOOLS", "Tools that are not"),
     field("mcp_max_tools_exposed", Kind::Number, Clear::Nothing, "N", "Most tools that are shown; 0: all"),
@@ -139,7 +185,9 @@ impl Field {
     /// The member of a patch that brings the field back to its default.
     fn default_again(&self) -> Value {
         match (self.clear, self.kind) {
-            (Clear::Null | Clear::Never | Clear::Fixed, _) => Value::Null,
+            (Clear::Null | Clear::Never(_) | Clear::Fixed, _) => Value::Null,
+            (Clear::Negative, _) => Value::from(-1),
+            (Clear::Root, _) => Value::from("/"),
             (Clear::Nothing, Kind::List) => Value::Array(Vec::new()),
             (Clear::Nothing, Kind::Number) => Value::from(0),
             (Clear::Nothing, Kind::Text | Kind::Switch | Kind::Headers | Kind::Json) => Value::Object(Map::new()),
@@ -266,11 +314,10 @@ pub(super) fn patch(pairs: &[String], options: &FieldOptions<false>) -> Result<M
     }
     for field in FIELDS {
         let Some(value) = patch.get_mut(field.name) else { continue };
-        if value.is_null() && field.clear == Clear::Never {
-            return Err(usage(format!("{} has no default: give it another value", field.name)));
+        if let (Clear::Never(instead), true) = (field.clear, value.is_null()) {
+            return Err(usage(format!("{} has no default to go back to", field.name)).hint(instead));
         }
-        // The API takes 0 days for "as it is".
-        if value.is_null() || field.name == "rotation_interval_days" && *value == 0 {
+        if value.is_null() || field.clear == Clear::Negative && *value == 0 {
             *value = field.default_again();
         }
     }
@@ -320,7 +367,7 @@ mod tests {
     #[test]
     fn nothing_and_null_bring_the_default_back() {
         let patch = changed(&[
-            "name=",
+            "path_prefix=",
             "rotation_interval_days=0",
             "allowed_methods=null",
             "mcp_tool_denylist=",
@@ -328,7 +375,7 @@ mod tests {
             "mcp_subject_tool_policies=null",
         ]);
         let expected = json!({
-            "name": null, "rotation_interval_days": null, "allowed_methods": null,
+            "path_prefix": "/", "rotation_interval_days": -1, "allowed_methods": null,
             "mcp_tool_denylist": [], "mcp_max_tools_exposed": 0, "mcp_subject_tool_policies": {},
         });
         assert_eq!(patch, expected);
@@ -345,6 +392,10 @@ mod tests {
             ("protocol=mcp", "is fixed"),
             ("base_url=null", "has no default"),
             ("auth_secret_key=", "has no default"),
+            ("name=null", "has no default"),
+            ("auth_prefix=", "has no default"),
+            ("auth_mode=null", "has no default"),
+            ("status=", "has no default"),
             ("rotation_interval_days=canary", "whole number"),
             ("allow_private=canary", "true or false"),
             ("extra_headers=canary", "Name: value"),

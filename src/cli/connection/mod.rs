@@ -57,7 +57,7 @@ enum ConnectionCommand {
     Show(ShowArgs),
     /// Add a connection, by its fields or from the service catalog
     Add(Box<AddArgs>),
-    /// Change fields of a connection; FIELD= or FIELD=null brings the default back
+    /// Change fields of a connection; FIELD= or FIELD=null brings the default back where there is one
     Set(Box<SetArgs>),
     /// Put new secrets in place of a connection's old ones; the next request uses them
     Rotate(RotateArgs),

@@ -5,6 +5,7 @@ use crate::cli::doctor::finding::Judged;
 use crate::cli::doctor::finding::Severity;
 use crate::cli::doctor::judge;
 use crate::cli::doctor::judge_machine as machine;
+use crate::cli::doctor::managed;
 use crate::wire::health::ConditionKind;
 
 /// A check.
@@ -193,6 +194,15 @@ pub(super) const CHECKS: &[Check] = &[
         judge: |facts| judge::condition(facts, ConditionKind::StateCertificates),
     },
     Check {
+        id: "authz/remote",
+        title: "Authz of other hosts",
+        explanation: "Asks the running gateway whether an authz of another host says that something is wrong with it. \
+                      Others go on: such a word makes nobody else unready.",
+        worst: Severity::Warning,
+        fix: None,
+        judge: |facts| judge::condition(facts, ConditionKind::RemoteAuthz),
+    },
+    Check {
         id: "store/open",
         title: "Store",
         explanation: "Opens the store, or asks the gateway that has it open. Connections and their secrets are in there.",
@@ -375,11 +385,38 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "openclaw/config",
         title: "OpenClaw config",
-        explanation: "Looks who may read OpenClaw's configuration, whether it is JSON, and whether the notifier of approvals has \
+        explanation: "Looks who may read OpenClaw's configuration, whether it is JSON5, and whether the notifier of approvals has \
                       the owner token it needs. With that token anybody can approve anything.",
         worst: Severity::Error,
         fix: Some("takes permissions of others away"),
         judge: machine::openclaw,
+    },
+    Check {
+        id: "managed/onboarding",
+        title: "Managed onboarding",
+        explanation: "Looks for an owner token where OpenClaw is tied to the hosted API. Without it nobody approves what its \
+                      agents ask for.",
+        worst: Severity::Warning,
+        fix: None,
+        judge: managed::onboarding,
+    },
+    Check {
+        id: "managed/home",
+        title: "Managed runtime home",
+        explanation: "Looks whether OpenClaw's runtime is told where its service keys are (SIGILUM_HOME). Without it none is \
+                      found.",
+        worst: Severity::Error,
+        fix: None,
+        judge: managed::home,
+    },
+    Check {
+        id: "managed/service-key",
+        title: "Managed service key",
+        explanation: "Looks for a service key in the folder of OpenClaw's runtime or in the environment. Without one the hosted \
+                      API tells nothing of what is approved.",
+        worst: Severity::Error,
+        fix: None,
+        judge: managed::service_key,
     },
 ];
 

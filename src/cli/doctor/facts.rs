@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::app::checkup::StoreLook;
 use crate::app::survey::UnitFile;
 use crate::app::unit_file::Command;
+use crate::cli::doctor::managed::Integration;
 use crate::domain::canary::Verdict;
 use crate::envoy::binary::EnvoyBinary;
 use crate::secrets::residue::Finding as Residue;
@@ -41,6 +42,8 @@ pub(super) struct Facts {
     pub(super) service: ServiceFacts,
     /// OpenClaw's configuration.
     pub(super) openclaw: OpenclawFact,
+    /// How it is tied to Sigilum.
+    pub(super) integration: Integration,
     /// Secrets in clear.
     pub(super) residue: Vec<Residue>,
 }
@@ -148,6 +151,8 @@ pub(super) struct EnvoyFacts {
     pub(super) binary: Result<Option<EnvoyBinary>, Unusable>,
     /// Whether the first start can install one.
     pub(super) installable: bool,
+    /// Whether somebody outside runs it (`SIGILUM_SUPERVISOR_MODE=external`), as in containers.
+    pub(super) outside: bool,
     /// What Envoy said of the configuration it would be given; `None`: it was not asked.
     pub(super) validated: Option<Result<(), String>>,
 }

@@ -46,7 +46,7 @@ pub(in crate::cli::doctor) fn well() -> Facts {
             envoy: Some(PINNED.to_string()),
         },
         ports: vec![port("port of agents", "127.0.0.1:38000"), port("admin API", "127.0.0.1:38100")],
-        envoy: EnvoyFacts { binary: Ok(Some(envoy)), installable: true, validated: Some(Ok(())) },
+        envoy: EnvoyFacts { binary: Ok(Some(envoy)), installable: true, outside: false, validated: Some(Ok(())) },
         store: StoreLook::Opens,
         modes: Vec::new(),
         missing: Vec::new(),
@@ -55,6 +55,7 @@ pub(in crate::cli::doctor) fn well() -> Facts {
         cores: Vec::new(),
         service: ServiceFacts { ports: (vec![38100], vec![38000]), ..ServiceFacts::default() },
         openclaw: OpenclawFact::Absent,
+        integration: Integration::default(),
         residue: Vec::new(),
     }
 }

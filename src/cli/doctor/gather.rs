@@ -80,7 +80,9 @@ fn local(
     let (modes, missing) = (gather_files::modes(config, &looked.file), gather_files::missing(config));
     let (identity, record) = gather_files::identity(config);
     let same_owner = record.and_then(|record| gather_files::same_owner(&record, config));
-    let (service, openclaw) = (gather_service::service(config), gather_files::openclaw());
+    let (openclaw, value) = gather_files::openclaw();
+    let integration = gather_files::integration(config, value.as_ref());
+    let service = gather_service::service(config);
     let residue = gather_files::residue(config);
     move |gateway, envoy, store| Facts {
         config: about,
@@ -96,6 +98,7 @@ fn local(
         cores,
         service,
         openclaw,
+        integration,
         residue,
     }
 }

@@ -9,6 +9,7 @@ use tokio::process::Command;
 use crate::cli::doctor::facts::EnvoyFacts;
 use crate::cli::doctor::facts::Unusable;
 use crate::cli::gateway::envoy_config;
+use crate::cli::gateway::manager;
 use crate::config::Config;
 use crate::envoy::binary;
 use crate::envoy::binary::EnvoyBinary;
@@ -39,7 +40,7 @@ pub(super) async fn envoy(config: &Config, usable: bool) -> EnvoyFacts {
         Ok(Some(envoy)) if usable => validate(envoy, config).await,
         Ok(_) | Err(_) => None,
     };
-    EnvoyFacts { binary: found, installable, validated }
+    EnvoyFacts { binary: found, installable, outside: manager::is_external(), validated }
 }
 
 /// Has Envoy read the configuration in a folder of its own, where it leaves nothing. `None`: it could not be asked.

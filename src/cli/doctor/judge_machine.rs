@@ -324,7 +324,7 @@ pub(super) fn openclaw(facts: &Facts) -> Judged {
         }
         OpenclawFact::Broken(path, mode, why) => {
             let shown = path.display().to_string();
-            let broken = Finding::new(id, Severity::Error, format!("{shown} is no plain JSON ({why})")).at(shown);
+            let broken = Finding::new(id, Severity::Error, format!("{shown}: {why}")).at(shown);
             Judged::Found(openclaw_mode(path, *mode).into_iter().chain([broken]).collect())
         }
         OpenclawFact::Read { path, mode, notifies, token } => {

@@ -192,6 +192,8 @@ fn envoy_is_judged_by_what_is_here_and_what_runs() {
     assert_eq!(found(&facts), [], "the first start installs it");
     facts.envoy.installable = false;
     assert_eq!(found(&facts), [("envoy/binary", Severity::Error)]);
+    facts.envoy.outside = true;
+    assert_eq!(found(&facts), [], "in a container Envoy is another one's");
     let mut facts = well();
     facts.gateway.envoy = Some("1.39.2".to_owned());
     assert_eq!(found(&facts), [("envoy/version", Severity::Warning)]);

@@ -11,6 +11,7 @@ mod gather_files;
 mod gather_service;
 mod judge;
 mod judge_machine;
+mod managed;
 mod repair;
 mod report;
 mod token;
@@ -25,6 +26,7 @@ use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::finding::Judged;
 use crate::cli::doctor::finding::Repair;
 use crate::cli::doctor::finding::Severity;
+use crate::cli::doctor::managed::Label;
 use crate::cli::doctor::report::Document;
 use crate::cli::doctor::report::Look;
 use crate::cli::doctor::report::Results;
@@ -35,6 +37,9 @@ use crate::cli::printer::Printer;
 use crate::cli::profile;
 use crate::config::Flags;
 use crate::sys::terminal;
+
+/// The check of OpenClaw's configuration.
+const OPENCLAW: &str = "openclaw/config";
 
 /// Options of `doctor`.
 #[derive(Debug, Clone, Args)]
@@ -101,7 +106,7 @@ pub(crate) async fn run(args: &DoctorArgs, globals: &Globals, printer: &mut Prin
     let left_out = CHECKS.len().saturating_sub(wanted.len());
     if args.lint {
         return match examine(&flags, args.deep, &wanted).await {
-            Ok(results) => lint(args, &results, left_out, printer),
+            Ok((results, labels)) => lint(args, (&results, &labels), left_out, printer),
             Err(error) => Err(CliError { outcome: Outcome::Indeterminate, ..error }),
         };
     }
@@ -109,17 +114,17 @@ pub(crate) async fn run(args: &DoctorArgs, globals: &Globals, printer: &mut Prin
     if args.generate_gateway_token {
         applied.extend(token::generate(&flags, printer)?);
     }
-    let mut results = examine(&flags, args.deep, &wanted).await?;
+    let (mut results, mut labels) = examine(&flags, args.deep, &wanted).await?;
     if args.fix {
         let (mended, partly) = mend(args, &results, printer).await?;
         incomplete = partly;
         if incomplete || !mended.is_empty() {
-            results = examine(&flags, args.deep, &wanted).await?;
+            (results, labels) = examine(&flags, args.deep, &wanted).await?;
         }
         applied.extend(mended);
     }
     if args.json {
-        printer.json(&report::document(&results, Severity::Info, left_out, &applied))?;
+        printer.json(&report::document((&results, &labels), Severity::Info, left_out, &applied))?;
     } else {
         let look = Look { coloured: printer.is_coloured() && !args.no_color, skipped: args.deep };
         printer.lines(&report::lines(&results, &applied, look))?;
@@ -130,11 +135,15 @@ pub(crate) async fn run(args: &DoctorArgs, globals: &Globals, printer: &mut Prin
 /// The report of all checks, for whoever writes it down. Mends nothing.
 pub(in crate::cli) async fn report(flags: &Flags) -> Result<Document, CliError> {
     let all: Vec<_> = CHECKS.iter().collect();
-    Ok(report::document(&examine(flags, false, &all).await?, Severity::Info, 0, &[]))
+    let (results, labels) = examine(flags, false, &all).await?;
+    Ok(report::document((&results, &labels), Severity::Info, 0, &[]))
 }
 
-async fn examine(flags: &Flags, deep: bool, wanted: &[&'static Check]) -> Result<Results, CliError> {
+/// What the checks say, and the rows under earlier names, where the checks of OpenClaw are among them.
+async fn examine(flags: &Flags, deep: bool, wanted: &[&'static Check]) -> Result<(Results, Vec<Label>), CliError> {
     let facts = gather::gather(flags, deep).await?;
+    let told = wanted.iter().any(|check| check.id == OPENCLAW);
+    let labels = if told { managed::labels(&facts) } else { Vec::new() };
     let mut results: Results = wanted.iter().map(|check| (*check, (check.judge)(&facts))).collect();
     for (_, judged) in &mut results {
         let Judged::Found(found) = judged else { continue };
@@ -143,13 +152,18 @@ async fn examine(flags: &Flags, deep: bool, wanted: &[&'static Check]) -> Result
             finding.hint = finding.hint.as_deref().map(profile::in_hint);
         }
     }
-    Ok(results)
+    Ok((results, labels))
 }
 
-fn lint(args: &DoctorArgs, results: &Results, left_out: usize, printer: &mut Printer) -> Result<Outcome, CliError> {
+fn lint(
+    args: &DoctorArgs,
+    (results, labels): (&Results, &[Label]),
+    left_out: usize,
+    printer: &mut Printer,
+) -> Result<Outcome, CliError> {
     let listed = if args.all { Severity::Info } else { args.severity_min };
     if args.json {
-        printer.json(&report::document(results, listed, left_out, &[]))?;
+        printer.json(&report::document((results, labels), listed, left_out, &[]))?;
     } else {
         printer.lines(&report::lint_lines(results, listed))?;
     }

@@ -7,6 +7,7 @@ use crate::cli::doctor::catalog::Check;
 use crate::cli::doctor::finding::Finding;
 use crate::cli::doctor::finding::Judged;
 use crate::cli::doctor::finding::Severity;
+use crate::cli::doctor::managed::Label;
 use crate::cli::profile;
 use crate::cli::table::Tone;
 
@@ -79,8 +80,13 @@ fn warnings(results: &Results) -> usize {
     findings(results, Severity::Warning).count().saturating_sub(failures(results))
 }
 
-/// The document of these results; `least`: findings below are left out of its list; `left_out`: checks nobody wanted.
-pub(super) fn document(results: &Results, least: Severity, left_out: usize, applied: &[String]) -> Document {
+/// The document of these results, with the rows that have earlier names; `least`: findings below are left out of its list; `left_out`: checks nobody wanted.
+pub(super) fn document(
+    (results, labels): (&Results, &[Label]),
+    least: Severity,
+    left_out: usize,
+    applied: &[String],
+) -> Document {
     let skipped = results.iter().filter(|(_, judged)| matches!(judged, Judged::Skipped(_))).count();
     let (failures, warnings) = (failures(results), warnings(results));
     let body = |finding: &Finding| FindingBody {
@@ -112,7 +118,11 @@ pub(super) fn document(results: &Results, least: Severity, left_out: usize, appl
             },
             warnings,
             failures,
-            checks: results.iter().flat_map(|(check, judged)| checks(check, judged)).collect(),
+            checks: results
+                .iter()
+                .flat_map(|(check, judged)| checks(check, judged))
+                .chain(labels.iter().map(label))
+                .collect(),
             applied_fixes: applied.to_vec(),
             actions,
         },
@@ -126,6 +136,10 @@ fn checks(check: &Check, judged: &Judged) -> Vec<CheckBody> {
         Judged::Well(detail) => vec![one("ok", detail)],
         Judged::Found(found) => found.iter().map(|finding| one(word(finding.severity), &finding.message)).collect(),
     }
+}
+
+fn label(row: &Label) -> CheckBody {
+    CheckBody { status: row.status, label: row.label, detail: row.detail.clone() }
 }
 
 const fn word(severity: Severity) -> &'static str {

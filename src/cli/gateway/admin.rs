@@ -121,10 +121,13 @@ pub(crate) async fn run(args: &AdminArgs, globals: &Globals, printer: &mut Print
         }
         config.drain = config.drain.min(launch::CHILD_DRAIN);
     }
+    let port_sources = settings::port_sources(&flags);
     // Whoever reads it again needs no secret for it.
     let again = move || settings::read(&flags, &[], None).map(|(loaded, _)| loaded);
     let held_back = args.held_back.clone();
+    settings::make_run_folder(&config.paths)?;
     let mut admin_config = admin_config(&mut config, master_key, keys, args.supervised);
+    admin_config.port_sources = port_sources;
     admin_config.state_socket = state_socket(args.state_listen.as_ref())?;
     admin_config.file = Some(FileSetup {
         reload: reload::Setup { read: Arc::new(again), file, loaded: Loaded { config, hash, content }, held_back },
@@ -168,6 +171,7 @@ fn admin_config(config: &mut Config, master_key: MasterKeys, keys: KeyPlaces, su
         ingress: config.listen.ingress.clone(),
         addresses: config.listen.admin.clone(),
         bind_mode: config.bind_mode,
+        port_sources: ["default"; 2],
         data_dir: config.paths.data_dir.clone(),
         run_dir: config.paths.run_dir.clone(),
         state_socket: None,

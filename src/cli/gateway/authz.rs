@@ -83,6 +83,7 @@ pub(crate) async fn run(args: &AuthzArgs, globals: &Globals) -> Result<Outcome, 
     let mut flags = globals.flags();
     flags.set(&keys::RUN_DIR, args.run_dir.as_ref().map(|path| path.to_string_lossy().into_owned()));
     let config = settings::load_without_files(&flags)?;
+    settings::make_run_folder(&config.paths)?;
     // What it says of requests is cleaned where no supervisor does, and of its only secret.
     let password = config.shared_replay.as_ref();
     let password = password.and_then(|shared| role::held(shared.password.as_ref(), shared.password_file.as_deref()));

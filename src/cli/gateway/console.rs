@@ -52,7 +52,7 @@ pub(super) fn show(event: &Progress, style: Option<LogStyle>, printer: &mut Prin
         Progress::Log(logged) => line(logged, printer),
         Progress::Ready(addresses) => printer.line(&format!("ready:     {}", places(addresses)))?,
         Progress::Restarting { role, ended, after_ms } => {
-            let text = format!("{} ended ({ended}); starting it again in {after_ms} ms", role.name());
+            let text = format!("{} exited ({ended}); starting it again in {after_ms} ms", role.name());
             tell(Weight::Info, &text);
         }
         Progress::Draining => {

@@ -17,7 +17,9 @@ use crate::cli::printer::Printer;
 use crate::config::Config;
 use crate::envoy::pod;
 use crate::envoy::render;
+use crate::envoy::render::RenderError;
 use crate::envoy::render::Rendering;
+use crate::envoy::sds;
 use crate::sys::files;
 use crate::sys::peer;
 
@@ -48,6 +50,12 @@ pub(crate) struct EnvoyConfigArgs {
     /// Where the access log goes: `stdout` is for an Envoy whose run folder no admin shares, as nobody else puts the file aside
     #[arg(long, value_enum, value_name = "PLACE", default_value_t = AccessLogPlace::File, conflicts_with = "unchanged")]
     access_log: AccessLogPlace,
+    /// With gateway.tls, for an Envoy that `gateway start` does not run: it takes the certificate by way of this file (SDS, an absolute path), and a renewed one without a restart. With --output the file is written too
+    #[arg(long, value_name = "FILE", conflicts_with = "unchanged")]
+    sds_file: Option<PathBuf>,
+    /// Print what is to stand in that file instead
+    #[arg(long, conflicts_with_all = ["unchanged", "output"])]
+    print_sds: bool,
     /// Settings.
     #[command(flatten)]
     settings: SettingsArgs,
@@ -64,17 +72,44 @@ enum AccessLogPlace {
 
 /// Prints it, or writes it. Socket paths in it are relative: Envoy runs with the run folder as its working directory.
 pub(crate) fn run(args: &EnvoyConfigArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
-    let text = if args.unchanged { render::STATIC.to_owned() } else { text(args, globals)? };
-    match &args.output {
+    if args.unchanged {
+        put(args.output.as_deref(), render::STATIC, printer)?;
+        return Ok(Outcome::Done);
+    }
+    let rendering = rendering(&args.settings.load(globals)?);
+    let resources = match &rendering.tls {
+        Some(tls) if args.print_sds || args.sds_file.is_some() => Some(sds::resources(tls).map_err(failed)?),
+        Some(_) | None => None,
+    };
+    if args.print_sds {
+        let none = || CliError::new(Outcome::Config, "gateway.tls names no certificate".to_owned());
+        put(None, &resources.ok_or_else(none)?, printer)?;
+        return Ok(Outcome::Done);
+    }
+    let text = text(args, rendering)?;
+    // First what the other one refers to.
+    if let (Some(file), Some(resources), Some(_)) = (&args.sds_file, &resources, &args.output) {
+        put(Some(file), resources, printer)?;
+    }
+    put(args.output.as_deref(), &text, printer)?;
+    Ok(Outcome::Done)
+}
+
+/// Into the file, or on stdout.
+fn put(file: Option<&Path>, text: &str, printer: &mut Printer) -> Result<(), CliError> {
+    match file {
         None => printer.bytes(text.as_bytes())?,
         Some(file) => files::write_private(file, text.as_bytes())
             .map_err(|error| CliError::new(Outcome::Config, format!("{}: {error}", file.display())))?,
     }
-    Ok(Outcome::Done)
+    Ok(())
 }
 
-fn text(args: &EnvoyConfigArgs, globals: &Globals) -> Result<String, CliError> {
-    let mut rendering = rendering(&args.settings.load(globals)?);
+fn failed(error: RenderError) -> CliError {
+    CliError::new(Outcome::Config, error.to_string())
+}
+
+fn text(args: &EnvoyConfigArgs, mut rendering: Rendering) -> Result<String, CliError> {
     if args.in_container {
         // Its loopback is nobody's but its own; who publishes the port says who may come.
         for address in &mut rendering.admin_face {
@@ -82,8 +117,15 @@ fn text(args: &EnvoyConfigArgs, globals: &Globals) -> Result<String, CliError> {
         }
         rendering.admin_face.dedup();
     }
-    let failed = |error: render::RenderError| CliError::new(Outcome::Config, error.to_string());
     let text = render::render(&rendering).map_err(failed)?;
+    let text = match (&rendering.tls, &args.sds_file) {
+        (Some(_), Some(file)) if !file.is_absolute() => {
+            let why = format!("{}: --sds-file is an absolute path", file.display());
+            return Err(CliError::new(Outcome::Usage, why));
+        }
+        (Some(tls), Some(file)) => sds::refer(&text, tls, file).map_err(failed)?,
+        (None | Some(_), None) | (None, Some(_)) => text,
+    };
     let text = match args.probe_addr {
         Some(address) => pod::add_probe(&text, address).map_err(failed)?,
         None => text,

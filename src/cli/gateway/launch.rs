@@ -321,6 +321,7 @@ pub(crate) fn gateway_config(
         envoy_admin: config.listen.envoy_admin,
         data_dir: config.paths.data_dir,
         run_dir: config.paths.run_dir,
+        run_behind: config.paths.run_behind,
         home: config.paths.home,
         config_file: config.paths.config_file,
         file_text: text,

@@ -28,11 +28,11 @@ pub struct SettingsArgs {
     /// What :PORT means: loopback or an IP address [default: loopback]
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<String>,
-    /// Port of the admin API; the address is --bind [default: 38100]
-    #[arg(long, value_name = "PORT", conflicts_with = "addr", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Port of the admin API; the address is that of --addr, else --bind [default: 38100]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Port agents connect to; the address is --bind [default: 38000]
-    #[arg(long, value_name = "PORT", conflicts_with = "ingress_addr", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Port agents connect to; the address is that of --ingress-addr, else --bind [default: 38000]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     listen_port: Option<u16>,
     /// Admin API: :PORT, IP:PORT or localhost:PORT; may be repeated [default: :38100]
     #[arg(long, value_name = "ADDR")]
@@ -130,9 +130,8 @@ impl SettingsArgs {
         flags.set(&keys::CONFIG_FILE, path(&self.config));
         flags.set(&keys::API_URL, self.api_url.clone());
         flags.set(&keys::BIND, self.bind.clone());
-        let at = |port: Option<u16>| port.map(|port| format!(":{port}"));
-        flags.set(&keys::ADMIN_ADDR, at(self.port).or_else(|| list(&self.addr)));
-        flags.set(&keys::INGRESS_ADDR, at(self.listen_port).or_else(|| list(&self.ingress_addr)));
+        flags.set(&keys::ADMIN_ADDR, list(&with_port(&self.addr, self.port)));
+        flags.set(&keys::INGRESS_ADDR, list(&with_port(&self.ingress_addr, self.listen_port)));
         flags.set(&keys::ENVOY_ADMIN_ADDR, list(&self.envoy_admin_addr));
         for (key, value) in self.access() {
             flags.set(key, Some(value));
@@ -143,6 +142,19 @@ impl SettingsArgs {
         flags.set(&keys::ENVOY_CONCURRENCY, self.envoy_concurrency.map(|count| count.to_string()));
         flags
     }
+}
+
+/// Listen addresses as typed, with the port that was typed besides: it counts more than theirs.
+fn with_port(addresses: &[String], port: Option<u16>) -> Vec<String> {
+    let Some(port) = port else { return addresses.to_vec() };
+    let with = |address: &str| match address.rsplit_once(':') {
+        Some((host, _)) => format!("{host}:{port}"),
+        None if address.bytes().all(|byte| byte.is_ascii_digit()) => format!(":{port}"),
+        // Refused as it stands.
+        None => address.to_owned(),
+    };
+    let all: Vec<_> = addresses.iter().flat_map(|list| list.split(',')).map(|address| with(address.trim())).collect();
+    if all.is_empty() { vec![format!(":{port}")] } else { all }
 }
 
 /// A path as typed, for processes with another working folder.
@@ -183,4 +195,18 @@ impl StartStyle {
 pub(crate) fn refused(what: &str, instead: &'static str) -> CliError {
     let message = format!("the admin {what} cannot be given as an argument: every process can read arguments");
     CliError::new(Outcome::Usage, message).hint(instead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_counts_more_than_that_of_an_address_and_leaves_the_address() {
+        let with = |typed: &[&str], port| with_port(&typed.iter().map(|&one| one.to_owned()).collect::<Vec<_>>(), port);
+        assert_eq!(with(&[":1", "127.0.0.2:2", "[::1]:3", "4"], Some(9)), [":9", "127.0.0.2:9", "[::1]:9", ":9"]);
+        assert_eq!(with(&["127.0.0.2:2,localhost:3"], Some(9)), ["127.0.0.2:9", "localhost:9"]);
+        assert_eq!((with(&[], Some(9)), with(&[":1"], None)), (vec![":9".to_owned()], vec![":1".to_owned()]));
+        assert_eq!(with(&["nowhere"], Some(9)), ["nowhere"]);
+    }
 }

@@ -120,20 +120,26 @@ pub(super) async fn run(args: &ProbeArgs, globals: &Globals, printer: &mut Print
     let trust = gateway_api::trust(&config.admin.trust);
     let own = running.as_ref().and_then(reach::admin_url);
     let here = || config.listen.admin.first().map(|address| format!("http://{}", local_http::reachable(*address)));
-    let loopback = own.or_else(|| Some(config.admin_url.clone()).filter(|url| owner::is_loopback(url))).or_else(here);
+    // A gateway elsewhere is another one, also where a tunnel leads to it.
+    let elsewhere = config.remote.as_ref().map(|remote| remote.url.clone());
+    let named = Some(config.admin_url.clone()).filter(|url| owner::is_loopback(url) && elsewhere.is_none());
+    let loopback = own.or(named).or_else(here);
     let at = loopback.as_deref().unwrap_or(&config.admin_url);
     let (token, unread, stranger) = match gateway_api::token_for(config, at) {
         Ok(token) => (token, None, None),
         Err(error) if error.outcome == Outcome::Unreachable => (None, None, Some(error.message)),
         Err(error) => (None, Some(error.message), None),
     };
-    let remote = Some(config.admin_url.clone()).filter(|url| !owner::is_loopback(url));
+    let remote = elsewhere.or_else(|| Some(config.admin_url.clone()).filter(|url| !owner::is_loopback(url)));
     let (remote_token, remote_unread) = match remote.as_ref().map(|url| gateway_api::token_for(config, url)).transpose()
     {
         Ok(token) => (token.flatten(), None),
         Err(error) => (None, Some(error.message)),
     };
     let explicit = args.url.clone();
+    if let Some(url) = &explicit {
+        gateway_api::check_url(config, url)?;
+    }
     let explicit_token = args.token_file.as_deref().map(gateway_api::stored_token).transpose()?.flatten();
     let ingress =
         running.as_ref().map_or_else(|| config.listen.ingress.clone(), |found| found.addresses.ingress.clone());

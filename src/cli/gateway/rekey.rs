@@ -135,7 +135,7 @@ async fn online(
 /// refusals, all of which come before the commit. Of anything else nobody knows.
 fn is_unused(status: u16, code: &str) -> bool {
     match status {
-        400 | 401 | 403 | 404 | 405 | 413 | 415 | 421 | 429 => true,
+        400 | 401 | 403 | 404 | 405 | 413 | 415 | 429 => true,
         409 => matches!(
             code,
             "NEXT_MASTER_KEY_REQUIRED" | "MASTER_KEY_PENDING" | "MASTER_KEY_UNCHANGED" | "SEALED_UNREADABLE"

@@ -158,7 +158,7 @@ async fn follow(
             Some(Event::Drained { took_ms, cut }) => {
                 (report.drain_ms, report.requests_cut) = (Some(took_ms), cut);
                 if cut > 0 {
-                    printer.warn(&format!("{cut} requests took longer and were cut off"));
+                    printer.warn(&format!("{cut} requests were cut off"));
                 }
             }
             Some(Event::Starting) => deadline = Some(Instant::now() + within),

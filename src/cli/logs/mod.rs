@@ -7,6 +7,7 @@ mod merge;
 mod render;
 mod source;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,6 +18,7 @@ use serde_json::json;
 
 use crate::app::gateway::instance::Instance;
 use crate::cli::args::Globals;
+use crate::cli::gateway::manager;
 use crate::cli::gateway::options::SettingsArgs;
 use crate::cli::gateway_api;
 use crate::cli::logs::merge::Line;
@@ -40,6 +42,10 @@ use crate::telemetry::log_reader::LogPlaces;
 use crate::telemetry::log_reader::MAX_BYTES;
 use crate::telemetry::log_reader::MAX_LINES;
 use crate::telemetry::log_reader::PageSize;
+
+/// Where the words of a process are that nobody of ours started: in containers each role is one of its own.
+pub(crate) const CONTAINER_LOGS: &str =
+    "each process writes to its container's log (kubectl logs POD --container NAME, docker compose logs NAME)";
 
 /// How often ids that lead to further ids are looked for again.
 const ROUNDS: usize = 3;
@@ -91,9 +97,12 @@ pub struct LogsArgs {
     /// How often to look for more, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     interval: u64,
-    /// Ask the admin API at this address instead of reading files
+    /// Ask the admin API at this address instead of reading files; then only --token-file names a token
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// Read the admin token for --url from this file
+    #[arg(long, value_name = "FILE", requires = "url")]
+    token_file: Option<PathBuf>,
     /// Settings: they say which installation is meant.
     #[command(flatten)]
     settings: SettingsArgs,
@@ -148,7 +157,7 @@ pub(crate) async fn run(args: &LogsArgs, globals: &Globals, printer: &mut Printe
 }
 
 async fn show(args: &LogsArgs, globals: &Globals, zone: Zone, printer: &mut Printer) -> Result<Outcome, CliError> {
-    let mut config = match &args.url {
+    let config = match &args.url {
         Some(_) => args.settings.load(globals)?,
         None => reach::running(&args.settings.flags(globals), printer)?,
     };
@@ -157,14 +166,20 @@ async fn show(args: &LogsArgs, globals: &Globals, zone: Zone, printer: &mut Prin
     streams.dedup();
     let source = match &args.url {
         Some(url) => {
-            config.admin_url.clone_from(url);
-            config.admin_url_set = true;
-            Source::Remote(gateway_api::logs(&config, printer)?)
+            let token = args.token_file.as_deref().map(gateway_api::stored_token).transpose()?.flatten();
+            Source::Remote(gateway_api::logs(&config, url, token.as_ref())?)
         }
         None => {
             let places = LogPlaces { data_dir: config.paths.data_dir.clone(), run_dir: config.paths.run_dir.clone() };
-            if !streams.iter().any(|stream| places.exists(*stream)) {
-                let running = Instance::read(&config.paths.run_dir).is_some_and(|found| found.supervisor.is_alive());
+            let running = Instance::read(&config.paths.run_dir).is_some_and(|found| found.supervisor.is_alive());
+            let any = streams.iter().any(|stream| places.exists(*stream));
+            // Without a supervisor of ours there are no files of what processes say.
+            if !running
+                && manager::is_external()
+                && !streams.iter().any(|stream| is_said(*stream) && places.exists(*stream))
+            {
+                elsewhere(any, &streams, printer)?;
+            } else if !any {
                 nothing(running, &places)?;
             }
             Source::Local(places)
@@ -261,6 +276,25 @@ fn say_reset(stream: LogStream, look: &Look, printer: &mut Printer) -> Result<()
 pub(crate) fn one(stream: LogStream, line: &str, plain: bool, coloured: bool) -> String {
     let look = Look { json: false, plain, coloured, zone: Zone::utc() };
     look.line(&Line { stream, members: log_line::parse(line.as_bytes(), false) })
+}
+
+/// Whether a process says it, and no file of its own has it.
+fn is_said(stream: LogStream) -> bool {
+    match stream {
+        LogStream::Admin | LogStream::Authz | LogStream::Decision | LogStream::Envoy => true,
+        LogStream::Access | LogStream::Pair | LogStream::Audit | LogStream::Api => false,
+    }
+}
+
+/// Tells where the lines are that are asked for, where whoever starts the processes keeps them. `any`: others are here.
+fn elsewhere(any: bool, streams: &[LogStream], printer: &mut Printer) -> Result<(), CliError> {
+    if !any {
+        return Err(CliError::new(Outcome::NotRunning, "there is no log here").hint(CONTAINER_LOGS));
+    }
+    if streams.iter().any(|stream| is_said(*stream)) {
+        printer.note(&format!("[i] {CONTAINER_LOGS}"));
+    }
+    Ok(())
 }
 
 /// There is no log at all: no failure where one is about to be.

@@ -147,7 +147,7 @@ pub(super) async fn run(args: &AddArgs, globals: &Globals, printer: &mut Printer
     }
     let config = settings::load(&globals.flags(), &[])?;
     let given = args.source.read(printer)?;
-    let owner = owner::open(&args.owner, &config, globals, printer)?;
+    let owner = owner::open_for_service(&args.owner, &config, globals, printer)?;
     let connections = if is_gateway { Some(gateway_api::open(&config, printer)?) } else { None };
     let found = match &connections {
         Some(api) => api.find(slug.as_str()).await.map_err(|error| gateway_api::failed(&error))?,

@@ -57,7 +57,7 @@ pub(super) async fn run(command: &KeyCommand, globals: &Globals, printer: &mut P
     match command {
         KeyCommand::List(args) => {
             let wanted = slug(&args.service_slug)?;
-            let owner = owner::open(&args.owner, &config, globals, printer)?;
+            let owner = owner::open_for_service(&args.owner, &config, globals, printer)?;
             let service = find(&owner, wanted.as_str()).await?;
             let keys = owner.api.keys(&service.id).await.map_err(|error| owner::failed(&error))?;
             if args.json {
@@ -72,7 +72,7 @@ pub(super) async fn run(command: &KeyCommand, globals: &Globals, printer: &mut P
         }
         KeyCommand::Revoke(args) => {
             let wanted = slug(&args.service_slug)?;
-            let owner = owner::open(&args.owner, &config, globals, printer)?;
+            let owner = owner::open_for_service(&args.owner, &config, globals, printer)?;
             let service = find(&owner, wanted.as_str()).await?;
             let id = args.key_id.trim();
             owner.api.revoke_key(&service.id, id).await.map_err(|error| match error.status() {

@@ -46,7 +46,7 @@ struct Row {
 /// Lists them, by slug.
 pub(super) async fn run(args: &ListArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     let config = settings::load(&globals.flags(), &[])?;
-    let owner = owner::open(&args.owner, &config, globals, printer)?;
+    let owner = owner::open_for_service(&args.owner, &config, globals, printer)?;
     let mut services = owner.api.services().await.map_err(|error| owner::failed(&error))?;
     services.sort_by(|one, other| one.slug.cmp(&other.slug));
     let connected = connected(&config, printer).await?;

@@ -37,7 +37,7 @@ pub(super) async fn run(args: &RemoveArgs, globals: &Globals, printer: &mut Prin
         confirm::check_attended()?;
     }
     let config = settings::load(&globals.flags(), &[])?;
-    let owner = owner::open(&args.owner, &config, globals, printer)?;
+    let owner = owner::open_for_service(&args.owner, &config, globals, printer)?;
     let found = owner.api.service(slug.as_str()).await.map_err(|error| owner::failed(&error))?;
     if let Some(found) = &found {
         let question = format!("Remove service {slug} of {} with its keys and every approval?", owner.namespace);

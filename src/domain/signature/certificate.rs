@@ -79,6 +79,16 @@ impl CertificateBody {
         )
     }
 
+    /// Reads the value of `sigilum-agent-cert`; `CertHeaderInvalid` where it is not base64 of the JSON object.
+    fn read(header: &str) -> Result<Self, SignatureFault> {
+        if header.len() > MAX_CERTIFICATE_HEADER_BYTES {
+            return Err(SignatureFault::CertHeaderInvalid);
+        }
+        let json = URL_SAFE.decode(header).map_err(|_| SignatureFault::CertHeaderInvalid)?;
+        strict_json::check_unique_members(&json).map_err(|_| SignatureFault::CertHeaderInvalid)?;
+        serde_json::from_slice(&json).map_err(|_| SignatureFault::CertHeaderInvalid)
+    }
+
     /// The value of `sigilum-agent-cert`: compact JSON as unpadded URL-safe base64.
     pub fn header(&self) -> String {
         // Strings and numbers only: writing them as JSON cannot fail.
@@ -102,12 +112,14 @@ impl Certificate {
     /// Reads the header value. `CertHeaderInvalid` where it is not base64 of the JSON object,
     /// `CertInvalid` where the object contradicts itself.
     pub fn decode(header: &str) -> Result<Self, SignatureFault> {
-        if header.len() > MAX_CERTIFICATE_HEADER_BYTES {
-            return Err(SignatureFault::CertHeaderInvalid);
-        }
-        let json = URL_SAFE.decode(header).map_err(|_| SignatureFault::CertHeaderInvalid)?;
-        strict_json::check_unique_members(&json).map_err(|_| SignatureFault::CertHeaderInvalid)?;
-        let body: CertificateBody = serde_json::from_slice(&json).map_err(|_| SignatureFault::CertHeaderInvalid)?;
+        Self::from_body(&CertificateBody::read(header)?)
+    }
+
+    /// The same where the name of the algorithm, which no signature covers, may be written in capitals: so control planes
+    /// read it, and gates do not.
+    pub fn decode_any_case(header: &str) -> Result<Self, SignatureFault> {
+        let mut body = CertificateBody::read(header)?;
+        body.proof.alg.make_ascii_lowercase();
         Self::from_body(&body)
     }
 

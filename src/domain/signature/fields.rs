@@ -33,12 +33,24 @@ pub struct SignedHeaders<'a> {
     pub content_digest: Option<&'a str>,
 }
 
+/// Stands for a signature or a digest that is no text: it is neither.
+const UNREADABLE: &str = "?";
+
+/// The value as text, where it is UTF-8 without control characters other than a tab.
+fn readable(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?;
+    let controls = text.bytes().any(|byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f);
+    (!controls).then_some(text)
+}
+
 impl<'a> SignedHeaders<'a> {
     /// Picks the profile's headers out of a request.
     ///
     /// `HeadersInvalid` where one of them occurs twice (also where one of the two is empty), holds
     /// bytes that are not UTF-8 or a control character other than a tab, or holds a comma although
-    /// its form has none: that is what two joined headers look like.
+    /// its form has none: that is what two joined headers look like. A signature and a digest of such a
+    /// form verify nothing, and a digest that no signature covers counts for nothing: those are read as
+    /// [`UNREADABLE`], for whoever needs them to refuse.
     pub fn collect<R: RequestView>(request: &'a R) -> Result<Self, DenyReason> {
         let mut found = Self::default();
         let mut seen = 0_u8;
@@ -48,12 +60,11 @@ impl<'a> SignedHeaders<'a> {
                 return Err(DenyReason::HeadersInvalid);
             }
             seen |= field.bit();
-            let text = std::str::from_utf8(value).map_err(|_| DenyReason::HeadersInvalid)?;
-            let controls = text.bytes().any(|byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f);
-            if controls || (field.has_no_comma() && text.contains(',')) {
-                return Err(DenyReason::HeadersInvalid);
-            }
-            let trimmed = text.trim();
+            let trimmed = match readable(value) {
+                Some(text) if !(field.has_no_comma() && text.contains(',')) => text.trim(),
+                None if field.is_judged_later() => UNREADABLE,
+                Some(_) | None => return Err(DenyReason::HeadersInvalid),
+            };
             *field.slot(&mut found) = (!trimmed.is_empty()).then_some(trimmed);
         }
         Ok(found)
@@ -111,8 +122,21 @@ impl Field {
     /// Whether an honest value never contains a comma. Subject, agent id and nonce are free text.
     const fn has_no_comma(self) -> bool {
         match self {
-            Self::Signature | Self::Namespace | Self::AgentKey | Self::AgentCert | Self::ContentDigest => true,
-            Self::SignatureInput | Self::Subject | Self::AgentId => false,
+            Self::Namespace | Self::AgentKey | Self::AgentCert => true,
+            Self::Signature | Self::SignatureInput | Self::Subject | Self::AgentId | Self::ContentDigest => false,
+        }
+    }
+
+    /// Whether only one form of it verifies anything, so that any other needs no judgement of its own.
+    const fn is_judged_later(self) -> bool {
+        match self {
+            Self::Signature | Self::ContentDigest => true,
+            Self::SignatureInput
+            | Self::Namespace
+            | Self::Subject
+            | Self::AgentId
+            | Self::AgentKey
+            | Self::AgentCert => false,
         }
     }
 

@@ -116,7 +116,7 @@ fn a_repeated_header_is_refused_also_when_one_is_empty() {
 
 #[test]
 fn joined_headers_and_strange_bytes_are_refused() {
-    for name in ["signature", "sigilum-namespace", "sigilum-agent-key", "sigilum-agent-cert", "content-digest"] {
+    for name in ["sigilum-namespace", "sigilum-agent-key", "sigilum-agent-cert"] {
         let request = Headers(vec![(name, b"a, b".to_vec())]);
         assert_eq!(SignedHeaders::collect(&request), Err(DenyReason::HeadersInvalid), "{name}");
     }
@@ -125,6 +125,19 @@ fn joined_headers_and_strange_bytes_are_refused() {
     for value in [&b"a\nb"[..], b"a\0b", b"a\x7fb", b"\xff", b"a\r"] {
         let request = Headers(vec![("sigilum-subject", value.to_vec())]);
         assert_eq!(SignedHeaders::collect(&request), Err(DenyReason::HeadersInvalid), "{value:?}");
+    }
+}
+
+#[test]
+fn a_signature_or_digest_of_another_form_is_no_duplicate() {
+    for value in [&b"sha-256=:AAAA:, sha-512=:AAAA:"[..], b"a\0b", b"\xff", b"sig1=:AAAA:, sig2=:AAAA:"] {
+        let request = Headers(vec![("content-digest", value.to_vec()), ("signature", value.to_vec())]);
+        let found = SignedHeaders::collect(&request).unwrap();
+        let shown = std::str::from_utf8(value).ok().filter(|text| !text.contains('\0')).unwrap_or(UNREADABLE);
+        assert_eq!((found.content_digest, found.signature), (Some(shown), Some(shown)));
+        let invalid = DenyReason::SignatureInvalid(SignatureFault::SignatureHeaderInvalid);
+        let found = SignedHeaders { signature_input: Some(INPUT), ..found };
+        assert_eq!(SignatureParams::parse(&found), Err(invalid), "{shown}");
     }
 }
 

@@ -2,8 +2,9 @@
 //! verify their callers themselves.
 //!
 //! Same profile, same spellings of `@target-uri` and same strictness as the gate, in the control plane's order
-//! and with its codes. Two differences: only component sets A and B are accepted, and `GET` and `HEAD` count as
-//! requests without a body whatever they carry, so a handler must not read one. Whether the nonce was used
+//! and with its codes. Three differences: only component sets A and B are accepted, a certificate's algorithm may be
+//! written in capitals, and `GET` and `HEAD` count as requests without a body whatever they carry, so a handler must not
+//! read one. Whether the nonce was used
 //! before is the caller's to find out, and only afterwards: a nonce is worth remembering once it is genuine.
 
 use std::time::Duration;
@@ -138,7 +139,7 @@ pub fn verify_request<R: RequestView>(
     }
     let params = UnlistedParams::parse(&headers).map_err(fault)?;
     check_age(params.created, now, max_age).map_err(|_| Fault::Expired)?;
-    let certificate = Certificate::decode(headers.certificate().map_err(fault)?).and_then(Certificate::verify);
+    let certificate = Certificate::decode_any_case(headers.certificate().map_err(fault)?).and_then(Certificate::verify);
     let certificate = certificate.map_err(Fault::Invalid)?;
     certificate.check_time(now).map_err(Fault::Invalid)?;
     let caller = identify(&headers, &certificate)?;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use super::*;
@@ -174,6 +175,21 @@ fn expectations_are_compared_before_the_key_id_and_after_the_certificate() {
     let late = UnixSeconds(now.0 + 301);
     let outcome = verify_request(&request, MAX_AGE, late, &Expected::default());
     assert_eq!(outcome.map_err(Fault::wire), Err(("SIGNATURE_EXPIRED", 401)));
+}
+
+#[test]
+fn a_certificates_algorithm_may_be_written_in_capitals() {
+    let (mut request, now) = vector("golden GET of the Go SDK");
+    let certificate = request.header("sigilum-agent-cert");
+    let json = String::from_utf8(URL_SAFE_NO_PAD.decode(&*certificate).unwrap()).unwrap();
+    *certificate = URL_SAFE_NO_PAD.encode(json.replace(r#""ed25519""#, r#""Ed25519""#));
+    assert!(Certificate::decode_any_case(certificate).unwrap().verify().is_ok());
+    assert_eq!(Certificate::decode(certificate).unwrap_err(), SignatureFault::CertInvalid, "gates take one form");
+    // It is the request's own signature that misses here: it covers the header as it was.
+    assert_eq!(verify(&request, now), Err(Fault::Invalid(SignatureFault::VerificationFailed)));
+    let request_certificate = request.header("sigilum-agent-cert");
+    *request_certificate = URL_SAFE_NO_PAD.encode(json.replace(r#""ed25519""#, r#""rsa""#));
+    assert_eq!(verify(&request, now), Err(Fault::Invalid(SignatureFault::CertInvalid)));
 }
 
 #[test]

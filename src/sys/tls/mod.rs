@@ -37,6 +37,7 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use crate::domain::validity::Validity;
+use crate::sys::files;
 use crate::sys::tasks::Stop;
 use crate::sys::tls::rotating::Contents;
 use crate::sys::tls::rotating::FileSet;
@@ -249,8 +250,9 @@ fn file_error(path: &Path, reason: impl ToString) -> TlsError {
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let file = files::open_ordinary(path).map_err(|error| file_error(path, error))?;
     let found: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| file_error(path, error))?;
+        CertificateDer::pem_reader_iter(file).collect::<Result<_, _>>().map_err(|error| file_error(path, error))?;
     if found.is_empty() {
         return Err(file_error(path, "holds no certificate"));
     }
@@ -258,12 +260,13 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| file_error(path, error))
+    let file = files::open_ordinary(path).map_err(|error| file_error(path, error))?;
+    PrivateKeyDer::from_pem_reader(file).map_err(|error| file_error(path, error))
 }
 
 /// The text of a certificate and of its key, one after the other.
 pub(super) fn pem_pair((certificate, key): &(PathBuf, PathBuf)) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| file_error(path, error));
+    let read = |path: &PathBuf| files::read_bytes(path, rotating::MAX_FILE).map_err(|error| file_error(path, error));
     let mut text = Zeroizing::new(read(certificate)?);
     text.push(b'\n');
     text.extend_from_slice(&Zeroizing::new(read(key)?));

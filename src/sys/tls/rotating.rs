@@ -37,7 +37,7 @@ use crate::sys::tls::validity;
 /// are replaced by links and on file systems that tell nobody of changes.
 const LOOK: Duration = Duration::from_millis(500);
 /// Largest file that is read, in bytes; a chain has a few kB, the authorities of a whole system 250 kB.
-const MAX_FILE: u64 = 1024 * 1024;
+pub(super) const MAX_FILE: u64 = 1024 * 1024;
 /// Permission bits of those who are neither owner nor group.
 const OTHERS: u32 = 0o007;
 

@@ -1,6 +1,5 @@
 //! The local stack as its users run it: `up --demo` in a home of its own, and the commands that come with it.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;

@@ -134,6 +134,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
             // A client that goes away is part of some tests.
             let _ = hyper::server::conn::http1::Builder::new()
                 .max_buf_size(1 << 20)
+                .max_headers(400)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         });

@@ -61,16 +61,16 @@ pub(in crate::cli::gateway) struct SessionArgs {
     #[arg(long, value_name = "URL")]
     pub(in crate::cli::gateway) api_url: Option<String>,
     /// Shortest pause between two attempts to connect, in milliseconds [default: 2000]
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     reconnect_ms: Option<String>,
     /// How long an attempt may take, in milliseconds [default: 5000]
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     connect_timeout_ms: Option<String>,
     /// Between two signs of life, in milliseconds [default: 30000; below 1000: 25000]
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     heartbeat_ms: Option<String>,
     /// How long the gateway may take to answer, in milliseconds [default: 10000]
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     relay_timeout_ms: Option<String>,
     /// Read session, code and addresses from a file that `--daemon` wrote, or from standard input (-) as it does
     #[arg(long, hide = true, value_name = "FILE", conflicts_with_all = ["session_id", "pair_code", "pair_code_file", "api_url"])]

@@ -5,7 +5,6 @@ use crate::cli::gateway::status::Wanted;
 use crate::cli::gateway_api;
 use crate::cli::gateway_api::Credential;
 use crate::cli::outcome::Outcome;
-use crate::cli::owner;
 use crate::cli::profile;
 use crate::config::Config;
 use crate::config::parts::AccessMode;
@@ -100,13 +99,9 @@ pub(super) fn find(config: &Config, wanted: &Wanted<'_>, at: &str) -> Credential
         Credentials { token, trust, warning: None, stranger: None }
     };
     let odd = |warning: String| Credentials { warning: Some(warning), ..with(None) };
-    if let Some(url) = wanted.url {
-        let in_clear = url.starts_with("http:") && !owner::is_loopback(url);
+    if wanted.url.is_some() {
         return match wanted.token_file.map(gateway_api::stored_token) {
-            Some(Ok(Some(token))) => {
-                let warning = in_clear.then(|| format!("the admin token goes to {url} in clear; use https"));
-                Credentials { warning, ..with(Some(token)) }
-            }
+            Some(Ok(Some(token))) => with(Some(token)),
             Some(Ok(None)) => odd("the token's file is not there, or empty".to_owned()),
             Some(Err(error)) => odd(error.message),
             None => odd("with --url only --token-file names a token".to_owned()),

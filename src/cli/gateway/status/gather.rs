@@ -31,6 +31,7 @@ use crate::cli::gateway::status::credentials;
 use crate::cli::gateway::status::credentials::Credentials;
 use crate::cli::gateway::status::credentials::Wants;
 use crate::cli::gateway::status::deep;
+use crate::cli::gateway_api;
 use crate::cli::outcome::CliError;
 use crate::cli::owner;
 use crate::cli::profile;
@@ -39,8 +40,6 @@ use crate::cli::settings;
 use crate::cli::settings::Looked;
 use crate::config::Config;
 use crate::config::Flags;
-use crate::config::keys;
-use crate::config::mistake::Place;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::sys::env;
@@ -82,6 +81,8 @@ const INGRESS_PATIENCE: Duration = Duration::from_millis(800);
 const SUPERVISOR_PATIENCE: Duration = Duration::from_millis(500);
 /// The word where nobody looks after it.
 const NO_MANAGER: &str = "none";
+/// Somebody outside, who keeps what it says, too.
+const EXTERNAL: &str = "external";
 
 /// The report, and what the exit code depends on.
 pub(super) struct Gathered {
@@ -91,6 +92,8 @@ pub(super) struct Gathered {
     pub(super) ingress: Option<Result<(), String>>,
     /// What the gateway wants, where it refuses us, and whether it was shown anything.
     pub(super) wants: Option<(Wants, bool)>,
+    /// Whether whoever runs it from outside keeps its log, and no file does.
+    pub(super) log_is_outside: bool,
     /// What to type next, where something is wrong.
     pub(super) next: Vec<String>,
 }
@@ -108,6 +111,9 @@ struct Told {
 pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathered, CliError> {
     let looked = settings::look(flags)?;
     let config = &looked.config;
+    if let Some(url) = wanted.url {
+        gateway_api::check_url(config, url)?;
+    }
     let instance = Instance::read(&config.paths.run_dir);
     let lives = instance.as_ref().is_some_and(|instance| instance.supervisor.is_alive());
     let running = instance.as_ref().filter(|_| lives);
@@ -134,7 +140,7 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         supervisor(running, &config.paths.run_dir),
         service(config, instance.as_ref(), lives, &place),
         async { if asks_ports { ports(&listeners, running).await } else { Vec::new() } },
-        asked_ingress(wanted, plain && asks_ports, &ingress),
+        asked_ingress(wanted, plain && asks_ports, &ingress, running.is_none() && manager::is_external()),
     );
     let Told { rpc, status, readiness, refusal, wants } = told;
     let (mut service, mut ports) = (service, ports);
@@ -148,21 +154,20 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
     }
     let deep = wanted.deep.then(|| deep::look(&[&unit, &pair], &pids(running)));
     let (legacy_services, extra_services) = deep.map_or_else(Default::default, |deep| (deep.legacy, deep.extra));
+    let envoy_restarts = supervised.as_ref().and_then(|told| told.envoy_restarts);
     let (phase, process_restarts, managed) = supervised.map_or((None, None, false), |told| {
         let phase = (told.phase != Phase::Running).then(|| told.phase.name().to_owned());
         (phase, Some(told.process_restarts), told.managed)
     });
     if service.manager == NO_MANAGER && (managed || manager::is_external()) {
-        "external".clone_into(&mut service.manager);
+        EXTERNAL.clone_into(&mut service.manager);
     }
-    service.runtime.restarts = match (service.runtime.restarts, process_restarts) {
-        (None, None) => None,
-        (units, processes) => Some(units.unwrap_or_default().saturating_add(processes.unwrap_or_default())),
-    };
+    let units = service.runtime.restarts.unwrap_or_default();
+    service.runtime.restarts = Some(units.saturating_add(process_restarts.unwrap_or_default()));
     let (applied, mut known) = match status {
         Some(StatusBody { config, mut known, .. }) => {
             known.envoy.pid = running.and_then(|found| pid(found, Role::Envoy));
-            known.gateway = with_sources(known.gateway, flags);
+            known.envoy.restarts = envoy_restarts.unwrap_or(known.envoy.restarts);
             if is_elsewhere {
                 "remote".clone_into(&mut known.gateway.mode);
             }
@@ -171,7 +176,10 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         None => {
             let gateway = gateway_unasked(&looked, flags, is_elsewhere || wanted.url.is_some(), &admin, &ingress);
             let reachable = matches!(answered, Some(Ok(())));
-            (AppliedConfigBody::default(), unasked(gateway, envoy_unasked(running), reachable, readiness))
+            (
+                AppliedConfigBody::default(),
+                unasked(gateway, envoy_unasked(running, envoy_restarts), reachable, readiness),
+            )
         }
     };
     known.gateway.startup_phase = phase.or(known.gateway.startup_phase);
@@ -194,7 +202,7 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         profile: env::lookup("SIGILUM_PROFILE").unwrap_or_else(|| "default".to_owned()),
         generated_at: SystemClock.now().wall.rfc3339(),
         service,
-        config: config_of(file, applied),
+        config: config_of(file, applied, is_elsewhere || wanted.url.is_some()),
         known,
         port: ports,
         rpc,
@@ -205,21 +213,23 @@ pub(super) async fn gather(flags: &Flags, wanted: &Wanted<'_>) -> Result<Gathere
         extra_services,
     };
     let next = next_steps(config, &report, (refusal, wants), wanted.probe);
-    Ok(Gathered { report, refusal, wants, ingress: answered, next })
+    let log_is_outside = report.service.manager == EXTERNAL && !Path::new(&report.log_file).exists();
+    Ok(Gathered { report, refusal, wants, ingress: answered, log_is_outside, next })
 }
 
-/// The file of this command beside the one the gateway reads, where it said.
-fn config_of(cli: ConfigFileBody, applied: AppliedConfigBody) -> ConfigBody {
+/// The file of this command beside the one the gateway reads; the same where it did not say.
+fn config_of(cli: ConfigFileBody, applied: AppliedConfigBody, elsewhere: bool) -> ConfigBody {
     let real = |path: &str| std::fs::canonicalize(path).unwrap_or_else(|_| PathBuf::from(path));
-    let service = applied.file.clone().map(|path| {
-        let issues =
-            applied.file_error.iter().map(|message| IssueBody { path: String::new(), message: message.clone() });
-        let issues: Vec<_> = issues.collect();
-        // Of a gateway elsewhere it is a file of that machine: what it said of it is all there is.
-        ConfigFileBody { exists: applied.config_revision_hash.is_some(), valid: issues.is_empty(), issues, path }
-    });
-    let mismatch = service.as_ref().map(|service| real(&service.path) != real(&cli.path));
-    ConfigBody { cli, service, mismatch, applied }
+    let Some(path) = applied.file.clone() else {
+        return ConfigBody { service: Some(cli.clone()), mismatch: Some(false), cli, applied };
+    };
+    let issue = |message: &String| IssueBody { path: String::new(), message: message.clone() };
+    let issues: Vec<_> = applied.file_error.iter().map(issue).collect();
+    // Of a gateway elsewhere it is a file of that machine: what it said of it is all there is.
+    let exists = if elsewhere { applied.config_revision_hash.is_some() } else { PathBuf::from(&path).exists() };
+    let service = ConfigFileBody { exists, valid: issues.is_empty(), issues, path };
+    let mismatch = Some(real(&service.path) != real(&cli.path));
+    ConfigBody { cli, service: Some(service), mismatch, applied }
 }
 
 /// What its supervisor says, where one runs that answers.
@@ -244,13 +254,13 @@ fn unasked(gateway: GatewayBody, envoy: EnvoyBody, reachable: bool, readiness: R
         envoy,
         authz: AuthzBody {
             reachable,
-            p50_ms: None,
-            p99_ms: None,
+            p50_ms: Some(0.0),
+            p99_ms: Some(0.0),
             decisions: DecisionsBody::default(),
-            fail_closed: None,
+            fail_closed: Some(true),
         },
         secrets: SecretsBody { generation: 0, state: unknown(), age_seconds: 0, refs: RefsBody::default() },
-        claims: ClaimsBody { state: unknown(), age_seconds: None, approved: 0 },
+        claims: ClaimsBody { state: unknown(), source: String::new(), age_seconds: Some(0), approved: 0 },
         connections: ConnectionsBody::default(),
         pairing: PairingBody { bridge: "off".to_owned() },
         readiness,
@@ -346,14 +356,21 @@ fn refusal(error: &ApiError) -> Refusal {
     }
 }
 
-/// Whether Envoy answers on the port of agents that authz is healthy.
-async fn asked_ingress(wanted: &Wanted<'_>, plain: bool, ingress: &[SocketAddr]) -> Option<Result<(), String>> {
+/// Whether Envoy answers on the port of agents that authz is healthy. `apart`: it may be in a container of its own, whose loopback is
+/// not ours, so that nobody on that port says nothing.
+async fn asked_ingress(
+    wanted: &Wanted<'_>,
+    plain: bool,
+    ingress: &[SocketAddr],
+    apart: bool,
+) -> Option<Result<(), String>> {
     let address = ingress.first().filter(|_| wanted.probe && plain && wanted.url.is_none())?;
-    Some(match survey::get(*address, "/health", INGRESS_PATIENCE.min(wanted.patience)).await {
-        Ok((200, _)) => Ok(()),
-        Ok((status, _)) => Err(format!("http://{address}/health answers {status}")),
-        Err(error) => Err(format!("http://{address} {error}")),
-    })
+    match survey::get(*address, "/health", INGRESS_PATIENCE.min(wanted.patience)).await {
+        Ok((200, _)) => Some(Ok(())),
+        Ok((status, _)) => Some(Err(format!("http://{address}/health answers {status}"))),
+        Err(_) if apart => None,
+        Err(error) => Some(Err(format!("http://{address} {error}"))),
+    }
 }
 
 /// Who looks after the gateway, and its main process.
@@ -403,7 +420,7 @@ async fn service(config: &Config, instance: Option<&Instance>, lives: bool, plac
         loaded: standing.as_ref().is_some_and(|standing| standing.loaded),
         enabled: linked || standing.as_ref().is_some_and(|standing| standing.enabled),
         unit_path: path.map(|path| path.display().to_string()),
-        reload_pending: standing.as_ref().map(|standing| standing.stale),
+        reload_pending: Some(standing.as_ref().is_some_and(|standing| standing.stale)),
         drift: drift.unwrap_or_default(),
         runtime: RuntimeBody {
             status: status.to_owned(),
@@ -448,28 +465,6 @@ async fn ports(listeners: &[&Vec<SocketAddr>], running: Option<&Instance>) -> Ve
     found
 }
 
-/// Where the ports come from.
-fn with_sources(mut gateway: GatewayBody, flags: &Flags) -> GatewayBody {
-    let (control, runtime) = sources(flags);
-    (gateway.control.port_source, gateway.runtime_listener.port_source) = (control, runtime);
-    gateway
-}
-
-fn sources(flags: &Flags) -> (String, String) {
-    let rows = settings::explain(flags, true).map(|(explained, _)| explained.rows).unwrap_or_default();
-    let source = |key: &keys::Key| {
-        let row = rows.iter().find(|row| Some(row.path.as_str()) == key.yaml || row.path == key.name());
-        let word = match row.map(|row| &row.place) {
-            Some(Place::File { .. }) => "file",
-            Some(Place::Environment(_) | Place::Saved(_)) => "environment",
-            Some(Place::Flag(_)) => "option",
-            Some(Place::Whole) | None => "default",
-        };
-        word.to_owned()
-    };
-    (source(&keys::ADMIN_ADDR), source(&keys::INGRESS_ADDR))
-}
-
 /// What the settings say of a gateway that does not.
 fn gateway_unasked(
     looked: &Looked,
@@ -478,14 +473,15 @@ fn gateway_unasked(
     admin: &[SocketAddr],
     ingress: &[SocketAddr],
 ) -> GatewayBody {
-    let (control, runtime) = sources(flags);
-    let listener = |list: &[SocketAddr], port_source: String| {
+    let [control, runtime] = settings::port_sources(flags);
+    let listener = |list: &[SocketAddr], port_source: &str| {
+        let port_source = port_source.to_owned();
         let (host, port) = list.first().map(|address| (address.ip().to_string(), address.port())).unwrap_or_default();
         ListenerBody { host, port, port_source }
     };
     GatewayBody {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        instance_id: None,
+        instance_id: Some(String::new()),
         mode: if remote { "remote" } else { "local" }.to_owned(),
         bind_mode: looked.config.bind_mode.to_owned(),
         control: listener(admin, control),
@@ -497,13 +493,20 @@ fn gateway_unasked(
     }
 }
 
-fn envoy_unasked(running: Option<&Instance>) -> EnvoyBody {
+fn envoy_unasked(running: Option<&Instance>, restarts: Option<u64>) -> EnvoyBody {
     let pid = running.and_then(|found| pid(found, Role::Envoy));
     let state = match (running, pid) {
         (Some(_), Some(_)) => EnvoyState::Unknown,
         (Some(_) | None, _) => EnvoyState::Down,
     };
-    EnvoyBody { managed: running.is_some(), pid, version: None, state, restarts: 0, xds: XdsBody::default() }
+    EnvoyBody {
+        managed: running.is_some(),
+        pid,
+        version: None,
+        state,
+        restarts: restarts.unwrap_or_default(),
+        xds: XdsBody::default(),
+    }
 }
 
 /// What to type next: one line for each thing that is wrong, the cause first. Of a gateway that runs elsewhere only what works
@@ -528,6 +531,8 @@ fn next_steps(
         Some(Refusal::Unreachable) if report.service.runtime.status == "running" => add("gateway status --deep"),
         // A start would fail: the file comes first.
         Some(Refusal::Unreachable) if !report.config.cli.valid => {}
+        // Whoever runs it from outside starts it.
+        Some(Refusal::Unreachable) if report.service.manager == EXTERNAL => {}
         Some(Refusal::Unreachable) => add("gateway start"),
         Some(Refusal::Unauthorized) => {
             next.push(wants.map_or(Wants::Token, |(wants, _)| wants).next(config, is_remote));

@@ -3,6 +3,7 @@
 use crate::cli::gateway::status::Refusal;
 use crate::cli::gateway::status::credentials::Wants;
 use crate::cli::gateway::status::gather::Gathered;
+use crate::cli::logs::CONTAINER_LOGS;
 use crate::cli::span::age;
 use crate::cli::span::span;
 use crate::cli::table::Tone;
@@ -30,7 +31,7 @@ pub(super) fn lines(gathered: &Gathered, coloured: bool) -> Vec<String> {
         ("Claims", claims(report)),
         ("Connections", connections(report)),
         ("Config", config(report)),
-        ("Log file", (Tone::Plain, report.log_file.clone())),
+        ("Log file", (Tone::Plain, log_file(gathered))),
     ];
     let paint = |tone: Tone, text: &str| if coloured { tone.paint(text) } else { text.to_owned() };
     let mut lines: Vec<String> = Vec::new();
@@ -175,8 +176,8 @@ fn claims(report: &ReportBody) -> (Tone, String) {
     let old = claims.age_seconds.map(|seconds| format!(", {} old", span(seconds))).unwrap_or_default();
     let approved = claims.approved;
     match (report.rpc.ok, claims.state.as_str()) {
+        (Some(true), _) if claims.source == "off" => (Tone::Plain, format!("off (approved in the file: {approved})")),
         (Some(true), "fresh") => (Tone::Good, format!("fresh (approved: {approved}{old})")),
-        (Some(true), "off") => (Tone::Plain, format!("off (approved in the file: {approved})")),
         (Some(true), state) => (Tone::Attention, format!("{state} (approved: {approved}{old})")),
         _ => (Tone::Attention, "not known".to_owned()),
     }
@@ -211,6 +212,10 @@ fn config(report: &ReportBody) -> (Tone, String) {
         (true, true) => (Tone::Good, format!("{} (valid)", file.path)),
         (true, false) => (Tone::Plain, format!("{} (not there; defaults)", file.path)),
     }
+}
+
+fn log_file(gathered: &Gathered) -> String {
+    if gathered.log_is_outside { format!("none: {CONTAINER_LOGS}") } else { gathered.report.log_file.clone() }
 }
 
 /// What is wrong, the cause first.

@@ -56,6 +56,7 @@ fn gathered(change: impl FnOnce(&mut serde_json::Value)) -> Gathered {
         refusal: None,
         wants: None,
         ingress: Some(Ok(())),
+        log_is_outside: false,
         next: vec![],
     }
 }
@@ -75,6 +76,16 @@ fn ten_lines_stand_in_a_fixed_order_below_each_other() {
         "Log file:            /d/logs/admin.log",
     ];
     assert_eq!(lines(&gathered(|_| {}), false), expected);
+}
+
+#[test]
+fn in_a_container_the_log_is_where_its_platform_keeps_it() {
+    let told = lines(&Gathered { log_is_outside: true, ..gathered(|_| {}) }, false);
+    let line = told.last().unwrap();
+    assert!(
+        line.contains("kubectl logs") && line.contains("docker compose logs") && !line.contains("/d/logs"),
+        "{line}"
+    );
 }
 
 #[test]
