@@ -15,6 +15,7 @@ use crate::app::replay_window::Window;
 use crate::authz;
 use crate::authz::Admissions;
 use crate::authz::Authz;
+use crate::authz::Behind;
 use crate::authz::Certificate;
 use crate::authz::Exporter;
 use crate::authz::Found;
@@ -243,7 +244,8 @@ pub async fn take_over<C: Clock + Clone>(
     let (subscriber, reporter) = (Subscriber::new(), Reporter::default());
     let started_at = clock.now().wall;
     // That of the authz this one follows: the two have one journal.
-    let window = Window::of(config.shared_replay.as_deref(), Journal::id_in(&config.run_dir));
+    let behind = behind(&config);
+    let window = Window::of(config.shared_replay.as_deref(), Journal::id_in(&config.run_dir, behind));
     window.hold(tasks, clock.clone());
     follow_state(tasks, &subscriber, source.clone(), window.name(), clock.clone(), started_at, &reporter);
     let mut stop = tasks.stop_signal();
@@ -253,7 +255,8 @@ pub async fn take_over<C: Clock + Clone>(
         Ok(_) = arrived.wait_for(|arrived| *arrived) => {}
     }
     let (folder, capacity, now) = (config.run_dir.clone(), config.replay_capacity, clock.now().seconds());
-    let preread = tokio::task::spawn_blocking(move || Journal::preread(&folder, capacity, now)).await.ok().flatten();
+    let preread = tokio::task::spawn_blocking(move || Journal::preread(&folder, capacity, now, behind));
+    let preread = preread.await.ok().flatten();
     tracing::info!(entries = preread.as_ref().map(Preread::len), "the replay journal was read ahead");
     // The supervisor renames it as soon as it is there.
     let inbound = Inbound::Unix { listener: peer::bind_private_at_once(&place).await?, peers };
@@ -312,6 +315,10 @@ fn holder() -> String {
     format!("pid {} (authz)", std::process::id())
 }
 
+const fn behind(config: &AuthzConfig) -> Behind {
+    if config.shared_replay.is_some() { Behind::Shared } else { Behind::Nobody }
+}
+
 /// Whoever has the lock may.
 fn read_journal(
     config: &AuthzConfig,
@@ -319,7 +326,8 @@ fn read_journal(
     preread: Option<Preread>,
 ) -> Result<(Journal, ReplayWindow), JournalError> {
     let now = clock.now().seconds();
-    let (journal, window, found) = Journal::open_after(&config.run_dir, config.replay_capacity, now, preread)?;
+    let (journal, window, found) =
+        Journal::open_after(&config.run_dir, config.replay_capacity, now, behind(config), preread)?;
     if journal.failing().is_some() {
         tracing::error!(
             folder = %config.run_dir.display(),

@@ -18,6 +18,56 @@ const REPLAYED: &str = "AUTH_REPLAY_DETECTED";
 const UNAVAILABLE: &str = "AUTHZ_UNAVAILABLE";
 const STARTING: &str = "REPLAY_WINDOW_STARTING";
 
+/// The wall clock of a process whose environment has `TEST_CLOCK`: the second that stands in that file. Everything else about time
+/// is the system's.
+const CLOCK_OF_A_FILE: &str = r#"
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+static volatile long *shown;
+static long seconds(void) {
+    if (!shown) {
+        int file = open(getenv("TEST_CLOCK"), O_RDONLY);
+        shown = mmap(0, sizeof *shown, PROT_READ, MAP_SHARED, file, 0);
+        close(file);
+    }
+    return *shown;
+}
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    if (clock != CLOCK_REALTIME && clock != CLOCK_REALTIME_COARSE) return syscall(SYS_clock_gettime, clock, time);
+    *time = (struct timespec) { seconds(), 0 };
+    return 0;
+}
+int gettimeofday(struct timeval *time, void *zone) {
+    *time = (struct timeval) { seconds(), 0 };
+    return 0;
+}
+time_t time(time_t *told) {
+    time_t now = seconds();
+    if (told) *told = now;
+    return now;
+}
+"#;
+
+/// Where that is as a library.
+fn clock_of_a_file() -> &'static Path {
+    static LIBRARY: std::sync::OnceLock<(tempfile::TempDir, PathBuf)> = std::sync::OnceLock::new();
+    let (_, path) = LIBRARY.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, library) = (folder.path().join("clock.c"), folder.path().join("clock.so"));
+        std::fs::write(&source, CLOCK_OF_A_FILE).unwrap();
+        let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).status();
+        assert!(built.unwrap().success());
+        (folder, library)
+    });
+    path
+}
+
 /// A server of Debian's package `redis-server`, as long as it lives.
 struct Store {
     child: Child,
@@ -27,12 +77,20 @@ struct Store {
 }
 
 impl Store {
-    fn start(more: &[&str]) -> Self {
+    /// One that goes by this clock.
+    fn start(clock: &TestClock, more: &[&str]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
         let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+        std::fs::write(folder.path().join("clock"), []).unwrap();
+        clock.follow(&folder.path().join("clock"));
         let child = Self::launch(port, folder.path(), &more);
         Self { child, port, folder, more }
+    }
+
+    /// Its clock steps, and no other.
+    fn leap(&self, seconds: u64) {
+        turn(&self.folder.path().join("clock"), seconds);
     }
 
     fn launch(port: u16, folder: &Path, more: &[String]) -> Child {
@@ -43,6 +101,8 @@ impl Store {
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &plain, "--save", "", "--appendonly", "no"])
             .args(more)
+            .env("LD_PRELOAD", clock_of_a_file())
+            .env("TEST_CLOCK", folder.join("clock"))
             .current_dir(folder)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -154,9 +214,9 @@ async fn until(channel: &Channel, clock: &TestClock, wanted: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_requests_sent_to_two_replicas_at_once_are_accepted_a_thousand_times() {
-    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let (root, clock) = (tempfile::tempdir().unwrap(), clock());
+    let store = Store::start(&clock, &[]);
     let admin = Admin::serve(root.path(), published());
-    let clock = clock();
     let one = replica(root.path(), "one", &clock, Some(store.settings())).await;
     let two = replica(root.path(), "two", &clock, Some(store.settings())).await;
     let (first, second) = (one.channel().await, two.channel().await);
@@ -179,9 +239,9 @@ async fn a_thousand_requests_sent_to_two_replicas_at_once_are_accepted_a_thousan
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_replica_serves_at_once_because_the_store_remembers() {
-    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let (root, clock) = (tempfile::tempdir().unwrap(), clock());
+    let store = Store::start(&clock, &[]);
     let admin = Admin::serve(root.path(), published());
-    let clock = clock();
     let (one, first) = serving_replica(root.path(), "one", &clock, Some(store.settings())).await;
     clock.set(START + 20);
     let used = request("used", &clock);
@@ -196,9 +256,9 @@ async fn a_new_replica_serves_at_once_because_the_store_remembers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_is_ready_while_its_window_can_be_asked_and_old_enough() {
-    let (root, mut store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let (root, clock) = (tempfile::tempdir().unwrap(), clock());
+    let mut store = Store::start(&clock, &[]);
     let admin = Admin::serve(root.path(), published());
-    let clock = clock();
     let gateway = replica(root.path(), "one", &clock, Some(store.settings())).await;
     let channel = gateway.channel().await;
     // The store's memory has just begun.
@@ -220,9 +280,9 @@ async fn a_replica_is_ready_while_its_window_can_be_asked_and_old_enough() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_store_everything_is_refused_until_it_is_back() {
-    let (root, mut store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let (root, clock) = (tempfile::tempdir().unwrap(), clock());
+    let mut store = Store::start(&clock, &[]);
     let admin = Admin::serve(root.path(), published());
-    let clock = clock();
     let (gateway, channel) = serving_replica(root.path(), "one", &clock, Some(store.settings())).await;
     clock.set(START + 20);
     let used = request("used", &clock);
@@ -242,9 +302,9 @@ async fn without_the_store_everything_is_refused_until_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_hangs_costs_no_request_more_than_its_deadline() {
-    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let (root, clock) = (tempfile::tempdir().unwrap(), clock());
+    let store = Store::start(&clock, &[]);
     let admin = Admin::serve(root.path(), published());
-    let clock = clock();
     let settings = SharedReplay { timeout: Duration::from_millis(50), ..store.settings() };
     let (gateway, channel) = serving_replica(root.path(), "one", &clock, Some(settings)).await;
     clock.set(START + 20);
@@ -263,9 +323,9 @@ async fn a_store_that_hangs_costs_no_request_more_than_its_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_was_emptied_lets_no_replay_through() {
-    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let (root, clock) = (tempfile::tempdir().unwrap(), clock());
+    let store = Store::start(&clock, &[]);
     let admin = Admin::serve(root.path(), published());
-    let clock = clock();
     let one = replica(root.path(), "one", &clock, Some(store.settings())).await;
     let two = replica(root.path(), "two", &clock, Some(store.settings())).await;
     let (first, second) = (one.channel().await, two.channel().await);
@@ -299,16 +359,15 @@ async fn accept_up_to(admin: &Admin, version: u64, seconds: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_raised_age_brings_no_used_request_back_not_even_at_a_replica_that_did_not_see_it_raised() {
-    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let (root, clock) = (tempfile::tempdir().unwrap(), clock());
+    let store = Store::start(&clock, &[]);
     let admin = Admin::serve(root.path(), published());
-    let clock = clock();
     let (one, first) = serving_replica(root.path(), "one", &clock, Some(store.settings())).await;
     clock.set(START + 20);
     let used = request("used", &clock);
     assert_eq!(told(&first, &used).await, ALLOWED);
-    // Its time in the store has passed, which goes by a clock that no test moves.
+    // Its time in the store has passed.
     clock.set(START + 400);
-    store.eval(&format!("{NONCES} return redis.call('del', unpack(keys))"));
     accept_up_to(&admin, 2, 900).await;
     let (two, second) = serving_replica(root.path(), "two", &clock, Some(store.settings())).await;
     assert_eq!(told(&second, &used).await, STARTING);
@@ -322,9 +381,9 @@ async fn a_raised_age_brings_no_used_request_back_not_even_at_a_replica_that_did
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nonce_is_kept_for_the_longest_age_that_the_memory_was_asked_for() {
-    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let (root, clock) = (tempfile::tempdir().unwrap(), clock());
+    let store = Store::start(&clock, &[]);
     let admin = Admin::serve(root.path(), published());
-    let clock = clock();
     let (gateway, channel) = serving_replica(root.path(), "one", &clock, Some(store.settings())).await;
     clock.set(START + 20);
     for (version, seconds, at_least) in [(2, 60, 300), (3, 900, 900), (4, 10, 900)] {
@@ -342,30 +401,10 @@ async fn a_nonce_is_kept_for_the_longest_age_that_the_memory_was_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mark_of_the_future_is_replaced_and_closes_the_gate_for_nobody() {
-    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
-    let mark = "redis.call('set', 'sigilum1:memory:' .. redis.call('info', 'server'):match('run_id:(%w+)'), '99999999999:ffff:300')";
-    store.eval(mark);
-    let admin = Admin::serve(root.path(), published());
-    let clock = clock();
-    let (gateway, channel) = serving_replica(root.path(), "one", &clock, Some(store.settings())).await;
-    assert_eq!(told(&channel, &request("early", &clock)).await, STARTING);
-    clock.set(START + 20);
-    until(&channel, &clock, ALLOWED).await;
-    // The same while it runs.
-    store.eval(mark);
-    until(&channel, &clock, STARTING).await;
-    clock.set(START + 40);
-    until(&channel, &clock, ALLOWED).await;
-    gateway.end().await;
-    admin.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_may_evict_is_not_used() {
-    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&["--maxmemory-policy", "volatile-ttl"]));
+    let (root, clock) = (tempfile::tempdir().unwrap(), clock());
+    let store = Store::start(&clock, &["--maxmemory-policy", "volatile-ttl"]);
     let admin = Admin::serve(root.path(), published());
-    let clock = clock();
     let gateway = replica(root.path(), "one", &clock, Some(store.settings())).await;
     let channel = gateway.channel().await;
     // Nothing is known of its memory, so admin is not asked either.
@@ -387,22 +426,25 @@ async fn the_store_proves_its_name_and_wants_its_password() {
     let files = ours.issue("localhost");
     let text = |path: &Path| path.display().to_string();
     let (certificate, key, authorities) = (text(&files.certificate), text(&files.key), text(&files.authorities));
-    let store = Store::start(&[
-        "--tls-port",
-        "PORT",
-        "--tls-cert-file",
-        &certificate,
-        "--tls-key-file",
-        &key,
-        "--tls-ca-cert-file",
-        &authorities,
-        "--tls-auth-clients",
-        "no",
-        "--requirepass",
-        "canary-password",
-    ]);
-    let admin = Admin::serve(root.path(), published());
     let clock = clock();
+    let store = Store::start(
+        &clock,
+        &[
+            "--tls-port",
+            "PORT",
+            "--tls-cert-file",
+            &certificate,
+            "--tls-key-file",
+            &key,
+            "--tls-ca-cert-file",
+            &authorities,
+            "--tls-auth-clients",
+            "no",
+            "--requirepass",
+            "canary-password",
+        ],
+    );
+    let admin = Admin::serve(root.path(), published());
     let password_file = root.path().join("password");
     files::write_private(&password_file, b"canary-password\n").unwrap();
     let settings = |host: &str, ca: &TlsFiles| SharedReplay {
@@ -443,10 +485,10 @@ async fn the_user_of_the_manifest_may_remember_nonces_and_nothing_else() {
     words.extend(default.split(' '));
     words.extend(["--user", "sigilum"]);
     words.extend(ours.split(' '));
-    let store = Store::start(&words);
+    let clock = clock();
+    let store = Store::start(&clock, &words);
     let root = tempfile::tempdir().unwrap();
     let admin = Admin::serve(root.path(), published());
-    let clock = clock();
     let settings = SharedReplay {
         username: Some("sigilum".to_owned()),
         password: Some(Secret::new("canary-password".to_owned())),
@@ -467,6 +509,19 @@ async fn the_user_of_the_manifest_may_remember_nonces_and_nothing_else() {
     assert!(store.say("INFO server").contains("NOAUTH"));
     gateway.end().await;
     admin.end().await;
+}
+
+/// Whoever may use it can let requests of everybody be sent again.
+#[test]
+fn a_sidecar_has_no_part_in_the_window_of_the_data_plane() {
+    let read = |folder: &str| {
+        let files =
+            std::fs::read_dir(folder).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        files.collect::<String>()
+    };
+    let shares = |text: &str| ["GATEWAY_REPLAY_", "sigilum-replay"].iter().any(|word| text.contains(word));
+    assert!(shares(&std::fs::read_to_string("deploy/k8s/shared/data-plane.yaml").unwrap()));
+    assert!(!shares(&read("deploy/k8s/sidecar")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -514,9 +569,9 @@ async fn keep(pool: Pool, number: usize, channel: Channel) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_are_replaced_one_after_the_other_under_load_without_a_failed_request() {
-    let (root, store) = (tempfile::tempdir().unwrap(), Store::start(&[]));
+    let (root, clock) = (tempfile::tempdir().unwrap(), clock());
+    let store = Store::start(&clock, &[]);
     let admin = Admin::serve(root.path(), published());
-    let clock = clock();
     let pool = Pool::default();
     let mut balancer = Tasks::default();
     // Long enough for whoever asks for health to turn elsewhere.
@@ -592,3 +647,6 @@ async fn replicas_are_replaced_one_after_the_other_under_load_without_a_failed_r
     drop(balancer);
     admin.end().await;
 }
+
+#[path = "authz_store_clock_tests.rs"]
+mod store_clock;

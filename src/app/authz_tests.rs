@@ -42,12 +42,42 @@ const START: u64 = 1_700_000_000;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A wall clock that moves when told to.
-#[derive(Debug, Clone)]
-struct TestClock(Arc<AtomicU64>);
+#[derive(Debug, Clone, Default)]
+struct TestClock(Arc<Hands>);
+
+#[derive(Debug, Default)]
+struct Hands {
+    seconds: AtomicU64,
+    /// How far the monotonic clock is behind, in seconds: what the wall clock has leapt.
+    leapt: AtomicU64,
+    /// Files of other processes that go by this clock.
+    followers: std::sync::Mutex<Vec<PathBuf>>,
+}
 
 impl TestClock {
+    fn at(seconds: u64) -> Self {
+        let clock = Self::default();
+        clock.set(seconds);
+        clock
+    }
+
+    /// Time passes.
     fn set(&self, seconds: u64) {
-        self.0.store(seconds, Ordering::Relaxed);
+        self.0.seconds.store(seconds, Ordering::Relaxed);
+        for file in self.0.followers.lock().unwrap().iter() {
+            turn(file, seconds);
+        }
+    }
+
+    /// No time passes, but the wall clock of this one shows another.
+    fn leap(&self, seconds: u64) {
+        let before = self.0.seconds.swap(seconds, Ordering::Relaxed);
+        self.0.leapt.fetch_add(seconds.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    fn follow(&self, file: &Path) {
+        turn(file, self.seconds().0);
+        self.0.followers.lock().unwrap().push(file.to_owned());
     }
 
     fn seconds(&self) -> UnixSeconds {
@@ -57,9 +87,17 @@ impl TestClock {
 
 impl Clock for TestClock {
     fn now(&self) -> Now {
-        let seconds = self.0.load(Ordering::Relaxed);
-        Now { wall: UnixMillis(seconds * 1000), monotonic: MonotonicMillis((1 << 40) + seconds * 1000) }
+        let seconds = self.0.seconds.load(Ordering::Relaxed);
+        let passed = seconds.wrapping_sub(self.0.leapt.load(Ordering::Relaxed));
+        Now { wall: UnixMillis(seconds * 1000), monotonic: MonotonicMillis((1 << 40) + passed * 1000) }
     }
+}
+
+/// Sets the clock of a process that goes by a file.
+fn turn(file: &Path, seconds: u64) {
+    use std::io::Write as _;
+    let mut file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+    file.write_all(&seconds.to_ne_bytes()).unwrap();
 }
 
 fn connection(id: &str, secret: &str) -> proto::Connection {
@@ -149,7 +187,7 @@ fn config(folder: &Path) -> AuthzConfig {
 }
 
 fn clock() -> TestClock {
-    TestClock(Arc::new(AtomicU64::new(START)))
+    TestClock::at(START)
 }
 
 impl Gateway {

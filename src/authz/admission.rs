@@ -53,6 +53,7 @@ impl Admissions {
         // Nobody leaves the pair in a state another could be fooled by: an entry without its line in the
         // journal only refuses more.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        self.look(&mut inner, max_age, now);
         let Inner { window, journal } = &mut *inner;
         // Where nothing can be written the nonce is not used either: the same request is good when something can again, and
         // the window does not fill with what nobody was let through for. Whether it can is tried by `tend`.
@@ -60,7 +61,7 @@ impl Admissions {
             return Err(DenyReason::Unavailable);
         };
         let entry = window
-            .admit(&admission.key, &admission.nonce, admission.created, max_age, seconds)
+            .admit(&admission.key, &admission.nonce, admission.created, max_age, now)
             .map_err(|refusal| self.reason(refusal))?;
         let written = journal.append(&entry, max_age, seconds);
         tell(false, &written);
@@ -76,16 +77,14 @@ impl Admissions {
     /// [`Admissions::admit`].
     pub fn is_used(&self, admission: &Admission, now: Now) -> bool {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.window.is_used(&admission.key, &admission.nonce, now.seconds())
+        inner.window.is_used(&admission.key, &admission.nonce, now)
     }
 
-    /// Whether requests signed now are still refused for want of a journal.
+    /// Whether requests signed now are still refused: for want of a journal, or because the wall clock has stepped back. Not
+    /// where another process decides now.
     pub fn is_starting(&self, now: Now) -> bool {
-        if self.is_shared {
-            return false;
-        }
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.journal.as_ref().is_some_and(|journal| journal.is_starting(now.seconds()))
+        inner.journal.is_some() && inner.window.is_starting(now.seconds())
     }
 
     /// How many requests were refused because their key held its share of the window, which was not full.
@@ -101,12 +100,31 @@ impl Admissions {
     }
 
     /// Makes the journal ready for the next admission where it is not: one whose file is gone is begun anew, so that what is
-    /// admitted from now on is found after a restart, and one that could not be written to is tried.
-    pub fn tend(&self, now: Now) {
+    /// admitted from now on is found after a restart, and one that could not be written to is tried. Looks at the clocks as
+    /// well; `max_age` is for how old a signature requests are accepted.
+    pub fn tend(&self, max_age: Duration, now: Now) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        self.look(&mut inner, max_age, now);
         let Some(journal) = inner.journal.as_mut() else { return };
         let failed = journal.failing().is_some();
         tell(failed, &journal.mend(now.seconds()));
+    }
+
+    /// A wall clock that has stepped back is told once.
+    fn look(&self, inner: &mut Inner, max_age: Duration, now: Now) {
+        let Some(seconds) = inner.window.look(now, max_age) else { return };
+        if let Some(journal) = &mut inner.journal {
+            journal.turn_back(now.seconds(), max_age);
+        }
+        if self.is_shared {
+            tracing::warn!(seconds, "the clock of this machine has stepped back");
+        } else {
+            tracing::warn!(
+                seconds,
+                "the clock of this machine has stepped back: requests signed up to now and a little later are refused, because \
+                 nobody knows any more which of them were used"
+            );
+        }
     }
 
     /// Live entries and how many there may be.
@@ -157,10 +175,10 @@ mod tests {
         let admissions = Admissions::new(journal, window);
         fs::remove_file(folder.path().join("replay-1.journal")).unwrap();
         fs::create_dir(folder.path().join("replay-2.journal")).unwrap();
-        admissions.tend(now);
+        admissions.tend(Duration::ZERO, now);
         assert_eq!(admissions.failing(), Some(Failing::Otherwise));
         admissions.seal();
-        admissions.tend(now);
+        admissions.tend(Duration::ZERO, now);
         assert_eq!(admissions.failing(), None, "its failures are another's now");
     }
 }

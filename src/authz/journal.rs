@@ -5,6 +5,9 @@
 //! and not the end of the operating system. So the header names the boot, and a journal of another boot
 //! is not believed. A last entry that is cut off was never answered, and is dropped.
 //!
+//! Behind a window that replicas share, a journal is not all that was used. Its headers say so, and whoever has no such window
+//! any more does not rely on it.
+//!
 //! Where a write fails, nothing more is written to that segment, and each look ([`Journal::mend`]) tries to begin another:
 //! a header is written then, which no reader takes for an admission, whenever the process may end. Until one was begun
 //! nothing is admitted.
@@ -14,7 +17,6 @@ use std::collections::VecDeque;
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
-use std::hash::Hasher as _;
 use std::io;
 use std::io::BufReader;
 use std::io::Read as _;
@@ -29,11 +31,16 @@ use std::time::Duration;
 
 use sha2::Digest as _;
 use sha2::Sha256;
-use siphasher::sip::SipHasher24;
 
+use crate::authz::journal_header::Behind;
+use crate::authz::journal_header::HEADER_BYTES;
+use crate::authz::journal_header::Header;
+use crate::authz::journal_header::judge;
 use crate::domain::hex;
 use crate::domain::replay::Entry;
 use crate::domain::replay::ReplayWindow;
+use crate::domain::replay::floor_after;
+use crate::domain::replay::lifetime;
 use crate::domain::time::CLOCK_SKEW;
 use crate::domain::time::UnixSeconds;
 use crate::sys::boot;
@@ -45,10 +52,6 @@ use crate::sys::random;
 const SEGMENT_SECONDS: u64 = 60;
 /// A segment is ended after this many entries (32 MB).
 const SEGMENT_ENTRIES: u64 = 1 << 20;
-/// First bytes of a segment; the last of them is the version of the format.
-const MAGIC: [u8; 8] = *b"SIGRPL\0\x01";
-/// Magic 8, hash key 16, boot 16, maximum age 8, number 8, opened 8, floor 8, checksum 8.
-const HEADER_BYTES: usize = 80;
 
 /// The journal could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +121,7 @@ pub struct Journal {
     /// When it was noticed that a segment is gone, in Unix seconds; 0: none is. For the next start alone: this process
     /// still knows what was in it.
     lost: u64,
-    /// The highest wall clock seen: a clock that steps back deletes nothing too early.
+    /// The highest wall clock seen, since it was last told to have stepped back.
     high: UnixSeconds,
     /// What the last write failed with; `None`: it did not.
     failing: Option<Failing>,
@@ -163,77 +166,22 @@ struct Older {
     last_expiry: u64,
 }
 
-/// The head of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Header {
-    hash_key: [u8; 16],
-    boot: u128,
-    /// Seconds entries of this segment are kept, without skew; 0: it holds none.
-    max_age: u64,
-    number: u64,
-    /// Highest wall clock seen when it was begun, in Unix seconds.
-    opened: u64,
-    /// A start without a usable journal that may still matter, in Unix seconds; 0: none.
-    floor: u64,
-}
-
-impl Header {
-    fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut out = Vec::with_capacity(HEADER_BYTES);
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&self.hash_key);
-        out.extend_from_slice(&self.boot.to_le_bytes());
-        out.extend_from_slice(&self.max_age.to_le_bytes());
-        out.extend_from_slice(&self.number.to_le_bytes());
-        out.extend_from_slice(&self.opened.to_le_bytes());
-        out.extend_from_slice(&self.floor.to_le_bytes());
-        out.extend_from_slice(&checksum(&out).to_le_bytes());
-        let mut bytes = [0; HEADER_BYTES];
-        bytes.copy_from_slice(&out);
-        bytes
-    }
-
-    fn decode(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
-        let (body, sum) = bytes.split_last_chunk::<8>()?;
-        let (magic, body) = body.split_first_chunk::<8>()?;
-        let (hash_key, body) = body.split_first_chunk::<16>()?;
-        let (boot, body) = body.split_first_chunk::<16>()?;
-        let (max_age, body) = body.split_first_chunk::<8>()?;
-        let (number, body) = body.split_first_chunk::<8>()?;
-        let (opened, body) = body.split_first_chunk::<8>()?;
-        let (floor, _) = body.split_first_chunk::<8>()?;
-        let covered = bytes.get(..HEADER_BYTES - 8)?;
-        (*magic == MAGIC && u64::from_le_bytes(*sum) == checksum(covered)).then_some(Self {
-            hash_key: *hash_key,
-            boot: u128::from_le_bytes(*boot),
-            max_age: u64::from_le_bytes(*max_age),
-            number: u64::from_le_bytes(*number),
-            opened: u64::from_le_bytes(*opened),
-            floor: u64::from_le_bytes(*floor),
-        })
-    }
-}
-
-/// Finds damage, not forgery: who can write here can write anything.
-fn checksum(bytes: &[u8]) -> u64 {
-    let mut hasher = SipHasher24::new();
-    hasher.write(bytes);
-    hasher.finish()
-}
-
 impl Journal {
     /// Reads back what earlier processes admitted and begins a new segment. Where that cannot be
     /// relied upon, the window refuses what may have been admitted before `now`.
     pub fn open(folder: &Path, capacity: usize, now: UnixSeconds) -> Result<(Self, ReplayWindow, Found), JournalError> {
-        Self::open_after(folder, capacity, now, None)
+        Self::open_after(folder, capacity, now, Behind::Nobody, None)
     }
 
     /// Reads what there is while another process holds the lock and writes. `None` where nothing can be told ahead:
     /// then everything is read when the lock is had.
-    pub fn preread(folder: &Path, capacity: usize, now: UnixSeconds) -> Option<Preread> {
+    pub fn preread(folder: &Path, capacity: usize, now: UnixSeconds, behind: Behind) -> Option<Preread> {
         let numbers = segments(folder).ok()?;
         let headers = read_headers(folder, &numbers).ok()?;
-        let first = judge(&numbers, &headers, boot::id()).ok()?;
+        let first = judge(&numbers, &headers, boot::id(), behind).ok()?;
+        if headers.iter().flatten().any(|header| has_stepped_back(header.opened, now)) {
+            return None;
+        }
         let mut preread = Preread {
             hash_key: first.hash_key,
             window: ReplayWindow::new(capacity, first.hash_key),
@@ -242,23 +190,25 @@ impl Journal {
         for header in headers.iter().flatten() {
             // One that its owner has deleted meanwhile has expired.
             let path = segment_path(folder, header.number);
-            let read = restore(&path, &mut preread.window, now, HEADER_BYTES as u64).ok()?;
+            let read = restore(&path, &mut preread.window, now, (HEADER_BYTES as u64, u64::MAX)).ok()?;
             preread.read.insert(header.number, read);
         }
         Some(preread)
     }
 
-    /// The same as [`Journal::open`] for whoever has read most of it before.
+    /// The same as [`Journal::open`] for whoever has a window that is shared, and for whoever has read most of it before.
     pub fn open_after(
         folder: &Path,
         capacity: usize,
         now: UnixSeconds,
+        behind: Behind,
         preread: Option<Preread>,
     ) -> Result<(Self, ReplayWindow, Found), JournalError> {
         let boot = boot::id();
         let numbers = segments(folder)?;
         let headers = read_headers(folder, &numbers)?;
-        match judge(&numbers, &headers, boot) {
+        let written = behind.written(boot.unwrap_or(0));
+        match judge(&numbers, &headers, boot, behind) {
             Ok(first) => {
                 let preread = preread.filter(|preread| preread.hash_key == first.hash_key);
                 let preread = preread.unwrap_or_else(|| Preread {
@@ -266,6 +216,7 @@ impl Journal {
                     window: ReplayWindow::new(capacity, first.hash_key),
                     read: BTreeMap::new(),
                 });
+                let first = Header { boot: written, ..first };
                 let journal = Self::resume(folder, now, &numbers, &headers, (first, preread))?;
                 Ok((journal.0, journal.1, Found::Usable))
             }
@@ -274,8 +225,7 @@ impl Journal {
                 let mut window = ReplayWindow::new(capacity, hash_key);
                 window.set_floor(now);
                 let number = numbers.last().copied().unwrap_or(0).saturating_add(1);
-                let (boot, floor) = (boot.unwrap_or(0), now.0);
-                let header = Header { hash_key, boot, max_age: 0, number, opened: now.0, floor };
+                let header = Header { hash_key, boot: written, max_age: 0, number, opened: now.0, floor: now.0 };
                 let older: VecDeque<_> = numbers.into_iter().map(|number| Older { number, last_expiry: 0 }).collect();
                 let found = if older.is_empty() { Found::Nothing } else { Found::Unusable(reason) };
                 Ok((Self::start(folder, &header, older)?, window, found))
@@ -291,15 +241,23 @@ impl Journal {
         (first, preread): (Header, Preread),
     ) -> Result<(Self, ReplayWindow), JournalError> {
         let believed = || headers.iter().flatten();
-        let high = UnixSeconds(believed().map(|header| header.opened).max().unwrap_or(0).max(now.0));
-        let floor = believed().map(|header| header.floor).max().unwrap_or(0);
+        let latest = believed().map(|header| header.opened).max().unwrap_or(0);
+        let mut floor = believed().map(|header| header.floor).max().unwrap_or(0);
         // The shortest time anything was kept for is what can be relied upon.
         let max_age = believed().map(|header| header.max_age).filter(|max_age| *max_age > 0).min();
+        let longest = believed().map(|header| header.max_age).max().unwrap_or(0);
+        let kept = lifetime(Duration::from_secs(longest));
+        let (high, last) = if has_stepped_back(latest, now) {
+            floor = stepped(now, floor, kept);
+            (now, now.0.saturating_add(kept))
+        } else {
+            (UnixSeconds(latest.max(now.0)), u64::MAX)
+        };
         let Preread { mut window, read, .. } = preread;
         let mut older = VecDeque::new();
         for header in believed() {
             let (from, before) = read.get(&header.number).copied().unwrap_or((HEADER_BYTES as u64, 0));
-            let (_, last_expiry) = restore(&segment_path(folder, header.number), &mut window, high, from)?;
+            let (_, last_expiry) = restore(&segment_path(folder, header.number), &mut window, high, (from, last))?;
             let last_expiry = last_expiry.max(before);
             older.push_back(Older { number: header.number, last_expiry });
         }
@@ -350,16 +308,10 @@ impl Journal {
     }
 
     /// The same of the journal in a folder; `None` where none can be relied upon.
-    pub fn id_in(folder: &Path) -> Option<String> {
+    pub fn id_in(folder: &Path, behind: Behind) -> Option<String> {
         let numbers = segments(folder).ok()?;
         let headers = read_headers(folder, &numbers).ok()?;
-        judge(&numbers, &headers, boot::id()).ok().map(|first| name_of(&first.hash_key))
-    }
-
-    /// Whether a request signed now is still refused, because nobody knows what was admitted before the
-    /// start: until the second after the start and the skew of clocks.
-    pub const fn is_starting(&self, now: UnixSeconds) -> bool {
-        self.floor > 0 && now.0 <= self.floor.saturating_add(CLOCK_SKEW.as_secs())
+        judge(&numbers, &headers, boot::id(), behind).ok().map(|first| name_of(&first.hash_key))
     }
 
     /// What the last write failed with; `None`: the next admission can be written down, as far as is known.
@@ -375,9 +327,22 @@ impl Journal {
         written
     }
 
+    /// The wall clock has stepped back to `now`. What was signed while it was ahead is kept for its age and no longer, because
+    /// no segment is deleted before those that were begun earlier.
+    pub fn turn_back(&mut self, now: UnixSeconds, max_age: Duration) {
+        self.high = now;
+        self.floor = stepped(now, self.floor, lifetime(max_age));
+        let last = now.0.saturating_add(lifetime(max_age));
+        self.current.last_expiry = self.current.last_expiry.min(last);
+        for segment in &mut self.older {
+            segment.last_expiry = segment.last_expiry.min(last);
+        }
+    }
+
     fn write(&mut self, entry: &Entry, max_age: Duration) -> Result<(), JournalError> {
         let entries = self.current.length.saturating_sub(HEADER_BYTES as u64) / Entry::ENCODED_BYTES as u64;
-        let old = self.high.0.saturating_sub(self.current.opened) >= SEGMENT_SECONDS;
+        let opened = self.current.opened;
+        let old = opened > self.high.0 || self.high.0.saturating_sub(opened) >= SEGMENT_SECONDS;
         let other = entries >= SEGMENT_ENTRIES || self.current.max_age != max_age.as_secs();
         // Whoever reads ahead may have seen part of what failed, and must not find another entry around it.
         if self.failing.is_some() || old || other {
@@ -520,30 +485,26 @@ fn read_headers(folder: &Path, numbers: &[u64]) -> Result<Vec<Option<Header>>, J
     Ok(headers)
 }
 
-/// Whether the segments are one unbroken memory of this boot; the first header, or why not.
-fn judge(numbers: &[u64], headers: &[Option<Header>], boot: Option<u128>) -> Result<Header, &'static str> {
-    let boot = boot.ok_or("this system does not name its boot")?;
-    let (last, before) = headers.split_last().ok_or("there is none")?;
-    // A process that ended while it began a segment has not answered from it.
-    let believed = if last.is_none() { before } else { headers };
-    let first = believed.first().copied().flatten().ok_or("no segment has a readable header")?;
-    let gap = numbers.iter().zip(numbers.iter().skip(1)).any(|(one, next)| one.checked_add(1) != Some(*next));
-    if gap {
-        return Err("a segment is missing");
-    }
-    for header in believed {
-        match header {
-            None => return Err("a header is damaged"),
-            Some(header) if header.boot != boot => return Err("it is of another boot"),
-            Some(header) if header.hash_key != first.hash_key => return Err("its segments do not belong together"),
-            Some(_) => {}
-        }
-    }
-    Ok(first)
+/// What stands in a header after the wall clock has stepped back to `now`: what it says is a moment, and what was signed until the
+/// skew later is refused.
+fn stepped(now: UnixSeconds, floor: u64, lifetime: u64) -> u64 {
+    let skew = CLOCK_SKEW.as_secs();
+    floor_after(now, floor.saturating_add(skew), lifetime).saturating_sub(skew)
 }
 
-/// Reads a segment's entries from a byte on into the window; returns up to which byte, and the last expiry among them.
-fn restore(path: &Path, window: &mut ReplayWindow, now: UnixSeconds, from: u64) -> Result<(u64, u64), JournalError> {
+/// Whether the wall clock was further ahead when a segment was begun than clocks may differ.
+fn has_stepped_back(opened: u64, now: UnixSeconds) -> bool {
+    opened > now.0.saturating_add(CLOCK_SKEW.as_secs())
+}
+
+/// Reads a segment's entries from a byte on into the window; returns up to which byte, and the last expiry among them. None
+/// counts as later than `latest`.
+fn restore(
+    path: &Path,
+    window: &mut ReplayWindow,
+    now: UnixSeconds,
+    (from, latest): (u64, u64),
+) -> Result<(u64, u64), JournalError> {
     let io = |error| fail(path, error);
     let mut file = File::open(path).map_err(io)?;
     file.seek(SeekFrom::Start(from)).map_err(io)?;
@@ -557,7 +518,8 @@ fn restore(path: &Path, window: &mut ReplayWindow, now: UnixSeconds, from: u64) 
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok((end, last_expiry)),
             Err(error) => return Err(io(error)),
         }
-        let entry = Entry::decode(&bytes);
+        let mut entry = Entry::decode(&bytes);
+        entry.expires_at = entry.expires_at.min(UnixSeconds(latest));
         end = end.saturating_add(Entry::ENCODED_BYTES as u64);
         last_expiry = last_expiry.max(entry.expires_at.0);
         window.restore(entry, now);

@@ -1,6 +1,10 @@
 use super::*;
+use crate::authz::journal_header::MAGIC;
 use crate::domain::ids::PublicKey;
 use crate::domain::replay::AdmitRefusal;
+use crate::domain::time::MonotonicMillis;
+use crate::domain::time::Now;
+use crate::domain::time::UnixMillis;
 
 const MAX_AGE: Duration = Duration::from_secs(300);
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);
@@ -14,6 +18,11 @@ fn at(seconds: u64) -> UnixSeconds {
     UnixSeconds(NOW.0 + seconds)
 }
 
+/// Both clocks, which go as they should.
+fn clocks(now: UnixSeconds) -> Now {
+    Now { wall: UnixMillis(now.0 * 1000), monotonic: MonotonicMillis(now.0 * 1000) }
+}
+
 /// Admits and writes down, as the service does.
 fn admit(
     journal: &mut Journal,
@@ -23,7 +32,7 @@ fn admit(
     now: UnixSeconds,
     max_age: Duration,
 ) -> Result<(), AdmitRefusal> {
-    let entry = window.admit(&KEY, nonce, created, max_age, now)?;
+    let entry = window.admit(&KEY, nonce, created, max_age, clocks(now))?;
     journal.append(&entry, max_age, now).unwrap();
     Ok(())
 }
@@ -62,7 +71,7 @@ fn without_a_journal_older_requests_are_refused_even_after_another_restart() {
     assert_eq!(admit(&mut journal, &mut window, "old", NOW, at(1), MAX_AGE), Err(AdmitRefusal::Starting));
     for seconds in 0..9 {
         let signed_now = admit(&mut journal, &mut window, &seconds.to_string(), at(seconds), at(seconds), MAX_AGE);
-        assert_eq!(signed_now.is_err(), journal.is_starting(at(seconds)), "{seconds}");
+        assert_eq!(signed_now.is_err(), window.is_starting(at(seconds)), "{seconds}");
     }
     assert_eq!(admit(&mut journal, &mut window, "new", at(6), at(8), MAX_AGE), Ok(()));
     drop((journal, window));
@@ -200,10 +209,10 @@ fn what_could_not_be_written_leaves_a_readable_journal() {
     admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
     // A file that cannot be written stands for a full disk.
     let path = segment_path(folder.path(), journal.current.number);
-    let entry = window.admit(&KEY, "two", NOW, MAX_AGE, NOW).unwrap();
+    let entry = window.admit(&KEY, "two", NOW, MAX_AGE, clocks(NOW)).unwrap();
     journal.current.file = Some(File::open(&path).unwrap());
     journal.append(&entry, MAX_AGE, NOW).unwrap_err();
-    let entry = window.admit(&KEY, "three", NOW, MAX_AGE, NOW).unwrap();
+    let entry = window.admit(&KEY, "three", NOW, MAX_AGE, clocks(NOW)).unwrap();
     journal.append(&entry, MAX_AGE, NOW).unwrap();
     drop(journal);
     let (_, window, found) = open(folder.path(), at(1));
@@ -215,7 +224,7 @@ fn after_a_failed_write_the_next_look_begins_another_segment_and_leaves_no_admis
     let folder = tempfile::tempdir().unwrap();
     let (mut journal, mut window) = settled(folder.path());
     admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
-    let entry = window.admit(&KEY, "two", NOW, MAX_AGE, NOW).unwrap();
+    let entry = window.admit(&KEY, "two", NOW, MAX_AGE, clocks(NOW)).unwrap();
     let number = journal.current.number;
     journal.current.file = Some(File::open(segment_path(folder.path(), number)).unwrap());
     journal.append(&entry, MAX_AGE, NOW).unwrap_err();
@@ -288,7 +297,7 @@ fn what_was_read_ahead_counts_and_nothing_is_missed() {
     let folder = tempfile::tempdir().unwrap();
     let (mut journal, mut window) = settled(folder.path());
     admit(&mut journal, &mut window, "early", NOW, NOW, MAX_AGE).unwrap();
-    let ahead = Journal::preread(folder.path(), 1000, at(1)).unwrap();
+    let ahead = Journal::preread(folder.path(), 1000, at(1), Behind::Nobody).unwrap();
     assert_eq!(ahead.len(), 1);
     // It is gone from the file: what was read ahead is all that is known of it.
     let early = segment_path(folder.path(), journal.current.number);
@@ -301,7 +310,8 @@ fn what_was_read_ahead_counts_and_nothing_is_missed() {
     assert!(files(folder.path()).len() > 1);
     drop((journal, window));
 
-    let (mut journal, mut window, found) = Journal::open_after(folder.path(), 1000, at(101), Some(ahead)).unwrap();
+    let (mut journal, mut window, found) =
+        Journal::open_after(folder.path(), 1000, at(101), Behind::Nobody, Some(ahead)).unwrap();
     assert_eq!((found, window.len()), (Found::Usable, 3));
     for nonce in ["early", "late", "later"] {
         let created = if nonce == "later" { at(100) } else { NOW };
@@ -316,15 +326,16 @@ fn what_was_read_ahead_of_another_journal_does_not_count() {
     let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut journal, mut window) = settled(one.path());
     admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
-    let ahead = Journal::preread(one.path(), 1000, NOW).unwrap();
+    let ahead = Journal::preread(one.path(), 1000, NOW, Behind::Nobody).unwrap();
     let (mut journal, mut window) = settled(other.path());
     admit(&mut journal, &mut window, "two", NOW, NOW, MAX_AGE).unwrap();
     drop((journal, window));
-    let (mut journal, mut window, _) = Journal::open_after(other.path(), 1000, at(1), Some(ahead)).unwrap();
+    let (mut journal, mut window, _) =
+        Journal::open_after(other.path(), 1000, at(1), Behind::Nobody, Some(ahead)).unwrap();
     assert_eq!(window.len(), 1);
     let again = admit(&mut journal, &mut window, "two", NOW, at(1), MAX_AGE);
     assert_eq!(again, Err(AdmitRefusal::Replayed));
-    assert!(Journal::preread(&other.path().join("nowhere"), 1000, NOW).is_none());
+    assert!(Journal::preread(&other.path().join("nowhere"), 1000, NOW, Behind::Nobody).is_none());
 }
 
 #[test]
@@ -342,7 +353,7 @@ fn a_segment_that_is_gone_is_begun_anew_and_what_it_held_cannot_be_replayed() {
     journal.mend(at(1)).unwrap();
     assert_eq!(files(folder.path()), [current + 1]);
     // This process goes on as before.
-    assert!(!journal.is_starting(at(1)));
+    assert!(!window.is_starting(at(1)));
     assert_eq!(admit(&mut journal, &mut window, "one", NOW, at(1), MAX_AGE), Err(AdmitRefusal::Replayed));
     assert_eq!(admit(&mut journal, &mut window, "two", at(1), at(1), MAX_AGE), Ok(()));
     drop((journal, window));
@@ -363,4 +374,85 @@ fn a_journal_that_cannot_be_begun_anew_says_so() {
     assert_eq!(journal.mend(NOW).unwrap_err().path, blocked);
     fs::remove_dir(&blocked).unwrap();
     journal.mend(NOW).unwrap();
+}
+
+#[test]
+fn a_clock_that_was_a_day_ahead_costs_ten_seconds_also_after_a_restart_and_leaves_no_segment_for_a_day() {
+    const AHEAD: u64 = 86_400;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "before", NOW, NOW, MAX_AGE).unwrap();
+    admit(&mut journal, &mut window, "ahead", at(AHEAD), at(AHEAD), MAX_AGE).unwrap();
+    drop((journal, window));
+    // It starts again when the clock is right.
+    let (mut journal, mut window, found) = open(folder.path(), at(2));
+    // The segment of the first was deleted when its time seemed to have passed.
+    assert_eq!((found, window.len()), (Found::Usable, 1));
+    assert!(window.is_starting(at(12)) && !window.is_starting(at(13)));
+    admit(&mut journal, &mut window, "before", NOW, at(13), MAX_AGE).unwrap_err();
+    for minute in 1..20 {
+        let now = at(13 + minute * 60);
+        admit(&mut journal, &mut window, &minute.to_string(), now, now, MAX_AGE).unwrap();
+    }
+    assert!(files(folder.path()).len() <= 8, "{:?}", files(folder.path()));
+}
+
+#[test]
+fn a_clock_that_steps_back_while_it_runs_leaves_a_journal_that_ends_its_segments() {
+    const AHEAD: u64 = 86_400;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "ahead", at(AHEAD), at(AHEAD), MAX_AGE).unwrap();
+    journal.turn_back(NOW, MAX_AGE);
+    let mut window = ReplayWindow::new(1000, journal.hash_key);
+    for minute in 0..20 {
+        let now = at(13 + minute * 60);
+        admit(&mut journal, &mut window, &minute.to_string(), now, now, MAX_AGE).unwrap();
+    }
+    assert!(files(folder.path()).len() <= 8, "{:?}", files(folder.path()));
+    drop((journal, window));
+    let (_, window, found) = open(folder.path(), at(13 + 20 * 60));
+    assert_eq!(found, Found::Usable);
+    assert!(window.len() >= 5 && !window.is_starting(at(13 + 20 * 60)));
+}
+
+#[test]
+fn a_journal_behind_a_shared_window_is_not_all_that_was_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = |now| Journal::open_after(folder.path(), 1000, now, Behind::Shared, None).unwrap();
+    let (mut journal, mut window, _) = shared(UnixSeconds(NOW.0 - 1000));
+    window.lift_floor();
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    drop((journal, window));
+    // With the shared window still behind it, it is what it was.
+    let (journal, window, found) = shared(at(1));
+    assert_eq!((found, window.len()), (Found::Usable, 1));
+    drop((journal, window));
+    // "two" was used at another replica.
+    let (mut journal, mut window, found) = open(folder.path(), at(2));
+    assert!(matches!(found, Found::Unusable(_)), "{found:?}");
+    for nonce in ["one", "two"] {
+        assert_eq!(admit(&mut journal, &mut window, nonce, NOW, at(2), MAX_AGE), Err(AdmitRefusal::Starting));
+    }
+    assert!(Journal::id_in(folder.path(), Behind::Nobody).is_some(), "it begins one of its own");
+    admit(&mut journal, &mut window, "three", at(9), at(9), MAX_AGE).unwrap();
+    drop((journal, window));
+    let (_, window, found) = open(folder.path(), at(10));
+    assert_eq!((found, window.len()), (Found::Usable, 1));
+}
+
+#[test]
+fn a_journal_of_a_window_of_its_own_goes_on_as_earlier_versions_wrote_it_also_in_front_of_a_shared_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "one", NOW, NOW, MAX_AGE).unwrap();
+    let bytes = fs::read(segment_path(folder.path(), journal.current.number)).unwrap();
+    assert_eq!(bytes[24..40], boot::id().unwrap().to_le_bytes());
+    drop((journal, window));
+    let ahead = Journal::preread(folder.path(), 1000, at(1), Behind::Shared).unwrap();
+    let (journal, window, found) =
+        Journal::open_after(folder.path(), 1000, at(1), Behind::Shared, Some(ahead)).unwrap();
+    assert_eq!((found, window.len()), (Found::Usable, 1));
+    let bytes = fs::read(segment_path(folder.path(), journal.current.number)).unwrap();
+    assert_eq!(bytes[24..40], (!boot::id().unwrap()).to_le_bytes(), "another boot to an earlier version");
 }

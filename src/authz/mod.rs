@@ -9,6 +9,7 @@
 mod admission;
 mod health;
 mod journal;
+mod journal_header;
 mod registrations;
 mod server;
 mod service;
@@ -24,6 +25,7 @@ pub use journal::Found;
 pub use journal::Journal;
 pub use journal::JournalError;
 pub use journal::Preread;
+pub use journal_header::Behind;
 pub use registrations::Registrar;
 pub use registrations::Registrations;
 pub use server::FED;

@@ -203,6 +203,11 @@ impl<C: Clock> Authz<C> {
         let draining = self.draining.load(Ordering::Relaxed);
         let why = [
             (draining, "it drains"),
+            // Before the next one, which it leads to: admin is not asked before the window has a name.
+            (
+                self.shared.as_ref().is_some_and(|shared| shared.is_apart()),
+                "its clock and that of the replay window that replicas share are too far apart",
+            ),
             (state.is_none(), "it has no state: admin has sent it none, or does not let it decide"),
             (
                 failing == Some(Failing::Full),
@@ -219,11 +224,12 @@ impl<C: Clock> Authz<C> {
 
     /// What is to be done from time to time, whether somebody asks or not.
     pub fn tend(&self) {
-        if let (Some(shared), Some(state)) = (&self.shared, self.state.load().as_ref()) {
+        let max_age = self.state.load().as_ref().map(|state| state.settings.max_age);
+        if let (Some(shared), Some(max_age)) = (&self.shared, max_age) {
             // Before the first request that relies on it.
-            shared.want(state.settings.max_age);
+            shared.want(max_age);
         }
-        self.admissions.tend(self.clock.now());
+        self.admissions.tend(max_age.unwrap_or_default(), self.clock.now());
     }
 
     /// The counters for admin.

@@ -2,10 +2,12 @@
 //!
 //! Promises that a nonce admitted here was admitted by no other replica that asks the same store, and that whatever
 //! keeps the store from saying so refuses: no connection, no answer in time, a store that forgets. A store that was
-//! started anew, or emptied, has forgotten: what was signed until then and a little later is refused, as after a start
-//! without a journal.
+//! started anew, or emptied, has forgotten, and so may have one that was promoted, or whose clock has stepped: what was signed
+//! until then and a little later is refused, as after a start without a journal. A store whose clock is not ours is not asked.
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -21,10 +23,15 @@ use crate::domain::decision::Admission;
 use crate::domain::decision::DenyReason;
 use crate::domain::replay::MAX_AGE_SECONDS;
 use crate::domain::replay::mark::Mark;
+use crate::domain::replay::store_clock::Reading;
+use crate::domain::replay::store_clock::StoreClock;
 use crate::domain::time::CLOCK_SKEW;
+use crate::domain::time::MonotonicMillis;
 use crate::domain::time::Now;
+use crate::domain::time::UnixMillis;
 use crate::domain::time::UnixSeconds;
 use crate::sys::clock::Clock;
+use crate::sys::clock::Stopwatch;
 use crate::sys::key_store::KeyConnection;
 use crate::sys::key_store::KeyStore;
 use crate::sys::key_store::KeyStoreError;
@@ -46,6 +53,10 @@ const DOMAIN: &[u8] = b"sigilum replay window 1\0";
 const MIN_KEPT: u64 = 300;
 /// The one policy of a full store that is none to forget.
 const KEEPS: &str = "noeviction";
+/// The role of a server that is written to.
+const MASTER: &str = "master";
+/// Digits of a memory's id that are made for it. Behind them are as many of the line of its server; an earlier version wrote none.
+const ID_DIGITS: usize = 16;
 
 /// The shared window; shared by all requests of this process.
 #[derive(Debug)]
@@ -62,6 +73,20 @@ pub struct SharedWindow {
     name: watch::Sender<Option<String>>,
     /// Whether the last question of a request went unanswered; for the log, once per outage.
     silent: AtomicBool,
+    /// How the store's clock goes. It outlives a connection: the clock may step between two.
+    pace: Mutex<Option<Pace>>,
+    /// The store's clock is too far from ours.
+    apart: AtomicBool,
+}
+
+/// How the clock of one server goes, as long as it is the same.
+#[derive(Debug)]
+struct Pace {
+    /// Run and line of the server.
+    server: String,
+    clock: StoreClock,
+    /// The memory that was asked last.
+    known: Option<String>,
 }
 
 /// A connection, and what it leads to.
@@ -69,6 +94,7 @@ pub struct SharedWindow {
 pub(crate) struct Connected {
     connection: KeyConnection,
     identity: Identity,
+    server: String,
 }
 
 /// Which memory a store is. Another run or an emptied store is another memory.
@@ -109,7 +135,14 @@ impl SharedWindow {
             wanted: AtomicU64::new(MIN_KEPT),
             name: watch::channel(None).0,
             silent: AtomicBool::new(false),
+            pace: Mutex::default(),
+            apart: AtomicBool::new(false),
         }
+    }
+
+    /// Whether it is not asked because its clock and ours are too far apart.
+    pub fn is_apart(&self) -> bool {
+        self.apart.load(Ordering::Relaxed)
     }
 
     /// Whether the store can be asked now, as far as is known.
@@ -146,14 +179,20 @@ impl SharedWindow {
     pub async fn admit(&self, admission: &Admission, max_age: Duration, now: Now) -> Result<(), DenyReason> {
         self.want(max_age);
         let Some(connected) = self.connected.load_full() else { return Err(DenyReason::ReplayStoreUnavailable) };
-        let Connected { connection, identity } = &*connected;
+        let Connected { connection, identity, server } = &*connected;
         let Identity { place, mark, text } = identity;
         if mark.kept() < kept_for(max_age) || !mark.knows(admission.created, now.seconds()) {
             return Err(DenyReason::ReplayWindowStarting);
         }
         let life = life(mark.expires_at(admission.created), now);
+        let watch = Stopwatch::start();
         let asked = connection.first_use(place, &key(admission), life, self.deadline).await;
         match asked {
+            // It may have forgotten this nonce already, or will too early.
+            Ok(told) if self.is_off(server, &reading(told.at, now, watch.elapsed())) => {
+                self.give_up(&connected);
+                Err(DenyReason::ReplayStoreUnavailable)
+            }
             Ok(told) if told.mark.as_ref() == Some(text) => {
                 self.silent.store(false, Ordering::Relaxed);
                 if told.is_first { Ok(()) } else { Err(DenyReason::ReplayDetected) }
@@ -169,8 +208,14 @@ impl SharedWindow {
                 Err(DenyReason::ReplayStoreUnavailable)
             }
             Err(error) => {
-                if error.is_lost() {
-                    self.give_up(&connected);
+                match &error {
+                    error if error.is_lost() => self.give_up(&connected),
+                    // Perhaps it is not written to any more.
+                    KeyStoreError::Refused(_) => self.doubted.notify_one(),
+                    KeyStoreError::File { .. }
+                    | KeyStoreError::Late(_)
+                    | KeyStoreError::Unreachable(_)
+                    | KeyStoreError::Apart(_) => {}
                 }
                 if !self.silent.swap(true, Ordering::Relaxed) {
                     tracing::error!(%error, "the shared replay window did not answer a request, which was refused");
@@ -190,9 +235,11 @@ impl SharedWindow {
                 ended = self.hold(&clock, &mut said) => ended,
             };
             self.connected.store(None);
+            let is_apart = matches!(ended, KeyStoreError::Apart(_));
+            let was_apart = self.apart.swap(is_apart, Ordering::Relaxed);
             let text = ended.to_string();
-            // Once per outage and reason: it may last for hours.
-            if said.as_ref() == Some(&text) {
+            // Once per outage and reason: it may last for hours. By how much clocks differ varies.
+            if said.as_ref() == Some(&text) || (is_apart && was_apart && said.is_some()) {
                 pause = pause.saturating_mul(2).min(MAX_PAUSE);
             } else {
                 let KeyStore { host, port, .. } = &self.store;
@@ -218,6 +265,7 @@ impl SharedWindow {
             Ok(ours) => Arc::new(ours),
             Err(error) => return error,
         };
+        self.apart.store(false, Ordering::Relaxed);
         self.connected.store(Some(Arc::clone(&ours)));
         let name = ours.identity.name();
         self.name.send_if_modified(|known| known.replace(name.clone()).as_ref() != Some(&name));
@@ -229,15 +277,19 @@ impl SharedWindow {
                 () = self.doubted.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
-            match self.identify(&ours.connection, clock).await {
+            match self.identify(&ours.connection, clock).await.map(|(found, _)| found) {
                 Ok(found) if !self.is(&ours) || !found.is_of(&ours.identity) => {
-                    return KeyStoreError::Refused("it has forgotten: it was emptied or started anew".to_owned());
+                    return KeyStoreError::Refused(
+                        "it has forgotten: it was emptied, started anew or promoted, or its clock has stepped"
+                            .to_owned(),
+                    );
                 }
                 Ok(found) if found == ours.identity => {}
                 Ok(identity) => {
                     let kept_seconds = identity.mark.kept();
                     tracing::info!(kept_seconds, "the shared replay window remembers for longer from now on");
-                    ours = Arc::new(Connected { connection: ours.connection.clone(), identity });
+                    let (connection, server) = (ours.connection.clone(), ours.server.clone());
+                    ours = Arc::new(Connected { connection, identity, server });
                     self.connected.store(Some(Arc::clone(&ours)));
                 }
                 Err(error) => return error,
@@ -248,37 +300,95 @@ impl SharedWindow {
     /// One attempt to connect.
     pub(crate) async fn attempt<C: Clock>(&self, clock: &C) -> Result<Connected, KeyStoreError> {
         let connection = self.store.connect().await?;
-        let identity = self.identify(&connection, clock).await?;
-        Ok(Connected { connection, identity })
+        let (identity, server) = self.identify(&connection, clock).await?;
+        Ok(Connected { connection, identity, server })
     }
 
-    /// Asks a store who it is. Where its memory has just begun, or has to remember for longer, it is told that, for all who
-    /// come after.
-    async fn identify<C: Clock>(&self, connection: &KeyConnection, clock: &C) -> Result<Identity, KeyStoreError> {
+    /// Asks a store who it is, and which server. Where its memory has just begun, or has to remember for longer, it is told
+    /// that, for all who come after.
+    async fn identify<C: Clock>(
+        &self,
+        connection: &KeyConnection,
+        clock: &C,
+    ) -> Result<(Identity, String), KeyStoreError> {
+        let before = clock.now();
         let described = connection.describe().await?;
+        let reading = Reading { at: described.at, before, after: clock.now() };
         keeps(&described.when_full)?;
-        let place = format!("sigilum1:memory:{}", described.run);
-        let id = random::hex::<8>().map_err(|error| KeyStoreError::Refused(error.to_string()))?;
+        leads(&described.role)?;
+        let line = line(&described.line)?;
+        let (place, server) = (format!("sigilum1:memory:{}", described.run), format!("{}:{line}", described.run));
+        self.look(&server, &reading);
+        if let Some(seconds) = reading.apart() {
+            return Err(apart(seconds));
+        }
+        let id = random::hex::<{ ID_DIGITS / 2 }>().map_err(|error| KeyStoreError::Refused(error.to_string()))?;
+        let id = format!("{id}{line}");
         let wanted = self.wanted.load(Ordering::Relaxed);
-        // The clock is read as late as can be: what is used until the mark lies there must not be signed after it.
-        let begun = |clock: &C| Mark::begin(&id, clock.now().seconds(), wanted);
-        let held = connection.settle(&place, &begun(clock).to_string()).await?;
-        let now = clock.now().seconds();
-        let mark = match Mark::read(&held, now) {
-            Some(mark) if mark.kept() >= wanted => return Ok(Identity { place, mark, text: held }),
-            Some(mark) => mark.raise(now, wanted),
-            None => {
-                tracing::warn!(
-                    place,
-                    "the mark of the shared replay window cannot be believed: somebody else wrote it, or with a clock that is \
-                     ahead; what was signed until now is refused"
-                );
-                begun(clock)
-            }
+        // By the store's clock, as all who come after compare it.
+        let fresh = Mark::begin(&id, up(described.at), wanted).to_string();
+        let (held, at) = connection.settle(&place, &fresh).await?;
+        let Some(mark) = Mark::read(&held, up(at)) else {
+            return Err(KeyStoreError::Refused(format!(
+                "its mark {place} is of a later moment than now, or none of ours: a clock was wrong, or somebody else wrote \
+                 it; when all clocks are right, empty it or start it anew"
+            )));
+        };
+        let is_known = mark.id().len() == ID_DIGITS || mark.id().ends_with(&line);
+        let has_stepped = self.has_stepped(&server, mark.id());
+        let mark = if has_stepped || !is_known {
+            tracing::warn!(
+                place,
+                has_stepped,
+                "the memory of the shared replay window begins anew, because its clock has stepped or another server was \
+                 written to meanwhile: what was signed until now is refused"
+            );
+            mark.follow(&id, up(at), wanted)
+        } else {
+            // One of an earlier version does not say of which line it is.
+            let bound = match mark.id().len() {
+                ID_DIGITS => mark.named(&format!("{}{line}", mark.id())),
+                _ => mark,
+            };
+            if bound.kept() < wanted { bound.raise(up(at), wanted) } else { bound }
         };
         let identity = Identity::new(place, mark);
-        connection.replace(&identity.place, &identity.text).await?;
-        Ok(identity)
+        if identity.text != held {
+            connection.replace(&identity.place, &identity.text).await?;
+        }
+        if let Some(pace) = &mut *self.pace() {
+            pace.known = Some(identity.mark.id().to_owned());
+            pace.clock.forget();
+        }
+        Ok((identity, server))
+    }
+
+    fn pace(&self) -> std::sync::MutexGuard<'_, Option<Pace>> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the store's clock; whether it has stepped.
+    fn look(&self, server: &str, reading: &Reading) -> bool {
+        let mut pace = self.pace();
+        let fresh = || Pace { server: server.to_owned(), clock: StoreClock::default(), known: None };
+        let known = pace.take().filter(|known| known.server == server);
+        pace.insert(known.unwrap_or_else(fresh)).clock.look(reading)
+    }
+
+    /// Whether the store's clock has stepped since the memory began that lies there now: nobody else has begun one since.
+    fn has_stepped(&self, server: &str, id: &str) -> bool {
+        let pace = self.pace();
+        let Some(pace) = pace.as_ref().filter(|pace| pace.server == server) else { return false };
+        pace.clock.has_stepped() && pace.known.as_ref().is_none_or(|known| known == id)
+    }
+
+    /// Whether what a store says now cannot be relied upon for its clock.
+    fn is_off(&self, server: &str, reading: &Reading) -> bool {
+        let is_apart = reading.apart().is_some();
+        if is_apart {
+            self.apart.store(true, Ordering::Relaxed);
+        }
+        self.look(server, reading) || is_apart
     }
 
     fn is(&self, held: &Arc<Connected>) -> bool {
@@ -309,6 +419,44 @@ fn keeps(when_full: &str) -> Result<(), KeyStoreError> {
     Err(KeyStoreError::Refused(text))
 }
 
+/// Refuses a server that only follows another: what is used there it may not know.
+fn leads(role: &str) -> Result<(), KeyStoreError> {
+    let text = match role {
+        MASTER => return Ok(()),
+        "" => "it does not tell its role, which must be master".to_owned(),
+        role => format!("its role is {role}: only the server that is written to knows what was used"),
+    };
+    Err(KeyStoreError::Refused(text))
+}
+
+/// What of its line tells a server from what it was before it was promoted.
+fn line(told: &str) -> Result<String, KeyStoreError> {
+    let short = told.get(..ID_DIGITS).filter(|short| short.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    short.map(str::to_owned).ok_or_else(|| {
+        KeyStoreError::Refused(
+            "it does not say which server it is (INFO has no master_replid of hexadecimal digits)".to_owned(),
+        )
+    })
+}
+
+fn apart(seconds: i64) -> KeyStoreError {
+    let way = if seconds < 0 { "behind" } else { "ahead" };
+    KeyStoreError::Apart(format!("{} s further {way}", seconds.unsigned_abs()))
+}
+
+/// The second that has not begun before this moment.
+const fn up(at: UnixMillis) -> UnixSeconds {
+    UnixSeconds(at.0.div_ceil(1000))
+}
+
+/// Our clocks around an answer that took some time.
+fn reading(at: UnixMillis, before: Now, took: Duration) -> Reading {
+    let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let wall = UnixMillis(before.wall.0.saturating_add(took));
+    let monotonic = MonotonicMillis(before.monotonic.0.saturating_add(took));
+    Reading { at, before, after: Now { wall, monotonic } }
+}
+
 /// What is remembered of a nonce: 16 bytes of SHA-256 over key and nonce, the same on every replica without a secret
 /// that all of them would have to be given.
 fn key(admission: &Admission) -> Vec<u8> {
@@ -321,10 +469,11 @@ fn key(admission: &Admission) -> Vec<u8> {
     PREFIX.iter().chain(hash.iter().take(16)).copied().collect()
 }
 
-/// How long the store must remember, by its own clock. The skew once more: the replica that lets the request expire last
-/// may be as far behind as we are ahead.
+/// How long the store must remember, by its own clock. The skew twice more: we may be as far ahead of it as the replica that
+/// lets the request expire last is behind it.
 fn life(expires_at: UnixSeconds, now: Now) -> Duration {
-    let end = expires_at.0.saturating_add(1).saturating_add(CLOCK_SKEW.as_secs()).saturating_mul(1000);
+    let skew = CLOCK_SKEW.as_secs();
+    let end = expires_at.0.saturating_add(1).saturating_add(skew).saturating_add(skew).saturating_mul(1000);
     Duration::from_millis(end.saturating_sub(now.wall.0))
 }
 
@@ -361,9 +510,18 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_follows_another_or_names_no_line_is_refused() {
+        assert!(leads("master").is_ok() && line("f40c1fc09d4dd15c50c3").is_ok_and(|line| line == "f40c1fc09d4dd15c"));
+        assert!(leads("slave").is_err() && leads("").is_err());
+        for line in ["", "f40c1fc09d4dd15", "no-hexadecimal-one"].map(line) {
+            assert!(line.is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
     fn the_store_remembers_longer_than_any_replica_accepts() {
         let now = Now { wall: UnixMillis(10_500), monotonic: MonotonicMillis(0) };
-        assert_eq!(life(UnixSeconds(20), now), Duration::from_millis(15_500));
-        assert_eq!(life(UnixSeconds(1), now), Duration::ZERO);
+        assert_eq!(life(UnixSeconds(20), now), Duration::from_millis(20_500));
+        assert_eq!(life(UnixSeconds(1), Now { wall: UnixMillis(30_000), ..now }), Duration::ZERO);
     }
 }

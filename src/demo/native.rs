@@ -181,7 +181,7 @@ impl Native {
 
     fn admit(&self, verified: &Verified) -> Result<(), AdmitRefusal> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = SystemClock.now().seconds();
+        let now = SystemClock.now();
         window.admit(&verified.caller.key, &verified.nonce, verified.created, MAX_AGE, now).map(drop)
     }
 }

@@ -64,6 +64,18 @@
 //! hold a quarter. The admission is in the journal before the answer leaves; the format is in
 //! [`store_format`](super::store_format).
 //!
+//! What is signed says the wall clock's time, and that clock may be wrong for a while. Entries expire by the monotonic clock, for
+//! their whole age however old the request was, so a clock that leaps ahead forgets nothing. Where it steps back by more than
+//! the skew, what is signed up to ten seconds later is refused (`REPLAY_WINDOW_STARTING`; not ready meanwhile, and said in the log),
+//! and entries stay for as much longer as it stepped, at most once their age. A property test holds
+//! that no steps whatever let a used request pass again within the age that is accepted, by time that passes. What they can: a
+//! request signed and used while agent and gateway were both ahead by more than that age is good once more when the right
+//! time gets there. Refusing until then would close the gate for as long as a clock was ahead, for a moment.
+//!
+//! A start without a journal refuses what is signed up to the skew later, once and not twice as a shared window does: it is the
+//! same clock that accepted and that began. A pod that moves to a node whose clock is behind has up to five seconds
+//! less; `gateway start` in a fresh folder would take five seconds longer each time.
+//!
 //! # Freshness
 //!
 //! Approvals declared in `gateway.yaml` do not age. Those of the Sigilum API hold for `claims.ttl_seconds` (30) plus

@@ -74,42 +74,62 @@
 //! In an overlap one signed request can be used once at each of the two, while it is young enough (`limits.max_age_seconds` and the skew).
 //! What admin does not see at all it cannot hold to anything.
 //!
-//! The store is Valkey or Redis. One round trip asks for the memory's mark and sets the nonce where it is not set (`MULTI`,
-//! `GET`, `SET NX PX`). The window of the process and its journal stay in front, so that a replay at the same replica costs
+//! The store is Valkey or Redis. One round trip asks for the memory's mark and the time and sets the nonce where it is not set
+//! (`MULTI`, `GET`, `SET NX PX`, `TIME`). The window of the process and its journal stay in front, so that a replay at the same replica costs
 //! no trip, and a key that holds its share of the window is refused before the store hears of it.
 //!
 //! - *The key* is 16 bytes of SHA-256 over the agent's public key and the nonce, with a prefix of its own. Not a keyed hash,
 //!   as in the window of one process: every replica would have to be given one secret more. That hash guards a table whose
 //!   slots an attacker could aim at; here the whole 16 bytes are the key, a collision is 2^64 hashes of work, and all it does is to
 //!   refuse a request of whoever looked for it.
-//! - *The mark* of the memory, `sigilum1:memory:<run id>`, is written by whoever came first after the server's start: when that was,
-//!   an id, and for how old a signature nonces are kept ([`mark`](crate::domain::replay::mark)). The nonce is set only where the mark
+//! - *The mark* of the memory, `sigilum1:memory:<run id>`, is written by whoever came first after the server's start: when that was
+//!   by the server's clock, an id, and for how old a signature nonces are kept ([`mark`](crate::domain::replay::mark)). The nonce is set only where the mark
 //!   is still the one that was read, in the same transaction.
-//! - *The life* is until `created` + the age in the mark + skew, and the skew once more, because it runs by the clock of the replica that
-//!   asks while another may be as far behind as this one is ahead. The age is that of the mark and not of the replica's own settings: the
+//! - *The life* is until `created` + the age in the mark + skew, and the skew twice more, because the replica that asks may be as far
+//!   ahead of the store's clock as another is behind it. The age is that of the mark and not of the replica's own settings: the
 //!   settings may be raised later, and a replica that starts then cannot know what they were. It begins at 300 s, or higher where the
 //!   settings are, and never falls while the memory lasts. Whoever accepts older signatures than that raises it, and writes down when:
 //!   what was signed until then and the skew twice later is known for the shorter age alone, and refused when it is older. A
 //!   memory begun anew would be simpler, and would refuse everybody for ten seconds.
 //! - *A store that forgot* is worse than none. The run id is another after each start, so a server that comes back with an old
 //!   dump has a new memory; an emptied one has no mark. Either way, what was signed until the memory began and ten seconds
-//!   later is refused (`REPLAY_WINDOW_STARTING`), as after a start without a journal. Ten, the skew twice: a signature may be ahead of
-//!   the replica that accepted it, and that one's clock ahead of the one that wrote the mark.
-//! - *A mark that cannot be* (later than now and the skew, an age above a day, not ours) is not believed: the memory begins anew. A
-//!   replica whose clock is further ahead than the skew therefore costs the others ten seconds, not the gate.
+//!   later is refused (`REPLAY_WINDOW_STARTING`). Ten, the skew twice: a signature may be ahead of
+//!   the replica that accepted it, and that one's clock ahead of the store's.
+//! - *A store that was another for a while* has forgotten too. Replication loses what was written last, and brings marks and run id
+//!   back unchanged where a server is demoted and promoted again. So a memory is known by the run id *and* by the server's
+//!   replication id (`master_replid`), which is another after each promotion; its first digits stand behind the mark's id. Only a
+//!   server whose role is `master` is asked, which is looked at every second. Redis takes another replication id also where a first
+//!   replica is attached, and an hour after the last one left: ten seconds each. A mark of an earlier version of ours, which says
+//!   nothing of it, is taken over as it is.
+//! - *Clocks*. What the store remembers it forgets by its own clock, so each answer is held against ours: further apart than the skew
+//!   (5 s), and the answer counts for nothing, the replica is not ready (`health --authz` says why, the log by how many seconds), and
+//!   asks each second whether it is over. A replica whose own clock is wrong is thereby out as well, and writes no mark: one that is
+//!   behind could let in what was signed and used meanwhile. Where the store's clock has stepped against our monotonic one by more than the
+//!   skew, its memory begins anew when it is right again, because some of it may have expired early. A replica that was suspended
+//!   takes its own absence for such a step: ten seconds. Nobody notices a step while no replica runs.
+//! - *A mark that cannot be* (later than now and the skew, an age above a day, not ours) is not believed, and not replaced: a clock was
+//!   wrong, or somebody else writes there. Every replica refuses until the store is emptied or started anew. No mark is ever
+//!   replaced by one that began earlier.
 //! - *A store that may evict* is refused: `maxmemory-policy` must be `noeviction`, looked at every second; one that does not tell
 //!   it is refused too.
 //! - *No answer* within 50 ms, an error, no connection: refused with `AUTHZ_UNAVAILABLE`, counted as
 //!   `REPLAY_STORE_UNAVAILABLE`. A nonce whose answer was late may be used up; the client signs anew.
-//! - *What it needs*: `INFO`, `GET`, `SET`, `MULTI`, `EXEC` (and `SELECT` for a database other than 0) on keys that begin with
+//! - *What it needs*: `INFO`, `TIME`, `GET`, `SET`, `MULTI`, `EXEC` (and `SELECT` for a database other than 0) on keys that begin with
 //!   `sigilum1:`. `deploy/k8s/shared` has a user that may do that and nothing else: neither list nor delete keys, nor change settings.
-//!   Its password is as good as a replay all the same: `SET` with a life of a millisecond forgets what was used. Not a cluster: one
+//!   Its password is as good as a replay all the same, **of everybody's requests**: `SET` with a life of a millisecond forgets what was
+//!   used, also for connections that whoever has the password is not entitled to, and a mark that cannot be closes the gate
+//!   for all. So whoever shares the window must be trusted with all that is decided by it: the replicas of one data plane are, a
+//!   sidecar is not, and has a window of its own (`deploy/k8s/sidecar` names none). Workloads that do not trust one another want a
+//!   store each. A program in the server (a function, a script) could not mend that: it runs with the rights of who calls it, so the
+//!   user would need `SET` all the same (tried with Redis 7.0). Not a cluster: one
 //!   server and, where it fails over to another, that one's memory has begun anew.
 //! - *Another store* does not know what was used at the one before, and its mark says when its memory began, not when this gateway
 //!   came to it. Changing the address, or beginning to share a window, therefore is: stop every authz, wait for
 //!   `limits.max_age_seconds` and ten seconds, start them with the new address. Two at once are refused as two windows. Not a name kept
 //!   beside the journal: a pod's folder is new with each pod, and a replica without a name could not tell a changed store from
 //!   its first start, at which it is to serve at once.
+//! - *No shared window any more*: the journal of a replica that shared one is not all that was used, and its headers say so. Started
+//!   without the store it refuses what was signed before, as without a journal.
 //!
 //! With the store a new replica needs no journal: what was used before it began is known there, so it serves at once.
 //!

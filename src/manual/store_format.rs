@@ -133,12 +133,15 @@
 //! `<run_dir>/replay-<n>.journal`, numbered without a gap, written by `authz` alone under `<run_dir>/authz.lock`. A
 //! header of 80 bytes, then entries of 32 bytes: keyed hash of key and nonce 16, expiry 8, keyed hash of the key 8. The
 //! header: magic `SIGRPL\0\x01` 8, hash key 16, boot 16, maximum age 8, number 8, opened 8, floor 8, checksum 8; numbers
-//! little-endian, times in Unix seconds.
+//! little-endian, times in Unix seconds. Where a window that replicas share stood behind, every bit of the boot is turned: such a
+//! journal is not all that was used, so without the shared window it counts as one of another boot, also to versions that know
+//! nothing of this.
 //!
 //! Nothing is synced: what was written survives the process and not the operating system, so the header names
 //! the boot, and a journal of another boot is not believed. Then requests signed before the start are refused until
 //! nobody can have admitted them. A segment ends after 60 s or about a million entries and is deleted when its
-//! last entry has expired.
+//! last entry has expired. Where the wall clock has stepped back by more than the skew since a segment was begun, no entry
+//! counts for longer than its age from then on.
 //!
 //! # The rest
 //!

@@ -17,6 +17,7 @@ use redis::TlsCertificates;
 use redis::aio::MultiplexedConnection;
 
 use crate::domain::secret::Secret;
+use crate::domain::time::UnixMillis;
 use crate::sys::files;
 
 /// How long connecting may take, the handshakes included.
@@ -85,6 +86,9 @@ pub enum KeyStoreError {
     /// The server will not, or cannot.
     #[error("refused: {0}")]
     Refused(String),
+    /// Its clock and ours are further apart than clocks may be.
+    #[error("its clock is {0} than ours: one of the two is wrong")]
+    Apart(String),
 }
 
 impl KeyStoreError {
@@ -92,7 +96,7 @@ impl KeyStoreError {
     pub const fn is_lost(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::File { .. } => true,
-            Self::Late(_) | Self::Refused(_) => false,
+            Self::Late(_) | Self::Refused(_) | Self::Apart(_) => false,
         }
     }
 }
@@ -102,8 +106,14 @@ impl KeyStoreError {
 pub struct Description {
     /// Made when it started; another one has another, and so has the same after a restart.
     pub run: String,
+    /// Made when it started, and another at each promotion: what it was written since then is of one line.
+    pub line: String,
+    /// `master` where it may be written to.
+    pub role: String,
     /// What it does when its memory is full, e.g. `noeviction`; empty where it does not say.
     pub when_full: String,
+    /// Its clock.
+    pub at: UnixMillis,
 }
 
 /// What became of a key.
@@ -113,7 +123,12 @@ pub struct FirstUse {
     pub mark: Option<String>,
     /// Whether the key was not there before; it is there now.
     pub is_first: bool,
+    /// The server's clock at that moment.
+    pub at: UnixMillis,
 }
+
+/// What `TIME` says: seconds and microseconds.
+type Time = (u64, u64);
 
 /// A connection; a clone is another handle to it.
 #[derive(Debug, Clone)]
@@ -168,26 +183,29 @@ impl KeyConnection {
     /// What the server says of itself.
     pub async fn describe(&self) -> Result<Description, KeyStoreError> {
         let mut connection = self.0.clone();
-        let command = redis::cmd("INFO");
-        let told = within(DESCRIBE_TIMEOUT, command.query_async::<String>(&mut connection)).await?;
+        let mut both = redis::pipe();
+        both.cmd("INFO").cmd("TIME");
+        let (told, at) = within(DESCRIBE_TIMEOUT, both.query_async::<(String, Time)>(&mut connection)).await?;
         let find = |name: &str| {
             let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.unwrap_or_default().trim().to_owned()
         };
-        let run = find("run_id");
-        if run.is_empty() {
-            return Err(KeyStoreError::Refused("it does not say which server it is (INFO has no run_id)".to_owned()));
+        let (run, line) = (find("run_id"), find("master_replid"));
+        for (value, name) in [(&run, "run_id"), (&line, "master_replid")] {
+            if value.is_empty() {
+                return Err(KeyStoreError::Refused(format!("it does not say which server it is (INFO has no {name})")));
+            }
         }
-        Ok(Description { run, when_full: find("maxmemory_policy") })
+        Ok(Description { run, line, role: find("role"), when_full: find("maxmemory_policy"), at: moment(at) })
     }
 
-    /// Puts `value` at `key` where nothing is, and returns what is there then. It stays.
-    pub async fn settle(&self, key: &str, value: &str) -> Result<String, KeyStoreError> {
+    /// Puts `value` at `key` where nothing is, and returns what is there then, with the server's clock. It stays.
+    pub async fn settle(&self, key: &str, value: &str) -> Result<(String, UnixMillis), KeyStoreError> {
         let mut connection = self.0.clone();
-        let mut both = redis::pipe();
-        both.atomic().cmd("SET").arg(key).arg(value).arg("NX").ignore().cmd("GET").arg(key);
-        let (held,) = within(DESCRIBE_TIMEOUT, both.query_async::<(String,)>(&mut connection)).await?;
-        Ok(held)
+        let mut all = redis::pipe();
+        all.atomic().cmd("SET").arg(key).arg(value).arg("NX").ignore().cmd("GET").arg(key).cmd("TIME");
+        let (held, at) = within(DESCRIBE_TIMEOUT, all.query_async::<(String, Time)>(&mut connection)).await?;
+        Ok((held, moment(at)))
     }
 
     /// Puts `value` at `key`, whatever is there. It stays.
@@ -198,7 +216,7 @@ impl KeyConnection {
         within(DESCRIBE_TIMEOUT, command.query_async::<()>(&mut connection)).await
     }
 
-    /// Sets `key` for `life` where it is not set, and reads the mark at the same moment; one round trip.
+    /// Sets `key` for `life` where it is not set, and reads the mark and the clock at the same moment; one round trip.
     pub async fn first_use(
         &self,
         mark: &str,
@@ -208,12 +226,16 @@ impl KeyConnection {
     ) -> Result<FirstUse, KeyStoreError> {
         let mut connection = self.0.clone();
         let life = u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1);
-        let mut both = redis::pipe();
-        both.atomic().cmd("GET").arg(mark).cmd("SET").arg(key).arg("1").arg("NX").arg("PX").arg(life);
-        let asked = both.query_async::<(Option<String>, Option<String>)>(&mut connection);
-        let (mark, set) = within(deadline, asked).await?;
-        Ok(FirstUse { mark, is_first: set.is_some() })
+        let mut all = redis::pipe();
+        all.atomic().cmd("GET").arg(mark).cmd("SET").arg(key).arg("1").arg("NX").arg("PX").arg(life).cmd("TIME");
+        let asked = all.query_async::<(Option<String>, Option<String>, Time)>(&mut connection);
+        let (mark, set, at) = within(deadline, asked).await?;
+        Ok(FirstUse { mark, is_first: set.is_some(), at: moment(at) })
     }
+}
+
+fn moment((seconds, micros): Time) -> UnixMillis {
+    UnixMillis(seconds.saturating_mul(1000).saturating_add(micros / 1000))
 }
 
 /// Waits no longer than the deadline.

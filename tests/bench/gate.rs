@@ -238,7 +238,8 @@ impl Traffic {
         let mut key = [0_u8; 32];
         key[..8].copy_from_slice(&(self.admitted % 1000).to_le_bytes());
         let nonce = format!("123e4567-e89b-12d3-a456-{:012x}", self.admitted);
-        self.window.admit(&PublicKey::new(key), &nonce, second, MAX_AGE, second).unwrap();
+        let (wall, monotonic) = (UnixMillis(second.0 * 1000), MonotonicMillis(second.0 * 1000));
+        self.window.admit(&PublicKey::new(key), &nonce, second, MAX_AGE, Now { wall, monotonic }).unwrap();
     }
 }
 

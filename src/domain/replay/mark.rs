@@ -33,6 +33,16 @@ impl Mark {
         Self { began: now, id: id.to_owned(), kept: kept.min(MAX_AGE_SECONDS), raised: None }
     }
 
+    /// The same under another id.
+    pub fn named(&self, id: &str) -> Self {
+        Self { id: id.to_owned(), ..self.clone() }
+    }
+
+    /// Of a memory that takes the place of this one: it begins now, and never earlier than the one it follows.
+    pub fn follow(&self, id: &str, now: UnixSeconds, kept: u64) -> Self {
+        Self::begin(id, now.max(self.began), kept.max(self.kept))
+    }
+
     /// Of the same memory, which remembers for longer from now on.
     pub fn raise(&self, now: UnixSeconds, kept: u64) -> Self {
         let before = self.raised.map_or(self.kept, |raised| raised.before.min(self.kept));
@@ -76,7 +86,7 @@ impl Mark {
     }
 
     /// Requests signed up to this second may have been used before the memory began. The skew twice: a signature may
-    /// be as far ahead of the replica that accepted it, and that one's clock of the one that wrote the mark.
+    /// be as far ahead of the replica that accepted it, and that one's clock of the store's, by which the memory began.
     pub const fn floor(&self) -> u64 {
         after(self.began)
     }
@@ -148,6 +158,14 @@ mod tests {
         let again = mark.raise(at(200), 600);
         assert!(!again.knows(at(150), at(166)));
         assert_eq!((again.id(), again.kept()), ("a1", 600));
+    }
+
+    #[test]
+    fn a_memory_that_follows_another_never_begins_earlier() {
+        let mark = Mark::begin("a1", at(5), 900);
+        for (now, began) in [(0, 5), (5, 5), (9, 9)] {
+            assert_eq!(mark.follow("b2", at(now), 300), Mark::begin("b2", at(began), 900));
+        }
     }
 
     #[test]

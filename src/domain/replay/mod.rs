@@ -3,6 +3,10 @@
 //! Every entry carries its own expiry (`created` + maximum age + skew) and stays until then. A full
 //! window refuses; it never evicts, because an evicting cache is itself the replay attack.
 //!
+//! Entries expire by time that passes and not by the wall clock, which may be wrong for a while: a used request is refused for
+//! its age at least, however that clock steps. Where it steps back by more than clocks may differ, what was signed until then
+//! and a little later is refused besides, as after a start without a journal.
+//!
 //! Memory: 20 bytes a slot in many small open-addressing tables, each of which grows, and drops what
 //! has expired, on its own: no operation ever touches more than one of them, so nothing stalls when
 //! a second's worth of entries expires or when a million become two. Live entries are counted by
@@ -17,12 +21,16 @@ use siphasher::sip128::SipHasher24;
 
 use crate::domain::ids::PublicKey;
 use crate::domain::time::CLOCK_SKEW;
+use crate::domain::time::Now;
 use crate::domain::time::UnixSeconds;
 
 pub mod mark;
+mod pace;
 mod quota;
+pub mod store_clock;
 mod table;
 
+use pace::Pace;
 use quota::Quota;
 use table::Inserted;
 use table::Tables;
@@ -103,10 +111,14 @@ pub struct ReplayWindow {
     /// Live entries by second of expiry; the front is `high`.
     by_second: VecDeque<u32>,
     live: usize,
-    /// The highest wall clock seen, in Unix seconds. A clock that steps back brings nothing back to life.
+    /// `None`: no clock was looked at but by [`Self::restore`].
+    pace: Option<Pace>,
+    /// The second by which entries expire. It begins as the wall clock's.
     high: Option<u64>,
     /// Requests created up to this second are refused.
     floor: Option<u64>,
+    /// Somebody else remembers what this window may not: there is never a floor.
+    lifted: bool,
     /// Maximum age + skew of the latest admission, in seconds.
     lifetime: Option<u64>,
     /// What was created up to `.0` may have been remembered for `.1` seconds only.
@@ -123,8 +135,10 @@ impl ReplayWindow {
             quota: Quota::default(),
             by_second: VecDeque::new(),
             live: 0,
+            pace: None,
             high: None,
             floor: None,
+            lifted: false,
             lifetime: None,
             shorter: None,
         }
@@ -140,10 +154,11 @@ impl ReplayWindow {
         nonce: &str,
         created: UnixSeconds,
         max_age: Duration,
-        now: UnixSeconds,
+        now: Now,
     ) -> Result<Entry, AdmitRefusal> {
-        let high = self.advance(now);
-        let expires_at = self.expiry(created, max_age, high)?;
+        self.look(now, max_age);
+        let (high, wall) = (self.high.unwrap_or(0), now.seconds().0);
+        let expires_at = self.expiry(created, max_age, wall)?;
         let entry = self.entry(key, nonce, expires_at);
         // A replay is called one even where the window is full: the client should not try again.
         if self.tables.contains(&entry.key, high) {
@@ -155,7 +170,9 @@ impl ReplayWindow {
         if self.quota.held(entry.holder) >= self.share() {
             return Err(AdmitRefusal::ShareFull);
         }
-        match self.insert(&entry, high) {
+        // However old it is: its whole age, in which the wall clock may step back.
+        let lives = expires_at.saturating_sub(wall).max(lifetime(max_age));
+        match self.insert(&entry, high.saturating_add(lives), high) {
             Inserted::New => Ok(entry),
             Inserted::Present => Err(AdmitRefusal::Replayed),
             Inserted::OutOfRange => Err(AdmitRefusal::Starting),
@@ -163,8 +180,8 @@ impl ReplayWindow {
     }
 
     /// Whether this key has used this nonce, as far as is remembered. Changes nothing.
-    pub fn is_used(&self, key: &PublicKey, nonce: &str, now: UnixSeconds) -> bool {
-        let high = self.high.unwrap_or(0).max(now.0);
+    pub fn is_used(&self, key: &PublicKey, nonce: &str, now: Now) -> bool {
+        let high = self.high.unwrap_or(0).max(self.pace.map_or(now.seconds().0, |pace| pace.seconds(now)));
         self.tables.contains(&self.entry(key, nonce, high).key, high)
     }
 
@@ -173,12 +190,36 @@ impl ReplayWindow {
     /// A journal may hold more than the capacity (it was lowered): all of it is kept, and nothing
     /// is admitted until enough of it has expired.
     pub fn restore(&mut self, entry: Entry, now: UnixSeconds) {
-        let high = self.advance(now);
+        let high = self.advance(now.0);
         let farthest = high.saturating_add(MAX_AGE_SECONDS).saturating_add(CLOCK_SKEW.as_secs().saturating_mul(2));
         if entry.expires_at.0 < high || entry.expires_at.0 > farthest {
             return;
         }
-        self.insert(&entry, high);
+        self.insert(&entry, entry.expires_at.0, high);
+    }
+
+    /// Looks at the clocks. Where the wall clock has stepped back by more than clocks may differ it says by how many seconds,
+    /// once; what was signed until now and the skew twice later is refused from then on, and what is remembered stays longer.
+    ///
+    /// `max_age` is for how old a signature requests are accepted.
+    pub fn look(&mut self, now: Now, max_age: Duration) -> Option<u64> {
+        let mut pace = *self.pace.get_or_insert(Pace::begin(now));
+        let stepped = pace.look(now);
+        if let Some(seconds) = stepped {
+            let lifetime = self.lifetime.unwrap_or(0).max(lifetime(max_age));
+            self.turn_back(&mut pace, seconds.min(lifetime));
+            if !self.lifted {
+                self.floor = Some(floor_after(now.seconds(), self.floor.unwrap_or(0), lifetime));
+            }
+        }
+        self.pace = Some(pace);
+        self.advance(pace.seconds(now));
+        stepped
+    }
+
+    /// Whether a request signed now is still refused, because nobody knows what was used before.
+    pub fn is_starting(&self, now: UnixSeconds) -> bool {
+        self.floor.is_some_and(|floor| now.0 <= floor)
     }
 
     /// Without a usable journal: what was created up to `started` + skew may have been used before.
@@ -187,9 +228,10 @@ impl ReplayWindow {
         self.floor = Some(self.floor.map_or(floor, |held| held.max(floor)));
     }
 
-    /// Forgets [`Self::set_floor`]: somebody else remembers what was used before.
+    /// Forgets [`Self::set_floor`], for good: somebody else remembers what was used before.
     pub const fn lift_floor(&mut self) {
         self.floor = None;
+        self.lifted = true;
     }
 
     /// Says for how long the restored entries were kept, where that is known. A maximum age that
@@ -237,10 +279,10 @@ impl ReplayWindow {
         Entry { key, expires_at: UnixSeconds(expires_at), holder }
     }
 
-    fn insert(&mut self, entry: &Entry, high: u64) -> Inserted {
-        let inserted = self.tables.insert(&entry.key, entry.expires_at.0, high);
+    fn insert(&mut self, entry: &Entry, expires_at: u64, high: u64) -> Inserted {
+        let inserted = self.tables.insert(&entry.key, expires_at, high);
         if matches!(inserted, Inserted::New) {
-            let at = usize::try_from(entry.expires_at.0.saturating_sub(high)).unwrap_or(usize::MAX);
+            let at = usize::try_from(expires_at.saturating_sub(high)).unwrap_or(usize::MAX);
             while self.by_second.len() <= at {
                 self.by_second.push_back(0);
             }
@@ -248,21 +290,21 @@ impl ReplayWindow {
                 *count = count.saturating_add(1);
             }
             self.live = self.live.saturating_add(1);
-            self.quota.add(entry.holder, entry.expires_at.0);
+            self.quota.add(entry.holder, expires_at);
         }
         inserted
     }
 
-    /// The last second in which a request must be remembered; refuses those nobody can judge.
-    fn expiry(&mut self, created: UnixSeconds, max_age: Duration, high: u64) -> Result<u64, AdmitRefusal> {
+    /// The last second of the wall clock in which a request must be remembered; refuses those nobody can judge.
+    fn expiry(&mut self, created: UnixSeconds, max_age: Duration, wall: u64) -> Result<u64, AdmitRefusal> {
         let lifetime = lifetime(max_age);
         match self.lifetime {
             Some(held) if held < lifetime => {
                 // The maximum age was raised: what is created by now was, or will be, forgotten after the
                 // shorter time, although its signature would be accepted for longer.
-                let until = high.saturating_add(CLOCK_SKEW.as_secs());
+                let until = wall.saturating_add(CLOCK_SKEW.as_secs());
                 let shortest = match self.shorter {
-                    Some((earlier, shorter)) if earlier.saturating_add(lifetime) >= high => shorter.min(held),
+                    Some((earlier, shorter)) if earlier.saturating_add(lifetime) >= wall => shorter.min(held),
                     Some(_) | None => held,
                 };
                 self.shorter = Some((until, shortest));
@@ -274,32 +316,53 @@ impl ReplayWindow {
             Some((until, shorter)) if created.0 <= until => shorter.min(lifetime),
             Some(_) | None => lifetime,
         };
-        // Older than the highest clock can remember: its entry may be gone already.
-        if created.0.saturating_add(remembered) < high || self.floor.is_some_and(|floor| created.0 <= floor) {
+        // Older than is remembered: its entry may be gone already.
+        if created.0.saturating_add(remembered) < wall || self.floor.is_some_and(|floor| created.0 <= floor) {
             return Err(AdmitRefusal::Starting);
         }
         Ok(created.0.saturating_add(lifetime))
     }
 
-    /// Moves to the highest clock seen and drops the counts of the seconds that have passed.
-    fn advance(&mut self, now: UnixSeconds) -> u64 {
+    /// Moves on and drops the counts of the seconds that have passed.
+    fn advance(&mut self, now: u64) -> u64 {
         let high = match self.high {
-            None => now.0,
+            None => now,
             Some(high) => {
-                for _ in high..now.0 {
+                for _ in high..now {
                     let Some(expired) = self.by_second.pop_front() else { break };
                     self.live = self.live.saturating_sub(usize::try_from(expired).unwrap_or(usize::MAX));
                 }
-                high.max(now.0)
+                high.max(now)
             }
         };
         self.high = Some(high);
         self.quota.advance(high);
         high
     }
+
+    /// Goes back: what is live now stays for so many seconds more.
+    fn turn_back(&mut self, pace: &mut Pace, seconds: u64) {
+        pace.turn_back(seconds);
+        let Some(high) = &mut self.high else { return };
+        let before = *high;
+        *high = before.saturating_sub(seconds);
+        for _ in *high..before {
+            self.by_second.push_front(0);
+        }
+        self.quota.turn_back(*high);
+    }
 }
 
-fn lifetime(max_age: Duration) -> u64 {
+/// The floor after the wall clock has stepped back to `now`. One that was set while it was ahead need not hold until it is there
+/// again: what is accepted within the lifetime of an entry (in seconds) from now on is what counts.
+pub fn floor_after(now: UnixSeconds, floor: u64, lifetime: u64) -> u64 {
+    let skew = CLOCK_SKEW.as_secs();
+    let held = floor.min(now.0.saturating_add(lifetime).saturating_add(skew));
+    held.max(now.0.saturating_add(skew).saturating_add(skew))
+}
+
+/// For how many seconds a nonce is remembered where signatures of this age are accepted.
+pub fn lifetime(max_age: Duration) -> u64 {
     max_age.as_secs().min(MAX_AGE_SECONDS).saturating_add(CLOCK_SKEW.as_secs())
 }
 

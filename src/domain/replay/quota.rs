@@ -67,6 +67,15 @@ impl Quota {
         self.first = self.first.max(current);
     }
 
+    /// Goes back to second `now`; nothing that is counted is freed before its time.
+    pub(super) fn turn_back(&mut self, now: u64) {
+        let current = now / SPAN_SECONDS;
+        for _ in current..self.first {
+            self.spans.push_front(None);
+        }
+        self.first = self.first.min(current);
+    }
+
     /// Bytes allocated.
     pub(super) fn memory_bytes(&self) -> usize {
         let boxes = self.spans.iter().flatten().count().saturating_add(usize::from(self.total.is_some()));

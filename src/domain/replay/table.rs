@@ -9,6 +9,9 @@ const FIRST_SLOTS: usize = 8;
 /// One table is looked through for expired entries at every this many insertions.
 const SWEEP_EVERY: u32 = 16;
 
+/// How many seconds before its first insertion a table begins to count; a slot counts to 136 years.
+const BEFORE: u64 = 1 << 30;
+
 /// One slot: 20 bytes. `expires` counts seconds from the base of the tables, 0 = never used.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
@@ -66,8 +69,8 @@ impl Tables {
 
     /// Remembers `key` up to and including second `expires_at`.
     pub(super) fn insert(&mut self, key: &ReplayKey, expires_at: u64, now: u64) -> Inserted {
-        // One below, so that no live entry has the 0 that marks a free slot.
-        let base = *self.base.get_or_insert(now.saturating_sub(1));
+        // Below all there will be, also where the clock goes back, so that no live entry has the 0 that marks a free slot.
+        let base = *self.base.get_or_insert(now.saturating_sub(BEFORE));
         let Some(expires) = expires_at.checked_sub(base).and_then(|seconds| u32::try_from(seconds).ok()) else {
             return Inserted::OutOfRange;
         };

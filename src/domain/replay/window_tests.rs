@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::time::MonotonicMillis;
+use crate::domain::time::UnixMillis;
 
 const MAX_AGE: Duration = Duration::from_secs(300);
 /// Seconds an entry lives after its request was signed.
@@ -23,8 +25,28 @@ fn window(capacity: usize) -> ReplayWindow {
     ReplayWindow::new(capacity, *b"sixteen byte key")
 }
 
+/// Both clocks go as they should.
+fn at(seconds: u64) -> Now {
+    clocks(seconds, seconds)
+}
+
+fn clocks(wall: u64, monotonic: u64) -> Now {
+    let millis = |seconds: u64| seconds.saturating_mul(1000);
+    Now { wall: UnixMillis(millis(wall)), monotonic: MonotonicMillis(millis(monotonic)) }
+}
+
 fn admit(window: &mut ReplayWindow, holder: u32, nonce: &str, created: u64, now: u64) -> Result<Entry, AdmitRefusal> {
-    window.admit(&key(holder), nonce, UnixSeconds(created), MAX_AGE, UnixSeconds(now))
+    admit_at(window, holder, nonce, created, at(now))
+}
+
+fn admit_at(
+    window: &mut ReplayWindow,
+    holder: u32,
+    nonce: &str,
+    created: u64,
+    now: Now,
+) -> Result<Entry, AdmitRefusal> {
+    window.admit(&key(holder), nonce, UnixSeconds(created), MAX_AGE, now)
 }
 
 #[test]
@@ -41,9 +63,7 @@ fn a_nonce_is_admitted_once_per_key() {
 #[test]
 fn looking_whether_a_nonce_is_used_uses_none() {
     let mut window = window(100);
-    let used = |window: &ReplayWindow, holder: u32, nonce: &str, now: u64| {
-        window.is_used(&key(holder), nonce, UnixSeconds(now))
-    };
+    let used = |window: &ReplayWindow, holder: u32, nonce: &str, now: u64| window.is_used(&key(holder), nonce, at(now));
     assert!(!used(&window, 1, "n", START) && window.is_empty());
     admit(&mut window, 1, "n", START, START).unwrap();
     assert!(used(&window, 1, "n", START) && used(&window, 1, "n", START + LIFETIME));
@@ -124,10 +144,52 @@ fn the_smallest_window_still_admits_one() {
 fn a_clock_that_steps_back_brings_nothing_back_to_life() {
     let mut window = window(100);
     admit(&mut window, 1, "n", START, START).unwrap();
-    // The clock runs ahead by an hour and is put right again: the entry is gone, so its request must stay out.
+    // An hour later, by which the entry is gone, the clock is put back by fifty minutes.
     admit(&mut window, 2, "n", START + 3600, START + 3600).unwrap();
-    assert_eq!(admit(&mut window, 1, "n", START, START), Err(AdmitRefusal::Starting));
+    let later = clocks(START + 600, START + 3601);
+    for (nonce, created) in [("n", START), ("new", START + 610)] {
+        assert_eq!(admit_at(&mut window, 1, nonce, created, later), Err(AdmitRefusal::Starting), "{created}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_for_a_moment_costs_ten_seconds() {
+    const AHEAD: u64 = 86_400;
+    let mut window = window(100);
+    admit(&mut window, 1, "before", START, START).unwrap();
+    admit_at(&mut window, 1, "ahead", START + AHEAD, clocks(START + AHEAD, START + 1)).unwrap();
+    let back = clocks(START + 2, START + 2);
+    assert_eq!(window.look(back, MAX_AGE), Some(AHEAD - 1));
+    assert_eq!(window.look(back, MAX_AGE), None, "it is told once");
+    assert!(window.is_starting(UnixSeconds(START + 12)) && !window.is_starting(UnixSeconds(START + 13)));
+    assert!(admit_at(&mut window, 1, "before", START, back).is_err());
+    let settled = at(START + 13);
+    admit_at(&mut window, 1, "after", START + 13, settled).unwrap();
+    assert_eq!(admit_at(&mut window, 1, "before", START, settled), Err(AdmitRefusal::Starting));
+    assert_eq!(window.len(), 3);
+    // And memory comes back.
+    admit(&mut window, 1, "last", START + 1000, START + 1000).unwrap();
     assert_eq!(window.len(), 1);
+}
+
+#[test]
+fn a_start_without_a_journal_while_the_clock_is_ahead_does_not_close_the_gate_until_then() {
+    let mut window = window(100);
+    window.set_floor(UnixSeconds(START + 86_400));
+    assert!(window.look(clocks(START + 86_400, 0), MAX_AGE).is_none());
+    assert!(window.look(clocks(START + 1, 1), MAX_AGE).is_some());
+    let last = START + 1 + LIFETIME + 5;
+    assert!(window.is_starting(UnixSeconds(last)) && !window.is_starting(UnixSeconds(last + 1)));
+}
+
+#[test]
+fn in_front_of_another_window_a_clock_that_steps_back_refuses_nothing_new() {
+    let mut window = window(100);
+    window.lift_floor();
+    admit(&mut window, 1, "n", START, START).unwrap();
+    let back = clocks(START - 100, START + 1);
+    assert_eq!(admit_at(&mut window, 1, "n", START - 100, back), Err(AdmitRefusal::Replayed));
+    admit_at(&mut window, 1, "m", START - 100, back).unwrap();
 }
 
 #[test]
@@ -149,7 +211,7 @@ fn a_raised_maximum_age_lets_in_nothing_that_was_forgotten() {
     admit(&mut window, 1, "late", START + 395, START + 400).unwrap();
     // At START + 400 the first entry is gone. A maximum age of 900 would accept its request again.
     let again = |window: &mut ReplayWindow, created: u64, nonce: &str, now: u64| {
-        window.admit(&key(1), nonce, UnixSeconds(created), longer, UnixSeconds(now))
+        window.admit(&key(1), nonce, UnixSeconds(created), longer, at(now))
     };
     assert_eq!(again(&mut window, START, "n", START + 400), Err(AdmitRefusal::Starting));
     assert_eq!(again(&mut window, START + 395, "late", START + 700), Err(AdmitRefusal::Replayed));
@@ -163,7 +225,7 @@ fn a_raised_maximum_age_lets_in_nothing_that_was_forgotten() {
 fn a_maximum_age_raised_across_a_restart_is_noticed_too() {
     let mut window = window(100);
     window.assume_max_age(MAX_AGE);
-    let answer = window.admit(&key(1), "n", UnixSeconds(START - 400), Duration::from_secs(900), UnixSeconds(START));
+    let answer = window.admit(&key(1), "n", UnixSeconds(START - 400), Duration::from_secs(900), at(START));
     assert_eq!(answer, Err(AdmitRefusal::Starting));
 }
 
@@ -276,9 +338,50 @@ proptest! {
                 prop_assert_eq!(got, expected);
             }
             if got.is_ok() {
-                model.insert((holder, nonce), created + LIFETIME);
+                model.insert((holder, nonce), now + LIFETIME);
             }
             prop_assert_eq!(window.len(), model.len());
         }
     }
+
+    /// Whatever the wall clock does, forth and back, far and near: a request that was used is not used again for as long as one
+    /// may be old, by time that passes; where the clock is never further from itself than that, never.
+    #[test]
+    fn no_step_of_a_clock_lets_a_used_request_pass(
+        turns in proptest::collection::vec((0_u32..4, 0_u32..4, -5_i64..320, 0_u64..60, steps()), 1..200),
+        far in any::<bool>(),
+    ) {
+        let mut window = window(1000);
+        // By request: when it was signed and used.
+        let mut used: HashMap<(u32, u32, u64), u64> = HashMap::new();
+        let (mut monotonic, mut ahead) = (1_000_u64, 0_i64);
+        for (holder, nonce, age, pause, step) in turns {
+            monotonic += pause;
+            ahead = if far { ahead + step * 400 } else { (ahead + step).clamp(-150, 150) };
+            let wall = (START + monotonic).saturating_add_signed(ahead);
+            // Anything that was used before, where its signature would be accepted, and something new.
+            let mut tried: Vec<(u32, u32, u64)> = used.keys().copied().collect();
+            tried.sort_unstable();
+            tried.push((holder, nonce, wall.saturating_add_signed(-age)));
+            for (holder, nonce, created) in tried {
+                if created > wall + 5 || created + 300 < wall {
+                    continue;
+                }
+                let name = format!("{nonce}-{created}");
+                let got = admit_at(&mut window, holder, &name, created, clocks(wall, monotonic));
+                let before = used.get(&(holder, nonce, created)).copied();
+                if got.is_ok() {
+                    if let Some(before) = before {
+                        prop_assert!(far && monotonic - before > 300, "used again after {} s", monotonic - before);
+                    }
+                    used.insert((holder, nonce, created), monotonic);
+                }
+            }
+        }
+    }
+}
+
+/// Mostly none, else by up to four minutes; ahead as often as back.
+fn steps() -> impl Strategy<Value = i64> {
+    prop_oneof![4 => Just(0_i64), 1 => -300_i64..300, 1 => -8_i64..8]
 }

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use sigilum::authz::Journal;
 use sigilum::domain::ids::PublicKey;
+use sigilum::domain::time::MonotonicMillis;
+use sigilum::domain::time::Now;
+use sigilum::domain::time::UnixMillis;
 use sigilum::domain::time::UnixSeconds;
 use sigilum::envoy::launch;
 use sigilum::state::PublishedState;
@@ -144,7 +147,8 @@ fn remember(folder: &std::path::Path, nonces: usize) {
         // A thousand keys, so that none holds more than its share of the window.
         let mut key = [1_u8; 32];
         key[..8].copy_from_slice(&(number as u64 % 1000).to_le_bytes());
-        let entry = window.admit(&PublicKey::new(key), &format!("nonce-{number}"), at, MAX_AGE, at).unwrap();
+        let now = Now { wall: UnixMillis(at.0 * 1000), monotonic: MonotonicMillis(0) };
+        let entry = window.admit(&PublicKey::new(key), &format!("nonce-{number}"), at, MAX_AGE, now).unwrap();
         journal.append(&entry, MAX_AGE, at).unwrap();
     }
 }
