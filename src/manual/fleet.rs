@@ -105,8 +105,8 @@
 //!   (5 s), and the answer counts for nothing, the replica is not ready (`health --authz` says why, the log by how many seconds), and
 //!   asks each second whether it is over. A replica whose own clock is wrong is thereby out as well, and writes no mark: one that is
 //!   behind could let in what was signed and used meanwhile. Where the store's clock has stepped against our monotonic one by more than the
-//!   skew, its memory begins anew when it is right again, because some of it may have expired early. A replica that was suspended
-//!   takes its own absence for such a step: ten seconds. Nobody notices a step while no replica runs.
+//!   skew, its memory begins anew when it is right again, because some of it may have expired early. Nobody notices a step
+//!   while no replica runs, and within the second between two looks only whoever asks.
 //! - *A mark that cannot be* (later than now and the skew, an age above a day, not ours) is not believed, and not replaced: a clock was
 //!   wrong, or somebody else writes there. Every replica refuses until the store is emptied or started anew. No mark is ever
 //!   replaced by one that began earlier.
