@@ -16,6 +16,7 @@ use crate::store::declared::Resolved;
 use crate::store::vault::Change;
 use crate::store::vault::Vault;
 use crate::store::worker::Listener;
+use crate::sys::random;
 use crate::wire::state::encode_connection;
 use crate::wire::state::encode_grant;
 use crate::wire::state::encode_settings;
@@ -62,7 +63,9 @@ pub fn initial_state(vault: &mut Vault, declared: Resolved, now: UnixMillis) -> 
     }
     vault.note_declared(&hash.finalize().into())?;
     let state = vault.state().clone();
-    Ok(PublishedState { epoch: state.epoch, version: state.version, settings, connections, approvals })
+    // A copy of the store that is put back has the epoch and, some changes later, the version of what it took the place of.
+    let incarnation = random::uuid()?;
+    Ok(PublishedState { epoch: state.epoch, incarnation, version: state.version, settings, connections, approvals })
 }
 
 /// Publishes each change of the store as it is committed.

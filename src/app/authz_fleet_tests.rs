@@ -150,7 +150,7 @@ async fn a_workload_decides_for_its_own_connections_alone_also_when_they_change(
     for channel in [&first, &second] {
         serving(channel).await;
     }
-    clock.set(START + 10);
+    clock.set(START + 20);
     until(&first, &clock, "svc-one", "Bearer canary-one").await;
     until(&first, &clock, "svc-two", UNAPPROVED).await;
     until(&second, &clock, "svc-two", "Bearer canary-two").await;
@@ -158,6 +158,9 @@ async fn a_workload_decides_for_its_own_connections_alone_also_when_they_change(
     until(&third, &clock, "svc-one", NOT_READY).await;
     // One connection moves to the other, and later none is left.
     admin.publisher.set_workloads(vec![workload("billing", &["svc-two"]), workload("mail", &[])]);
+    // What was used at the other is not known here.
+    until(&first, &clock, "svc-two", "REPLAY_WINDOW_STARTING").await;
+    clock.set(START + 40);
     until(&first, &clock, "svc-two", "Bearer canary-two").await;
     until(&first, &clock, "svc-one", UNAPPROVED).await;
     until(&second, &clock, "svc-two", UNAPPROVED).await;
@@ -235,7 +238,7 @@ async fn whoever_has_one_connection_and_comes_first_does_not_stop_who_has_all() 
         let gateway = remote_authz(root.path(), ours.issue("all.test"), admin.address, &clock).await;
         let channel = gateway.channel().await;
         serving(&channel).await;
-        clock.set(START + 10);
+        clock.set(START + 20);
         until(&channel, &clock, "svc-one", "Bearer canary-one").await;
         until(&channel, &clock, "svc-two", "Bearer canary-two").await;
         gateway
@@ -254,12 +257,14 @@ async fn whoever_lost_its_state_is_not_ready_until_it_has_one_again() {
     admin.publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
     let gateway = remote_authz(root.path(), ours.issue("billing.test"), admin.address, &clock).await;
     let channel = gateway.channel().await;
-    clock.set(START + 10);
+    clock.set(START + 20);
     until_health(&channel, "", SERVING).await;
     admin.publisher.set_workloads(Vec::new());
     for service in ["", ENVOYS] {
         until_health(&channel, service, NOT_SERVING).await;
     }
+    // It holds nothing any more, and admin has just begun.
+    clock.set(START + 40);
     let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
     assert_eq!(door.health(TIMEOUT).await.unwrap().health, AuthzHealth::NotServing);
     admin.publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
@@ -313,7 +318,7 @@ async fn without_admin_declared_approvals_go_on_and_claims_for_their_time() {
     let channel = gateway.channel().await;
     serving(&channel).await;
     until_health(&channel, FED, SERVING).await;
-    clock.set(START + 10);
+    clock.set(START + 20);
     until(&channel, &clock, "svc-two", "Bearer canary-two").await;
     let (publisher, address) = admin.end().await;
     until_health(&channel, FED, NOT_SERVING).await;
@@ -360,7 +365,7 @@ async fn certificates_of_the_state_stream_are_replaced_while_it_runs() {
     // The authority is withdrawn at admin: the stream ends, and what was received stays.
     replace(&admin_files, &new.issue("admin.test"));
     until_health(&channel, FED, NOT_SERVING).await;
-    clock.set(START + 10);
+    clock.set(START + 20);
     until(&channel, &clock, "svc-one", "Bearer canary-one").await;
     // With certificates of the new one it comes back, without a restart.
     replace(&authz_files, &new.issue("authz.test"));
@@ -461,7 +466,7 @@ async fn an_authz_whose_certificate_ends_goes_on_and_both_ends_say_so_by_name() 
     serving(&channel).await;
     until_health(&channel, FED, SERVING).await;
     // It has no journal: what was signed before it began is refused, and until then it is not ready.
-    clock.set(START + 10);
+    clock.set(START + 20);
     until_health(&channel, "", SERVING).await;
     let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
     let certificate = Some(Validity { from, until: end });
@@ -490,5 +495,7 @@ async fn an_authz_whose_certificate_ends_goes_on_and_both_ends_say_so_by_name() 
     admin.end().await;
 }
 
+#[path = "authz_failover_tests.rs"]
+mod failover;
 #[path = "authz_idle_tests.rs"]
 mod idle;

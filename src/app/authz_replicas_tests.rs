@@ -542,10 +542,14 @@ async fn two_windows_do_not_decide_for_one_connection() {
     let text = admin.publisher.window_conflict().unwrap();
     assert!(text.contains("another replay window") && text.contains("replay.shared.url"), "{text}");
     assert_eq!(told(&second, &request("two", &clock)).await, "NOT_READY");
-    assert_eq!(told(&first, &request("one", &clock)).await, ALLOWED);
+    let seen = request("one", &clock);
+    assert_eq!(told(&first, &seen).await, ALLOWED);
     one.end().await;
-    // With the first gone the other may.
+    // With the first gone the other may, but for what was used there.
     serving(&second).await;
+    assert_eq!(told(&second, &seen).await, "REPLAY_WINDOW_STARTING");
+    clock.set(START + 40);
+    assert_eq!(told(&second, &seen).await, "REPLAY_WINDOW_STARTING");
     until(&second, &clock, ALLOWED).await;
     two.end().await;
     admin.end().await;

@@ -297,10 +297,11 @@ async fn an_approval_ends_what_is_remembered() {
     let grant = Grant { service: "svc-one", namespace: "acme", source: Source::Declared, expires_at: None };
     approvals.add(caller(1).key, grant);
     bench.state.store(Some(Arc::new(Snapshot {
-        version: StateVersion { epoch: "e".to_owned(), version: 1 },
+        version: StateVersion { epoch: "e".to_owned(), version: 1, ..StateVersion::default() },
         settings: Arc::new(Settings::default()),
         connections: HashMap::new().into(),
         approvals,
+        given: Arc::default(),
     })));
     bench.until(|shared| shared.table().known(&place(1)).is_none()).await;
     assert!(bench.registrations.shared.table().known(&place(2)).is_some());

@@ -199,7 +199,8 @@ impl<C: Clock> Authz<C> {
         let of_shared = |shared: &Arc<SharedWindow>| shared.is_starting(now.seconds(), max_age.unwrap_or_default());
         let failing = self.admissions.failing();
         let store_failing = self.shared.as_ref().is_some_and(|shared| !shared.is_usable());
-        let starting = self.admissions.is_starting(now) || self.shared.as_ref().is_some_and(of_shared);
+        let new_here = state.as_ref().is_some_and(|state| state.is_starting(now));
+        let starting = self.admissions.is_starting(now) || self.shared.as_ref().is_some_and(of_shared) || new_here;
         let draining = self.draining.load(Ordering::Relaxed);
         let why = [
             (draining, "it drains"),
@@ -432,8 +433,21 @@ impl<C: Clock> Authz<C> {
                 let reason = DenyReason::ReplayDetected;
                 Err(Box::new(Denial { reason, connection: Some(connection), caller: Some(caller) }))
             }
+            // What was used at another replay window is not known here, and nobody's nonce is used for finding that out.
+            (Verdict::Continue(passed), Stage::Head)
+                if snapshot.is_before_floor(passed.connection.as_str(), passed.admission.created, now) =>
+            {
+                let Passed { connection, caller, .. } = *passed;
+                let reason = DenyReason::ReplayWindowStarting;
+                Err(Box::new(Denial { reason, connection: Some(connection), caller: Some(caller) }))
+            }
             (Verdict::Continue(_) | Verdict::Admit(..), Stage::Head) => Ok(Ruling::Proceed),
             (Verdict::Continue(_), Stage::Body) => Err(Box::new(Denial::from(DenyReason::Unavailable))),
+            (Verdict::Admit(plan, admission), Stage::Body)
+                if snapshot.is_before_floor(plan.connection.settings.id.as_str(), admission.created, now) =>
+            {
+                Err(refuse(DenyReason::ReplayWindowStarting, &plan))
+            }
             // What Envoy could not write would be refused there, with its nonce used.
             (Verdict::Admit(plan, _), Stage::Body) if !answer::fits(check, &plan) => {
                 Err(refuse(DenyReason::HeadersTooLarge, &plan))

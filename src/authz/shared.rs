@@ -37,6 +37,7 @@ use crate::sys::key_store::KeyStore;
 use crate::sys::key_store::KeyStoreError;
 use crate::sys::random;
 use crate::sys::tasks::Stop;
+use crate::wire::state::SHARED_WINDOW;
 
 /// How often the store is asked who it is. It notices a connection that is dead without a word.
 const LOOK: Duration = Duration::from_secs(1);
@@ -120,7 +121,7 @@ impl Identity {
 
     /// What admin is told: equal for those who ask the same memory.
     fn name(&self) -> String {
-        format!("shared:{}:{}", self.place, self.mark.id())
+        format!("{SHARED_WINDOW}{}:{}", self.place, self.mark.id())
     }
 }
 

@@ -7,7 +7,11 @@ use std::time::Duration;
 use crate::domain::approval::Approvals;
 use crate::domain::connection::Connection;
 use crate::domain::ids::ConnectionId;
+use crate::domain::time::CLOCK_SKEW;
+use crate::domain::time::MonotonicMillis;
+use crate::domain::time::Now;
 use crate::domain::time::UnixMillis;
+use crate::domain::time::UnixSeconds;
 use crate::domain::trace::Collector;
 
 /// What to do when a connection's secret is overdue for rotation.
@@ -23,12 +27,21 @@ pub enum Rotation {
 }
 
 /// A point in the history of one store (see `state.proto`).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct StateVersion {
     /// Made when a store is created or restored.
     pub epoch: String,
-    /// Rises by one with every change within the epoch.
+    /// Rises by one with every change within the epoch, unless an earlier copy of the store is put in its place.
     pub version: u64,
+    /// Which run of admin told it; empty where it was told by none, and of a version that does not tell.
+    pub incarnation: String,
+}
+
+impl StateVersion {
+    /// Whether one run of admin told both, so that the higher is the later.
+    pub fn is_comparable(&self, other: &Self) -> bool {
+        self.epoch == other.epoch && self.incarnation == other.incarnation
+    }
 }
 
 /// The settings a decision depends on.
@@ -99,11 +112,34 @@ pub struct Snapshot {
     pub connections: Arc<HashMap<ConnectionId, Arc<Connection>>>,
     /// By key.
     pub approvals: Approvals,
+    /// When this process was given the connections for which another one, with another replay window, decided until then.
+    pub given: Arc<HashMap<ConnectionId, MonotonicMillis>>,
 }
 
 impl Snapshot {
     /// The connection of this id.
     pub fn connection(&self, id: &str) -> Option<&Arc<Connection>> {
         self.connections.get(id)
+    }
+
+    /// Up to when requests for a connection were, or may have been, used at another replay window. By the clock of this process,
+    /// and the skew twice: a signature may be ahead of the clock that accepted it, and that one ahead of ours. `None`: none
+    /// were.
+    pub fn floor(&self, id: &str, now: Now) -> Option<UnixSeconds> {
+        let since = now.monotonic.since(*self.given.get(id)?);
+        let given = UnixMillis(now.wall.0.saturating_sub(since)).seconds();
+        Some(UnixSeconds(given.0.saturating_add(CLOCK_SKEW.as_secs().saturating_mul(2))))
+    }
+
+    /// Whether a request for this connection that was signed then may have been used at another replay window.
+    pub fn is_before_floor(&self, id: &str, created: UnixSeconds, now: Now) -> bool {
+        self.floor(id, now).is_some_and(|floor| created <= floor)
+    }
+
+    /// Whether that is so for every connection of a request signed now.
+    pub fn is_starting(&self, now: Now) -> bool {
+        // Nearly always there are fewer, and none is looked at.
+        let all = self.given.len() >= self.connections.len() && !self.connections.is_empty();
+        all && self.connections.keys().all(|id| self.is_before_floor(id.as_str(), now.seconds(), now))
     }
 }

@@ -34,11 +34,16 @@ pub struct Now {
 impl Now {
     /// The wall clock in whole seconds, rounded down.
     pub const fn seconds(self) -> UnixSeconds {
-        UnixSeconds(self.wall.0 / 1000)
+        self.wall.seconds()
     }
 }
 
 impl UnixMillis {
+    /// In whole seconds, rounded down.
+    pub const fn seconds(self) -> UnixSeconds {
+        UnixSeconds(self.0 / 1000)
+    }
+
     /// RFC 3339 in UTC with the milliseconds there are, e.g. `2026-02-20T18:04:26.123Z`, `2026-02-20T18:04:26Z`.
     pub fn rfc3339(self) -> String {
         let nanos = i128::from(self.0) * 1_000_000;

@@ -283,10 +283,11 @@ pub(super) fn settings(id: &str) -> ConnectionSettings {
 /// A state without connections and approvals.
 pub(super) fn empty() -> Snapshot {
     Snapshot {
-        version: StateVersion { epoch: "test".to_owned(), version: 1 },
+        version: StateVersion { epoch: "test".to_owned(), version: 1, ..StateVersion::default() },
         settings: Arc::new(Settings::default()),
         connections: Arc::default(),
         approvals: Approvals::default(),
+        given: Arc::default(),
     }
 }
 

@@ -74,6 +74,26 @@
 //! In an overlap one signed request can be used once at each of the two, while it is young enough (`limits.max_age_seconds` and the skew).
 //! What admin does not see at all it cannot hold to anything.
 //!
+//! What is said over the network to one that is refused names no other workload; the log and readiness of `admin` name both.
+//! One that refuses what it is sent gets the full state again, once a second at most, and its stream ends with the third in a row.
+//!
+//! Whoever follows does not know what was used before. A connection that is given to another window than the one that decided
+//! for it last (that one left, `workloads` moved it, somebody with more came) therefore comes with how long ago that was, and its authz
+//! refuses requests for it signed until then and ten seconds later (`REPLAY_WINDOW_STARTING`), before it uses a nonce; for
+//! its other connections it goes on. Where that is all of them it is not ready for as long.
+//!
+//! - *An age, not a time of day*: it is counted back from the clock of the authz that judges, as ages of claims are. The clock of
+//!   admin, which neither accepted a signature nor judges one, has no part in it. Ten seconds are the skew twice, as below.
+//! - *What is remembered*: by connection the last window, and when it was given it, for as long as a request may be used again (the
+//!   maximum age and the skew three times). The same window is told the same again, whichever process has it: a restart with a journal
+//!   knows no more than the process before. Who shares a window follows nobody.
+//! - *After a restart of admin* nothing is remembered. What it says of connections there were already then counts for those
+//!   who do not hold them: an authz that does has decided until now, and only it knows which it holds. One of another host
+//!   that is new, or is given one more, waits ten seconds; connections made since had nobody. The authz of this machine waits for
+//!   nothing: it is one, its journal is under a lock, and without a journal it begins with a floor of its own. So
+//!   `gateway restart`, a hand-off and a new connection take as long as without this.
+//! - *What remains*: two that both hold a connection when admin begins, because one was cut off while the other was given it.
+//!
 //! The store is Valkey or Redis. One round trip asks for the memory's mark and the time and sets the nonce where it is not set
 //! (`MULTI`, `GET`, `SET NX PX`, `TIME`). The window of the process and its journal stay in front, so that a replay at the same replica costs
 //! no trip, and a key that holds its share of the window is refused before the store hears of it.

@@ -56,6 +56,13 @@
 //! `authz` with the state. Where settings or declared approvals differ from those of the last start, the
 //! version rises as well, so that a state of that start does not pass for this one.
 //!
+//! A copy of the data folder that is put back (a snapshot of a volume or a machine, `cp`) has the epoch of what it takes the place of,
+//! and soon its versions again. `authz` therefore goes by the run of `admin` too, a random name made at its start that is
+//! with every version: changes are sent onto what the same run sent, and whoever holds anything else is sent the whole state
+//! and takes it, older or not. Within one run it takes none that is older. An `authz` that holds a later version of our
+//! store than the store has tells of such a copy: `admin` says so in its log, once, as an error that names it, because what was
+//! removed, revoked or rotated since is in force again.
+//!
 //! # The master key
 //!
 //! `GATEWAY_MASTER_KEY`, else `<home>/gateway-master-key` (0600, and refused where others may read or change it, by the

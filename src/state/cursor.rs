@@ -5,9 +5,10 @@ use crate::state::full::FullParts;
 use crate::state::published::Published;
 use crate::state::published::Step;
 use crate::state::scope::Scope;
+use crate::state::tenure::Floors;
 use crate::wire::state::proto;
 
-/// How often in a row an authz may refuse the full state before the stream is ended; it will come again.
+/// How often in a row an authz may refuse what it is sent before the stream is ended; it will come again.
 const MAX_REJECTED: u32 = 3;
 
 /// One authz, as admin sees it.
@@ -16,6 +17,8 @@ pub(super) struct Cursor {
     phase: Phase,
     /// What it may hold, where that is not everything for ever.
     scope: Option<Scope>,
+    /// What it is told of the connections it is given.
+    floors: Floors,
     /// The newest confirmation this authz has been sent.
     confirmed: u64,
     /// The version of the last full state it was sent.
@@ -55,10 +58,15 @@ impl Cursor {
         matches!(self.phase, Phase::Hello)
     }
 
+    /// Whether the full state is what it is sent next.
+    pub(super) const fn is_wanting(&self) -> bool {
+        matches!(self.phase, Phase::Wanting)
+    }
+
     /// The authz says what it holds. Returns whether that can be built upon: not where it may have been allowed something
-    /// else when it was sent that.
+    /// else when it was sent that, and not where there is something to be told of what it holds.
     pub(super) fn hello(&mut self, held: proto::StateVersion, published: &Published) -> bool {
-        let resumes = self.scope.is_none() && published.may_resume(&held);
+        let resumes = self.scope.is_none() && self.floors.are_none() && published.may_resume(&held);
         self.phase = if resumes { Phase::Holds(held) } else { Phase::Wanting };
         resumes
     }
@@ -76,6 +84,11 @@ impl Cursor {
         true
     }
 
+    /// What it is to be told from now on of the connections it is given.
+    pub(super) fn tell(&mut self, floors: Floors) {
+        self.floors = floors;
+    }
+
     /// It has applied what it was sent. What it may be deciding for since then, where it was the last full state.
     pub(super) fn applied(&mut self) -> Option<Scope> {
         self.rejected = 0;
@@ -88,12 +101,12 @@ impl Cursor {
     /// It has refused what would have led it to `version`, and waits for the full state.
     pub(super) fn refused(&mut self, version: u64) -> Result<(), Hopeless> {
         self.has_refused = true;
-        match self.full {
-            // Said before the full state that is on its way to it now.
-            Some(full) if version < full => return Ok(()),
-            Some(full) if version == full => self.rejected = self.rejected.saturating_add(1),
-            Some(_) | None => {}
+        // Said before the full state that is on its way to it now, or will be.
+        if self.full.is_some_and(|full| version < full) || self.is_wanting() {
+            return Ok(());
         }
+        // Also of what it was never sent: whoever makes up a version does not get the full state for it without end.
+        self.rejected = self.rejected.saturating_add(1);
         self.phase = Phase::Wanting;
         if self.rejected >= MAX_REJECTED { Err(Hopeless) } else { Ok(()) }
     }
@@ -101,11 +114,12 @@ impl Cursor {
     /// What it is to be sent now; `None`: nothing until something changes.
     pub(super) fn step(&mut self, published: &Published, now: MonotonicMillis) -> Option<proto::StateResponse> {
         let scope = self.scope.as_ref().unwrap_or(&Scope::Everything);
+        let told = (scope, &self.floors);
         loop {
             match &mut self.phase {
                 Phase::Hello => return None,
                 Phase::Wanting => {
-                    let parts = published.full(scope, now);
+                    let parts = published.full(told, now);
                     self.confirmed = parts.confirmations();
                     self.full = Some(parts.version().version);
                     self.phase = Phase::Sending(Box::new(parts));
@@ -120,7 +134,7 @@ impl Cursor {
                     }
                     None => self.phase = Phase::Holds(parts.version().clone()),
                 },
-                Phase::Holds(held) => match published.delta_from(held, scope, now) {
+                Phase::Holds(held) => match published.delta_from(held, told, now) {
                     Step::Delta(delta) => {
                         if let Some(version) = &delta.version {
                             *held = version.clone();

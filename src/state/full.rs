@@ -12,6 +12,7 @@ use crate::domain::grants::GrantTable;
 use crate::domain::grants::Position;
 use crate::state::change::CLAIMS;
 use crate::state::scope::Scope;
+use crate::state::tenure::Marks;
 use crate::wire::state;
 use crate::wire::state::proto;
 
@@ -33,6 +34,7 @@ pub(super) struct FullParts {
     ages: BTreeMap<String, Option<u64>>,
     grants: GrantTable,
     scope: Scope,
+    marks: Marks,
     /// Where the next grant is; `None`: all are sent.
     position: Option<Position>,
     part: u32,
@@ -50,6 +52,8 @@ pub(super) struct Whole {
     /// All of them; those outside the scope are left out on the way.
     pub(super) grants: GrantTable,
     pub(super) scope: Scope,
+    /// What is said of each connection to this one authz.
+    pub(super) marks: Marks,
 }
 
 impl FullParts {
@@ -63,6 +67,7 @@ impl FullParts {
             ages: whole.ages,
             grants: whole.grants,
             scope: whole.scope,
+            marks: whole.marks,
             position: Some(Position::default()),
             part: 0,
             done: false,
@@ -88,8 +93,10 @@ impl FullParts {
         let mut bytes = full.settings.as_ref().map_or(0, prost::Message::encoded_len);
         while bytes < PART_BYTES {
             let Some(connection) = self.connections.pop_front() else { break };
+            let mut connection = proto::Connection::clone(&connection);
+            self.marks.mark(&mut connection);
             bytes = bytes.saturating_add(connection.encoded_len());
-            full.connections.push(proto::Connection::clone(&connection));
+            full.connections.push(connection);
         }
         while bytes < PART_BYTES {
             let Some(service) = self.sources.pop_front() else { break };

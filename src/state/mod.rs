@@ -17,6 +17,7 @@ mod scope;
 mod seats;
 mod session;
 mod subscriber;
+mod tenure;
 
 pub use change::Change;
 pub use claims::ClaimList;

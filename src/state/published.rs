@@ -3,6 +3,7 @@
 //! No IO and no clock: the publisher puts a lock around it, the property tests drive it directly.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use crate::domain::approval::Grant;
 use crate::domain::approval::Source;
 use crate::domain::grants::GrantTable;
 use crate::domain::ids::PublicKey;
+use crate::domain::time::CLOCK_SKEW;
 use crate::domain::time::MonotonicMillis;
 use crate::domain::time::UnixSeconds;
 use crate::state::change::CLAIMS;
@@ -19,6 +21,8 @@ use crate::state::full::FullParts;
 use crate::state::full::Whole;
 use crate::state::publisher::Tally;
 use crate::state::scope::Scope;
+use crate::state::tenure::Floors;
+use crate::state::tenure::Marks;
 use crate::wire::state;
 use crate::wire::state::proto;
 
@@ -32,6 +36,8 @@ const LOG_BYTES: usize = 1 << 20;
 pub struct PublishedState {
     /// Made when the store was created or restored.
     pub epoch: String,
+    /// Another at each start of admin, so that nothing is built upon what another run told; empty: all runs pass for one.
+    pub incarnation: String,
     /// The store's version now.
     pub version: u64,
     /// Must be complete: authz refuses a state without.
@@ -49,12 +55,15 @@ pub struct PublishedState {
 #[derive(Debug)]
 pub(super) struct Published {
     epoch: String,
-    /// The version this process began with. What an authz holds of it may stem from an earlier process
-    /// whose declared approvals and settings were others, so only later versions can be built upon.
+    incarnation: String,
+    /// The version this process began with, or after which changes were lost: it is not known which of them an authz was
+    /// sent that holds it, so only later versions can be built upon.
     first: u64,
     version: u64,
     settings: proto::Settings,
     connections: BTreeMap<String, Arc<proto::Connection>>,
+    /// Those there were when this process began.
+    old: Arc<BTreeSet<String>>,
     grants: GrantTable,
     /// The services that have a claims source.
     sources: BTreeMap<String, ClaimsSource>,
@@ -76,10 +85,12 @@ impl Published {
     pub(super) fn new(state: PublishedState, now: MonotonicMillis) -> Self {
         let mut made = Self {
             epoch: state.epoch,
+            incarnation: state.incarnation,
             first: state.version,
             version: state.version,
             settings: state.settings,
             connections: BTreeMap::new(),
+            old: Arc::new(state.connections.iter().map(|connection| connection.id.clone()).collect()),
             grants: GrantTable::default(),
             sources: BTreeMap::new(),
             confirmations: 0,
@@ -96,16 +107,37 @@ impl Published {
     }
 
     pub(super) fn version(&self) -> proto::StateVersion {
-        proto::StateVersion { epoch: self.epoch.clone(), version: self.version }
+        let (epoch, incarnation) = (self.epoch.clone(), self.incarnation.clone());
+        proto::StateVersion { epoch, version: self.version, incarnation }
     }
 
+    /// Whether an authz that has acknowledged this holds what is published now. Of one that does not tell who told it, what
+    /// it acknowledges on its stream is what it was sent there.
     pub(super) fn is_at(&self, version: &proto::StateVersion) -> bool {
-        self.version == version.version && self.epoch == version.epoch
+        let ours = version.incarnation.is_empty() || version.incarnation == self.incarnation;
+        ours && self.version == version.version && self.epoch == version.epoch
+    }
+
+    /// Whether this process told it.
+    fn is_ours(&self, version: &proto::StateVersion) -> bool {
+        version.epoch == self.epoch && version.incarnation == self.incarnation
     }
 
     /// Whether deltas may build upon what an authz says it holds from before this stream.
     pub(super) fn may_resume(&self, held: &proto::StateVersion) -> bool {
-        held.epoch == self.epoch && held.version > self.first && held.version <= self.version
+        self.is_ours(held) && held.version > self.first && held.version <= self.version
+    }
+
+    /// Whether an authz holds a later state of our store than the store does: an earlier copy was put in its place.
+    pub(super) fn is_rolled_back(&self, held: &proto::StateVersion) -> bool {
+        held.epoch == self.epoch && held.version > self.version
+    }
+
+    /// For how long after it was signed a request may be used somewhere, in milliseconds: the age it may have, the skew of the
+    /// clock that signed it, and the skews of the two that judge it.
+    pub(super) fn memory(&self) -> u64 {
+        let skews = CLOCK_SKEW.as_secs().saturating_mul(3);
+        self.settings.max_age_seconds.saturating_add(skews).saturating_mul(1000)
     }
 
     /// One connection.
@@ -339,7 +371,12 @@ impl Published {
     }
 
     /// What leads from `held` to our version in one message, all changes put together.
-    pub(super) fn delta_from(&self, held: &proto::StateVersion, scope: &Scope, now: MonotonicMillis) -> Step {
+    pub(super) fn delta_from(
+        &self,
+        held: &proto::StateVersion,
+        (scope, floors): (&Scope, &Floors),
+        now: MonotonicMillis,
+    ) -> Step {
         if self.is_at(held) {
             return Step::UpToDate;
         }
@@ -347,7 +384,7 @@ impl Published {
         let Some(skip) = usize::try_from(missing).ok().and_then(|missing| self.log.len().checked_sub(missing)) else {
             return Step::Full;
         };
-        if held.epoch != self.epoch || held.version < self.first || held.version >= self.version {
+        if !self.is_ours(held) || held.version < self.first || held.version >= self.version {
             return Step::Full;
         }
         let mut merged = Merged::default();
@@ -356,6 +393,8 @@ impl Published {
         }
         let mut delta = merged.into_delta(held.version, |service| self.age(service, now));
         scope.restrict(&mut delta);
+        let marks = self.marks(floors, now);
+        delta.upsert_connections.iter_mut().for_each(|connection| marks.mark(connection));
         Step::Delta(Box::new(proto::StateResponse {
             version: Some(self.version()),
             message: Some(proto::state_response::Message::Delta(delta)),
@@ -367,7 +406,7 @@ impl Published {
     }
 
     /// The whole state, to be sent part by part. Cheap: records are shared, not copied.
-    pub(super) fn full(&self, scope: &Scope, now: MonotonicMillis) -> FullParts {
+    pub(super) fn full(&self, (scope, floors): (&Scope, &Floors), now: MonotonicMillis) -> FullParts {
         let ages = self.sources.iter().filter(|(service, _)| scope.covers(service));
         let connections = self.connections.iter().filter(|(id, _)| scope.covers(id));
         FullParts::new(Whole {
@@ -378,7 +417,12 @@ impl Published {
             ages: ages.map(|(service, source)| (service.clone(), source.at.map(|at| now.since(at)))).collect(),
             grants: self.grants.clone(),
             scope: scope.clone(),
+            marks: self.marks(floors, now),
         })
+    }
+
+    fn marks(&self, floors: &Floors, now: MonotonicMillis) -> Marks {
+        Marks::new(floors.clone(), Arc::clone(&self.old), now)
     }
 }
 

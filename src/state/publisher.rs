@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -37,6 +39,8 @@ use crate::state::seats::MAX_OF_ONE;
 use crate::state::seats::Seats;
 use crate::state::session;
 use crate::state::session::Session;
+use crate::state::tenure::Floors;
+use crate::state::tenure::Moment;
 use crate::sys::clock::Clock;
 use crate::sys::clock::SystemClock;
 use crate::sys::grpc;
@@ -76,6 +80,8 @@ struct Shared {
     office: Office,
     /// Speaks of certificates no workload names.
     unnamed: Sparing,
+    /// Whether it was said that the store is an earlier copy: by one of this machine, by one of another host, who may lie.
+    rolled_back: (AtomicBool, AtomicBool),
     /// Speaks of messages that were refused.
     rejected: Sparing,
     /// Counts changes and confirmations, so that a waiting session notices them.
@@ -124,9 +130,11 @@ impl Publisher {
         let published = Mutex::new(Published::new(initial, SystemClock.now().monotonic));
         let (changed, _) = watch::channel(0);
         let (closing, _) = watch::channel(false);
-        let (peers, workloads, office) = (Mutex::default(), ArcSwap::default(), Office::default());
-        let (unnamed, rejected) = (Sparing::default(), Sparing::default());
-        Self { shared: Arc::new(Shared { published, peers, workloads, office, unnamed, rejected, changed, closing }) }
+        let peers = Mutex::new(Seats::new(SystemClock.now().monotonic));
+        let (workloads, office) = (ArcSwap::default(), Office::default());
+        let (unnamed, rejected, rolled_back) = (Sparing::default(), Sparing::default(), Default::default());
+        let shared = Shared { published, peers, workloads, office, unnamed, rolled_back, rejected, changed, closing };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Publishes a committed change. Calls must come in the order of the commits, each version one
@@ -356,6 +364,28 @@ impl Publisher {
         shown.map_or(Some(Scope::Everything), |shown| Scope::of(&shown.names, &self.shared.workloads.load()))
     }
 
+    /// An authz says what it holds. Where that is a later state of our store than the store has, somebody has put an earlier
+    /// copy in its place, with all that was removed, revoked or rotated since: that is said, once.
+    pub(super) fn note_held(&self, node: &str, held: &proto::StateVersion, is_remote: bool) {
+        let version = {
+            let published = self.published();
+            if !published.is_rolled_back(held) {
+                return;
+            }
+            published.version().version
+        };
+        let (ours, theirs) = &self.shared.rolled_back;
+        if !if is_remote { theirs } else { ours }.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                node,
+                version,
+                held = held.version,
+                "the store was rolled back: this authz holds a later version of it; what was removed, revoked or rotated \
+                 since is in force again, here and, from now on, there"
+            );
+        }
+    }
+
     /// An authz would not have what it was sent. It may say so as often as it likes.
     pub(super) fn note_rejected(&self, reason: &str) {
         if let Some(unsaid) = self.shared.rejected.turn() {
@@ -402,6 +432,13 @@ impl Registered {
         Ok(admitted)
     }
 
+    /// It decides for these connections from now on: what it is to be told of them.
+    pub(super) fn give(&self, scope: &Scope) -> Floors {
+        let memory = self.publisher.published().memory();
+        let moment = Moment { now: SystemClock.now().monotonic, memory };
+        self.publisher.peers_locked().give(self.id, scope, moment)
+    }
+
     /// The same for one that decides already: those which no other may be deciding for still, or `regardless` of that. From now
     /// on it counts as one that may be deciding for them; where some are missing yet, only if it takes them `partly`.
     pub(super) fn hold(&self, scope: &Scope, regardless: bool, partly: bool) -> Result<Held, String> {
@@ -430,7 +467,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let freed = self.publisher.peers_locked().leave(self.id, SystemClock.now().seconds());
+        let freed = self.publisher.peers_locked().leave(self.id, SystemClock.now());
         if freed {
             self.publisher.wake();
         }

@@ -69,6 +69,7 @@ struct Pending {
     settings: Settings,
     connections: HashMap<ConnectionId, Arc<Connection>>,
     approvals: Restatement,
+    given: HashMap<ConnectionId, MonotonicMillis>,
     unreadable: usize,
     /// When its first part came: the ages in all parts were true then or earlier.
     since: MonotonicMillis,
@@ -88,8 +89,7 @@ impl Replica {
 
     /// Takes one message, whole or not at all.
     pub fn apply(&mut self, response: proto::StateResponse, now: MonotonicMillis) -> Result<Applied, Refused> {
-        let version = response.version.unwrap_or_default();
-        let version = StateVersion { epoch: version.epoch, version: version.version };
+        let version = state::decode_version(response.version.unwrap_or_default());
         let applied = match response.message {
             Some(Message::Full(full)) => self.full(&version, full, now),
             Some(Message::Delta(delta)) => self.delta(&version, delta, now),
@@ -109,8 +109,9 @@ impl Replica {
         if version.epoch.is_empty() {
             return Err("a state without an epoch".to_owned());
         }
+        // Of another run of admin it is what its store holds now, which somebody may have put back to an earlier state.
         if let Some(held) = &self.held
-            && held.version.epoch == version.epoch
+            && held.version.is_comparable(version)
             && held.version.version > version.version
         {
             return Err(format!("older than what is held, {}", held.version.version));
@@ -127,6 +128,7 @@ impl Replica {
                     settings: state::decode_settings(settings).map_err(|error| error.to_string())?,
                     connections: HashMap::new(),
                     approvals: Restatement::new(older),
+                    given: HashMap::new(),
                     unreadable: 0,
                     since: now,
                 }
@@ -138,6 +140,7 @@ impl Replica {
         };
         pending.next_part = pending.next_part.saturating_add(1);
         for record in full.connections {
+            note_given(&mut pending.given, &record, self.held.as_deref(), pending.since);
             pending.unreadable = pending.unreadable.saturating_add(upsert(&mut pending.connections, record));
         }
         for list in full.approvals {
@@ -162,6 +165,7 @@ impl Replica {
             settings: Arc::new(pending.settings),
             connections: Arc::new(pending.connections),
             approvals,
+            given: Arc::new(pending.given),
         }));
         Ok(Applied::Version { version: version.clone(), unreadable })
     }
@@ -171,7 +175,7 @@ impl Replica {
             return Err("a delta within a full state".to_owned());
         }
         let Some(held) = &self.held else { return Err("a delta before any full state".to_owned()) };
-        if held.version.epoch != version.epoch || held.version.version != delta.follows {
+        if !held.version.is_comparable(version) || held.version.version != delta.follows {
             return Err(format!("it follows {}, held is {}", delta.follows, held.version.version));
         }
         if version.version <= delta.follows {
@@ -186,6 +190,9 @@ impl Replica {
         if !delta.upsert_connections.is_empty() || !delta.delete_connections.is_empty() {
             let connections = Arc::make_mut(&mut next.connections);
             for record in delta.upsert_connections {
+                if record.given_ms_ago.is_some() {
+                    note_given(Arc::make_mut(&mut next.given), &record, self.held.as_deref(), now);
+                }
                 unreadable = unreadable.saturating_add(upsert(connections, record));
             }
             for id in &delta.delete_connections {
@@ -244,6 +251,24 @@ fn check_bounds(connections: usize, approvals: usize) -> Result<(), String> {
         return Err(format!("larger than {MAX_CONNECTIONS} connections or {MAX_APPROVALS} approvals"));
     }
     Ok(())
+}
+
+/// Keeps when we were given a connection that another replay window had before. What is known of it holds as long as we hold
+/// the connection; where it is not known whether there was another, it was none if we do.
+fn note_given(
+    given: &mut HashMap<ConnectionId, MonotonicMillis>,
+    record: &proto::Connection,
+    held: Option<&Snapshot>,
+    now: MonotonicMillis,
+) {
+    let Ok(id) = ConnectionId::parse(&record.id) else { return };
+    let is_held = held.is_some_and(|held| held.connections.contains_key(&id));
+    let before = held.and_then(|held| held.given.get(&id)).copied();
+    let told = record.given_ms_ago.filter(|_| !(record.given_unless_held && is_held));
+    let told = told.map(|ago| MonotonicMillis(now.0.saturating_sub(ago)));
+    if let Some(at) = told.max(before) {
+        given.insert(id, at);
+    }
 }
 
 /// Returns how many records could not be read.

@@ -8,10 +8,13 @@ use crate::domain::approval::Approval;
 use crate::domain::ids::PublicKey;
 use crate::domain::time::Now;
 use crate::domain::time::UnixMillis;
+use crate::domain::time::UnixSeconds;
 use crate::state::change::Change;
 use crate::state::cursor::Cursor;
 use crate::state::published::Published;
 use crate::state::published::PublishedState;
+use crate::state::scope::Scope;
+use crate::state::tenure::Floors;
 
 const START: MonotonicMillis = MonotonicMillis(1 << 40);
 
@@ -53,6 +56,7 @@ fn start(version: u64) -> Published {
         settings: settings(),
         connections: vec![connection("con-0", "zero")],
         approvals: vec![list(0, 1, &[1, 2]), list(1, 2, &[3])],
+        ..PublishedState::default()
     };
     Published::new(state, START)
 }
@@ -164,10 +168,7 @@ fn deliver(replica: &mut Replica, cursor: &mut Cursor, published: &Published, me
 fn reconnect(replica: &mut Replica, cursor: &mut Cursor, published: &Published) {
     replica.reconnect();
     *cursor = Cursor::default();
-    let held = replica.snapshot().map_or_else(proto::StateVersion::default, |held| proto::StateVersion {
-        epoch: held.version.epoch.clone(),
-        version: held.version.version,
-    });
+    let held = replica.snapshot().map(|held| state::encode_version(&held.version)).unwrap_or_default();
     cursor.hello(held, published);
 }
 
@@ -233,12 +234,67 @@ proptest! {
 }
 
 fn message(version: u64, message: Message) -> proto::StateResponse {
-    let version = proto::StateVersion { epoch: "epoch-1".to_owned(), version };
+    let version = proto::StateVersion { epoch: "epoch-1".to_owned(), version, ..proto::StateVersion::default() };
     proto::StateResponse { version: Some(version), message: Some(message) }
 }
 
 #[path = "restart_tests.rs"]
 mod restarts;
+
+#[test]
+fn whoever_refuses_what_it_was_never_sent_is_given_up_all_the_same() {
+    let published = start(7);
+    let mut cursor = Cursor::default();
+    cursor.hello(proto::StateVersion::default(), &published);
+    let sent = |cursor: &mut Cursor| std::iter::from_fn(|| cursor.step(&published, START)).count();
+    for _ in 0..2 {
+        assert_eq!(sent(&mut cursor), 1, "the full state");
+        // As often as it likes: it is on its way.
+        assert!((0..10).all(|_| cursor.refused(u64::MAX).is_ok()));
+    }
+    assert_eq!(sent(&mut cursor), 1);
+    assert!(cursor.refused(u64::MAX).is_err());
+}
+
+#[test]
+fn when_a_connection_was_given_is_kept_and_what_is_not_known_counts_for_whoever_does_not_hold_it() {
+    let record = |ago, unless_held| proto::Connection {
+        given_ms_ago: ago,
+        given_unless_held: unless_held,
+        ..connection("con-0", "zero")
+    };
+    let full = |version, record| {
+        let (settings, connections) = (Some(settings()), vec![record]);
+        message(version, Message::Full(proto::Full { last: true, settings, connections, ..proto::Full::default() }))
+    };
+    let given = |replica: &Replica| replica.snapshot().unwrap().given.values().next().copied();
+    let ago = |ms| Some(MonotonicMillis(START.0 - ms));
+    let mut fresh = Replica::default();
+    fresh.apply(full(7, record(Some(900), true)), START).unwrap();
+    assert_eq!(given(&fresh), ago(900));
+    let mut replica = Replica::default();
+    replica.apply(full(7, record(None, false)), START).unwrap();
+    replica.apply(full(8, record(Some(900), true)), START).unwrap();
+    assert_eq!(given(&replica), None, "it decided itself");
+    replica.apply(full(9, record(Some(800), false)), START).unwrap();
+    assert_eq!(given(&replica), ago(800), "another did as well");
+    // A later admin knows nothing of that, and a change of the connection says nothing of it.
+    replica.apply(full(10, record(Some(5), true)), START).unwrap();
+    let upsert_connections = vec![connection("con-0", "other")];
+    let delta = proto::Delta { follows: 10, upsert_connections, ..proto::Delta::default() };
+    replica.apply(message(11, Message::Delta(delta)), START).unwrap();
+    assert_eq!(given(&replica), ago(800));
+    let delta =
+        proto::Delta { follows: 11, upsert_connections: vec![record(Some(700), false)], ..proto::Delta::default() };
+    replica.apply(message(12, Message::Delta(delta)), START).unwrap();
+    assert_eq!(given(&replica), ago(700));
+    let held = replica.snapshot().unwrap();
+    let now = |since| Now { wall: UnixMillis(1_000_000_000 + since), monotonic: MonotonicMillis(START.0 + since) };
+    let floor = Some(UnixSeconds(999_999 + 10));
+    assert_eq!((held.floor("con-0", now(0)), held.floor("con-0", now(60_000))), (floor, floor));
+    assert!(held.is_starting(now(9_000)) && !held.is_starting(now(10_000)));
+    assert_eq!(held.floor("con-1", now(0)), None);
+}
 
 #[test]
 fn an_older_full_state_of_the_same_epoch_is_refused() {
@@ -252,6 +308,50 @@ fn an_older_full_state_of_the_same_epoch_is_refused() {
     replica.apply(other, START).unwrap();
     assert_eq!(replica.snapshot().unwrap().version.epoch, "epoch-2");
     assert!(replica.snapshot().unwrap().connections.is_empty());
+}
+
+#[test]
+fn an_older_state_of_another_run_of_admin_is_taken_and_one_of_the_same_run_is_not() {
+    let run = |incarnation: &str, version| PublishedState {
+        epoch: "epoch-1".to_owned(),
+        incarnation: incarnation.to_owned(),
+        version,
+        settings: settings(),
+        ..PublishedState::default()
+    };
+    let full = |published: &Published| published.full((&Scope::Everything, &Floors::default()), START).next().unwrap();
+    let first =
+        Published::new(PublishedState { connections: vec![connection("con-0", "zero")], ..run("one", 17) }, START);
+    let mut rolled_back = Published::new(run("two", 9), START);
+    let mut replica = fresh(&first);
+    replica.apply(full(&Published::new(run("one", 9), START)), START).unwrap_err();
+    assert!(rolled_back.is_rolled_back(&state::encode_version(&replica.snapshot().unwrap().version)));
+    replica.apply(full(&rolled_back), START).unwrap();
+    let held = replica.snapshot().unwrap();
+    assert_eq!((held.version.version, held.connections.len()), (9, 0));
+    assert!(!rolled_back.is_rolled_back(&state::encode_version(&held.version)));
+    // Changes take its version beyond that of before, and still nothing builds upon that.
+    let before = proto::StateVersion { version: 17, ..first.version() };
+    assert!((10..=23).all(|version| rolled_back.apply(version, Change::Delete(format!("con-{version}")), START)));
+    assert!(
+        !rolled_back.may_resume(&before)
+            && rolled_back.may_resume(&proto::StateVersion { version: 17, ..rolled_back.version() })
+    );
+}
+
+#[test]
+fn a_delta_and_a_confirmation_of_another_run_of_admin_are_not_built_upon() {
+    let mut replica = fresh(&start(7));
+    let before = view(&replica);
+    let of_another = |message: proto::StateResponse| {
+        let version = message.version.map(|version| proto::StateVersion { incarnation: "two".to_owned(), ..version });
+        proto::StateResponse { version, ..message }
+    };
+    let delta = proto::Delta { follows: 7, delete_connections: vec!["con-0".to_owned()], ..proto::Delta::default() };
+    replica.apply(of_another(message(8, Message::Delta(delta))), START).unwrap_err();
+    let confirm = of_another(message(7, Message::Confirm(proto::Confirm::default())));
+    assert_eq!(replica.apply(confirm, START), Ok(Applied::Ignored));
+    assert_eq!(view(&replica), before);
 }
 
 #[test]

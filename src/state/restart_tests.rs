@@ -36,8 +36,8 @@ enum Event {
     Deliver,
     Lose,
     Reconnect,
-    /// Admin ends and begins again; which services have a source then.
-    Restart(BTreeSet<u8>),
+    /// Admin ends and begins again; which services have a source then, and by how many versions its store was put back.
+    Restart(BTreeSet<u8>, u8),
 }
 
 fn events() -> impl Strategy<Value = Event> {
@@ -54,7 +54,8 @@ fn events() -> impl Strategy<Value = Event> {
         8 => Just(Event::Deliver),
         1 => Just(Event::Lose),
         1 => Just(Event::Reconnect),
-        2 => prop::collection::btree_set(0..3_u8, 0..4).prop_map(Event::Restart),
+        2 => (prop::collection::btree_set(0..3_u8, 0..4), prop_oneof![2 => Just(0), 1 => 1..9_u8])
+            .prop_map(|(sources, back)| Event::Restart(sources, back)),
     ]
 }
 
@@ -64,6 +65,8 @@ struct World {
     replica: Replica,
     cursor: Cursor,
     now: MonotonicMillis,
+    /// How often admin has begun.
+    runs: u32,
     /// What each version said of each service.
     history: BTreeMap<u64, [Said; 3]>,
     /// The last moment a source was asked and agreed with what was published, over all restarts.
@@ -76,11 +79,12 @@ fn index(service: u8) -> usize {
     usize::from(service)
 }
 
-fn start_with(version: u64, sources: &BTreeSet<u8>, now: MonotonicMillis) -> Published {
+fn start_with(run: u32, version: u64, sources: &BTreeSet<u8>, now: MonotonicMillis) -> Published {
     let unread = |service: &u8| proto::ServiceApprovals { age_ms: None, ..list(*service, 2, &[]) };
     let approvals = sources.iter().map(unread).chain([list(0, 1, &[7])]).collect();
     let state = PublishedState {
         epoch: "epoch-1".to_owned(),
+        incarnation: format!("run-{run}"),
         version,
         settings: settings(),
         connections: Vec::new(),
@@ -92,7 +96,8 @@ fn start_with(version: u64, sources: &BTreeSet<u8>, now: MonotonicMillis) -> Pub
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            published: start_with(1, &BTreeSet::new(), START),
+            published: start_with(1, 1, &BTreeSet::new(), START),
+            runs: 1,
             replica: Replica::default(),
             cursor: Cursor::default(),
             now: START,
@@ -191,10 +196,12 @@ impl World {
         self.confirmed[index(service)] = None;
     }
 
-    fn restart(&mut self, sources: &BTreeSet<u8>) {
-        // The store's version goes on, whether or not the last change was told to anybody.
-        let version = self.version() + 1;
-        self.published = start_with(version, sources, self.now);
+    fn restart(&mut self, sources: &BTreeSet<u8>, back: u8) {
+        // The store's version goes on, whether or not the last change was told to anybody; or an earlier copy is in its place.
+        let version = (self.version() + 1).saturating_sub(u64::from(back)).max(1);
+        self.runs += 1;
+        self.published = start_with(self.runs, version, sources, self.now);
+        self.history.retain(|earlier, _| *earlier < version);
         let said = [0, 1, 2].map(|service| if sources.contains(&service) { Said::Unread } else { Said::NoSource });
         self.history.insert(version, said);
         self.reconnect();
@@ -303,7 +310,7 @@ proptest! {
                     world.reconnect();
                 }
                 Event::Reconnect => world.reconnect(),
-                Event::Restart(sources) => world.restart(&sources),
+                Event::Restart(sources, back) => world.restart(&sources, back),
             }
         }
         for service in 0..3 {
@@ -327,8 +334,8 @@ fn what_another_store_said_is_not_kept() {
         epoch: "epoch-2".to_owned(),
         version: 1,
         settings: settings(),
-        connections: Vec::new(),
         approvals: vec![unread],
+        ..PublishedState::default()
     };
     let restored = Published::new(state, START);
     reconnect(&mut world.replica, &mut world.cursor, &restored);
@@ -341,7 +348,7 @@ fn what_another_store_said_is_not_kept() {
 
 #[test]
 fn a_source_that_was_not_read_cannot_be_confirmed_or_added_to() {
-    let mut published = start_with(7, &BTreeSet::from([1]), START);
+    let mut published = start_with(1, 7, &BTreeSet::from([1]), START);
     published.confirm(vec![proto::ServiceAge { service: "service-1".to_owned(), age_ms: 0 }], START);
     published.apply(8, Change::AddApprovals(vec![single(1, 2, 3), single(2, 2, 3), single(2, 1, 4)]), START);
     let ages = published.claims_ages(START);

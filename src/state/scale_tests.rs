@@ -16,6 +16,7 @@ use crate::state::PublishedState;
 use crate::state::Replica;
 use crate::state::cursor::Cursor;
 use crate::state::published::Published;
+use crate::state::tenure::Floors;
 use crate::sys::clock::Clock as _;
 use crate::sys::clock::SystemClock;
 use crate::wire::state;
@@ -196,7 +197,7 @@ fn a_small_change_beside_many_approvals_is_quick() {
     let mut readers = Vec::new();
     let mut version = 1002;
     let in_admin = fastest(|number| {
-        readers.push(published.full(&crate::state::scope::Scope::Everything, now()));
+        readers.push(published.full((&crate::state::scope::Scope::Everything, &Floors::default()), now()));
         version += 1;
         published.apply(version, Change::AddApprovals(one(MANY + number)), now());
         readers.clear();

@@ -55,10 +55,7 @@ fn connect(replica: &mut Replica, cursor: &mut Cursor, scope: &Scope, published:
     replica.reconnect();
     *cursor = Cursor::default();
     cursor.confine(scope.clone());
-    let held = replica.snapshot().map_or_else(proto::StateVersion::default, |held| proto::StateVersion {
-        epoch: held.version.epoch.clone(),
-        version: held.version.version,
-    });
+    let held = replica.snapshot().map(|held| state::encode_version(&held.version)).unwrap_or_default();
     assert!(!cursor.hello(held, published), "what it was sent before may have been another workload's");
 }
 

@@ -7,10 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::time::MonotonicMillis;
+use crate::domain::time::Now;
 use crate::domain::time::UnixSeconds;
 use crate::domain::validity::Validity;
 use crate::state::publisher::PeerState;
 use crate::state::scope::Scope;
+use crate::state::tenure::Floors;
+use crate::state::tenure::Moment;
+use crate::state::tenure::Tenures;
 
 /// How many authz processes one admin feeds; far more than one machine runs.
 const MAX_STREAMS: usize = 256;
@@ -33,6 +37,7 @@ pub(super) struct Seats {
     taken: BTreeMap<u64, Seat>,
     admitted: u64,
     refused: Option<(MonotonicMillis, String)>,
+    tenures: Tenures,
     /// Who left with a certificate that was past its time, and has not come again.
     cut_off: BTreeMap<String, Validity>,
 }
@@ -45,6 +50,8 @@ struct Seat {
     names: Option<Arc<[String]>>,
     /// What it decides with and for, once it was admitted.
     admitted: Option<Admitted>,
+    /// The window it has said it has.
+    window: String,
     /// What it may be deciding for: all it was sent, until it has said that it holds something else.
     may: Scope,
 }
@@ -73,6 +80,11 @@ struct Admitted {
 }
 
 impl Seats {
+    /// Nobody's, of an admin that begins now.
+    pub(super) fn new(now: MonotonicMillis) -> Self {
+        Self { tenures: Tenures::new(now), ..Self::default() }
+    }
+
     /// Whether nobody has ever come.
     pub(super) const fn are_new(&self) -> bool {
         self.last == 0
@@ -96,9 +108,21 @@ impl Seats {
         Some(self.last)
     }
 
+    /// One decides for these connections from now on: what it is to be told of them.
+    pub(super) fn give(&mut self, id: u64, scope: &Scope, moment: Moment) -> Floors {
+        let Self { taken, tenures, .. } = self;
+        for seat in taken.values() {
+            tenures.see(&seat.window, &seat.may, moment.now);
+        }
+        let Some(seat) = taken.get(&id) else { return Floors::default() };
+        tenures.give(&seat.window, scope, seat.names.is_some(), moment)
+    }
+
     /// Gives a place up; `true` where others decide, or may decide, for more from now on.
-    pub(super) fn leave(&mut self, id: u64, now: UnixSeconds) -> bool {
-        let Some(Seat { state, admitted, may, .. }) = self.taken.remove(&id) else { return false };
+    pub(super) fn leave(&mut self, id: u64, now: Now) -> bool {
+        let Some(Seat { state, admitted, window, may, .. }) = self.taken.remove(&id) else { return false };
+        self.tenures.see(&window, &may, now.monotonic);
+        let now = now.seconds();
         self.cut_off.retain(|_, over| over.until.0.saturating_add(CUT_OFF_TOLD) > now.0);
         let over = state.certificate.filter(|certificate| certificate.is_over(now));
         if let Some(over) = over.filter(|_| !state.node.is_empty() && self.cut_off.len() < MAX_CUT_OFF) {
@@ -137,6 +161,7 @@ impl Seats {
         let admitted = Admitted { order, window: window.to_owned(), wanted: wanted.clone(), held, cut: None };
         if let Some(seat) = self.taken.get_mut(&id) {
             self.cut_off.remove(&seat.state.node);
+            window.clone_into(&mut seat.window);
             seat.admitted = Some(admitted);
         }
         let displaced = self.deal(id);
@@ -268,8 +293,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::time::UnixMillis;
 
     const NOW: MonotonicMillis = MonotonicMillis(1 << 40);
+
+    fn wall(seconds: u64) -> Now {
+        Now { wall: UnixMillis(seconds * 1000), monotonic: NOW }
+    }
 
     fn only(ids: &[&str]) -> Scope {
         Scope::Only(Arc::new(ids.iter().map(|id| (*id).to_owned()).collect()))
@@ -283,7 +313,7 @@ mod tests {
         seats.admit(two, "local:b", &Scope::Everything, NOW).unwrap_err();
         assert!(seats.conflict(NOW).is_some());
         assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_none(), "it is not told for ever");
-        assert!(!seats.leave(one, UnixSeconds(0)));
+        assert!(!seats.leave(one, wall(0)));
         seats.admit(two, "local:b", &Scope::Everything, NOW).unwrap();
     }
 
@@ -307,7 +337,7 @@ mod tests {
         let wanted = only(&["svc-b", "svc-c"]);
         assert_eq!(seats.admit(two, "local:b", &wanted, NOW), Ok((only(&["svc-c"]), false)));
         assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_some(), "it is told as long as it lasts");
-        assert!(seats.leave(one, UnixSeconds(0)));
+        assert!(seats.leave(one, wall(0)));
         assert_eq!(seats.hold(two, &wanted, false, NOW).unwrap().scope, wanted);
         assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_none());
     }
@@ -329,7 +359,7 @@ mod tests {
         seats.heard(old, Scope::default());
         assert_eq!(seats.hold(new, &both, false, NOW), Ok(given()));
         seats.sent(old, &one);
-        assert!(seats.leave(old, UnixSeconds(0)), "somebody waits for that");
+        assert!(seats.leave(old, wall(0)), "somebody waits for that");
         assert_eq!(seats.hold(new, &both, false, NOW), Ok(given()));
         // What it has is not taken back because another may still have it.
         seats.sent(new, &both);
@@ -394,7 +424,7 @@ mod tests {
                     }
                     Turn::Hear(_) => {}
                     Turn::Leave(who) => {
-                        seats.leave(ids[who], UnixSeconds(0));
+                        seats.leave(ids[who], wall(0));
                         ids[who] = seats.take(None).unwrap();
                     }
                 }
@@ -427,7 +457,7 @@ mod tests {
                     Turn::Hold(who, bits) => all[who].wanted = set(bits),
                     Turn::Hear(who) => seats.heard(all[who].id, all[who].sent.clone()),
                     Turn::Leave(who) => {
-                        seats.leave(all[who].id, UnixSeconds(0));
+                        seats.leave(all[who].id, wall(0));
                         all[who] = Told::new(&mut seats);
                     }
                 }
@@ -487,9 +517,9 @@ mod tests {
         };
         let mut seats = Seats::default();
         let (one, two) = (come(&mut seats, "one"), come(&mut seats, "two"));
-        seats.leave(one, UnixSeconds(100));
+        seats.leave(one, wall(100));
         assert!(seats.cut_off(UnixSeconds(100)).is_empty(), "it left while its certificate held");
-        seats.leave(two, UnixSeconds(101));
+        seats.leave(two, wall(101));
         assert_eq!(seats.cut_off(UnixSeconds(101)), [("two".to_owned(), certificate)]);
         assert!(seats.cut_off(UnixSeconds(100 + CUT_OFF_TOLD)).is_empty());
         come(&mut seats, "two");

@@ -45,6 +45,12 @@ const WORDS: (u32, u32) = (100, 200);
 /// Of those the ones that cost us something: reports, of which it sends one a second, and refusals, each of which is
 /// answered with the full state.
 const COSTLY: (u32, u32) = (5, 10);
+/// Between two full states for one that refuses what it is sent: each costs as much as there are approvals.
+const FULL_EVERY: Duration = Duration::from_secs(1);
+/// What is said over the network to one that must not decide. Whom it clashes with is for our log alone: whoever took over the
+/// certificate of one workload learns the names of no other.
+const CLASH: &str = "another authz, with another replay window, decides for the same connections: a request could be used at \
+                     each; give them one window (replay.shared.url), or run one of them; the log of admin names both";
 /// How long one that says more is not heard. What it says meanwhile waits at its end.
 const DEAF: Duration = Duration::from_millis(200);
 /// Most counters of a report that are kept: there are fewer reasons than that.
@@ -65,6 +71,10 @@ pub(super) struct Session {
     registrations: Counter,
     /// Until when it waits for others, where it does.
     waits_until: Option<Instant>,
+    /// When the last full state began.
+    full_at: Option<Instant>,
+    /// Until when it is sent no other, where it refused one.
+    paused_until: Option<Instant>,
     /// Set where it is to decide no more.
     leaving: Option<Leaving>,
     ended: bool,
@@ -98,6 +108,8 @@ impl Session {
             cursor,
             registrations,
             waits_until,
+            full_at: None,
+            paused_until: None,
             leaving,
             ended: false,
         }
@@ -120,8 +132,7 @@ impl Session {
                 self.ended = true;
                 return Some((Err(status), self));
             }
-            let message = self.cursor.step(&self.place.publisher.published(), SystemClock.now().monotonic);
-            if let Some(message) = message {
+            if let Some(message) = self.step() {
                 return Some((Ok(message), self));
             }
             if let Err(end) = self.wait().await {
@@ -129,6 +140,19 @@ impl Session {
                 return end.map(|status| (Err(status), self));
             }
         }
+    }
+
+    /// What is to be sent now.
+    fn step(&mut self) -> Option<proto::StateResponse> {
+        self.paused_until = self.paused_until.filter(|until| *until > Instant::now());
+        if self.paused_until.is_some() {
+            return None;
+        }
+        let message = self.cursor.step(&self.place.publisher.published(), SystemClock.now().monotonic)?;
+        if matches!(&message.message, Some(proto::state_response::Message::Full(full)) if full.part == 0) {
+            self.full_at = Some(Instant::now());
+        }
+        Some(message)
     }
 
     /// What it may hold now.
@@ -144,7 +168,7 @@ impl Session {
         }
         if let Some(leaving) = &self.leaving {
             let over = leaving.heard || leaving.until <= Instant::now();
-            return if over { Err(refused(leaving.reason.clone())) } else { Ok(()) };
+            return if over { Err(self.refused(leaving.reason.clone())) } else { Ok(()) };
         }
         let regardless = self.waits_until.is_some_and(|until| until <= Instant::now());
         let scope = match self.place.hold(&self.scope()?, regardless, true) {
@@ -157,7 +181,10 @@ impl Session {
                 Scope::default()
             }
         };
-        if (self.shown.is_some() || self.leaving.is_some()) && self.cursor.confine(scope) {
+        if (self.shown.is_some() || self.leaving.is_some()) && self.cursor.confine(scope.clone()) {
+            self.cursor.tell(self.place.give(&scope));
+            // What it may not hold any more waits for nothing.
+            self.paused_until = None;
             tracing::info!("an authz is sent another set of connections");
         }
         Ok(())
@@ -179,6 +206,7 @@ impl Session {
             () = async { drop(self.closing.wait_for(|closing| *closing).await) } => Err(None),
             changed = self.changed.changed() => changed.map_err(|_| None),
             () = until(self.waits_until) => Ok(()),
+            () = until(self.paused_until) => Ok(()),
             () = until(self.leaving.as_ref().map(|leaving| leaving.until)) => Ok(()),
             () = self.registrations.wait() => Ok(()),
             request = next_word(&mut self.inbound, self.deaf_until) => match request {
@@ -211,15 +239,19 @@ impl Session {
         });
         // No version that does not tell ever served another host.
         if self.shown.is_some() && hello.replay_window.is_empty() {
-            return Err(refused(format!("{node} does not say which replay window it has")));
+            let reason = format!("{node} does not say which replay window it has");
+            tracing::error!(reason, "an authz was refused");
+            return Err(refusal(Code::FailedPrecondition, REPLAY_WINDOW, reason));
         }
-        let (_, displaced) = self.place.admit(&hello.replay_window, &scope).map_err(refused)?;
+        let (_, displaced) = self.place.admit(&hello.replay_window, &scope).map_err(|reason| self.refused(reason))?;
         tracing::info!(node, "an authz has connected");
         if displaced {
             tracing::warn!(node, "it has another replay window than others, which decide for its connections no more");
         }
         let scope = self.given().await?;
         let held = hello.holds.unwrap_or_default();
+        self.place.publisher.note_held(&node, &held, self.shown.is_some());
+        self.cursor.tell(self.place.give(&scope));
         if self.shown.is_some() {
             self.cursor.confine(scope);
         }
@@ -236,7 +268,7 @@ impl Session {
         loop {
             self.changed.mark_unchanged();
             let late = until <= Instant::now();
-            let held = self.place.hold(&self.scope()?, late, false).map_err(refused)?;
+            let held = self.place.hold(&self.scope()?, late, false).map_err(|reason| self.refused(reason))?;
             if late {
                 tracing::warn!(
                     "an authz does not say that it decides no more for connections that another is given now"
@@ -253,6 +285,13 @@ impl Session {
                 () = tokio::time::sleep_until(until) => {}
             }
         }
+    }
+
+    /// Its replay window does not go with that of another.
+    fn refused(&self, reason: String) -> Status {
+        tracing::error!(reason, "an authz was refused");
+        let told = if self.shown.is_some() { CLASH.to_owned() } else { reason };
+        refusal(Code::FailedPrecondition, REPLAY_WINDOW, told)
     }
 
     fn hear(&mut self, request: proto::StateRequest) -> Result<(), Status> {
@@ -279,7 +318,11 @@ impl Session {
                 let version = rejected.version.map_or(u64::MAX, |version| version.version);
                 self.cursor
                     .refused(version)
-                    .map_err(|_| Status::failed_precondition("the full state was refused repeatedly"))
+                    .map_err(|_| Status::failed_precondition("what was sent was refused repeatedly"))?;
+                if self.cursor.is_wanting() {
+                    self.paused_until = self.full_at.map(|at| at + FULL_EVERY);
+                }
+                Ok(())
             }
             Some(Message::Report(mut report)) => {
                 if report.denied.len() > MAX_COUNTERS {
@@ -300,7 +343,13 @@ impl Session {
                     return Ok(());
                 }
                 // It decides for nobody else's connections.
-                if !self.place.hold(&self.scope()?, false, true).map_err(refused)?.scope.covers(&register.service) {
+                if !self
+                    .place
+                    .hold(&self.scope()?, false, true)
+                    .map_err(|reason| self.refused(reason))?
+                    .scope
+                    .covers(&register.service)
+                {
                     return Err(Status::permission_denied("a registration for a connection of others"));
                 }
                 self.registrations.take(self.place.publisher.office(), register);
@@ -361,12 +410,6 @@ fn known(told: HashMap<String, u64>) -> HashMap<String, u64> {
         *sum = sum.saturating_add(count);
     }
     known
-}
-
-/// Its replay window does not go with that of another.
-fn refused(reason: String) -> Status {
-    tracing::error!(reason, "an authz was refused");
-    refusal(Code::FailedPrecondition, REPLAY_WINDOW, reason)
 }
 
 /// The stream ends, and its authz must not go on deciding.

@@ -39,6 +39,7 @@ use crate::sys::tasks::Stop;
 use crate::sys::tls::ClientTls;
 use crate::sys::tls::rotating::Standing;
 use crate::wire::state::REFUSED;
+use crate::wire::state::encode_version;
 use crate::wire::state::proto;
 use crate::wire::state::proto::state_request::Message;
 use crate::wire::state::proto::state_response;
@@ -194,10 +195,7 @@ impl Subscriber {
         };
         let (outgoing, requests) = mpsc::channel(OUTGOING);
         replica.reconnect();
-        let holds = replica.snapshot().map(|snapshot| proto::StateVersion {
-            epoch: snapshot.version.epoch.clone(),
-            version: snapshot.version.version,
-        });
+        let holds = replica.snapshot().map(|snapshot| encode_version(&snapshot.version));
         let hello = Message::Hello(proto::Hello { holds, node: node.to_owned(), replay_window });
         if !say(&outgoing, hello) {
             return "the connection closed".to_owned();
@@ -301,7 +299,7 @@ impl Subscriber {
                     );
                 }
                 tracing::info!(version = version.version, "state applied");
-                Some(Message::Applied(proto::StateVersion { epoch: version.epoch, version: version.version }))
+                Some(Message::Applied(encode_version(&version)))
             }
             Ok(Applied::Confirmed) => {
                 self.current.store(replica.snapshot().cloned());
@@ -310,8 +308,8 @@ impl Subscriber {
             Ok(Applied::Part | Applied::Ignored) => None,
             Err(refused) => {
                 tracing::warn!(reason = %refused, "a state message was refused");
-                let version = proto::StateVersion { epoch: refused.version.epoch, version: refused.version.version };
-                Some(Message::Rejected(proto::Rejected { version: Some(version), reason: refused.reason }))
+                let version = Some(encode_version(&refused.version));
+                Some(Message::Rejected(proto::Rejected { version, reason: refused.reason }))
             }
         }
     }

@@ -111,7 +111,7 @@ impl Vault {
     fn create(mut engine: Engine, master_key: &Secret, place: KeyPlace, origin: Origin) -> Result<Self, StoreError> {
         let salt = random::bytes::<SALT_BYTES>()?;
         let key = MasterKey::derive(master_key, &salt)?;
-        let state = StateVersion { epoch: random::uuid()?, version: 1 };
+        let state = StateVersion { epoch: random::uuid()?, version: 1, ..StateVersion::default() };
         let sentinel = key.seal(SENTINEL_PLACE, SENTINEL)?;
         engine.prepare()?;
         engine.write(|writer| {
@@ -165,7 +165,7 @@ impl Vault {
         Ok(Self {
             engine,
             key,
-            state: StateVersion { epoch, version },
+            state: StateVersion { epoch, version, ..StateVersion::default() },
             place,
             origin,
             next_key: next_key.map(|(_, text)| text.duplicate()),

@@ -27,6 +27,7 @@ use crate::domain::ids::PublicKey;
 use crate::domain::secret::Secret;
 use crate::domain::snapshot::Rotation;
 use crate::domain::snapshot::Settings;
+use crate::domain::snapshot::StateVersion;
 use crate::domain::time::UnixMillis;
 use crate::domain::time::UnixSeconds;
 use crate::domain::trace::Collector;
@@ -58,6 +59,20 @@ pub const REFUSED: &str = "sigilum-refused";
 pub const REPLAY_WINDOW: &str = "replay-window";
 /// No workload has a name of its certificate.
 pub const UNNAMED: &str = "unnamed";
+
+/// Begins the name of a replay window that several processes share; others are one process's own.
+pub const SHARED_WINDOW: &str = "shared:";
+
+/// Reads a version.
+pub fn decode_version(version: proto::StateVersion) -> StateVersion {
+    StateVersion { epoch: version.epoch, version: version.version, incarnation: version.incarnation }
+}
+
+/// Writes a version.
+pub fn encode_version(version: &StateVersion) -> proto::StateVersion {
+    let StateVersion { epoch, version, incarnation } = version.clone();
+    proto::StateVersion { epoch, version, incarnation }
+}
 
 /// Reads a message from bytes, e.g. of a fuzzer.
 pub fn decode_response(bytes: &[u8]) -> Result<proto::StateResponse, prost::DecodeError> {
@@ -317,6 +332,9 @@ pub fn encode_connection(settings: &ConnectionSettings, secret: Result<&Secret, 
         next_rotation_due_at: settings.next_rotation_due_at.map(|at| at.0),
         secret_version: settings.secret_version,
         unusable,
+        // Of the connection it says nothing; it is written on its way to one authz.
+        given_ms_ago: None,
+        given_unless_held: false,
     }
 }
 

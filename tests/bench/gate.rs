@@ -163,10 +163,11 @@ fn id(number: usize) -> String {
 /// A state with so many approvals and connections; `key` is approved for the last connection.
 fn state(approvals: usize, connections: usize, key: &SigningKey) -> Snapshot {
     let mut snapshot = Snapshot {
-        version: StateVersion { epoch: "bench".to_owned(), version: 1 },
+        version: StateVersion { epoch: "bench".to_owned(), version: 1, ..StateVersion::default() },
         settings: Arc::new(Settings::default()),
         connections: Arc::default(),
         approvals: Approvals::default(),
+        given: Arc::default(),
     };
     let services: Vec<String> = (0..connections).map(id).collect();
     let grant = |service: usize| Grant {

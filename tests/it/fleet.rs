@@ -127,8 +127,10 @@ fn an_authz_elsewhere_is_fed_and_a_second_window_is_refused_in_one_line() {
     let is_ready = |one: &Running| one.said().contains("ready: requests are decided");
     wait_until("the first is ready", LIMIT, || is_ready(&first));
     let second = authz(&setup, &authority, port, "two");
-    let told = |one: &Running| one.said().lines().any(|line| line.contains("has another replay window than"));
-    wait_until("the second is refused", LIMIT, || told(&second) && told(&admin));
+    let told = |one: &Running| one.said().lines().any(|line| line.contains("with another replay window, decides"));
+    let named = |one: &Running| one.said().lines().any(|line| line.contains("has another replay window than"));
+    wait_until("the second is refused", LIMIT, || told(&second) && named(&admin));
+    assert!(!named(&second), "{}", second.said());
     assert!(!is_ready(&second), "{}", second.said());
     drop(first);
     wait_until("the second is ready", LIMIT, || is_ready(&second));

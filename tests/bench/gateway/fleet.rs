@@ -107,6 +107,7 @@ async fn measure(subscribers: usize, changes: usize) -> Vec<Duration> {
         settings: encode_settings(&Settings::default()),
         connections: (0..CONNECTIONS).map(|number| connection(number, "s")).collect(),
         approvals: Vec::new(),
+        ..PublishedState::default()
     };
     let publisher = Publisher::new(state);
     publisher.set_workloads(vec![Workload {

@@ -123,6 +123,7 @@ fn state(size: Size, agents: &[Agent], port: u16) -> PublishedState {
     });
     PublishedState {
         epoch: "bench".into(),
+        incarnation: String::new(),
         version: 1,
         settings: proto::Settings {
             max_age_seconds: MAX_AGE.as_secs(),

@@ -22,10 +22,11 @@ use sigilum::wire::envoy::Check;
 
 static GATE: LazyLock<(Gate, Snapshot)> = LazyLock::new(|| {
     let snapshot = Snapshot {
-        version: StateVersion { epoch: "e".to_owned(), version: 1 },
+        version: StateVersion { epoch: "e".to_owned(), version: 1, ..StateVersion::default() },
         settings: Settings::default().into(),
         connections: Default::default(),
         approvals: Approvals::default(),
+        given: Default::default(),
     };
     (Gate::new([7; 16]), snapshot)
 });
