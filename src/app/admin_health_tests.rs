@@ -145,7 +145,7 @@ async fn the_status_says_what_the_gateway_knows_to_those_who_have_the_token() {
     // Declared in the settings of the test.
     assert_eq!(told["claims"], serde_json::json!({"state": "fresh", "source": "off", "ageSeconds": 0, "approved": 1}));
     assert_eq!(told["authz"]["decisions"], serde_json::json!({"allow": 1, "deny": 2, "error": 0}));
-    assert_eq!((&told["authz"]["reachable"], &told["authz"]["failClosed"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!((&told["authz"]["reachable"], &told["authz"]["failClosed"]), (&true.into(), &true.into()));
     assert_eq!((&told["envoy"]["managed"], &told["envoy"]["state"]), (&false.into(), &"UNKNOWN".into()));
     assert_eq!(told["envoy"]["xds"]["cds"]["acked"], true);
     assert_eq!(told["gateway"]["control"]["port"], gateway.address.port());

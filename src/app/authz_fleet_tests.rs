@@ -268,6 +268,9 @@ async fn whoever_lost_its_state_is_not_ready_until_it_has_one_again() {
     let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
     assert_eq!(door.health(TIMEOUT).await.unwrap().health, AuthzHealth::NotServing);
     admin.publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
+    applied(&admin.publisher).await;
+    // Somebody else may have decided in between.
+    clock.set(START + 60);
     for service in ["", ENVOYS] {
         until_health(&channel, service, SERVING).await;
     }

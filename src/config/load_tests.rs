@@ -145,7 +145,7 @@ fn every_bound_holds_at_its_edge() {
         ("GATEWAY_STRANGER_RATE_PER_SECOND", "1", "100000", "0", "100001"),
         ("GATEWAY_ROTATION_GRACE_DAYS", "0", "3650", "-1", "3651"),
         ("GATEWAY_SHUTDOWN_TIMEOUT_SECONDS", "1", "3600", "0", "3601"),
-        ("GATEWAY_CLAIMS_GRACE_SECONDS", "0", "86400", "+1", "86401"),
+        ("GATEWAY_CLAIMS_GRACE_SECONDS", "0", "86400", "-1", "86401"),
         ("GATEWAY_CLAIMS_CACHE_TTL_SECONDS", "1", "86400", "0", "86401"),
         ("GATEWAY_CLAIMS_CACHE_REFRESH_SECONDS", "1", "3600", "0", "3601"),
         ("GATEWAY_CLAIMS_CACHE_MAX_APPROVED", "1", "10000000", "0", "10000001"),
