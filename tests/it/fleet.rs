@@ -201,7 +201,8 @@ async fn what_a_sidecar_says_against_itself_is_told_by_its_name_and_makes_nobody
     let source = StateSource::Tls(format!("127.0.0.1:{port}"), ClientTls::load(&files, "admin.test").unwrap());
     let (words, said) = tokio::sync::mpsc::channel(8);
     let say = |message| proto::StateRequest { message: Some(message) };
-    let hello = proto::Hello { replay_window: "local:billing".to_owned(), ..proto::Hello::default() };
+    // One that does not tell its window is held to nobody's.
+    let hello = proto::Hello::default();
     words.send(say(Message::Hello(hello))).await.unwrap();
     let channel = sigilum::state::connect(&source).await.unwrap();
     let stream = StateServiceClient::new(channel).stream(tokio_stream::wrappers::ReceiverStream::new(said)).await;

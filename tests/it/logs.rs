@@ -224,8 +224,15 @@ fn a_pairing_reads_no_logs() {
 fn a_gateway_elsewhere_is_asked_and_files_stand_in_for_none() {
     let gateway = shared();
     let url = format!("http://{}", gateway.setup.admin);
-    let lines =
-        objects(gateway.setup.command(&["logs", "--url", &url, "--stream", "admin", "--json", "--limit", "5000"]));
+    let asked = ["logs", "--url", &url, "--stream", "admin", "--json", "--limit", "5000"];
+    // What is stored here is not for whoever a URL names.
+    let output = gateway.setup.command(&asked).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(4), 0), "{output:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, gateway.token()).unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
+    let lines = objects(gateway.setup.command(&[&asked[..], &["--token-file", token.to_str().unwrap()]].concat()));
     assert!(lines.iter().any(|line| line["message"] == "the admin API is served"), "{lines:?}");
     let nobody = format!("http://127.0.0.1:{}", free_port());
     let output = gateway.setup.command(&["logs", "--url", &nobody, "--stream", "admin"]).output().unwrap();
