@@ -257,6 +257,7 @@ async fn whoever_lost_its_state_is_not_ready_until_it_has_one_again() {
     admin.publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
     let gateway = remote_authz(root.path(), ours.issue("billing.test"), admin.address, &clock).await;
     let channel = gateway.channel().await;
+    applied(&admin.publisher).await;
     clock.set(START + 20);
     until_health(&channel, "", SERVING).await;
     admin.publisher.set_workloads(Vec::new());
@@ -268,9 +269,16 @@ async fn whoever_lost_its_state_is_not_ready_until_it_has_one_again() {
     let door = AuthzDoor::unix(&gateway.folder.join("authz.sock"));
     assert_eq!(door.health(TIMEOUT).await.unwrap().health, AuthzHealth::NotServing);
     admin.publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
-    applied(&admin.publisher).await;
-    // Somebody else may have decided in between.
-    clock.set(START + 60);
+    // Somebody else may have decided in between: it waits for as long from when it is given them.
+    let serving = async {
+        let mut now = START + 40;
+        while door.health(TIMEOUT).await.unwrap().health != AuthzHealth::Serving {
+            now += 1;
+            clock.set(now);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, serving).await.unwrap();
     for service in ["", ENVOYS] {
         until_health(&channel, service, SERVING).await;
     }

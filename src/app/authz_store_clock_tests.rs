@@ -185,6 +185,7 @@ async fn a_store_that_is_demoted_and_promoted_again_lets_no_replay_through() {
     until_health(&second, "", NOT_SERVING).await;
     main.say("REPLICAOF NO ONE");
     until(&second, &clock, STARTING).await;
+    until(&first, &clock, STARTING).await;
     assert_eq!(told(&second, &used).await, STARTING);
     clock.set(START + 40);
     until(&second, &clock, ALLOWED).await;

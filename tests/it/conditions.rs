@@ -72,7 +72,9 @@ fn without_envoy_the_gateway_is_alive_and_not_ready_within_two_seconds() {
     let envoy = gateway.role("envoy");
     // Old enough for the next one to be told from it by its age, which Envoy gives in whole seconds.
     wait_until("Envoy has run for some seconds", LIMIT, || {
-        let info = client::send(gateway.setup.face, &Request::new("GET", "envoy", "/server_info")).json();
+        let info =
+            client::send(gateway.setup.face, &Request::new("GET", &gateway.setup.face.to_string(), "/server_info"))
+                .json();
         let uptime = info["uptime_current_epoch"].as_str().and_then(|text| text.strip_suffix('s')?.parse::<u64>().ok());
         uptime.is_some_and(|seconds| seconds > 2)
     });

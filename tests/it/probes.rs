@@ -203,7 +203,7 @@ fn a_drain_says_where_a_stream_outlives_it() {
 fn the_probe_listener_turns_away_more_connections_than_probes_need() {
     let pod = Pod::start();
     wait_until("the probes hold", LIMIT, || pod.status("/ready") == 200);
-    let held: Vec<_> = (0..64).map(|_| std::net::TcpStream::connect(pod.probe).unwrap()).collect();
+    let held: Vec<_> = (0..256).map(|_| std::net::TcpStream::connect(pod.probe).unwrap()).collect();
     wait_until("one more is closed", LIMIT, || pod.status("/ready") == 0);
     drop(held);
     wait_until("there is room again", LIMIT, || pod.status("/ready") == 200);
