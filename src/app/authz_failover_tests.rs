@@ -1,5 +1,7 @@
 //! Another authz, with a replay window of its own, decides from now on: what was used before passes there no more.
 
+#![allow(clippy::disallowed_methods, reason = "test code may read clocks and write files")]
+
 use super::*;
 
 const STARTING: &str = "REPLAY_WINDOW_STARTING";

@@ -1,5 +1,7 @@
 //! Several authz processes for the same connections: the window they share on a real server, and none without.
 
+#![allow(clippy::disallowed_methods, reason = "test code may read clocks and write files")]
+
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
