@@ -50,7 +50,7 @@ impl<'a> SignedHeaders<'a> {
     /// bytes that are not UTF-8 or a control character other than a tab, or holds a comma although
     /// its form has none: that is what two joined headers look like. A signature and a digest of such a
     /// form verify nothing, and a digest that no signature covers counts for nothing: those are read as
-    /// [`UNREADABLE`], for whoever needs them to refuse.
+    /// `UNREADABLE`, for whoever needs them to refuse.
     pub fn collect<R: RequestView>(request: &'a R) -> Result<Self, DenyReason> {
         let mut found = Self::default();
         let mut seen = 0_u8;
