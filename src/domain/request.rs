@@ -1,5 +1,6 @@
 //! How the core sees a request: a view over borrowed bytes that any front can offer.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// How much a header section holds: its fields, and the bytes of all names and values.
@@ -33,6 +34,12 @@ impl HeaderSize {
     pub const fn is_within(self, most: Self) -> bool {
         self.fields <= most.fields && self.bytes <= most.bytes
     }
+}
+
+/// The name a provider may take a field's for: frameworks that follow CGI (RFC 3875 section 4.1.18) read `_` and `-` as one. Our
+/// Envoy lets no `_` through; somebody else's may.
+pub fn read_as(name: &str) -> Cow<'_, str> {
+    if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) }
 }
 
 /// What a front knows of the body at the moment it asks.

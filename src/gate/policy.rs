@@ -7,6 +7,7 @@ use crate::domain::connection::SECRETS_LOST;
 use crate::domain::decision::DenyReason;
 use crate::domain::request::BodyView;
 use crate::domain::request::RequestView;
+use crate::domain::request::read_as;
 use crate::domain::route::Route;
 use crate::domain::signature::ComponentSet;
 use crate::domain::snapshot::Rotation;
@@ -84,19 +85,15 @@ pub(super) fn check<'a, R: RequestView>(
 /// Whether the method is allowed, and whatever a header asks the provider to take it for. That no signature
 /// covers such a header matters only here: where every method is allowed, it allows nothing more.
 fn method_allowed<R: RequestView>(allowed: &[String], request: &R) -> bool {
-    let is_override = |name: &str| METHOD_OVERRIDES.iter().any(|header| is_read_as(name, header));
+    let is_override = |name: &str| {
+        let name = read_as(name);
+        METHOD_OVERRIDES.iter().any(|header| name.eq_ignore_ascii_case(header))
+    };
     allowed.is_empty()
         || allowed.iter().any(|method| method.as_bytes() == request.method())
             && request.headers().filter(|(name, _)| is_override(name)).all(|(_, value)| {
                 allowed.iter().any(|method| method.as_bytes().eq_ignore_ascii_case(value.trim_ascii()))
             })
-}
-
-/// Whether a provider may take a field for the one of this name: frameworks that follow CGI (RFC 3875 section 4.1.18) read
-/// `_` and `-` as one. Our Envoy lets no `_` through; somebody else's may.
-fn is_read_as(name: &str, header: &str) -> bool {
-    let letter = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() == header.len() && name.bytes().map(letter).eq(header.bytes())
 }
 
 /// Whether the remainder, as sent, lies at or below one of the prefixes.

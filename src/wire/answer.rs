@@ -29,6 +29,7 @@ use crate::domain::decision::Plan;
 use crate::domain::registration::Registering;
 use crate::domain::request::HeaderSize;
 use crate::domain::request::RequestView as _;
+use crate::domain::request::read_as;
 use crate::domain::time::UnixMillis;
 use crate::wire::envelope;
 use crate::wire::envelope::Envelope;
@@ -333,22 +334,20 @@ fn removals(check: &Check<'_>, connection: &Connection, set: &[HeaderValueOption
     let mut out: Vec<String> = Vec::with_capacity(12);
     for (name, _) in check.fields() {
         upgrade |= name == "upgrade";
-        // CGI and its followers read `_` as `-`; our own Envoy lets none through.
-        let read_as =
-            if guest && name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) };
+        let taken_for = if guest { read_as(name) } else { Cow::Borrowed(name) };
         let between = || {
-            BETWEEN_PROXIES.iter().any(|prefix| read_as.starts_with(prefix)) && read_as != SCHEME
-                || CLIENT.contains(&&*read_as)
+            BETWEEN_PROXIES.iter().any(|prefix| taken_for.starts_with(prefix)) && taken_for != SCHEME
+                || CLIENT.contains(&&*taken_for)
                 // One that only looks like the scheme is the agent's.
-                || read_as == SCHEME && name != SCHEME
+                || taken_for == SCHEME && name != SCHEME
                 // And so is one that only looks like what is injected.
-                || name.contains('_') && is_set(&read_as)
+                || name.contains('_') && is_set(&taken_for)
         };
-        let private = PROOF.contains(&&*read_as)
-            || OURS.iter().any(|prefix| read_as.starts_with(prefix))
-            || PRIVATE.contains(&&*read_as)
-            || OVERRIDES.contains(&&*read_as)
-            || TRACE.contains(&&*read_as) && !connection.settings.forward_trace
+        let private = PROOF.contains(&&*taken_for)
+            || OURS.iter().any(|prefix| taken_for.starts_with(prefix))
+            || PRIVATE.contains(&&*taken_for)
+            || OVERRIDES.contains(&&*taken_for)
+            || TRACE.contains(&&*taken_for) && !connection.settings.forward_trace
             || guest && between();
         if private && !is_set(name) && !out.iter().any(|listed| listed == name) {
             out.push(name.to_owned());
