@@ -1,8 +1,6 @@
 //! Authz on another host than admin: what its workload is sent, certificates that are replaced, and an admin that is away.
 
 use super::*;
-use crate::app::authz_health::AuthzDoor;
-use crate::app::authz_health::AuthzHealth;
 use crate::app::authz_health::AuthzTold;
 use crate::authz::FED;
 use crate::config::fleet::Reach;
@@ -270,15 +268,7 @@ async fn whoever_lost_its_state_is_not_ready_until_it_has_one_again() {
     assert_eq!(door.health(TIMEOUT).await.unwrap().health, AuthzHealth::NotServing);
     admin.publisher.set_workloads(vec![workload("billing", &["svc-one"])]);
     // Somebody else may have decided in between: it waits for as long from when it is given them.
-    let serving = async {
-        let mut now = START + 40;
-        while door.health(TIMEOUT).await.unwrap().health != AuthzHealth::Serving {
-            now += 1;
-            clock.set(now);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(TIMEOUT, serving).await.unwrap();
+    until_ready(&gateway).await;
     for service in ["", ENVOYS] {
         until_health(&channel, service, SERVING).await;
     }

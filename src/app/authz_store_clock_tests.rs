@@ -1,8 +1,6 @@
 //! A store whose clock is wrong, or that was another for a while.
 
 use super::*;
-use crate::app::authz_health::AuthzDoor;
-use crate::app::authz_health::AuthzHealth;
 use crate::app::authz_health::AuthzTold;
 
 /// The mark of the memory, in the words of the store.
@@ -59,9 +57,8 @@ async fn a_store_whose_clock_leaps_lets_no_replay_through_and_is_not_asked_until
     until(&second, &clock, STARTING).await;
     until(&first, &clock, STARTING).await;
     assert_eq!(told(&second, &signed(TARGET, b"ping", "late", UnixSeconds(START + 20))).await, STARTING);
-    clock.set(START + 40);
     for channel in [&first, &second] {
-        until(channel, &clock, ALLOWED).await;
+        open_again(channel, &clock, START + 40).await;
         assert_ne!(told(channel, &used).await, ALLOWED);
     }
     one.end().await;
@@ -80,8 +77,7 @@ async fn a_store_and_a_replica_that_leap_together_begin_a_memory_anew() {
     clock.leap(START + 400);
     store.leap(START + 400);
     until(&channel, &clock, STARTING).await;
-    clock.set(START + 420);
-    until(&channel, &clock, ALLOWED).await;
+    open_again(&channel, &clock, START + 420).await;
     gateway.end().await;
     admin.end().await;
 }
@@ -187,8 +183,7 @@ async fn a_store_that_is_demoted_and_promoted_again_lets_no_replay_through() {
     until(&second, &clock, STARTING).await;
     until(&first, &clock, STARTING).await;
     assert_eq!(told(&second, &used).await, STARTING);
-    clock.set(START + 40);
-    until(&second, &clock, ALLOWED).await;
+    open_again(&second, &clock, START + 40).await;
     // The window of this replica has seen it now, too.
     assert_ne!(told(&second, &used).await, ALLOWED);
     one.end().await;

@@ -22,6 +22,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::*;
+use crate::app::authz_health::AuthzDoor;
+use crate::app::authz_health::AuthzHealth;
 use crate::config::fleet::Reach;
 use crate::config::fleet::Workload;
 use crate::domain::ids::Namespace;
@@ -61,11 +63,15 @@ impl TestClock {
         clock
     }
 
-    /// Time passes.
+    /// Time passes; with clocks that follow second by second, so that whoever looks at two of them meanwhile finds none wrong.
     fn set(&self, seconds: u64) {
-        self.0.seconds.store(seconds, Ordering::Relaxed);
-        for file in self.0.followers.lock().unwrap().iter() {
-            turn(file, seconds);
+        let followers = self.0.followers.lock().unwrap();
+        let next = self.0.seconds.load(Ordering::Relaxed) + 1;
+        for now in if followers.is_empty() { seconds } else { next.min(seconds) }..=seconds {
+            self.0.seconds.store(now, Ordering::Relaxed);
+            for file in followers.iter() {
+                turn(file, now);
+            }
         }
     }
 
@@ -274,6 +280,18 @@ async fn health(channel: &Channel) -> i32 {
 /// Waits until authz says to Envoy that it decides.
 async fn serving(channel: &Channel) {
     until_health(channel, ENVOYS, SERVING).await;
+}
+
+/// Time passes until it is ready. Since when it has its connections it is told by the clock of admin, which no test sets.
+async fn until_ready(gateway: &Gateway) {
+    let (door, clock) = (AuthzDoor::unix(&gateway.folder.join("authz.sock")), &gateway.clock);
+    let becoming = async {
+        while door.health(TIMEOUT).await.unwrap().health != AuthzHealth::Serving {
+            clock.set(clock.seconds().0 + 1);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, becoming).await.expect("it is never ready");
 }
 
 /// What Envoy asks for.
