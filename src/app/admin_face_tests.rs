@@ -10,6 +10,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use super::*;
 
@@ -399,63 +400,73 @@ fn cases() -> u32 {
     std::env::var("SIGILUM_RANDOM_BODIES").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_body_is_our_fault() {
-    let gateway = Gateway::start().await;
-    assert_eq!(gateway.ask("POST", CONNECTIONS, &to("demo", "http://127.0.0.1:9")).await.status, 201);
-    let described = gateway.send("GET", "/openapi.json", &[], "").await.json();
-    let operations: Vec<_> = described["paths"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .flat_map(|(path, item)| {
-            item.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.clone()))
-        })
-        .collect();
-    assert!(operations.len() > 15);
-    let runtime = tokio::runtime::Handle::current();
-    let gateway = &gateway;
-    tokio::task::block_in_place(|| {
-        for (method, path) in &operations {
-            let config = Config { cases: cases(), failure_persistence: None, ..Config::default() };
-            let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]));
-            let id = prop::sample::select(vec!["demo", "other", "%2e%2e", "%00", "A"]);
-            let outcome = runner.run(&(id, body(), any::<bool>()), |(id, body, typed)| {
-                let path = path.replace("{id}", id).replace("{key}", id);
-                let length = body.len().to_string();
-                let mut request = format!(
-                    "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\nx-sigilum-admin-token: {TOKEN}\r\n\
-                     content-length: {length}\r\n",
-                    gateway.address
-                );
-                if typed || !body.is_empty() {
-                    request.push_str("content-type: application/json\r\n");
-                }
-                request.push_str("\r\n");
-                let request = [request.into_bytes(), body].concat();
-                let answer = runtime.block_on(gateway.raw(&request));
-                // A test that reaches nobody is 502, what is not there yet 501, not ready 503.
-                prop_assert!(
-                    answer.status < 500 || matches!(answer.status, 501..=503),
-                    "{} {}: {:?}",
-                    method,
-                    path,
-                    answer
-                );
-                prop_assert!(answer.status < 400 || answer.status == 502 || answer.json()["request_id"].is_string());
-                Ok(())
-            });
-            if let Err(error) = outcome {
-                panic!("{method} {path}: {error}");
-            }
+/// Sends random bodies to all methods of a path, of a gateway of its own: what one has made the next meets, and no store grows
+/// with what others were sent.
+fn disturb(runtime: &Handle, gateway: &Gateway, path: &str, methods: Vec<String>) {
+    let count = u32::try_from(methods.len()).unwrap();
+    let config = Config { cases: cases() * count, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]));
+    let id = prop::sample::select(vec!["demo", "other", "%2e%2e", "%00", "A"]);
+    let method = prop::sample::select(methods);
+    let outcome = runner.run(&(method, id, body(), any::<bool>()), |(method, id, body, typed)| {
+        let path = path.replace("{id}", id).replace("{key}", id);
+        let length = body.len().to_string();
+        let mut request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\nx-sigilum-admin-token: {TOKEN}\r\n\
+             content-length: {length}\r\n",
+            gateway.address
+        );
+        if typed || !body.is_empty() {
+            request.push_str("content-type: application/json\r\n");
         }
+        request.push_str("\r\n");
+        let request = [request.into_bytes(), body].concat();
+        let answer = runtime.block_on(gateway.raw(&request));
+        // A test that reaches nobody is 502, what is not there yet 501, not ready 503.
+        prop_assert!(answer.status < 500 || matches!(answer.status, 501..=503), "{} {}: {:?}", method, path, answer);
+        prop_assert!(answer.status < 400 || answer.status == 502 || answer.json()["request_id"].is_string());
+        Ok(())
     });
-    // It is alive, and everything that was made can be read.
-    let list = gateway.ask("GET", CONNECTIONS, "").await;
-    assert_eq!(list.status, 200);
-    assert_eq!(gateway.ask("GET", "/health", "").await.status, 200);
+    if let Err(error) = outcome {
+        panic!("{path}: {error}");
+    }
+}
+
+/// A gateway is alive after that, and everything that was made can be read.
+fn survives(runtime: &Handle, path: &str, methods: Vec<String>) {
+    let gateway = runtime.block_on(Gateway::start());
+    let ask = |method, path: &str, body| runtime.block_on(gateway.ask(method, path, body));
+    let demo = to("demo", "http://127.0.0.1:9");
+    assert_eq!(ask("POST", CONNECTIONS, &demo).status, 201);
+    disturb(runtime, &gateway, path, methods);
+    let list = ask("GET", CONNECTIONS, "");
+    assert_eq!(list.status, 200, "{path}");
+    assert_eq!(ask("GET", "/health", "").status, 200, "{path}");
     for one in list.json()["connections"].as_array().unwrap() {
         let id = one["id"].as_str().unwrap();
-        assert_eq!(gateway.ask("GET", &format!("/api/admin/connections/{id}"), "").await.json()["id"], id);
+        assert_eq!(ask("GET", &format!("/api/admin/connections/{id}"), "").json()["id"], id);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_body_is_our_fault() {
+    let described = Gateway::start().await.send("GET", "/openapi.json", &[], "").await.json();
+    let paths = described["paths"].as_object().unwrap();
+    let operations = |item: &Value| item.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect();
+    let paths: Vec<(String, Vec<String>)> = paths.iter().map(|(path, item)| (path.clone(), operations(item))).collect();
+    assert!(paths.iter().map(|(_, methods)| methods.len()).sum::<usize>() > 15);
+    let (paths, runtime) = (std::sync::Mutex::new(paths.into_iter()), Handle::current());
+    let next = || paths.lock().unwrap().next();
+    let work = || {
+        while let Some((path, methods)) = next() {
+            survives(&runtime, &path, methods);
+        }
+    };
+    // As many at once as these machines have cores.
+    tokio::task::block_in_place(|| {
+        std::thread::scope(|threads| {
+            threads.spawn(work);
+            threads.spawn(work);
+        });
+    });
 }
