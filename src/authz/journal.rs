@@ -249,7 +249,8 @@ impl Journal {
         let kept = lifetime(Duration::from_secs(longest));
         let (high, last) = if has_stepped_back(latest, now) {
             floor = stepped(now, floor, kept);
-            (now, now.0.saturating_add(kept))
+            // One that was used late has its whole age before it, and the step besides.
+            (now, now.0.saturating_add(kept.saturating_mul(2)))
         } else {
             (UnixSeconds(latest.max(now.0)), u64::MAX)
         };
@@ -327,12 +328,14 @@ impl Journal {
         written
     }
 
-    /// The wall clock has stepped back to `now`. What was signed while it was ahead is kept for its age and no longer, because
-    /// no segment is deleted before those that were begun earlier.
+    /// The wall clock has stepped back to `now`. What was signed while it was ahead is kept for twice its age and no longer, as the
+    /// window keeps it, because no segment is deleted before those that were begun earlier.
     pub fn turn_back(&mut self, now: UnixSeconds, max_age: Duration) {
         self.high = now;
-        self.floor = stepped(now, self.floor, lifetime(max_age));
-        let last = now.0.saturating_add(lifetime(max_age));
+        // Where it is not known for how old a signature requests are accepted, as they were.
+        let lifetime = lifetime(max_age.max(Duration::from_secs(self.current.max_age)));
+        self.floor = stepped(now, self.floor, lifetime);
+        let last = now.0.saturating_add(lifetime.saturating_mul(2));
         self.current.last_expiry = self.current.last_expiry.min(last);
         for segment in &mut self.older {
             segment.last_expiry = segment.last_expiry.min(last);

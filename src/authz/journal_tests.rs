@@ -64,6 +64,34 @@ fn a_restart_forgets_nothing_and_refuses_nothing_else() {
 }
 
 #[test]
+fn what_was_used_while_the_clock_was_ahead_is_known_for_its_whole_age_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "ahead", at(100), at(100), MAX_AGE).unwrap();
+    drop((journal, window));
+    // The clock is right again.
+    let (mut journal, mut window, _) = open(folder.path(), at(2));
+    admit(&mut journal, &mut window, "right", at(50), at(50), MAX_AGE).unwrap();
+    assert_eq!(admit(&mut journal, &mut window, "ahead", at(100), at(399), MAX_AGE), Err(AdmitRefusal::Replayed));
+}
+
+#[test]
+fn a_step_back_that_is_noticed_before_a_state_is_there_deletes_nothing_early() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, mut window) = settled(folder.path());
+    admit(&mut journal, &mut window, "ahead", at(100), at(100), MAX_AGE).unwrap();
+    journal.turn_back(at(2), Duration::ZERO);
+    for minute in 0..5 {
+        let now = at(20 + minute * 61);
+        let entry = ReplayWindow::new(10, journal.hash_key).admit(&KEY, "more", now, MAX_AGE, clocks(now)).unwrap();
+        journal.append(&entry, MAX_AGE, now).unwrap();
+    }
+    drop((journal, window));
+    let (mut journal, mut window, _) = open(folder.path(), at(300));
+    assert_eq!(admit(&mut journal, &mut window, "ahead", at(100), at(399), MAX_AGE), Err(AdmitRefusal::Replayed));
+}
+
+#[test]
 fn without_a_journal_older_requests_are_refused_even_after_another_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (mut journal, mut window, found) = open(folder.path(), NOW);

@@ -21,6 +21,7 @@ use siphasher::sip128::SipHasher24;
 
 use crate::domain::ids::PublicKey;
 use crate::domain::time::CLOCK_SKEW;
+use crate::domain::time::MonotonicMillis;
 use crate::domain::time::Now;
 use crate::domain::time::UnixSeconds;
 
@@ -113,6 +114,8 @@ pub struct ReplayWindow {
     live: usize,
     /// `None`: no clock was looked at but by [`Self::restore`].
     pace: Option<Pace>,
+    /// The latest moment at which anybody looked at the clocks.
+    looked: Option<MonotonicMillis>,
     /// The second by which entries expire. It begins as the wall clock's.
     high: Option<u64>,
     /// Requests created up to this second are refused.
@@ -136,6 +139,7 @@ impl ReplayWindow {
             by_second: VecDeque::new(),
             live: 0,
             pace: None,
+            looked: None,
             high: None,
             floor: None,
             lifted: false,
@@ -157,7 +161,9 @@ impl ReplayWindow {
         now: Now,
     ) -> Result<Entry, AdmitRefusal> {
         self.look(now, max_age);
-        let (high, wall) = (self.high.unwrap_or(0), now.seconds().0);
+        // Somebody may have looked later than this caller did, who was held up: what has expired by then is not known any more.
+        let behind = self.looked.map_or(0, |looked| looked.since(now.monotonic).div_ceil(1000));
+        let (high, wall) = (self.high.unwrap_or(0), now.seconds().0.saturating_add(behind));
         let expires_at = self.expiry(created, max_age, wall)?;
         let entry = self.entry(key, nonce, expires_at);
         // A replay is called one even where the window is full: the client should not try again.
@@ -213,6 +219,7 @@ impl ReplayWindow {
             }
         }
         self.pace = Some(pace);
+        self.looked = self.looked.max(Some(now.monotonic));
         self.advance(pace.seconds(now));
         stepped
     }

@@ -35,6 +35,18 @@ fn clocks(wall: u64, monotonic: u64) -> Now {
     Now { wall: UnixMillis(millis(wall)), monotonic: MonotonicMillis(millis(monotonic)) }
 }
 
+#[test]
+fn whoever_was_held_up_is_judged_by_when_others_looked() {
+    let mut window = ReplayWindow::new(10, [0; 16]);
+    let judge = |window: &mut ReplayWindow, at: u64| {
+        window.admit(&PublicKey::new([7; 32]), "once", UnixSeconds(1_000), Duration::from_secs(300), clocks(at, at))
+    };
+    judge(&mut window, 1_000).unwrap();
+    // It was read in time, and the machine slept before it was judged; somebody else was first after that.
+    window.look(clocks(9_000, 9_000), Duration::from_secs(300));
+    assert_eq!(judge(&mut window, 1_290), Err(AdmitRefusal::Starting));
+}
+
 fn admit(window: &mut ReplayWindow, holder: u32, nonce: &str, created: u64, now: u64) -> Result<Entry, AdmitRefusal> {
     admit_at(window, holder, nonce, created, at(now))
 }
