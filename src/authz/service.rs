@@ -334,7 +334,7 @@ impl<C: Clock> Authz<C> {
     async fn ask(&self, asking: Asking, now: Now) -> Result<Ruling, Against> {
         let Asking { plan, admission, max_age } = asking;
         let admitted = match &self.shared {
-            Some(shared) => shared.admit(&admission, max_age, now).await,
+            Some(shared) => shared.admit(&admission, max_age, now, &self.clock).await,
             None => Err(DenyReason::ReplayStoreUnavailable),
         };
         match admitted {

@@ -26,12 +26,10 @@ use crate::domain::replay::mark::Mark;
 use crate::domain::replay::store_clock::Reading;
 use crate::domain::replay::store_clock::StoreClock;
 use crate::domain::time::CLOCK_SKEW;
-use crate::domain::time::MonotonicMillis;
 use crate::domain::time::Now;
 use crate::domain::time::UnixMillis;
 use crate::domain::time::UnixSeconds;
 use crate::sys::clock::Clock;
-use crate::sys::clock::Stopwatch;
 use crate::sys::key_store::KeyConnection;
 use crate::sys::key_store::KeyStore;
 use crate::sys::key_store::KeyStoreError;
@@ -176,8 +174,15 @@ impl SharedWindow {
     }
 
     /// Uses the nonce for all replicas, after the window of this process has. `max_age` is that by which the request was
-    /// not too old.
-    pub async fn admit(&self, admission: &Admission, max_age: Duration, now: Now) -> Result<(), DenyReason> {
+    /// not too old `now`, when its decision began: whatever held it up since, the store's answer counts for as long alone as
+    /// the store remembers longer than it must.
+    pub async fn admit<C: Clock>(
+        &self,
+        admission: &Admission,
+        max_age: Duration,
+        now: Now,
+        clock: &C,
+    ) -> Result<(), DenyReason> {
         self.want(max_age);
         let Some(connected) = self.connected.load_full() else { return Err(DenyReason::ReplayStoreUnavailable) };
         let Connected { connection, identity, server } = &*connected;
@@ -186,11 +191,16 @@ impl SharedWindow {
             return Err(DenyReason::ReplayWindowStarting);
         }
         let life = life(mark.expires_at(admission.created), now);
-        let watch = Stopwatch::start();
+        let before = clock.now();
         let asked = connection.first_use(place, &key(admission), life, self.deadline).await;
+        let after = clock.now();
         match asked {
+            // This process, or the machine, stood still: neither says anything of the store's clock.
+            Ok(_) if u128::from(after.monotonic.since(now.monotonic)) > CLOCK_SKEW.as_millis() => {
+                Err(DenyReason::ReplayStoreUnavailable)
+            }
             // It may have forgotten this nonce already, or will too early.
-            Ok(told) if self.is_off(server, &reading(told.at, now, watch.elapsed())) => {
+            Ok(told) if self.is_off(server, &Reading { at: told.at, before, after }) => {
                 self.give_up(&connected);
                 Err(DenyReason::ReplayStoreUnavailable)
             }
@@ -448,14 +458,6 @@ fn apart(seconds: i64) -> KeyStoreError {
 /// The second that has not begun before this moment.
 const fn up(at: UnixMillis) -> UnixSeconds {
     UnixSeconds(at.0.div_ceil(1000))
-}
-
-/// Our clocks around an answer that took some time.
-fn reading(at: UnixMillis, before: Now, took: Duration) -> Reading {
-    let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    let wall = UnixMillis(before.wall.0.saturating_add(took));
-    let monotonic = MonotonicMillis(before.monotonic.0.saturating_add(took));
-    Reading { at, before, after: Now { wall, monotonic } }
 }
 
 /// What is remembered of a nonce: 16 bytes of SHA-256 over key and nonce, the same on every replica without a secret
