@@ -50,7 +50,8 @@
 //! Two processes that decide for one connection therefore must share what
 //! they remember, and `admin`, which sees all streams, holds them to it: every authz says which memory it decides with, and of two
 //! with different memories one decides for the connections they have in common (condition `ReplayShared`): the one that
-//! decides for more connections in all, and with as many the one that came first. The other keeps what is its own alone; where
+//! decides for more connections in all, and with as many the one that came first; one that cannot ask its shared window comes last, since
+//! the others may have another memory by then. The other keeps what is its own alone; where
 //! that is nothing it is refused (`FAILED_PRECONDITION`), drops its state and answers `NOT_READY`. First come first served for all
 //! would let whoever has one sidecar's certificate connect first after a restart of `admin` and stop the gateway of all others; a
 //! clash of two takes from nobody what they do not share. A window without a

@@ -234,17 +234,19 @@ impl Seats {
 
     /// Deals the connections out: one that two would decide for with different windows is given to the one that decides
     /// for more in all, so that whoever has one connection's certificate takes the others from nobody; of two with the
-    /// same reach, to whoever came first. Says whether anybody but this one decides for something else than before.
+    /// same reach, to whoever came first. One that cannot ask its shared window decides nothing anyway, and by then the others may
+    /// have another memory: it comes last. Says whether anybody but this one decides for something else than before.
     fn deal(&mut self, id: u64) -> bool {
         let reach = |(id, seat): (&u64, &Seat)| {
             let admitted = seat.admitted.as_ref()?;
-            Some((Reverse(admitted.wanted.reach()), admitted.order, *id))
+            let is_failing = seat.state.report.as_ref().is_some_and(|report| report.replay_store_failing);
+            Some((is_failing, Reverse(admitted.wanted.reach()), admitted.order, *id))
         };
         let mut turns: Vec<_> = self.taken.iter().filter_map(reach).collect();
         turns.sort_unstable();
         let mut served: Vec<(&str, &str, Scope)> = Vec::with_capacity(turns.len());
         let mut dealt = Vec::with_capacity(turns.len());
-        for (_, _, id) in turns {
+        for (.., id) in turns {
             let Some((seat, admitted)) =
                 self.taken.get(&id).and_then(|seat| seat.admitted.as_ref().map(|admitted| (seat, admitted)))
             else {
@@ -294,6 +296,7 @@ mod tests {
 
     use super::*;
     use crate::domain::time::UnixMillis;
+    use crate::wire::state::proto;
 
     const NOW: MonotonicMillis = MonotonicMillis(1 << 40);
 
@@ -315,6 +318,26 @@ mod tests {
         assert!(seats.conflict(MonotonicMillis(NOW.0 + TOLD_MS)).is_none(), "it is not told for ever");
         assert!(!seats.leave(one, wall(0)));
         seats.admit(two, "local:b", &Scope::Everything, NOW).unwrap();
+    }
+
+    #[test]
+    fn whoever_cannot_ask_its_window_keeps_nobody_away() {
+        let mut seats = Seats::default();
+        let [cut_off, one, two] = std::array::from_fn(|_| seats.take(None).unwrap());
+        for id in [cut_off, one, two] {
+            seats.admit(id, "shared:old", &Scope::Everything, NOW).unwrap();
+        }
+        let failing = proto::Report { replay_store_failing: true, ..proto::Report::default() };
+        seats.get(cut_off).unwrap().report = Some(failing.clone());
+        seats.get(one).unwrap().report = Some(failing);
+        // The two come again with what the store remembers since; the third cannot know of that.
+        for id in [one, two] {
+            seats.leave(id, wall(0));
+        }
+        let [one, two] = std::array::from_fn(|_| seats.take(None).unwrap());
+        assert_eq!(seats.admit(one, "shared:new", &Scope::Everything, NOW), Ok((Scope::Everything, true)));
+        assert_eq!(seats.admit(two, "shared:new", &Scope::Everything, NOW), Ok((Scope::Everything, false)));
+        seats.hold(cut_off, &Scope::Everything, false, NOW).unwrap_err();
     }
 
     #[test]
