@@ -16,7 +16,7 @@ use crate::sys::tasks::Tasks;
 #[derive(Debug, Clone)]
 pub(super) struct Window {
     pub(super) shared: Option<Arc<SharedWindow>>,
-    local: watch::Receiver<Option<String>>,
+    local: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Window {
@@ -37,12 +37,18 @@ impl Window {
             let store = KeyStore { host, port, database, username: shared.username.clone(), password, trust };
             Arc::new(SharedWindow::new(store, shared.timeout))
         });
-        let local = local.map_or_else(String::new, |id| format!("local:{id}"));
-        Self { shared, local: watch::channel(Some(local)).1 }
+        let local = local.map_or_else(String::new, |id| named(&id));
+        Self { shared, local: Arc::new(watch::channel(Some(local)).0) }
+    }
+
+    /// Says the id that is kept with the journal, where it was not known before the journal was read.
+    pub(super) fn is(&self, local: &str) {
+        let name = Some(named(local));
+        self.local.send_if_modified(|known| std::mem::replace(known, name.clone()) != name);
     }
 
     pub(super) fn name(&self) -> watch::Receiver<Option<String>> {
-        self.shared.as_ref().map_or_else(|| self.local.clone(), |shared| shared.name())
+        self.shared.as_ref().map_or_else(|| self.local.subscribe(), |shared| shared.name())
     }
 
     /// Keeps the shared window connected.
@@ -51,4 +57,8 @@ impl Window {
             tasks.spawn("shared-replay", |stop| shared.run(clock, stop));
         }
     }
+}
+
+fn named(local: &str) -> String {
+    format!("local:{local}")
 }

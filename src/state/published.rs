@@ -61,6 +61,8 @@ pub(super) struct Published {
     first: u64,
     version: u64,
     settings: proto::Settings,
+    /// The oldest signature that was accepted since this process began, in seconds.
+    oldest: u64,
     connections: BTreeMap<String, Arc<proto::Connection>>,
     /// Those there were when this process began.
     old: Arc<BTreeSet<String>>,
@@ -88,6 +90,7 @@ impl Published {
             incarnation: state.incarnation,
             first: state.version,
             version: state.version,
+            oldest: state.settings.max_age_seconds,
             settings: state.settings,
             connections: BTreeMap::new(),
             old: Arc::new(state.connections.iter().map(|connection| connection.id.clone()).collect()),
@@ -133,11 +136,11 @@ impl Published {
         held.epoch == self.epoch && held.version > self.version
     }
 
-    /// For how long after it was signed a request may be used somewhere, in milliseconds: the age it may have, the skew of the
-    /// clock that signed it, and the skews of the two that judge it.
+    /// For how long after it was signed a request may be used somewhere, in milliseconds: the age it may have, or may have again, the
+    /// skew of the clock that signed it, and the skews of the two that judge it.
     pub(super) fn memory(&self) -> u64 {
         let skews = CLOCK_SKEW.as_secs().saturating_mul(3);
-        self.settings.max_age_seconds.saturating_add(skews).saturating_mul(1000)
+        self.oldest.saturating_add(skews).saturating_mul(1000)
     }
 
     /// One connection.
@@ -240,6 +243,7 @@ impl Published {
             Change::Settings(mut settings) => {
                 // No setting: whoever drains says until when.
                 settings.draining_until_ms = self.settings.draining_until_ms;
+                self.oldest = self.oldest.max(settings.max_age_seconds);
                 self.settings = settings.clone();
                 Change::Settings(settings)
             }
