@@ -114,6 +114,13 @@ pub fn take_one(address: SocketAddr, others: bool) -> Result<Option<Held>, PortE
 }
 
 fn bind(address: SocketAddr) -> io::Result<Held> {
+    // Nearly always nobody had the port lately. Then it is held without a moment of listening, in which somebody could be let in
+    // whom nobody answers.
+    #[cfg(target_os = "linux")]
+    match bind_alone(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+        bound => return bound,
+    }
     // The standard library sets SO_REUSEADDR, never SO_REUSEPORT: old connections do not matter, listeners do.
     let socket = TcpListener::bind(address)?;
     let bound = socket.local_addr()?;
@@ -130,6 +137,21 @@ fn bind(address: SocketAddr) -> io::Result<Held> {
     // Only while it listens, a socket that has the option keeps others that have it from the port.
     sockopt::set_socket_reuseaddr(&socket, false)?;
     Ok(Held { socket, address: bound })
+}
+
+/// Binds an address that nothing has, not even what is left of a connection.
+#[cfg(target_os = "linux")]
+fn bind_alone(address: SocketAddr) -> io::Result<Held> {
+    use rustix::net::AddressFamily;
+    use rustix::net::SocketFlags;
+    use rustix::net::SocketType;
+
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &address)?;
+    let socket = TcpListener::from(socket);
+    let address = socket.local_addr()?;
+    Ok(Held { socket, address })
 }
 
 fn no_such_family(error: &io::Error, host: IpAddr) -> bool {
