@@ -258,6 +258,22 @@ async fn wrong_passwords_of_this_machine_wait_after_ten_and_the_right_one_does_n
 }
 
 #[tokio::test]
+async fn wrong_guesses_at_a_short_token_wait_as_those_at_a_password_do() {
+    let gateway = Gateway::start_with(|config| config.token = Some(Secret::new("abc".to_owned()))).await;
+    let ask = async |token: &str| {
+        let answer = gateway.send("GET", CONNECTIONS, &[("x-sigilum-admin-token", token)], "").await;
+        (answer.status, answer.code())
+    };
+    let began = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(ask("abd").await, (403, "ADMIN_TOKEN_REQUIRED".to_owned()));
+    }
+    assert_eq!(ask("abd").await, (429, "AUTH_RATE_LIMITED".to_owned()));
+    assert_eq!(ask("abc").await.0, 200);
+    assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn another_password_in_its_file_counts_with_the_next_request_and_is_in_the_audit() {
     let (gateway, file) = with_password_file("the first passphrase").await;
     let ask = async |password: &str| {

@@ -93,8 +93,8 @@ pub fn check_token(text: &str) -> Result<(), &'static str> {
     if !is_short(text) && visible { Ok(()) } else { Err("must be at least 16 visible ASCII characters without blanks") }
 }
 
-/// Judges a token that a person chose for a gateway which this machine alone reaches: programs of it that could try them all
-/// could as well read where it stands, so a short one is theirs to choose.
+/// Judges a token that a person chose for a gateway which this machine alone reaches: most programs of it could as well read
+/// where it stands, so a short one is theirs to choose. Wrong ones are answered slowly then, as wrong passwords are.
 pub fn check_local_token(text: &str) -> Result<(), &'static str> {
     let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_short(text) && visible && !is_placeholder(text) { Ok(()) } else { check_token(text) }
