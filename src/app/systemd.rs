@@ -42,10 +42,10 @@ pub const MASTER_KEY: &str = "gateway-master-key";
 pub const STATE: &str = "sigilum-gateway";
 /// The first line of every unit of ours: what does not begin so is somebody else's.
 pub const MARK: &str = "# Written by `sigilum`; changes are lost with its next installation.";
-/// Exit code after which starting the gateway again does not help: the configuration is wrong.
-const CONFIG: &str = "78";
+/// Exit codes after which starting the gateway again does not help: an option or the configuration is wrong.
+const WRONG: &str = "64 78";
 /// The same for the bridge, whose session may be over as well.
-const FINAL: &str = "42 78";
+const FINAL: &str = "42 64 78";
 /// What a supervisor takes beyond its drain, in seconds.
 pub const STOP_GRACE: u64 = 40;
 
@@ -167,7 +167,7 @@ pub fn render(unit: &Unit<'_>) -> Result<String, UnitError> {
     }
     lines.push("Restart=always".to_owned());
     let (restart, stop, last) = match unit.kind {
-        Kind::Gateway => (5, unit.drain_seconds.saturating_add(STOP_GRACE), CONFIG),
+        Kind::Gateway => (5, unit.drain_seconds.saturating_add(STOP_GRACE), WRONG),
         Kind::Pair => (2, 10, FINAL),
     };
     lines.push(format!("RestartSec={restart}"));

@@ -113,7 +113,7 @@ fn a_gateway_says_itself_that_it_is_ready_and_lives() {
         "RestartSec=5",
         "StartLimitIntervalSec=60",
         "StartLimitBurst=5",
-        "RestartPreventExitStatus=78",
+        "RestartPreventExitStatus=64 78",
         "SuccessExitStatus=143",
         "TimeoutStartSec=60",
         "LimitCORE=0",
@@ -129,7 +129,8 @@ fn a_gateway_says_itself_that_it_is_ready_and_lives() {
 
 #[test]
 fn a_session_that_is_over_is_not_started_again_and_no_process_is_left() {
-    for (kind, last) in [(GATEWAY, "RestartPreventExitStatus=78"), (Kind::Pair, "RestartPreventExitStatus=42 78")] {
+    for (kind, last) in [(GATEWAY, "RestartPreventExitStatus=64 78"), (Kind::Pair, "RestartPreventExitStatus=42 64 78")]
+    {
         let text = rendered(kind, &[], &[]);
         for line in ["Restart=always", last, "KillMode=mixed", "WantedBy=default.target"] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");

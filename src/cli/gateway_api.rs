@@ -67,10 +67,21 @@ pub(crate) fn token_for(config: &Config, url: &str) -> Result<Option<Secret>, Cl
     }
     let credential = credential(config);
     let token = credential.read()?;
+    if token.is_some() && config.admin_url == url {
+        check_guarded(config)?;
+    }
     if token.is_some() && is_unproven(config, &credential, url) {
         check_listener(url, &config.paths.data_dir, &config.paths.run_dir)?;
     }
     Ok(token)
+}
+
+/// Refuses the gateway's address where others would read a token on the way.
+pub(crate) fn check_guarded(config: &Config) -> Result<(), CliError> {
+    config.admin_url_refused.map_or(Ok(()), |why| {
+        let url = &config.admin_url;
+        Err(CliError::new(Outcome::Config, format!("the gateway's address {url} {why}; see GATEWAY_ADMIN_URL")))
+    })
 }
 
 /// Whether this credential goes to that address only after a look at who listens there: nobody named the address, and the

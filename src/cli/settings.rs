@@ -475,7 +475,7 @@ fn blank_token(name: &str) -> Option<String> {
 /// Settings of a process that must do without files: options, environment, defaults.
 pub(crate) fn load_without_files(flags: &Flags) -> Result<Config, CliError> {
     let sources = Sources { flags, env: &env::lookup, saved: &|_| None, machine: &machine_facts };
-    config::load(sources, None).map_err(|mistakes| CliError::new(Outcome::Config, mistakes.to_string()))
+    config::load(sources, None).map_err(|mistakes| CliError::from(Refused::Mistakes(mistakes)))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::config::load::parse_url;
 use crate::config::loader::Loader;
 use crate::config::loader::Shape;
 use crate::config::loader::parse_boolean;
+use crate::config::mistake::Place;
 use crate::config::parts::AccessMode;
 use crate::config::parts::AdminAccess;
 use crate::config::parts::AdminTls;
@@ -28,13 +29,14 @@ use crate::config::remote;
 /// Longest name of a client certificate, in bytes (RFC 5280 leaves it open; a URI of an identity is far shorter).
 const MAX_NAME: usize = 1024;
 
-/// Reads the settings and judges the listeners by them; with the address at which commands reach the admin API.
+/// Reads the settings and judges the listeners by them; with the address at which commands reach the admin API, and why no token
+/// may be sent there.
 pub(super) fn read(
     loader: &mut Loader<'_>,
     ingress: Option<&[SocketAddr]>,
     admin: Option<&[SocketAddr]>,
     allow_insecure: bool,
-) -> Option<(AdminAccess, String)> {
+) -> Option<(AdminAccess, String, Option<&'static str>)> {
     let unsigned = is(loader, &keys::ALLOW_UNSIGNED_PROXY, true);
     let checks_off = is(loader, &keys::REQUIRE_SIGNED_ADMIN_CHECKS, false);
     if unsigned {
@@ -59,9 +61,10 @@ pub(super) fn read(
     let trust = trust(loader);
     let url = loader.read(&keys::ADMIN_URL, Shape::Text, parse_url);
     // What is sent to an address of this machine does not leave it.
-    if let Some(url) = url.as_deref().filter(|url| !is_own(url, admin))
-        && let Err(why) = remote::check_guarded(url, allow_insecure)
-    {
+    let refused = url.as_deref().filter(|url| !is_own(url, admin));
+    let refused = refused.and_then(|url| remote::check_guarded(url, allow_insecure).err());
+    // What a shared environment says may be for another process; whoever sends a token judges it.
+    if let Some(why) = refused.filter(|_| matches!(loader.outside(&keys::ADMIN_URL), Some((Place::Flag(_), _)))) {
         loader.blame(&keys::ADMIN_URL, why.to_owned());
     }
     let (mode, allowed_hosts, allowed_origins) = (mode?, allowed_hosts?, allowed_origins?);
@@ -72,7 +75,11 @@ pub(super) fn read(
     });
     // Whoever reads our file is on our machine; elsewhere a certificate must prove its name.
     trust.own_cert_file = tls.as_ref().map(|tls| tls.cert_file.clone()).filter(|_| is_own(&url, admin));
-    Some((AdminAccess { mode, token, password, metrics, proxy, allowed_origins, allowed_hosts, tls, trust }, url))
+    Some((
+        AdminAccess { mode, token, password, metrics, proxy, allowed_origins, allowed_hosts, tls, trust },
+        url,
+        refused,
+    ))
 }
 
 /// Whether a truth value is this one.

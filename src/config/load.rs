@@ -74,6 +74,11 @@ impl Flags {
         }
     }
 
+    /// Takes the option of `key` away again.
+    pub fn take(&mut self, key: &Key) -> Option<String> {
+        self.said.remove(key.flag?)
+    }
+
     /// Puts another default in the place of the built-in one.
     pub(super) fn set_default(&mut self, key: &Key, value: impl Into<String>) {
         self.defaults.insert(key.name(), value.into());
@@ -258,10 +263,12 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
     let mut declared = declared(loader, &secrets, &policy);
     let workloads = fleet::workloads(loader.file.parts.remove("workloads"), &mut loader.mistakes);
 
-    let (mut access, admin_url) = access?;
+    let (mut access, admin_url, mut admin_url_refused) = access?;
     let (mode, remote) = mode?;
     let admin_url = remote::address(loader, remote.as_ref(), admin_url);
     if let Some(remote) = remote.as_ref().filter(|remote| remote.url == admin_url) {
+        // Its own address was judged where it was read.
+        admin_url_refused = None;
         access.trust.own_cert_file = None;
         access.trust.fingerprint.clone_from(&remote.fingerprint);
     }
@@ -296,6 +303,7 @@ fn build(loader: &mut Loader<'_>, config_file: Option<PathBuf>) -> Option<Config
         api_url: api_url?,
         api_url_set: loader.is_set(&keys::API_URL),
         admin_url,
+        admin_url_refused,
         admin_url_set: loader.is_set(&keys::ADMIN_URL),
         paths: Paths { home: loader.home(), config_file, data_dir, run_dir, run_behind, service_catalog },
         listen,

@@ -51,6 +51,8 @@ pub struct Config {
     pub api_url_set: bool,
     /// Where commands of this machine reach the admin API, without a trailing slash.
     pub admin_url: String,
+    /// Why no token may be sent to that address; `None`: it may.
+    pub admin_url_refused: Option<&'static str>,
     /// Whether somebody set that address; else it is the one `admin` listens on, on this machine.
     pub admin_url_set: bool,
     /// Where things lie.

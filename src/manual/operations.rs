@@ -89,7 +89,7 @@
 //!
 //! The unit is `Type=notify`: READY comes when everything answers, WATCHDOG while the supervisor works and `admin` answers, at
 //! a sixth of `WatchdogSec`. So a frozen `admin` has the whole restarted after 30 s. While it starts or drains its own deadlines hold.
-//! `RestartPreventExitStatus=78` keeps a wrong configuration, a port or a lock of somebody else from being tried for ever.
+//! `RestartPreventExitStatus=64 78` keeps a wrong option or configuration, a port or a lock of somebody else from being tried for ever.
 //! A port that only an outgoing connection has is waited for, 15 s, then the exit code is 75 and the unit starts again.
 //! `last-shutdown.json` in the data folder says why the last supervisor ended; after SIGKILL it says nothing.
 //!

@@ -40,6 +40,16 @@ fn no_token_goes_in_clear_to_another_machine() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains("must be https") && said.contains("SIGILUM_ALLOW_INSECURE_PRIVATE_WS"), "{said}");
     }
+    // Whoever sends no token there is not concerned, nor is the bridge of the gateway that listens at that address.
+    for arguments in [
+        &["gateway", "envoy-config"][..],
+        &["gateway", "config", "check"],
+        &["--gateway-admin-url", ELSEWHERE, "gateway", "pair", "--own-gateway", "--status"],
+    ] {
+        let output = person.command(arguments).env("GATEWAY_ADMIN_URL", ELSEWHERE).output().unwrap();
+        let said = text_of(&output.stdout) + &text_of(&output.stderr);
+        assert!(!said.contains("must be https") && output.status.code() != Some(64), "{arguments:?}: {said}");
+    }
     // The switch is for private networks; that one is none.
     let mut command = person.command(&["connection", "list"]);
     let command = command.env("GATEWAY_ADMIN_URL", ELSEWHERE).env("SIGILUM_ALLOW_INSECURE_PRIVATE_WS", "1");

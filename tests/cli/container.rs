@@ -163,6 +163,15 @@ fn a_socket_in_a_folder_of_strangers_is_not_made() {
 }
 
 #[test]
+fn a_mistake_in_an_option_of_a_role_is_one_of_usage() {
+    let person = Person::new();
+    let run = format!("/{}", "deep".repeat(30));
+    let authz =
+        ["gateway", "authz", "--listen", "unix:/nowhere/a.sock", "--state", "unix:/nowhere.sock", "--run-dir", &run];
+    assert_eq!(person.run(&authz).status.code(), Some(64));
+}
+
+#[test]
 fn a_container_that_runs_something_else_is_not_healthy() {
     let person = Person::new();
     let output = person.run(&["health", "--container"]);

@@ -282,6 +282,7 @@ fn warn(pairing: &Pairing, config: &Config, voice: &mut Voice<'_>) -> Result<(),
     if in_clear(&pairing.api_url) {
         voice.warn(&format!("the pair code and what is relayed go to {} in clear; use https", pairing.api_url));
     }
+    gateway_api::check_guarded(config)?;
     if in_clear(&pairing.admin_url) {
         voice.warn(&format!("the admin token goes to {} in clear; use https", pairing.admin_url));
     }
