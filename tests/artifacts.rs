@@ -51,8 +51,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The YAML documents below a folder of the repository, with their files; none where it does not exist.
-fn documents(folder: &str) -> Vec<(PathBuf, Value)> {
+/// The files below a folder of the repository whose names end in one of these; none where it does not exist.
+fn files(folder: &str, kinds: &[&str]) -> Vec<PathBuf> {
     let mut folders = vec![root().join(folder)];
     let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -60,13 +60,22 @@ fn documents(folder: &str) -> Vec<(PathBuf, Value)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|kind| kind == "yaml" || kind == "yml") {
-                let text = fs::read_to_string(&path).unwrap();
-                found.extend(serde_yaml::Deserializer::from_str(&text).map(|document| {
-                    (path.clone(), Value::deserialize(document).unwrap_or_else(|error| panic!("{path:?}: {error}")))
-                }));
+            } else if path.extension().is_some_and(|kind| kinds.iter().any(|wanted| kind == *wanted)) {
+                found.push(path);
             }
         }
+    }
+    found
+}
+
+/// The YAML documents below a folder of the repository, with their files; none where it does not exist.
+fn documents(folder: &str) -> Vec<(PathBuf, Value)> {
+    let mut found = Vec::new();
+    for path in files(folder, &["yaml", "yml"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        found.extend(serde_yaml::Deserializer::from_str(&text).map(|document| {
+            (path.clone(), Value::deserialize(document).unwrap_or_else(|error| panic!("{path:?}: {error}")))
+        }));
     }
     found
 }

@@ -41,7 +41,9 @@
 //!
 //! A kubelet asks at the pod's address, where a sidecar has nothing else: hence the probe listener, which answers two paths and is not
 //! in the file of a laptop. Liveness never asks for more than the process itself: an authz without a state is not helped by a
-//! restart, and a restart of Envoy because authz is away would cut streams. Requests are counted against no probe.
+//! restart, and a restart of Envoy because authz is away would cut streams. Requests are counted against no probe. One thing makes
+//! a living Envoy fail it: `/ready` is 503 once its health check was failed. A pod that ends is probed no more, but an Envoy that
+//! somebody drained by hand (`gateway drain --envoy`), in a pod that is to stay, is restarted after 30 s.
 //!
 //! An authz whose certificate no workload names is refused by admin, gets no state and is not ready; both say so in their logs. One whose
 //! own certificate is past its time does not start.

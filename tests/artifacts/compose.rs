@@ -2,7 +2,9 @@
 
 use serde_yaml::Value;
 
+use super::files;
 use super::read;
+use super::root;
 
 fn compose(name: &str) -> Value {
     let mut file: Value = serde_yaml::from_str(&read(&format!("deploy/{name}"))).unwrap();
@@ -50,6 +52,27 @@ fn the_builder_is_pinned_and_both_bases_may_be_replaced() {
     assert_eq!(argument("RUNTIME_IMAGE"), "scratch");
     let bases: Vec<_> = dockerfile.lines().filter(|line| line.starts_with("FROM ")).collect();
     assert_eq!(bases, ["FROM ${BUILD_IMAGE} AS build", "FROM ${RUNTIME_IMAGE}"]);
+}
+
+#[test]
+fn the_builder_is_given_every_file_the_program_includes() {
+    let (ignored, dockerfile) = (read(".dockerignore"), read("deploy/Dockerfile"));
+    let given = ["envoy", "proto", "src"];
+    for folder in given {
+        assert!(ignored.lines().any(|line| line == format!("!{folder}")), "{folder}");
+        assert!(dockerfile.lines().any(|line| line == format!("COPY {folder} {folder}")), "{folder}");
+    }
+    let mut included = 0;
+    for path in files("src", &["rs"]).iter().filter(|path| !path.to_str().unwrap().ends_with("_tests.rs")) {
+        let text = std::fs::read_to_string(path).unwrap();
+        for rest in ["include_str!(\"", "include_bytes!(\""].iter().flat_map(|macro_| text.split(macro_).skip(1)) {
+            let file = path.parent().unwrap().join(rest.split_once('"').unwrap().0).canonicalize().unwrap();
+            let inside = file.strip_prefix(root().canonicalize().unwrap()).unwrap();
+            assert!(given.iter().any(|folder| inside.starts_with(folder)), "{}: {}", path.display(), inside.display());
+            included += 1;
+        }
+    }
+    assert!(included > 5);
 }
 
 #[test]

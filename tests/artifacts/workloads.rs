@@ -70,11 +70,17 @@ fn every_service_leads_to_a_port_of_one_workload_and_says_what_is_spoken_there()
         let chosen = pods_of(&spec["selector"]);
         assert_eq!(chosen.len(), 1, "{}: {chosen:?}", name(&service));
         let workload = workloads().into_iter().find(|one| name(one) == chosen[0]).unwrap();
-        let containers = containers(&workload["spec"]["template"]["spec"]);
-        let open: Vec<_> = containers.iter().flat_map(|container| entries(container, "ports")).collect();
+        let pod = &workload["spec"]["template"]["spec"];
+        let ports =
+            |kind| entries(pod, kind).iter().flat_map(|container| entries(container, "ports")).collect::<Vec<_>>();
+        // Before Kubernetes 1.33 a Service finds a native sidecar's port by its number alone (kubernetes/kubernetes 127958).
+        let (named, numbered) = (ports("containers"), ports("initContainers"));
         for port in entries(spec, "ports") {
             let shown = format!("{} {:?}", name(&service), port["name"]);
-            let target = open.iter().find(|one| one["name"] == port["targetPort"]);
+            let target = named
+                .iter()
+                .find(|one| one["name"] == port["targetPort"])
+                .or_else(|| numbered.iter().find(|one| one["containerPort"] == port["targetPort"]));
             assert_eq!(target.unwrap_or_else(|| panic!("{shown}"))["containerPort"], port["port"], "{shown}");
             let (spoken, _) = port["name"].as_str().unwrap().split_once('-').unwrap_or_else(|| panic!("{shown}"));
             match spoken {
