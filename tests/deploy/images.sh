@@ -33,7 +33,8 @@ podman() { command podman --log-level fatal "$@"; }
 containers_setup() {
     local missing=()
     for program in podman runc podman-compose debootstrap catatonit; do
-        command -v "$program" >/dev/null || missing+=("$program")
+        # Of files alone: podman is a function here as well.
+        [ -n "$(type -P "$program")" ] || missing+=("$program")
     done
     for helper in netavark aardvark-dns; do
         [ -x "/usr/lib/podman/$helper" ] || missing+=("$helper")
