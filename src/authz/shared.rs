@@ -29,6 +29,7 @@ use crate::domain::time::CLOCK_SKEW;
 use crate::domain::time::Now;
 use crate::domain::time::UnixMillis;
 use crate::domain::time::UnixSeconds;
+use crate::domain::time::is_beyond_skew;
 use crate::sys::clock::Clock;
 use crate::sys::key_store::KeyConnection;
 use crate::sys::key_store::KeyStore;
@@ -196,9 +197,7 @@ impl SharedWindow {
         let after = clock.now();
         match asked {
             // This process, or the machine, stood still: neither says anything of the store's clock.
-            Ok(_) if u128::from(after.monotonic.since(now.monotonic)) > CLOCK_SKEW.as_millis() => {
-                Err(DenyReason::ReplayStoreUnavailable)
-            }
+            Ok(_) if is_beyond_skew(after.monotonic.since(now.monotonic)) => Err(DenyReason::ReplayStoreUnavailable),
             // It may have forgotten this nonce already, or will too early.
             Ok(told) if self.is_off(server, &Reading { at: told.at, before, after }) => {
                 self.give_up(&connected);

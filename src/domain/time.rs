@@ -81,6 +81,11 @@ impl MonotonicMillis {
     }
 }
 
+/// Whether that many milliseconds are more than clocks may differ.
+pub fn is_beyond_skew(millis: u64) -> bool {
+    u128::from(millis) > CLOCK_SKEW.as_millis()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,9 +3,9 @@
 //! It goes as the monotonic clock does, from what the wall clock showed when it was looked at first. Where the wall clock leaps
 //! ahead nothing expires for that: it may step back. Where it steps back, so can this time, and entries stay the longer.
 
-use crate::domain::time::CLOCK_SKEW;
 use crate::domain::time::MonotonicMillis;
 use crate::domain::time::Now;
+use crate::domain::time::is_beyond_skew;
 
 /// That time.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ impl Pace {
     pub(super) fn look(&mut self, now: Now) -> Option<u64> {
         let lead = i128::from(now.wall.0).saturating_sub(i128::from(self.millis(now)));
         let back = u64::try_from(self.lead.saturating_sub(lead)).unwrap_or(0);
-        if u128::from(back) > CLOCK_SKEW.as_millis() {
+        if is_beyond_skew(back) {
             self.lead = lead;
             return Some(back.div_ceil(1000));
         }

@@ -2,9 +2,9 @@
 //!
 //! What a store remembers it forgets by its own clock. Where that is far from ours, or steps, nobody can say what it still knows.
 
-use crate::domain::time::CLOCK_SKEW;
 use crate::domain::time::Now;
 use crate::domain::time::UnixMillis;
+use crate::domain::time::is_beyond_skew;
 
 /// What a store said the time was, and our clocks before it was asked and after it answered.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ impl Reading {
         let ahead = self.at.0.saturating_sub(late.max(early));
         let behind = early.min(late).saturating_sub(self.at.0);
         let seconds = |millis: u64| i64::try_from(millis / 1000).unwrap_or(i64::MAX);
-        match (is_beyond(ahead), is_beyond(behind)) {
+        match (is_beyond_skew(ahead), is_beyond_skew(behind)) {
             (true, _) => Some(seconds(ahead)),
             (false, true) => Some(seconds(behind).saturating_neg()),
             (false, false) => None,
@@ -54,7 +54,7 @@ impl StoreClock {
         let (least, most) = reading.ahead();
         if let Some((was_least, was_most)) = self.ahead {
             let step = least.saturating_sub(was_most).max(was_least.saturating_sub(most));
-            self.has_stepped |= u64::try_from(step).is_ok_and(is_beyond);
+            self.has_stepped |= u64::try_from(step).is_ok_and(is_beyond_skew);
         }
         self.ahead = Some((least, most));
         self.has_stepped
@@ -69,10 +69,6 @@ impl StoreClock {
     pub const fn forget(&mut self) {
         self.has_stepped = false;
     }
-}
-
-fn is_beyond(millis: u64) -> bool {
-    u128::from(millis) > CLOCK_SKEW.as_millis()
 }
 
 #[cfg(test)]
