@@ -18,7 +18,6 @@ use crate::config::load::parse_url;
 use crate::config::loader::Loader;
 use crate::config::loader::Shape;
 use crate::config::loader::parse_boolean;
-use crate::config::mistake::Place;
 use crate::config::parts::AccessMode;
 use crate::config::parts::AdminAccess;
 use crate::config::parts::AdminTls;
@@ -61,10 +60,10 @@ pub(super) fn read(
     let trust = trust(loader);
     let url = loader.read(&keys::ADMIN_URL, Shape::Text, parse_url);
     // What is sent to an address of this machine does not leave it.
-    let refused = url.as_deref().filter(|url| !is_own(url, admin));
+    let refused = url.as_deref().filter(|url| !loader.sources.flags.own_gateway && !is_own(url, admin));
     let refused = refused.and_then(|url| remote::check_guarded(url, allow_insecure).err());
     // What a shared environment says may be for another process; whoever sends a token judges it.
-    if let Some(why) = refused.filter(|_| matches!(loader.outside(&keys::ADMIN_URL), Some((Place::Flag(_), _)))) {
+    if let Some(why) = refused.filter(|_| loader.is_typed(&keys::ADMIN_URL)) {
         loader.blame(&keys::ADMIN_URL, why.to_owned());
     }
     let (mode, allowed_hosts, allowed_origins) = (mode?, allowed_hosts?, allowed_origins?);

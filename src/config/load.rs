@@ -64,6 +64,8 @@ pub struct Flags {
     said: BTreeMap<&'static str, String>,
     /// By the setting's name.
     defaults: BTreeMap<&'static str, String>,
+    /// The admin API's address was computed: it is our own gateway's, and who listens there is looked at before a token goes there.
+    pub own_gateway: bool,
 }
 
 impl Flags {
@@ -72,11 +74,6 @@ impl Flags {
         if let (Some(flag), Some(value)) = (key.flag, value) {
             self.said.insert(flag, value.into());
         }
-    }
-
-    /// Takes the option of `key` away again.
-    pub fn take(&mut self, key: &Key) -> Option<String> {
-        self.said.remove(key.flag?)
     }
 
     /// Puts another default in the place of the built-in one.

@@ -83,6 +83,11 @@ impl<'a> Loader<'a> {
         inside || self.outside(key).is_some() || self.saved(key).is_some()
     }
 
+    /// Whether an option says it.
+    pub(super) fn is_typed(&self, key: &Key) -> bool {
+        self.sources.flags.find(key).is_some()
+    }
+
     /// Finds and reads one value; a mistake is noted and leaves `None`.
     pub(super) fn read<T: Debug>(
         &mut self,

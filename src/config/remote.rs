@@ -10,7 +10,6 @@ use crate::config::load::parse_url;
 use crate::config::loader::Loader;
 use crate::config::loader::Shape;
 use crate::config::loader::parse_boolean;
-use crate::config::mistake::Place;
 
 /// Of a SHA-256.
 const FINGERPRINT_DIGITS: usize = 64;
@@ -104,8 +103,7 @@ pub(super) fn read(loader: &mut Loader<'_>, insecure: bool) -> Option<(Mode, Opt
 
 /// The address commands go to: an option names another one, nothing else does.
 pub(super) fn address(loader: &Loader<'_>, remote: Option<&RemoteGateway>, local: String) -> String {
-    let named = matches!(loader.outside(&keys::ADMIN_URL), Some((Place::Flag(_), _)));
-    remote.filter(|_| !named).map_or(local, |remote| remote.url.clone())
+    remote.filter(|_| !loader.is_typed(&keys::ADMIN_URL)).map_or(local, |remote| remote.url.clone())
 }
 
 /// Whether plain HTTP in a private network is wanted.

@@ -25,7 +25,6 @@ use crate::cli::outcome::Outcome;
 use crate::cli::printer::Printer;
 use crate::cli::settings;
 use crate::config::Config;
-use crate::config::keys;
 
 /// Options of `gateway pair`.
 #[derive(Debug, Clone, Args)]
@@ -81,12 +80,9 @@ struct ActionArgs {
 /// Does it.
 pub(super) async fn run(args: &PairArgs, globals: &Globals, printer: &mut Printer) -> Result<Outcome, CliError> {
     let mut flags = globals.flags();
-    // One of our own is no address that somebody gave: to whom the token goes there is looked at each time.
-    let own = if args.own_gateway { flags.take(&keys::ADMIN_URL) } else { None };
+    flags.own_gateway = args.own_gateway;
     let mut config = settings::load(&flags, &[])?;
-    if let Some(own) = own {
-        (config.admin_url, config.admin_url_set, config.admin_url_refused) = (own, false, None);
-    }
+    config.admin_url_set &= !args.own_gateway;
     let background = Background::new(&config, args.log_file.clone(), args.pid_file.clone());
     if args.action.status {
         return background.status(args.lifecycle_mode, printer).await;
