@@ -273,7 +273,7 @@ pub async fn take_over<C: Clock + Clone>(
         }
     };
     let memory = read_journal(&config, &clock, preread)?;
-    window.is(&memory.0.id());
+    window.learn(&memory.0.id());
     let bound = assemble(config, clock, Held { source, subscriber, memory, inbound, window, lock })?;
     Ok(Bound { reporter, follows: true, ..bound })
 }

@@ -42,7 +42,7 @@ impl Window {
     }
 
     /// Says the id that is kept with the journal, where it was not known before the journal was read.
-    pub(super) fn is(&self, local: &str) {
+    pub(super) fn learn(&self, local: &str) {
         let name = Some(named(local));
         self.local.send_if_modified(|known| std::mem::replace(known, name.clone()) != name);
     }
